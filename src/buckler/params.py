@@ -1,0 +1,106 @@
+"""Typed access to params.yaml: unknown and missing keys are errors, profiles set many values at once."""
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from buckler.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+Section = TypeVar("Section")
+
+
+def load(section: str, cls: type[Section], path: Path = PARAMS_FILE) -> Section:
+    """Return ``section`` of ``path`` as the frozen dataclass ``cls``.
+
+    Raises:
+        ParamsError: The file or section is missing, a key is missing or unknown, a value has the wrong type.
+    """
+    return parse(section, cls, read(path).get(section), path)
+
+
+def parse(section: str, cls: type[Section], values: object, path: Path = PARAMS_FILE) -> Section:
+    """Check ``values`` against the dataclass ``cls``; errors name ``path`` and ``section``."""
+    if not isinstance(values, Mapping):
+        raise ParamsError(f"{path.name}: expected a section {section!r} with keys, got {values!r}")
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    missing = sorted(
+        name
+        for name, field in known.items()
+        if name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    )
+    unknown = sorted(set(values) - set(known))
+    if missing or unknown:
+        faults = [f"misses {missing}"] * bool(missing) + [f"does not know {unknown}"] * bool(unknown)
+        raise ParamsError(f"{path.name}: section {section!r} {', '.join(faults)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, (section, *fault['loc'])))}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors()
+        ]
+        raise ParamsError(f"{path.name}: {'; '.join(faults)}") from error
+
+
+def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return the whole file as plain Python values."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"no {path.name} in {path.parent.resolve()}; run from the project's root") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path.name} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path.name}: expected sections, got {values!r}")
+    return values
+
+
+def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
+    """Rewrite ``path`` with the values of ``profiles.<name>``, then ``overrides``; comments stay.
+
+    Args:
+        name: A key of the section ``profiles``, whose values are ``section.key: value``.
+        overrides: More of the same, for example ``{"data.path": "/srv/pictures"}``.
+
+    Raises:
+        ParamsError: No such profile, or a key that params.yaml does not have.
+    """
+    from ruamel.yaml import YAML  # the only user; not needed by the service
+
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.indent(mapping=2, sequence=4, offset=2)
+    editor.width = 4096  # never refold a line: a profile must change values, not the page
+    profiles = read(path).get("profiles", {})  # plain values: the editor's would bring their comments along
+    document = editor.load(path)
+    if name not in profiles:
+        raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
+    for key, value in {**profiles[name], **overrides}.items():
+        section, _, entry = key.partition(".")
+        if entry not in document.get(section, {}):
+            raise ParamsError(f"{path.name}: profile {name!r} sets {key!r}, which is no key there")
+        document[section][entry] = _in_place(document[section][entry], value)
+    with path.open("w", encoding="utf-8") as file:
+        editor.dump(document, file)
+
+
+def _in_place(old: Any, new: Any) -> Any:
+    """Return ``new``; where both are of one kind, inside ``old``, which carries the line's comment and style."""
+    if isinstance(old, list) and isinstance(new, list):
+        old[:] = [_in_place(a, b) for a, b in zip_longest(old[: len(new)], new)]
+        return old
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        merged = {key: _in_place(old.get(key), value) for key, value in new.items()}
+        old.clear()
+        old.update(merged)
+        return old
+    return new

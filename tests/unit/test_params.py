@@ -1,0 +1,78 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from buckler import params
+from buckler.errors import ParamsError
+
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+@dataclass(frozen=True)
+class Attack:
+    images: int
+    seed: int
+
+
+def write(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_section_becomes_its_dataclass(tmp_path):
+    assert params.load("attack", Attack, write(tmp_path, "attack: {images: 3, seed: 1}")) == Attack(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("attack: {images: 3, sede: 1}", r"'attack' misses \['seed'\], does not know \['sede'\]"),
+        ("attack: {images: many, seed: 1}", r"attack\.images: .* got 'many'"),
+        ("other: {}", "expected a section 'attack'"),
+        ("attack: [", "not valid YAML"),
+        ("3", "expected sections"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    with pytest.raises(ParamsError, match=message):
+        params.load("attack", Attack, write(tmp_path, text))
+
+
+def test_outside_a_project_the_message_says_where_to_run(tmp_path):
+    with pytest.raises(ParamsError, match="run from the project's root"):
+        params.load("attack", Attack, tmp_path / "params.yaml")
+
+
+def test_a_profile_changes_values_and_neither_comments_nor_other_lines(tmp_path):
+    path = write(tmp_path, PARAMS.read_text())
+    params.apply_profile("demo", {}, path)
+    before = path.read_text().splitlines()
+    params.apply_profile("paper", {"data.path": "/pictures"}, path)
+    after = path.read_text().splitlines()
+    assert params.read(path)["data"]["path"] == "/pictures"
+    assert params.read(path)["data"]["image_size"] == 224
+    assert [line.partition("#")[2] for line in before if "#" in line] == [
+        line.partition("#")[2] for line in after if "#" in line
+    ]
+    params.apply_profile("demo", {}, path)
+    assert path.read_text().splitlines() == before
+
+
+def test_every_profile_sets_the_same_keys_so_that_none_leaves_traces_of_another():
+    profiles = params.read(PARAMS)["profiles"]
+    keys = {name: set(values) for name, values in profiles.items()}
+    assert len({frozenset(names) for names in keys.values()}) == 1, keys
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [("absent", {}, "no profile 'absent'"), ("demo", {"data.colour": 1}, r"sets 'data\.colour'")],
+)
+def test_an_unknown_profile_or_key_is_refused(tmp_path, name, overrides, message):
+    path = write(tmp_path, PARAMS.read_text())
+    before = path.read_text()
+    with pytest.raises(ParamsError, match=message):
+        params.apply_profile(name, overrides, path)
+    assert path.read_text() == before
