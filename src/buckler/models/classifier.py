@@ -1,0 +1,141 @@
+"""A trained network in one precision: pixels in, logits and features out, loss gradients on request."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from buckler.errors import InputRangeError
+from buckler.models import vgg
+from buckler.models.features import add_features
+from buckler.models.precision import Precision
+
+Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
+Labels = npt.NDArray[np.int64]  # (batch,), class indices
+Logits = npt.NDArray[np.float32]  # (batch, classes)
+Features = npt.NDArray[np.float32]  # (batch, features)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What one pass gives: ``logits`` (batch, classes) and ``features`` (batch, features) of the same pass."""
+
+    logits: Logits
+    features: Features
+
+
+class GradientClassifier(Protocol):
+    """What a gradient attack needs of a model; anything with these two works, a formula on paper included."""
+
+    precision: str
+
+    def logits(self, images: Images) -> Logits:
+        """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
+        ...
+
+    def loss_gradient(self, images: Images, labels: Labels) -> tuple[Images, Logits]:
+        """Return the gradient of the summed cross-entropy by pixel, and the logits of the same pass."""
+        ...
+
+
+class Classifier:
+    """A network bound to one precision and one batch size, so that each function is compiled once.
+
+    A last, smaller batch is padded, never recompiled; a picture's result does not depend on its batch mates.
+    """
+
+    def __init__(self, network: keras.Model, precision: Precision = "float32", *, batch_size: int = 8) -> None:
+        self.precision: str = precision
+        self.batch_size = batch_size
+        self.image_size = int(network.input_shape[1])
+        self.classes = int(network.output_shape[-1])
+        twin = vgg.copy_in(network, precision)
+        with_features = add_features(twin)
+        signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
+        label_signature = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
+        self._forward = tf.function(
+            lambda images: with_features(images, training=False), input_signature=signature
+        )
+        self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
+        self._gradient = tf.function(_gradient_of(twin), input_signature=label_signature)
+
+    def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
+        """Return logits and features of ``images``; ``progress`` is told how many pictures are done."""
+        passes = []
+        for chunk, count in self._batches(images):
+            logits, features = self._forward(chunk)
+            passes.append((logits.numpy()[:count], features.numpy()[:count]))
+            if progress:
+                progress(count)
+        if not passes:
+            logits, features = self._forward(np.zeros(self._shape, np.float32))
+            passes = [(logits.numpy()[:0], features.numpy()[:0])]
+        return Forward(*(np.concatenate(parts) for parts in zip(*passes, strict=True)))
+
+    def logits(self, images: Images) -> Logits:
+        """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
+        parts = [self._logits(chunk).numpy()[:count] for chunk, count in self._batches(images)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
+
+    def loss_gradient(self, images: Images, labels: Labels) -> tuple[Images, Logits]:
+        """Return the gradient of the summed cross-entropy by pixel, and the logits of the same pass.
+
+        Args:
+            images: ``(batch, height, width, 3)`` float32 in 0..1.
+            labels: True class indices, ``(batch,)``.
+        """
+        gradients, logits = [], []
+        for start, (chunk, count) in enumerate(self._batches(images)):
+            targets = np.zeros(self.batch_size, np.int64)
+            targets[:count] = labels[start * self.batch_size :][: self.batch_size]
+            gradient, values = self._gradient(chunk, targets)
+            gradients.append(gradient.numpy()[:count])
+            logits.append(values.numpy()[:count])
+        if not gradients:
+            return np.zeros_like(images), np.zeros((0, self.classes), np.float32)
+        return np.concatenate(gradients), np.concatenate(logits)
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return (self.batch_size, self.image_size, self.image_size, 3)
+
+    def _batches(self, images: Images) -> Iterator[tuple[Images, int]]:
+        check_pixels(images)
+        if images.shape[1:] != self._shape[1:]:
+            raise ValueError(f"expected images of shape {('batch', *self._shape[1:])}, got {images.shape}")
+        for start in range(0, len(images), self.batch_size):
+            chunk = images[start : start + self.batch_size]
+            padded = np.zeros(self._shape, np.float32)
+            padded[: len(chunk)] = chunk
+            yield padded, len(chunk)
+
+
+def check_pixels(images: Images) -> None:
+    """Raise InputRangeError unless every pixel lies in 0..1."""
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise InputRangeError(
+            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; "
+            "pass images before normalisation"
+        )
+
+
+def probabilities(logits: Logits) -> npt.NDArray[np.float32]:
+    """Return the softmax of ``logits`` (batch, classes), each row summing to one."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _gradient_of(network: keras.Model) -> Callable[[Any, Any], tuple[Any, Any]]:
+    def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits = network(images, training=False)
+            # Sum, not mean: an image's gradient must not depend on its batch mates.
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return tape.gradient(loss, images), logits
+
+    return gradient

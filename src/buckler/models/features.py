@@ -1,0 +1,41 @@
+"""The features the detector reads, taken from the same pass that gives the logits."""
+
+from typing import Any
+
+import keras
+
+from buckler.models.vgg import BLOCK_ENDS
+
+
+@keras.saving.register_keras_serializable(package="buckler")
+class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
+    """Pools maps ``(batch, h, w, c)`` to each channel's mean and standard deviation, ``(batch, 2 c)`` float32."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, maps: Any) -> Any:
+        """Return ``(batch, 2 c)``: the means, then the standard deviations."""
+        mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=[1, 2])
+        return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, 0.0))], axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return ``(batch, 2 c)``."""
+        return (input_shape[0], 2 * input_shape[-1])
+
+
+def add_features(network: keras.Model) -> keras.Model:
+    """Return ``network`` with two outputs, ``(logits, features)``, sharing its weights.
+
+    ``features`` holds, block after block, mean and spread of each channel at the block's end; see ``slices``.
+    """
+    pooled = [MeanAndSpread(name=f"{name}_pooled")(network.get_layer(name).output) for name in BLOCK_ENDS]
+    return keras.Model(network.input, (network.output, keras.layers.Concatenate(dtype="float32")(pooled)))
+
+
+def slices(channels: tuple[int, ...] = (64, 128, 256, 512, 512)) -> list[slice]:
+    """Return where each block's features stand in the vector that ``add_features`` gives."""
+    bounds = [0]
+    for count in channels:
+        bounds.append(bounds[-1] + 2 * count)
+    return [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]

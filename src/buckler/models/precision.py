@@ -1,0 +1,35 @@
+"""Which number formats this machine computes fast, found out rather than assumed."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16"]
+
+POLICIES: dict[Precision, str] = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+_FAST_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+
+
+def crafting_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
+    """Return the precision for crafting and features: bfloat16 where the processor multiplies it natively.
+
+    ``BUCKLER_PRECISION=float32`` (or ``bfloat16``) overrides what is found, for comparisons.
+
+    Raises:
+        ValueError: The variable holds anything else.
+    """
+    chosen = os.environ.get("BUCKLER_PRECISION", "")
+    if chosen == "float32" or chosen == "bfloat16":
+        return chosen
+    if chosen:
+        raise ValueError(f"expected BUCKLER_PRECISION float32 or bfloat16, got {chosen!r}")
+    return "bfloat16" if cpu_flags(cpuinfo) & _FAST_BFLOAT16_FLAGS else "float32"
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Return the processor's feature flags; empty where the kernel does not list them."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split())

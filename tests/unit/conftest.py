@@ -1,0 +1,55 @@
+import http.server
+import threading
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """The real network at its smallest, 32 pixels a side, untrained."""
+    from buckler.models import vgg
+
+    base = vgg.build_base(32, "none", seed=1)
+    return vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_network):
+    from buckler.models.classifier import Classifier
+
+    return Classifier(tiny_network, batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_pictures():
+    """Eleven 8-bit noise pictures, so that the last batch of four is not full, and their labels."""
+    generator = np.random.default_rng(4)
+    return generator.integers(0, 256, (11, 32, 32, 3)).astype(np.float32) / 255, np.arange(11) % 2
+
+
+@pytest.fixture
+def file_server():
+    """A function from {name: bytes} to the address of a real HTTP server that has them."""
+    servers = []
+
+    def serve(files):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):  # noqa: N802 - the name the library calls
+                content = files.get(self.path.strip("/"))
+                self.send_response(200 if content is not None else 404)
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()

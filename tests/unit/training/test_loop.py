@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from buckler.models.classifier import probabilities
+from buckler.models.vgg import Head
+from buckler.training.loop import FeatureBatches, Schedule, rotated, train_head
+
+SCHEDULE = Schedule(epochs=6, batch_size=16, learning_rate=3e-3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Features whose first column tells the classes apart, in two copies, and validation ones."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 240)
+    features = generator.normal(size=(2, 240, 20))
+    features[:, :, 0] += 4 * labels
+    return features[:, :160].astype(np.float16), labels[:160], (features[0, 160:], labels[160:])
+
+
+def train(problem, schedule=SCHEDULE):
+    copies, labels, validation = problem
+    return train_head(copies, labels, validation, classes=2, head=Head((16, 8), 0.1), schedule=schedule)
+
+
+def test_the_head_learns_what_the_features_tell(problem):
+    _, history = train(problem)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1]["val_accuracy"] > 0.9
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_same_seed_trains_the_same_head(problem):
+    features = problem[2][0].astype(np.float32)
+    first, second = (probabilities(train(problem)[0].predict(features, verbose=0)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_every_copy_of_every_picture_is_seen_once_an_epoch():
+    copies = np.arange(2 * 5 * 1, dtype=np.float16).reshape(2, 5, 1)
+    batches = FeatureBatches(copies, np.array([0, 1, 0, 1, 0]), 2, 3, seed=0)
+    seen = [value for index in range(len(batches)) for value in batches[index][0][:, 0]]
+    assert sorted(seen) == list(range(10))
+    for index in range(len(batches)):
+        features, targets = batches[index]
+        np.testing.assert_array_equal(targets.argmax(axis=1), (features[:, 0] % 5) % 2)
+
+
+def test_rotation_keeps_the_middle_and_the_range_and_follows_the_seed():
+    images = np.zeros((3, 33, 33, 3), np.float32)
+    images[:, 16, 16] = 1
+    images[:, 16, 30] = 1
+    turned, again = (rotated(images, 15, np.random.default_rng(2)) for _ in range(2))
+    np.testing.assert_array_equal(turned, again)
+    assert turned.min() >= 0
+    assert turned.max() <= 1
+    assert (turned[:, 16, 16] > 0.5).all()
+    assert np.any(turned[:, 16, 30] < 0.5)
