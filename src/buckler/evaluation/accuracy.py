@@ -1,0 +1,147 @@
+"""How right a classifier is on clean pictures, and whether its probabilities mean what they say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
+
+from buckler.evaluation.statistics import Rate, wilson
+from buckler.models.classifier import Labels, Logits, probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class's line of the classification report; ``support`` is its number of pictures."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Pictures whose confidence lies in one bin: how sure the model was, how often it was right."""
+
+    confidence: float
+    accuracy: float
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Clean performance on labelled pictures.
+
+    Attributes:
+        roc_auc: Of the malignant labels against the rest where both exist, else one-vs-rest macro average.
+        calibration_error: Expected calibration error, mean gap between confidence and accuracy.
+        malignant_recall: Share of malignant pictures given any malignant label; None without malignant labels.
+        confusion: Rows are true, columns predicted classes, in the order of the labels.
+    """
+
+    clean_accuracy: Rate
+    roc_auc: float
+    calibration_error: float
+    malignant_recall: Rate | None
+    classes: dict[str, ClassRow]
+    confusion: list[list[int]]
+    reliability: list[ReliabilityBin]
+
+
+def evaluate(
+    logits: Logits, truth: Labels, *, labels: Sequence[str], malignant: Sequence[str], bins: int = 10
+) -> Evaluation:
+    """Return how ``logits`` (n, classes) fit the true class indices ``truth`` (n,).
+
+    Args:
+        logits: Of clean pictures.
+        truth: Indices into ``labels``.
+        labels: Class names in the order of the logits.
+        malignant: Those of ``labels`` that must not be missed; may be empty.
+        bins: Equal-width confidence bins of the calibration error.
+    """
+    guesses, confidence = logits.argmax(axis=1), probabilities(logits)
+    table = reliability(confidence.max(axis=1), guesses == truth, bins)
+    return Evaluation(
+        clean_accuracy=wilson(int((guesses == truth).sum()), len(truth)),
+        roc_auc=_roc_auc(confidence, truth, labels, malignant),
+        calibration_error=sum(abs(b.confidence - b.accuracy) * b.pictures for b in table) / len(truth),
+        malignant_recall=malignant_recall(guesses, truth, labels, malignant),
+        classes=_class_rows(guesses, truth, labels),
+        confusion=confusion(guesses, truth, len(labels)),
+        reliability=table,
+    )
+
+
+def confusion(guesses: Labels, truth: Labels, classes: int) -> list[list[int]]:
+    """Return the confusion matrix: rows true, columns predicted."""
+    matrix: list[list[int]] = confusion_matrix(truth, guesses, labels=range(classes)).tolist()
+    return matrix
+
+
+def malignant_recall(
+    guesses: Labels, truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+) -> Rate | None:
+    """Return the share of malignant pictures given a malignant label; None where there are none."""
+    dangerous = is_malignant(labels, malignant)
+    ill = dangerous[truth]
+    return wilson(int(dangerous[guesses[ill]].sum()), int(ill.sum())) if ill.any() else None
+
+
+def is_malignant(labels: Sequence[str], malignant: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return for each of ``labels`` whether it is one of ``malignant``."""
+    return np.array([label in malignant for label in labels])
+
+
+def reliability(
+    confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], bins: int
+) -> list[ReliabilityBin]:
+    """Return the non-empty of ``bins`` equal-width bins over confidence 0..1.
+
+    Source: Guo et al., "On calibration of modern neural networks", arXiv 1706.04599.
+    """
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        ReliabilityBin(float(confidence[here].mean()), float(right[here].mean()), int(here.sum()))
+        for here in (places == place for place in range(bins))
+        if here.any()
+    ]
+
+
+def roc_points(
+    logits: Logits, truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return false- and true-positive rates of "malignant" (or, without malignant labels, of the last class)."""
+    score, target = _one_against_rest(probabilities(logits), truth, labels, malignant)
+    false_positive, true_positive, _ = roc_curve(target, score)
+    return false_positive, true_positive
+
+
+def _roc_auc(
+    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+) -> float:
+    if len(labels) > 2 and not is_malignant(labels, malignant).any():
+        return float(roc_auc_score(truth, confidence, multi_class="ovr", labels=range(len(labels))))
+    score, target = _one_against_rest(confidence, truth, labels, malignant)
+    return float(roc_auc_score(target, score))
+
+
+def _one_against_rest(
+    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    positive = is_malignant(labels, malignant)
+    if not positive.any():
+        positive[-1] = True
+    return confidence[:, positive].sum(axis=1), positive[truth]
+
+
+def _class_rows(guesses: Labels, truth: Labels, labels: Sequence[str]) -> dict[str, ClassRow]:
+    columns: Any = precision_recall_fscore_support(truth, guesses, labels=range(len(labels)), zero_division=0)
+    rows = zip(*columns, strict=True)
+    return {
+        label: ClassRow(float(precision), float(recall), float(f1), int(support))
+        for label, (precision, recall, f1, support) in zip(labels, rows, strict=True)
+    }

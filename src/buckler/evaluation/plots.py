@@ -1,0 +1,134 @@
+"""The pictures of a report: each function draws one PNG from numbers that stand in a JSON or CSV beside it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from buckler.evaluation.statistics import Rate
+
+# Told apart by readers with any colour vision (Okabe & Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#6b7280"
+STYLE: dict[str, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "font.size": 9,
+    "legend.frameon": False,
+    "savefig.dpi": 144,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+}
+
+
+@contextmanager
+def _figure(path: Path, columns: int = 1, *, width: float = 5.0, height: float = 3.8) -> Iterator[Any]:
+    # Figure without pyplot: no global state, no display, nothing to close.
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        yield axes if columns > 1 else axes[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw loss and accuracy by epoch, training against validation pictures."""
+    epochs = [row["epoch"] for row in history]
+    with _figure(path, 2, width=4.2) as axes:
+        for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
+            axis.plot(epochs, [row[metric] for row in history], label="training")
+            axis.plot(epochs, [row[f"val_{metric}"] for row in history], label="validation")
+            axis.set(xlabel="epoch", title=metric.capitalize())
+            axis.legend()
+
+
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str, path: Path) -> None:
+    """Draw one confusion matrix: rows true, columns predicted, each cell its count and its row's share."""
+    confusions({title: matrix}, labels, path)
+
+
+def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], path: Path) -> None:
+    """Draw confusion matrices side by side, one a title."""
+    side = 2.2 + 0.55 * len(labels)
+    with _figure(path, len(matrices), width=side, height=side) as axes:
+        for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+            counts = np.asarray(matrix)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+            axis.grid(visible=False)
+            for row, column in np.ndindex(*counts.shape):
+                ink = "white" if shares[row, column] > 0.5 else "black"
+                text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
+                axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+            axis.set(xlabel="predicted", ylabel="true", title=title)
+            axis.set_xticks(range(len(labels)), labels, rotation=30 if len(labels) > 3 else 0)
+            axis.set_yticks(range(len(labels)), labels)
+
+
+def roc(
+    curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], title: str, path: Path
+) -> None:
+    """Draw ROC curves, one a legend entry, with the chance line."""
+    with _figure(path) as axis:
+        for name, (false_positive, true_positive) in curves.items():
+            axis.plot(false_positive, true_positive, label=name)
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+        axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
+        axis.legend(loc="lower right")
+
+
+def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
+    """Draw bins of (confidence, accuracy, pictures); a calibrated model lies on the diagonal."""
+    with _figure(path) as axis:
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
+        confidence, accuracy, pictures = np.asarray(bins).T
+        axis.scatter(confidence, accuracy, s=20 + 300 * pictures / pictures.sum(), label="pictures in a bin")
+        axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+        axis.set_title(f"Calibration error {error:.3f}")
+        axis.legend(loc="upper left")
+
+
+def robustness(curves: Mapping[str, Mapping[int, Rate]], clean: float, chance: float, path: Path) -> None:
+    """Draw robust accuracy by radius in 1/255, a line an attack with its intervals, clean and chance beside."""
+    with _figure(path, width=6) as axis:
+        for name, rates in curves.items():
+            values = [rate.value for rate in rates.values()]
+            errors = [[r.value - r.low for r in rates.values()], [r.high - r.value for r in rates.values()]]
+            axis.errorbar(list(rates), values, yerr=errors, marker="o", capsize=3, label=name)
+        axis.axhline(clean, color=GREY, label=f"clean {clean:.2f}")
+        axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
+        axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title="Accuracy under attack")
+        axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
+        axis.legend(loc="upper right")
+
+
+def triptych(
+    images: npt.NDArray[np.float32],
+    adversarial: npt.NDArray[np.float32],
+    captions: Sequence[tuple[str, str]],
+    path: Path,
+) -> None:
+    """Draw a row a picture: clean, perturbation times ten around grey, adversarial; captions (clean, attacked)."""
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(6.4, 2.3 * len(images)), layout="constrained")
+        axes = figure.subplots(len(images), 3, squeeze=False)
+        for row, clean, attacked, (before, after) in zip(axes, images, adversarial, captions, strict=True):
+            amplified = np.clip(0.5 + 10 * (attacked - clean), 0, 1)
+            titles = (before, "perturbation × 10", after)
+            for axis, picture, title in zip(row, (clean, amplified, attacked), titles, strict=True):
+                axis.imshow(picture, interpolation="nearest")
+                axis.set_title(title, fontsize=8, fontweight="normal", loc="center")
+                axis.set_axis_off()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)

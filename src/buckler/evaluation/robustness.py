@@ -1,0 +1,192 @@
+"""Attacks the pictures, scores what came out, and counts what held.
+
+A picture is robust at epsilon only if it is right when clean and under every attack at every radius up to
+epsilon. Adversarial pictures are rounded to 8 bits before they are scored: what is counted can be sent as a PNG.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.attacks.ball import as_8_bit
+from buckler.attacks.table import ATTACKS, Batch, Options
+from buckler.evaluation.accuracy import confusion, is_malignant
+from buckler.evaluation.statistics import Rate, wilson
+from buckler.models.classifier import Classifier, Features, Images, Labels, Logits
+
+Right = npt.NDArray[np.bool_]  # (n,), one a picture
+
+
+@dataclass(frozen=True, slots=True)
+class AttackSpec:
+    """One line of a suite: an attack of the table, its radii in 1/255, and how hard it tries."""
+
+    attack: str
+    epsilon_255: tuple[int, ...]
+    steps: int = 1
+    restarts: int = 1
+    early_exit: bool = True
+
+    def __post_init__(self) -> None:
+        if self.attack not in ATTACKS:
+            raise ValueError(f"expected an attack of {sorted(ATTACKS)}, got {self.attack!r}")
+        if not self.epsilon_255 or min(self.epsilon_255) < 1 or self.steps < 1 or self.restarts < 1:
+            raise ValueError(f"expected radii, steps and restarts of at least 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attack at one radius did: ``logits`` and ``features`` of the attacked pictures, in their order."""
+
+    spec: AttackSpec
+    epsilon_255: int
+    logits: Logits
+    features: Features
+    seconds: float
+
+    @property
+    def guesses(self) -> Labels:
+        """Return the predicted class of each attacked picture."""
+        return self.logits.argmax(axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One attack at one radius, as the robustness report states it.
+
+    Attributes:
+        robust_accuracy: Share right clean and attacked, over all pictures.
+        attack_success_rate: Share flipped among those right when clean.
+        confusion: Rows true, columns predicted under attack.
+        malignant_to_benign_rate: Share of malignant pictures given no malignant label under attack.
+        seconds: Wall clock of crafting and scoring.
+    """
+
+    attack: str
+    norm: str
+    epsilon_255: int
+    steps: int
+    restarts: int
+    early_exit: bool
+    seed: int
+    crafted_in: str
+    scored_in: str
+    robust_accuracy: Rate
+    attack_success_rate: float
+    confusion: list[list[int]]
+    malignant_to_benign_rate: float | None
+    seconds: float
+
+
+def run_suite(
+    crafter: Classifier,
+    scorer: Classifier,
+    images: Images,
+    labels: Labels,
+    suite: Sequence[AttackSpec],
+    *,
+    seed: int,
+    chunk: int = 64,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> list[Outcome]:
+    """Attack ``images`` with every line of ``suite``; one outcome an attack and radius.
+
+    Args:
+        crafter: Gives gradients, in the precision that is fast here.
+        scorer: Gives the answers that count, in the precision that serves.
+        images: ``(n, height, width, 3)`` 8-bit pictures as float32 in 0..1.
+        labels: True class indices, ``(n,)``.
+        suite: What to run.
+        seed: Of every random draw.
+        chunk: Pictures crafted at a time; bounds the memory.
+        progress: Called after each chunk with the line's name, pictures done and pictures still right.
+    """
+    return [
+        outcome
+        for spec in suite
+        for outcome in _run(crafter, scorer, images, labels, spec, seed, chunk, progress)
+    ]
+
+
+def _run(
+    crafter: Classifier,
+    scorer: Classifier,
+    images: Images,
+    labels: Labels,
+    spec: AttackSpec,
+    seed: int,
+    chunk: int,
+    progress: Callable[[str, int, int], object] | None,
+) -> list[Outcome]:
+    options = Options(spec.steps, spec.restarts, spec.early_exit, seed)
+    radii = [epsilon / 255 for epsilon in spec.epsilon_255]
+    passes: dict[int, list[tuple[Logits, Features]]] = {epsilon: [] for epsilon in spec.epsilon_255}
+    seconds = dict.fromkeys(spec.epsilon_255, 0.0)
+    for start in range(0, len(images), chunk):
+        here = slice(start, start + chunk)
+        batch = Batch(images[here], labels[here], range(start, start + len(images[here])))
+        crafted = ATTACKS[spec.attack].craft(crafter, batch, radii, options)
+        right = np.ones(len(batch.labels), bool)
+        for epsilon in spec.epsilon_255:
+            began = time.perf_counter()
+            adversarial = as_8_bit(next(crafted), batch.images, epsilon / 255)
+            answer = scorer.forward(adversarial)
+            seconds[epsilon] += time.perf_counter() - began
+            passes[epsilon].append((answer.logits, answer.features))
+            right &= answer.logits.argmax(axis=1) == batch.labels
+        if progress:
+            progress(spec.attack, len(batch.labels), int(right.sum()))
+    return [
+        Outcome(spec, epsilon, *(np.concatenate(p) for p in zip(*passes[epsilon], strict=True)), seconds[epsilon])
+        for epsilon in spec.epsilon_255
+    ]
+
+
+def cell(
+    outcome: Outcome,
+    clean: Right,
+    truth: Labels,
+    *,
+    labels: Sequence[str],
+    malignant: Sequence[str],
+    seed: int,
+    crafted_in: str,
+    scored_in: str,
+) -> Cell:
+    """Return the report's numbers of ``outcome``; ``clean`` says which pictures are right unattacked."""
+    spec, guesses = outcome.spec, outcome.guesses
+    robust = clean & (guesses == truth)
+    dangerous = is_malignant(labels, malignant)
+    ill = dangerous[truth]
+    return Cell(
+        attack=spec.attack,
+        norm=ATTACKS[spec.attack].norm,
+        epsilon_255=outcome.epsilon_255,
+        steps=spec.steps,
+        restarts=spec.restarts,
+        early_exit=spec.early_exit,
+        seed=seed,
+        crafted_in=crafted_in,
+        scored_in=scored_in,
+        robust_accuracy=wilson(int(robust.sum()), len(truth)),
+        attack_success_rate=float(1 - robust.sum() / clean.sum()) if clean.any() else 0.0,
+        confusion=confusion(guesses, truth, len(labels)),
+        malignant_to_benign_rate=float((~dangerous[guesses[ill]]).mean()) if ill.any() else None,
+        seconds=round(outcome.seconds, 1),
+    )
+
+
+def worst_case(outcomes: Iterable[Outcome], clean: Right, truth: Labels) -> dict[int, Right]:
+    """Return for each radius which pictures no attack flips at that radius or a smaller one.
+
+    Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust.
+    """
+    by_radius: dict[int, Right] = {}
+    robust = clean
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon_255):
+        robust = robust & (outcome.guesses == truth)
+        by_radius[outcome.epsilon_255] = robust
+    return by_radius

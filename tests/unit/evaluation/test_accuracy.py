@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from buckler.evaluation import accuracy
+
+LABELS, MALIGNANT = ("benign", "malignant"), ("malignant",)
+
+
+def logits_of(*shares):
+    return np.log(np.array([[1 - share, share] for share in shares], np.float32))
+
+
+def test_report_counts_what_a_person_would_count():
+    truth = np.array([0, 0, 1, 1])
+    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, malignant=MALIGNANT)
+    assert result.clean_accuracy.value == 0.75
+    assert result.confusion == [[1, 1], [0, 2]]
+    assert result.malignant_recall.value == 1.0
+    assert result.roc_auc == 1.0
+    assert result.classes["malignant"].precision == pytest.approx(2 / 3)
+    assert result.classes["benign"].support == 2
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    truth = np.array([1, 1, 1, 0])
+    result = accuracy.evaluate(logits_of(0.75, 0.75, 0.75, 0.75), truth, labels=LABELS, malignant=MALIGNANT)
+    assert result.calibration_error == pytest.approx(0.0, abs=1e-6)
+    assert accuracy.evaluate(
+        logits_of(0.99, 0.99, 0.99, 0.99), truth, labels=LABELS, malignant=MALIGNANT
+    ).calibration_error == pytest.approx(0.24, abs=1e-5)
+
+
+def test_a_malignant_label_for_another_malignant_one_is_no_miss():
+    labels = ("bcc", "mel", "nv")
+    rate = accuracy.malignant_recall(np.array([1, 2, 2]), np.array([0, 1, 2]), labels, ("bcc", "mel"))
+    assert rate.value == 0.5
+
+
+def test_without_malignant_labels_there_is_no_malignant_recall():
+    assert accuracy.malignant_recall(np.array([0]), np.array([0]), ("a", "b"), ()) is None
+
+
+def test_more_than_two_classes_have_an_auc_with_and_without_malignant_labels():
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]] * 4
+    truth = np.array([0, 1, 2, 0, 1, 2])
+    for malignant in ((), ("a", "b")):
+        assert accuracy.evaluate(logits, truth, labels=("a", "b", "c"), malignant=malignant).roc_auc == 1.0

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from buckler.evaluation import robustness
+from buckler.evaluation.robustness import AttackSpec, Outcome, cell, worst_case
+
+TRUTH = np.array([0, 0, 1, 1])
+CLEAN = np.array([True, True, True, False])
+
+
+def outcome(guesses, epsilon_255=1, attack="fgsm"):
+    logits = np.eye(2, dtype=np.float32)[guesses]
+    return Outcome(AttackSpec(attack, (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0)
+
+
+def cell_of(guesses):
+    return cell(
+        outcome(guesses),
+        CLEAN,
+        TRUTH,
+        labels=("benign", "malignant"),
+        malignant=("malignant",),
+        seed=0,
+        crafted_in="float32",
+        scored_in="float32",
+    )
+
+
+def test_robust_accuracy_counts_images_that_were_already_wrong():
+    result = cell_of([0, 1, 1, 1])  # the last was wrong when clean and is right now: still not robust
+    assert result.robust_accuracy.value == 0.5
+    assert result.attack_success_rate == pytest.approx(1 / 3)
+
+
+def test_malignant_to_benign_looks_at_malignant_pictures_only():
+    assert cell_of([1, 1, 0, 1]).malignant_to_benign_rate == 0.5
+    assert cell_of([1, 1, 0, 1]).confusion == [[0, 2], [1, 1]]
+
+
+def test_worst_case_remembers_smaller_radii():
+    outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 0, 1, 1], 1), outcome([0, 1, 1, 1], 4, "pgd")]
+    worst = worst_case(outcomes, CLEAN, TRUTH)
+    assert list(worst) == [1, 4]
+    assert worst[1].tolist() == [False, True, True, False]
+    assert worst[4].tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"attack": "magic"}, {"epsilon_255": ()}, {"epsilon_255": (0,)}, {"steps": 0}, {"restarts": 0}]
+)
+def test_a_suite_line_that_cannot_run_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        AttackSpec(**{"attack": "fgsm", "epsilon_255": (1,), **wrong})
+
+
+def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
+    images, truth = tiny_pictures
+    suite = [AttackSpec("fgsm", (1, 4)), AttackSpec("pgd", (2,), steps=2), AttackSpec("noise", (8,))]
+    runs = [
+        robustness.run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
+        for chunk in (3, len(images))
+    ]
+    assert [(o.spec.attack, o.epsilon_255) for o in runs[0]] == [("fgsm", 1), ("fgsm", 4), ("pgd", 2), ("noise", 8)]
+    for small, large in zip(*runs, strict=True):
+        np.testing.assert_allclose(small.logits, large.logits, atol=1e-5)
+        np.testing.assert_allclose(small.features, large.features, atol=1e-4)
