@@ -33,9 +33,7 @@ def parse(section: str, cls: type[Section], values: object, path: Path = PARAMS_
     missing = sorted(
         name
         for name, field in known.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
     unknown = sorted(set(values) - set(known))
     if missing or unknown:

@@ -35,7 +35,7 @@ def file_server():
 
     def serve(files):
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802 - the name the library calls
+            def do_GET(self):
                 content = files.get(self.path.strip("/"))
                 self.send_response(200 if content is not None else 404)
                 self.end_headers()

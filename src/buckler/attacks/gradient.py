@@ -33,4 +33,4 @@ def fgsm_grid(
     gradient, _ = classifier.loss_gradient(images, labels)
     direction = np.sign(gradient)
     for epsilon in epsilons:
-        yield project(images + np.float32(epsilon) * direction, images, epsilon)
+        yield project(images + np.asarray(epsilon * direction, np.float32), images, epsilon)

@@ -46,12 +46,12 @@ def pgd(
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083.
     """
     check_pixels(images)
-    ids = range(len(images)) if ids is None else ids
+    names = np.arange(len(images)) if ids is None else np.asarray(ids)
     step = 2.5 * epsilon / steps if step_size is None else step_size
     result = images.copy()
     active = np.arange(len(images))
     for restart in range(restarts):
-        start = uniform(images[active], epsilon, seed + restart, [ids[i] for i in active])
+        start = uniform(images[active], epsilon, seed + restart, names[active].tolist())
         result[active] = project(images[active] + start, images[active], epsilon)
         for _ in range(steps):
             gradient, logits = classifier.loss_gradient(result[active], labels[active])
@@ -60,7 +60,7 @@ def pgd(
                 active, gradient = active[going], gradient[going]
             if not len(active):
                 return result
-            moved = result[active] + np.float32(step) * np.sign(gradient)
+            moved = result[active] + np.asarray(step * np.sign(gradient), np.float32)
             result[active] = project(moved, images[active], epsilon)
         if restart + 1 < restarts:
             active = active[margins(classifier.logits(result[active]), labels[active]) > 0]

@@ -53,9 +53,7 @@ def _fgsm(
     return fgsm_grid(classifier, batch.images, batch.labels, epsilons=epsilons)
 
 
-def _pgd(
-    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-) -> Iterator[Images]:
+def _pgd(classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options) -> Iterator[Images]:
     tuning: Mapping[str, Any] = {
         "steps": options.steps,
         "restarts": options.restarts,

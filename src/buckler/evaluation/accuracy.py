@@ -82,9 +82,7 @@ def confusion(guesses: Labels, truth: Labels, classes: int) -> list[list[int]]:
     return matrix
 
 
-def malignant_recall(
-    guesses: Labels, truth: Labels, labels: Sequence[str], malignant: Sequence[str]
-) -> Rate | None:
+def malignant_recall(guesses: Labels, truth: Labels, labels: Sequence[str], malignant: Sequence[str]) -> Rate | None:
     """Return the share of malignant pictures given a malignant label; None where there are none."""
     dangerous = is_malignant(labels, malignant)
     ill = dangerous[truth]
@@ -96,9 +94,7 @@ def is_malignant(labels: Sequence[str], malignant: Sequence[str]) -> npt.NDArray
     return np.array([label in malignant for label in labels])
 
 
-def reliability(
-    confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], bins: int
-) -> list[ReliabilityBin]:
+def reliability(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], bins: int) -> list[ReliabilityBin]:
     """Return the non-empty of ``bins`` equal-width bins over confidence 0..1.
 
     Source: Guo et al., "On calibration of modern neural networks", arXiv 1706.04599.

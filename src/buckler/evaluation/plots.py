@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from buckler.evaluation.statistics import Rate
 
 # Told apart by readers with any colour vision (Okabe & Ito).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 GREY = "#6b7280"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -27,7 +28,7 @@ STYLE: dict[str, Any] = {
     "font.size": 9,
     "legend.frameon": False,
     "savefig.dpi": 144,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 
@@ -76,9 +77,7 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence
             axis.set_yticks(range(len(labels)), labels)
 
 
-def roc(
-    curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], title: str, path: Path
-) -> None:
+def roc(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], title: str, path: Path) -> None:
     """Draw ROC curves, one a legend entry, with the chance line."""
     with _figure(path) as axis:
         for name, (false_positive, true_positive) in curves.items():
@@ -110,7 +109,7 @@ def robustness(curves: Mapping[str, Mapping[int, Rate]], clean: float, chance: f
         axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
         axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title="Accuracy under attack")
         axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
-        axis.legend(loc="upper right")
+        axis.figure.legend(loc="outside right center")
 
 
 def triptych(

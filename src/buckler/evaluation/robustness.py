@@ -50,7 +50,7 @@ class Outcome:
     @property
     def guesses(self) -> Labels:
         """Return the predicted class of each attacked picture."""
-        return self.logits.argmax(axis=1)
+        return np.asarray(self.logits.argmax(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,7 @@ def run_suite(
         chunk: Pictures crafted at a time; bounds the memory.
         progress: Called after each chunk with the line's name, pictures done and pictures still right.
     """
-    return [
-        outcome
-        for spec in suite
-        for outcome in _run(crafter, scorer, images, labels, spec, seed, chunk, progress)
-    ]
+    return [outcome for spec in suite for outcome in _run(crafter, scorer, images, labels, spec, seed, chunk, progress)]
 
 
 def _run(
@@ -140,7 +136,13 @@ def _run(
         if progress:
             progress(spec.attack, len(batch.labels), int(right.sum()))
     return [
-        Outcome(spec, epsilon, *(np.concatenate(p) for p in zip(*passes[epsilon], strict=True)), seconds[epsilon])
+        Outcome(
+            spec,
+            epsilon,
+            logits=np.concatenate([logits for logits, _ in passes[epsilon]]),
+            features=np.concatenate([features for _, features in passes[epsilon]]),
+            seconds=seconds[epsilon],
+        )
         for epsilon in spec.epsilon_255
     ]
 

@@ -57,9 +57,7 @@ class Classifier:
         with_features = add_features(twin)
         signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
         label_signature = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
-        self._forward = tf.function(
-            lambda images: with_features(images, training=False), input_signature=signature
-        )
+        self._forward = tf.function(lambda images: with_features(images, training=False), input_signature=signature)
         self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
         self._gradient = tf.function(_gradient_of(twin), input_signature=label_signature)
 
@@ -118,8 +116,7 @@ def check_pixels(images: Images) -> None:
     """Raise InputRangeError unless every pixel lies in 0..1."""
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         raise InputRangeError(
-            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; "
-            "pass images before normalisation"
+            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; pass images before normalisation"
         )
 
 

@@ -1,5 +1,6 @@
 """The features the detector reads, taken from the same pass that gives the logits."""
 
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -38,4 +39,4 @@ def slices(channels: tuple[int, ...] = (64, 128, 256, 512, 512)) -> list[slice]:
     bounds = [0]
     for count in channels:
         bounds.append(bounds[-1] + 2 * count)
-    return [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]

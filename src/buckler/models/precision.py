@@ -19,8 +19,9 @@ def crafting_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
         ValueError: The variable holds anything else.
     """
     chosen = os.environ.get("BUCKLER_PRECISION", "")
-    if chosen == "float32" or chosen == "bfloat16":
-        return chosen
+    known: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
+    if chosen in known:
+        return known[chosen]
     if chosen:
         raise ValueError(f"expected BUCKLER_PRECISION float32 or bfloat16, got {chosen!r}")
     return "bfloat16" if cpu_flags(cpuinfo) & _FAST_BFLOAT16_FLAGS else "float32"

@@ -60,7 +60,12 @@ def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
         robustness.run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
         for chunk in (3, len(images))
     ]
-    assert [(o.spec.attack, o.epsilon_255) for o in runs[0]] == [("fgsm", 1), ("fgsm", 4), ("pgd", 2), ("noise", 8)]
+    assert [(o.spec.attack, o.epsilon_255) for o in runs[0]] == [
+        ("fgsm", 1),
+        ("fgsm", 4),
+        ("pgd", 2),
+        ("noise", 8),
+    ]
     for small, large in zip(*runs, strict=True):
         np.testing.assert_allclose(small.logits, large.logits, atol=1e-5)
         np.testing.assert_allclose(small.features, large.features, atol=1e-4)

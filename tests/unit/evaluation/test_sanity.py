@@ -1,9 +1,9 @@
 import numpy as np
 
-from buckler.evaluation.sanity import check_cells, check_model
-from tests.unit.toy import Brightness
-from tests.unit.evaluation.test_robustness import CLEAN, TRUTH, outcome
 from buckler.evaluation.robustness import cell
+from buckler.evaluation.sanity import check_cells, check_model
+from tests.unit.evaluation.test_robustness import CLEAN, TRUTH, outcome
+from tests.unit.toy import Brightness
 
 PICTURES = np.full((3, 6, 6, 3), 0.5, np.float32)
 LABELS = np.array([0, 1, 0])
