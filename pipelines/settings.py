@@ -1,0 +1,29 @@
+"""The sections of params.yaml that more than one stage reads."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class DataParams:
+    """Section ``data`` of params.yaml."""
+
+    source: Literal["synthetic", "directory"]
+    path: str
+    per_class: int
+    image_size: int
+    malignant: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainParams:
+    """Section ``train`` of params.yaml."""
+
+    weights: str
+    dropout: float
+    hidden: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int

@@ -1,0 +1,94 @@
+"""Stage ``split``: train, calibration and test, with pictures of one lesion on one side.
+
+Reads   data/validated.csv and the pictures it lists
+Writes  data/splits/{train,calibration,test}.csv
+        reports/split.json   counts, groups, and the pairs that were kept together
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from buckler import params
+from buckler.data import duplicates, manifest, splits
+from buckler.evaluation import report
+from pipelines.stage import stage
+
+VALIDATED = Path("data/validated.csv")
+OUT = Path("data/splits")
+REPORT = Path("reports/split.json")
+_LARGEST = 10  # groups that the report spells out
+
+
+@dataclass(frozen=True, slots=True)
+class SplitParams:
+    """Section ``split`` of params.yaml."""
+
+    test: float
+    calibration: float
+    near_duplicate_bits: int
+    near_duplicate_correlation: float
+    seed: int
+
+
+def run(cfg: SplitParams) -> None:
+    """Write the three manifests and the report."""
+    frame = manifest.read(VALIDATED)
+    prints = duplicates.fingerprints(manifest.paths(frame), description="compare pictures")
+    pairs = duplicates.near_duplicates(
+        prints, max_bits=cfg.near_duplicate_bits, min_correlation=cfg.near_duplicate_correlation
+    )
+    groups = splits.group(frame, pairs)
+    assigned = splits.assign(frame, groups, test=cfg.test, calibration=cfg.calibration, seed=cfg.seed)
+    for name in splits.NAMES:
+        manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
+    report.write_json(REPORT, _summary(frame, pairs, groups, assigned))
+
+
+def _summary(
+    frame: pd.DataFrame, pairs: list[duplicates.Pair], groups: np.ndarray, assigned: np.ndarray
+) -> dict[str, Any]:
+    ids, label = frame["id"].to_numpy(), frame["label"].to_numpy()
+    names, sizes = np.unique(groups, return_counts=True)
+    largest = sorted((name for name, size in zip(names, sizes, strict=True) if size > 1), key=_by(groups, ids))
+    return {
+        "schema": 1,
+        "data": {"version": manifest.version(frame), "images": len(frame)},
+        "counts": {
+            one: {name: int(((label == one) & (assigned == name)).sum()) for name in splits.NAMES}
+            for one in manifest.labels(frame)
+        },
+        "groups": {"all": len(names), "of_several": int((sizes > 1).sum()), "largest": int(sizes.max())},
+        "largest_groups": [
+            {"split": str(assigned[groups == name][0]), "ids": sorted(ids[groups == name])}
+            for name in largest[:_LARGEST]
+        ],
+        "near_duplicates": sorted(
+            (
+                {
+                    "ids": sorted((ids[pair.first], ids[pair.second])),
+                    "bits": pair.bits,
+                    "correlation": round(pair.correlation, 3),
+                    "same_label": bool(label[pair.first] == label[pair.second]),
+                }
+                for pair in pairs
+            ),
+            key=lambda row: row["ids"],
+        ),
+    }
+
+
+def _by(groups: np.ndarray, ids: np.ndarray) -> Any:
+    return lambda name: (-int((groups == name).sum()), min(ids[groups == name]))
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("split", SplitParams))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,140 @@
+"""Which pictures show the same thing.
+
+The only place where pictures are hashed by what they look like; the digests of their bytes are in the
+manifest. A perceptual hash alone does not tell: lesions lie dark and round in the middle, and 64 bits see
+little more. So the hash proposes pairs, and the correlation of thumbnails, in the same orientation, decides.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from buckler.data import images
+from buckler.errors import UnusableImageError
+
+THUMBNAIL: Final = 32
+"""Pixels a side; imagehash reduces a picture to as much before its cosine transform."""
+
+_CHUNK: Final = 256  # pictures compared at once with all others, which bounds the memory
+_TURNS: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
+    lambda a: a,
+    lambda a: np.rot90(a, 1),
+    lambda a: np.rot90(a, 2),
+    lambda a: np.rot90(a, 3),
+    lambda a: a[:, ::-1],
+    lambda a: a[::-1],
+    lambda a: a.swapaxes(0, 1),
+    lambda a: np.rot90(a, 2).swapaxes(0, 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """What ``n`` pictures look like.
+
+    Attributes:
+        hashes: ``(n, 8)`` uint64 perceptual hashes: upright first, then turned and mirrored.
+        thumbnails: ``(n, 32, 32, 3)`` uint8.
+    """
+
+    hashes: NDArray[np.uint64]
+    thumbnails: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Two pictures, by their places, that show the same thing."""
+
+    first: int
+    second: int
+    bits: int
+    """In which their hashes differ, of 64, in the orientation that fits best."""
+    correlation: float
+    """Of their thumbnails' pixels, -1..1."""
+
+
+def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fingerprints:
+    """Return the fingerprints of pictures; a ``description`` shows a progress bar.
+
+    Raises:
+        UnusableImageError: One does not decode; the message begins with its path.
+    """
+    hashes = np.empty((len(paths), len(_TURNS)), np.uint64)
+    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    for index, path in enumerate(images.with_progress(paths, description)):
+        try:
+            pixels = images.load_pixels(path, size=THUMBNAIL)
+        except UnusableImageError as error:
+            raise UnusableImageError(error.code, f"{path}: {error}") from error
+        thumbnails[index] = np.rint(pixels * 255)
+        hashes[index] = perceptual_hashes(thumbnails[index])
+    return Fingerprints(hashes, thumbnails)
+
+
+def perceptual_hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the 64-bit perceptual hashes ``(8,)`` of a ``(32, 32, 3)`` picture, in every orientation."""
+    grey = np.asarray(Image.fromarray(thumbnail).convert("L"))
+    turned = (Image.fromarray(np.ascontiguousarray(turn(grey))) for turn in _TURNS)
+    return np.array([_as_integer(imagehash.phash(one)) for one in turned], np.uint64)
+
+
+def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: float) -> list[Pair]:
+    """Return the pairs that show the same thing, whatever their order, orientation and light.
+
+    Args:
+        prints: Of ``n`` pictures.
+        max_bits: Hamming distance up to which hashes propose a pair, 0 to 64.
+        min_correlation: Of the thumbnails in that orientation, from which on a proposed pair is one.
+    """
+    normalised = _normalised(prints.thumbnails)
+    found: dict[tuple[int, int], Pair] = {}
+    for start in range(0, len(normalised), _CHUNK):
+        distance = np.bitwise_count(prints.hashes[start : start + _CHUNK, :, None] ^ prints.hashes[:, 0])
+        for row, turn, other in np.argwhere(distance <= max_bits).tolist():
+            one, bits = start + row, int(distance[row, turn, other])
+            correlation = float(np.vdot(_TURNS[turn](normalised[one]), normalised[other]))
+            if one == other or correlation < min_correlation:
+                continue
+            # Both directions and several orientations may fit, for a turned picture's hash is only nearly the
+            # turned hash: the best of each says the same whatever the order of the pictures.
+            key = (min(one, other), max(one, other))
+            known = found.get(key, Pair(*key, bits, correlation))
+            found[key] = Pair(*key, min(bits, known.bits), max(correlation, known.correlation))
+    return sorted(found.values())
+
+
+def components(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return for each of ``count`` things the smallest member of its connected component, ``(count,)``."""
+    parent = list(range(count))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.array([root(item) for item in range(count)], np.int64)
+
+
+def _normalised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Thumbnails of mean zero a channel and length one, so that their product is their correlation.
+
+    The mean a channel goes, and with it the colour of the light; a flat picture correlates with nothing.
+    """
+    centred = thumbnails - thumbnails.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
+    length = np.sqrt((centred**2).sum(axis=(1, 2, 3), keepdims=True))
+    result: NDArray[np.float32] = centred / np.maximum(length, np.float32(1e-6))
+    return result
+
+
+def _as_integer(value: Any) -> int:
+    return int(np.packbits(value.hash.ravel()).view(">u8")[0])

@@ -1,0 +1,281 @@
+"""What a manifest must hold, as Great Expectations suites; the only importer of that library.
+
+A violated hard expectation stops the pipeline, a soft one is reported. Hard is what would make the numbers
+that follow wrong; soft is what a person should know.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from buckler.data import data_docs, manifest
+
+COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
+GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes, as Pillow names them, that ``images.load_pixels`` turns into RGB."""
+
+_SHOWN: Final = 5  # offenders that a message spells out
+_MIN_COLOUR_SHARE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Section ``validate`` of params.yaml."""
+
+    min_side: int
+    max_side: int
+    min_per_class: int
+    max_imbalance: float
+    max_undecodable: float
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one expectation went; ``expected`` and ``seen`` are for people."""
+
+    name: str
+    hard: bool
+    passed: bool
+    expected: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """An expectation under the name and in the words of our reports."""
+
+    name: str
+    expected: str
+    build: Any
+    hard: bool = True
+
+
+def check(
+    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: Limits, malignant: Sequence[str]
+) -> "Outcome":
+    """Check a manifest.
+
+    Args:
+        frame: The manifest as ingested.
+        problems: For every row, why the picture does not decode (a code), or ``none``.
+        kept: The rows of ``frame`` that go on: without undecodable pictures and repeated files.
+        limits: What is allowed.
+        malignant: Labels that must occur.
+    """
+    validation = _Validation()
+    findings = [
+        *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, malignant)),
+        *validation.run("classes", "label", class_table(frame, kept), _class_checks(limits)),
+    ]
+    return Outcome(tuple(findings), validation)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All findings of one check, and the means to write them as Data Docs."""
+
+    findings: tuple[Finding, ...]
+    _validation: "_Validation"
+
+    @property
+    def violated(self) -> tuple[Finding, ...]:
+        """The hard expectations that did not hold."""
+        return tuple(finding for finding in self.findings if finding.hard and not finding.passed)
+
+    def write_data_docs(self, folder: Path) -> None:
+        """Write Great Expectations' pages to ``folder``, readable offline; what was there goes."""
+        self._validation.write_data_docs(folder)
+        data_docs.write_index(
+            folder,
+            ("", "expectation", "kind", "expected", "seen"),
+            [
+                (
+                    "\u2714" if one.passed else "\u2718",
+                    one.name,
+                    "hard" if one.hard else "soft",
+                    one.expected,
+                    one.seen,
+                )
+                for one in self.findings
+            ],
+        )
+
+
+def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:
+    """The manifest with ``problem`` and ``labels_of_content``, how many labels identical files bear."""
+    return frame.assign(
+        width=frame["width"].astype("float64"),
+        height=frame["height"].astype("float64"),
+        mode=frame["mode"].astype(object).where(frame["mode"] != "", None),
+        problem=list(problems),
+        labels_of_content=frame.groupby("sha256")["label"].transform("nunique"),
+    )
+
+
+def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """Return ``label``, ``images`` and ``imbalance`` (largest class over this one) of every class."""
+    images = kept["label"].value_counts().reindex(manifest.labels(frame), fill_value=0)
+    imbalance = images.max() / images.clip(lower=1)
+    return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
+
+
+def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str]) -> list[_Check]:
+    known = list(limits.labels) or manifest.labels(frame)
+    sides = {"min_value": limits.min_side, "max_value": limits.max_side}
+    decodable = 1 - limits.max_undecodable
+    checks = [
+        _Check(
+            "columns",
+            f"the columns {', '.join(manifest.COLUMNS)}",
+            lambda gx: gx.ExpectTableColumnsToMatchSet(column_set=list(manifest.COLUMNS), exact_match=False),
+        ),
+        _Check("unique_ids", "every id once", lambda gx: gx.ExpectColumnValuesToBeUnique(column="id")),
+        _Check(
+            "decodes",
+            f"at least {decodable:.1%} of the files are complete pictures (validate.max_undecodable)",
+            lambda gx: gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["none"], mostly=decodable),
+        ),
+        _Check(
+            "colour_mode",
+            f"colour modes {', '.join(COLOUR_MODES + GREY_MODES)}",
+            lambda gx: gx.ExpectColumnValuesToBeInSet(column="mode", value_set=[*COLOUR_MODES, *GREY_MODES]),
+        ),
+        _Check(
+            "mostly_colour",
+            f"at least {_MIN_COLOUR_SHARE:.0%} of the pictures in colour",
+            lambda gx: gx.ExpectColumnValuesToBeInSet(
+                column="mode", value_set=list(COLOUR_MODES), mostly=_MIN_COLOUR_SHARE
+            ),
+            hard=False,
+        ),
+        *(
+            _Check(
+                side,
+                f"{side} of {limits.min_side} to {limits.max_side} pixels (validate.min_side, max_side)",
+                lambda gx, side=side: gx.ExpectColumnValuesToBeBetween(column=side, **sides),
+            )
+            for side in ("width", "height")
+        ),
+        _Check(
+            "known_labels",
+            f"labels among {', '.join(known)} (validate.labels)",
+            lambda gx: gx.ExpectColumnValuesToBeInSet(column="label", value_set=known),
+        ),
+        _Check(
+            "one_label_a_content",
+            "identical files in one class only",
+            lambda gx: gx.ExpectColumnValuesToBeBetween(column="labels_of_content", min_value=1, max_value=1),
+        ),
+        _Check(
+            "no_repeated_files",
+            "every file's content once; repetitions within a class are left out",
+            lambda gx: gx.ExpectColumnValuesToBeUnique(column="sha256"),
+            hard=False,
+        ),
+    ]
+    if malignant:
+        names = list(malignant)
+        checks.append(
+            _Check(
+                "malignant_labels",
+                f"pictures of {', '.join(names)} (data.malignant)",
+                lambda gx: gx.ExpectColumnDistinctValuesToContainSet(column="label", value_set=names),
+            )
+        )
+    return checks
+
+
+def _class_checks(limits: Limits) -> list[_Check]:
+    return [
+        _Check(
+            "pictures_a_class",
+            f"at least {limits.min_per_class} pictures in every class (validate.min_per_class)",
+            lambda gx: gx.ExpectColumnValuesToBeBetween(column="images", min_value=limits.min_per_class),
+        ),
+        _Check(
+            "class_balance",
+            f"the largest class at most {limits.max_imbalance:g} times any other (validate.max_imbalance)",
+            lambda gx: gx.ExpectColumnValuesToBeBetween(column="imbalance", max_value=limits.max_imbalance),
+        ),
+    ]
+
+
+class _Validation:
+    """One in-memory Great Expectations context, with the runs in it."""
+
+    def __init__(self) -> None:
+        import great_expectations as gx  # takes seconds: only who validates pays
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
+
+        self._gx = gx
+        self._context = gx.get_context(
+            mode="ephemeral",
+            project_config=DataContextConfig(
+                store_backend_defaults=InMemoryStoreBackendDefaults(),
+                analytics_enabled=False,  # nothing about anyone's data goes to anyone
+                progress_bars=ProgressBarsConfig(globally=False),
+            ),
+        )
+        self._source = self._context.data_sources.add_pandas("manifest")
+
+    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Check]) -> list[Finding]:
+        """Run ``checks`` over ``table``; ``key`` is the column that names its rows."""
+        gx = self._gx
+        suite = self._context.suites.add(gx.ExpectationSuite(name=name))
+        for one in checks:
+            expectation = one.build(gx.expectations)
+            expectation.notes = one.expected
+            expectation.severity = "critical" if one.hard else "warning"
+            expectation.meta = {"name": one.name}
+            suite.add_expectation(expectation)
+        batch = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+        definition = self._context.validation_definitions.add(
+            gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        )
+        result = definition.run(
+            batch_parameters={"dataframe": table},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
+        )
+        # Results come in any order, and kwargs do not tell two checks of one column apart: names do.
+        rows = {row.expectation_config.meta["name"]: row for row in result.results if row.expectation_config}
+        return [_finding(one, rows[one.name], key) for one in checks]
+
+    def write_data_docs(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
+        index = {"class_name": "DefaultSiteIndexBuilder"}
+        site: Any = {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
+        self._context.add_data_docs_site("reports", site)
+        self._context.build_data_docs(site_names=["reports"])
+        data_docs.make_offline(folder)
+
+
+def _finding(one: _Check, result: Any, key: str) -> Finding:
+    return Finding(one.name, one.hard, bool(result.success), one.expected, _seen(result, key))
+
+
+def _seen(result: Any, key: str) -> str:
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        return f"it could not be checked: {result.exception_info.get('exception_message')}"
+    details = result.result
+    if details.get("partial_missing_list"):
+        return f"none of {', '.join(map(str, details['partial_missing_list']))}"
+    if "unexpected_count" not in details:
+        return ", ".join(map(str, details.get("observed_value") or [])) or "as expected"
+    count, total = details["unexpected_count"], details["element_count"]
+    if not count:
+        return f"all {total}"
+    rows = details.get("unexpected_index_list") or []
+    column = result.expectation_config.kwargs["column"]
+    offenders = [f"{row[key]} ({row[column]})" if column != key else str(row[key]) for row in rows]
+    more = f" and {len(offenders) - _SHOWN} more" if len(offenders) > _SHOWN else ""
+    return f"{count} of {total} do not fit: {', '.join(offenders[:_SHOWN])}{more}"

@@ -1,0 +1,178 @@
+"""The only decoder: every picture, in training and in service, becomes pixels here."""
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from buckler.errors import DataError, UnusableImageError
+
+MAX_PIXELS = 50_000_000
+"""Pixel budget of a picture, read from its header before any pixel is decoded; a 50-megapixel phone fits."""
+
+_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_SIXTEEN_BIT_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What a picture that decodes is: sides in pixels, as displayed; ``mode`` as Pillow names it."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def inspect(source: Path | bytes) -> ImageInfo:
+    """Decode ``source`` in full and say what it is.
+
+    Raises:
+        UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
+        DataError: ``source`` is a path that cannot be read.
+    """
+    content = _read(source)
+    image = _decode(content)
+    return ImageInfo(image.width, image.height, image.mode, _format_of(content))
+
+
+def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.float32]:
+    """Return a picture as ``(height, width, 3)`` float32 in 0..1.
+
+    EXIF orientation is applied; transparency is laid over white, as viewers show it, so that what an alpha
+    channel hides from a person is hidden from the model too; grey, palette, CMYK and 16-bit become 8-bit RGB.
+
+    Args:
+        source: A JPEG or PNG, recognised by its content, never by its name.
+        size: Side of the square to resize to (bilinear, antialiased); ``None`` keeps the picture's own sides.
+
+    Raises:
+        UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
+        DataError: ``source`` is a path that cannot be read.
+    """
+    image = _to_rgb(_decode(_read(source)))
+    if size is not None and image.size != (size, size):
+        # Pillow widens the bilinear kernel with the scale: a downscaled picture stays free of aliasing.
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
+
+
+def load_batch(paths: Sequence[Path], *, size: int, description: str | None = None) -> NDArray[np.float32]:
+    """Return ``(len(paths), size, size, 3)`` float32 in 0..1; a ``description`` shows a progress bar.
+
+    Raises:
+        UnusableImageError: As ``load_pixels``, with the path in front.
+    """
+    images = np.empty((len(paths), size, size, 3), dtype=np.float32)
+    for index, path in enumerate(with_progress(paths, description)):
+        try:
+            images[index] = load_pixels(path, size=size)
+        except UnusableImageError as error:
+            raise UnusableImageError(error.code, f"{path}: {error}") from error
+    return images
+
+
+def to_png(pixels: NDArray[np.floating]) -> bytes:
+    """Return ``(height, width, 3)`` pixels in 0..1 as an 8-bit RGB PNG.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"expected pixels of shape (height, width, 3), got {pixels.shape}")
+    eight_bit = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(eight_bit).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def with_progress(paths: Sequence[Path], description: str | None) -> Iterable[Path]:
+    """Return ``paths``, behind a progress bar if there is a ``description``."""
+    if description is None:
+        return paths
+    from tqdm import tqdm  # not installed with the service, which asks for no progress bar
+
+    bar: Iterable[Path] = tqdm(paths, desc=description, unit="picture")
+    return bar
+
+
+def _read(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the picture {source}: {error.strerror or error}") from error
+
+
+def _format_of(content: bytes) -> str:
+    if not content:
+        raise UnusableImageError("image_empty", "expected a JPEG or PNG picture, got no bytes")
+    for signature, name in _SIGNATURES.items():
+        if content.startswith(signature):
+            return name
+    raise UnusableImageError(
+        "image_unsupported",
+        f"expected a JPEG or PNG picture, got bytes that begin with {content[:8].hex(' ')}; convert it first",
+    )
+
+
+def _decode(content: bytes) -> Image.Image:
+    """Return the fully decoded, upright picture in its own mode."""
+    name = _format_of(content)
+    try:
+        with Image.open(io.BytesIO(content), formats=[name]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(f"{image.width} x {image.height}")
+            image.load()
+            return _upright(image)
+    except UnusableImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("far more") from error
+    except Exception as error:
+        # Pillow promises no closed set: broken files raise OSError, SyntaxError, ValueError, struct.error.
+        raise UnusableImageError(
+            "image_unreadable", f"expected a complete {name} picture, decoding failed: {error}"
+        ) from error
+
+
+def _too_large(what: str) -> UnusableImageError:
+    return UnusableImageError(
+        "image_too_large", f"expected at most {MAX_PIXELS:,} pixels, got {what}; send a smaller picture"
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation. Not ImageOps.exif_transpose: it rewrites, and fails on, every other tag."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:
+        orientation = None  # broken metadata of a whole picture: viewers show it as it lies
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image.copy() if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT_GREY:
+        # convert("RGB") would clip at 255 and leave white.
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray((np.minimum(grey, 0xFFFF) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image if image.mode == "RGB" else image.convert("RGB")

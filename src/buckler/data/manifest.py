@@ -1,0 +1,68 @@
+"""The manifest: one row a picture, from ingest to the splits."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from buckler.errors import DataError
+
+COLUMNS = ("id", "path", "sha256", "label", "width", "height", "mode", "bytes", "source", "group")
+"""Always there, in this order; further columns of a source's metadata follow."""
+
+_INTEGERS = {"width": "Int64", "height": "Int64", "bytes": "int64"}
+
+
+def build(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Return ``rows`` as a manifest: fixed columns first, then the others, sorted by id.
+
+    ``width`` and ``height`` are missing (``None``), and ``mode`` is empty, where a picture does not decode.
+    """
+    extra = sorted({name for row in rows for name in row} - set(COLUMNS))
+    frame = pd.DataFrame(list(rows), columns=[*COLUMNS, *extra])
+    strings = {name: "str" for name in frame.columns if name not in _INTEGERS}
+    frame[extra] = frame[extra].fillna("")
+    return frame.astype({**strings, **_INTEGERS}).sort_values("id", ignore_index=True)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``frame`` as CSV, the same bytes for the same content on every platform."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, lineterminator="\n")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Return the manifest in ``path``; text stays text, so that a class may be called ``NA`` or ``1``.
+
+    Raises:
+        DataError: No such file, not a CSV, a column missing or a number that is none.
+    """
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise DataError(f"{path}: expected the columns {list(COLUMNS)}, {missing} are missing")
+        types = {name: _INTEGERS.get(name, "str") for name in header}
+        empty = {"width": [""], "height": [""]}
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
+    except FileNotFoundError as error:
+        raise DataError(f"no {path}; run the stage that writes it: dvc repro") from error
+    except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
+        raise DataError(f"{path} is not a manifest: {error}") from error
+
+
+def labels(frame: pd.DataFrame) -> list[str]:
+    """Return the labels that occur, sorted: the order of classes everywhere."""
+    return sorted(frame["label"].unique().tolist())
+
+
+def paths(frame: pd.DataFrame) -> list[Path]:
+    """Return the pictures' paths, in the order of the rows."""
+    return [Path(path) for path in frame["path"]]
+
+
+def version(frame: pd.DataFrame) -> str:
+    """Return ``sha256:...`` over contents and labels; neither order nor file names change it."""
+    lines = sorted(f"{digest} {label}\n" for digest, label in zip(frame["sha256"], frame["label"], strict=True))
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"

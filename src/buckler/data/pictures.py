@@ -1,0 +1,57 @@
+"""The pictures of a split, decoded, with their labels as class indices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.data import images, manifest
+from buckler.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Decoded pictures: ``images`` (n, size, size, 3) float32 in 0..1, ``truth`` (n,) class indices, their ``ids``."""
+
+    ids: tuple[str, ...]
+    images: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.int64]
+
+    def subset(self, count: int, seed: int) -> "Pictures":
+        """Return ``count`` pictures drawn at random, in their order; all of them for zero or too many."""
+        if not 0 < count < len(self.ids):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:count])
+        return Pictures(tuple(self.ids[i] for i in chosen), self.images[chosen], self.truth[chosen])
+
+
+def load(split: Path, labels: Sequence[str], *, size: int, description: str | None = None) -> Pictures:
+    """Return the pictures that the manifest ``split`` lists, resized to ``size`` a side.
+
+    Args:
+        split: A manifest as ``data/splits/test.csv``.
+        labels: Class names; a picture's index is its label's place in there.
+        size: Pixels a side.
+        description: Shown before a progress bar; none without it.
+
+    Raises:
+        DataError: The manifest names a label that ``labels`` lacks, or a file that is gone.
+    """
+    frame = manifest.read(split)
+    unknown = sorted(set(frame["label"]) - set(labels))
+    if unknown:
+        raise DataError(f"{split} has labels {unknown}, the model knows {list(labels)}; run `dvc repro`")
+    places = {label: place for place, label in enumerate(labels)}
+    paths = [Path(path) for path in frame["path"]]
+    return Pictures(
+        ids=tuple(frame["id"]),
+        images=images.load_batch(paths, size=size, description=description),
+        truth=np.array([places[label] for label in frame["label"]], np.int64),
+    )
+
+
+def labels_of(split: Path) -> tuple[str, ...]:
+    """Return the class names in the manifest ``split``, sorted."""
+    return tuple(sorted(set(manifest.read(split)["label"])))

@@ -1,0 +1,147 @@
+"""Where pictures come from: a folder of class folders, or the seeded generator."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from buckler.data import images, manifest, synthetic
+from buckler.errors import DataError
+
+METADATA = "metadata.csv"
+METADATA_COLUMNS = ("file", "label", "lesion_id")
+_NO_PICTURES = frozenset({METADATA, "SHA256SUMS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a source, not read yet.
+
+    Attributes:
+        id: POSIX path relative to the source, unique: ``benign/100.jpg``.
+        label: Its class.
+        group: What it shares with other pictures of the same lesion; empty where that is not known.
+        extra: Further columns for the manifest.
+        read: Returns the bytes.
+    """
+
+    id: str
+    label: str
+    read: Callable[[], bytes]
+    group: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
+    """Return pictures of the class folders in ``path``, sorted by id.
+
+    Every file below a class folder is taken, whatever its name, so that a broken one comes to light; hidden
+    files, ``SHA256SUMS`` and ``metadata.csv`` are not. ``metadata.csv`` is optional; its columns ``file``,
+    ``label`` and ``lesion_id`` are required, ``lesion_id`` becomes the group, the other columns are passed
+    on. One named like a column of the manifest becomes ``metadata_<name>``.
+
+    Args:
+        path: The folder; its subfolders' names are the labels.
+        per_class: Pictures a class, drawn at random; 0 takes all.
+        seed: Of the draw, which depends on the ids and not on the order in which the system lists files.
+
+    Raises:
+        DataError: No such folder, fewer than two classes, an empty class, or metadata that do not fit.
+    """
+    if not path.is_dir():
+        raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(names) < 2:
+        raise DataError(
+            f"expected at least two class folders in {path}, got {names}; put the pictures of each class"
+            " into a folder that bears its name"
+        )
+    metadata = _metadata(path)
+    return sorted(
+        (
+            _item(path, file, label, metadata)
+            for label in names
+            for file in _drawn(_files(path, label), per_class, seed)
+        ),
+        key=lambda item: item.id,
+    )
+
+
+def generated(*, per_class: int, seed: int, size: int) -> list[Item]:
+    """Return ``per_class`` generated pictures of each class, ``size`` pixels a side, as PNG.
+
+    Raises:
+        DataError: ``per_class`` is not positive: the generator has no "all".
+    """
+    if per_class < 1:
+        raise DataError(f"expected data.per_class of at least 1 for the synthetic source, got {per_class}")
+    return [
+        Item(f"{label}/{index:05}.png", label, _Drawing(label, index, seed, size))
+        for label in synthetic.LABELS
+        for index in range(per_class)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    label: str
+    index: int
+    seed: int
+    size: int
+
+    def __call__(self) -> bytes:
+        return images.to_png(synthetic.draw(self.label, self.index, seed=self.seed, size=self.size))
+
+
+def _files(path: Path, label: str) -> list[str]:
+    """Ids of the files of a class."""
+    relative = (file.relative_to(path) for file in (path / label).rglob("*") if file.is_file())
+    ids = [
+        file.as_posix()
+        for file in relative
+        if file.name not in _NO_PICTURES and not any(part.startswith(".") for part in file.parts)
+    ]
+    if not ids:
+        raise DataError(f"expected pictures in the class folder {path / label}, it is empty; fill or remove it")
+    return ids
+
+
+def _drawn(ids: list[str], per_class: int, seed: int) -> list[str]:
+    ordered = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return ordered[:per_class] if per_class else ordered
+
+
+def _item(path: Path, name: str, label: str, metadata: pd.DataFrame | None) -> Item:
+    read = (path / name).read_bytes
+    if metadata is None:
+        return Item(name, label, read)
+    if name not in metadata.index:
+        return Item(name, label, read, extra=dict.fromkeys(metadata.columns.drop(["label", "lesion_id"]), ""))
+    row = {str(column): str(value) for column, value in metadata.loc[name].items()}
+    if row.pop("label") != label:
+        raise DataError(f"{path / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder says {label!r}")
+    return Item(name, label, read, group=row.pop("lesion_id"), extra=row)
+
+
+def _metadata(path: Path) -> pd.DataFrame | None:
+    """Rows of metadata.csv by file, with columns that clash with the manifest's renamed."""
+    file = path / METADATA
+    if not file.exists():
+        return None
+    try:
+        table = pd.read_csv(file, dtype="str", keep_default_na=False)
+    except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
+        raise DataError(f"expected {file} to be a CSV in UTF-8: {error}") from error
+    missing = [name for name in METADATA_COLUMNS if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"expected {file} to have the columns {list(METADATA_COLUMNS)}, {missing} are missing; "
+            f"it has {list(table.columns)}"
+        )
+    twice = table.loc[table["file"].duplicated(), "file"]
+    if len(twice):
+        raise DataError(f"expected one row a file in {file}, {twice.iloc[0]!r} has several")
+    clash = {name: f"metadata_{name}" for name in manifest.COLUMNS if name != "label"}
+    return table.set_index("file").rename(columns=clash)

@@ -1,0 +1,102 @@
+"""Train, calibration and test: stratified, seeded, and never one lesion on two sides."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from buckler.data import manifest
+from buckler.data.duplicates import Pair, components
+from buckler.errors import DataError
+
+NAMES: Final = ("train", "calibration", "test")
+
+
+def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    """Return a group number for every row, ``(n,)``: pictures that must stay together share one.
+
+    Together stay near-duplicates, pictures of the same ``group`` in the manifest, identical files, and what
+    these connect.
+    """
+    links = [(pair.first, pair.second) for pair in pairs]
+    for column in ("group", "sha256"):
+        first: dict[str, int] = {}
+        for place, value in enumerate(frame[column]):
+            if value:
+                links.append((first.setdefault(value, place), place))
+    return components(len(frame), links)
+
+
+def assign(
+    frame: pd.DataFrame, groups: NDArray[np.int64], *, test: float, calibration: float, seed: int
+) -> NDArray[np.str_]:
+    """Return the split's name for every row of ``frame``, ``(n,)``.
+
+    The order of rows, and file names, change nothing: groups are taken by size, then by a hash of their
+    contents and ``seed``. Each goes where it fits, for the classes it holds, and most is still missing.
+
+    Args:
+        frame: A manifest.
+        groups: Of ``group``.
+        test: Share of each class for the test split, above 0.
+        calibration: Share of each class for the calibration split, above 0; the rest trains.
+        seed: Changes which groups go where.
+
+    Raises:
+        DataError: The shares leave nothing to train on, or a class has too few groups to be in every split.
+    """
+    if not (test > 0 and calibration > 0 and test + calibration < 1):
+        raise DataError(
+            f"expected shares above 0 for test and calibration, below 1 together, got {test} and"
+            f" {calibration}; change section split of params.yaml"
+        )
+    labels = manifest.labels(frame)
+    target = _targets(frame, labels, test, calibration)
+    missing = target.astype(np.float64)
+    result = np.empty(len(frame), dtype=f"<U{max(map(len, NAMES))}")
+    for members in _ordered(frame, groups, seed):
+        counts = np.array([(frame["label"].to_numpy()[members] == label).sum() for label in labels])
+        chosen = _choose(counts, missing, target)
+        missing[chosen] -= counts
+        result[members] = NAMES[chosen]
+    _check(frame, result, labels)
+    return result
+
+
+def _targets(frame: pd.DataFrame, labels: Sequence[str], test: float, calibration: float) -> NDArray[np.int64]:
+    """Pictures wanted, ``(splits, classes)``."""
+    sizes = np.array([(frame["label"] == label).sum() for label in labels])
+    tested, calibrated = (np.rint(sizes * share).astype(np.int64) for share in (test, calibration))
+    return np.stack([sizes - tested - calibrated, calibrated, tested])
+
+
+def _ordered(frame: pd.DataFrame, groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
+    """Rows of each group; the largest first, while every split still has room."""
+    digests = frame["sha256"].to_numpy()
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+    def key(rows: NDArray[np.int64]) -> tuple[int, bytes]:
+        return -len(rows), hashlib.sha256(f"{seed}:{min(digests[rows])}".encode()).digest()
+
+    return sorted(members, key=key)
+
+
+def _choose(counts: NDArray[np.int64], missing: NDArray[np.float64], target: NDArray[np.int64]) -> int:
+    """The split that a group with ``counts`` pictures a class overfills least, then where most is missing."""
+    overfill = np.maximum(counts - np.maximum(missing, 0), 0).sum(axis=1)
+    share = (counts * missing / np.maximum(target, 1)).sum(axis=1)
+    return min(range(len(NAMES)), key=lambda place: (overfill[place], -share[place]))
+
+
+def _check(frame: pd.DataFrame, result: NDArray[np.str_], labels: Sequence[str]) -> None:
+    for label in labels:
+        absent = sorted(set(NAMES) - set(result[frame["label"].to_numpy() == label]))
+        if absent:
+            raise DataError(
+                f"expected pictures of class {label!r} in every split, none for {absent}: too few that show"
+                " different things; add pictures, or change the shares in section split of params.yaml"
+            )

@@ -1,0 +1,41 @@
+"""Fixtures for several folders of tests. Helpers that tests import lie beside this file."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import projects
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose model passes its gate, as the working directory; no key, no store."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(variable, raising=False)
+    return projects.make_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of one real MLflow database; making its tables takes seconds, so tests share it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def registry(
+    project: Path, mlflow_database: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> str:
+    """Point MLflow to the shared database and return a model name that no other test uses."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+    return f"model-{abs(hash(request.node.nodeid)):x}"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real pictures (skin/, ham7/), which no repository may hold."""
+    folder = Path(os.environ.get("BUCKLER_REAL_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}; set BUCKLER_REAL_DATA")
+    return folder

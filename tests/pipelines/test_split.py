@@ -1,0 +1,97 @@
+import json
+import shutil
+
+import pytest
+
+from buckler import params
+from buckler.data import expectations, manifest, splits
+from buckler.errors import DataError
+from pipelines import ingest, split, validate
+from pipelines.settings import DataParams
+from pipelines.stage import ROOT
+from tests import datasets
+
+CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
+
+
+@pytest.fixture
+def validated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    datasets.make_folder(tmp_path / "pictures", per_class=20)
+    ingest.run(DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 7))
+    shutil.copyfile(ingest.MANIFEST, split.VALIDATED)
+    return manifest.read(split.VALIDATED)
+
+
+def written():
+    return {name: manifest.read(split.OUT / f"{name}.csv") for name in splits.NAMES}
+
+
+def where(name):
+    return next(part for part, frame in written().items() if name in set(frame["id"]))
+
+
+def test_the_splits_share_out_every_row(validated):
+    split.run(CFG)
+    parts = written()
+    assert {name: len(frame) for name, frame in parts.items()} == {"train": 24, "calibration": 4, "test": 12}
+    assert sorted(name for frame in parts.values() for name in frame["id"]) == list(validated["id"])
+    report = json.loads(split.REPORT.read_text())
+    assert report["counts"]["benign"] == {"train": 12, "calibration": 2, "test": 6}
+    assert report["data"] == {"version": manifest.version(validated), "images": 40}
+
+
+def test_a_second_run_and_another_order_of_rows_write_the_same_files(validated):
+    split.run(CFG)
+    files = [*split.OUT.iterdir(), split.REPORT]
+    first = [file.read_bytes() for file in files]
+    manifest.write(validated.iloc[::-1], split.VALIDATED)
+    split.run(CFG)
+    assert [file.read_bytes() for file in files] == first
+
+
+def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_reported(validated):
+    from PIL import Image
+
+    paths = validated.set_index("id")["path"]
+    with Image.open(paths["benign/4.png"]) as picture:
+        picture.transpose(Image.Transpose.ROTATE_90).save(paths["malignant/9.png"])
+    lesion = ["benign/1.png", "benign/2.png", "benign/3.png", "benign/5.png"]
+    validated.loc[validated["id"].isin(lesion), "group"] = "L1"
+    manifest.write(validated, split.VALIDATED)
+    for seed in range(4):
+        split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed))
+        assert where("benign/4.png") == where("malignant/9.png")
+        assert len({where(name) for name in lesion}) == 1
+    report = json.loads(split.REPORT.read_text())
+    found = [row for row in report["near_duplicates"] if row["ids"] == ["benign/4.png", "malignant/9.png"]]
+    assert len(found) == 1
+    assert not found[0]["same_label"]
+    assert {"split": where("benign/1.png"), "ids": lesion} in report["largest_groups"]
+
+
+def test_a_missing_manifest_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"no data/validated\.csv; run the stage that writes it"):
+        split.run(CFG)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "malignant"), [("skin", ("malignant",)), ("ham7", ("akiec", "bcc", "mel"))], ids=["skin", "ham7"]
+)
+def test_real_pictures_go_through_with_the_parameters_of_the_project(real_data, tmp_path, monkeypatch, name, malignant):
+    limits = params.load("validate", expectations.Limits, ROOT / "params.yaml")
+    cfg = params.load("split", split.SplitParams, ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    data = DataParams("directory", str(real_data / name), 0, 64, malignant, 7)
+    ingest.run(data)
+    validate.run(limits, data)
+    split.run(cfg)
+    report = json.loads(split.REPORT.read_text())
+    assert report["data"]["images"] == sum(sum(counts.values()) for counts in report["counts"].values())
+    for counts in report["counts"].values():
+        total = sum(counts.values())
+        assert counts["test"] == pytest.approx(cfg.test * total, abs=2)
+    for pair in report["near_duplicates"]:
+        assert len({where(one) for one in pair["ids"]}) == 1

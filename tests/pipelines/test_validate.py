@@ -1,0 +1,96 @@
+import csv
+import json
+
+import pytest
+
+from buckler.data import expectations, manifest
+from buckler.errors import DataError
+from pipelines import ingest, validate
+from pipelines.settings import DataParams
+from tests import datasets
+
+LIMITS = expectations.Limits(
+    min_side=32, max_side=256, min_per_class=3, max_imbalance=3.0, max_undecodable=0.25, labels=()
+)
+DATA = DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 7)
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return datasets.make_folder(tmp_path / "pictures", per_class=6)
+
+
+def run():
+    ingest.run(DATA)
+    validate.run(LIMITS, DATA)
+    return json.loads(validate.REPORT.read_text())
+
+
+def test_good_pictures_go_on_unchanged(pictures, capsys):
+    report = run()
+    assert validate.VALIDATED.read_bytes() == ingest.MANIFEST.read_bytes()
+    assert (report["schema"], report["passed"], report["data"]["images"]) == (1, True, 12)
+    assert report["data"]["version"] == manifest.version(manifest.read(validate.VALIDATED))
+    assert all(one["passed"] for one in report["expectations"])
+    assert (validate.DATA_DOCS / "index.html").exists()
+    assert "12 pictures validated, 0 in quarantine" in capsys.readouterr().out
+
+
+def test_what_does_not_decode_lies_in_quarantine_with_the_reason(pictures):
+    content = (pictures / "benign/0.png").read_bytes()
+    (pictures / "benign/half, cut.png").write_bytes(content[: len(content) // 2])
+    (pictures / "malignant/empty.jpg").write_bytes(b"")
+    report = run()
+    with (validate.QUARANTINE / "reasons.csv").open(newline="") as file:
+        reasons = {row["id"]: (row["code"], row["reason"]) for row in csv.DictReader(file)}
+    assert reasons.keys() == {"benign/half, cut.png", "malignant/empty.jpg"}
+    assert reasons["malignant/empty.jpg"] == ("image_empty", "expected a JPEG or PNG picture, got no bytes")
+    assert reasons["benign/half, cut.png"][0] == "image_unreadable"
+    assert (validate.QUARANTINE / "benign/half, cut.png").read_bytes() == content[: len(content) // 2]
+    assert not set(reasons) & set(manifest.read(validate.VALIDATED)["id"])
+    assert report["quarantined"] == [
+        {"id": "benign/half, cut.png", "code": "image_unreadable"},
+        {"id": "malignant/empty.jpg", "code": "image_empty"},
+    ]
+
+
+def test_a_file_twice_in_a_class_goes_on_once(pictures):
+    (pictures / "benign/again.png").write_bytes((pictures / "benign/3.png").read_bytes())
+    report = run()
+    assert report["repeated"] == [{"id": "benign/again.png", "same_as": "benign/3.png"}]
+    assert report["passed"]
+    assert report["classes"] == {"benign": 6, "malignant": 6}
+
+
+def test_violations_are_all_named_and_the_reports_are_still_written(pictures):
+    run()
+    (pictures / "malignant/copy.png").write_bytes((pictures / "benign/3.png").read_bytes())
+    (pictures / "benign/tiny.png").write_bytes(datasets.png(size=16))
+    with pytest.raises(DataError) as caught:
+        run()
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("(see reports/validation.json):")
+    assert {line.split(":")[0] for line in lines[1:]} == {
+        "  - width",
+        "  - height",
+        "  - one_label_a_content",
+    }
+    assert "expected width of 32 to 256 pixels" in lines[1]
+    assert "seen: 1 of 14 do not fit: benign/tiny.png (16" in lines[1]
+    report = json.loads(validate.REPORT.read_text())
+    assert not report["passed"]
+    assert {one["name"] for one in report["expectations"] if not one["passed"] and one["hard"]} == {
+        "width",
+        "height",
+        "one_label_a_content",
+    }
+    assert not validate.VALIDATED.exists()
+    assert "benign/tiny.png" in (validate.DATA_DOCS / "index.html").read_text()
+
+
+def test_the_report_is_the_same_for_the_same_pictures(pictures):
+    run()
+    first = validate.REPORT.read_bytes()
+    run()
+    assert validate.REPORT.read_bytes() == first

@@ -1,0 +1,121 @@
+"""Makes small projects: the files that the gate reads, with numbers that fit each other."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler import release, signing
+from buckler.evaluation import report
+from buckler.evaluation.statistics import wilson
+from buckler.gates import Policy
+
+PICTURES = 100
+LABELS = ("benign", "malignant")
+POLICY = Policy(
+    min_clean_accuracy=0.7,
+    min_robust_accuracy={1: 0.3},
+    min_malignant_recall=0.6,
+    max_calibration_error=0.2,
+    max_detector_fpr=0.12,
+    regression_alpha=0.05,
+    valid_days=30,
+)
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key()
+
+
+def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: bytes = b"weights") -> Path:
+    """Write models/ and reports/ of a model right on ``clean`` pictures, on ``robust`` when attacked."""
+    classifier, reports = root / "models/classifier", root / "reports"
+    for name, content in {
+        "classifier/classifier.keras": weights,
+        "classifier/model.json": json.dumps(
+            {"schema": 1, "architecture": "vgg19", "labels": LABELS, "malignant": ["malignant"]}
+            | {"image_size": 32, "data_version": "sha256:data"}
+        ).encode(),
+        "detector/detector.npz": b"arrays",
+        "detector/detector.json": b'{"schema": 1, "threshold": 2.1, "max_fpr": 0.05}',
+    }.items():
+        path = root / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    write_reports(reports, signing.directory_digest(classifier), clean, robust)
+    return root
+
+
+def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
+    """Write what the stages before the gate write, about the classifier ``digest``."""
+    about = {
+        "schema": 1,
+        "model": {"digest": digest},
+        "data": {"version": "sha256:data", "images": PICTURES},
+        "clean_accuracy": wilson(clean, PICTURES),
+    }
+    evaluation = {
+        "labels": LABELS,
+        "roc_auc": 0.9,
+        "calibration_error": 0.05,
+        "malignant_recall": wilson(40, 50),
+        "confusion": [[40, 10], [10, 40]],
+        "seconds": 1.0,
+    }
+    report.write_json(reports / "evaluation.json", {**about, **evaluation})
+    robustness = {
+        "cells": [cell(radius, max(robust - radius + 1, 0), clean) for radius in (1, 2)],
+        "worst_case": [{"epsilon_255": 1, "robust_accuracy": wilson(robust, PICTURES)}],
+        "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "0 of 32"}],
+    }
+    report.write_json(reports / "robustness.json", {**about, **robustness})
+    row = {"attack": "fgsm", "epsilon_255": 1, "auc": 0.8, "tpr_at_fpr": {"0.05": 0.4}, "adaptive": False}
+    detector = {"threshold": 2.1, "max_fpr": 0.05, "clean_fpr": wilson(5, PICTURES), "attacks": [row]}
+    report.write_json(reports / "detector.json", {"schema": 1, **detector})
+    report.write_json(reports / "validation.json", {"schema": 1, "passed": True})
+    rows = [
+        {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1": int(i < robust)}
+        for i in range(PICTURES)
+    ]
+    report.write_csv(reports / "outcomes.csv", rows)
+    history = [{"epoch": epoch, "loss": 1 / epoch, "val_accuracy": 0.5 + epoch / 10} for epoch in (1, 2, 3)]
+    report.write_csv(reports / "training/history.csv", history)
+    (reports / "plots").mkdir(exist_ok=True)
+    (reports / "plots/confusion.png").write_bytes(b"\x89PNG")
+
+
+def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
+    """Return one attack's result as robustness.json states it."""
+    return {
+        "attack": "fgsm",
+        "norm": "linf",
+        "epsilon_255": radius,
+        "steps": 1,
+        "restarts": 1,
+        "early_exit": True,
+        "seed": 7,
+        "crafted_in": "float32",
+        "scored_in": "float32",
+        "robust_accuracy": asdict(wilson(robust, PICTURES)),
+        "attack_success_rate": 1 - robust / clean,
+        "confusion": [[20, 30], [30, 20]],
+        "malignant_to_benign_rate": 0.6,
+        "seconds": 1.5,
+    }
+
+
+def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> signing.Verdict:
+    """Build ``<root>/models/release`` of the project in ``root``."""
+    return release.build(
+        root / "models/release",
+        **{
+            "classifier": root / "models/classifier",
+            "detector": root / "models/detector",
+            "reports": root / "reports",
+            "policy": policy,
+            "name": name,
+            "source": release.Source("0" * 40, False),
+            "key": KEY,
+            **options,
+        },
+    )
