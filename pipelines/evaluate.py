@@ -1,0 +1,97 @@
+"""Stage ``evaluate``: how right the classifier is on clean pictures, in the precision that serves.
+
+Reads   models/classifier/, data/splits/{calibration,test}.csv and the pictures they list
+Writes  reports/evaluation.json, reports/plots/{confusion,roc,reliability}.png, reports/plots/predictions.csv,
+        data/features/clean.npz: logits and detector features of the calibration and the test pictures
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from buckler import params, signing
+from buckler.data import pictures
+from buckler.evaluation import accuracy, plots, report
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from pipelines.stage import stage
+
+SPLITS = Path("data/splits")
+CLASSIFIER = Path("models/classifier")
+REPORTS = Path("reports")
+CLEAN = Path("data/features/clean.npz")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateParams:
+    """Section ``evaluate`` of params.yaml."""
+
+    calibration_bins: int
+
+
+def run(cfg: EvaluateParams) -> None:
+    """Evaluate on the test split and keep what later stages need of the same passes."""
+    info = checkpoint.load_info(CLASSIFIER)
+    calibration, test = (
+        pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
+        for name in ("calibration", "test")
+    )
+    classifier = Classifier(checkpoint.load_network(CLASSIFIER))
+    began = time.perf_counter()
+    with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc="evaluate") as bar:
+        passes = {
+            "calibration": classifier.forward(calibration.images, bar.update),
+            "test": classifier.forward(test.images, bar.update),
+        }
+    seconds = time.perf_counter() - began
+    CLEAN.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(CLEAN, **{f"{split}_{k}": v for split, p in passes.items() for k, v in asdict(p).items()})
+
+    logits = passes["test"].logits
+    result = accuracy.evaluate(
+        logits, test.truth, labels=info.labels, malignant=info.malignant, bins=cfg.calibration_bins
+    )
+    report.write_json(
+        REPORTS / "evaluation.json",
+        {
+            "schema": 1,
+            "model": {"digest": signing.directory_digest(CLASSIFIER)},
+            "data": {"version": info.data_version, "images": len(test.ids)},
+            "labels": info.labels,
+            **asdict(result),
+            "seconds": round(seconds, 1),
+        },
+    )
+    _draw(result, logits, test, info)
+
+
+def _draw(
+    result: accuracy.Evaluation,
+    logits: np.ndarray,
+    test: pictures.Pictures,
+    info: checkpoint.ModelInfo,
+) -> None:
+    guesses = [info.labels[i] for i in logits.argmax(axis=1)]
+    rows = zip(test.ids, (info.labels[i] for i in test.truth), guesses, strict=True)
+    report.write_csv(
+        REPORTS / "plots/predictions.csv",
+        [{"id": name, "true": true, "predicted": guess} for name, true, guess in rows],
+    )
+    curve = accuracy.roc_points(logits, test.truth, info.labels, info.malignant)
+    value = result.clean_accuracy.value
+    plots.confusion(result.confusion, info.labels, f"Clean accuracy {value:.3f}", REPORTS / "plots/confusion.png")
+    plots.roc({"malignant": curve}, f"ROC AUC {result.roc_auc:.3f}", REPORTS / "plots/roc.png")
+    bins = [(b.confidence, b.accuracy, b.pictures) for b in result.reliability]
+    plots.reliability(bins, result.calibration_error, REPORTS / "plots/reliability.png")
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("evaluate", EvaluateParams))
+
+
+if __name__ == "__main__":
+    stage(main)
