@@ -1,0 +1,56 @@
+"""Stage ``gate``: decides whether the model may be promoted and puts that in a signed verdict.
+
+Reads   models/classifier/, models/detector/, reports/{validation,evaluation,robustness,detector}.json,
+        reports/outcomes.csv, the signing key
+Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json
+
+A model that fails is released too, with a verdict that says so: nothing promotes or serves it, everybody can
+see why. So the stage succeeds either way.
+"""
+
+from pathlib import Path
+
+from buckler import params, release, signing
+from buckler.evaluation import report
+from buckler.gates import Policy
+from pipelines.stage import stage
+
+CLASSIFIER = Path("models/classifier")
+DETECTOR = Path("models/detector")
+RELEASE = Path("models/release")
+REPORTS = Path("reports")
+
+
+def run(policy: Policy, model_name: str) -> None:
+    """Judge, sign, write, and say it plainly."""
+    key, created = signing.load_or_create_private_key()
+    if created:
+        print(f"made a key pair to sign verdicts with: {signing.private_key_path()} (keep it secret) and .pub")
+    verdict = release.build(
+        RELEASE,
+        classifier=CLASSIFIER,
+        detector=DETECTOR,
+        reports=REPORTS,
+        policy=policy,
+        name=model_name,
+        source=release.source_of(Path.cwd()),
+        key=key,
+    )
+    statement = verdict.statement
+    outcome = {name: statement[name] for name in ("passed", "reasons", "policy")}
+    report.write_json(
+        REPORTS / "gate.json",
+        {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
+    )
+    print(release.describe(verdict))
+    if not verdict.passed:
+        print("the gate FAILED: this model will be published, but neither promoted nor served")
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("gate", Policy), params.load("publish", release.PublishParams).model_name)
+
+
+if __name__ == "__main__":
+    stage(main)

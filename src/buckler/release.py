@@ -1,0 +1,270 @@
+"""A release: the model, the evidence it was judged by, and the signed verdict, in one directory.
+
+What the gate decides becomes a document here. `buckler.signing` says what must hold of a release.
+"""
+
+import csv
+import dataclasses
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler import params, signing
+from buckler.errors import DataError
+from buckler.evaluation import report
+from buckler.gates import Evidence, GateDecision, Policy, Reports, decide
+
+REPORTS = ("validation", "evaluation", "robustness", "detector")
+OUTCOMES_FILE = "outcomes.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishParams:
+    """Section ``publish`` of params.yaml: the names in the registry."""
+
+    experiment: str
+    model_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a project's code stood: ``commit`` None outside git, ``dirty`` if tracked files had changed."""
+
+    commit: str | None
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Reports with what they say, read once: ``reports`` by name, ``evidence`` as the gate wants it."""
+
+    reports: Reports
+    evidence: Evidence
+
+
+def read_evidence(directory: Path) -> Judged:
+    """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
+
+    Raises:
+        DataError: One is missing or malformed.
+    """
+    reports = {name: report.read_json(directory / f"{name}.json") for name in REPORTS}
+    return Judged(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
+
+
+def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
+    """Return picture id -> column -> right, of a table ``id,label,clean,worst_1,…`` of 0 and 1.
+
+    Raises:
+        DataError: There is no such table, an id stands there twice, or a cell holds something else.
+    """
+    outcomes = {}
+    for row in read_rows(path):
+        name, cells = row.get("id"), {k: v for k, v in row.items() if k not in ("id", "label")}
+        if not name or name in outcomes or not cells or not set(cells.values()) <= {"0", "1"}:
+            raise DataError(f"{path}: expected unique ids and cells of 0 or 1, got the row {row}")
+        outcomes[name] = {column: cell == "1" for column, cell in cells.items()}
+    return outcomes
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise DataError(f"no {path}; run `dvc repro` first") from error
+
+
+def policy_of(verdict: signing.Verdict) -> Policy:
+    """Return the policy under which ``verdict`` was given."""
+    return params.parse("policy", Policy, verdict.statement.get("policy"), Path(signing.VERDICT_FILE))
+
+
+def build(
+    destination: Path,
+    *,
+    classifier: Path,
+    detector: Path,
+    reports: Path,
+    policy: Policy,
+    name: str,
+    source: Source,
+    key: Ed25519PrivateKey,
+    now: datetime | None = None,
+) -> signing.Verdict:
+    """Judge a model by its reports, write its release and return the signed verdict, passing or not.
+
+    No champion takes part: stages do not ask the registry. Promotion decides again, with the champion.
+
+    The directory appears as a whole or not at all: it is built aside and renamed.
+
+    Args:
+        destination: Replaced if it exists.
+        classifier, detector: Directories whose files are copied into ``model/``.
+        reports: Directory of the reports to judge by; copied into ``evidence/``.
+        policy: The rule.
+        name: Of the model in the registry; the verdict holds for no other.
+        source: Where the code stood.
+        key: Signs.
+        now: Aware time of issue; default: the clock.
+
+    Raises:
+        DataError: The reports are about another classifier than the one given.
+    """
+    with replacing(destination) as aside:
+        files = _copy_model(aside / signing.MODEL_DIR, (classifier, detector))
+        judged = _copy_evidence(reports, aside / signing.EVIDENCE_DIR)
+        _check_subject(judged.reports, files[classifier])
+        statement = {
+            "schema": signing.SCHEMA,
+            "subject": _subject(name, aside / signing.MODEL_DIR),
+            **_findings(judged.reports),
+            **_ruling(decide(judged.evidence, None, policy), policy, now or datetime.now(UTC)),
+            "source": dataclasses.asdict(source),
+            "evidence": signing.file_digests(aside / signing.EVIDENCE_DIR),
+        }
+        report.write_json(aside / signing.VERDICT_FILE, signing.sign(statement, key))
+    return signing.open_release(destination, key.public_key())
+
+
+def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
+    """Copy each directory's files into ``destination``; return each one's digest, taken from the copies."""
+    destination.mkdir()
+    digests = {}
+    for part in parts:
+        names = signing.file_digests(part)
+        clash = [name for name in names if (destination / name).exists()]
+        if clash:
+            raise DataError(f"{part} has {clash}, which another part of the release has too")
+        for name in names:
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part / name, destination / name)
+        # Of the copies: what was judged must be what is shipped, whoever writes to `part` meanwhile.
+        digests[part] = signing.digest_of({name: signing.file_digest(destination / name) for name in names})
+    return digests
+
+
+def _copy_evidence(reports: Path, destination: Path) -> Judged:
+    """Copy the reports and return what the copies say: what is judged is what is signed."""
+    destination.mkdir()
+    read_evidence(reports)  # the readable errors
+    for file in (*(f"{report_name}.json" for report_name in REPORTS), OUTCOMES_FILE):
+        shutil.copyfile(reports / file, destination / file)
+    return read_evidence(destination)
+
+
+def _check_subject(reports: Reports, classifier: str) -> None:
+    for name in ("evaluation", "robustness"):
+        measured = reports[name].get("model", {}).get("digest")
+        if measured != classifier:
+            raise DataError(
+                f"reports/{name}.json is about classifier {measured}, models/classifier is {classifier}; "
+                "the reports are stale, run `dvc repro`"
+            )
+
+
+def _subject(name: str, model: Path) -> dict[str, Any]:
+    files = signing.file_digests(model)
+    return {"name": name, "digest": signing.digest_of(files), "files": files}
+
+
+def _findings(reports: Reports) -> dict[str, Any]:
+    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
+    return {
+        "data": robustness["data"],
+        "labels": evaluation["labels"],
+        "clean_accuracy": evaluation["clean_accuracy"],
+        "malignant_recall": evaluation["malignant_recall"],
+        "calibration_error": evaluation["calibration_error"],
+        "attacks": robustness["cells"],
+        "worst_case": robustness["worst_case"],
+        "checks": robustness["checks"],
+        "detector": {name: detector[name] for name in ("threshold", "max_fpr", "clean_fpr", "attacks")},
+    }
+
+
+def _ruling(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, Any]:
+    issued = now.replace(microsecond=0)
+    return {
+        "policy": as_json(policy),
+        "passed": decision.passed,
+        "reasons": list(decision.failures),
+        "issued_at": issued.isoformat(),
+        "expires_at": (issued + timedelta(days=policy.valid_days)).isoformat(),
+    }
+
+
+def as_json(policy: Policy) -> dict[str, Any]:
+    """Return ``policy`` as JSON holds it: radii are text there."""
+    floors = {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())}
+    return {**dataclasses.asdict(policy), "min_robust_accuracy": floors}
+
+
+@contextmanager
+def replacing(destination: Path) -> Iterator[Path]:
+    """Yield an empty directory that becomes ``destination`` at the end; on an error nothing changes."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
+        aside, before = Path(scratch) / "new", Path(scratch) / "old"
+        aside.mkdir()
+        yield aside
+        if destination.exists():
+            destination.rename(before)
+        aside.rename(destination)
+
+
+def source_of(root: Path) -> Source:
+    """Return the git commit that ``root`` stands at; none where there is no git or no commit."""
+    commit = _git(root, "rev-parse", "HEAD")
+    # dvc.lock is what `dvc repro` itself writes: it changes with every new result.
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return Source(commit or None, bool(commit and changes))
+
+
+def _git(root: Path, *arguments: str) -> str:
+    program = shutil.which("git")
+    if program is None:
+        return ""
+    done = subprocess.run([program, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def describe(verdict: signing.Verdict) -> str:
+    """Return a few lines for people: what was judged, how it fared, until when it holds."""
+    statement: Mapping[str, Any] = verdict.statement
+    lines = [
+        f"verdict    {'passed' if verdict.passed else 'FAILED'}  {verdict.id}",
+        f"model      {statement['subject']['name']}  {verdict.subject_digest}",
+        f"data       {statement['data']['version']}, {statement['data']['images']} pictures attacked",
+        f"code       {_commit(statement['source'])}",
+        f"clean      {_percent(statement['clean_accuracy'])}",
+        *(
+            f"<= {entry['epsilon_255']}/255   {_percent(entry['robust_accuracy'])}  under the worst attack"
+            for entry in statement["worst_case"]
+        ),
+        f"issued     {verdict.issued_at.isoformat()}",
+        f"expires    {verdict.expires_at.isoformat()}{'  EXPIRED' if verdict.expired() else ''}",
+        *(f"reason     {reason}" for reason in statement["reasons"]),
+    ]
+    return "\n".join(lines)
+
+
+def _commit(source: Mapping[str, Any]) -> str:
+    return f"{source['commit'] or 'not in git'}{' with uncommitted changes' if source['dirty'] else ''}"
+
+
+def _percent(rate: Mapping[str, float]) -> str:
+    return f"{rate['value']:6.1%}  ({rate['low']:.1%} to {rate['high']:.1%})"

@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from buckler import signing
+from buckler.errors import BucklerError
+from pipelines import gate
+from tests import projects
+
+
+def test_the_stage_makes_a_key_pair_signs_and_reports(project, capsys):
+    gate.run(projects.POLICY, "skin-lesion")
+    said = capsys.readouterr().out
+    assert "made a key pair" in said
+    verdict = signing.verify_release(project / "models/release", signing.load_public_key())
+    report = json.loads((project / "reports/gate.json").read_text())
+    assert report["passed"]
+    assert report["reasons"] == []
+    assert report["challenger"] == verdict.subject_digest
+    assert report["champion"] is None
+    assert report["policy"]["min_robust_accuracy"] == {"1": 0.3}
+
+
+def test_a_failing_model_is_signed_as_failing_and_the_reasons_are_printed(project, capsys):
+    projects.make_project(project, clean=60)
+    gate.run(projects.POLICY, "skin-lesion")
+    said = capsys.readouterr().out
+    assert "clean accuracy 0.600 < 0.700" in said
+    assert "the gate FAILED" in said
+    assert not json.loads((project / "reports/gate.json").read_text())["passed"]
+    assert not signing.open_release(project / "models/release", signing.load_public_key()).passed
+
+
+def test_a_second_run_uses_the_same_key(project, capsys):
+    gate.run(projects.POLICY, "skin-lesion")
+    key = signing.PUBLIC_KEY_FILE
+    before = (signing.KEY_DIR / key).read_bytes()
+    capsys.readouterr()
+    gate.run(projects.POLICY, "skin-lesion")
+    assert (signing.KEY_DIR / key).read_bytes() == before
+    assert "key pair" not in capsys.readouterr().out
+
+
+def test_a_signing_key_that_is_named_but_missing_stops_the_stage(project, monkeypatch):
+    monkeypatch.setenv("BUCKLER_SIGNING_KEY", "gone.pem")
+    with pytest.raises(BucklerError, match=r"gone\.pem"):
+        gate.run(projects.POLICY, "skin-lesion")
+    assert not (project / "models/release").exists()

@@ -1,0 +1,124 @@
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from buckler import release, signing
+from buckler.errors import BucklerError, DataError
+from buckler.evaluation.statistics import wilson
+from tests import projects
+
+
+def test_a_release_verifies_and_its_statement_says_what_a_reviewer_asks(project):
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    projects.build(project, now=now)
+    verdict = signing.verify_release(project / "models/release", projects.PUBLIC, now=now)
+    statement = verdict.statement
+    assert statement["subject"]["name"] == "skin-lesion"
+    assert set(statement["subject"]["files"]) == {
+        "classifier.keras",
+        "model.json",
+        "detector.npz",
+        "detector.json",
+    }
+    assert statement["data"] == {"version": "sha256:data", "images": 100}
+    assert statement["source"] == {"commit": "0" * 40, "dirty": False}
+    assert [cell["epsilon_255"] for cell in statement["attacks"]] == [1, 2]
+    assert statement["attacks"][0]["robust_accuracy"]["value"] == wilson(40, 100).value
+    assert statement["attacks"][0]["steps"] == 1
+    assert statement["checks"][0]["name"] == "gradients_not_zero"
+    assert statement["reasons"] == []
+    assert release.policy_of(verdict) == projects.POLICY
+    assert verdict.expires_at - verdict.issued_at == timedelta(days=30)
+
+
+def test_a_model_that_fails_is_released_with_a_signed_refusal(project):
+    projects.make_project(project, clean=60, robust=10)
+    verdict = projects.build(project)
+    assert not verdict.passed
+    assert len(verdict.statement["reasons"]) == 2
+    with pytest.raises(BucklerError, match=r"clean accuracy 0\.600 < 0\.700"):
+        signing.verify_release(project / "models/release", projects.PUBLIC)
+
+
+def test_the_evidence_in_a_release_reads_like_the_reports(project):
+    projects.build(project)
+    assert release.read_evidence(project / "models/release/evidence") == release.read_evidence(project / "reports")
+
+
+@pytest.mark.parametrize("name", ["evaluation", "robustness"])
+def test_reports_about_another_classifier_are_refused_as_stale(project, name):
+    path = project / f"reports/{name}.json"
+    document = json.loads(path.read_text())
+    document["model"]["digest"] = "sha256:other"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=rf"reports/{name}\.json is about classifier sha256:other.*stale"):
+        projects.build(project)
+    assert not (project / "models/release").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluation.json", "robustness.json", "detector.json", "validation.json", "outcomes.csv"]
+)
+def test_a_missing_report_is_named(project, name):
+    (project / "reports" / name).unlink()
+    with pytest.raises(DataError, match=rf"no .*{name}; run `dvc repro`"):
+        projects.build(project)
+
+
+def test_a_failed_build_leaves_the_release_before_it_as_it_was(project):
+    before = projects.build(project)
+    (project / "reports/detector.json").write_text("{}")
+    with pytest.raises(DataError):
+        projects.build(project)
+    assert signing.verify_release(project / "models/release", projects.PUBLIC) == before
+    assert {path.name for path in (project / "models").iterdir()} == {"classifier", "detector", "release"}
+
+
+def test_a_new_build_replaces_all_of_the_release_before_it(project):
+    projects.build(project)
+    (project / "models/release/model/left-over").touch()
+    projects.build(project)
+    signing.verify_release(project / "models/release", projects.PUBLIC)
+
+
+def test_files_of_the_same_name_in_both_parts_are_refused(project):
+    (project / "models/detector/model.json").write_text("{}")
+    with pytest.raises(DataError, match=r"model\.json"):
+        projects.build(project)
+
+
+@pytest.mark.parametrize("content", ["id,label,clean\na,benign,2\n", "id,label,clean\na,b,1\na,b,1\n", "id\na\n"])
+def test_a_table_of_outcomes_that_cannot_be_counted_is_refused(tmp_path, content):
+    (tmp_path / "outcomes.csv").write_text(content)
+    with pytest.raises(DataError, match="0 or 1"):
+        release.read_outcomes(tmp_path / "outcomes.csv")
+
+
+def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    assert release.source_of(tmp_path).commit is None
+    git("init", "-q")
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("before")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    clean = release.source_of(tmp_path)
+    assert len(clean.commit) == 40
+    assert not clean.dirty
+    (tmp_path / "dvc.lock").write_text("a new result")
+    (tmp_path / "untracked").touch()
+    assert release.source_of(tmp_path) == clean
+    (tmp_path / "code.py").write_text("after")
+    assert release.source_of(tmp_path).dirty
+
+
+def test_a_verdict_is_described_for_people(project):
+    text = release.describe(projects.build(project))
+    assert "passed" in text
+    assert "80.0%" in text
+    assert "<= 1/255" in text
