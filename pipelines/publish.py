@@ -1,0 +1,53 @@
+"""Stage ``publish``: records the execution in MLflow and registers its release as the challenger.
+
+Reads   models/release/, reports/ (JSON, outcomes.csv, plots, training curves), params.yaml, the public key
+Writes  reports/publish.json; in MLflow a run with one nested run an attack and radius, and a model version
+
+The only stage that talks to MLflow. A second time it finds what it published and changes nothing.
+"""
+
+from pathlib import Path
+
+from buckler import params, publishing, release, signing, tracking
+from buckler.evaluation import report
+from pipelines.stage import stage
+
+RELEASE = Path("models/release")
+REPORTS = Path("reports")
+
+
+def run(names: release.PublishParams) -> None:
+    """Publish what lies in models/release."""
+    # Intact and ours is enough: a model that failed its gate is recorded too, and promotion refuses it.
+    verdict = signing.open_release(RELEASE, signing.load_public_key())
+    published = publishing.publish(
+        RELEASE,
+        REPORTS,
+        names=names,
+        parameters=params.read(),
+        source=release.source_of(Path.cwd()),
+        verdict=verdict,
+    )
+    report.write_json(
+        REPORTS / "publish.json",
+        {
+            "schema": 1,
+            "tracking_uri": tracking.shown_uri(),
+            "model_name": names.model_name,
+            "version": published.version,
+            "run_id": published.run_id,
+            "digest": verdict.subject_digest,
+            "verdict": verdict.id,
+        },
+    )
+    state = "registered as" if published.created else "stands there already as"
+    print(f"{names.model_name}: {state} version {published.version} (challenger) in {tracking.shown_uri()}")
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("publish", release.PublishParams))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,176 @@
+"""Puts one pipeline execution on record and its release into the registry, as the challenger.
+
+Reports are files first: everything said here can be read from them, and is only repeated for MLflow's views.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buckler import release as releases
+from buckler import signing, tracking
+from buckler.evaluation import report
+from buckler.gates import Reports
+from buckler.tracking import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a release stands in the registry; ``created`` is False if it stood there already."""
+
+    run_id: str
+    version: str
+    created: bool
+
+
+def publish(
+    release: Path,
+    reports: Path,
+    *,
+    names: releases.PublishParams,
+    parameters: Mapping[str, Any],
+    source: releases.Source,
+    verdict: signing.Verdict,
+    lock: Path = Path("dvc.lock"),
+) -> Published:
+    """Record the run and register ``release`` as the challenger; a second time changes nothing.
+
+    Args:
+        release: Directory named ``release``.
+        reports: Directory of JSON reports, ``plots/*.png`` and ``training/history.csv``.
+        names: Of the experiment and of the registered model.
+        parameters: The whole of params.yaml.
+        source: Where the code stood.
+        verdict: Of ``release``, passing or not.
+        lock: DVC's lock file; its digest is recorded where it exists.
+
+    Raises:
+        RegistryError: The registry cannot be asked.
+    """
+    published = _published(names.model_name, verdict)
+    if published is None:
+        # What a publication left behind that was killed before it could register its version.
+        tracking.delete_runs(names.experiment, tracking.VERDICT_TAG, verdict.id)
+        tags = _tags(source, verdict, lock)
+        run_id = tracking.start_run(names.experiment, _name(names, verdict), tags)
+        uri = _record(run_id, release, reports, names.experiment, parameters, tags)
+        number = tracking.register(
+            names.model_name,
+            uri,
+            tags={name: tags[name] for name in _IDENTITY},
+            description=f"```\n{releases.describe(verdict)}\n```",
+        )
+        published = Published(run_id, number, True)
+    tracking.set_alias(names.model_name, tracking.CHALLENGER, published.version)
+    return published
+
+
+_IDENTITY = (tracking.DIGEST_TAG, tracking.VERDICT_TAG, tracking.OUTCOME_TAG)
+
+
+def _published(model_name: str, verdict: signing.Verdict) -> Published | None:
+    for entry in tracking.versions(model_name):
+        if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
+            return Published(entry.run_id, entry.version, False)
+    return None
+
+
+def _name(names: releases.PublishParams, verdict: signing.Verdict) -> str:
+    return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
+
+
+def _tags(source: releases.Source, verdict: signing.Verdict, lock: Path) -> dict[str, str]:
+    return {
+        tracking.KIND_TAG: "pipeline",
+        "data_version": str(verdict.statement["data"]["version"]),
+        "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
+        "defence": "none",
+        tracking.DIGEST_TAG: verdict.subject_digest,
+        tracking.VERDICT_TAG: verdict.id,
+        tracking.OUTCOME_TAG: "passed" if verdict.passed else "failed",
+        "dvc_lock": signing.file_digest(lock) if lock.exists() else "none",
+    }
+
+
+def _record(
+    run_id: str,
+    release: Path,
+    reports: Path,
+    experiment: str,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> str:
+    judged = releases.read_evidence(release / signing.EVIDENCE_DIR)
+    tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(judged.reports), *_history(reports)])
+    for cell in judged.reports["robustness"]["cells"]:
+        _record_cell(run_id, experiment, cell, tags)
+    files = [path for path in sorted(reports.glob("*.json")) if path.name != "publish.json"]
+    tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv"))])
+    tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
+    tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
+    info = report.read_json(release / signing.MODEL_DIR / "model.json")
+    uri = tracking.log_release(run_id, release, labels=info["labels"], image_size=info["image_size"])
+    tracking.finish_run(run_id)
+    return uri
+
+
+def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params.yaml as ``section.key`` -> value, without the profiles."""
+    return {
+        f"{section}.{key}": value
+        for section, values in parameters.items()
+        if section != "profiles"
+        for key, value in values.items()
+    }
+
+
+def _summary(reports: Reports) -> Iterator[Point]:
+    """Yield the headline numbers; where a radius matters the step is ``epsilon_255``."""
+    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
+    yield from rate("clean_accuracy", evaluation["clean_accuracy"])
+    if evaluation["malignant_recall"] is not None:
+        yield from rate("malignant_recall", evaluation["malignant_recall"])
+    yield Point("roc_auc", evaluation["roc_auc"])
+    yield Point("calibration_error", evaluation["calibration_error"])
+    yield from rate("detector_clean_fpr", detector["clean_fpr"])
+    for entry in robustness["worst_case"]:
+        yield from rate("worst_case_robust_accuracy", entry["robust_accuracy"], entry["epsilon_255"])
+    for cell in robustness["cells"]:
+        yield from rate(f"{cell['attack']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
+        yield Point(f"{cell['attack']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
+    for row in detector["attacks"]:
+        yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
+
+
+def rate(name: str, values: Mapping[str, float], step: int = 0) -> Iterator[Point]:
+    """Yield a rate and the bounds of its interval as three metrics."""
+    yield Point(name, values["value"], step)
+    yield Point(f"{name}_low", values["low"], step)
+    yield Point(f"{name}_high", values["high"], step)
+
+
+def _history(reports: Path) -> Iterator[Point]:
+    """Yield the training curves; the step is the epoch."""
+    path = reports / "training" / "history.csv"
+    for row in releases.read_rows(path) if path.exists() else []:
+        for column, value in row.items():
+            if column != "epoch" and value:
+                yield Point(f"training_{column}", float(value), int(row["epoch"]))
+
+
+_CELL_NUMBERS = ("attack_success_rate", "malignant_to_benign_rate", "seconds")
+_CELL_RESULTS = {*_CELL_NUMBERS, "robust_accuracy", "confusion"}  # the rest are the attack's parameters
+
+
+def _record_cell(parent: str, experiment: str, cell: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
+    name = f"{cell['attack']} {cell['epsilon_255']}/255"
+    run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
+    numbers = [Point(number, cell[number]) for number in _CELL_NUMBERS if cell[number] is not None]
+    tracking.log(
+        run_id,
+        params={key: value for key, value in cell.items() if key not in _CELL_RESULTS},
+        metrics=[*rate("robust_accuracy", cell["robust_accuracy"]), *numbers],
+    )
+    tracking.finish_run(run_id)

@@ -1,0 +1,44 @@
+"""Loads a released model for MLflow (``loader_module`` of its pyfunc flavour)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler import signing
+
+if TYPE_CHECKING:
+    from buckler.inference import Predictor
+
+
+class PyfuncModel:
+    """A verified release behind MLflow's ``predict``: probabilities only, no detector and no advice."""
+
+    def __init__(self, predictor: "Predictor") -> None:
+        self._predictor = predictor
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> npt.NDArray[np.float32]:
+        """Return ``(n, labels)`` probabilities in the order of the model's labels.
+
+        Args:
+            model_input: ``(n, size, size, 3)`` float32 pixels in 0..1, or one row of them a picture (array or
+                DataFrame).
+            params: Unused; MLflow passes it.
+        """
+        size, labels = self._predictor.image_size, self._predictor.labels
+        pixels = np.asarray(model_input, np.float32).reshape(-1, size, size, 3)
+        answers = [self._predictor(picture).probabilities for picture in pixels]
+        rows = [[answer[label] for label in labels] for answer in answers]
+        return np.asarray(rows, np.float32).reshape(-1, len(labels))
+
+
+def _load_pyfunc(data_path: str) -> PyfuncModel:
+    """Return the model in the release directory ``data_path``, once its verdict was verified.
+
+    Raises:
+        VerdictError: It does not hold; a model that failed its gate is not loaded, through MLflow neither.
+    """
+    from buckler.inference import Predictor
+
+    return PyfuncModel(Predictor.load(Path(data_path), signing.load_public_key()))

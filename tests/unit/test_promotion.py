@@ -1,0 +1,231 @@
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from buckler import promotion, publishing, release, tracking
+from buckler.errors import PromotionRefusedError, RegistryError
+from tests import projects
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(days: int) -> datetime:
+    return NOW + timedelta(days=days)
+
+
+@pytest.fixture
+def publish(project, registry):
+    """Gate and publish a model and return the number of its version."""
+
+    def publish_one(*, days: int = 0, **results: object) -> str:
+        projects.make_project(project, weights=f"weights at {days}".encode(), **results)
+        verdict = projects.build(project, name=registry, now=at(days))
+        names = release.PublishParams(registry, registry)
+        source = release.Source(None, False)
+        published = publishing.publish(
+            project / "models/release",
+            project / "reports",
+            names=names,
+            parameters={},
+            source=source,
+            verdict=verdict,
+        )
+        return published.version
+
+    return publish_one
+
+
+def promote(name: str, days: int = 0, number: str | None = None) -> promotion.Move:
+    return promotion.promote(name, projects.PUBLIC, number=number, now=at(days))
+
+
+def champion(name: str) -> str | None:
+    found = tracking.by_alias(name, tracking.CHAMPION)
+    return found.version if found else None
+
+
+def stored_release(name: str, number: str) -> Path:
+    """Return where the registry keeps a version's release, as somebody with access to its disk finds it."""
+    uri = tracking.connect().get_model_version_download_uri(name, number)
+    return Path(uri.removeprefix("file://")) / "data" / "release"
+
+
+def test_a_passing_challenger_becomes_the_first_champion(registry, publish):
+    publish()
+    move = promote(registry)
+    assert (move.version, move.previous, move.changed) == ("1", None, True)
+    assert "nothing to compare with" in move.notes[0]
+    assert champion(registry) == "1"
+    assert tracking.version(registry, "1").promoted_at == NOW.isoformat()
+
+
+def test_promoting_the_champion_again_changes_nothing(registry, publish):
+    publish()
+    promote(registry)
+    assert not promote(registry, days=1).changed
+    assert tracking.version(registry, "1").promoted_at == NOW.isoformat()
+
+
+def test_a_failed_gate_is_refused_with_all_its_reasons(registry, publish):
+    publish(clean=60, robust=10)
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry)
+    assert len(caught.value.failures) == 2
+    assert "clean accuracy 0.600 < 0.700" in str(caught.value)
+    assert champion(registry) is None
+
+
+def test_a_challenger_worse_than_the_champion_is_refused_and_the_champion_stays(registry, publish):
+    publish(clean=90, robust=60)
+    promote(registry)
+    publish(days=1, clean=80, robust=40)
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry, days=1)
+    assert len(caught.value.failures) == 2
+    assert "of 100 common pictures it loses 10 and wins 0" in caught.value.failures[0]
+    assert champion(registry) == "1"
+
+
+def test_a_challenger_as_good_as_the_champion_replaces_it(registry, publish):
+    publish()
+    promote(registry)
+    publish(days=1, clean=79)
+    move = promote(registry, days=1)
+    assert (move.version, move.previous, move.notes) == ("2", "1", ())
+
+
+def test_a_verdict_that_expired_is_refused(registry, publish):
+    publish()
+    with pytest.raises(PromotionRefusedError, match="expired"):
+        promote(registry, days=31)
+
+
+def test_an_expired_champion_is_still_compared_with(registry, publish):
+    publish(clean=95)
+    promote(registry)
+    publish(days=40)
+    with pytest.raises(PromotionRefusedError, match="significantly below"):
+        promote(registry, days=40)
+
+
+def test_a_champion_whose_bytes_were_changed_does_not_keep_a_proven_one_out(registry, publish):
+    publish(clean=95)
+    promote(registry)
+    (stored_release(registry, "1") / "model/classifier.keras").write_bytes(b"changed")
+    publish(days=1)
+    move = promote(registry, days=1)
+    assert move.version == "2"
+    assert "not compared with the champion, version 1" in move.notes[0]
+
+
+def test_a_challenger_whose_bytes_were_changed_in_the_registry_is_refused(registry, publish):
+    publish()
+    (stored_release(registry, "1") / "model/classifier.keras").write_bytes(b"changed")
+    with pytest.raises(PromotionRefusedError, match="the verdict is about"):
+        promote(registry)
+
+
+def test_evidence_that_was_changed_in_the_registry_is_refused(registry, publish):
+    publish()
+    (stored_release(registry, "1") / "evidence/outcomes.csv").write_text("id,label,clean\n")
+    with pytest.raises(PromotionRefusedError, match=r"outcomes\.csv"):
+        promote(registry)
+
+
+def test_a_good_verdict_of_another_model_does_not_help(registry, publish, project):
+    projects.build(project, name="another", now=NOW)
+    kept = shutil.copytree(project / "models/release", project / "kept")
+    publish()
+    stored = stored_release(registry, "1")
+    shutil.rmtree(stored)
+    shutil.copytree(kept, stored)
+    with pytest.raises(PromotionRefusedError, match="'another'"):
+        promote(registry)
+
+
+def test_a_version_can_be_named(registry, publish):
+    publish()
+    publish(days=1)
+    assert promote(registry, days=1, number="1").version == "1"
+
+
+def test_without_a_challenger_the_next_step_is_named(registry):
+    with pytest.raises(RegistryError, match="dvc repro"):
+        promote(registry)
+
+
+def test_a_promotion_killed_before_the_alias_moved_leaves_the_old_champion(registry, publish, monkeypatch):
+    publish()
+    promote(registry)
+    publish(days=1)
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "set_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote(registry, days=1)
+    assert champion(registry) == "1"
+    assert promote(registry, days=1).version == "2"
+
+
+def test_rollback_goes_back_step_by_step_and_then_says_that_nothing_is_left(registry, publish):
+    for day in range(3):
+        publish(days=day)
+        promote(registry, days=day)
+    assert promotion.rollback(registry, projects.PUBLIC, now=at(3)).version == "2"
+    move = promotion.rollback(registry, projects.PUBLIC, now=at(3))
+    assert (move.version, move.previous) == ("1", "2")
+    with pytest.raises(RegistryError, match="no champion before version 1"):
+        promotion.rollback(registry, projects.PUBLIC, now=at(3))
+    assert champion(registry) == "1"
+
+
+def test_rollback_passes_over_a_version_whose_verdict_no_longer_holds(registry, publish):
+    for day in range(3):
+        publish(days=day)
+        promote(registry, days=day)
+    (stored_release(registry, "2") / "verdict.json").unlink()
+    move = promotion.rollback(registry, projects.PUBLIC, now=at(3))
+    assert move.version == "1"
+    assert "version 2" in move.notes[0]
+
+
+def test_rollback_does_not_go_to_what_was_never_champion(registry, publish):
+    publish()
+    publish(days=1)
+    promote(registry, days=1)
+    with pytest.raises(RegistryError, match="it is the first"):
+        promotion.rollback(registry, projects.PUBLIC, now=at(1))
+
+
+def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(registry, publish):
+    publish()
+    promote(registry)
+    publish(days=1)
+    tracking.set_alias(registry, tracking.CHAMPION, "2")
+    assert promotion.rollback(registry, projects.PUBLIC, now=at(1)).version == "1"
+
+
+def test_a_version_rolled_back_from_can_be_promoted_again(registry, publish):
+    for day in range(2):
+        publish(days=day)
+        promote(registry, days=day)
+    promotion.rollback(registry, projects.PUBLIC, now=at(2))
+    assert promote(registry, days=3).version == "2"
+    assert promotion.rollback(registry, projects.PUBLIC, now=at(4)).version == "1"
+
+
+def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publish):
+    assert promotion.serving(registry, projects.PUBLIC) is None
+    publish()
+    promote(registry)
+    now = promotion.serving(registry, projects.PUBLIC, now=at(1))
+    assert now.problem is None
+    assert now.verdict.passed
+    later = promotion.serving(registry, projects.PUBLIC, now=at(31))
+    assert "expired" in later.problem
+    assert later.verdict.passed

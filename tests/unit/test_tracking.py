@@ -1,0 +1,94 @@
+import socket
+
+import pytest
+
+from buckler import signing, tracking
+from buckler.errors import RegistryError
+from tests import projects
+
+
+def registered(project, name):
+    """Register the project's release under ``name`` and return the number of its version."""
+    projects.build(project, name=name)
+    run_id = tracking.start_run(name, "made by a test", {})
+    uri = tracking.log_release(run_id, project / "models/release", labels=projects.LABELS, image_size=32)
+    tracking.finish_run(run_id)
+    return tracking.register(name, uri, tags={tracking.DIGEST_TAG: "sha256:0"}, description="")
+
+
+def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
+    number = registered(project, registry)
+    assert tracking.by_alias(registry, tracking.CHAMPION) is None
+    tracking.set_alias(registry, tracking.CHAMPION, number)
+    path, version = tracking.champion_release(registry, project / "cache/release")
+    assert (path, version) == (project / "cache/release", number)
+    assert signing.verify_release(path, projects.PUBLIC).passed
+    assert [entry.name for entry in (project / "cache").iterdir()] == ["release"]
+
+
+def test_a_version_carries_its_tags(project, registry):
+    number = registered(project, registry)
+    tracking.tag_version(registry, number, tracking.PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
+    version = tracking.version(registry, number)
+    assert version.digest == "sha256:0"
+    assert version.promoted_at == "2026-01-01T00:00:00+00:00"
+    assert tracking.versions(registry) == [version]
+
+
+def test_without_a_champion_the_next_step_is_named(project, registry):
+    with pytest.raises(RegistryError, match="buckler promote"):
+        tracking.champion_release(registry, project / "release")
+    assert tracking.versions(registry) == []
+
+
+def test_an_unknown_version_is_named(project, registry):
+    registered(project, registry)
+    with pytest.raises(RegistryError, match="version 99"):
+        tracking.version(registry, "99")
+
+
+def test_a_server_that_is_not_there_is_one_readable_error(project, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match="looking for the champion") as caught:
+        tracking.by_alias("skin-lesion", tracking.CHAMPION)
+    assert "MLFLOW_TRACKING_URI" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_shown_address_has_no_credentials(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example:5000/path")
+    assert tracking.shown_uri() == "https://mlflow.example:5000/path"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:p@ss@db/mlflow")
+    assert tracking.shown_uri() == "postgresql://db/mlflow"
+
+
+def test_without_a_server_the_projects_own_database_is_used(project):
+    assert tracking.versions("skin-lesion") == []
+    assert (project / ".buckler/mlflow.db").exists()
+    assert not (project / "mlruns").exists()
+
+
+def test_artifacts_lie_beside_the_database_not_in_the_way(project, registry):
+    registered(project, registry)
+    assert list((project / ".buckler/mlartifacts").iterdir())
+    assert not (project / "mlruns").exists()
+
+
+def test_what_a_model_needs_is_pinned():
+    pins = dict(requirement.split("==") for requirement in tracking.requirements())
+    assert {"keras", "numpy"} <= pins.keys()
+    assert any(name.startswith("tensorflow") for name in pins)
+
+
+def test_a_job_is_recorded_as_a_finished_run(project, registry):
+    run_id = tracking.start_run(registry, "reevaluate", {tracking.KIND_TAG: "job"})
+    points = [tracking.Point("robust_accuracy", 0.5, radius) for radius in (1, 2)]
+    tracking.log(run_id, params={"attack": "fgsm", "images": 100}, metrics=points)
+    tracking.finish_run(run_id)
+    run = tracking.connect().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"attack": "fgsm", "images": "100"}
