@@ -1,0 +1,142 @@
+"""Job ``reevaluate``: attacks what serves once more, white box, and lets the gate decide again.
+
+Reads   the champion's release from the registry, data/splits/test.csv and its pictures, data/validated.csv
+Writes  .buckler/watch/reevaluate.json, a run in MLflow
+
+Failing means that the champion no longer keeps what its verdict promised, or that the verdict has expired.
+"""
+
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from buckler import gates, params, publishing, signing, tracking, watch
+from buckler.data import manifest, pictures
+from buckler.errors import DataError
+from buckler.evaluation import accuracy, robustness
+from buckler.evaluation.statistics import wilson
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from buckler.models.precision import crafting_precision
+from buckler.release import PublishParams, policy_of
+from buckler.watch import Result, WatchParams
+
+TEST = Path("data/splits/test.csv")
+VALIDATED = Path("data/validated.csv")
+JOB = "reevaluate"
+BATCH_SIZE = 32
+
+
+def run() -> Result:
+    """Attack the champion as params.yaml says, report, and return whether it still passes."""
+    cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
+    with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
+        path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
+        # Its expiry is judged below: an expired champion is attacked too, somebody wants to know.
+        verdict = signing.open_release(path, signing.load_public_key())
+        evidence, cells = measure(path / signing.MODEL_DIR, cfg)
+    policy = policy_of(verdict)
+    reasons = _reasons(verdict, policy, evidence)
+    state = {
+        "schema": 1,
+        "finished_at": datetime.now(UTC).isoformat(),
+        "model": {"name": names.model_name, "version": version, "digest": verdict.subject_digest},
+        "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
+        "images": evidence.pictures,
+        "passed": not reasons,
+        "reasons": reasons,
+        "floors": {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())},
+        "clean_accuracy": asdict(evidence.clean_accuracy),
+        "cells": [asdict(cell) for cell in cells],
+    }
+    watch.write_state(JOB, state)
+    _record(cfg, names, state)
+    what = f"{names.model_name} version {version}, {evidence.pictures} pictures"
+    return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}")
+
+
+def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustness.Cell]]:
+    """Attack the model in directory ``model`` on the pinned test pictures.
+
+    Raises:
+        DataError: The model was made from other data than lies here; it may have been trained on what is
+            the test split here.
+    """
+    info = checkpoint.load_info(model)
+    found = manifest.version(manifest.read(VALIDATED))
+    if found != info.data_version:
+        raise DataError(
+            f"the champion was made from data {info.data_version}, {VALIDATED} is {found}; "
+            "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+        )
+    everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
+    test = everything.subset(cfg.images, cfg.seed)
+    spec = robustness.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
+    network = checkpoint.load_network(model)
+    crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
+    scorer = Classifier(network, batch_size=BATCH_SIZE)
+    guesses = scorer.logits(test.images).argmax(axis=1)
+    clean = guesses == test.truth
+    with tqdm(total=len(test.ids), unit="picture", desc=f"attack in {crafter.precision}") as bar:
+        outcomes = robustness.run_suite(
+            crafter,
+            scorer,
+            test.images,
+            test.truth,
+            [spec],
+            seed=cfg.seed,
+            progress=lambda _name, done, _right: bar.update(done),
+        )
+    worst = robustness.worst_case(outcomes, clean, test.truth)
+    evidence = gates.Evidence(
+        pictures=len(test.ids),
+        labels=info.labels,
+        clean_accuracy=wilson(int(clean.sum()), len(clean)),
+        worst_case={radius: wilson(int(right.sum()), len(right)) for radius, right in worst.items()},
+        malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
+    )
+    cells = [
+        robustness.cell(
+            outcome,
+            clean,
+            test.truth,
+            labels=info.labels,
+            malignant=info.malignant,
+            seed=cfg.seed,
+            crafted_in=crafter.precision,
+            scored_in=scorer.precision,
+        )
+        for outcome in outcomes
+    ]
+    return evidence, cells
+
+
+def _reasons(verdict: signing.Verdict, policy: gates.Policy, evidence: gates.Evidence) -> list[str]:
+    reasons = list(gates.decide_again(evidence, policy).failures)
+    if not verdict.passed:
+        reasons.append("its verdict says that it never passed the gate")
+    if verdict.expired():
+        reasons.append(f"its verdict expired at {verdict.expires_at.isoformat()}")
+    return reasons
+
+
+def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> None:
+    tags = {
+        tracking.KIND_TAG: "job",
+        "job": JOB,
+        "model_version": state["model"]["version"],
+        tracking.DIGEST_TAG: state["model"]["digest"],
+        tracking.OUTCOME_TAG: "passed" if state["passed"] else "failed",
+    }
+    run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
+    points = list(publishing.rate("clean_accuracy", state["clean_accuracy"]))
+    for cell in state["cells"]:
+        name = f"{cell['attack']}_robust_accuracy"
+        points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
+    parameters = publishing.flatten({"watch": asdict(cfg)})
+    tracking.log(run_id, params=parameters, metrics=points)
+    tracking.finish_run(run_id)

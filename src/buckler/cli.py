@@ -1,0 +1,191 @@
+"""The command ``buckler``.
+
+Exit codes: 0 done; 1 refused, by a gate or a verdict that does not hold; 2 could not be done.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, VerdictError
+
+if TYPE_CHECKING:
+    from buckler.promotion import Move
+
+# Each command imports what it needs: `buckler --help` must not wait for MLflow or TensorFlow.
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one line on stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except (PromotionRefusedError, VerdictError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    except BucklerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="buckler", description="Promote, watch and check what serves. `dvc repro` trains and publishes."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    promote = _add(commands, "promote", _promote, "make a version the champion, if its verdict allows")
+    promote.add_argument("--version", metavar="N", help="default: the challenger")
+
+    _add(commands, "rollback", _rollback, "go back to the champion before this one")
+    _add(commands, "champion", _champion, "show what serves and why; exit code 1 if its verdict does not hold")
+
+    watch = _add(commands, "watch", _watch, "run scheduled jobs and serve their metrics")
+    watch.add_argument(
+        "--once",
+        metavar="JOB",
+        help="run one job now; exit code 0, 1, 2: passed, failed its gate, could not run",
+    )
+    watch.add_argument("--host", help="address to serve metrics on instead of watch.host")
+
+    verify = _add(commands, "verify", _verify, "check a release directory: signature, digests, outcome, expiry")
+    verify.add_argument("release", type=Path)
+
+    profile = _add(commands, "profile", _profile, "write the values of a profile into params.yaml")
+    profile.add_argument("name")
+    profile.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        dest="settings",
+        action="append",
+        default=[],
+        help="YAML; repeatable",
+    )
+
+    keys = commands.add_parser("keys", help="keys that verdicts are signed and checked with")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    init = _add(actions, "init", _keys_init, "make a key pair; an existing one is never overwritten")
+    init.add_argument("--directory", type=Path, help="default: .buckler/keys")
+    return parser
+
+
+def _add(commands: Any, name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _model_name() -> str:
+    from buckler import params
+    from buckler.release import PublishParams
+
+    return params.load("publish", PublishParams).model_name
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    from buckler import promotion, signing
+
+    move = promotion.promote(_model_name(), signing.load_public_key(), number=arguments.version)
+    _tell(move, "promoted")
+    return 0
+
+
+def _rollback(_: argparse.Namespace) -> int:
+    from buckler import promotion, signing
+
+    _tell(promotion.rollback(_model_name(), signing.load_public_key()), "rolled back")
+    return 0
+
+
+def _tell(move: "Move", done: str) -> None:
+    for note in move.notes:
+        print(note)
+    if not move.changed:
+        print(f"{move.model_name}: version {move.version} is the champion already")
+    else:
+        before = f" (before: version {move.previous})" if move.previous else ""
+        print(f"{move.model_name}: {done}, the champion is version {move.version}{before}")
+
+
+def _champion(_: argparse.Namespace) -> int:
+    from buckler import promotion, release, signing, tracking
+
+    name = _model_name()
+    serving = promotion.serving(name, signing.load_public_key())
+    if serving is None:
+        raise BucklerError(f"{name} has no champion in {tracking.shown_uri()}; `buckler promote` makes one")
+    promoted = serving.version.promoted_at or "by hand"
+    print(f"champion   {name} version {serving.version.version}, promoted {promoted}")
+    if serving.verdict is not None:
+        print(release.describe(serving.verdict))
+    if serving.problem is not None:
+        print(f"refused: {serving.problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from buckler import params, watch
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    if arguments.once is not None:
+        run = watch.run_once(arguments.once)
+        print(f"{run.job} {run.outcome} after {run.seconds:.1f} s: {run.message}")
+        return watch.EXIT_CODES[run.outcome or "error"]
+    cfg = params.load("watch", watch.WatchParams)
+    watch.serve(dataclasses.replace(cfg, host=arguments.host or cfg.host))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from buckler import signing
+
+    verdict = signing.verify_release(arguments.release, signing.load_public_key())
+    print(f"verdict    {verdict.id}")
+    print(f"model      {verdict.subject_digest}")
+    print(f"expires    {verdict.expires_at.isoformat()}")
+    print(f"{arguments.release} holds")
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from buckler import params
+
+    settings = dict(_setting(text) for text in arguments.settings)
+    params.apply_profile(arguments.name, settings)
+    print(f"params.yaml now has the values of profile {arguments.name!r}; `git diff params.yaml` shows them")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, object]:
+    import yaml
+
+    key, sign, value = text.partition("=")
+    if not sign or "." not in key:
+        raise ParamsError(f"--set: expected section.key=value, got {text!r}")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {key}: {value!r} is not valid YAML") from error
+
+
+def _keys_init(arguments: argparse.Namespace) -> int:
+    from buckler import signing
+
+    directory = arguments.directory or signing.KEY_DIR
+    signing.generate_key_pair(directory)
+    print(f"made {directory / signing.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
+    print(f"made {directory / signing.PUBLIC_KEY_FILE} (checks; give it to every service)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
