@@ -1,0 +1,159 @@
+"""The REST contract: what a good answer holds, and every error with its one status and one code."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+from bentoml.exceptions import BentoMLException
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+    from buckler.inference import Prediction
+    from services.classifier.loading import Served
+
+Decision = Literal["accept", "review"]
+Reason = Literal["adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded"]
+
+
+class DetectorAnswer(BaseModel):
+    """What the adversarial-input detector says about the picture."""
+
+    score: float = Field(description="Higher is more suspicious")
+    threshold: float = Field(description="A score above it flags the picture")
+    verdict: Literal["clean", "adversarial"]
+
+
+class ModelAnswer(BaseModel):
+    """Which model answered, and on whose word it serves."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the model directory")
+    verdict: str = Field(description="Identity of the signed verdict that lets this model serve")
+
+
+class Answer(BaseModel):
+    """The answer to one picture."""
+
+    request_id: str
+    label: str = Field(description="The most probable label")
+    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to one")
+    decision: Decision = Field(description="`review` asks for a person's look")
+    reasons: list[Reason] = Field(description="Why `review`; empty with `accept`")
+    detector: DetectorAnswer
+    model: ModelAnswer
+
+    @classmethod
+    def of(cls, prediction: "Prediction", served: "Served", request_id: str) -> "Answer":
+        """Put a prediction of ``served`` into the contract's words."""
+        predictor = served.predictor
+        return cls.model_validate(
+            {
+                "request_id": request_id,
+                "label": prediction.label,
+                "probabilities": prediction.probabilities,
+                "decision": prediction.decision,
+                "reasons": list(prediction.reasons),
+                "detector": {
+                    "score": prediction.score,
+                    "threshold": prediction.threshold,
+                    "verdict": prediction.verdict,
+                },
+                "model": {
+                    "name": served.name,
+                    "version": served.version,
+                    "digest": predictor.digest,
+                    "verdict": predictor.verdict.id,
+                },
+            }
+        )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="Stable, machine readable")
+    message: str = Field(description="For people: what was expected, what came, what to do")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+# Every code a client can meet, with its status. The message is the default one; most are more specific.
+ERRORS: dict[str, tuple[HTTPStatus, str]] = {
+    "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
+    "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
+    "image_unsupported": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture is neither JPEG nor PNG"),
+    "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
+    "field_missing": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image'"),
+    "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
+    "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
+    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is no complete multipart form"),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
+    "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
+    "media_type_unsupported": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "expected the content type multipart/form-data with a boundary",
+    ),
+    "bad_request": (HTTPStatus.BAD_REQUEST, "the request cannot be understood; see /docs"),
+    "not_found": (HTTPStatus.NOT_FOUND, "nothing is here; see /docs"),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "this method is not allowed here; see /docs"),
+    "no_verified_model": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no model with a verdict that holds is loaded; an operator must promote one",
+    ),
+    "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
+    "internal_error": (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "unexpected error; give the request id to the operator",
+    ),
+}
+
+# For an error that comes from below with a status only.
+CODE_OF_STATUS = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.SERVICE_UNAVAILABLE: "no_verified_model",
+}
+
+
+class RefusalError(BentoMLException):
+    """A request is answered with one of ``ERRORS``; ``code`` says which.
+
+    BentoML forwards only the text of an exception, so the text starts with the code.
+    """
+
+    def __init__(self, code: str, message: str | None = None) -> None:
+        status, default = ERRORS[code]
+        self.code = code
+        self.detail = message or default
+        super().__init__(f"{code}: {self.detail}", error_code=status)
+
+
+def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code``; its default message unless a better one is given."""
+    status, default = ERRORS[code]
+    body = ErrorAnswer(error=ErrorDetail(code=code, message=message or default))
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
+    """Find the contract's code for an error answer from below.
+
+    Args:
+        status: Its HTTP status, 400 or more.
+        body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
+            ``[{"error": "<code>: <message>"}]``; no other text is forwarded, it could quote the request.
+    """
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
+        code, separator, message = str(body[0].get("error", "")).partition(": ")
+        if separator and code in ERRORS and ERRORS[code][0] == status:
+            return code, message
+    if status in CODE_OF_STATUS:
+        return CODE_OF_STATUS[HTTPStatus(status)], None
+    return ("bad_request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"), None

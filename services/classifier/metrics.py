@@ -1,0 +1,125 @@
+"""What Prometheus sees of the service; right with several workers.
+
+Only plain counters, gauges and histograms: prometheus_client's multi-process mode, in which each worker
+writes its own file and any of them adds all files up, has no others. Labels come from closed sets and series
+exist from the start, so that a rate over the first event is seen.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from starlette.requests import Request
+from starlette.responses import Response
+
+from buckler.errors import VerdictError
+from services.classifier.answer import ERRORS, Decision, Reason
+
+if TYPE_CHECKING:
+    from buckler.inference import Prediction
+    from services.classifier.loading import Served
+
+PREDICT = "/predict"
+OTHER = "other"
+ENDPOINTS = (PREDICT, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics", OTHER)
+CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
+NO_REASON = "none"
+UNAVAILABLE = "unavailable"
+REFUSED_REASONS = (*VerdictError.REASONS, UNAVAILABLE)
+
+REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoint", "code"])
+REQUEST_SECONDS = Histogram(
+    "buckler_request_seconds",
+    "Time from a request's head to the end of its answer",
+    ["endpoint"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+INFERENCE_SECONDS = Histogram(
+    "buckler_inference_seconds",
+    "Time of one picture in model and detector",
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+PREDICTIONS = Counter("buckler_predictions_total", "Answered pictures by label", ["label"])
+DECISIONS = Counter(
+    "buckler_decisions_total",
+    "Answered pictures by decision and reason; one with two reasons counts under both",
+    ["decision", "reason"],
+)
+DETECTOR_SCORE = Histogram(
+    "buckler_detector_score",
+    "Score of the adversarial-input detector; higher is more suspicious",
+    # Clean pictures score about 1; the detector's score is a mean squared distance per dimension.
+    buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 16, 32, 64, 128, 512),
+)
+MODEL_INFO = Gauge(
+    "buckler_model_info",
+    "1 for the model that serves",
+    ["model", "version", "digest"],
+    multiprocess_mode="livemax",
+)
+VERDICT_EXPIRY = Gauge(
+    "buckler_model_verdict_expiry_timestamp_seconds",
+    "When the verdict of the model that serves expires; 0 while none serves",
+    multiprocess_mode="livemax",
+)
+MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker would not load, by reason", ["reason"])
+
+
+def create_series() -> None:
+    """Create at zero every series whose labels are known before a model is."""
+    for endpoint in ENDPOINTS:
+        REQUESTS.labels(endpoint=endpoint, code="200")
+        REQUEST_SECONDS.labels(endpoint=endpoint)
+    for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
+        REQUESTS.labels(endpoint=PREDICT, code=code)
+    DECISIONS.labels(decision="accept", reason=NO_REASON)
+    review: Decision = "review"
+    for reason in Reason.__args__:  # type: ignore[attr-defined]
+        DECISIONS.labels(decision=review, reason=reason)
+    for reason in REFUSED_REASONS:
+        MODEL_REFUSED.labels(reason=reason)
+
+
+def show_model(served: "Served") -> None:
+    """Export which model serves and until when its verdict holds."""
+    predictor = served.predictor
+    MODEL_INFO.labels(model=served.name, version=served.version, digest=predictor.digest).set(1)
+    VERDICT_EXPIRY.set(predictor.verdict.expires_at.timestamp())
+    for label in predictor.labels:
+        PREDICTIONS.labels(label=label)
+
+
+def count(prediction: "Prediction") -> None:
+    """Count one answered picture."""
+    PREDICTIONS.labels(label=prediction.label).inc()
+    for reason in prediction.reasons or (NO_REASON,):
+        DECISIONS.labels(decision=prediction.decision, reason=reason).inc()
+    DETECTOR_SCORE.observe(prediction.score)
+
+
+def page(_: Request) -> Response:
+    """Answer a scrape: the sum over all workers, whichever of them is asked."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not directory:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    forget_dead_workers(Path(directory))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def forget_dead_workers(directory: Path) -> None:
+    """Drop the gauges of workers that were killed; what they counted stays counted."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            mark_process_dead(int(pid), path=str(directory))  # type: ignore[no-untyped-call]

@@ -1,0 +1,141 @@
+"""The OpenAPI document, written from the contract's own types and table of errors.
+
+BentoML's generated one knows neither our errors nor that a form with anything but the picture is refused.
+"""
+
+from collections import defaultdict
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from services.classifier.answer import ERRORS, Answer, ErrorAnswer
+from services.classifier.form import FIELD
+from services.classifier.metrics import PREDICT
+from services.classifier.settings import MEBIBYTE, Settings
+
+REFERENCE = "#/components/schemas/{model}"
+
+DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
+
+Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
+manipulated is answered with the decision `review`. Every error has the same form and a stable code."""
+
+ANSWER_EXAMPLE = {
+    "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
+    "label": "benign",
+    "probabilities": {"benign": 0.93, "malignant": 0.07},
+    "decision": "accept",
+    "reasons": [],
+    "detector": {"score": 0.4, "threshold": 2.1, "verdict": "clean"},
+    "model": {"name": "skin-lesion", "version": "3", "digest": "sha256:5d41…", "verdict": "sha256:7d79…"},
+}
+
+# Codes that only the answers of other paths or methods hold.
+NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request")
+
+
+def document(settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the service."""
+    _, schemas = models_json_schema([(Answer, "serialization"), (ErrorAnswer, "serialization")], ref_template=REFERENCE)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Buckler classifier", "version": _version(), "description": DESCRIPTION},
+        "servers": [{"url": ".", "description": "this service"}],
+        "tags": [{"name": "prediction"}, {"name": "operation"}],
+        "paths": {
+            PREDICT: {"post": _predict(settings)},
+            "/livez": {"get": _probe("livez", "Answers while the process does")},
+            "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
+            "/metrics": {"get": _metrics()},
+        },
+        "components": {"schemas": schemas["$defs"]},
+    }
+
+
+def _version() -> str:
+    try:
+        return version("buckler")
+    except PackageNotFoundError:  # run from a Bento, which holds the source but installs nothing
+        return "0"
+
+
+def _predict(settings: Settings) -> dict[str, Any]:
+    limit = settings.body_limit_bytes
+    return {
+        "tags": ["prediction"],
+        "operationId": "predict",
+        "summary": "Classify one picture",
+        "description": f"JPEG or PNG, by content; the request has at most {limit / MEBIBYTE:g} MiB.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": [FIELD],
+                        "additionalProperties": False,
+                        "properties": {
+                            FIELD: {
+                                "type": "string",
+                                "format": "binary",
+                                "description": "The picture; its file name is ignored",
+                            }
+                        },
+                    },
+                    "encoding": {FIELD: {"contentType": "image/jpeg, image/png"}},
+                }
+            },
+        },
+        "responses": {"200": _success(), **_errors()},
+    }
+
+
+def _success() -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=Answer.__name__)}
+    return {
+        "description": "The answer",
+        "headers": {"X-Request-ID": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
+    }
+
+
+def _errors() -> dict[str, Any]:
+    by_status: dict[HTTPStatus, list[str]] = defaultdict(list)
+    for code, (status, _) in ERRORS.items():
+        if code not in NOT_OF_PREDICT:
+            by_status[status].append(code)
+    return {str(status.value): _error(codes) for status, codes in sorted(by_status.items())}
+
+
+def _error(codes: list[str]) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=ErrorAnswer.__name__)}
+    examples = {code: {"value": {"error": {"code": code, "message": ERRORS[code][1]}}} for code in codes}
+    return {
+        "description": "; ".join(f"`{code}`: {ERRORS[code][1]}" for code in codes),
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+    }
+
+
+def _probe(name: str, summary: str) -> dict[str, Any]:
+    return {
+        "tags": ["operation"],
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": {"description": "Yes", "content": {"text/plain": {}}}},
+    }
+
+
+def _not_ready() -> dict[str, Any]:
+    yes = {"description": "Yes", "content": {"text/plain": {}}}
+    return {"responses": {"200": yes, "503": _error(["no_verified_model"])}}
+
+
+def _metrics() -> dict[str, Any]:
+    return {
+        "tags": ["operation"],
+        "operationId": "metrics",
+        "summary": "Metrics of all workers, in Prometheus' text format",
+        "responses": {"200": {"description": "The metrics", "content": {"text/plain": {}}}},
+    }

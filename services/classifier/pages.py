@@ -1,0 +1,81 @@
+"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/metrics``.
+
+BentoML's own index page loads a tag manager from the internet, which no hospital's network should see; this
+one is made of the Swagger UI files that BentoML ships and names no other host. The content security policy
+holds the browser to that.
+"""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from services.classifier import metrics
+from services.classifier.openapi import document
+from services.classifier.settings import Settings
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Buckler classifier: API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+# No validator: by default Swagger UI sends the address of the document to a public one for a badge.
+START = """window.onload = function () {
+  window.ui = SwaggerUIBundle({
+    url: "docs.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    validatorUrl: null,
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout",
+    defaultModelsExpandDepth: 0,
+    docExpansion: "list"
+  });
+};
+"""
+
+
+def create(settings: Settings) -> Starlette:
+    """Return the application that is mounted beside the API."""
+    specification = document(settings)
+    return Starlette(
+        routes=[
+            Route("/", lambda _: RedirectResponse("docs")),
+            Route("/docs", _docs),
+            Route("/docs/start.js", lambda _: Response(START, media_type="text/javascript")),
+            Mount("/docs/assets", StaticFiles(directory=swagger_files())),
+            Route("/docs.json", lambda _: JSONResponse(specification)),
+            Route("/metrics", metrics.page),
+        ]
+    )
+
+
+def swagger_files() -> Path:
+    """Return the folder of Swagger UI's files inside BentoML."""
+    with as_file(files("bentoml") / "_internal/server/static_content") as folder:
+        return folder
+
+
+def _docs(_: Request) -> Response:
+    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY, "referrer-policy": "no-referrer"})

@@ -1,0 +1,56 @@
+"""What an operator may set: environment variables ``BUCKLER_<NAME>``, typed, each with a default.
+
+What belongs to a model (threshold, input size, labels) is never set here: it comes from the release.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from buckler.errors import ParamsError
+
+PREFIX = "BUCKLER_"
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseModel):
+    """The service's settings.
+
+    Attributes:
+        release: Directory of a release to serve; without it the registry's champion is served.
+        model_name: Name of the registered model; stands in every answer.
+        releases_dir: Where champions that verified are kept, for when the registry is away or errs.
+        body_limit_bytes: Largest request body that is read.
+        body_timeout_seconds: Time a client has to send its body.
+        request_timeout_seconds: Time an answer may take once the body is there.
+        workers: Worker processes; each loads the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    release: Path | None = None
+    model_name: str = Field(default="skin-lesion", min_length=1)
+    releases_dir: Path = Path(".buckler/releases")
+    body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
+    body_timeout_seconds: float = Field(default=15.0, gt=0)
+    request_timeout_seconds: float = Field(default=10.0, gt=0)
+    workers: int = Field(default=1, ge=1)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings; an empty variable counts as not set.
+
+        Raises:
+            ParamsError: A value has the wrong type or is out of range.
+        """
+        given = {name: environ.get(PREFIX + name.upper()) for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if value})
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}, got {fault['input']!r}"
+                for fault in error.errors()
+            )
+            raise ParamsError(f"environment: {faults}") from error

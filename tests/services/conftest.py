@@ -1,0 +1,56 @@
+"""A real, small release, signed; and a real server on it, with two workers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from buckler import signing
+from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, write_verdict
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("keys")
+    signing.generate_key_pair(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
+    """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
+    from buckler.detection.detector import Calibrated, Detector
+    from buckler.detection.threshold import threshold_at
+    from buckler.models import checkpoint, vgg
+    from buckler.models.classifier import Classifier
+
+    base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
+    features = int(np.prod(base.output_shape[1:]))
+    network = vgg.join(base, vgg.build_head(features, len(LABELS), vgg.Head(hidden=(8,)), seed=7))
+    info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test")
+    pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
+    passed = Classifier(network, batch_size=8).forward(pictures)
+    detector = Detector.fit(passed.features, np.arange(len(pictures)) % len(LABELS))
+    threshold = threshold_at(detector.score(passed.features), 0.1)
+
+    release = tmp_path_factory.mktemp("releases") / "release"
+    checkpoint.save(network, info, release / signing.MODEL_DIR)
+    Calibrated(detector, threshold, max_fpr=0.1, min_confidence=0.5).save(release / signing.MODEL_DIR)
+    (release / signing.EVIDENCE_DIR).mkdir()
+    (release / signing.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')
+    write_verdict(release, keys)
+    return release
+
+
+@pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A JPEG that a phone might send, larger than the model's input."""
+    return encode("JPEG", (160, 120))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
+    """The service on the real release, with two workers."""
+    with serving(tmp_path_factory.mktemp("server"), keys, BUCKLER_RELEASE=str(release), BUCKLER_WORKERS="2") as server:
+        yield server

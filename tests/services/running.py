@@ -1,0 +1,106 @@
+"""Helpers: signs a verdict, draws a picture, runs the service as an operator would."""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from buckler import signing
+
+ROOT = Path(__file__).parents[2]
+IMAGE_SIZE = 32
+LABELS = ("benign", "malignant")
+
+
+def write_verdict(release: Path, keys: Path, **changes: object) -> None:
+    """Sign a verdict about the bytes that lie in ``release`` now."""
+    now = datetime.now(UTC)
+    statement = {
+        "schema": signing.SCHEMA,
+        "subject": {"digest": signing.directory_digest(release / signing.MODEL_DIR)},
+        "passed": True,
+        "issued_at": now.isoformat(),
+        "expires_at": (now + timedelta(days=1)).isoformat(),
+        "evidence": signing.file_digests(release / signing.EVIDENCE_DIR),
+        **changes,
+    }
+    key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
+    (release / signing.VERDICT_FILE).write_text(json.dumps(signing.sign(statement, key)))
+
+
+def encode(kind: str, size: tuple[int, int]) -> bytes:
+    pixels = np.random.default_rng(3).integers(60, 200, size=(size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service."""
+
+    url: str
+    home: Path
+    log: Path
+
+    def predict(self, picture: bytes, name: str = "picture.jpg") -> httpx.Response:
+        return httpx.post(f"{self.url}/predict", files={"image": (name, picture)}, timeout=60)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60)
+
+
+@contextmanager
+def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
+    """Run the service as an operator would, until all workers answer; stop it afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home, log = directory / "bentoml", directory / "service.log"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))},
+        "BENTOML_HOME": str(home),
+        "BUCKLER_VERDICT_KEY": str(keys / signing.PUBLIC_KEY_FILE),
+        "BUCKLER_RELEASES_DIR": str(directory / "releases"),
+        **settings,
+    }
+    command = [sys.executable, "-m", "services.classifier", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    server = Server(f"http://127.0.0.1:{port}", home, log)
+    try:
+        wait_until_alive(server, process, int(settings.get("BUCKLER_WORKERS", "1")))
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_until_alive(server: Server, process: "subprocess.Popen[bytes]", workers: int) -> None:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if server.log.read_text().count("Service classifier initialized") == workers:
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"the service does not start:\n{server.log.read_text()}")

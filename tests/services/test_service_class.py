@@ -1,0 +1,213 @@
+"""The service class alone, with a real predictor, and how it finds its model."""
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from prometheus_client import REGISTRY
+
+from buckler import signing
+from services.classifier import champion, loading, metrics
+from services.classifier.answer import Answer, Reason, RefusalError
+from services.classifier.champion import Candidate
+from services.classifier.loading import Served, load_served
+from services.classifier.service import Classifier
+from services.classifier.settings import Settings
+from tests.services.running import write_verdict
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def served(release: Path, keys: Path) -> Served:
+    from buckler.inference import Predictor
+
+    predictor = Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
+    return Served(predictor, "skin-lesion", "3")
+
+
+@pytest.fixture
+def trusted(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+
+
+@pytest.fixture
+def copy(release: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release, tmp_path / "copy"))
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_an_answer_holds_what_the_contract_promises(served: Served, picture: bytes, tmp_path: Path):
+    path = tmp_path / "image"
+    path.write_bytes(picture)
+    answer = Classifier.inner(served).predict(path)
+
+    assert isinstance(answer, Answer)
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
+    assert answer.decision == ("review" if answer.reasons else "accept")
+    flagged = answer.detector.score > answer.detector.threshold
+    assert answer.detector.verdict == ("adversarial" if flagged else "clean")
+    assert answer.model.model_dump() == {
+        "name": "skin-lesion",
+        "version": "3",
+        "digest": served.predictor.digest,
+        "verdict": served.predictor.verdict.id,
+    }
+
+
+def test_an_answer_is_counted_by_label_decision_and_score(served: Served, picture: bytes, tmp_path: Path):
+    path = tmp_path / "image"
+    path.write_bytes(picture)
+    service = Classifier.inner(served)
+    before = value("buckler_detector_score_count")
+    answer = service.predict(path)
+    counted = value("buckler_predictions_total", label=answer.label)
+    service.predict(path)
+    assert value("buckler_predictions_total", label=answer.label) == counted + 1
+    assert value("buckler_detector_score_count") == before + 2
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"", "image_empty"), (b"hello", "image_unsupported"), (b"\xff\xd8\xff\xe0 cut", "image_unreadable")],
+)
+def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path, content, code):
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    with pytest.raises(RefusalError) as caught:
+        Classifier.inner(served).predict(path)
+    assert caught.value.code == code
+
+
+def test_the_reasons_of_the_contract_are_those_of_the_predictor():
+    from buckler.inference import REASONS
+
+    assert get_args(Reason) == REASONS
+
+
+def test_a_release_that_holds_is_loaded_and_shown(release: Path, trusted: None):
+    served = load_served(Settings(release=release))
+    assert served is not None
+    metrics.show_model(served)
+    verdict = served.predictor.verdict
+    labels = {"model": "skin-lesion", "version": "local", "digest": served.predictor.digest}
+    assert value("buckler_model_info", **labels) == 1
+    assert value("buckler_model_verdict_expiry_timestamp_seconds") == verdict.expires_at.timestamp()
+
+
+def flip_a_byte_of_the_weights(release: Path, keys: Path) -> None:
+    weights = release / "model/classifier.keras"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+
+def sign_a_failure(release: Path, keys: Path) -> None:
+    write_verdict(release, keys, passed=False, reasons=["robust accuracy 0.1 < 0.3"])
+
+
+def sign_for_yesterday(release: Path, keys: Path) -> None:
+    write_verdict(release, keys, expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+
+
+def sign_with_another_key(release: Path, keys: Path) -> None:
+    signing.generate_key_pair(release.parent / "other")
+    write_verdict(release, release.parent / "other")
+
+
+def take_the_verdict_away(release: Path, keys: Path) -> None:
+    (release / signing.VERDICT_FILE).unlink()
+
+
+def scribble_on_the_verdict(release: Path, keys: Path) -> None:
+    (release / signing.VERDICT_FILE).write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (flip_a_byte_of_the_weights, "digest"),
+        (sign_a_failure, "failed"),
+        (sign_for_yesterday, "expired"),
+        (sign_with_another_key, "signature"),
+        (take_the_verdict_away, "missing"),
+        (scribble_on_the_verdict, "malformed"),
+    ],
+)
+def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted, harm, reason):
+    harm(copy, keys)
+    before = value("buckler_model_refused_total", reason=reason)
+    assert load_served(Settings(release=copy)) is None
+    assert value("buckler_model_refused_total", reason=reason) == before + 1
+
+
+def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, monkeypatch):
+    take_the_verdict_away(copy, keys)
+    monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(release=copy))
+    service = Classifier.inner()
+    assert not service.__is_ready__()
+    with pytest.raises(RefusalError) as caught:
+        service.predict(Path("image"))
+    assert caught.value.code == "no_verified_model"
+
+
+def kept(release: Path, settings: Settings, version: str) -> Candidate:
+    """Put a copy of ``release`` where a download would have put it, and keep it."""
+    settings.releases_dir.mkdir(parents=True, exist_ok=True)
+    incoming = settings.releases_dir / ".incoming-test"
+    shutil.copytree(release, incoming, dirs_exist_ok=True)
+    champion.keep(Candidate(incoming, version), settings)
+    found = champion.last_good(settings)
+    assert found is not None
+    return found
+
+
+def test_the_last_good_release_is_remembered_under_the_digest_of_its_bytes(release, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    found = kept(release, settings, "4")
+    assert found.version == "4"
+    assert found.path.name == signing.directory_digest(release).replace(":", "-")
+    assert signing.directory_digest(found.path) == signing.directory_digest(release)
+    assert champion.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
+
+
+def test_a_kept_release_that_rotted_on_disk_is_replaced_by_the_sound_one(release, keys, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    flip_a_byte_of_the_weights(kept(release, settings, "4").path, keys)
+    found = kept(release, settings, "4")
+    assert signing.directory_digest(found.path) == signing.directory_digest(release)
+
+
+def test_a_note_that_points_elsewhere_is_not_followed(release, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    kept(release, settings, "4")
+    note = {"model": settings.model_name, "version": "4", "release": "../../elsewhere"}
+    (settings.releases_dir / champion.LAST_GOOD).write_text(json.dumps(note))
+    assert champion.last_good(settings) is None
+
+
+def test_threads_are_shared_among_workers_unless_the_operator_said_otherwise(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    loading.bound_threads(workers=4)
+    import os
+
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_settings_come_from_the_environment_and_a_wrong_one_is_named():
+    from buckler.errors import ParamsError
+
+    settings = Settings.from_env({"BUCKLER_WORKERS": "3", "BUCKLER_RELEASE": "", "BUCKLER_VERDICT_KEY": "x"})
+    assert (settings.workers, settings.release) == (3, None)
+    with pytest.raises(ParamsError, match=r"BUCKLER_WORKERS.*got 'many'"):
+        Settings.from_env({"BUCKLER_WORKERS": "many"})
