@@ -1,0 +1,28 @@
+# The image of the pipeline, the watch and the MLflow server. Build from the project's root:
+#   docker build --file infra/images/pipeline.Dockerfile --tag buckler-pipeline .
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /build
+COPY pyproject.toml requirements.lock ./
+RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
+ && uv venv /opt/venv \
+ && uv pip install --python /opt/venv/bin/python --compile-bytecode \
+      --requirements pyproject.toml --extra cpu --extra train --constraints requirements.lock
+
+FROM python:3.11-slim-bookworm
+# DVC and the record of a run's commit ask git.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
+ && install --directory --owner buckler --group buckler --mode 0700 /project /project/.buckler /var/lib/mlflow
+COPY --from=build /opt/venv /opt/venv
+COPY src/buckler /app/src/buckler
+COPY pipelines /app/pipelines
+COPY infra/images/buckler /usr/local/bin/buckler
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app/src:/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    DVC_NO_ANALYTICS=1 \
+    MLFLOW_DISABLE_TELEMETRY=true
+USER 10001
+WORKDIR /project
+CMD ["buckler", "--help"]

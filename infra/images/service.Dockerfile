@@ -1,0 +1,39 @@
+# The served image: the classifier and nothing that trains, attacks or validates. Build from the project's root:
+#   docker build --file infra/images/service.Dockerfile --tag buckler-service .
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /build
+COPY pyproject.toml requirements.lock ./
+# The lock pins every version and holds every hash; the extras choose which of them are installed.
+RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
+ && uv venv /opt/venv \
+ && uv pip install --python /opt/venv/bin/python --compile-bytecode \
+      --requirements pyproject.toml --extra cpu --extra serve --constraints requirements.lock
+
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
+ && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /app
+COPY src/buckler/__init__.py src/buckler/errors.py src/buckler/inference.py src/buckler/signing.py \
+     src/buckler/tracking.py src/buckler/
+COPY src/buckler/data/__init__.py src/buckler/data/images.py src/buckler/data/
+COPY src/buckler/detection src/buckler/detection
+COPY src/buckler/models src/buckler/models
+COPY services/__init__.py services/
+COPY services/classifier services/classifier
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app/src:/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    BENTOML_HOME=/var/lib/buckler/bentoml \
+    BENTOML_DO_NOT_TRACK=True \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    BUCKLER_HOST=0.0.0.0 \
+    BUCKLER_RELEASES_DIR=/var/lib/buckler/releases \
+    BUCKLER_VERDICT_KEY=/etc/buckler/verdict.pub
+USER 10001
+VOLUME /var/lib/buckler
+EXPOSE 3000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=90s CMD \
+  ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
+CMD ["python", "-m", "services.classifier", "--port", "3000"]

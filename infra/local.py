@@ -1,0 +1,245 @@
+"""Runs the platform as processes of this machine: `python infra/local.py up | down | demo`.
+
+Each process has a pid file and a log in .buckler/run/. Ports: `watch.port` of params.yaml for the watch, and
+BUCKLER_MLFLOW_PORT, BUCKLER_SERVICE_PORT, BUCKLER_PROMETHEUS_PORT, BUCKLER_ALERTMANAGER_PORT for the others.
+Prometheus and Alertmanager are started where they are installed.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ROOT / ".buckler/run"
+BIN = Path(sys.executable).parent
+START_SECONDS = 120
+
+
+class LocalError(Exception):
+    """Something the person at the keyboard can mend; its text says what."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One server: how to start it and where it answers once it is up."""
+
+    name: str
+    command: list[str]
+    port: int
+    health: str
+    pages: Mapping[str, str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pid_file(self) -> Path:
+        """Return where its process id is kept."""
+        return RUN / f"{self.name}.pid"
+
+    @property
+    def log(self) -> Path:
+        """Return where its output goes."""
+        return RUN / f"{self.name}.log"
+
+    @property
+    def address(self) -> str:
+        """Return its root address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def processes() -> list[Process]:
+    """Return what this machine can run, in the order of starting."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    mlflow, service = _port("MLFLOW", 5000), _port("SERVICE", 3000)
+    watch = int(settings["watch"]["port"])
+    python = sys.executable
+    found = [
+        Process("mlflow", [*_mlflow(), "--port", str(mlflow)], mlflow, "/health", {"MLflow UI": "/"}),
+        Process(
+            "service",
+            [python, "-m", "services.classifier", "--port", str(service)],
+            service,
+            "/readyz",
+            {"API docs": "/docs", "predictions": "/predict", "service metrics": "/metrics"},
+            {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]},
+        ),
+        Process("watch", [str(BIN / "buckler"), "watch"], watch, "/metrics", {"watch metrics": "/metrics"}),
+    ]
+    return found + _monitoring({"service": service, "watch": watch})
+
+
+def _port(name: str, default: int) -> int:
+    return int(os.environ.get(f"BUCKLER_{name}_PORT", default))
+
+
+def _mlflow() -> list[str]:
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/.buckler/mlflow.db")
+    return [
+        *(str(BIN / "mlflow"), "server", "--workers", "1", "--host", "127.0.0.1"),
+        *("--backend-store-uri", store, "--artifacts-destination", str(ROOT / ".buckler/mlartifacts")),
+    ]
+
+
+def _monitoring(targets: Mapping[str, int]) -> list[Process]:
+    """Return Prometheus and Alertmanager where installed, on a copy of their files that names our ports."""
+    server, alertmanager = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
+    port, alert_port = _port("PROMETHEUS", 9090), _port("ALERTMANAGER", 9093)
+    config = ROOT / ".buckler/monitoring"
+    shutil.copytree(ROOT / "monitoring", config, dirs_exist_ok=True)
+    for name, target in {**targets, "alertmanager": alert_port}.items():
+        target_file = config / f"prometheus/targets/{name}.yml"
+        target_file.write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{target}"]}]), encoding="utf-8")
+    found = []
+    if server:
+        command = [server, f"--config.file={config}/prometheus/prometheus.yml"]
+        command += [f"--storage.tsdb.path={config}/data", f"--web.listen-address=127.0.0.1:{port}"]
+        found.append(Process("prometheus", command, port, "/-/ready", {"Prometheus": "/alerts"}))
+    if alertmanager:
+        command = [alertmanager, f"--config.file={config}/alertmanager/alertmanager.yml"]
+        command += [f"--storage.path={config}/alerts", f"--web.listen-address=127.0.0.1:{alert_port}"]
+        command += ["--cluster.listen-address="]
+        found.append(Process("alertmanager", command, alert_port, "/-/ready", {"Alertmanager": "/"}))
+    return found
+
+
+def up() -> None:
+    """Start every process that is not running; stop all again if one does not come up."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    wanted = processes()
+    try:
+        for process in wanted:
+            if not _running(process):
+                _start(process)
+        for process in wanted:
+            _wait(process)
+    except BaseException:
+        down()
+        raise
+    for process in wanted:
+        for name, path in process.pages.items():
+            print(f"  {name:<18} {process.address}{path}")
+
+
+def down() -> None:
+    """Stop what runs, politely first; nothing running is fine."""
+    running = [(p, pid) for p in processes() if (pid := _running(p))]
+    for _, pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 15
+    for process, pid in running:
+        while _running(process) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    for process in processes():
+        process.pid_file.unlink(missing_ok=True)
+
+
+def demo() -> None:
+    """Run the pipeline, promote, serve, ask with a clean and an attacked picture, stop."""
+    began = time.monotonic()
+    _step("pipeline", BIN / "dvc", "repro")
+    _step("promote the challenger", BIN / "buckler", "promote")
+    print("\n== start the servers", flush=True)
+    already = any(_running(process) for process in processes())
+    up()
+    try:
+        _step("ask the service", BIN / "python", "-m", "pipelines.jobs.ask", "--url", processes()[1].address)
+    finally:
+        if not already:
+            down()
+    how = "still running" if already else "stopped; `make up` starts them and leaves them running"
+    print(f"\nsuccess: pictures to served answers in {time.monotonic() - began:.0f} s (servers {how})")
+
+
+def _step(title: str, *command: str | Path) -> None:
+    print(f"\n== {title}", flush=True)
+    if code := subprocess.call([str(part) for part in command], cwd=ROOT, env=_environment()):
+        raise LocalError(f"`{' '.join(str(part) for part in command)}` ended with exit code {code}; see above")
+
+
+def _start(process: Process) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", process.port)) == 0:
+            raise LocalError(
+                f"port {process.port} for {process.name} is taken by another program; "
+                "stop it or choose another port (see infra/local.py)"
+            )
+    with process.log.open("wb") as log:
+        child = subprocess.Popen(
+            process.command,
+            cwd=ROOT,
+            env=_environment() | dict(process.env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    process.pid_file.write_text(str(child.pid), encoding="utf-8")
+
+
+def _wait(process: Process) -> None:
+    print(f"  waiting for {process.name} ...", flush=True)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(process.address + process.health, timeout=5):
+            return
+        if not _running(process):
+            break
+        time.sleep(0.3)
+    tail = "\n".join(process.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    raise LocalError(f"{process.name} did not come up; the end of {process.log}:\n{tail}")
+
+
+def _running(process: Process) -> int | None:
+    """Return the pid if it runs, else None; a finished child is collected on the way."""
+    try:
+        pid = int(process.pid_file.read_text(encoding="utf-8"))
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        os.kill(pid, 0)
+        return pid if _is_ours(pid) else None
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+
+
+def _is_ours(pid: int) -> bool:
+    # A pid file can outlive a reboot; then the number belongs to somebody else.
+    command = Path(f"/proc/{pid}/cmdline")
+    return not command.exists() or str(ROOT).encode() in command.read_bytes()
+
+
+def _environment() -> dict[str, str]:
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Nothing about anybody's pictures or models goes to the makers of the tools.
+    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, **silent, "PATH": path}
+
+
+def main() -> None:
+    """Parse the one argument."""
+    actions = {"up": up, "down": down, "demo": demo}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("action", choices=actions)
+    try:
+        actions[parser.parse_args().action]()
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; finished stages are kept, the next run goes on from there")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What is deployed: complete, hardened, without secrets; the served image holds what it serves, no more."""
+
+import fnmatch
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
+COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DOCKERFILES = sorted((INFRA / "images").glob("*.Dockerfile"))
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+NOT_SERVED = (
+    "dvc",
+    "great-expectations",
+    "scikit-learn",
+    "matplotlib",
+    "pandas",
+    "apscheduler",
+    "mlflow",
+    "scipy",
+)
+
+
+def binds(service: dict[str, Any]) -> list[Path]:
+    """Return the paths of this repository that a service mounts."""
+    sources = [volume.split(":")[0] for volume in service.get("volumes", [])]
+    return [INFRA / source for source in sources if source.startswith(".")]
+
+
+def copied(dockerfile: Path) -> list[str]:
+    """Return what an image takes from the build's context."""
+    text = dockerfile.read_text().replace("\\\n", " ")
+    lines = [line.split()[1:] for line in text.splitlines() if line.startswith("COPY ")]
+    return [source for line in lines if not line[0].startswith("--from") for source in line[:-1]]
+
+
+def test_compose_runs_the_whole_platform():
+    assert set(SERVICES) == {"mlflow", "service", "watch", "prometheus", "alertmanager", "grafana"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_hardened_and_checked(name: str):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["user"].split(":")[0]) > 0
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert not service.get("privileged")
+    assert "network_mode" not in service
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_bound_to_this_machine_only(name: str):
+    ports = SERVICES[name]["ports"]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_two_containers_take_the_same_port():
+    ports = [port.split(":")[1] for service in SERVICES.values() for port in service["ports"]]
+    assert len(ports) == len(set(ports))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_from_the_repository_exists_and_is_read_only(name: str):
+    service = SERVICES[name]
+    for path in binds(service):
+        assert path.exists(), path
+    assert all(volume.endswith(":ro") for volume in service.get("volumes", []) if volume.startswith("."))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_named_volumes_and_dependencies_are_declared(name: str):
+    service = SERVICES[name]
+    named = {volume.split(":")[0] for volume in service.get("volumes", []) if not volume.startswith(".")}
+    assert named <= set(COMPOSE["volumes"])
+    assert set(service.get("depends_on", [])) <= set(SERVICES)
+    assert {config["source"] for config in service.get("configs", [])} <= set(COMPOSE["configs"])
+
+
+def test_no_secret_is_written_down_and_only_the_public_key_is_mounted():
+    text = (INFRA / "compose.yaml").read_text()
+    assert not re.search(r"(?i)password\s*[:=]|secret\s*[:=]|token\s*[:=]|BEGIN .*PRIVATE|verdict\.pem", text)
+    assert COMPOSE["configs"]["verdict_key"]["file"].rstrip("}").endswith("verdict.pub")
+
+
+def test_images_from_elsewhere_are_pinned_and_ours_have_a_dockerfile():
+    for service in SERVICES.values():
+        if "build" in service:
+            assert (INFRA / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        else:
+            assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+
+
+def test_prometheus_finds_the_containers_at_their_ports():
+    port = {"service": "3000", "watch": "9108", "alertmanager": "9093"}
+    for name, expected in port.items():
+        (group,) = yaml.safe_load((INFRA / f"prometheus/targets/{name}.yml").read_text())
+        assert group["targets"] == [f"{name}:{expected}"]
+        assert f"127.0.0.1:{expected}:{expected}" in SERVICES[name]["ports"]
+        assert (ROOT / f"monitoring/prometheus/targets/{name}.yml").is_file()
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_copies_what_exists_pins_what_it_installs_and_runs_without_root(dockerfile: Path):
+    text = dockerfile.read_text()
+    sources = copied(dockerfile)
+    assert sources
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert any(source == each or source.startswith(f"{each}/") for each in allowed), source
+    assert "--constraints requirements.lock" in text
+    users = re.findall(r"^USER (\S+)", text, re.MULTILINE)
+    assert users[-1:] == ["10001"]
+    installed = set(re.findall(r"--extra (\w+)", text))
+    assert installed == ({"cpu", "serve"} if dockerfile.stem == "service" else {"cpu", "train"})
+
+
+def imported_by_the_service() -> set[str]:
+    """Return the files of this repository that the service can come to import."""
+    graph = grimp.build_graph("buckler", "services", cache_dir=None)
+    own = graph.find_descendants("services.classifier") | {"services.classifier"}
+    modules = own.union(*(graph.find_upstream_modules(module) for module in own))
+    modules |= {parent for module in modules for parent in _parents(module)}
+    return {_file(module) for module in modules}
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _file(module: str) -> str:
+    base = Path("src" if module.startswith("buckler") else ".", *module.split("."))
+    package = base / "__init__.py"
+    return str(PurePosixPath(package if (ROOT / package).is_file() else base.with_suffix(".py")))
+
+
+def test_the_service_image_holds_what_the_service_imports_and_no_training_code():
+    sources = copied(INFRA / "images/service.Dockerfile")
+    files = imported_by_the_service()
+    missing = {f for f in files if not any(f == source or f.startswith(f"{source}/") for source in sources)}
+    assert missing == set()
+    for source in sources:
+        assert not re.search(r"attacks|training|evaluation|expectations|pipelines", source)
+        assert source not in ("src", "src/buckler", "src/buckler/data")
+
+
+def test_the_bento_holds_what_the_service_imports_and_no_training_code():
+    patterns = [pattern.lstrip("/") for pattern in PYPROJECT["tool"]["bentoml"]["build"]["include"]]
+    packed = {
+        str(path.relative_to(ROOT))
+        for folder in ("src", "services")
+        for path in (ROOT / folder).rglob("*.py")
+        for pattern in patterns
+        if fnmatch.fnmatch(str(path.relative_to(ROOT)), pattern + "*" * pattern.endswith("/"))
+    }
+    assert imported_by_the_service() <= packed
+    assert not [path for path in packed if re.search(r"attacks|training|evaluation|expectations", path)]
+
+
+def closure(requirements: list[str]) -> set[str]:
+    """Return the names of everything that ``requirements`` bring along, as installed here."""
+    waiting = [Requirement(each) for each in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        key = (re.sub(r"[-_.]+", "-", requirement.name).lower(), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            needs = distribution(requirement.name).requires or []
+        except PackageNotFoundError:
+            continue  # of another platform
+        for need in map(Requirement, needs):
+            environments = [{"extra": extra} for extra in (requirement.extras or {""})]
+            if need.marker is None or any(need.marker.evaluate(each) for each in environments):
+                waiting.append(need)
+    return {name for name, _ in seen}
+
+
+def test_what_is_installed_to_serve_has_no_pipeline_in_it():
+    served = closure(PYPROJECT["project"]["dependencies"] + EXTRAS["cpu"] + EXTRAS["serve"])
+    assert {"bentoml", "tensorflow-cpu", "mlflow-skinny", "prometheus-client"} <= served
+    assert served.isdisjoint(NOT_SERVED)
+    assert not [name for name in served if name.startswith("dvc")]
+
+
+def test_the_walk_would_find_them():
+    assert {"dvc", "great-expectations", "mlflow", "pandas"} <= closure(EXTRAS["train"])
+
+
+def test_the_bento_installs_what_the_extras_name():
+    packages = PYPROJECT["tool"]["bentoml"]["build"]["python"]["packages"]
+    assert set(packages) == set(EXTRAS["serve"] + EXTRAS["cpu"])
