@@ -1,0 +1,73 @@
+# `make demo` is the whole way on pictures drawn by the built-in generator; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+IMAGES  ?=
+WEIGHTS ?=
+
+.PHONY: help setup demo up down test quick check format lock paper ham10000 clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv from the hashed lock file
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: expected Python 3.11, got $$($(PYTHON) --version) at $(PYTHON); run make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[^ ]+' requirements.lock)"
+	@$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
+
+demo: setup ## Pictures to a gated, served model, one clean and one attacked request, then stop
+	@$(BIN)/python infra/local.py demo
+
+up: setup ## Start MLflow, the service, the watch (and Prometheus if installed) and leave them running
+	@$(BIN)/python infra/local.py up
+
+down: ## Stop what `make up` started
+	@$(BIN)/python infra/local.py down
+
+test: setup ## Run all tests
+	@$(BIN)/python -m pytest
+
+quick: setup ## Run the tests that neither train nor serve a model
+	@$(BIN)/python -m pytest -m "not slow"
+
+check: setup ## Lint, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@echo "check passed"
+
+format: setup ## Rewrite the code in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## Resolve pyproject.toml again and write requirements.lock
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--extra cpu --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
+
+paper: setup ## The paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
+	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
+	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
+	@$(BIN)/python infra/local.py demo
+	@$(BIN)/python -m pipelines.jobs.paper_table
+
+ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
+	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
+	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
+	@$(BIN)/python infra/local.py demo
+
+clean: down ## Remove what the pipeline and the servers made; .venv stays
+	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

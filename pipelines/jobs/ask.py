@@ -1,0 +1,95 @@
+"""Asks a running service about one test picture, clean and under FGSM, and prints both answers side by side.
+
+Reads   models/release/model, data/splits/test.csv and its pictures
+Writes  reports/ask/{clean,attacked}.png, the two pictures sent, and answers.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from buckler.attacks.ball import as_8_bit
+from buckler.attacks.gradient import fgsm_grid
+from buckler.data import images, pictures
+from buckler.errors import BucklerError
+from buckler.evaluation import report
+from buckler.evaluation.accuracy import is_malignant
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from pipelines.stage import stage
+
+MODEL = Path("models/release/model")
+TEST = Path("data/splits/test.csv")
+OUT = Path("reports/ask")
+RADII = (1, 2, 4, 8)
+
+
+def run(url: str) -> None:
+    """Send both pictures to ``url`` and print the answers."""
+    name, true, clean, attacked, epsilon_255 = _choose()
+    OUT.mkdir(parents=True, exist_ok=True)
+    answers = {}
+    for kind, pixels in (("clean", clean), ("attacked", attacked)):
+        picture = images.to_png(pixels)
+        (OUT / f"{kind}.png").write_bytes(picture)
+        answers[kind] = _post(url, picture)
+    report.write_json(OUT / "answers.json", {"picture": name, "epsilon_255": epsilon_255, **answers})
+    print(f"picture {name} (true label {true}); attacked by FGSM within {epsilon_255}/255 a pixel\n")
+    _print_beside(answers["clean"], answers["attacked"])
+
+
+def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
+    """Return a dangerous test picture that is right when clean, and its FGSM twin at the smallest radius that flips."""
+    info = checkpoint.load_info(MODEL)
+    classifier = Classifier(checkpoint.load_network(MODEL))
+    test = pictures.load(TEST, info.labels, size=info.image_size).subset(64, seed=0)
+    right = classifier.logits(test.images).argmax(axis=1) == test.truth
+    dangerous = is_malignant(info.labels, info.malignant)[test.truth]
+    order = np.argsort(~(right & dangerous), kind="stable")[:8]
+    originals, truth = test.images[order], test.truth[order]
+    grid = fgsm_grid(classifier, originals, truth, epsilons=[radius / 255 for radius in RADII])
+    for radius, adversarial in zip(RADII, grid, strict=True):
+        sent = as_8_bit(adversarial, originals, radius / 255)
+        flipped = np.flatnonzero((classifier.logits(sent).argmax(axis=1) != truth) & right[order])
+        if len(flipped):
+            break
+    place = int(flipped[0]) if len(flipped) else 0  # a model may hold at every radius: then the largest is shown
+    return test.ids[order[place]], info.labels[truth[place]], originals[place], sent[place], radius
+
+
+def _post(url: str, picture: bytes) -> dict[str, Any]:
+    try:
+        response = httpx.post(f"{url}/predict", files={"image": ("picture.png", picture, "image/png")}, timeout=60)
+    except httpx.HTTPError as error:
+        raise BucklerError(f"no answer from {url}: {error}; is the service up (`make up`)?") from error
+    if response.is_error:
+        raise BucklerError(f"{url}/predict answered {response.status_code}: {response.text}")
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def _print_beside(clean: dict[str, Any], attacked: dict[str, Any]) -> None:
+    left, right = (json.dumps(answer, indent=2).splitlines() for answer in (clean, attacked))
+    rows = max(len(left), len(right))
+    print(f"{'clean':<58}attacked")
+    for a, b in zip(left + [""] * (rows - len(left)), right + [""] * (rows - len(right)), strict=True):
+        print(f"{_fit(a):<58}{_fit(b)}")
+
+
+def _fit(line: str, width: int = 56) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def main() -> None:
+    """Parse the address."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:3000")
+    run(parser.parse_args().url)
+
+
+if __name__ == "__main__":
+    stage(main)

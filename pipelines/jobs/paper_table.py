@@ -1,0 +1,72 @@
+"""Prints what was measured beside what the paper says.
+
+Reads   reports/{evaluation,robustness,detector,split}.json
+
+Source: Selvakkumar, Pal & Jadidi, arXiv 2112.08862: 88 % clean, 11 % under FGSM, radius not stated.
+"""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from buckler.evaluation import report
+from buckler.models.precision import cpu_flags
+from pipelines.stage import stage
+
+REPORTS = Path("reports")
+PAPER_CLEAN, PAPER_FGSM = "88 %", "11 % (radius not stated)"
+
+
+def run() -> None:
+    """Print the table, the confusion matrices and where it was measured."""
+    evaluation, robustness = (report.read_json(REPORTS / f"{name}.json") for name in ("evaluation", "robustness"))
+    print("\n".join(lines(evaluation, robustness)))
+
+
+def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[str]:
+    """Yield the page as Markdown."""
+    pictures = robustness["data"]["images"]
+    yield f"\n| accuracy on {pictures} test pictures | measured (95 % interval) | paper | seconds |"
+    yield "|---|---|---|---|"
+    yield f"| clean | {_share(evaluation['clean_accuracy'])} | {PAPER_CLEAN} | {evaluation['seconds']:.0f} |"
+    for cell in robustness["cells"]:
+        paper = PAPER_FGSM if cell["attack"] == "fgsm" else ""
+        name = f"{cell['attack']} {cell['epsilon_255']}/255, crafted in {cell['crafted_in']}"
+        yield f"| {name} | {_share(cell['robust_accuracy'])} | {paper} | {cell['seconds']:.0f} |"
+    for row in robustness["worst_case"]:
+        yield f"| worst case up to {row['epsilon_255']}/255 | {_share(row['robust_accuracy'])} | | |"
+    yield ""
+    fgsm = next(cell for cell in robustness["cells"] if cell["attack"] == "fgsm")
+    yield from _matrix("clean", robustness["labels"], robustness["clean_confusion"])
+    yield from _matrix(f"FGSM {fgsm['epsilon_255']}/255", robustness["labels"], fgsm["confusion"])
+    yield f"machine: {machine()}"
+
+
+def machine() -> str:
+    """Return the processor and its fast formats, in words."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _read(info) if line.startswith("model name")]
+    fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
+
+
+def _read(path: Path) -> Sequence[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _share(rate: dict[str, float]) -> str:
+    return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+
+
+def _matrix(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Iterator[str]:
+    yield f"| {title}: true \\ predicted | {' | '.join(labels)} |"
+    yield "|---" * (len(labels) + 1) + "|"
+    for label, row in zip(labels, counts, strict=True):
+        yield f"| {label} | {' | '.join(map(str, row))} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,223 @@
+"""The pipeline as a user runs it: `dvc repro` in a copy of the project, from pictures to a served answer."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from buckler import params, signing
+from buckler.data import manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PARTS = (
+    "src",
+    "pipelines",
+    "services",
+    "infra",
+    "monitoring",
+    "dvc.yaml",
+    "params.yaml",
+    ".dvcignore",
+    "data/incoming",
+)
+# As small as the network allows, and fast: what is tested is the way, not the model.
+SMALL = {
+    "data.per_class": 50,
+    "data.image_size": 32,
+    "validate.min_side": 32,
+    "split.calibration": 0.2,
+    "features.copies": 1,
+    "train.epochs": 4,
+    "attack.suite": [
+        {"attack": "fgsm", "epsilon_255": [1, 4]},
+        {"attack": "pgd", "epsilon_255": [1], "steps": 2},
+        {"attack": "noise", "epsilon_255": [4]},
+    ],
+    "watch.images": 10,
+    "watch.epsilon_255": [1, 4],
+}
+# Nothing is asked of so small a model; that a floor stops one is tested with the gate.
+NO_FLOORS = {
+    "gate.min_clean_accuracy": 0.0,
+    "gate.min_robust_accuracy": {1: 0.0},
+    "gate.min_malignant_recall": 0.0,
+    "gate.max_calibration_error": 1.0,
+    "gate.max_detector_fpr": 1.0,
+}
+
+
+class Project:
+    """A copy of the project with its own state, driven through its commands."""
+
+    def __init__(self, root, **settings):
+        self.root = root
+        for part in PARTS:
+            source, target = ROOT / part, root / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                shutil.copy(source, target)
+        params.apply_profile("demo", {**SMALL, **NO_FLOORS, **settings}, root / "params.yaml")
+        assert self("dvc", "init", "--no-scm", "--quiet").returncode == 0
+
+    def __call__(self, *command):
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "MLFLOW_"))
+        }
+        environment |= {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}",
+        }
+        program = BIN / command[0]
+        return subprocess.run(
+            [program, *command[1:]],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    def report(self, name):
+        return json.loads((self.root / "reports" / name).read_text())
+
+    def set(self, **settings):
+        params.apply_profile("demo", {**SMALL, **NO_FLOORS, **settings}, self.root / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    made = Project(tmp_path_factory.mktemp("way") / "project")
+    result = made("dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return made
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_stage_writes_the_report_that_others_rely_on(project):
+    robustness, evaluation = project.report("robustness.json"), project.report("evaluation.json")
+    digest = signing.directory_digest(project.root / "models/classifier")
+    assert robustness["model"]["digest"] == evaluation["model"]["digest"] == digest
+    version = manifest.version(manifest.read(project.root / "data/validated.csv"))
+    assert robustness["data"]["version"] == evaluation["data"]["version"] == version
+    cells = {(cell["attack"], cell["epsilon_255"]): cell for cell in robustness["cells"]}
+    assert set(cells) == {("fgsm", 1), ("fgsm", 4), ("pgd", 1), ("noise", 4)}
+    for cell in cells.values():
+        rate = cell["robust_accuracy"]
+        assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
+        assert sum(map(sum, cell["confusion"])) == robustness["data"]["images"] == 30
+        assert cell["scored_in"] == "float32"
+    worst = [row["robust_accuracy"]["value"] for row in robustness["worst_case"]]
+    assert worst == sorted(worst, reverse=True)
+    assert worst[0] <= robustness["clean_accuracy"]["value"] == evaluation["clean_accuracy"]["value"]
+    assert {row["attack"] for row in project.report("detector.json")["attacks"]} == {"fgsm", "pgd", "noise"}
+
+
+def test_plots_are_drawn_and_dvc_shows_them(project):
+    names = {path.name for path in (project.root / "reports/plots").glob("*.png")}
+    assert names == {
+        *("training.png", "confusion.png", "roc.png", "reliability.png", "robustness.png"),
+        *("confusion_attacked.png", "triptych.png", "detector_roc.png"),
+    }
+    shown = project("dvc", "plots", "show")
+    assert shown.returncode == 0, shown.stderr
+    page = (project.root / "dvc_plots/index.html").read_text()
+    assert "triptych.png" in page
+    assert "robust accuracy by epsilon" in page
+
+
+def test_a_second_repro_runs_no_stage(project):
+    again = project("dvc", "repro")
+    assert again.returncode == 0
+    assert "Running stage" not in again.stdout
+    assert "up to date" in again.stdout
+
+
+def test_the_release_carries_a_verdict_that_holds(project):
+    result = project("buckler", "verify", "models/release")
+    assert result.returncode == 0, result.stderr
+    weights = project.root / "models/release/model/classifier.keras"
+    copy = project.root / "tampered"
+    shutil.copytree(project.root / "models/release", copy)
+    flipped = bytearray(weights.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (copy / "model/classifier.keras").write_bytes(flipped)
+    refused = project("buckler", "verify", "tampered")
+    assert refused.returncode != 0
+    assert "digest" in refused.stderr
+    shutil.rmtree(copy)
+
+
+def test_promotion_is_idempotent_and_watch_attacks_the_champion_again(project):
+    for _ in range(2):
+        promoted = project("buckler", "promote")
+        assert promoted.returncode == 0, promoted.stderr
+    watched = project("buckler", "watch", "--once", "reevaluate")
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+
+
+def test_a_model_below_its_floor_is_published_but_never_promoted(project):
+    champion = project("buckler", "champion").stdout
+    project.set(**{"gate.min_clean_accuracy": 1.0})
+    try:
+        result = project("dvc", "repro")
+        assert result.returncode == 0, result.stderr
+        assert "Running stage 'train'" not in result.stdout
+        gate = project.report("gate.json")
+        assert not gate["passed"]
+        assert any("clean accuracy" in reason for reason in gate["reasons"])
+        refused = project("buckler", "promote")
+        assert refused.returncode == 1
+        assert "clean accuracy" in refused.stderr
+        assert project("buckler", "champion").stdout == champion
+    finally:
+        project.set()
+
+
+def test_bad_settings_end_in_one_readable_line(project):
+    settings = yaml.safe_load((project.root / "params.yaml").read_text())
+    settings["train"]["epohcs"] = settings["train"].pop("epochs")
+    (project.root / "params.yaml").write_text(yaml.safe_dump(settings))
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "pipelines.train"],
+            cwd=project.root,
+            env={**os.environ, "PYTHONPATH": f"{project.root / 'src'}{os.pathsep}{project.root}"},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        shutil.copy(ROOT / "params.yaml", project.root / "params.yaml")
+        project.set()
+    assert result.returncode == 1
+    assert "misses ['epochs'], does not know ['epohcs']" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.real_data
+def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data):
+    project = Project(
+        tmp_path / "project",
+        **{
+            "data.source": "directory",
+            "data.path": str(real_data / "ham7"),
+            "data.per_class": 20,
+            "data.malignant": ["akiec", "bcc", "mel"],
+            "validate.min_per_class": 10,
+            "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
+        },
+    )
+    result = project("dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert project.report("robustness.json")["labels"] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+    rates = [cell["malignant_to_benign_rate"] for cell in project.report("robustness.json")["cells"]]
+    assert all(0 <= rate <= 1 for rate in rates)
