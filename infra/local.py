@@ -70,7 +70,7 @@ def processes() -> list[Process]:
             "service",
             [python, "-m", "services.classifier", "--port", str(service)],
             service,
-            "/readyz",
+            "/livez",
             {"API docs": "/docs", "predictions": "/predict", "service metrics": "/metrics"},
             {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]},
         ),
@@ -129,6 +129,10 @@ def up() -> None:
     for process in wanted:
         for name, path in process.pages.items():
             print(f"  {name:<18} {process.address}{path}")
+    if not _answers(_service(wanted).address + "/readyz"):
+        print(
+            "  the service has no champion whose verdict holds and answers 503: `make demo` makes one, `make down up`"
+        )
 
 
 def down() -> None:
@@ -156,7 +160,7 @@ def demo() -> None:
     already = any(_running(process) for process in processes())
     up()
     try:
-        _step("ask the service", BIN / "python", "-m", "pipelines.jobs.ask", "--url", processes()[1].address)
+        _step("ask the service", sys.executable, "-m", "pipelines.jobs.ask", "--url", _service(processes()).address)
     finally:
         if not already:
             down()
@@ -194,13 +198,25 @@ def _wait(process: Process) -> None:
     print(f"  waiting for {process.name} ...", flush=True)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(process.address + process.health, timeout=5):
+        if _answers(process.address + process.health):
             return
         if not _running(process):
             break
         time.sleep(0.3)
     tail = "\n".join(process.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     raise LocalError(f"{process.name} did not come up; the end of {process.log}:\n{tail}")
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _service(found: list[Process]) -> Process:
+    return next(process for process in found if process.name == "service")
 
 
 def _running(process: Process) -> int | None:
@@ -217,8 +233,12 @@ def _running(process: Process) -> int | None:
 
 def _is_ours(pid: int) -> bool:
     # A pid file can outlive a reboot; then the number belongs to somebody else.
-    command = Path(f"/proc/{pid}/cmdline")
-    return not command.exists() or str(ROOT).encode() in command.read_bytes()
+    if not Path("/proc").is_dir():
+        return True
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve() == ROOT
+    except OSError:
+        return False
 
 
 def _environment() -> dict[str, str]:

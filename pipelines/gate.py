@@ -2,7 +2,7 @@
 
 Reads   models/classifier/, models/detector/, reports/{validation,evaluation,robustness,detector}.json,
         reports/outcomes.csv, the signing key
-Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json
+Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json, reports/metrics.json
 
 A model that fails is released too, with a verdict that says so: nothing promotes or serves it, everybody can
 see why. So the stage succeeds either way.
@@ -42,6 +42,8 @@ def run(policy: Policy, model_name: str) -> None:
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
     )
+    judged = release.read_evidence(RELEASE / signing.EVIDENCE_DIR)
+    report.write_json(REPORTS / "metrics.json", release.headline(judged.reports) | {"gate_passed": verdict.passed})
     print(release.describe(verdict))
     if not verdict.passed:
         print("the gate FAILED: this model will be published, but neither promoted nor served")

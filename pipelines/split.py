@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from buckler import params
-from buckler.data import duplicates, manifest, splits
+from buckler.data import duplicates, manifest, pictures, splits
 from buckler.evaluation import report
 from pipelines.stage import stage
 
@@ -43,7 +43,7 @@ def run(cfg: SplitParams) -> None:
     )
     groups = splits.group(frame, pairs)
     assigned = splits.assign(frame, groups, test=cfg.test, calibration=cfg.calibration, seed=cfg.seed)
-    for name in splits.NAMES:
+    for name in pictures.SPLITS:
         manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
     report.write_json(REPORT, _summary(frame, pairs, groups, assigned))
 
@@ -58,7 +58,7 @@ def _summary(
         "schema": 1,
         "data": {"version": manifest.version(frame), "images": len(frame)},
         "counts": {
-            one: {name: int(((label == one) & (assigned == name)).sum()) for name in splits.NAMES}
+            one: {name: int(((label == one) & (assigned == name)).sum()) for name in pictures.SPLITS}
             for one in manifest.labels(frame)
         },
         "groups": {"all": len(names), "of_several": int((sizes > 1).sum()), "largest": int(sizes.max())},

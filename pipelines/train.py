@@ -1,6 +1,6 @@
 """Stage ``train``: the head on cached features, then base and head joined into one classifier.
 
-Reads   data/features/base/*.npy, data/splits/{train,calibration}.csv, data/validated.csv
+Reads   data/features/base/*.npy, data/splits/*.csv
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv, reports/plots/training.png
 """
 
@@ -48,7 +48,7 @@ def run(cfg: TrainParams, data: DataParams) -> None:
         labels=labels,
         malignant=tuple(label for label in labels if label in data.malignant),
         image_size=data.image_size,
-        data_version=manifest.version(manifest.read(Path("data/validated.csv"))),
+        data_version=pictures.version(SPLITS),
     )
     checkpoint.save(network, info, CLASSIFIER)
     report.write_csv(REPORTS / "training/history.csv", history)

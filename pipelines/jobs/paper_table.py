@@ -1,6 +1,6 @@
 """Prints what was measured beside what the paper says.
 
-Reads   reports/{evaluation,robustness,detector,split}.json
+Reads   reports/{evaluation,robustness}.json
 
 Source: Selvakkumar, Pal & Jadidi, arXiv 2112.08862: 88 % clean, 11 % under FGSM, radius not stated.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from buckler import release
 from buckler.evaluation import report
 from buckler.models.precision import cpu_flags
 from pipelines.stage import stage
@@ -38,10 +39,18 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
     for row in robustness["worst_case"]:
         yield f"| worst case up to {row['epsilon_255']}/255 | {_share(row['robust_accuracy'])} | | |"
     yield ""
+    yield "| clean, by class | precision | recall | F1 | pictures |"
+    yield "|---|---|---|---|---|"
+    for label, row in evaluation["classes"].items():
+        numbers = " | ".join(f"{row[name]:.2f}" for name in ("precision", "recall", "f1"))
+        yield f"| {label} | {numbers} | {row['support']} |"
+    yield ""
     fgsm = next(cell for cell in robustness["cells"] if cell["attack"] == "fgsm")
     yield from _matrix("clean", robustness["labels"], robustness["clean_confusion"])
     yield from _matrix(f"FGSM {fgsm['epsilon_255']}/255", robustness["labels"], fgsm["confusion"])
-    yield f"machine: {machine()}"
+    source = release.source_of(Path.cwd())
+    changed = " with uncommitted changes" if source.dirty else ""
+    yield f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{changed}"
 
 
 def machine() -> str:

@@ -1,6 +1,6 @@
 """Job ``reevaluate``: attacks what serves once more, white box, and lets the gate decide again.
 
-Reads   the champion's release from the registry, data/splits/test.csv and its pictures, data/validated.csv
+Reads   the champion's release from the registry, data/splits/*.csv and the test pictures
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
 
 Failing means that the champion no longer keeps what its verdict promised, or that the verdict has expired.
@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from buckler import gates, params, publishing, signing, tracking, watch
-from buckler.data import manifest, pictures
+from buckler.data import pictures
 from buckler.errors import DataError
 from buckler.evaluation import accuracy, robustness
 from buckler.evaluation.statistics import wilson
@@ -25,8 +25,7 @@ from buckler.models.precision import crafting_precision
 from buckler.release import PublishParams, policy_of
 from buckler.watch import Result, WatchParams
 
-TEST = Path("data/splits/test.csv")
-VALIDATED = Path("data/validated.csv")
+SPLITS = Path("data/splits")
 JOB = "reevaluate"
 BATCH_SIZE = 32
 
@@ -67,13 +66,13 @@ def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustn
             the test split here.
     """
     info = checkpoint.load_info(model)
-    found = manifest.version(manifest.read(VALIDATED))
+    found = pictures.version(SPLITS)
     if found != info.data_version:
         raise DataError(
-            f"the champion was made from data {info.data_version}, {VALIDATED} is {found}; "
+            f"the champion was made from data {info.data_version}, {SPLITS} holds {found}; "
             "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
         )
-    everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
+    everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
     test = everything.subset(cfg.images, cfg.seed)
     spec = robustness.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
     network = checkpoint.load_network(model)

@@ -242,6 +242,25 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def headline(reports: Reports) -> dict[str, float]:
+    """Return the numbers that runs are compared by, flat, for `dvc metrics diff` and `dvc exp show`.
+
+    ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone.
+    """
+    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
+    recall = evaluation["malignant_recall"]
+    numbers = {
+        "clean_accuracy": evaluation["clean_accuracy"]["value"],
+        **({"malignant_recall": recall["value"]} if recall else {}),
+        "roc_auc": evaluation["roc_auc"],
+        "calibration_error": evaluation["calibration_error"],
+        **{f"worst_case_{r['epsilon_255']}": r["robust_accuracy"]["value"] for r in robustness["worst_case"]},
+        **{f"{c['attack']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
+        "detector_clean_fpr": detector["clean_fpr"]["value"],
+    }
+    return {name: round(float(value), 4) for name, value in numbers.items()}
+
+
 def describe(verdict: signing.Verdict) -> str:
     """Return a few lines for people: what was judged, how it fared, until when it holds."""
     statement: Mapping[str, Any] = verdict.statement

@@ -278,10 +278,12 @@ def _reevaluation(state: dict[str, Any]) -> Iterator[Metric]:
     labels = ("attack", "epsilon_255")
     robust = _gauge("buckler_robust_accuracy_ratio", "Share right clean and attacked, when last measured.", *labels)
     low = _gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % interval.", *labels)
+    high = _gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % interval.", *labels)
     for cell in state["cells"]:
         series = [cell["attack"], str(cell["epsilon_255"])]
         robust.add_metric(series, cell["robust_accuracy"]["value"])
         low.add_metric(series, cell["robust_accuracy"]["low"])
+        high.add_metric(series, cell["robust_accuracy"]["high"])
     floor = _gauge(
         "buckler_robust_accuracy_floor_ratio",
         "Least worst-case robust accuracy up to the radius that the champion's verdict allows.",
@@ -289,7 +291,7 @@ def _reevaluation(state: dict[str, Any]) -> Iterator[Metric]:
     )
     for radius, share in state["floors"].items():
         floor.add_metric([radius], share)
-    yield from (passed, clean, robust, low, floor)
+    yield from (passed, clean, robust, low, high, floor)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

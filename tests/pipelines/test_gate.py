@@ -21,6 +21,16 @@ def test_the_stage_makes_a_key_pair_signs_and_reports(project, capsys):
     assert report["policy"]["min_robust_accuracy"] == {"1": 0.3}
 
 
+def test_the_headline_is_flat_so_that_runs_compare(project):
+    gate.run(projects.POLICY, "skin-lesion")
+    numbers = json.loads((project / "reports/metrics.json").read_text())
+    assert numbers["clean_accuracy"] == 0.8
+    assert numbers["worst_case_1"] == numbers["fgsm_1"] == 0.4
+    assert numbers["fgsm_2"] == 0.39
+    assert numbers["gate_passed"] is True
+    assert all(isinstance(value, (int, float)) for value in numbers.values())
+
+
 def test_a_failing_model_is_signed_as_failing_and_the_reasons_are_printed(project, capsys):
     projects.make_project(project, clean=60)
     gate.run(projects.POLICY, "skin-lesion")

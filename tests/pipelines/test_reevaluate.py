@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from buckler import promotion, publishing, release, signing, tracking, watch
-from buckler.data import manifest
+from buckler.data import manifest, pictures
 from buckler.detection.detector import Calibrated, Detector
 from buckler.models import checkpoint, vgg
 from buckler.models.classifier import Classifier
@@ -47,12 +47,12 @@ def made(tmp_path_factory):
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
     frame = manifest.build(rows)
-    for name in ("validated.csv", "splits/test.csv"):
-        manifest.write(frame, root / "data" / name)
+    for name in pictures.SPLITS:
+        manifest.write(frame, root / f"data/splits/{name}.csv")
 
     base = vgg.build_base(SIZE, "none", seed=7)
     network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, manifest.version(frame))
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
     checkpoint.save(network, info, root / "models/classifier")
     noise = generator.uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     features = Classifier(network).forward(noise).features
@@ -119,8 +119,8 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
 
 def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, project):
     champion(LENIENT)
-    frame = manifest.read(project / "data/validated.csv")
-    manifest.write(frame[1:], project / "data/validated.csv")
+    frame = manifest.read(project / "data/splits/train.csv")
+    manifest.write(frame[1:], project / "data/splits/train.csv")
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
     assert "dvc checkout" in run.message

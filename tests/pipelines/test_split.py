@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from buckler import params
-from buckler.data import expectations, manifest, splits
+from buckler.data import expectations, manifest, pictures
 from buckler.errors import DataError
 from pipelines import ingest, split, validate
 from pipelines.settings import DataParams
@@ -24,7 +24,7 @@ def validated(tmp_path, monkeypatch):
 
 
 def written():
-    return {name: manifest.read(split.OUT / f"{name}.csv") for name in splits.NAMES}
+    return {name: manifest.read(split.OUT / f"{name}.csv") for name in pictures.SPLITS}
 
 
 def where(name):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from buckler import params, signing
-from buckler.data import manifest
+from buckler.data import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -52,11 +53,17 @@ NO_FLOORS = {
 }
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Project:
     """A copy of the project with its own state, driven through its commands."""
 
     def __init__(self, root, **settings):
-        self.root = root
+        self.root, self.watch_port = root, free_port()
         for part in PARTS:
             source, target = ROOT / part, root / part
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,16 +71,18 @@ class Project:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             else:
                 shutil.copy(source, target)
-        params.apply_profile("demo", {**SMALL, **NO_FLOORS, **settings}, root / "params.yaml")
+        self.set(**settings)
         assert self("dvc", "init", "--no-scm", "--quiet").returncode == 0
 
-    def __call__(self, *command):
+    def __call__(self, *command, **variables):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "MLFLOW_"))
         }
         environment |= {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}",
+            "DVC_NO_ANALYTICS": "1",
+            **variables,
         }
         program = BIN / command[0]
         return subprocess.run(
@@ -89,7 +98,8 @@ class Project:
         return json.loads((self.root / "reports" / name).read_text())
 
     def set(self, **settings):
-        params.apply_profile("demo", {**SMALL, **NO_FLOORS, **settings}, self.root / "params.yaml")
+        values = {**SMALL, **NO_FLOORS, "watch.port": self.watch_port, **settings}
+        params.apply_profile("demo", values, self.root / "params.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +117,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     robustness, evaluation = project.report("robustness.json"), project.report("evaluation.json")
     digest = signing.directory_digest(project.root / "models/classifier")
     assert robustness["model"]["digest"] == evaluation["model"]["digest"] == digest
-    version = manifest.version(manifest.read(project.root / "data/validated.csv"))
+    version = pictures.version(project.root / "data/splits")
     assert robustness["data"]["version"] == evaluation["data"]["version"] == version
     cells = {(cell["attack"], cell["epsilon_255"]): cell for cell in robustness["cells"]}
     assert set(cells) == {("fgsm", 1), ("fgsm", 4), ("pgd", 1), ("noise", 4)}
@@ -120,6 +130,19 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     assert worst == sorted(worst, reverse=True)
     assert worst[0] <= robustness["clean_accuracy"]["value"] == evaluation["clean_accuracy"]["value"]
     assert {row["attack"] for row in project.report("detector.json")["attacks"]} == {"fgsm", "pgd", "noise"}
+
+
+def test_the_table_beside_the_papers_says_what_the_reports_say(project):
+    result = project("python", "-m", "pipelines.jobs.paper_table")
+    assert result.returncode == 0, result.stderr
+    clean = project.report("evaluation.json")["clean_accuracy"]["value"]
+    assert f"| clean | {clean:.1%} (" in result.stdout
+    for cell in project.report("robustness.json")["cells"]:
+        accuracy = cell["robust_accuracy"]["value"]
+        assert f"| {cell['attack']} {cell['epsilon_255']}/255, crafted in {cell['crafted_in']} | {accuracy:.1%} (" in (
+            result.stdout
+        )
+    assert "machine: " in result.stdout
 
 
 def test_plots_are_drawn_and_dvc_shows_them(project):
@@ -163,6 +186,35 @@ def test_promotion_is_idempotent_and_watch_attacks_the_champion_again(project):
         assert promoted.returncode == 0, promoted.stderr
     watched = project("buckler", "watch", "--once", "reevaluate")
     assert watched.returncode == 0, watched.stdout + watched.stderr
+
+
+def test_the_demo_asks_the_served_model_and_stops_what_it_started(project):
+    names = ("MLFLOW", "SERVICE", "PROMETHEUS", "ALERTMANAGER")
+    ports = {f"BUCKLER_{name}_PORT": str(free_port()) for name in names}
+    result = project("python", "infra/local.py", "demo", **ports)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "success: pictures to served answers" in result.stdout
+    for page in ("MLflow UI", "API docs", "service metrics", "watch metrics"):
+        assert page in result.stdout
+    answers = project.report("ask/answers.json")
+    digest = signing.directory_digest(project.root / "models/release/model")
+    assert answers["clean"]["model"]["digest"] == answers["attacked"]["model"]["digest"] == digest
+    assert answers["clean"]["probabilities"] != answers["attacked"]["probabilities"]
+    assert not list((project.root / ".buckler/run").glob("*.pid"))
+    for port in ports.values():
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+
+def test_a_port_that_is_taken_is_one_clear_error_and_leaves_nothing_running(project):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        result = project("python", "infra/local.py", "up", BUCKLER_MLFLOW_PORT=port)
+    assert result.returncode == 1
+    assert f"error: port {port} for mlflow is taken" in result.stderr
+    assert not list((project.root / ".buckler/run").glob("*.pid"))
 
 
 def test_a_model_below_its_floor_is_published_but_never_promoted(project):

@@ -153,6 +153,7 @@ def test_what_the_re_evaluation_found_outlasts_a_restart(here):
     assert found["buckler_clean_accuracy_ratio"] == 0.8
     assert found['buckler_robust_accuracy_ratio{attack="fgsm",epsilon_255="2"}'] == 0.4
     assert found['buckler_robust_accuracy_low_ratio{attack="fgsm",epsilon_255="2"}'] == 0.3
+    assert found['buckler_robust_accuracy_high_ratio{attack="fgsm",epsilon_255="2"}'] == 0.5
     assert found['buckler_robust_accuracy_floor_ratio{epsilon_255="1"}'] == 0.3
     assert {path.name for path in watch.STATE.iterdir()} == {"reevaluate.json", "history.db"}
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from buckler.attacks.ball import project
+from buckler.attacks.base import Attack, Batch, Options
 from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
 
 
@@ -34,3 +35,12 @@ def fgsm_grid(
     direction = np.sign(gradient)
     for epsilon in epsilons:
         yield project(images + np.asarray(epsilon * direction, np.float32), images, epsilon)
+
+
+def _fgsm(
+    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
+) -> Iterator[Images]:
+    return fgsm_grid(classifier, batch.images, batch.labels, epsilons=epsilons)
+
+
+ENTRIES: dict[str, Attack] = {"fgsm": Attack(_fgsm)}

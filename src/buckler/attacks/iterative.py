@@ -1,10 +1,12 @@
 """Attacks of many small gradient steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from buckler.attacks.ball import project, uniform
+from buckler.attacks.base import Attack, Batch, Options
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
 
 # A picture is left alone once it is wrong by this share of its largest logit: a hair would not survive
@@ -73,3 +75,17 @@ def margins(logits: Logits, labels: Labels) -> Logits:
     others = logits.copy()
     others[rows, labels] = -np.inf
     return np.asarray(logits[rows, labels] - others.max(axis=-1), np.float32)
+
+
+def _pgd(classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options) -> Iterator[Images]:
+    tuning: Mapping[str, Any] = {
+        "steps": options.steps,
+        "restarts": options.restarts,
+        "early_exit": options.early_exit,
+        "seed": options.seed,
+        "ids": batch.ids,
+    }
+    return (pgd(classifier, batch.images, batch.labels, epsilon=epsilon, **tuning) for epsilon in epsilons)
+
+
+ENTRIES: dict[str, Attack] = {"pgd": Attack(_pgd)}

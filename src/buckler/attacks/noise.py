@@ -1,11 +1,12 @@
 """The control: what a perturbation of the same size does when nobody aims it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from buckler.attacks.ball import generators, project
-from buckler.models.classifier import Images, check_pixels
+from buckler.attacks.base import Attack, Batch, Options
+from buckler.models.classifier import GradientClassifier, Images, check_pixels
 
 
 def sign_noise(images: Images, *, epsilon: float, seed: int = 0, ids: Sequence[int] | None = None) -> Images:
@@ -27,3 +28,12 @@ def sign_noise(images: Images, *, epsilon: float, seed: int = 0, ids: Sequence[i
     signs = [g.integers(0, 2, images.shape[1:], dtype=np.int8) * 2 - 1 for g in generators(seed, names)]
     perturbation = np.asarray(signs, np.float32).reshape(images.shape) * np.float32(epsilon)
     return project(images + perturbation, images, epsilon)
+
+
+def _noise(
+    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
+) -> Iterator[Images]:
+    return (sign_noise(batch.images, epsilon=e, seed=options.seed, ids=batch.ids) for e in epsilons)
+
+
+ENTRIES: dict[str, Attack] = {"noise": Attack(_noise, control=True)}

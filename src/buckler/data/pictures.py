@@ -1,5 +1,6 @@
 """The pictures of a split, decoded, with their labels as class indices."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 from buckler.data import images, manifest
 from buckler.errors import DataError
+
+SPLITS = ("train", "calibration", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +57,14 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
 
 def labels_of(split: Path) -> tuple[str, ...]:
     """Return the class names in the manifest ``split``, sorted."""
-    return tuple(sorted(set(manifest.read(split)["label"])))
+    return tuple(manifest.labels(manifest.read(split)))
+
+
+def version(splits: Path) -> str:
+    """Return ``sha256:...`` over what lies in each of the splits below ``splits``.
+
+    Contents, labels and sides count: a picture that moves from training to test makes another version, on
+    which an older model must not be tested.
+    """
+    sides = [f"{name} {manifest.version(manifest.read(splits / f'{name}.csv'))}\n" for name in SPLITS]
+    return f"sha256:{hashlib.sha256(''.join(sides).encode()).hexdigest()}"

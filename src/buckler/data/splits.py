@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -10,9 +9,8 @@ from numpy.typing import NDArray
 
 from buckler.data import manifest
 from buckler.data.duplicates import Pair, components
+from buckler.data.pictures import SPLITS
 from buckler.errors import DataError
-
-NAMES: Final = ("train", "calibration", "test")
 
 
 def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
@@ -56,12 +54,12 @@ def assign(
     labels = manifest.labels(frame)
     target = _targets(frame, labels, test, calibration)
     missing = target.astype(np.float64)
-    result = np.empty(len(frame), dtype=f"<U{max(map(len, NAMES))}")
+    result = np.empty(len(frame), dtype=f"<U{max(map(len, SPLITS))}")
     for members in _ordered(frame, groups, seed):
         counts = np.array([(frame["label"].to_numpy()[members] == label).sum() for label in labels])
         chosen = _choose(counts, missing, target)
         missing[chosen] -= counts
-        result[members] = NAMES[chosen]
+        result[members] = SPLITS[chosen]
     _check(frame, result, labels)
     return result
 
@@ -89,12 +87,12 @@ def _choose(counts: NDArray[np.int64], missing: NDArray[np.float64], target: NDA
     """The split that a group with ``counts`` pictures a class overfills least, then where most is missing."""
     overfill = np.maximum(counts - np.maximum(missing, 0), 0).sum(axis=1)
     share = (counts * missing / np.maximum(target, 1)).sum(axis=1)
-    return min(range(len(NAMES)), key=lambda place: (overfill[place], -share[place]))
+    return min(range(len(SPLITS)), key=lambda place: (overfill[place], -share[place]))
 
 
 def _check(frame: pd.DataFrame, result: NDArray[np.str_], labels: Sequence[str]) -> None:
     for label in labels:
-        absent = sorted(set(NAMES) - set(result[frame["label"].to_numpy() == label]))
+        absent = sorted(set(SPLITS) - set(result[frame["label"].to_numpy() == label]))
         if absent:
             raise DataError(
                 f"expected pictures of class {label!r} in every split, none for {absent}: too few that show"

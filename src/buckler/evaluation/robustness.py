@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.table import ATTACKS, Batch, Options
+from buckler.attacks.base import Batch, Options
+from buckler.attacks.table import ATTACKS
 from buckler.evaluation.accuracy import confusion, is_malignant
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models.classifier import Classifier, Features, Images, Labels, Logits

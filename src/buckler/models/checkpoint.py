@@ -24,7 +24,7 @@ class ModelInfo:
         labels: Class names in the order of the logits.
         malignant: Those of ``labels`` whose flip to any other is the dangerous one; may be empty.
         image_size: Pixels a side at the input.
-        data_version: Digest of the manifest it was trained from.
+        data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
     """
 
     labels: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from buckler.models.precision import Precision
 Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
 Labels = npt.NDArray[np.int64]  # (batch,), class indices
 Logits = npt.NDArray[np.float32]  # (batch, classes)
+# What an attack climbs: the cross-entropy; by how much the largest other logit exceeds the label's, defined from
+# two classes on and blind to saturation; or the label's logit itself.
+LossName = Literal["cross_entropy", "margin", "logit"]
 Features = npt.NDArray[np.float32]  # (batch, features)
 
 
@@ -37,8 +40,8 @@ class GradientClassifier(Protocol):
         """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
         ...
 
-    def loss_gradient(self, images: Images, labels: Labels) -> tuple[Images, Logits]:
-        """Return the gradient of the summed cross-entropy by pixel, and the logits of the same pass."""
+    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
+        """Return the gradient of the summed ``loss`` by pixel, and the logits of the same pass."""
         ...
 
 
@@ -56,10 +59,13 @@ class Classifier:
         twin = vgg.copy_in(network, precision)
         with_features = add_features(twin)
         signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
-        label_signature = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
+        labelled = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
         self._forward = tf.function(lambda images: with_features(images, training=False), input_signature=signature)
         self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
-        self._gradient = tf.function(_gradient_of(twin), input_signature=label_signature)
+        # Traced when first called: most attacks need one of them.
+        self._gradients = {
+            name: tf.function(_gradient_of(twin, loss), input_signature=labelled) for name, loss in _LOSSES.items()
+        }
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
         """Return logits and features of ``images``; ``progress`` is told how many pictures are done."""
@@ -79,18 +85,19 @@ class Classifier:
         parts = [self._logits(chunk).numpy()[:count] for chunk, count in self._batches(images)]
         return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
 
-    def loss_gradient(self, images: Images, labels: Labels) -> tuple[Images, Logits]:
-        """Return the gradient of the summed cross-entropy by pixel, and the logits of the same pass.
+    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
+        """Return the gradient of the summed ``loss`` by pixel, and the logits of the same pass.
 
         Args:
             images: ``(batch, height, width, 3)`` float32 in 0..1.
-            labels: True class indices, ``(batch,)``.
+            labels: Class indices that the loss is about, ``(batch,)``.
+            loss: What is differentiated.
         """
         gradients, logits = [], []
         for start, (chunk, count) in enumerate(self._batches(images)):
             targets = np.zeros(self.batch_size, np.int64)
             targets[:count] = labels[start * self.batch_size :][: self.batch_size]
-            gradient, values = self._gradient(chunk, targets)
+            gradient, values = self._gradients[loss](chunk, targets)
             gradients.append(gradient.numpy()[:count])
             logits.append(values.numpy()[:count])
         if not gradients:
@@ -126,13 +133,26 @@ def probabilities(logits: Logits) -> npt.NDArray[np.float32]:
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
 
 
-def _gradient_of(network: keras.Model) -> Callable[[Any, Any], tuple[Any, Any]]:
+def _margin(labels: Any, logits: Any) -> Any:
+    own = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False, dtype=tf.bool)
+    others = tf.reduce_max(tf.where(own, tf.constant(-np.inf, logits.dtype), logits), axis=1)
+    return others - tf.gather(logits, labels, batch_dims=1)
+
+
+_LOSSES: dict[LossName, Callable[[Any, Any], Any]] = {
+    "cross_entropy": tf.nn.sparse_softmax_cross_entropy_with_logits,
+    "margin": _margin,
+    "logit": lambda labels, logits: tf.gather(logits, labels, batch_dims=1),
+}
+
+
+def _gradient_of(network: keras.Model, loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
     def gradient(images: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = network(images, training=False)
             # Sum, not mean: an image's gradient must not depend on its batch mates.
-            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        return tape.gradient(loss, images), logits
+            total = tf.reduce_sum(loss(labels, logits))
+        return tape.gradient(total, images), logits
 
     return gradient

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from buckler.attacks.ball import as_8_bit
+from buckler.attacks.base import Batch, Options
 from buckler.attacks.gradient import fgsm, fgsm_grid
 from buckler.attacks.iterative import margins, pgd
 from buckler.attacks.noise import sign_noise
-from buckler.attacks.table import ATTACKS, Batch, Options
+from buckler.attacks.table import ATTACKS
 from buckler.errors import InputRangeError
 from tests.unit.toy import Brightness
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckler.data import manifest, splits
+from buckler.data import manifest, pictures, splits
 from buckler.data.duplicates import Pair
 from buckler.errors import DataError
 
@@ -34,7 +34,7 @@ def assign(frame, seed=7, pairs=(), **shares):
 
 
 def sizes(frame, assigned, label):
-    return [int(((frame["label"] == label) & (assigned == name)).sum()) for name in splits.NAMES]
+    return [int(((frame["label"] == label) & (assigned == name)).sum()) for name in pictures.SPLITS]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_no_group_is_ever_divided_and_the_order_of_rows_changes_nothing(data_set
     assigned = splits.assign(frame, groups, seed=seed, **SHARES)
     for group in np.unique(groups):
         assert len(set(assigned[groups == group])) == 1
-    assert set(assigned) == set(splits.NAMES)
+    assert set(assigned) == set(pictures.SPLITS)
 
     order = list(range(len(frame)))
     random.shuffle(order)
