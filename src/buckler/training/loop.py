@@ -36,7 +36,10 @@ def rotated(images: Images, degrees: float, generator: np.random.Generator) -> I
 
 
 class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches of cached features, read from disk as they are needed; every copy once an epoch."""
+    """Shuffled batches of cached features, read from disk as they are needed.
+
+    An epoch has each picture once, as one of its copies at random: what augmenting anew each epoch would do.
+    """
 
     def __init__(self, copies: Copies, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -51,13 +54,14 @@ class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> tuple[Features, npt.NDArray[np.float32]]:
         """Return features ``(batch, features)`` and one-hot targets ``(batch, classes)``."""
-        here = np.sort(self._order[index * self._batch_size :][: self._batch_size])
-        copy, picture = np.divmod(here, self._copies.shape[1])
-        return self._copies[copy, picture].astype(np.float32), self._targets[picture]
+        pictures = self._order[index * self._batch_size :][: self._batch_size]
+        return self._copies[self._copy[pictures], pictures].astype(np.float32), self._targets[pictures]
 
     def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._order = self._generator.permutation(self._copies.shape[0] * self._copies.shape[1])
+        """Shuffle the pictures for the next epoch and draw which copy of each is seen."""
+        copies, pictures = self._copies.shape[:2]
+        self._order = self._generator.permutation(pictures)
+        self._copy = self._generator.integers(0, copies, pictures)
 
 
 def train_head(
