@@ -52,19 +52,16 @@ def run(cfg: AttackParams) -> None:
     clean = clean_guesses == test.truth
 
     outcomes = _attack(cfg, crafter, scorer, test)
-    cells = [
-        robustness.cell(
-            outcome,
-            clean,
-            test.truth,
-            labels=info.labels,
-            malignant=info.malignant,
-            seed=cfg.seed,
-            crafted_in=crafter.precision,
-            scored_in=scorer.precision,
-        )
-        for outcome in outcomes
-    ]
+    cells = robustness.cells(
+        outcomes,
+        clean,
+        test.truth,
+        labels=info.labels,
+        malignant=info.malignant,
+        seed=cfg.seed,
+        crafted_in=crafter.precision,
+        scored_in=scorer.precision,
+    )
     worst = robustness.worst_case(outcomes, clean, test.truth)
     few = slice(0, cfg.batch_size)
     checks = sanity.check_model(crafter, test.images[few], test.truth[few]) + sanity.check_cells(cells)
@@ -149,7 +146,7 @@ def _draw(
     before = confusion(clean_guesses, test.truth, len(info.labels))
     after = {f"{c.attack} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
     plots.confusions({"clean": before, **after}, info.labels, REPORTS / "plots/confusion_attacked.png")
-    _draw_triptych(test, info, crafter, scorer, min(c.epsilon_255 for c in cells))
+    _draw_triptych(test, clean_guesses, info, crafter, scorer, min(c.epsilon_255 for c in cells))
 
 
 def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
@@ -159,20 +156,28 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
 
 def _draw_triptych(
     test: pictures.Pictures,
+    clean_guesses: np.ndarray,
     info: checkpoint.ModelInfo,
     crafter: Classifier,
     scorer: Classifier,
     epsilon_255: int,
 ) -> None:
-    chosen = [int(np.flatnonzero(test.truth == place)[0]) for place in range(len(info.labels))]
-    images, truth = test.images[chosen], test.truth[chosen]
+    """Draw one picture a class: one that is right when clean and flipped, where there is one among the first."""
+    right_first = np.argsort(clean_guesses != test.truth, kind="stable")
+    pool = np.concatenate([right_first[test.truth[right_first] == place][:8] for place in range(len(info.labels))])
+    images, truth = test.images[pool], test.truth[pool]
     adversarial = as_8_bit(fgsm(crafter, images, truth, epsilon=epsilon_255 / 255), images, epsilon_255 / 255)
-    before, after = (scorer.logits(pixels).argmax(axis=1) for pixels in (images, adversarial))
+    after = scorer.logits(adversarial).argmax(axis=1)
+    held_last = np.argsort(after == truth, kind="stable")
+    shown = [int(held_last[truth[held_last] == place][0]) for place in range(len(info.labels))]
     captions = [
-        (f"true {info.labels[t]}, answer {info.labels[b]}", f"FGSM {epsilon_255}/255: {info.labels[a]}")
-        for t, b, a in zip(truth, before, after, strict=True)
+        (
+            f"true {info.labels[truth[i]]}, answer {info.labels[clean_guesses[pool[i]]]}",
+            f"FGSM {epsilon_255}/255: {info.labels[after[i]]}",
+        )
+        for i in shown
     ]
-    plots.triptych(images, adversarial, captions, REPORTS / "plots/triptych.png")
+    plots.triptych(images[shown], adversarial[shown], captions, REPORTS / "plots/triptych.png")
 
 
 def main() -> None:

@@ -98,19 +98,16 @@ def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustn
         worst_case={radius: wilson(int(right.sum()), len(right)) for radius, right in worst.items()},
         malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
     )
-    cells = [
-        robustness.cell(
-            outcome,
-            clean,
-            test.truth,
-            labels=info.labels,
-            malignant=info.malignant,
-            seed=cfg.seed,
-            crafted_in=crafter.precision,
-            scored_in=scorer.precision,
-        )
-        for outcome in outcomes
-    ]
+    cells = robustness.cells(
+        outcomes,
+        clean,
+        test.truth,
+        labels=info.labels,
+        malignant=info.malignant,
+        seed=cfg.seed,
+        crafted_in=crafter.precision,
+        scored_in=scorer.precision,
+    )
     return evidence, cells
 
 

@@ -7,6 +7,7 @@ epsilon. Adversarial pictures are rounded to 8 bits before they are scored: what
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +181,11 @@ def cell(
         malignant_to_benign_rate=float((~dangerous[guesses[ill]]).mean()) if ill.any() else None,
         seconds=round(outcome.seconds, 1),
     )
+
+
+def cells(outcomes: Iterable[Outcome], clean: Right, truth: Labels, **facts: Any) -> list[Cell]:
+    """Return ``cell`` of each of ``outcomes``; ``facts`` are its keyword arguments."""
+    return [cell(outcome, clean, truth, **facts) for outcome in outcomes]
 
 
 def worst_case(outcomes: Iterable[Outcome], clean: Right, truth: Labels) -> dict[int, Right]:

@@ -61,7 +61,7 @@ class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
         """Shuffle the pictures for the next epoch and draw which copy of each is seen."""
         copies, pictures = self._copies.shape[:2]
         self._order = self._generator.permutation(pictures)
-        self._copy = self._generator.integers(0, copies, pictures)
+        self._copy = self._generator.integers(0, copies, size=(pictures,))
 
 
 def train_head(
