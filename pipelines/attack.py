@@ -92,7 +92,7 @@ def run(cfg: AttackParams) -> None:
         ],
     )
     np.savez(ATTACKED, ids=np.array(test.ids), **{f"{o.spec.attack}@{o.epsilon_255}": o.features for o in outcomes})
-    _draw(cells, accuracy.value, clean_guesses, test, info, crafter, scorer)
+    _draw(cells, outcomes, accuracy.value, clean_guesses, test, info, crafter, scorer)
 
 
 def _clean_guesses(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> np.ndarray:
@@ -120,6 +120,7 @@ def _attack(
 
 def _draw(
     cells: list[robustness.Cell],
+    outcomes: list[robustness.Outcome],
     clean: float,
     clean_guesses: np.ndarray,
     test: pictures.Pictures,
@@ -146,7 +147,7 @@ def _draw(
     before = confusion(clean_guesses, test.truth, len(info.labels))
     after = {f"{c.attack} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
     plots.confusions({"clean": before, **after}, info.labels, REPORTS / "plots/confusion_attacked.png")
-    _draw_triptych(test, clean_guesses, info, crafter, scorer, min(c.epsilon_255 for c in cells))
+    _draw_triptych(test, clean_guesses, outcomes[0].guesses, info, crafter, scorer, outcomes[0].epsilon_255)
 
 
 def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
@@ -157,27 +158,27 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
 def _draw_triptych(
     test: pictures.Pictures,
     clean_guesses: np.ndarray,
+    attacked_guesses: np.ndarray,
     info: checkpoint.ModelInfo,
     crafter: Classifier,
     scorer: Classifier,
     epsilon_255: int,
 ) -> None:
-    """Draw one picture a class: one that is right when clean and flipped, where there is one among the first."""
-    right_first = np.argsort(clean_guesses != test.truth, kind="stable")
-    pool = np.concatenate([right_first[test.truth[right_first] == place][:8] for place in range(len(info.labels))])
-    images, truth = test.images[pool], test.truth[pool]
+    """Draw one picture a class under FGSM: one that is right when clean and was flipped, where there is one."""
+    right, held = clean_guesses == test.truth, attacked_guesses == test.truth
+    telling = np.lexsort((held, ~right))
+    shown = [int(telling[test.truth[telling] == place][0]) for place in range(len(info.labels))]
+    images, truth = test.images[shown], test.truth[shown]
     adversarial = as_8_bit(fgsm(crafter, images, truth, epsilon=epsilon_255 / 255), images, epsilon_255 / 255)
     after = scorer.logits(adversarial).argmax(axis=1)
-    held_last = np.argsort(after == truth, kind="stable")
-    shown = [int(held_last[truth[held_last] == place][0]) for place in range(len(info.labels))]
     captions = [
         (
-            f"true {info.labels[truth[i]]}, answer {info.labels[clean_guesses[pool[i]]]}",
-            f"FGSM {epsilon_255}/255: {info.labels[after[i]]}",
+            f"true {info.labels[t]}, answer {info.labels[clean_guesses[i]]}",
+            f"FGSM {epsilon_255}/255: {info.labels[a]}",
         )
-        for i in shown
+        for i, t, a in zip(shown, truth, after, strict=True)
     ]
-    plots.triptych(images[shown], adversarial[shown], captions, REPORTS / "plots/triptych.png")
+    plots.triptych(images, adversarial, captions, REPORTS / "plots/triptych.png")
 
 
 def main() -> None:

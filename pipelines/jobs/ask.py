@@ -19,7 +19,7 @@ from buckler.errors import BucklerError
 from buckler.evaluation import report
 from buckler.evaluation.accuracy import is_malignant
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier
+from buckler.models.classifier import Classifier, probabilities
 from pipelines.stage import stage
 
 MODEL = Path("models/release/model")
@@ -47,9 +47,11 @@ def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
     info = checkpoint.load_info(MODEL)
     classifier = Classifier(checkpoint.load_network(MODEL))
     test = pictures.load(TEST, info.labels, size=info.image_size).subset(64, seed=0)
-    right = classifier.logits(test.images).argmax(axis=1) == test.truth
+    logits = classifier.logits(test.images)
+    right = logits.argmax(axis=1) == test.truth
     dangerous = is_malignant(info.labels, info.malignant)[test.truth]
-    order = np.argsort(~(right & dangerous), kind="stable")[:8]
+    # The surest answers first: that an unsure one flips shows little.
+    order = np.lexsort((-probabilities(logits).max(axis=1), ~(right & dangerous)))[:8]
     originals, truth = test.images[order], test.truth[order]
     grid = fgsm_grid(classifier, originals, truth, epsilons=[radius / 255 for radius in RADII])
     for radius, adversarial in zip(RADII, grid, strict=True):
