@@ -14,6 +14,7 @@ from tqdm import tqdm
 from buckler import params, signing
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm
+from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
 from buckler.evaluation import plots, report, robustness, sanity
 from buckler.evaluation.accuracy import confusion
@@ -38,6 +39,11 @@ class AttackParams:
     batch_size: int
     seed: int
     suite: tuple[robustness.AttackSpec, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a suite without a radius that the gate could ask for."""
+        if not any(ATTACKS[spec.attack].norm == "linf" for spec in self.suite):
+            raise ValueError("expected at least one attack in the L-infinity norm")
 
 
 def run(cfg: AttackParams) -> None:
@@ -141,13 +147,14 @@ def _draw(
     report.write_csv(REPORTS / "plots/robustness.csv", rows)
     chance = float(np.bincount(test.truth).max() / len(test.truth))
     curves: dict[str, dict[int, Rate]] = {}
-    for c in sorted(cells, key=lambda c: c.epsilon_255):
+    for c in sorted((c for c in cells if c.norm == "linf"), key=lambda c: c.epsilon_255):
         curves.setdefault(c.attack, {})[c.epsilon_255] = c.robust_accuracy
     plots.robustness(curves, clean, chance, REPORTS / "plots/robustness.png")
     before = confusion(clean_guesses, test.truth, len(info.labels))
     after = {f"{c.attack} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
     plots.confusions({"clean": before, **after}, info.labels, REPORTS / "plots/confusion_attacked.png")
-    _draw_triptych(test, clean_guesses, outcomes[0].guesses, info, crafter, scorer, outcomes[0].epsilon_255)
+    first = next(outcome for outcome in outcomes if ATTACKS[outcome.spec.attack].norm == "linf")
+    _draw_triptych(test, clean_guesses, first.guesses, info, crafter, scorer, first.epsilon_255)
 
 
 def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:

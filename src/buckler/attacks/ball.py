@@ -1,29 +1,97 @@
-"""What every L-infinity attack shares: staying in the ball, staying in 0..1, staying a picture."""
+"""What attacks share: staying in the ball, staying in 0..1, staying a picture. One ball for each norm."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from buckler.attacks.base import Norm
 from buckler.models.classifier import Images
+
+# Levels are compared with this much to spare: 2.9999998, which is 3 in float32, must not become 2.
+HAIR = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """All pictures within a radius of one, in one norm.
+
+    Attributes:
+        project: ``(adversarial, images, epsilon)`` to the pictures moved back to within ``epsilon`` and into 0..1.
+        draw: ``(images, epsilon, seed, ids)`` to a random perturbation inside, one generator a picture.
+        steepest: A gradient to the perturbation of length one that climbs it fastest; no gradient, no perturbation.
+        round: ``(levels, radius)``, a perturbation in 8-bit levels, to whole levels still within ``radius``.
+    """
+
+    project: Callable[[Images, Images, float], Images]
+    draw: Callable[[Images, float, int, Sequence[int]], Images]
+    steepest: Callable[[Images], Images]
+    round: Callable[[npt.NDArray[np.float64], float], npt.NDArray[np.float64]]
 
 
 def project(adversarial: Images, images: Images, epsilon: float) -> Images:
-    """Return ``adversarial`` moved back to within ``epsilon`` of ``images`` and into 0..1."""
+    """Return ``adversarial`` moved back to within ``epsilon`` of ``images`` in each pixel and into 0..1."""
     bounded = np.clip(adversarial, images - epsilon, images + epsilon)
     return np.clip(bounded, 0, 1).astype(np.float32, copy=False)
 
 
-def as_8_bit(adversarial: Images, images: Images, epsilon: float) -> Images:
-    """Return ``adversarial`` as pixels that a PNG can hold, still within ``epsilon`` of ``images``.
+def project_l2(adversarial: Images, images: Images, epsilon: float) -> Images:
+    """Return ``adversarial`` with no perturbation longer than ``epsilon``, and into 0..1."""
+    perturbation = adversarial - images
+    length = lengths(perturbation)
+    share = np.minimum(1, epsilon / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
+    shortened = images + perturbation * share[:, None, None, None]
+    # What is inside already stays as it is, to the bit.
+    inside = (length <= epsilon)[:, None, None, None]
+    return np.clip(np.where(inside, adversarial, shortened), 0, 1).astype(np.float32, copy=False)
+
+
+def lengths(perturbation: Images) -> npt.NDArray[np.float64]:
+    """Return the Euclidean length of each picture's ``perturbation``, ``(batch,)``."""
+    flat = perturbation.reshape(len(perturbation), int(np.prod(perturbation.shape[1:])))
+    return np.asarray(np.linalg.norm(flat.astype(np.float64), axis=1))
+
+
+def unit_l2(gradient: Images) -> Images:
+    """Return ``gradient`` scaled to length one in each picture; zero stays zero."""
+    length = lengths(gradient)
+    share = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    return np.asarray(gradient * share[:, None, None, None], np.float32)
+
+
+def as_8_bit(adversarial: Images, images: Images, epsilon: float, norm: Norm = "linf") -> Images:
+    """Return ``adversarial`` as pixels that a PNG can hold, still within ``epsilon`` of ``images`` in ``norm``.
 
     ``images`` must be 8-bit pictures themselves, as the decoder gives them; then nothing leaves the ball.
     """
-    # The hair keeps 2.9999998 levels, which is 3 in float32, from becoming 2.
-    levels = np.floor(epsilon * 255 + 1e-4)
-    origin = np.rint(images * 255)
-    rounded = np.clip(np.rint(adversarial * 255), origin - levels, origin + levels)
-    return np.asarray(np.clip(rounded, 0, 255) / 255, np.float32)
+    origin = np.rint(images * 255).astype(np.float64)
+    levels = adversarial.astype(np.float64) * 255 - origin
+    rounded = BALLS[norm].round(levels, epsilon * 255)
+    return np.asarray(np.clip(origin + rounded, 0, 255) / 255, np.float32)
+
+
+def _round(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
+    whole = np.floor(radius + HAIR)
+    return np.clip(np.rint(levels), -whole, whole)
+
+
+def _round_l2(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
+    """Round each pixel towards zero, then away from it, largest remainder first, while the length allows.
+
+    Towards zero alone would erase what is spread over a large picture: half a unit over 224 x 224 x 3 values
+    is a third of a level in each.
+    """
+    size = np.abs(levels).reshape(len(levels), int(np.prod(levels.shape[1:])))
+    whole = np.floor(size)
+    remainder = size - whole
+    order = np.argsort(-remainder, axis=1, kind="stable")
+    # From k to k + 1 levels the squared length grows by 2k + 1.
+    cost = np.cumsum(np.take_along_axis(2 * whole + 1, order, axis=1), axis=1)
+    room = (radius * (1 + 1e-7)) ** 2 + HAIR - np.square(whole).sum(axis=1, keepdims=True)
+    raised = (cost <= room) & (np.take_along_axis(remainder, order, axis=1) > HAIR)
+    np.put_along_axis(whole, order, np.take_along_axis(whole, order, axis=1) + raised, axis=1)
+    return np.sign(levels) * whole.reshape(levels.shape)
 
 
 def generators(seed: int, ids: Sequence[int]) -> list[np.random.Generator]:
@@ -36,3 +104,22 @@ def uniform(images: Images, epsilon: float, seed: int, ids: Sequence[int]) -> np
     shape = images.shape[1:]
     draws = [g.uniform(-epsilon, epsilon, shape) for g in generators(seed, ids)]
     return np.asarray(draws, np.float32).reshape(images.shape)
+
+
+def uniform_l2(images: Images, epsilon: float, seed: int, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return a perturbation drawn uniformly from the Euclidean ball, one generator a picture."""
+    shape = images.shape[1:]
+    dimensions = int(np.prod(shape))
+    draws = []
+    for generator in generators(seed, ids):
+        direction = generator.standard_normal(shape)
+        # The volume grows with the radius to the power of the dimensions.
+        radius = epsilon * generator.uniform() ** (1 / dimensions)
+        draws.append(radius * direction / np.linalg.norm(direction))
+    return np.asarray(draws, np.float32).reshape(images.shape)
+
+
+BALLS: dict[Norm, Ball] = {
+    "linf": Ball(project, uniform, np.sign, _round),
+    "l2": Ball(project_l2, uniform_l2, unit_l2, _round_l2),
+}

@@ -20,12 +20,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How hard an attack tries; an attack ignores what it does not have."""
+    """How hard an attack tries, and at what; an attack ignores what it does not have.
+
+    ``queries`` is the budget a picture of an attack that only asks for answers.
+    """
 
     steps: int = 1
     restarts: int = 1
     early_exit: bool = True
     seed: int = 0
+    target: int | None = None
+    queries: int = 1000
 
 
 Craft = Callable[[GradientClassifier, Batch, Sequence[float], Options], Iterator[Images]]
@@ -40,8 +45,10 @@ class Attack:
         norm: What ``epsilon`` measures: the largest change of a pixel, or the Euclidean length of the whole change;
             both in the unit of the pixels, 0..1.
         control: True for what is no attack but what an attack must beat.
+        targeted: True for what leads to the class ``Options.target``, which it cannot do without.
     """
 
     craft: Craft
     norm: Norm = "linf"
     control: bool = False
+    targeted: bool = False

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.base import Batch, Options
+from buckler.attacks.base import Batch, Norm, Options
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.accuracy import confusion, is_malignant
 from buckler.evaluation.statistics import Rate, wilson
@@ -24,19 +24,23 @@ Right = npt.NDArray[np.bool_]  # (n,), one a picture
 
 @dataclass(frozen=True, slots=True)
 class AttackSpec:
-    """One line of a suite: an attack of the table, its radii in 1/255, and how hard it tries."""
+    """One line of a suite: an attack of the table, its radii in 1/255 of its norm, how hard it tries, and at what."""
 
     attack: str
     epsilon_255: tuple[int, ...]
     steps: int = 1
     restarts: int = 1
     early_exit: bool = True
+    target: int | None = None
+    queries: int = 1000
 
     def __post_init__(self) -> None:
         if self.attack not in ATTACKS:
             raise ValueError(f"expected an attack of {sorted(ATTACKS)}, got {self.attack!r}")
-        if not self.epsilon_255 or min(self.epsilon_255) < 1 or self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"expected radii, steps and restarts of at least 1, got {self}")
+        if not self.epsilon_255 or min(self.epsilon_255) < 1 or min(self.steps, self.restarts, self.queries) < 1:
+            raise ValueError(f"expected radii, steps, restarts and queries of at least 1, got {self}")
+        if ATTACKS[self.attack].targeted and self.target is None:
+            raise ValueError(f"expected a target class for {self.attack}, got none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Cell:
     steps: int
     restarts: int
     early_exit: bool
+    target: int | None
+    queries: int
     seed: int
     crafted_in: str
     scored_in: str
@@ -119,18 +125,19 @@ def _run(
     chunk: int,
     progress: Callable[[str, int, int], object] | None,
 ) -> list[Outcome]:
-    options = Options(spec.steps, spec.restarts, spec.early_exit, seed)
+    options = Options(spec.steps, spec.restarts, spec.early_exit, seed, spec.target, spec.queries)
+    attack = ATTACKS[spec.attack]
     radii = [epsilon / 255 for epsilon in spec.epsilon_255]
     passes: dict[int, list[tuple[Logits, Features]]] = {epsilon: [] for epsilon in spec.epsilon_255}
     seconds = dict.fromkeys(spec.epsilon_255, 0.0)
     for start in range(0, len(images), chunk):
         here = slice(start, start + chunk)
         batch = Batch(images[here], labels[here], range(start, start + len(images[here])))
-        crafted = ATTACKS[spec.attack].craft(crafter, batch, radii, options)
+        crafted = attack.craft(crafter, batch, radii, options)
         right = np.ones(len(batch.labels), bool)
         for epsilon in spec.epsilon_255:
             began = time.perf_counter()
-            adversarial = as_8_bit(next(crafted), batch.images, epsilon / 255)
+            adversarial = as_8_bit(next(crafted), batch.images, epsilon / 255, attack.norm)
             answer = scorer.forward(adversarial)
             seconds[epsilon] += time.perf_counter() - began
             passes[epsilon].append((answer.logits, answer.features))
@@ -172,6 +179,8 @@ def cell(
         steps=spec.steps,
         restarts=spec.restarts,
         early_exit=spec.early_exit,
+        target=spec.target,
+        queries=spec.queries,
         seed=seed,
         crafted_in=crafted_in,
         scored_in=scored_in,
@@ -188,14 +197,16 @@ def cells(outcomes: Iterable[Outcome], clean: Right, truth: Labels, **facts: Any
     return [cell(outcome, clean, truth, **facts) for outcome in outcomes]
 
 
-def worst_case(outcomes: Iterable[Outcome], clean: Right, truth: Labels) -> dict[int, Right]:
-    """Return for each radius which pictures no attack flips at that radius or a smaller one.
+def worst_case(outcomes: Iterable[Outcome], clean: Right, truth: Labels, norm: Norm = "linf") -> dict[int, Right]:
+    """Return for each radius which pictures no attack in ``norm`` flips at that radius or a smaller one.
 
-    Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust.
+    Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust. Radii of
+    different norms do not compare, so outcomes in another norm do not count.
     """
     by_radius: dict[int, Right] = {}
     robust = clean
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.epsilon_255):
+    counted = (outcome for outcome in outcomes if ATTACKS[outcome.spec.attack].norm == norm)
+    for outcome in sorted(counted, key=lambda outcome: outcome.epsilon_255):
         robust = robust & (outcome.guesses == truth)
         by_radius[outcome.epsilon_255] = robust
     return by_radius

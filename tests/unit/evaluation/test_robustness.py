@@ -45,8 +45,22 @@ def test_worst_case_remembers_smaller_radii():
     assert worst[4].tolist() == [False, False, True, False]
 
 
+def test_worst_case_keeps_norms_apart():
+    outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 1, 0, 0], 1, "pgd_l2")]
+    assert worst_case(outcomes, CLEAN, TRUTH)[4].tolist() == [True, True, True, False]
+    assert list(worst_case(outcomes, CLEAN, TRUTH, "l2")) == [1]
+    assert not worst_case(outcomes, CLEAN, TRUTH, "l2")[1].any()
+
+
+def test_a_targeted_line_names_its_target():
+    with pytest.raises(ValueError, match="expected a target class for fgsm_targeted"):
+        AttackSpec("fgsm_targeted", (1,))
+    assert AttackSpec("fgsm_targeted", (1,), target=0).target == 0
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"attack": "magic"}, {"epsilon_255": ()}, {"epsilon_255": (0,)}, {"steps": 0}, {"restarts": 0}]
+    "wrong",
+    [{"attack": "magic"}, {"epsilon_255": ()}, {"epsilon_255": (0,)}, {"steps": 0}, {"restarts": 0}, {"queries": 0}],
 )
 def test_a_suite_line_that_cannot_run_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
@@ -56,6 +70,7 @@ def test_a_suite_line_that_cannot_run_is_refused(wrong):
 def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
     images, truth = tiny_pictures
     suite = [AttackSpec("fgsm", (1, 4)), AttackSpec("pgd", (2,), steps=2), AttackSpec("noise", (8,))]
+    suite += [AttackSpec("pgd_l2", (200,), steps=2), AttackSpec("fgsm_targeted", (2,), target=1)]
     runs = [
         robustness.run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
         for chunk in (3, len(images))
@@ -65,6 +80,8 @@ def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
         ("fgsm", 4),
         ("pgd", 2),
         ("noise", 8),
+        ("pgd_l2", 200),
+        ("fgsm_targeted", 2),
     ]
     for small, large in zip(*runs, strict=True):
         np.testing.assert_allclose(small.logits, large.logits, atol=1e-5)

@@ -64,6 +64,10 @@ def test_noise_that_beats_fgsm_is_caught():
     assert failed(check_cells(cells(fgsm_8=STRONG, noise_8=WEAK))) == set()
 
 
+def test_an_attack_that_may_be_weaker_than_fgsm_is_not_held_to_it():
+    assert check_cells(cells(fgsm_8=STRONG, fgv_8=WEAK)) == []
+
+
 def test_pgd_weaker_than_fgsm_at_a_smaller_radius_is_caught():
     assert failed(check_cells(cells(fgsm_1=STRONG, fgsm_4=WEAK, pgd_4=WEAK))) == {"pgd_at_least_fgsm_at_4"}
     assert failed(check_cells(cells(fgsm_1=STRONG, fgsm_4=WEAK, pgd_4=STRONG))) == set()

@@ -1,0 +1,264 @@
+"""FAB: the smallest perturbation that reaches a decision boundary, for all radii at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.attacks.ball import project, uniform
+from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.iterative import margins
+from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
+
+Flat = npt.NDArray[np.float64]  # (values,) of a picture, or (batch, values)
+PerPicture = npt.NDArray[np.float64]  # (batch,)
+
+# The paper's constants: largest weight of the original picture, overshoot, what is kept of a wrong point's way.
+ALPHA_MAX = 0.1
+OVERSHOOT = 1.05
+BACKWARD = 0.9
+HALVINGS = 7  # of the last piece of way; leaves less than 1 % of the distance
+
+
+def fab(
+    classifier: GradientClassifier,
+    images: Images,
+    labels: Labels,
+    *,
+    steps: int = 20,
+    restarts: int = 1,
+    targets: int = 3,
+    reach: float = 1.0,
+    enough: float = 0.0,
+    seed: int = 0,
+    ids: Sequence[int] | None = None,
+) -> Images:
+    """Return for each picture the nearest wrong one found, or the picture itself where none was.
+
+    Each step goes to the model's linearised boundary and the box 0..1 at once, along the shortest way, drawn back
+    towards the original. With two classes a step is one gradient; with more, the boundaries to the ``targets``
+    likeliest wrong classes are tried one after the other, at one gradient a step or three where the likeliest changes.
+
+    Args:
+        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside; two classes are enough.
+        images: ``(batch, height, width, 3)`` float32 in 0..1; one that is wrong already is returned as it is.
+        labels: True class indices, ``(batch,)``.
+        steps: Steps a restart and target.
+        restarts: The first starts at the picture, others at random in half the ball of what is already known.
+        targets: Wrong classes tried, the likeliest first.
+        reach: L-infinity distance beyond which nothing is looked at, in the unit of ``images``. Twice the largest
+            radius of interest saves steps: a boundary taken for flat may seem far farther than it is.
+        enough: A picture is left alone once its distance is at most this; zero looks for the smallest.
+        seed: Of the random starts.
+        ids: A number a picture that names it in the draw; its position when not given.
+
+    Raises:
+        InputRangeError: Some pixel lies outside 0..1.
+
+    Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
+        arXiv 1907.02044, algorithm 1; the targeted form of arXiv 2003.01690.
+    """
+    check_pixels(images)
+    names = np.arange(len(images)) if ids is None else np.asarray(ids)
+    logits = classifier.logits(images)
+    result, distance = images.copy(), np.where(margins(logits, labels) > 0, np.inf, 0.0)
+    ranked = _likeliest_wrong(logits, labels, targets)
+    for restart in range(restarts):
+        for classes in ranked:
+            active = np.flatnonzero(distance > enough)
+            if not len(active):
+                break
+            start = images[active]
+            if restart:
+                radius = np.asarray(np.minimum(distance[active], reach / 2) / 2, np.float32)
+                draw = uniform(start, 1.0, seed + restart, names[active].tolist())
+                start = np.clip(start + radius[:, None, None, None] * draw, 0, 1)
+            walk = _Walk(classifier, images[active], labels[active], classes[active], reach, enough)
+            found, reached = walk.run(start, steps)
+            better = reached < distance[active]
+            result[active[better]], distance[active[better]] = found[better], reached[better]
+    rows = np.flatnonzero((distance > enough) & np.isfinite(distance))
+    result[rows] = _shortened(classifier, result[rows], images[rows], labels[rows])
+    return result
+
+
+def linf_distances(adversarial: Images, images: Images) -> PerPicture:
+    """Return the largest change of a pixel in each picture, ``(batch,)``."""
+    return np.asarray(np.abs(adversarial - images).max(axis=(1, 2, 3)), np.float64)
+
+
+def within(found: Images, images: Images, labels: Labels, epsilon: float, guess: Callable[[Images], Labels]) -> Images:
+    """Return what the smallest perturbations amount to at one radius.
+
+    Within the radius they are stretched to it where that is still wrong: what lies on the boundary to a hair would
+    not survive rounding to 8 bits. Beyond it they are projected back.
+
+    Args:
+        found: The nearest wrong pictures, ``(batch, height, width, 3)``; a picture itself where none was found.
+        images: The originals.
+        labels: True class indices, ``(batch,)``.
+        epsilon: L-infinity radius in the unit of ``images``.
+        guess: Any function from images to class indices ``(batch,)``.
+    """
+    distance = linf_distances(found, images)
+    known = (distance > 0) & (distance <= epsilon)
+    result = project(found, images, epsilon)
+    if not known.any():
+        return result
+    origin, stretch = images[known], (epsilon / distance[known]).astype(np.float32)
+    stretched = project(origin + (found[known] - origin) * stretch[:, None, None, None], origin, epsilon)
+    wrong = guess(stretched) != labels[known]
+    result[known] = np.where(wrong[:, None, None, None], stretched, result[known])
+    return result
+
+
+def nearest_on_plane(point: Flat, normal: Flat, gap: float) -> Flat:
+    """Return the point of the box 0..1 where ``<normal, move> = -gap`` that changes no value more than it must.
+
+    Where the plane misses the box, the corner that comes closest to it. Exact, by sorting.
+
+    Args:
+        point: ``(values,)`` in 0..1.
+        normal: Of the plane, ``(values,)``.
+        gap: How far above the plane the point lies, in units of the inner product with ``normal``.
+
+    Source: Croce & Hein, arXiv 1907.02044, section 2.2, for L-infinity.
+    """
+    if not gap or not normal.any():
+        return point
+    direction = -np.sign(normal) * np.sign(gap)
+    room = np.where(direction > 0, 1 - point, point)
+    # When every value moves by t, or as far as its room allows, the plane comes nearer by a concave, piecewise
+    # linear function of t whose kinks are the rooms.
+    order = np.argsort(room)
+    kinks, slopes = room[order], np.abs(normal)[order]
+    spent = np.concatenate([[0.0], np.cumsum(slopes * kinks)])
+    slope = slopes.sum() - np.concatenate([[0.0], np.cumsum(slopes)])
+    first = int(np.searchsorted(spent[1:] + slope[1:] * kinks, abs(gap)))
+    length = kinks[-1] if first == len(kinks) else min((abs(gap) - spent[first]) / slope[first], kinks[first])
+    return np.asarray(np.clip(point + direction * length, 0, 1))
+
+
+class _Walk:
+    """One start and one wrong class over some pictures, flattened to ``(batch, values)``."""
+
+    def __init__(
+        self,
+        classifier: GradientClassifier,
+        images: Images,
+        labels: Labels,
+        classes: Labels,
+        reach: float,
+        enough: float,
+    ) -> None:
+        self.classifier, self.images, self.labels, self.classes = classifier, images, labels, classes
+        self.reach, self.enough = reach, enough
+        self.origin = _flat(images)
+
+    def run(self, start: Images, steps: int) -> tuple[Images, PerPicture]:
+        """Return the nearest wrong points and their distances; infinite where none."""
+        at, found = _flat(start), self.origin.copy()
+        distance = np.full(len(at), np.inf)
+        rows = np.arange(len(at))
+        for _ in range(steps):
+            if not len(rows):
+                break
+            gaps, normals, margin = self._plane(at[rows], rows)
+            self._take(rows, at, margin, found, distance)
+            back = rows[margin < 0]
+            # A wrong point is drawn back, and its plane moves with the difference.
+            drawn = (1 - BACKWARD) * self.origin[back] + BACKWARD * at[back]
+            gaps[margin < 0] += (normals[margin < 0] * (drawn - at[back])).sum(axis=1)
+            at[back] = drawn
+            at[rows] = self._step(at[rows], self.origin[rows], normals, gaps)
+            rows = rows[distance[rows] > self.enough]
+        if len(rows):
+            margin = margins(self.classifier.logits(self._pictures(at[rows])), self.labels[rows])
+            self._take(rows, at, margin, found, distance)
+        return self._pictures(found), distance
+
+    def _plane(self, at: Flat, rows: npt.NDArray[np.int64]) -> tuple[PerPicture, Flat, Logits]:
+        """Return by how much the true class leads the wrong one, the gradient of that lead, and the margin."""
+        pictures, labels, classes = self._pictures(at), self.labels[rows], self.classes[rows]
+        gradient, logits = self.classifier.loss_gradient(pictures, labels, "margin")
+        normals = -_flat(gradient)
+        other = np.flatnonzero(_likeliest_wrong(logits, labels, 1)[0] != classes)
+        if len(other):
+            own, _ = self.classifier.loss_gradient(pictures[other], labels[other], "logit")
+            theirs, _ = self.classifier.loss_gradient(pictures[other], classes[other], "logit")
+            normals[other] = _flat(own) - _flat(theirs)
+        number = np.arange(len(rows))
+        lead = logits[number, labels].astype(np.float64) - logits[number, classes]
+        return lead, normals, margins(logits, labels)
+
+    def _step(self, at: Flat, origin: Flat, normals: Flat, gaps: PerPicture) -> Flat:
+        gaps_there = gaps + (normals * (origin - at)).sum(axis=1)
+        here = np.stack([nearest_on_plane(*row) for row in zip(at, normals, gaps, strict=True)]) - at
+        there = np.stack([nearest_on_plane(*row) for row in zip(origin, normals, gaps_there, strict=True)]) - origin
+        near, far = np.abs(here).max(axis=1), np.abs(there).max(axis=1)
+        alpha = np.divide(near, near + far, out=np.zeros_like(near), where=near + far > 0)
+        alpha = np.minimum(alpha, ALPHA_MAX)[:, None]
+        moved = (1 - alpha) * (at + OVERSHOOT * here) + alpha * (origin + OVERSHOOT * there)
+        near_enough = np.clip(moved, origin - self.reach, origin + self.reach)
+        return np.asarray(np.clip(near_enough, 0, 1))
+
+    def _take(self, rows: npt.NDArray[np.int64], at: Flat, margin: Logits, found: Flat, distance: PerPicture) -> None:
+        length = np.abs(at[rows] - self.origin[rows]).max(axis=1)
+        better = (margin < 0) & (length < distance[rows])
+        found[rows[better]], distance[rows[better]] = at[rows[better]], length[better]
+
+    def _pictures(self, points: Flat) -> Images:
+        return points.reshape(len(points), *self.images.shape[1:]).astype(np.float32)
+
+
+def _shortened(classifier: GradientClassifier, found: Images, images: Images, labels: Labels) -> Images:
+    """Halve the way from ``images`` to the wrong pictures ``found`` to where it crosses the boundary."""
+    if not len(found):
+        return found
+    low, high = np.zeros(len(found)), np.ones(len(found))
+
+    def between(share: npt.NDArray[np.floating]) -> Images:
+        return np.asarray(np.clip(images + share[:, None, None, None] * (found - images), 0, 1), np.float32)
+
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        wrong = margins(classifier.logits(between(middle)), labels) < 0
+        low, high = np.where(wrong, low, middle), np.where(wrong, middle, high)
+    # What never got shorter stays as it is, to the bit.
+    return np.where((high == 1)[:, None, None, None], found, between(high))
+
+
+def _flat(images: Images) -> Flat:
+    return images.reshape(len(images), int(np.prod(images.shape[1:]))).astype(np.float64)
+
+
+def _likeliest_wrong(logits: Logits, labels: Labels, count: int) -> list[Labels]:
+    """Return the wrong class with the largest logit of each picture, then the second, up to ``count`` of them."""
+    others = logits.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    ranked = np.argsort(-others, axis=1, kind="stable")[:, : min(count, logits.shape[1] - 1)]
+    return list(ranked.T)
+
+
+def _fab(classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options) -> Iterator[Images]:
+    found = fab(
+        classifier,
+        batch.images,
+        batch.labels,
+        steps=options.steps,
+        restarts=options.restarts,
+        reach=2 * max(epsilons),
+        # Nearer than the smallest radius is of no use to anyone.
+        enough=min(epsilons) if options.early_exit else 0.0,
+        seed=options.seed,
+        ids=batch.ids,
+    )
+
+    def guess(images: Images) -> Labels:
+        return np.asarray(classifier.logits(images).argmax(axis=1))
+
+    for epsilon in epsilons:
+        yield within(found, batch.images, batch.labels, epsilon, guess)
+
+
+ENTRIES: dict[str, Attack] = {"fab": Attack(_fab)}

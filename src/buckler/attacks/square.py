@@ -1,0 +1,126 @@
+"""Square: a search that needs nothing but scores, so that it also runs against a service."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.attacks.ball import generators, project
+from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.iterative import EXIT_MARGIN, margins
+from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
+
+# Images (batch, height, width, 3) to one score a class, (batch, classes); logits, probabilities, anything that rises.
+Scores = Callable[[Images], npt.NDArray[np.float32]]
+
+# The paper halves the share of pixels it changes after these of 10,000 queries.
+FIRST_SHARE = 0.8
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+def square(
+    scores: Scores,
+    images: Images,
+    labels: Labels,
+    *,
+    epsilon: float,
+    queries: int = 1000,
+    early_exit: bool = True,
+    seed: int = 0,
+    ids: Sequence[int] | None = None,
+) -> Images:
+    """Return images after a random search over squares of pixels moved to the edge of the ball.
+
+    A square that lowers the margin between the true class and the largest other stays, any other is undone. With an
+    epsilon of whole 1/255 the result of 8-bit pictures is 8-bit again.
+
+    Args:
+        scores: Any function from images to scores ``(batch, classes)``: a model's logits, a service's probabilities.
+        images: ``(batch, height, width, 3)`` float32 in 0..1.
+        labels: True class indices, ``(batch,)``.
+        epsilon: L-infinity radius in the unit of ``images``; zero returns a copy.
+        queries: Pictures that ``scores`` is asked about for each of ``images``, at most.
+        early_exit: Stop on a picture that is wrong by a clear margin.
+        seed: Of the search.
+        ids: A number a picture that names it in the draw; its position when not given.
+
+    Raises:
+        InputRangeError: Some pixel lies outside 0..1.
+
+    Source: Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via random search",
+        arXiv 1912.00049, algorithms 1 and 2.
+    """
+    check_pixels(images)
+    draws = generators(seed, range(len(images)) if ids is None else ids)
+    result = project(images + epsilon * _stripes(images, draws), images, epsilon)
+    lowest, active = _ask(scores, result, labels, np.arange(len(images)), early_exit)
+    for query in range(1, queries):
+        if not len(active):
+            break
+        side = _side(query / queries, images.shape[1:3])
+        moves = [_with_square(result[row], images[row], epsilon, side, draws[row]) for row in active]
+        candidates = np.stack(moves)
+        margin, going = _ask(scores, candidates, labels[active], np.arange(len(active)), early_exit)
+        better = margin < lowest[active]
+        result[active[better]], lowest[active[better]] = candidates[better], margin[better]
+        active = active[going]
+    return result
+
+
+def _ask(
+    scores: Scores, images: Images, labels: Labels, rows: npt.NDArray[np.int64], early_exit: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return each picture's margin, and those of ``rows`` that are not clearly wrong yet."""
+    if not len(images):
+        return np.zeros(0, np.float32), rows
+    answer = np.asarray(scores(images), np.float32)
+    margin = margins(answer, labels)
+    if not early_exit:
+        return margin, rows
+    return margin, rows[margin > -EXIT_MARGIN * np.abs(answer).max(axis=-1)]
+
+
+def _stripes(images: Images, draws: Sequence[np.random.Generator]) -> Images:
+    """Return a sign for each column and colour of each picture."""
+    width, colours = images.shape[2:]
+    signs = [draw.integers(0, 2, (1, width, colours)) * 2 - 1 for draw in draws]
+    return np.asarray(signs, np.float32).reshape(len(images), 1, width, colours)
+
+
+def _side(progress: float, size: Sequence[int]) -> int:
+    """Return the side of the square to try when ``progress`` (0..1) of the queries are spent."""
+    share = FIRST_SHARE / 2 ** sum(progress * 10_000 > mark for mark in HALVINGS)
+    return int(np.clip(round(np.sqrt(share * size[0] * size[1])), 1, min(size)))
+
+
+def _with_square(now: Images, image: Images, epsilon: float, side: int, draw: np.random.Generator) -> Images:
+    """Return ``now`` with one square of it moved to the edge of the ball around ``image``, a sign a colour."""
+    height, width, colours = image.shape
+    top, left = int(draw.integers(0, height - side + 1)), int(draw.integers(0, width - side + 1))
+    signs = draw.integers(0, 2, colours).astype(np.float32) * 2 - 1
+    window = (slice(top, top + side), slice(left, left + side))
+    edge = project(image[window] + epsilon * signs, image[window], epsilon)
+    if np.array_equal(edge, now[window]):  # it is there already: the opposite is the only news
+        edge = project(image[window] - epsilon * signs, image[window], epsilon)
+    moved = now.copy()
+    moved[window] = edge
+    return moved
+
+
+def _square(
+    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
+) -> Iterator[Images]:
+    for epsilon in epsilons:
+        yield square(
+            classifier.logits,
+            batch.images,
+            batch.labels,
+            epsilon=epsilon,
+            queries=options.queries,
+            early_exit=options.early_exit,
+            seed=options.seed,
+            ids=batch.ids,
+        )
+
+
+ENTRIES: dict[str, Attack] = {"square": Attack(_square)}

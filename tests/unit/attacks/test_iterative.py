@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from buckler.attacks.iterative import Walk, bim, bim_least_likely, bim_targeted, climb, mifgsm, pgd, unit_l1
+from buckler.errors import InputRangeError
+from tests.unit.toy import Brightness, Linear
+
+FROM_THE_PICTURE = [bim, bim_least_likely, mifgsm]
+
+
+@pytest.fixture
+def grey():
+    return np.full((4, 6, 6, 3), 128 / 255, np.float32)
+
+
+@pytest.fixture
+def seven():
+    """A model of seven classes, pictures well inside 0..1 and the classes it gives them."""
+    model = Linear(7)
+    images = np.random.default_rng(5).uniform(0.3, 0.7, (9, 6, 6, 3)).astype(np.float32)
+    return model, images, model.logits(images).argmax(axis=1)
+
+
+class Recording:
+    """Gradients as given, one after another; remembers where it was asked."""
+
+    precision = "float32"
+
+    def __init__(self, gradients):
+        self.gradients, self.places = list(gradients), []
+
+    def logits(self, images):
+        return np.tile(np.float32([1, 0]), (len(images), 1))
+
+    def loss_gradient(self, images, labels, loss="cross_entropy"):
+        self.places.append(images.copy())
+        return np.full_like(images, self.gradients[len(self.places) - 1]), self.logits(images)
+
+
+@pytest.mark.parametrize("attack", FROM_THE_PICTURE)
+def test_small_steps_add_up_to_the_radius(attack, grey):
+    moved = attack(Brightness(), grey, np.ones(4, int), epsilon=0.1, steps=5, early_exit=False) - grey
+    np.testing.assert_allclose(moved, -0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", FROM_THE_PICTURE)
+def test_early_exit_saves_gradients_and_still_flips(attack, grey):
+    eager, patient = Brightness(), Brightness()
+    labels = np.ones(4, int)
+    flipped = attack(eager, grey, labels, epsilon=0.1, steps=20)
+    attack(patient, grey, labels, epsilon=0.1, steps=20, early_exit=False)
+    assert (eager.logits(flipped).argmax(axis=1) == 0).all()
+    assert eager.passes < patient.passes
+
+
+def test_one_step_of_bim_is_fgsm(seven):
+    from buckler.attacks.gradient import fgsm
+
+    model, images, labels = seven
+    np.testing.assert_allclose(
+        bim(model, images, labels, epsilon=0.03, steps=1), fgsm(model, images, labels, epsilon=0.03), atol=1e-7
+    )
+
+
+def test_momentum_carries_on_against_a_weak_turn_of_the_gradient():
+    # Normalised, each gradient counts the same: after two steps up the first step down only cancels one of them.
+    images = np.full((1, 2, 2, 3), 0.5, np.float32)
+    labels = np.zeros(1, int)
+    gradients = [1.0, 100.0, -1.0, -1.0, -1.0]
+    with_momentum, without = Recording(gradients), Recording(gradients)
+    mifgsm(with_momentum, images, labels, epsilon=0.1, steps=5, step_size=0.01)
+    mifgsm(without, images, labels, epsilon=0.1, steps=5, step_size=0.01, momentum=0.0)
+    path = [float(place.mean()) - 0.5 for place in with_momentum.places]
+    np.testing.assert_allclose(path, [0, 0.01, 0.02, 0.03, 0.03], atol=1e-6)
+    np.testing.assert_allclose([float(p.mean()) - 0.5 for p in without.places], [0, 0.01, 0.02, 0.01, 0], atol=1e-6)
+
+
+def test_l1_length_of_nothing_is_nothing():
+    gradient = np.stack([np.zeros((2, 2, 3)), np.full((2, 2, 3), -4.0)]).astype(np.float32)
+    np.testing.assert_allclose(np.abs(unit_l1(gradient)).sum(axis=(1, 2, 3)), [0, 1], atol=1e-6)
+
+
+def test_the_target_is_reached_on_seven_classes(seven):
+    model, images, labels = seven
+    result = bim_targeted(model, images, labels, target=3, epsilon=0.2, steps=20)
+    answers = model.logits(result).argmax(axis=1)
+    assert (answers == 3).all()
+    np.testing.assert_array_equal(result[labels == 3], images[labels == 3])
+
+
+def test_the_least_likely_class_is_reached_on_seven_classes(seven):
+    model, images, labels = seven
+    least = model.logits(images).argmin(axis=1)
+    result = bim_least_likely(model, images, labels, epsilon=0.3, steps=20)
+    np.testing.assert_array_equal(model.logits(result).argmax(axis=1), least)
+
+
+def test_a_class_that_the_model_lacks_is_refused(seven):
+    model, images, labels = seven
+    with pytest.raises(ValueError, match="expected a target class of 0 to 6"):
+        bim_targeted(model, images, labels, target=9, epsilon=0.1)
+
+
+@pytest.mark.parametrize("momentum", [None, 1.0])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_picture_goes_its_way_whoever_is_in_the_batch(norm, momentum, seven):
+    model, images, labels = seven
+    walk = Walk(6, 0.02, restarts=2, random_start=True, momentum=momentum, norm=norm, seed=3)
+    together = climb(model, images, labels, walk, epsilon=0.05)
+    alone = climb(model, images[4:5], labels[4:5], walk, epsilon=0.05, ids=[4])
+    np.testing.assert_allclose(together[4:5], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [pgd, *FROM_THE_PICTURE])
+def test_pixels_outside_their_range_are_refused(attack, grey):
+    with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
+        attack(Brightness(), grey * 255, np.ones(4, int), epsilon=0.1)

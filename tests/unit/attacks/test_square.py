@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from buckler.attacks.base import Batch, Options
+from buckler.attacks.square import ENTRIES, square
+from buckler.errors import InputRangeError
+from buckler.models.classifier import probabilities
+from tests.unit.linear import Linear
+from tests.unit.toy import Brightness
+
+
+@pytest.fixture
+def grey():
+    return np.full((4, 6, 6, 3), 128 / 255, np.float32)
+
+
+class Counting:
+    """Counts the pictures that a function is asked about."""
+
+    def __init__(self, scores):
+        self.scores, self.asked = scores, 0
+
+    def __call__(self, images):
+        self.asked += len(images)
+        return self.scores(images)
+
+
+def robust_accuracy(classifier, adversarial, labels):
+    return float((classifier.logits(adversarial).argmax(axis=1) == labels).mean())
+
+
+def test_scores_alone_lead_to_the_dark_corner_of_the_ball(grey):
+    labels = np.ones(4, int)
+    adversarial = square(Brightness().logits, grey, labels, epsilon=0.1, queries=3000, early_exit=False)
+    np.testing.assert_allclose(adversarial, grey - 0.1, atol=1e-6)
+
+
+def test_any_function_to_probabilities_does(grey):
+    def service(images):
+        return probabilities(Brightness().logits(images))
+
+    adversarial = square(service, grey, np.ones(4, int), epsilon=0.1, queries=200)
+    assert robust_accuracy(Brightness(), adversarial, np.ones(4, int)) == 0.0
+
+
+@pytest.mark.parametrize("queries", [1, 2, 37])
+def test_the_budget_is_never_exceeded(queries):
+    white = np.ones((3, 6, 6, 3), np.float32)  # far beyond what the radius can flip
+    scores = Counting(Brightness().logits)
+    square(scores, white, np.ones(3, int), epsilon=0.01, queries=queries)
+    assert scores.asked == 3 * queries
+
+
+def test_only_pictures_that_are_still_right_are_asked_about(grey):
+    pictures = grey.copy()
+    pictures[0] = 1.0
+    scores = Counting(Brightness().logits)
+    adversarial = square(scores, pictures, np.ones(4, int), epsilon=0.2, queries=300)
+    assert robust_accuracy(Brightness(), adversarial, np.ones(4, int)) == 0.25
+    assert 300 <= scores.asked < 2 * 300
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_no_picture_is_flipped_whose_boundary_lies_beyond_the_radius(classes):
+    model = Linear(classes)
+    images = np.random.default_rng(3).uniform(0.3, 0.7, (30, 6, 6, 3)).astype(np.float32)
+    labels = model.logits(images).argmax(axis=1)
+    distance = model.distances(images, labels)
+    epsilon = float(np.median(distance))
+    adversarial = square(model.logits, images, labels, epsilon=epsilon, queries=2000)
+    flipped = model.logits(adversarial).argmax(axis=1) != labels
+    assert not flipped[distance > epsilon].any()
+    assert flipped[distance < 0.8 * epsilon].all()
+
+
+def test_its_robust_accuracy_is_that_of_the_adversarial_robustness_toolbox(small):
+    from art.attacks.evasion import SquareAttack
+
+    from tests.unit.small import art_classifier
+
+    classifier, network, images, labels = small
+    theirs = art_classifier(network)
+    np.random.seed(0)
+    for epsilon in (8 / 255, 12 / 255):
+        attack = SquareAttack(theirs, eps=epsilon, max_iter=300, nb_restarts=1, batch_size=64, verbose=False)
+        peer = robust_accuracy(classifier, attack.generate(images, labels), labels)
+        adversarial = square(classifier.logits, images, labels, epsilon=epsilon, queries=300)
+        assert abs(robust_accuracy(classifier, adversarial, labels) - peer) <= 0.1
+
+
+def test_eight_bit_pictures_stay_eight_bit(tiny, tiny_pictures):
+    images = tiny_pictures[0][:2]
+    labels = tiny.logits(images).argmax(axis=1)
+    adversarial = square(tiny.logits, images, labels, epsilon=4 / 255, queries=8)
+    levels = adversarial * 255
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    assert np.abs(adversarial - images).max() <= 4 / 255 + 1e-6
+
+
+def test_a_pictures_search_follows_seed_and_number_and_not_its_batch_mates(tiny, tiny_pictures):
+    images = tiny_pictures[0][:4]
+    labels = tiny.logits(images).argmax(axis=1)
+    tuning = {"epsilon": 4 / 255, "queries": 10}
+    together = square(tiny.logits, images, labels, ids=range(10, 14), seed=5, **tuning)
+    alone = square(tiny.logits, images[2:3], labels[2:3], ids=[12], seed=5, **tuning)
+    np.testing.assert_array_equal(together[2:3], alone)
+    assert np.any(together != square(tiny.logits, images, labels, ids=range(10, 14), seed=6, **tuning))
+
+
+def test_the_entry_asks_the_classifier_within_the_budget_of_the_options(grey):
+    batch = Batch(grey, np.ones(4, int), range(4))
+    radii = [0.05, 0.1]
+    results = list(ENTRIES["square"].craft(Brightness(), batch, radii, Options(queries=100)))
+    assert len(results) == 2
+    for epsilon, adversarial in zip(radii, results, strict=True):
+        assert np.abs(adversarial - grey).max() == pytest.approx(epsilon, abs=1e-6)
+
+
+def test_pixels_outside_their_range_are_refused(grey):
+    with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
+        square(Brightness().logits, grey * 255, np.ones(4, int), epsilon=0.1)
