@@ -37,5 +37,8 @@ def real_data() -> Path:
     """The folder of real pictures (skin/, ham7/), which no repository may hold."""
     folder = Path(os.environ.get("BUCKLER_REAL_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
     if not folder.is_dir():
-        pytest.skip(f"no real pictures at {folder}; set BUCKLER_REAL_DATA")
+        message = f"no real pictures at {folder}; set BUCKLER_REAL_DATA"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
     return folder
