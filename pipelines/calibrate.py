@@ -1,6 +1,6 @@
 """Stage ``calibrate``: fits the adversarial-input detector on clean pictures, draws its line, judges it.
 
-Reads   data/features/base/pooled.npy, data/splits/*.csv, data/features/{clean,attacked}.npz
+Reads   data/features/training.npy, data/splits/*.csv, data/features/{clean,attacked}.npz
 Writes  models/detector/{detector.npz,detector.json}, reports/detector.json, reports/plots/detector_roc.png
 """
 
@@ -38,7 +38,7 @@ def run(cfg: CalibrateParams) -> None:
     """Fit, set the threshold, and report how often attacked and clean test pictures are flagged."""
     labels = manifest.read(SPLITS / "train.csv")["label"]
     truth = np.unique(np.asarray(labels, str), return_inverse=True)[1]
-    detector = Detector.fit(np.load(FEATURES / "base/pooled.npy"), truth)
+    detector = Detector.fit(np.load(FEATURES / "training.npy"), truth)
     with np.load(FEATURES / "clean.npz", allow_pickle=False) as arrays:
         calibration, test = (detector.score(arrays[f"{split}_features"]) for split in ("calibration", "test"))
     calibrated = Calibrated(detector, threshold_at(calibration, cfg.max_fpr), cfg.max_fpr, cfg.min_confidence)

@@ -1,10 +1,11 @@
 """Stage ``evaluate``: how right the classifier is on clean pictures, in the precision that serves.
 
-Reads   models/classifier/, data/splits/{calibration,test}.csv and the pictures they list
-Writes  reports/evaluation.json, reports/plots/{confusion,roc,reliability}.png, reports/plots/predictions.csv,
+Reads   models/classifier/, data/splits/{calibration,test}.csv and the pictures they list, reports/training/history.csv
+Writes  reports/evaluation.json, reports/plots/{training,confusion,roc,reliability}.png, reports/plots/predictions.csv,
         data/features/clean.npz: logits and detector features of the calibration and the test pictures
 """
 
+import csv
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +67,13 @@ def run(cfg: EvaluateParams) -> None:
         },
     )
     _draw(result, logits, test, info)
+    # Here and not in the stage `train`: a change to a plot must not train for an hour again.
+    plots.training_curves(_history(REPORTS / "training/history.csv"), REPORTS / "plots/training.png")
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _draw(

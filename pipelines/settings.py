@@ -27,3 +27,4 @@ class TrainParams:
     batch_size: int
     learning_rate: float
     seed: int
+    defence: Literal["none", "adversarial", "randomised"]

@@ -1,58 +1,108 @@
-"""Stage ``train``: the head on cached features, then base and head joined into one classifier.
+"""Stage ``train``: the head on cached features, joined with the base into one classifier, hardened if asked to.
 
-Reads   data/features/base/*.npy, data/splits/*.csv
-Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv, reports/plots/training.png
+Reads   data/features/base/*.npy, data/splits/*.csv and, to harden, the pictures they list
+Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
+        data/features/training.npy: detector features (n, features) of the training pictures
+Keeps   .buckler/training/state.npz while hardening: an interrupted training goes on from its last epoch
 """
 
 from pathlib import Path
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
 from buckler import params
 from buckler.data import manifest, pictures
-from buckler.evaluation import plots, report
+from buckler.evaluation import report
 from buckler.models import checkpoint, vgg
+from buckler.models.classifier import Classifier
+from buckler.models.precision import crafting_precision
+from buckler.models.randomised import Randomisation, RandomisedInput
+from buckler.training.adversarial import Examples, History, Recipe, harden
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
-FEATURES = Path("data/features/base")
+FEATURES = Path("data/features")
 CLASSIFIER = Path("models/classifier")
 REPORTS = Path("reports")
+STATE = Path(".buckler/training/state.npz")
 
 
-def run(cfg: TrainParams, data: DataParams) -> None:
-    """Train on the cached features and save the classifier."""
+def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
+    """Train, defend as ``cfg.defence`` says, and save the classifier."""
     labels = pictures.labels_of(SPLITS / "train.csv")
+    head, history = _train_head(cfg, labels)
+    randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
+    before = randomiser if cfg.defence == "randomised" else None
+    network = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed, before=before), head)
+    if cfg.defence == "adversarial":
+        history = _harden(network, recipe, cfg, data, labels)
+    else:
+        # The base is as it was, so its features are known.
+        np.save(FEATURES / "training.npy", np.load(FEATURES / "base/pooled.npy"))
+    info = checkpoint.ModelInfo(
+        labels=labels,
+        malignant=tuple(label for label in labels if label in data.malignant),
+        image_size=data.image_size,
+        data_version=pictures.version(SPLITS),
+        defence=cfg.defence,
+    )
+    checkpoint.save(network, info, CLASSIFIER)
+    report.write_csv(REPORTS / "training/history.csv", history)
+
+
+def _train_head(cfg: TrainParams, labels: tuple[str, ...]) -> tuple[keras.Sequential, History]:
     truth, validation_truth = (_indices(SPLITS / f"{name}.csv", labels) for name in ("train", "calibration"))
-    head = vgg.Head(cfg.hidden, cfg.dropout)
     with tqdm(total=cfg.epochs, unit="epoch", desc="train") as bar:
 
         def progress(epoch: int, row: dict[str, float]) -> None:
             bar.update()
             bar.set_postfix(accuracy=f"{row['accuracy']:.3f}", validation=f"{row['val_accuracy']:.3f}")
 
-        trained, history = train_head(
-            np.load(FEATURES / "train.npy", mmap_mode="r"),
+        return train_head(
+            np.load(FEATURES / "base/train.npy", mmap_mode="r"),
             truth,
-            (np.load(FEATURES / "validation.npy"), validation_truth),
+            (np.load(FEATURES / "base/validation.npy"), validation_truth),
             classes=len(labels),
-            head=head,
+            head=vgg.Head(cfg.hidden, cfg.dropout),
             schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
             progress=progress,
         )
-    network = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed), trained)
-    info = checkpoint.ModelInfo(
-        labels=labels,
-        malignant=tuple(label for label in labels if label in data.malignant),
-        image_size=data.image_size,
-        data_version=pictures.version(SPLITS),
+
+
+def _harden(
+    network: keras.Model, recipe: Recipe, cfg: TrainParams, data: DataParams, labels: tuple[str, ...]
+) -> History:
+    """Harden ``network`` in place and keep the features that its training pictures now have."""
+    training, validation = (
+        pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
+        for name in ("train", "calibration")
     )
-    checkpoint.save(network, info, CLASSIFIER)
-    report.write_csv(REPORTS / "training/history.csv", history)
-    plots.training_curves(history, REPORTS / "plots/training.png")
+    precision = crafting_precision()
+    steps = recipe.epochs * (len(training.ids) // recipe.batch_size)
+    with tqdm(total=steps, unit="batch", desc=f"harden in {precision}") as bar:
+
+        def progress(epoch: int, row: dict[str, float]) -> None:
+            bar.set_postfix(validation=f"{row['val_accuracy']:.3f}", attacked=f"{row['val_robust_accuracy']:.3f}")
+
+        history = harden(
+            network,
+            Examples(training.images, training.truth),
+            Examples(validation.images, validation.truth),
+            recipe,
+            precision=precision,
+            malignant=[place for place, label in enumerate(labels) if label in data.malignant],
+            seed=cfg.seed,
+            state=STATE,
+            on_batch=bar.update,
+            on_epoch=progress,
+        )
+    extractor = Classifier(network, precision, batch_size=recipe.batch_size)
+    np.save(FEATURES / "training.npy", extractor.forward(training.images).features)
+    return history
 
 
 def _indices(split: Path, labels: tuple[str, ...]) -> np.ndarray:
@@ -61,7 +111,12 @@ def _indices(split: Path, labels: tuple[str, ...]) -> np.ndarray:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("train", TrainParams), params.load("data", DataParams))
+    run(
+        params.load("train", TrainParams),
+        params.load("data", DataParams),
+        params.load("harden", Recipe),
+        params.load("randomise", Randomisation),
+    )
 
 
 if __name__ == "__main__":

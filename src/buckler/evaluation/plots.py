@@ -44,12 +44,14 @@ def _figure(path: Path, columns: int = 1, *, width: float = 5.0, height: float =
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw loss and accuracy by epoch, training against validation pictures."""
+    """Draw loss and accuracy by epoch, training against validation pictures, attacked ones too where they were."""
     epochs = [row["epoch"] for row in history]
     with _figure(path, 2, width=4.2) as axes:
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
             axis.plot(epochs, [row[metric] for row in history], label="training")
             axis.plot(epochs, [row[f"val_{metric}"] for row in history], label="validation")
+            if f"val_robust_{metric}" in history[0]:
+                axis.plot(epochs, [row[f"val_robust_{metric}"] for row in history], label="validation, attacked")
             axis.set(xlabel="epoch", title=metric.capitalize())
             axis.legend()
 

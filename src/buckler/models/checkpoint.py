@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import pydantic
@@ -25,12 +25,14 @@ class ModelInfo:
         malignant: Those of ``labels`` whose flip to any other is the dangerous one; may be empty.
         image_size: Pixels a side at the input.
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
+        defence: What was done against attacks, as ``train.defence``; a randomised network answers at random.
     """
 
     labels: tuple[str, ...]
     malignant: tuple[str, ...]
     image_size: int
     data_version: str
+    defence: Literal["none", "adversarial", "randomised"] = "none"
     architecture: str = vgg.ARCHITECTURE
     schema: int = SCHEMA
 

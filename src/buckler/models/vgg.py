@@ -52,13 +52,14 @@ class ImageNetNormalisation(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
 
-def build_base(image_size: int, weights: str, *, seed: int) -> keras.Model:
+def build_base(image_size: int, weights: str, *, seed: int, before: keras.layers.Layer | None = None) -> keras.Model:
     """Return the frozen convolutional base: ``(batch, s, s, 3)`` pixels to the last pooling's maps.
 
     Args:
         image_size: Pixels a side, at least 32.
         weights: ``none`` (seeded He initialisation), ``imagenet`` (download) or the path of a Keras file.
         seed: For ``none``.
+        before: What the pixels go through first, same shape out as in.
 
     Raises:
         ModelError: The picture is too small, or the weights cannot be had or do not fit.
@@ -66,7 +67,8 @@ def build_base(image_size: int, weights: str, *, seed: int) -> keras.Model:
     if image_size < MIN_IMAGE_SIZE:
         raise ModelError(f"expected data.image_size of at least {MIN_IMAGE_SIZE} for VGG-19, got {image_size}")
     pixels = keras.Input((image_size, image_size, 3), name="images")
-    normalised = ImageNetNormalisation(name="normalisation")(pixels)
+    seen = pixels if before is None else before(pixels)
+    normalised = ImageNetNormalisation(name="normalisation")(seen)
     maps = keras.applications.VGG19(weights=None, include_top=False, input_tensor=normalised).output
     base = keras.Model(pixels, maps, name=ARCHITECTURE)
     if weights == "none":

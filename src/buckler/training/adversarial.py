@@ -1,0 +1,334 @@
+"""Adversarial training: each batch is attacked as the network stands, and the network learns to answer it.
+
+Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083; with one
+step, Wong, Rice & Kolter, "Fast is better than free", arXiv 2001.03994; Zhang et al., "Theoretically principled
+trade-off between robustness and accuracy" (TRADES), arXiv 1901.08573.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from buckler.attacks.iterative import pgd
+from buckler.models import vgg
+from buckler.models.classifier import Classifier, Images, Labels
+from buckler.models.precision import Precision
+
+VALIDATION_STEPS = 7  # of PGD, each epoch
+VALIDATION_PICTURES = 96  # attacked each epoch
+# A single step goes further than the radius from its random start, and is clipped (Wong et al., section 5.1).
+SINGLE_STEP = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is hardened.
+
+    Attributes:
+        epsilon_255: L-infinity radius of the attack in 1/255; the first ``rising_epochs`` climb up to it.
+        rising_epochs: Epochs until the full radius.
+        steps: Gradient steps of the attack: 1 is FGSM from a random start, more are PGD.
+        loss: What is learnt: the cross-entropy of the attacked pictures, or TRADES: the cross-entropy of the clean
+            ones and ``trades_beta`` times how far the attacked answer lies from the clean one (Kullback-Leibler).
+            Either way the attack climbs the cross-entropy.
+        trades_beta: Weight of the second term of TRADES.
+        clean_share: Share of each batch left clean; without use in TRADES, which sees every picture both ways.
+        malignant_weight: How much more a malignant picture's loss counts than a benign one's.
+        label_smoothing: Share of the target given to all classes alike.
+        unfrozen_blocks: How many of VGG's five blocks learn, counted from the last; the head always does.
+        epochs: Passes over the training pictures.
+        batch_size: Pictures a step.
+        learning_rate: Peak of Adam's, reached after a tenth of all steps; from there it falls as a cosine to zero.
+        clip_norm: Largest norm of a whole gradient.
+        averaging: Share of the past kept in the moving average of the weights, which is the result.
+    """
+
+    epsilon_255: float
+    rising_epochs: int
+    steps: int
+    loss: Literal["cross_entropy", "trades"]
+    trades_beta: float
+    clean_share: float
+    malignant_weight: float
+    label_smoothing: float
+    unfrozen_blocks: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    clip_norm: float
+    averaging: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.unfrozen_blocks <= len(vgg.BLOCK_ENDS):
+            raise ValueError(f"expected 0 to {len(vgg.BLOCK_ENDS)} unfrozen_blocks, got {self.unfrozen_blocks}")
+        if min(self.steps, self.epochs, self.batch_size) < 1 or min(self.epsilon_255, self.learning_rate) <= 0:
+            raise ValueError(f"expected steps, epochs, batch_size, epsilon_255 and learning_rate above 0, got {self}")
+        if not (0 <= self.clean_share < 1 and 0 <= self.label_smoothing < 1 and 0 <= self.averaging < 1):
+            raise ValueError(f"expected clean_share, label_smoothing and averaging in 0..1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Pictures ``images`` (n, height, width, 3) in 0..1 and their class indices ``truth`` (n,)."""
+
+    images: Images
+    truth: Labels
+
+
+History = list[dict[str, float]]
+
+
+def harden(
+    network: keras.Model,
+    training: Examples,
+    validation: Examples,
+    recipe: Recipe,
+    *,
+    precision: Precision,
+    malignant: Sequence[int] = (),
+    seed: int,
+    state: Path | None = None,
+    on_batch: Callable[[int], object] | None = None,
+    on_epoch: Callable[[int, dict[str, float]], object] | None = None,
+) -> History:
+    """Train ``network`` in place on attacked pictures; return one row an epoch.
+
+    A row has the loss and accuracy on training pictures as they were seen, and loss, accuracy and robust accuracy
+    (a short PGD at the full radius) of the averaged weights on validation pictures, which are only looked at.
+
+    Args:
+        network: Pixels to logits, its head already trained on clean pictures: without that start it collapses.
+        training: What is learnt.
+        validation: What is looked at.
+        recipe: How.
+        precision: What forward and backward passes compute in; weights and their updates are float32.
+        malignant: Indices of the classes that ``malignant_weight`` is about.
+        seed: Of the order, the turns and the random starts; each epoch draws from its own generator.
+        state: File that keeps the state after each epoch, so that an interrupted training goes on from there;
+            removed at the end. One of another recipe, start or data is ignored.
+        on_batch: Told how many batches are done since it was last told.
+        on_epoch: Called after each epoch with its number and its row.
+    """
+    keras.utils.set_random_seed(seed)
+    lesson = _Lesson(network, training, recipe, precision, malignant)
+    key = _key(network, training, recipe, precision, malignant, seed)
+    history = lesson.restore(state, key) if state else []
+    if on_batch:
+        on_batch(len(history) * lesson.batches)
+    for epoch in range(len(history), recipe.epochs):
+        # An epoch's draws depend on its number alone: resumed or not, they are the same.
+        tf.random.set_seed(seed + epoch)
+        seen = lesson.epoch(epoch, np.random.default_rng((seed, epoch)), on_batch)
+        history.append({"epoch": epoch + 1, **seen, **lesson.look_at(validation, seed)})
+        if state:
+            lesson.save(state, key, history)
+        if on_epoch:
+            on_epoch(epoch + 1, history[-1])
+    network.set_weights(lesson.averaged.get_weights())
+    if state:
+        state.unlink(missing_ok=True)
+    return history
+
+
+def turned(images: Images, generator: np.random.Generator) -> Images:
+    """Return each of ``images`` as one of the eight symmetries of the square: skin has no upside."""
+    result = np.empty_like(images)
+    for place, choice in enumerate(generator.integers(8, size=len(images))):
+        picture = np.rot90(images[place], choice % 4)
+        result[place] = picture[:, ::-1] if choice >= 4 else picture
+    return result
+
+
+class _Lesson:
+    """The network that learns, the average of its past, the optimiser, and one compiled step."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        training: Examples,
+        recipe: Recipe,
+        precision: Precision,
+        malignant: Sequence[int],
+    ) -> None:
+        self._training, self._recipe = training, recipe
+        self.batches = max(len(training.truth) // recipe.batch_size, 1)
+        # Copies, so that the network stays as it was until the end; their variables are float32 in any precision.
+        self._student, self.averaged = (_copy(network, precision) for _ in range(2))
+        for layer in self._student.layers:
+            layer.trainable = _learns(layer, recipe.unfrozen_blocks)
+        self._variables = self._student.trainable_variables
+        self._averages = _same(self._variables, self._student, self.averaged)
+        schedule = _WarmCosine(recipe.learning_rate, recipe.epochs * self.batches)
+        self._optimiser = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clip_norm)
+        self._optimiser.build(self._variables)
+        # They share the copies' variables: what is learnt is attacked and looked at as it stands.
+        size = min(recipe.batch_size, len(training.truth))
+        self._attacked = Classifier(self._student, batch_size=size)
+        self._judged = Classifier(self.averaged, batch_size=size)
+        self._weights = np.ones(network.output_shape[-1], np.float32)
+        self._weights[list(malignant)] = recipe.malignant_weight
+        self._step = tf.function(self._trades_step if recipe.loss == "trades" else self._plain_step)
+
+    def epoch(
+        self, number: int, generator: np.random.Generator, on_batch: Callable[[int], object] | None
+    ) -> dict[str, float]:
+        """Learn from every training picture once; return loss and accuracy as they were on the way."""
+        recipe, size = self._recipe, self._attacked.batch_size
+        epsilon = recipe.epsilon_255 / 255 * min(1.0, (number + 1) / max(1, recipe.rising_epochs))
+        rows = []
+        order = generator.permutation(len(self._training.truth))
+        for start in range(0, self.batches * size, size):
+            places = order[start : start + size]
+            images, truth = turned(self._training.images[places], generator), self._training.truth[places]
+            keep = 0 if recipe.loss == "trades" else round(recipe.clean_share * size)
+            adversarial = images.copy()
+            adversarial[keep:] = self._attack(images[keep:], truth[keep:], epsilon, generator)
+            loss, right = self._step(images, adversarial, *self._targets(truth))
+            rows.append((float(loss), float(right)))
+            if on_batch:
+                on_batch(1)
+        mean = np.mean(rows, axis=0)
+        return {"loss": float(mean[0]), "accuracy": float(mean[1])}
+
+    def look_at(self, validation: Examples, seed: int) -> dict[str, float]:
+        """Return how the averaged weights do on ``validation``, clean and under a short PGD."""
+        logits = self._judged.logits(validation.images)
+        few = slice(0, VALIDATION_PICTURES)
+        images, truth = validation.images[few], validation.truth[few]
+        epsilon = self._recipe.epsilon_255 / 255
+        adversarial = pgd(self._judged, images, truth, epsilon=epsilon, steps=VALIDATION_STEPS, seed=seed)
+        held = self._judged.logits(adversarial).argmax(axis=1) == truth
+        return {
+            "val_loss": float(np.mean(tf.nn.sparse_softmax_cross_entropy_with_logits(validation.truth, logits))),
+            "val_accuracy": float(np.mean(logits.argmax(axis=1) == validation.truth)),
+            "val_robust_accuracy": float(np.mean(held & (logits[few].argmax(axis=1) == truth))),
+        }
+
+    def save(self, path: Path, key: str, history: History) -> None:
+        """Write all that the next epoch needs, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {f"{name}_{i}": value for name, values in self._state().items() for i, value in enumerate(values)}
+        arrays = {name: np.asarray(value) for name, value in parts.items()}
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, key=key, history=json.dumps(history), **arrays)
+        temporary.replace(path)
+
+    def restore(self, path: Path, key: str) -> History:
+        """Take up the state in ``path`` if it is one of ``key``; return the epochs it has."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                if str(arrays["key"]) != key:
+                    return []
+                for name, values in self._state().items():
+                    for i, value in enumerate(values):
+                        value.assign(arrays[f"{name}_{i}"])
+                return [dict(row) for row in json.loads(str(arrays["history"]))]
+        except FileNotFoundError:
+            return []
+
+    def _state(self) -> dict[str, Sequence[Any]]:
+        return {
+            "student": self._student.variables,
+            "averaged": self.averaged.variables,
+            "optimiser": self._optimiser.variables,
+        }
+
+    def _attack(self, images: Images, truth: Labels, epsilon: float, generator: np.random.Generator) -> Images:
+        return pgd(
+            self._attacked,
+            images,
+            truth,
+            epsilon=epsilon,
+            steps=self._recipe.steps,
+            step_size=SINGLE_STEP * epsilon if self._recipe.steps == 1 else None,
+            early_exit=False,
+            seed=int(generator.integers(2**31)),
+        )
+
+    def _targets(self, truth: Labels) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return smoothed one-hot targets ``(batch, classes)`` and the pictures' weights, one on average."""
+        classes = len(self._weights)
+        smooth = self._recipe.label_smoothing
+        targets = np.eye(classes, dtype=np.float32)[truth] * (1 - smooth) + smooth / classes
+        weights = self._weights[truth]
+        return targets.astype(np.float32), (weights / weights.mean()).astype(np.float32)
+
+    def _plain_step(self, images: Any, adversarial: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logits = self._student(adversarial, training=True)
+            loss = tf.reduce_mean(weights * tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        self._update(tape.gradient(loss, self._variables))
+        return loss, _accuracy(targets, logits)
+
+    def _trades_step(self, images: Any, adversarial: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            both = self._student(tf.concat([images, adversarial], axis=0), training=True)
+            clean, attacked = tf.split(both, 2)
+            natural = tf.nn.softmax_cross_entropy_with_logits(targets, clean)
+            answers = tf.nn.softmax(clean)
+            apart = tf.reduce_sum(answers * (tf.nn.log_softmax(clean) - tf.nn.log_softmax(attacked)), axis=1)
+            loss = tf.reduce_mean(weights * (natural + self._recipe.trades_beta * apart))
+        self._update(tape.gradient(loss, self._variables))
+        return loss, _accuracy(targets, attacked)
+
+    def _update(self, gradients: Sequence[Any]) -> None:
+        self._optimiser.apply(gradients, self._variables)
+        # Early on the average forgets faster, so that it does not drag the start along.
+        steps = tf.cast(self._optimiser.iterations, tf.float32)
+        keep = tf.minimum(self._recipe.averaging, steps / (10 + steps))
+        for average, variable in zip(self._averages, self._variables, strict=True):
+            average.assign(keep * average.value + (1 - keep) * variable.value)
+
+
+class _WarmCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Rises over the first tenth of ``steps``, then falls as a cosine."""
+
+    def __init__(self, peak: float, steps: int) -> None:
+        self._peak, self._steps = peak, max(steps, 1)
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at ``step``."""
+        done = tf.cast(step, tf.float32) / self._steps
+        falling = 0.5 * (1 + tf.cos(np.pi * (done - 0.1) / 0.9))
+        return self._peak * tf.where(done < 0.1, (done + 1 / self._steps) / 0.1, falling)
+
+
+def _copy(network: keras.Model, precision: Precision) -> keras.Model:
+    if precision != "float32":
+        return vgg.copy_in(network, precision)
+    twin = keras.models.clone_model(network)
+    twin.set_weights(network.get_weights())
+    return twin
+
+
+def _learns(layer: keras.layers.Layer, unfrozen_blocks: int) -> bool:
+    first = len(vgg.BLOCK_ENDS) - unfrozen_blocks + 1
+    return not layer.name.startswith("block") or int(layer.name[len("block")]) >= first
+
+
+def _same(variables: Sequence[Any], model: keras.Model, twin: keras.Model) -> list[Any]:
+    """Return the variables of ``twin`` that stand where ``variables`` stand in ``model``."""
+    places = {id(variable): place for place, variable in enumerate(model.variables)}
+    return [twin.variables[places[id(variable)]] for variable in variables]
+
+
+def _accuracy(targets: Any, logits: Any) -> Any:
+    return tf.reduce_mean(tf.cast(tf.argmax(targets, axis=1) == tf.argmax(logits, axis=1), tf.float32))
+
+
+def _key(network: keras.Model, training: Examples, recipe: Recipe, *rest: Any) -> str:
+    """Return a digest over all that the training depends on."""
+    digest = hashlib.sha256(json.dumps([asdict(recipe), *map(repr, rest)]).encode())
+    for array in (*network.get_weights(), training.images, training.truth):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,154 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from buckler.attacks.iterative import pgd
+from buckler.models.classifier import Classifier
+from buckler.training.adversarial import Examples, Recipe, harden, turned
+from tests.unit import small
+
+EPSILON_255 = 10
+RECIPE = Recipe(
+    epsilon_255=EPSILON_255,
+    rising_epochs=2,
+    steps=1,
+    loss="cross_entropy",
+    trades_beta=2.0,
+    clean_share=0.25,
+    malignant_weight=1.0,
+    label_smoothing=0.1,
+    unfrozen_blocks=5,
+    epochs=3,
+    batch_size=32,
+    learning_rate=2e-3,
+    clip_norm=1.0,
+    averaging=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def undefended():
+    return small.train(2, symmetric=True)[1]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return tuple(Examples(*small.pictures(2, count, seed, symmetric=True)) for count, seed in ((960, 1), (120, 2)))
+
+
+def copy_of(network):
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def hardened(undefended, examples, recipe=RECIPE, **options):
+    network = copy_of(undefended)
+    history = harden(network, *examples, recipe, **({"precision": "float32", "seed": 5} | options))
+    return network, history
+
+
+def robust_accuracy(network, validation):
+    classifier = Classifier(network, batch_size=40)
+    adversarial = pgd(classifier, validation.images, validation.truth, epsilon=EPSILON_255 / 255, steps=20)
+    return np.mean(classifier.logits(adversarial).argmax(axis=1) == validation.truth)
+
+
+@pytest.mark.parametrize("changes", [{}, {"steps": 3}, {"loss": "trades"}], ids=["fgsm", "pgd", "trades"])
+def test_a_hardened_network_survives_what_flips_the_undefended_one(undefended, examples, changes):
+    recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
+    network, history = hardened(undefended, examples, recipe)
+    before, after = (robust_accuracy(n, examples[1]) for n in (undefended, network))
+    assert after > before + 0.1
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert history[-1]["val_robust_accuracy"] == pytest.approx(after, abs=0.1)
+
+
+def test_same_seed_hardens_the_same_network(undefended, examples):
+    first, second = (hardened(undefended, examples)[0].get_weights() for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_interrupted_training_goes_on_where_it_stopped(undefended, examples, tmp_path):
+    state = tmp_path / "state.npz"
+
+    def interrupt(epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hardened(undefended, examples, state=state, on_epoch=interrupt)
+    assert state.exists()
+    epochs = []
+    resumed, history = hardened(undefended, examples, state=state, on_epoch=lambda epoch, row: epochs.append(epoch))
+    assert epochs == [3]
+    assert len(history) == 3
+    assert not state.exists()
+    whole, rows = hardened(undefended, examples)
+    assert history == rows
+    for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_state_of_another_recipe_is_ignored(undefended, examples, tmp_path):
+    state = tmp_path / "state.npz"
+
+    def interrupt(epoch, row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hardened(undefended, examples, state=state, on_epoch=interrupt)
+    epochs = []
+    other = dataclasses.replace(RECIPE, epsilon_255=3)
+    hardened(undefended, examples, other, state=state, on_epoch=lambda epoch, row: epochs.append(epoch))
+    assert epochs == [1, 2, 3]
+
+
+def test_only_the_last_blocks_and_the_head_learn(undefended, examples):
+    recipe = dataclasses.replace(RECIPE, unfrozen_blocks=2, epochs=1)
+    network, _ = hardened(undefended, examples, recipe)
+    changed = {
+        layer.name
+        for layer, before in zip(network.layers, undefended.layers, strict=True)
+        if any(not np.array_equal(a, b) for a, b in zip(layer.get_weights(), before.get_weights(), strict=True))
+    }
+    assert {name for name in changed if name.startswith("block")} == {"block4_conv4", "block5_conv4"}
+    assert len(changed) == 3
+
+
+def test_weighing_malignant_pictures_makes_their_answer_likelier(undefended, examples):
+    def malignant_share(weight):
+        recipe = dataclasses.replace(RECIPE, malignant_weight=weight)
+        network, _ = hardened(undefended, examples, recipe, malignant=[1])
+        return np.mean(Classifier(network, batch_size=40).logits(examples[1].images).argmax(axis=1) == 1)
+
+    assert malignant_share(6.0) > malignant_share(1.0)
+
+
+def test_bfloat16_hardens_too_and_leaves_a_float32_network(undefended, examples):
+    network, _ = hardened(undefended, examples, dataclasses.replace(RECIPE, epochs=2), precision="bfloat16")
+    assert all(layer.compute_dtype == "float32" for layer in network.layers)
+    assert robust_accuracy(network, examples[1]) > robust_accuracy(undefended, examples[1])
+
+
+def test_turns_are_the_eight_symmetries_of_the_square():
+    picture = np.arange(2 * 2 * 3, dtype=np.float32).reshape(2, 2, 3)
+    seen = {image.tobytes() for image in turned(np.stack([picture] * 200), np.random.default_rng(0))}
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unfrozen_blocks": 6}, "0 to 5 unfrozen_blocks"),
+        ({"steps": 0}, "above 0"),
+        ({"epsilon_255": 0}, "above 0"),
+        ({"clean_share": 1.0}, "in 0..1"),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RECIPE, **change)
