@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock paper ham10000 clean
+.PHONY: help setup demo up down test quick check format lock paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,17 @@ ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder picture
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
+
+hardened: setup ## The hardened network beside the undefended one: make hardened IMAGES=DIR WEIGHTS=FILE
+	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make hardened IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
+	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
+	@$(BIN)/python infra/local.py demo
+	@rm -rf reports/hardened .buckler/hardened && cp -R reports .buckler/hardened && mv .buckler/hardened reports/hardened
+	@echo "== the undefended network on the same pictures"
+	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS) \
+		--set train.defence=none --set publish.model_name=skin-lesion-undefended
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@$(BIN)/python -m pipelines.jobs.hardened_table
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

@@ -1,13 +1,17 @@
 """Makes small projects: the files that the gate reads, with numbers that fit each other."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from PIL import Image
 
 from buckler import release, signing
+from buckler.data import manifest, pictures
 from buckler.evaluation import report
 from buckler.evaluation.statistics import wilson
 from buckler.gates import Policy
@@ -34,7 +38,7 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
         "classifier/classifier.keras": weights,
         "classifier/model.json": json.dumps(
             {"schema": 1, "architecture": "vgg19", "labels": LABELS, "malignant": ["malignant"]}
-            | {"image_size": 32, "data_version": "sha256:data"}
+            | {"image_size": 32, "data_version": "sha256:data", "defence": "none"}
         ).encode(),
         "detector/detector.npz": b"arrays",
         "detector/detector.json": b'{"schema": 1, "threshold": 2.1, "max_fpr": 0.05}',
@@ -119,3 +123,18 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
             **options,
         },
     )
+
+
+def write_splits(root: Path, size: int, count: int, generator: np.random.Generator) -> None:
+    """Write ``count`` pictures of noise, labels in turn, and three splits that each list all of them."""
+    rows = []
+    for i in range(count):
+        path = root / f"data/images/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (size, size, 3), np.uint8)).save(path)
+        content = path.read_bytes()
+        about = {"id": path.name, "path": f"data/images/{i}.png", "label": LABELS[i % 2], "group": ""}
+        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
+        rows.append({**about, **facts, "width": size, "height": size, "mode": "RGB"})
+    for name in pictures.SPLITS:
+        manifest.write(manifest.build(rows), root / f"data/splits/{name}.csv")

@@ -52,7 +52,7 @@ def publish(
     if published is None:
         # What a publication left behind that was killed before it could register its version.
         tracking.delete_runs(names.experiment, tracking.VERDICT_TAG, verdict.id)
-        tags = _tags(source, verdict, lock)
+        tags = _tags(release, source, verdict, lock)
         run_id = tracking.start_run(names.experiment, _name(names, verdict), tags)
         uri = _record(run_id, release, reports, names.experiment, parameters, tags)
         number = tracking.register(
@@ -80,12 +80,12 @@ def _name(names: releases.PublishParams, verdict: signing.Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
 
 
-def _tags(source: releases.Source, verdict: signing.Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: Path, source: releases.Source, verdict: signing.Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
         "data_version": str(verdict.statement["data"]["version"]),
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
-        "defence": "none",
+        "defence": _model_info(release)["defence"],
         tracking.DIGEST_TAG: verdict.subject_digest,
         tracking.VERDICT_TAG: verdict.id,
         tracking.OUTCOME_TAG: "passed" if verdict.passed else "failed",
@@ -109,10 +109,15 @@ def _record(
     tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv"))])
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
     tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
-    info = report.read_json(release / signing.MODEL_DIR / "model.json")
+    info = _model_info(release)
     uri = tracking.log_release(run_id, release, labels=info["labels"], image_size=info["image_size"])
     tracking.finish_run(run_id)
     return uri
+
+
+def _model_info(release: Path) -> dict[str, Any]:
+    # As JSON: the models' own reader would bring the whole engine along.
+    return report.read_json(release / signing.MODEL_DIR / "model.json")
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:

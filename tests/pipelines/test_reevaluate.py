@@ -1,6 +1,5 @@
 """The real job: a published, promoted VGG-19 at its smallest, its pictures, and MLflow."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +7,6 @@ from dataclasses import replace
 import mlflow
 import numpy as np
 import pytest
-from PIL import Image
 
 from buckler import promotion, publishing, release, signing, tracking, watch
 from buckler.data import manifest, pictures
@@ -32,24 +30,8 @@ publish: {{experiment: {name}, model_name: {name}}}
 def made(tmp_path_factory):
     """A project directory with an untrained network, a detector and test pictures; copied by each test."""
     root = tmp_path_factory.mktemp("made")
-    generator, rows = np.random.default_rng(7), []
-    for i in range(COUNT):
-        path = root / f"data/images/{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(path)
-        content = path.read_bytes()
-        about = {
-            "id": f"{i}.png",
-            "path": f"data/images/{i}.png",
-            "label": projects.LABELS[i % 2],
-            "group": "",
-        }
-        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
-        rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
-    frame = manifest.build(rows)
-    for name in pictures.SPLITS:
-        manifest.write(frame, root / f"data/splits/{name}.csv")
-
+    generator = np.random.default_rng(7)
+    projects.write_splits(root, SIZE, COUNT, generator)
     base = vgg.build_base(SIZE, "none", seed=7)
     network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))

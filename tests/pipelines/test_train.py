@@ -1,0 +1,71 @@
+"""The stages `features` and `train` on VGG-19 at its smallest, with each defence."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from buckler.data import pictures
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from buckler.models.precision import crafting_precision
+from buckler.models.randomised import Randomisation
+from pipelines import features, train
+from pipelines.settings import DataParams, TrainParams
+from tests import projects
+from tests.unit.training.test_adversarial import RECIPE
+
+pytestmark = pytest.mark.slow
+
+SIZE, COUNT = 32, 24
+DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 7)
+TRAIN = TrainParams("none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    projects.write_splits(tmp_path, SIZE, COUNT, np.random.default_rng(7))
+    monkeypatch.chdir(tmp_path)
+    features.run(features.FeaturesParams(1, 15, 8, 7), DATA, TRAIN)
+    return tmp_path
+
+
+def trained(defence, **changes):
+    recipe = replace(RECIPE, **{"epochs": 2, "batch_size": 8, "learning_rate": 1e-5} | changes)
+    train.run(replace(TRAIN, defence=defence), DATA, recipe, Randomisation(0.8, 4))
+    return checkpoint.load_network(Path("models/classifier")), checkpoint.load_info(Path("models/classifier"))
+
+
+def forward(network):
+    test = pictures.load(Path("data/splits/test.csv"), projects.LABELS, size=SIZE)
+    return Classifier(network, crafting_precision(), batch_size=8).forward(test.images)
+
+
+def test_hardening_changes_the_base_and_the_detector_gets_the_features_it_now_has(project):
+    plain, info = trained("none")
+    assert info.defence == "none"
+    base = np.load("data/features/training.npy")
+    np.testing.assert_allclose(base, forward(plain).features, rtol=0.02, atol=0.02)
+    hardened, info = trained("adversarial")
+    assert info.defence == "adversarial"
+    assert not Path(".buckler/training/state.npz").exists()
+    now = np.load("data/features/training.npy")
+    np.testing.assert_allclose(now, forward(hardened).features, rtol=0.02, atol=0.02)
+    assert not np.array_equal(now, base)
+    with Path("reports/training/history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(0 <= float(row["val_robust_accuracy"]) <= 1 for row in rows)
+
+
+def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(project):
+    network, info = trained("randomised")
+    assert info.defence == "randomised"
+    assert network.get_layer("randomised").get_config()["smallest"] == 0.8
+    classifier, images = Classifier(network, batch_size=8), np.full((8, SIZE, SIZE, 3), 0.5, np.float32)
+    assert not np.array_equal(classifier.logits(images), classifier.logits(images))
+    plain, _ = trained("none")
+    for ours, theirs in zip(network.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

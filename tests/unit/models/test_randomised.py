@@ -1,0 +1,62 @@
+import keras
+import numpy as np
+import pytest
+
+from buckler.models import vgg
+from buckler.models.classifier import Classifier
+from buckler.models.randomised import Randomisation, RandomisedInput
+
+
+def changed(images, smallest=1.0, noise_255=0.0, seed=3):
+    return np.asarray(RandomisedInput(smallest, noise_255, seed)(images))
+
+
+@pytest.fixture
+def spot():
+    """Six pictures, black but for a white square in their middle, on a grey edge."""
+    images = np.full((6, 40, 40, 3), 0.25, np.float32)
+    images[:, 10:30, 10:30] = 1
+    return images
+
+
+def test_nothing_changes_without_shrinking_and_noise(spot):
+    np.testing.assert_allclose(changed(spot), spot, atol=1e-6)
+
+
+def test_each_picture_is_shrunk_and_put_elsewhere_and_its_edge_fills_the_rest(spot):
+    result = changed(spot, smallest=0.5)
+    areas = (result[..., 0] > 0.9).sum(axis=(1, 2))
+    assert len(set(areas.tolist())) > 3
+    assert np.all((areas >= 0.2 * 400) & (areas <= 400))
+    assert result.min() >= 0.25 - 1e-5
+
+
+def test_noise_has_the_stated_spread(spot):
+    assert (changed(spot, noise_255=8) - spot).std() == pytest.approx(8 / 255, rel=0.05)
+
+
+def test_a_second_look_differs_and_a_new_layer_of_the_same_seed_repeats_the_first(spot):
+    layer = RandomisedInput(0.7, 4, seed=5)
+    first, second = np.asarray(layer(spot)), np.asarray(layer(spot))
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(changed(spot, 0.7, 4, seed=5), first)
+
+
+def test_a_network_stays_random_when_saved_when_serving_and_in_bfloat16(tiny_pictures, tmp_path):
+    before = RandomisedInput(0.8, 8, seed=1, name="randomised")
+    base = vgg.build_base(32, "none", seed=1, before=before)
+    network = vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
+    images, labels = tiny_pictures
+    for precision in ("float32", "bfloat16"):
+        classifier = Classifier(loaded, precision, batch_size=4)
+        assert not np.array_equal(classifier.logits(images), classifier.logits(images))
+        gradient, _ = classifier.loss_gradient(images, labels)
+        assert np.all(np.any(gradient != 0, axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 1.0), (1.2, 1.0), (0.9, -1.0)])
+def test_a_randomisation_that_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(ValueError, match="smallest in"):
+        Randomisation(*wrong)
