@@ -171,9 +171,10 @@ class _Lesson:
         self._optimiser = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clip_norm)
         self._optimiser.build(self._variables)
         # They share the copies' variables: what is learnt is attacked and looked at as it stands.
-        size = min(recipe.batch_size, len(training.truth))
-        self._attacked = Classifier(self._student, batch_size=size)
-        self._judged = Classifier(self.averaged, batch_size=size)
+        self._size = min(recipe.batch_size, len(training.truth))
+        self._clean = 0 if recipe.loss == "trades" else round(recipe.clean_share * self._size)
+        self._attacked = Classifier(self._student, batch_size=self._size - self._clean)
+        self._judged = Classifier(self.averaged, batch_size=self._size)
         self._weights = np.ones(network.output_shape[-1], np.float32)
         self._weights[list(malignant)] = recipe.malignant_weight
         self._step = tf.function(self._trades_step if recipe.loss == "trades" else self._plain_step)
@@ -182,16 +183,15 @@ class _Lesson:
         self, number: int, generator: np.random.Generator, on_batch: Callable[[int], object] | None
     ) -> dict[str, float]:
         """Learn from every training picture once; return loss and accuracy as they were on the way."""
-        recipe, size = self._recipe, self._attacked.batch_size
+        recipe, size, clean = self._recipe, self._size, self._clean
         epsilon = recipe.epsilon_255 / 255 * min(1.0, (number + 1) / max(1, recipe.rising_epochs))
         rows = []
         order = generator.permutation(len(self._training.truth))
         for start in range(0, self.batches * size, size):
             places = order[start : start + size]
             images, truth = turned(self._training.images[places], generator), self._training.truth[places]
-            keep = 0 if recipe.loss == "trades" else round(recipe.clean_share * size)
             adversarial = images.copy()
-            adversarial[keep:] = self._attack(images[keep:], truth[keep:], epsilon, generator)
+            adversarial[clean:] = self._attack(images[clean:], truth[clean:], epsilon, generator)
             loss, right = self._step(images, adversarial, *self._targets(truth))
             rows.append((float(loss), float(right)))
             if on_batch:
