@@ -5,6 +5,7 @@ Writes  reports/robustness.json, reports/outcomes.csv, reports/plots/{robustness
         confusion_attacked.png,triptych.png}, data/features/attacked.npz: detector features of attacked pictures
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm
 from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
-from buckler.evaluation import plots, report, robustness, sanity
+from buckler.evaluation import plots, report, robustness, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
@@ -33,11 +34,12 @@ REPORTS = Path("reports")
 
 @dataclass(frozen=True, slots=True)
 class AttackParams:
-    """Section ``attack`` of params.yaml."""
+    """Section ``attack`` of params.yaml; ``subgroups`` as `subgroups.groups` takes its bands."""
 
     images: int
     batch_size: int
     seed: int
+    subgroups: Mapping[str, tuple[float, ...]]
     suite: tuple[robustness.AttackSpec, ...]
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ def run(cfg: AttackParams) -> None:
     info = checkpoint.load_info(CLASSIFIER)
     everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
     test = everything.subset(cfg.images, cfg.seed)
+    groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
     network = checkpoint.load_network(CLASSIFIER)
     crafter = Classifier(network, crafting_precision(), batch_size=cfg.batch_size)
     scorer = Classifier(network, batch_size=cfg.batch_size)
@@ -72,6 +75,7 @@ def run(cfg: AttackParams) -> None:
     few = slice(0, cfg.batch_size)
     checks = sanity.check_model(crafter, test.images[few], test.truth[few]) + sanity.check_cells(cells)
     accuracy = wilson(int(clean.sum()), len(clean))
+    classes = {"labels": info.labels, "malignant": info.malignant}
     report.write_json(
         REPORTS / "robustness.json",
         {
@@ -79,13 +83,13 @@ def run(cfg: AttackParams) -> None:
             "model": {"digest": signing.directory_digest(CLASSIFIER)},
             "data": {"version": info.data_version, "images": len(test.ids)},
             "labels": info.labels,
+            "malignant": info.malignant,
             "clean_accuracy": accuracy,
             "clean_confusion": confusion(clean_guesses, test.truth, len(info.labels)),
             "cells": cells,
-            "worst_case": [
-                {"epsilon_255": epsilon, "robust_accuracy": wilson(int(right.sum()), len(right))}
-                for epsilon, right in worst.items()
-            ],
+            "worst_case": robustness.worst_case_rates(outcomes, clean_guesses, test.truth, **classes),
+            "subgroup_columns": cfg.subgroups,
+            "subgroups": robustness.subgroup_rates(groups, outcomes, clean_guesses, test.truth, **classes),
             "checks": [asdict(check) for check in checks],
         },
     )

@@ -64,13 +64,16 @@ def run(cfg: CalibrateParams) -> None:
 def _row(name: str, clean: np.ndarray, attacked: np.ndarray, threshold: float) -> dict[str, Any]:
     attack, _, epsilon_255 = name.partition("@")
     false_positive, true_positive = _curve(clean, attacked)
-    at = {f: float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
+    at = {f"{f:.2f}": float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
+    count, flagged = len(attacked), wilson(int((attacked > threshold).sum()), len(attacked))
     return {
         "attack": attack,
         "epsilon_255": int(epsilon_255),
         "auc": float(roc_auc_score(_sides(clean, attacked), np.concatenate([clean, attacked]))),
-        "tpr_at_fpr": {f"{f:.2f}": value for f, value in at.items()},
-        "flagged": float((attacked > threshold).mean()),
+        "tpr_at_fpr": at,
+        "tpr_at_fpr_interval": {fpr: wilson(round(tpr * count), count).interval for fpr, tpr in at.items()},
+        "flagged": flagged.value,
+        "flagged_interval": flagged.interval,
         "adaptive": False,
     }
 

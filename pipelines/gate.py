@@ -37,7 +37,7 @@ def run(policy: Policy, model_name: str) -> None:
         key=key,
     )
     statement = verdict.statement
-    outcome = {name: statement[name] for name in ("passed", "reasons", "policy")}
+    outcome = {name: statement[name] for name in ("passed", "reasons", "notes", "policy")}
     report.write_json(
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},

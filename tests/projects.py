@@ -14,6 +14,7 @@ from buckler import release, signing
 from buckler.data import manifest, pictures
 from buckler.evaluation import report
 from buckler.evaluation.statistics import wilson
+from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.gates import Policy
 
 PICTURES = 100
@@ -22,6 +23,12 @@ POLICY = Policy(
     min_clean_accuracy=0.7,
     min_robust_accuracy={1: 0.3},
     min_malignant_recall=0.6,
+    min_robust_sensitivity={1: 0.1},
+    min_robust_specificity={1: 0.1},
+    min_subgroup_clean_accuracy=0.3,
+    min_subgroup_robust_accuracy={},
+    min_subgroup_pictures=20,
+    max_margin_of_error=0.15,
     max_calibration_error=0.2,
     max_detector_fpr=0.12,
     regression_alpha=0.05,
@@ -69,7 +76,9 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
     report.write_json(reports / "evaluation.json", {**about, **evaluation})
     robustness = {
         "cells": [cell(radius, max(robust - radius + 1, 0), clean) for radius in (1, 2)],
-        "worst_case": [{"epsilon_255": 1, "robust_accuracy": wilson(robust, PICTURES)}],
+        "worst_case": [worst_case(robust, PICTURES)],
+        "subgroup_columns": {},
+        "subgroups": [subgroup(label, clean // 2, robust // 2) for label in LABELS],
         "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "0 of 32"}],
     }
     report.write_json(reports / "robustness.json", {**about, **robustness})
@@ -102,10 +111,26 @@ def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
         "scored_in": "float32",
         "robust_accuracy": asdict(wilson(robust, PICTURES)),
         "attack_success_rate": 1 - robust / clean,
+        "attack_success_rate_interval": wilson(clean - robust, clean).interval,
         "confusion": [[20, 30], [30, 20]],
         "malignant_to_benign_rate": 0.6,
+        "malignant_to_benign_rate_interval": wilson(30, 50).interval,
         "seconds": 1.5,
     }
+
+
+def worst_case(robust: int, count: int) -> WorstCase:
+    """Return what robustness.json states up to 1/255 where each class keeps half of ``robust``."""
+    half = wilson(robust // 2, count // 2)
+    lost = wilson(count // 2 - robust // 2, count // 2)
+    return WorstCase(1, wilson(robust, count), malignant_to_benign_rate=lost, sensitivity=half, specificity=half)
+
+
+def subgroup(label: str, clean: int, robust: int) -> Subgroup:
+    """Return the row of one class, half of the pictures."""
+    half = PICTURES // 2
+    held = WorstCase(1, wilson(robust, half), None, None, None)
+    return Subgroup("label", label, half, wilson(clean, half), (held,))
 
 
 def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> signing.Verdict:

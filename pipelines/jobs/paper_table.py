@@ -38,6 +38,8 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
         yield f"| {name} | {_share(cell['robust_accuracy'])} | {paper} | {cell['seconds']:.0f} |"
     for row in robustness["worst_case"]:
         yield f"| worst case up to {row['epsilon_255']}/255 | {_share(row['robust_accuracy'])} | | |"
+        if row["sensitivity"]:
+            yield f"| malignant sensitivity up to {row['epsilon_255']}/255 | {_share(row['sensitivity'])} | | |"
     yield ""
     yield "| clean, by class | precision | recall | F1 | pictures |"
     yield "|---|---|---|---|---|"

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from buckler import gates, params, publishing, signing, tracking, watch
 from buckler.data import pictures
 from buckler.errors import DataError
-from buckler.evaluation import accuracy, robustness
+from buckler.evaluation import accuracy, report, robustness, subgroups
 from buckler.evaluation.statistics import wilson
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
@@ -37,7 +37,8 @@ def run() -> Result:
         path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
         # Its expiry is judged below: an expired champion is attacked too, somebody wants to know.
         verdict = signing.open_release(path, signing.load_public_key())
-        evidence, cells = measure(path / signing.MODEL_DIR, cfg)
+        judged = report.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
+        evidence, cells = measure(path / signing.MODEL_DIR, cfg, judged["subgroup_columns"])
     policy = policy_of(verdict)
     reasons = _reasons(verdict, policy, evidence)
     state = {
@@ -58,8 +59,13 @@ def run() -> Result:
     return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}")
 
 
-def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustness.Cell]]:
+def measure(model: Path, cfg: WatchParams, bands: subgroups.Bands) -> tuple[gates.Evidence, list[robustness.Cell]]:
     """Attack the model in directory ``model`` on the pinned test pictures.
+
+    Args:
+        model: A release's ``model/``.
+        cfg: The attack and how many pictures.
+        bands: The subgroups to report, as the release's own evidence names them.
 
     Raises:
         DataError: The model was made from other data than lies here; it may have been trained on what is
@@ -90,20 +96,22 @@ def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustn
             seed=cfg.seed,
             progress=lambda _name, done, _right: bar.update(done),
         )
-    worst = robustness.worst_case(outcomes, clean, test.truth)
+    classes = {"labels": info.labels, "malignant": info.malignant}
+    worst = robustness.worst_case_rates(outcomes, guesses, test.truth, **classes)
+    groups = subgroups.groups(pictures.columns(SPLITS / "test.csv", test.ids), bands)
     evidence = gates.Evidence(
         pictures=len(test.ids),
         labels=info.labels,
         clean_accuracy=wilson(int(clean.sum()), len(clean)),
-        worst_case={radius: wilson(int(right.sum()), len(right)) for radius, right in worst.items()},
+        worst_case={entry.epsilon_255: entry for entry in worst},
+        subgroups=robustness.subgroup_rates(groups, outcomes, guesses, test.truth, **classes),
         malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
     )
     cells = robustness.cells(
         outcomes,
         clean,
         test.truth,
-        labels=info.labels,
-        malignant=info.malignant,
+        **classes,
         seed=cfg.seed,
         crafted_in=crafter.precision,
         scored_in=scorer.precision,

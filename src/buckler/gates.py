@@ -1,28 +1,61 @@
 """The rule for promotion: numbers in, reasons out. Pure: no file, clock or server is touched here."""
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from buckler.errors import DataError
-from buckler.evaluation.statistics import Rate, mcnemar_p, two_proportions_p
+from buckler.evaluation.statistics import (
+    CONFIDENCE,
+    Rate,
+    below_p,
+    holm,
+    mcnemar_p,
+    smallest_sample,
+    two_proportions_p,
+)
+from buckler.evaluation.subgroups import Subgroup, WorstCase
 
 Reports = Mapping[str, Mapping[str, Any]]  # report name without suffix -> its JSON
 Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
 
 CLEAN = "clean"
+SUBGROUP_ALPHA = 1 - CONFIDENCE
+
+Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Section ``gate`` of params.yaml: what a model must reach.
 
+    Three rules keep chance out of it:
+
+    - **Few pictures.** A floor above zero is judged only on enough pictures: so many that the 95 % interval of a rate
+      at that floor is at most plus or minus ``max_margin_of_error``. On fewer the gate fails and says how many it
+      takes. The floors themselves are held against the measured shares.
+    - **Several comparisons.** The challenger is compared with the champion on clean pictures and at every radius.
+      The p-values are adjusted by Holm's method, so that an equal model is refused with a probability of at
+      most ``regression_alpha`` in all of them together.
+    - **Many subgroups.** Among many small groups some fall below any floor by chance. A subgroup's floor is
+      therefore broken only where the share is significantly below it: exact binomial test, adjusted by Holm's
+      method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_pictures`` are reported,
+      not judged, and the decision notes them.
+
     Attributes:
         min_clean_accuracy: Share right without attack.
         min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
         min_malignant_recall: Share of malignant pictures given a malignant label; not asked of data without.
+        min_robust_sensitivity: Radius -> the same when clean and under every attack up to that radius.
+        min_robust_specificity: Radius -> share of benign pictures given a benign label in that way.
+        min_subgroup_clean_accuracy: Share right without attack in each subgroup.
+        min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
+        min_subgroup_pictures: Least size of a subgroup that is judged.
+        max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
         max_calibration_error: Expected calibration error.
         max_detector_fpr: Share of clean test pictures that the detector flags.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.
@@ -30,34 +63,34 @@ class Policy:
     """
 
     min_clean_accuracy: float
-    min_robust_accuracy: Mapping[int, float]
+    min_robust_accuracy: Floors
     min_malignant_recall: float
+    min_robust_sensitivity: Floors
+    min_robust_specificity: Floors
+    min_subgroup_clean_accuracy: float
+    min_subgroup_robust_accuracy: Floors
+    min_subgroup_pictures: int
+    max_margin_of_error: float
     max_calibration_error: float
     max_detector_fpr: float
     regression_alpha: float
     valid_days: int
 
     def __post_init__(self) -> None:
-        """Refuse a policy that cannot be meant: shares outside 0..1, no days, no radius."""
-        shares = {
-            "min_clean_accuracy": self.min_clean_accuracy,
-            **{f"min_robust_accuracy.{radius}": floor for radius, floor in self.min_robust_accuracy.items()},
-            "min_malignant_recall": self.min_malignant_recall,
-            "max_calibration_error": self.max_calibration_error,
-            "max_detector_fpr": self.max_detector_fpr,
-            "regression_alpha": self.regression_alpha,
-        }
+        """Refuse a policy that cannot be meant: shares outside 0..1, no days, no radius, no picture."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
+        shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
+        counts = {"valid_days", "min_subgroup_pictures"}
+        shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
         outside = {name: share for name, share in shares.items() if not 0 <= share <= 1}
         if outside:
             raise ValueError(f"expected shares in 0..1, got {outside}")
-        if self.valid_days < 1 or not all(radius >= 1 for radius in self.min_robust_accuracy):
-            raise ValueError("expected valid_days and radii of at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class _WorstCase:
-    epsilon_255: int
-    robust_accuracy: Rate
+        if not 0 < self.max_margin_of_error < 0.5:
+            raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
+        radii = chain.from_iterable(by_radius.values())
+        if min(self.valid_days, self.min_subgroup_pictures, *radii) < 1:
+            raise ValueError("expected valid_days, min_subgroup_pictures and radii of at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +105,8 @@ class Evidence:
     """What was measured of one model; ``None`` and absent radii mean "not measured".
 
     Attributes:
-        worst_case: Radius in 1/255 -> share right under all attacks and radii up to it.
+        worst_case: Radius in 1/255 -> what held under all attacks and radii up to it.
+        subgroups: The same of parts of the pictures.
         failed_checks: Sanity checks that say the robustness numbers are not to be believed.
         outcomes: Per test picture, for the paired comparison.
     """
@@ -80,7 +114,8 @@ class Evidence:
     pictures: int
     labels: tuple[str, ...]
     clean_accuracy: Rate | None = None
-    worst_case: Mapping[int, Rate] | None = None
+    worst_case: Mapping[int, WorstCase] | None = None
+    subgroups: Sequence[Subgroup] | None = None
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
     detector_fpr: Rate | None = None
@@ -97,13 +132,14 @@ class Evidence:
         try:
             evaluation, robustness = reports["evaluation"], reports["robustness"]
             checks = TypeAdapter(list[_Check]).validate_python(robustness["checks"])
-            worst = TypeAdapter(list[_WorstCase]).validate_python(robustness["worst_case"])
+            worst = TypeAdapter(list[WorstCase]).validate_python(robustness["worst_case"])
             rate, optional = TypeAdapter(Rate), TypeAdapter(Rate | None)
             return cls(
                 pictures=int(evaluation["data"]["images"]),
                 labels=tuple(evaluation["labels"]),
                 clean_accuracy=rate.validate_python(evaluation["clean_accuracy"]),
-                worst_case={entry.epsilon_255: entry.robust_accuracy for entry in worst},
+                worst_case={entry.epsilon_255: entry for entry in worst},
+                subgroups=TypeAdapter(tuple[Subgroup, ...]).validate_python(robustness["subgroups"]),
                 malignant_recall=optional.validate_python(evaluation["malignant_recall"]),
                 calibration_error=float(evaluation["calibration_error"]),
                 detector_fpr=rate.validate_python(reports["detector"]["clean_fpr"]),
@@ -116,9 +152,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The outcome; ``failures`` has a sentence for each rule that is broken, and nothing passes with one."""
+    """The outcome; ``failures`` has a sentence for each rule that is broken, and nothing passes with one.
+
+    ``notes`` say what was measured but not judged.
+    """
 
     failures: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -134,51 +174,116 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> G
         champion: The model that serves, compared on the same pictures where there are any; None: floors only.
         policy: The floors, ceilings and the level of the comparison.
     """
-    failures = [*_floors(challenger, policy), *(f"check {check}" for check in challenger.failed_checks)]
+    failures = [
+        *_floors(challenger, policy),
+        *_subgroups_not_measured(challenger, policy),
+        *_subgroup_floors(challenger, policy),
+        *(f"check {check}" for check in challenger.failed_checks),
+    ]
     if champion is not None:
         failures += _regressions(challenger, champion, policy.regression_alpha)
-    return GateDecision(tuple(failures))
+    return GateDecision(tuple(failures), tuple(_subgroups_not_judged(challenger, policy)))
 
 
 def decide_again(measured: Evidence, policy: Policy) -> GateDecision:
     """Return what a later, smaller measurement of a model that passed ``policy`` refutes.
 
     What was not measured again is not judged. A floor is refuted when the whole interval lies below it: fewer
-    pictures give wider intervals, and a bound that was met must not be lost to chance.
+    pictures give wider intervals, and a bound that was met must not be lost to chance. Subgroups have the same
+    rule as in ``decide``, which allows for chance already.
     """
-    asked: list[tuple[str, Rate | None, float]] = [
-        ("clean accuracy", measured.clean_accuracy, policy.min_clean_accuracy),
-        ("malignant recall", measured.malignant_recall, policy.min_malignant_recall),
+    refuted = [
+        f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) lies below {floor:.3f}"
+        for name, rate, floor in _asked(measured, policy)
+        if rate is not None and rate.high < floor
     ]
+    return GateDecision((*refuted, *_subgroup_floors(measured, policy)), tuple(_subgroups_not_judged(measured, policy)))
+
+
+def _asked(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, Rate | None, float]]:
+    """Yield the name, what was measured and the floor of everything that the policy asks of all pictures together."""
+    worst = evidence.worst_case or {}
+    yield _accuracy(0), evidence.clean_accuracy, policy.min_clean_accuracy
     for radius, floor in sorted(policy.min_robust_accuracy.items()):
-        asked.append((f"robust accuracy up to {radius}/255", (measured.worst_case or {}).get(radius), floor))
-    return GateDecision(
-        tuple(
-            f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) lies below {floor:.3f}"
-            for name, rate, floor in asked
-            if rate is not None and rate.high < floor
-        )
-    )
+        entry = worst.get(radius)
+        yield _accuracy(radius), entry.robust_accuracy if entry else None, floor
+    # Data without a malignant label has no such rates; a two-class screening set always has.
+    if evidence.malignant_recall is not None:
+        yield "malignant recall", evidence.malignant_recall, policy.min_malignant_recall
+    clinical = {"sensitivity": policy.min_robust_sensitivity, "specificity": policy.min_robust_specificity}
+    for name, floors in clinical.items():
+        for radius, floor in sorted(floors.items()):
+            rate = getattr(worst.get(radius), name, None)
+            if rate is not None or radius not in worst:
+                yield f"worst-case {name} up to {radius}/255", rate, floor
 
 
 def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
-    yield from _floor("clean accuracy", evidence.clean_accuracy, policy.min_clean_accuracy)
-    for radius, floor in sorted(policy.min_robust_accuracy.items()):
-        rate = (evidence.worst_case or {}).get(radius)
-        yield from _floor(f"worst-case robust accuracy up to {radius}/255", rate, floor)
-    # Data without a malignant label has no such recall; a two-class screening set always has.
-    if evidence.malignant_recall is not None:
-        yield from _floor("malignant recall", evidence.malignant_recall, policy.min_malignant_recall)
+    for name, rate, floor in _asked(evidence, policy):
+        yield from _floor(name, rate, floor, policy.max_margin_of_error)
     yield from _ceiling("calibration error", evidence.calibration_error, policy.max_calibration_error)
     false_positives = evidence.detector_fpr.value if evidence.detector_fpr else None
     yield from _ceiling("detector's false positive rate", false_positives, policy.max_detector_fpr)
 
 
-def _floor(name: str, rate: Rate | None, floor: float) -> Iterator[str]:
+def _floor(name: str, rate: Rate | None, floor: float, margin: float) -> Iterator[str]:
     if rate is None:
         yield f"{name} was not measured, expected at least {floor:.3f}"
-    elif not rate.value >= floor:  # in this form NaN fails
+        return
+    if not rate.value >= floor:  # in this form NaN fails
         yield f"{name} {rate.value:.3f} < {floor:.3f} (95 % interval {_interval(rate)})"
+    needed = smallest_sample(floor, margin) if floor else 0  # a floor of zero asks nothing
+    if rate.pictures < needed:
+        yield (
+            f"{name} was judged on {rate.pictures} pictures; a floor of {floor:g} needs at least {needed} "
+            f"for an interval of plus or minus {margin:g}"
+        )
+
+
+def _subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    """Yield which subgroups lie significantly below a floor, all of these floors judged together."""
+    judged = [
+        (radius, group, rate, floor)
+        for group in evidence.subgroups or ()
+        if group.pictures >= policy.min_subgroup_pictures
+        for radius, rate in _by_radius(group).items()
+        if (floor := _subgroup_asks(policy).get(radius))
+    ]
+    chances = [below_p(round(rate.value * rate.pictures), rate.pictures, floor) for _, _, rate, floor in judged]
+    for (radius, group, rate, floor), p in zip(judged, holm(chances), strict=True):
+        if p < SUBGROUP_ALPHA:
+            yield (
+                f"{_accuracy(radius)} of {group.column} {group.group!r}, {group.pictures} pictures, {rate.value:.3f} "
+                f"is significantly below {floor:.3f} (p = {p:.2g} after Holm's correction for {len(judged)} floors)"
+            )
+
+
+def _subgroups_not_measured(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    measured = {radius for group in evidence.subgroups or () for radius in _by_radius(group)}
+    for radius, floor in _subgroup_asks(policy).items():
+        if radius not in measured:
+            yield f"{_accuracy(radius)} of subgroups was not measured, expected at least {floor:.3f}"
+
+
+def _subgroups_not_judged(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    small = [group for group in evidence.subgroups or () if group.pictures < policy.min_subgroup_pictures]
+    if small and _subgroup_asks(policy):
+        listed = ", ".join(f"{group.column} {group.group!r} ({group.pictures})" for group in small)
+        yield f"not judged, fewer than {policy.min_subgroup_pictures} pictures: {listed}"
+
+
+def _subgroup_asks(policy: Policy) -> dict[int, float]:
+    """Return radius -> floor above zero; without attack the radius is 0."""
+    asked = {0: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
+    return {radius: floor for radius, floor in sorted(asked.items()) if floor}
+
+
+def _by_radius(group: Subgroup) -> dict[int, Rate]:
+    return {0: group.clean_accuracy} | {entry.epsilon_255: entry.robust_accuracy for entry in group.worst_case}
+
+
+def _accuracy(radius: int) -> str:
+    return f"worst-case robust accuracy up to {radius}/255" if radius else "clean accuracy"
 
 
 def _interval(rate: Rate) -> str:
@@ -199,13 +304,26 @@ def _regressions(challenger: Evidence, champion: Evidence, alpha: float) -> Iter
             "clients would break; publish it under another publish.model_name"
         )
         return
-    yield from _worse(CLEAN, "clean accuracy", challenger, champion, alpha)
-    for radius in sorted(set(challenger.worst_case or {}) & set(champion.worst_case or {})):
-        name = f"worst-case robust accuracy up to {radius}/255"
-        yield from _worse(f"worst_{radius}", name, challenger, champion, alpha)
+    shared = set(challenger.worst_case or {}) & set(champion.worst_case or {})
+    compared = [_compare(radius, challenger, champion) for radius in (0, *sorted(shared))]
+    adjusted = holm([comparison.p for comparison in compared])
+    for comparison, p in zip(compared, adjusted, strict=True):
+        if p < alpha:
+            yield (
+                f"{comparison.finding} (p = {comparison.p:.2g}, {p:.2g} < {alpha} after Holm's correction for "
+                f"{len(compared)} comparisons)"
+            )
 
 
-def _worse(column: str, name: str, challenger: Evidence, champion: Evidence, alpha: float) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    finding: str
+    p: float
+
+
+def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparison:
+    """Return how likely the challenger's loss is by chance, and the sentence to say if it is not."""
+    column = f"worst_{radius}" if radius else CLEAN
     new, old = _column(challenger, column), _column(champion, column)
     common = new.keys() & old.keys()
     # Different test sets may share a few pictures; then all of both say more than the few pairs.
@@ -217,9 +335,9 @@ def _worse(column: str, name: str, challenger: Evidence, champion: Evidence, alp
     else:
         p = two_proportions_p(sum(old.values()), len(old), sum(new.values()), len(new))
         how = f"on other pictures, {len(new)} and {len(old)}"
-    if p < alpha:
-        ours, theirs = (sum(rights.values()) / len(rights) for rights in (new, old))
-        yield (f"{name} {ours:.3f} is significantly below the champion's {theirs:.3f}: {how} (p = {p:.2g} < {alpha})")
+    ours, theirs = (sum(rights.values()) / len(rights) for rights in (new, old))
+    finding = f"{_accuracy(radius)} {ours:.3f} is significantly below the champion's {theirs:.3f}: {how}"
+    return _Comparison(finding, p)
 
 
 def _column(evidence: Evidence, column: str) -> dict[str, bool]:

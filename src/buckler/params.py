@@ -93,6 +93,8 @@ def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_F
 
 def _in_place(old: Any, new: Any) -> Any:
     """Return ``new``; where both are of one kind, inside ``old``, which carries the line's comment and style."""
+    if isinstance(old, (list, dict)) and not old:
+        old.fa.set_flow_style()  # type: ignore[union-attr]  # ruamel's own; empty ones come without their style
     if isinstance(old, list) and isinstance(new, list):
         old[:] = [_in_place(a, b) for a, b in zip_longest(old[: len(new)], new)]
         return old

@@ -140,7 +140,9 @@ def _summary(reports: Reports) -> Iterator[Point]:
     yield Point("calibration_error", evaluation["calibration_error"])
     yield from rate("detector_clean_fpr", detector["clean_fpr"])
     for entry in robustness["worst_case"]:
-        yield from rate("worst_case_robust_accuracy", entry["robust_accuracy"], entry["epsilon_255"])
+        for name in ("robust_accuracy", "malignant_to_benign_rate", "sensitivity", "specificity"):
+            if entry[name] is not None:
+                yield from rate(f"worst_case_{name}", entry[name], entry["epsilon_255"])
     for cell in robustness["cells"]:
         yield from rate(f"{cell['attack']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
         yield Point(f"{cell['attack']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
@@ -164,18 +166,32 @@ def _history(reports: Path) -> Iterator[Point]:
                 yield Point(f"training_{column}", float(value), int(row["epoch"]))
 
 
-_CELL_NUMBERS = ("attack_success_rate", "malignant_to_benign_rate", "seconds")
-_CELL_RESULTS = {*_CELL_NUMBERS, "robust_accuracy", "confusion"}  # the rest are the attack's parameters
+_CELL_RATES = ("attack_success_rate", "malignant_to_benign_rate")
+_CELL_RESULTS = {  # the rest are the attack's parameters
+    *_CELL_RATES,
+    *(f"{name}_interval" for name in _CELL_RATES),
+    *("robust_accuracy", "confusion", "seconds"),
+}
 
 
 def _record_cell(parent: str, experiment: str, cell: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
     name = f"{cell['attack']} {cell['epsilon_255']}/255"
     run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
-    numbers = [Point(number, cell[number]) for number in _CELL_NUMBERS if cell[number] is not None]
     tracking.log(
         run_id,
         params={key: value for key, value in cell.items() if key not in _CELL_RESULTS},
-        metrics=[*rate("robust_accuracy", cell["robust_accuracy"]), *numbers],
+        metrics=[
+            *rate("robust_accuracy", cell["robust_accuracy"]),
+            *_bare_rates(cell),
+            Point("seconds", cell["seconds"]),
+        ],
     )
     tracking.finish_run(run_id)
+
+
+def _bare_rates(cell: Mapping[str, Any]) -> Iterator[Point]:
+    for name in _CELL_RATES:
+        if cell[name] is not None and cell[f"{name}_interval"] is not None:
+            low, high = cell[f"{name}_interval"]
+            yield from rate(name, {"value": cell[name], "low": low, "high": high})

@@ -191,6 +191,7 @@ def _findings(reports: Reports) -> dict[str, Any]:
         "calibration_error": evaluation["calibration_error"],
         "attacks": robustness["cells"],
         "worst_case": robustness["worst_case"],
+        "subgroups": robustness["subgroups"],
         "checks": robustness["checks"],
         "detector": {name: detector[name] for name in ("threshold", "max_fpr", "clean_fpr", "attacks")},
     }
@@ -202,6 +203,7 @@ def _ruling(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, 
         "policy": as_json(policy),
         "passed": decision.passed,
         "reasons": list(decision.failures),
+        "notes": list(decision.notes),
         "issued_at": issued.isoformat(),
         "expires_at": (issued + timedelta(days=policy.valid_days)).isoformat(),
     }
@@ -209,8 +211,10 @@ def _ruling(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, 
 
 def as_json(policy: Policy) -> dict[str, Any]:
     """Return ``policy`` as JSON holds it: radii are text there."""
-    floors = {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())}
-    return {**dataclasses.asdict(policy), "min_robust_accuracy": floors}
+    return {
+        name: {str(radius): floor for radius, floor in sorted(value.items())} if isinstance(value, Mapping) else value
+        for name, value in dataclasses.asdict(policy).items()
+    }
 
 
 @contextmanager
@@ -245,7 +249,8 @@ def _git(root: Path, *arguments: str) -> str:
 def headline(reports: Reports) -> dict[str, float]:
     """Return the numbers that runs are compared by, flat, for `dvc metrics diff` and `dvc exp show`.
 
-    ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone.
+    ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone,
+    ``sensitivity_2`` and ``specificity_2`` are those of malignant pictures under all attacks.
     """
     evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
     recall = evaluation["malignant_recall"]
@@ -255,6 +260,12 @@ def headline(reports: Reports) -> dict[str, float]:
         "roc_auc": evaluation["roc_auc"],
         "calibration_error": evaluation["calibration_error"],
         **{f"worst_case_{r['epsilon_255']}": r["robust_accuracy"]["value"] for r in robustness["worst_case"]},
+        **{
+            f"{name}_{row['epsilon_255']}": row[name]["value"]
+            for name in ("sensitivity", "specificity")
+            for row in robustness["worst_case"]
+            if row[name]
+        },
         **{f"{c['attack']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
         "detector_clean_fpr": detector["clean_fpr"]["value"],
     }
@@ -277,6 +288,7 @@ def describe(verdict: signing.Verdict) -> str:
         f"issued     {verdict.issued_at.isoformat()}",
         f"expires    {verdict.expires_at.isoformat()}{'  EXPIRED' if verdict.expired() else ''}",
         *(f"reason     {reason}" for reason in statement["reasons"]),
+        *(f"note       {note}" for note in statement.get("notes", ())),
     ]
     return "\n".join(lines)
 

@@ -18,7 +18,16 @@ from tests import projects
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
-LENIENT = replace(projects.POLICY, min_clean_accuracy=0.0, min_robust_accuracy={1: 0.0}, min_malignant_recall=0.0)
+LENIENT = replace(
+    projects.POLICY,
+    min_clean_accuracy=0.0,
+    min_robust_accuracy={1: 0.0},
+    min_malignant_recall=0.0,
+    min_robust_sensitivity={},
+    min_robust_specificity={},
+    min_subgroup_clean_accuracy=0.0,
+    min_subgroup_robust_accuracy={},
+)
 SETTINGS = """
 watch: {{reevaluate_cron: "17 3 * * *", jitter_seconds: 0, misfire_grace_seconds: 60, attack: fgsm,
   epsilon_255: [1, 8], steps: 1, images: 16, seed: 7, host: 127.0.0.1, port: 9108}}

@@ -48,6 +48,10 @@ NO_FLOORS = {
     "gate.min_clean_accuracy": 0.0,
     "gate.min_robust_accuracy": {1: 0.0},
     "gate.min_malignant_recall": 0.0,
+    "gate.min_robust_sensitivity": {},
+    "gate.min_robust_specificity": {},
+    "gate.min_subgroup_clean_accuracy": 0.0,
+    "gate.min_subgroup_robust_accuracy": {},
     "gate.max_calibration_error": 1.0,
     "gate.max_detector_fpr": 1.0,
 }
@@ -129,6 +133,10 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     worst = [row["robust_accuracy"]["value"] for row in robustness["worst_case"]]
     assert worst == sorted(worst, reverse=True)
     assert worst[0] <= robustness["clean_accuracy"]["value"] == evaluation["clean_accuracy"]["value"]
+    for row in robustness["worst_case"]:  # two classes of one size
+        kinds = (row["sensitivity"]["value"] + row["specificity"]["value"]) / 2
+        assert kinds == pytest.approx(row["robust_accuracy"]["value"])
+    assert [(row["group"], row["pictures"]) for row in robustness["subgroups"]] == [("benign", 15), ("malignant", 15)]
     assert {row["attack"] for row in project.report("detector.json")["attacks"]} == {"fgsm", "pgd", "noise"}
 
 
@@ -265,6 +273,7 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data)
             "data.per_class": 20,
             "data.malignant": ["akiec", "bcc", "mel"],
             "validate.min_per_class": 10,
+            "attack.subgroups": {"sex": [], "age": [40, 60], "localization": []},
             "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
         },
     )
@@ -273,3 +282,9 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data)
     assert project.report("robustness.json")["labels"] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
     rates = [cell["malignant_to_benign_rate"] for cell in project.report("robustness.json")["cells"]]
     assert all(0 <= rate <= 1 for rate in rates)
+    counted = {}
+    for row in project.report("robustness.json")["subgroups"]:
+        counted[row["column"]] = counted.get(row["column"], 0) + row["pictures"]
+    assert counted == dict.fromkeys(
+        ("label", "sex", "age", "localization"), project.report("robustness.json")["data"]["images"]
+    )

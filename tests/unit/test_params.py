@@ -45,6 +45,17 @@ def test_outside_a_project_the_message_says_where_to_run(tmp_path):
         params.load("attack", Attack, tmp_path / "params.yaml")
 
 
+def test_profiles_with_empty_and_filled_maps_follow_each_other(tmp_path):
+    path = write(tmp_path, PARAMS.read_text())
+    params.apply_profile("demo", {}, path)
+    before = params.read(path)
+    for profile in ("ham10000", "paper", "ham10000"):
+        params.apply_profile(profile, {}, path)
+    assert params.read(path)["attack"]["subgroups"] == {"sex": [], "age": [40, 60], "localization": []}
+    params.apply_profile("demo", {}, path)
+    assert params.read(path) == before
+
+
 def test_a_profile_changes_values_and_neither_comments_nor_other_lines(tmp_path):
     path = write(tmp_path, PARAMS.read_text())
     params.apply_profile("demo", {}, path)

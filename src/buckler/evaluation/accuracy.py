@@ -8,16 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
-from buckler.evaluation.statistics import Rate, wilson
+from buckler.evaluation.statistics import Rate, share_of, wilson
 from buckler.models.classifier import Labels, Logits, probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class's line of the classification report; ``support`` is its number of pictures."""
+    """One class's line of the classification report; ``support`` is its number of pictures.
+
+    The intervals belong to the rates above them; None where there is nothing to count.
+    """
 
     precision: float
+    precision_interval: tuple[float, float] | None
     recall: float
+    recall_interval: tuple[float, float] | None
     f1: float
     support: int
 
@@ -28,6 +33,7 @@ class ReliabilityBin:
 
     confidence: float
     accuracy: float
+    accuracy_interval: tuple[float, float]
     pictures: int
 
 
@@ -101,9 +107,9 @@ def reliability(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_
     """
     places = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
-        ReliabilityBin(float(confidence[here].mean()), float(right[here].mean()), int(here.sum()))
+        ReliabilityBin(float(confidence[here].mean()), rate.value, rate.interval, rate.pictures)
         for here in (places == place for place in range(bins))
-        if here.any()
+        if (rate := share_of(right[here]))
     ]
 
 
@@ -136,8 +142,26 @@ def _one_against_rest(
 
 def _class_rows(guesses: Labels, truth: Labels, labels: Sequence[str]) -> dict[str, ClassRow]:
     columns: Any = precision_recall_fscore_support(truth, guesses, labels=range(len(labels)), zero_division=0)
-    rows = zip(*columns, strict=True)
     return {
-        label: ClassRow(float(precision), float(recall), float(f1), int(support))
-        for label, (precision, recall, f1, support) in zip(labels, rows, strict=True)
+        label: _class_row(guesses == place, truth == place, *map(float, row))
+        for place, (label, row) in enumerate(zip(labels, zip(*columns, strict=True), strict=True))
     }
+
+
+def _class_row(
+    guessed: npt.NDArray[np.bool_],
+    true: npt.NDArray[np.bool_],
+    precision: float,
+    recall: float,
+    f1: float,
+    support: float,
+) -> ClassRow:
+    precise, recalled = share_of(true[guessed]), share_of(guessed[true])
+    return ClassRow(
+        precision,
+        precise.interval if precise else None,
+        recall,
+        recalled.interval if recalled else None,
+        f1,
+        int(support),
+    )

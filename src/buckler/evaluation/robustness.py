@@ -5,7 +5,7 @@ epsilon. Adversarial pictures are rounded to 8 bits before they are scored: what
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch, Norm, Options
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.accuracy import confusion, is_malignant
-from buckler.evaluation.statistics import Rate, wilson
+from buckler.evaluation.statistics import Rate, share_of, wilson
+from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.models.classifier import Classifier, Features, Images, Labels, Logits
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture
@@ -68,6 +69,7 @@ class Cell:
         attack_success_rate: Share flipped among those right when clean.
         confusion: Rows true, columns predicted under attack.
         malignant_to_benign_rate: Share of malignant pictures given no malignant label under attack.
+        *_interval: Low and high of the rate's confidence interval.
         seconds: Wall clock of crafting and scoring.
     """
 
@@ -84,8 +86,10 @@ class Cell:
     scored_in: str
     robust_accuracy: Rate
     attack_success_rate: float
+    attack_success_rate_interval: tuple[float, float] | None
     confusion: list[list[int]]
     malignant_to_benign_rate: float | None
+    malignant_to_benign_rate_interval: tuple[float, float] | None
     seconds: float
 
 
@@ -171,7 +175,7 @@ def cell(
     spec, guesses = outcome.spec, outcome.guesses
     robust = clean & (guesses == truth)
     dangerous = is_malignant(labels, malignant)
-    ill = dangerous[truth]
+    flipped, missed = share_of(~robust[clean]), share_of(~dangerous[guesses[dangerous[truth]]])
     return Cell(
         attack=spec.attack,
         norm=ATTACKS[spec.attack].norm,
@@ -185,9 +189,11 @@ def cell(
         crafted_in=crafted_in,
         scored_in=scored_in,
         robust_accuracy=wilson(int(robust.sum()), len(truth)),
-        attack_success_rate=float(1 - robust.sum() / clean.sum()) if clean.any() else 0.0,
+        attack_success_rate=flipped.value if flipped else 0.0,
+        attack_success_rate_interval=flipped.interval if flipped else None,
         confusion=confusion(guesses, truth, len(labels)),
-        malignant_to_benign_rate=float((~dangerous[guesses[ill]]).mean()) if ill.any() else None,
+        malignant_to_benign_rate=missed.value if missed else None,
+        malignant_to_benign_rate_interval=missed.interval if missed else None,
         seconds=round(outcome.seconds, 1),
     )
 
@@ -197,16 +203,88 @@ def cells(outcomes: Iterable[Outcome], clean: Right, truth: Labels, **facts: Any
     return [cell(outcome, clean, truth, **facts) for outcome in outcomes]
 
 
-def worst_case(outcomes: Iterable[Outcome], clean: Right, truth: Labels, norm: Norm = "linf") -> dict[int, Right]:
+def worst_case(
+    outcomes: Iterable[Outcome],
+    clean: Right,
+    truth: Labels,
+    norm: Norm = "linf",
+    kinds: npt.NDArray[Any] | None = None,
+) -> dict[int, Right]:
     """Return for each radius which pictures no attack in ``norm`` flips at that radius or a smaller one.
 
     Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust. Radii of
-    different norms do not compare, so outcomes in another norm do not count.
+    different norms do not compare, so outcomes in another norm do not count. With ``kinds``, a kind for each class,
+    a guess is right that is of the true class's kind.
     """
+    if kinds is not None:
+        truth = kinds[truth]
     by_radius: dict[int, Right] = {}
     robust = clean
     counted = (outcome for outcome in outcomes if ATTACKS[outcome.spec.attack].norm == norm)
     for outcome in sorted(counted, key=lambda outcome: outcome.epsilon_255):
-        robust = robust & (outcome.guesses == truth)
+        guesses = outcome.guesses if kinds is None else kinds[outcome.guesses]
+        robust = robust & (guesses == truth)
         by_radius[outcome.epsilon_255] = robust
     return by_radius
+
+
+def worst_case_rates(
+    outcomes: Sequence[Outcome],
+    guesses: Labels,
+    truth: Labels,
+    *,
+    labels: Sequence[str],
+    malignant: Sequence[str],
+    among: Right | None = None,
+) -> tuple[WorstCase, ...]:
+    """Return what holds up to each radius, of all pictures or of those ``among`` them.
+
+    Args:
+        outcomes: Of the whole suite; those in the L-infinity norm count.
+        guesses: Predicted classes of the unattacked pictures, ``(n,)``.
+        truth: True class indices, ``(n,)``.
+        labels: Class names in the order of the logits.
+        malignant: Those of ``labels`` that must not be missed; a guess among them is a malignant one.
+        among: Which pictures count, at least one; default: all.
+    """
+    among = np.ones(len(truth), bool) if among is None else among
+    dangerous = is_malignant(labels, malignant)
+    two_kinds = dangerous.any() and not dangerous.all()
+    ill, well = (among & two_kinds & (dangerous[truth] == kind) for kind in (True, False))
+    right = worst_case(outcomes, guesses == truth, truth)
+    kept = worst_case(outcomes, dangerous[guesses] == dangerous[truth], truth, kinds=dangerous)
+    # As in a cell, the clean answer does not count here: sensitivity is what counts both.
+    attacked = worst_case(outcomes, np.ones(len(truth), bool), truth, kinds=dangerous)
+    return tuple(
+        WorstCase(
+            radius,
+            robust_accuracy=wilson(int(right[radius][among].sum()), int(among.sum())),
+            malignant_to_benign_rate=share_of(~attacked[radius][ill]),
+            sensitivity=share_of(kept[radius][ill]),
+            specificity=share_of(kept[radius][well]),
+        )
+        for radius in right
+    )
+
+
+def subgroup_rates(
+    groups: Mapping[tuple[str, str], Right],
+    outcomes: Sequence[Outcome],
+    guesses: Labels,
+    truth: Labels,
+    *,
+    labels: Sequence[str],
+    malignant: Sequence[str],
+) -> list[Subgroup]:
+    """Return a row for each of ``groups`` (of `subgroups.groups`); the rest is as for `worst_case_rates`."""
+    clean = guesses == truth
+    return [
+        Subgroup(
+            column,
+            group,
+            pictures=int(among.sum()),
+            clean_accuracy=wilson(int(clean[among].sum()), int(among.sum())),
+            worst_case=worst_case_rates(outcomes, guesses, truth, labels=labels, malignant=malignant, among=among),
+        )
+        for (column, group), among in groups.items()
+    ]

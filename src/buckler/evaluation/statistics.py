@@ -1,22 +1,38 @@
 """Rates with intervals, and tests of one model against another. No rate leaves Buckler without its interval."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
+import numpy.typing as npt
 from scipy.stats import binom, fisher_exact
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share ``value`` in 0..1 with its confidence interval ``low`` to ``high``."""
+    """A share ``value`` in 0..1 of so many ``pictures`` with its confidence interval ``low`` to ``high``."""
 
     value: float
     low: float
     high: float
+    pictures: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the interval alone, for reports that state the share as a bare number."""
+        return self.low, self.high
 
 
-def wilson(successes: int, total: int, confidence: float = 0.95) -> Rate:
+def share_of(held: npt.NDArray[np.bool_]) -> Rate | None:
+    """Return the share of true values in ``held`` (n,) as a rate; None where there is nothing to count."""
+    return wilson(int(held.sum()), len(held)) if len(held) else None
+
+
+def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Rate:
     """Return ``successes / total`` with its Wilson score interval.
 
     Raises:
@@ -31,7 +47,32 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Rate:
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     # At 0 and at all the bounds are exact; rounding would put them a hair off.
-    return Rate(share, 0.0 if successes == 0 else centre - half, 1.0 if successes == total else centre + half)
+    low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == total else centre + half
+    return Rate(share, low, high, total)
+
+
+def smallest_sample(share: float, margin: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many pictures it takes to know a rate near ``share`` to plus or minus ``margin``.
+
+    It is the least number for which half the width of the Wilson interval around ``share`` is at most ``margin``.
+
+    Args:
+        share: The true share one expects, for example a floor that is to be judged.
+        margin: Half the width of the interval, above 0 and below one half.
+        confidence: Of the interval.
+
+    Raises:
+        ValueError: ``share`` lies outside 0..1, or ``margin`` outside what an interval can have.
+
+    Source: Piegorsch, "Sample sizes for improved binomial confidence intervals", 2004: half the width of
+    Wilson's interval, solved for the number.
+    """
+    if not (0 <= share <= 1 and 0 < margin < 0.5):
+        raise ValueError(f"expected a share in 0..1 and a margin above 0 and below 0.5, got {share} and {margin}")
+    z, spread, square = NormalDist().inv_cdf(0.5 + confidence / 2), share * (1 - share), margin * margin
+    root = math.sqrt(spread * spread + square * (1 - 4 * spread))
+    # Rounding must not ask for one picture more where the number comes out whole.
+    return max(1, math.ceil(z * z * (spread - 2 * square + root) / (2 * square) - 1e-9))
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -50,3 +91,27 @@ def two_proportions_p(right_a: int, total_a: int, right_b: int, total_b: int) ->
     """Return Fisher's exact one-sided p-value for "b's share is lower than a's" on different pictures."""
     table = [[right_a, total_a - right_a], [right_b, total_b - right_b]]
     return float(fisher_exact(table, alternative="greater").pvalue)
+
+
+def below_p(right: int, total: int, floor: float) -> float:
+    """Return the exact one-sided p-value for "the true share is below ``floor``": so few right, or fewer, by chance.
+
+    Source: Clopper & Pearson 1934, the exact binomial test.
+    """
+    return float(binom.cdf(right, total, floor))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return ``p_values`` adjusted for being several, in their order.
+
+    Whoever calls the adjusted values below alpha significant errs with a probability of at most alpha in any of
+    them, however they depend on each other.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    count, largest = len(p_values), 0.0
+    adjusted = [0.0] * count
+    for rank, place in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.evaluation import accuracy
+from buckler.evaluation.statistics import wilson
 
 LABELS, MALIGNANT = ("benign", "malignant"), ("malignant",)
 
@@ -19,6 +20,16 @@ def test_report_counts_what_a_person_would_count():
     assert result.roc_auc == 1.0
     assert result.classes["malignant"].precision == pytest.approx(2 / 3)
     assert result.classes["benign"].support == 2
+
+
+def test_the_classes_rates_have_intervals_and_none_where_nothing_was_guessed():
+    truth = np.array([0, 0, 1, 1])
+    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, malignant=MALIGNANT)
+    assert result.classes["malignant"].precision_interval == wilson(2, 3).interval
+    assert result.classes["benign"].recall_interval == wilson(1, 2).interval
+    assert all(b.accuracy_interval[0] <= b.accuracy <= b.accuracy_interval[1] for b in result.reliability)
+    never = accuracy.evaluate(logits_of(0.1, 0.2, 0.3, 0.4), truth, labels=LABELS, malignant=MALIGNANT)
+    assert never.classes["malignant"].precision_interval is None
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():

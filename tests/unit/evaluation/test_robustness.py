@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from buckler.evaluation import robustness
-from buckler.evaluation.robustness import AttackSpec, Outcome, cell, worst_case
+from buckler.evaluation.robustness import AttackSpec, Outcome, cell, subgroup_rates, worst_case, worst_case_rates
+from buckler.evaluation.statistics import wilson
 
 TRUTH = np.array([0, 0, 1, 1])
 CLEAN = np.array([True, True, True, False])
@@ -50,6 +51,71 @@ def test_worst_case_keeps_norms_apart():
     assert worst_case(outcomes, CLEAN, TRUTH)[4].tolist() == [True, True, True, False]
     assert list(worst_case(outcomes, CLEAN, TRUTH, "l2")) == [1]
     assert not worst_case(outcomes, CLEAN, TRUTH, "l2")[1].any()
+
+
+def test_each_bare_rate_of_a_cell_has_its_interval_beside_it():
+    result = cell_of([0, 1, 1, 0])
+    assert result.attack_success_rate_interval == wilson(1, 3).interval
+    assert result.malignant_to_benign_rate_interval == wilson(1, 2).interval
+
+
+# Seven answers of three classes; a and b are malignant, c is benign.
+GUESSES, TRUE = np.array([0, 1, 2, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2])
+
+
+def three_classes(guesses, epsilon_255):
+    logits = np.eye(3, dtype=np.float32)[guesses]
+    return Outcome(AttackSpec("fgsm", (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
+
+
+def rates(*outcomes, malignant=("a", "b"), among=None):
+    return worst_case_rates(outcomes, GUESSES, TRUE, labels=("a", "b", "c"), malignant=malignant, among=among)
+
+
+def test_sensitivity_counts_malignant_pictures_that_stay_malignant_and_specificity_benign_ones():
+    (row,) = rates(three_classes([0, 0, 0, 2, 2, 1, 2], 1))
+    # Of four malignant ones two stay (one from b to a), one was missed clean though right now, one is flipped.
+    assert row.sensitivity == wilson(2, 4)
+    assert row.specificity == wilson(1, 3)
+    assert row.malignant_to_benign_rate == wilson(1, 4)
+    assert row.robust_accuracy == wilson(2, 7)
+
+
+def test_a_malignant_picture_lost_at_a_small_radius_is_lost_at_a_larger_one():
+    small, large = rates(three_classes(GUESSES, 2), three_classes([2, 1, 2, 0, 2, 2, 0], 1))
+    assert (small.epsilon_255, large.epsilon_255) == (1, 2)
+    assert small.sensitivity == large.sensitivity == wilson(2, 4)
+    assert large.malignant_to_benign_rate == wilson(2, 4)
+
+
+def test_a_part_of_the_pictures_is_counted_alone():
+    among = np.array([True, False, False, False, True, True, False])
+    (row,) = rates(three_classes([2, 1, 2, 0, 2, 2, 0], 1), among=among)
+    assert (row.robust_accuracy, row.sensitivity, row.specificity) == (wilson(2, 3), wilson(0, 1), wilson(2, 2))
+    (benign,) = rates(three_classes(GUESSES, 1), among=TRUE == 2)
+    assert benign.sensitivity is None
+    assert benign.specificity == wilson(2, 3)
+
+
+@pytest.mark.parametrize("malignant", [(), ("a", "b", "c")])
+def test_labels_that_do_not_tell_malignant_from_benign_have_no_such_rates(malignant):
+    (row,) = rates(three_classes(GUESSES, 1), malignant=malignant)
+    assert (row.malignant_to_benign_rate, row.sensitivity, row.specificity) == (None, None, None)
+
+
+def test_a_subgroup_row_says_how_its_pictures_fared():
+    groups = {("sex", "male"): TRUE == 0, ("sex", "female"): TRUE != 0}
+    male, female = subgroup_rates(
+        groups,
+        [three_classes([2, 1, 2, 0, 2, 2, 0], 1)],
+        GUESSES,
+        TRUE,
+        labels=("a", "b", "c"),
+        malignant=("a", "b"),
+    )
+    assert (male.group, male.pictures, male.clean_accuracy) == ("male", 3, wilson(1, 3))
+    assert male.worst_case[0].robust_accuracy == wilson(0, 3)
+    assert female.worst_case[0].robust_accuracy == wilson(2, 4)
 
 
 def test_a_targeted_line_names_its_target():

@@ -1,8 +1,18 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from buckler.evaluation.statistics import mcnemar_p, two_proportions_p, wilson
+from buckler.evaluation.statistics import (
+    below_p,
+    holm,
+    mcnemar_p,
+    share_of,
+    smallest_sample,
+    two_proportions_p,
+    wilson,
+)
 
 
 def test_wilson_gives_the_published_interval():
@@ -32,3 +42,58 @@ def test_mcnemar_counts_only_the_pictures_the_models_disagree_on():
 def test_fisher_sees_a_worse_share_and_not_a_better_one():
     assert two_proportions_p(90, 100, 60, 100) < 0.001
     assert two_proportions_p(60, 100, 90, 100) > 0.99
+
+
+def test_a_share_counts_what_holds_and_nothing_has_no_share():
+    assert share_of(np.array([True, True, False, True])) == wilson(3, 4)
+    assert share_of(np.zeros(0, bool)) is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.62, 1.0])
+@pytest.mark.parametrize("margin", [0.02, 0.06, 0.14])
+def test_the_smallest_sample_is_enough_and_one_picture_fewer_is_not(share, margin):
+    def half_width(count):
+        # Wilson's interval at a share that need not be a whole number of pictures.
+        z = 1.959963984540054
+        return z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+
+    needed = smallest_sample(share, margin)
+    assert half_width(needed) <= margin < half_width(needed - 1)
+
+
+def test_the_smallest_sample_of_a_survey_is_a_little_below_the_textbooks():
+    # 385 by the normal approximation for one half, plus or minus 5 points; Wilson saves z squared, 3.84, pictures.
+    assert smallest_sample(0.5, 0.05) == 381
+
+
+@pytest.mark.parametrize(("share", "margin"), [(1.2, 0.1), (-0.1, 0.1), (0.5, 0.0), (0.5, 0.5)])
+def test_a_sample_for_an_impossible_margin_is_refused(share, margin):
+    with pytest.raises(ValueError, match=r"expected a share in 0\.\.1 and a margin"):
+        smallest_sample(share, margin)
+
+
+@pytest.mark.parametrize(("right", "total", "floor"), [(3, 20, 0.3), (0, 10, 0.5), (9, 10, 0.4)])
+def test_falling_below_a_floor_is_the_exact_binomial_test(right, total, floor):
+    assert below_p(right, total, floor) == pytest.approx(binomtest(right, total, floor, alternative="less").pvalue)
+
+
+def test_holm_gives_what_r_gives():
+    # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_never_flatters_and_is_never_harsher_than_bonferroni(p_values):
+    adjusted = holm(p_values)
+    for p, corrected in zip(p_values, adjusted, strict=True):
+        assert p <= corrected <= min(1, p * len(p_values))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_holm_keeps_false_alarms_among_many_true_hypotheses_at_the_level():
+    draws = np.random.default_rng(7).uniform(size=(2000, 20))
+    alarms = np.mean([min(holm(row.tolist())) < 0.05 for row in draws])
+    assert alarms < 0.065  # 0.05 and three standard errors
+    assert np.mean(draws.min(axis=1) < 0.05) > 0.6  # uncorrected
