@@ -2,6 +2,7 @@
 
 Reads   the champion's release from the registry, data/splits/*.csv and the test pictures
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
+Keeps   .buckler/watch/attack/: what it goes on with when killed
 
 Failing means that the champion no longer keeps what its verdict promised, or that the verdict has expired.
 """
@@ -12,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from buckler import gates, params, publishing, signing, tracking, watch
 from buckler.data import pictures
 from buckler.errors import DataError
 from buckler.evaluation import accuracy, robustness
+from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
@@ -26,6 +26,7 @@ from buckler.release import PublishParams, policy_of
 from buckler.watch import Result, WatchParams
 
 SPLITS = Path("data/splits")
+JOURNAL = watch.STATE / "attack"
 JOB = "reevaluate"
 BATCH_SIZE = 32
 
@@ -37,7 +38,8 @@ def run() -> Result:
         path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
         # Its expiry is judged below: an expired champion is attacked too, somebody wants to know.
         verdict = signing.open_release(path, signing.load_public_key())
-        evidence, cells = measure(path / signing.MODEL_DIR, cfg)
+        journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
+        evidence, cells = measure(path / signing.MODEL_DIR, cfg, journal)
     policy = policy_of(verdict)
     reasons = _reasons(verdict, policy, evidence)
     state = {
@@ -54,12 +56,13 @@ def run() -> Result:
     }
     watch.write_state(JOB, state)
     _record(cfg, names, state)
+    journal.finish()
     what = f"{names.model_name} version {version}, {evidence.pictures} pictures"
     return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}")
 
 
-def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustness.Cell]]:
-    """Attack the model in directory ``model`` on the pinned test pictures.
+def measure(model: Path, cfg: WatchParams, journal: Journal) -> tuple[gates.Evidence, list[robustness.Cell]]:
+    """Attack the model in directory ``model`` on the pinned test pictures; ``journal`` knows what was done before.
 
     Raises:
         DataError: The model was made from other data than lies here; it may have been trained on what is
@@ -78,37 +81,20 @@ def measure(model: Path, cfg: WatchParams) -> tuple[gates.Evidence, list[robustn
     network = checkpoint.load_network(model)
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     scorer = Classifier(network, batch_size=BATCH_SIZE)
-    guesses = scorer.logits(test.images).argmax(axis=1)
+    unattacked = scorer.forward(test.images)
+    guesses = unattacked.logits.argmax(axis=1)
     clean = guesses == test.truth
-    with tqdm(total=len(test.ids), unit="picture", desc=f"attack in {crafter.precision}") as bar:
-        outcomes = robustness.run_suite(
-            crafter,
-            scorer,
-            test.images,
-            test.truth,
-            [spec],
-            seed=cfg.seed,
-            progress=lambda _name, done, _right: bar.update(done),
-        )
-    worst = robustness.worst_case(outcomes, clean, test.truth)
+    found = robustness.evaluate(
+        crafter, scorer, test, [spec], info=info, clean=unattacked, seed=cfg.seed, journal=journal
+    )
     evidence = gates.Evidence(
         pictures=len(test.ids),
         labels=info.labels,
         clean_accuracy=wilson(int(clean.sum()), len(clean)),
-        worst_case={radius: wilson(int(right.sum()), len(right)) for radius, right in worst.items()},
+        worst_case={radius: wilson(int(right.sum()), len(right)) for radius, right in found.worst.items()},
         malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
     )
-    cells = robustness.cells(
-        outcomes,
-        clean,
-        test.truth,
-        labels=info.labels,
-        malignant=info.malignant,
-        seed=cfg.seed,
-        crafted_in=crafter.precision,
-        scored_in=scorer.precision,
-    )
-    return evidence, cells
+    return evidence, found.cells
 
 
 def _reasons(verdict: signing.Verdict, policy: gates.Policy, evidence: gates.Evidence) -> list[str]:
@@ -131,7 +117,7 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
     points = list(publishing.rate("clean_accuracy", state["clean_accuracy"]))
     for cell in state["cells"]:
-        name = f"{cell['attack']}_robust_accuracy"
+        name = f"{cell['name']}_robust_accuracy"
         points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
     parameters = publishing.flatten({"watch": asdict(cfg)})
     tracking.log(run_id, params=parameters, metrics=points)

@@ -137,8 +137,8 @@ def _summary(reports: Reports) -> Iterator[Point]:
     for entry in robustness["worst_case"]:
         yield from rate("worst_case_robust_accuracy", entry["robust_accuracy"], entry["epsilon_255"])
     for cell in robustness["cells"]:
-        yield from rate(f"{cell['attack']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
-        yield Point(f"{cell['attack']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
+        yield from rate(f"{cell['name']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
+        yield Point(f"{cell['name']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
     for row in detector["attacks"]:
         yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
 
@@ -165,7 +165,7 @@ _CELL_RESULTS = {*_CELL_NUMBERS, "robust_accuracy", "confusion"}  # the rest are
 
 def _record_cell(parent: str, experiment: str, cell: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
-    name = f"{cell['attack']} {cell['epsilon_255']}/255"
+    name = f"{cell['name']} {cell['epsilon_255']}/255"
     run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
     numbers = [Point(number, cell[number]) for number in _CELL_NUMBERS if cell[number] is not None]
     tracking.log(

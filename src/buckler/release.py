@@ -255,7 +255,7 @@ def headline(reports: Reports) -> dict[str, float]:
         "roc_auc": evaluation["roc_auc"],
         "calibration_error": evaluation["calibration_error"],
         **{f"worst_case_{r['epsilon_255']}": r["robust_accuracy"]["value"] for r in robustness["worst_case"]},
-        **{f"{c['attack']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
+        **{f"{c['name']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
         "detector_clean_fpr": detector["clean_fpr"]["value"],
     }
     return {name: round(float(value), 4) for name, value in numbers.items()}
