@@ -3,14 +3,15 @@
 Reads   models/classifier/, data/splits/test.csv and its pictures, data/features/clean.npz
 Writes  reports/robustness.json, reports/outcomes.csv, reports/plots/{robustness.csv,robustness.png,
         confusion_attacked.png,triptych.png}, data/features/attacked.npz: detector features of attacked pictures
+Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: what it goes on with when killed
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from buckler import params, signing
 from buckler.attacks.ball import as_8_bit
@@ -19,9 +20,10 @@ from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
 from buckler.evaluation import plots, report, robustness, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
+from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier
+from buckler.models.classifier import Classifier, Forward
 from buckler.models.precision import crafting_precision
 from pipelines.stage import stage
 
@@ -30,6 +32,7 @@ CLASSIFIER = Path("models/classifier")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
+JOURNAL = Path(".buckler/attack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class AttackParams:
     suite: tuple[robustness.AttackSpec, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a suite without a radius that the gate could ask for."""
+        """Refuse a suite without a radius that the gate could ask for, or with lines of one name."""
+        robustness.check_names(self.suite)
         if not any(ATTACKS[spec.attack].norm == "linf" for spec in self.suite):
             raise ValueError("expected at least one attack in the L-infinity norm")
 
@@ -57,21 +61,15 @@ def run(cfg: AttackParams) -> None:
     network = checkpoint.load_network(CLASSIFIER)
     crafter = Classifier(network, crafting_precision(), batch_size=cfg.batch_size)
     scorer = Classifier(network, batch_size=cfg.batch_size)
-    clean_guesses = _clean_guesses(everything.ids, test.ids)
+    unattacked = _unattacked(everything.ids, test.ids)
+    clean_guesses = unattacked.logits.argmax(axis=1)
     clean = clean_guesses == test.truth
 
-    outcomes = _attack(cfg, crafter, scorer, test)
-    cells = robustness.cells(
-        outcomes,
-        clean,
-        test.truth,
-        labels=info.labels,
-        malignant=info.malignant,
-        seed=cfg.seed,
-        crafted_in=crafter.precision,
-        scored_in=scorer.precision,
+    journal = Journal(JOURNAL, _circumstances(cfg, info, test))
+    found = robustness.evaluate(
+        crafter, scorer, test, cfg.suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
     )
-    worst = robustness.worst_case(outcomes, clean, test.truth)
+    outcomes, cells, worst = found.outcomes, found.cells, found.worst
     few = slice(0, cfg.batch_size)
     checks = sanity.check_model(crafter, test.images[few], test.truth[few]) + sanity.check_cells(cells)
     accuracy = wilson(int(clean.sum()), len(clean))
@@ -81,7 +79,7 @@ def run(cfg: AttackParams) -> None:
         {
             "schema": 1,
             "model": {"digest": signing.directory_digest(CLASSIFIER)},
-            "data": {"version": info.data_version, "images": len(test.ids)},
+            "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
             "labels": info.labels,
             "malignant": info.malignant,
             "clean_accuracy": accuracy,
@@ -93,39 +91,35 @@ def run(cfg: AttackParams) -> None:
             "checks": [asdict(check) for check in checks],
         },
     )
+    held = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in outcomes}
     report.write_csv(
         REPORTS / "outcomes.csv",
         [
             {"id": name, "label": info.labels[test.truth[i]], "clean": int(clean[i])}
             | {f"worst_{epsilon}": int(right[i]) for epsilon, right in worst.items()}
+            | {column: int(right[i]) for column, right in held.items()}
             for i, name in enumerate(test.ids)
         ],
     )
-    np.savez(ATTACKED, ids=np.array(test.ids), **{f"{o.spec.attack}@{o.epsilon_255}": o.features for o in outcomes})
+    np.savez(ATTACKED, ids=np.array(test.ids), **{f"{o.spec.name}@{o.epsilon_255}": o.features for o in outcomes})
     _draw(cells, outcomes, accuracy.value, clean_guesses, test, info, crafter, scorer)
+    journal.finish()
 
 
-def _clean_guesses(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> np.ndarray:
-    with np.load(CLEAN, allow_pickle=False) as arrays:
-        guesses = arrays["test_logits"].argmax(axis=1)
+def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
     places = {name: place for place, name in enumerate(all_ids)}
-    return guesses[[places[name] for name in ids]]
+    chosen = [places[name] for name in ids]
+    with np.load(CLEAN, allow_pickle=False) as arrays:
+        return Forward(arrays["test_logits"][chosen], arrays["test_features"][chosen])
 
 
-def _attack(
-    cfg: AttackParams, crafter: Classifier, scorer: Classifier, test: pictures.Pictures
-) -> list[robustness.Outcome]:
-    right: dict[str, int] = {}
-    with tqdm(total=len(cfg.suite) * len(test.ids), unit="picture", desc=f"attack in {crafter.precision}") as bar:
-
-        def progress(name: str, done: int, still_right: int) -> None:
-            bar.update(done)
-            right[name] = right.get(name, 0) + still_right
-            bar.set_postfix({name: f"{right[name]}/{len(test.ids)} right"})
-
-        return robustness.run_suite(
-            crafter, scorer, test.images, test.truth, cfg.suite, seed=cfg.seed, progress=progress
-        )
+def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures.Pictures) -> dict[str, Any]:
+    return {
+        "model": signing.directory_digest(CLASSIFIER),
+        "data": info.data_version,
+        "ids": test.ids_digest,
+        "batch_size": cfg.batch_size,
+    }
 
 
 def _draw(

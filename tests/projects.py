@@ -100,6 +100,7 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
 def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
     """Return one attack's result as robustness.json states it."""
     return {
+        "name": "fgsm",
         "attack": "fgsm",
         "norm": "linf",
         "epsilon_255": radius,

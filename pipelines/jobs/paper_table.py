@@ -34,7 +34,7 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
     yield f"| clean | {_share(evaluation['clean_accuracy'])} | {PAPER_CLEAN} | {evaluation['seconds']:.0f} |"
     for cell in robustness["cells"]:
         paper = PAPER_FGSM if cell["attack"] == "fgsm" else ""
-        name = f"{cell['attack']} {cell['epsilon_255']}/255, crafted in {cell['crafted_in']}"
+        name = f"{cell['name']} {cell['epsilon_255']}/255, crafted in {cell['crafted_in']}"
         yield f"| {name} | {_share(cell['robust_accuracy'])} | {paper} | {cell['seconds']:.0f} |"
     for row in robustness["worst_case"]:
         yield f"| worst case up to {row['epsilon_255']}/255 | {_share(row['robust_accuracy'])} | | |"

@@ -2,6 +2,7 @@
 
 Reads   the champion's release from the registry, data/splits/*.csv and the test pictures
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
+Keeps   .buckler/watch/attack/: what it goes on with when killed
 
 Failing means that the champion no longer keeps what its verdict promised, or that the verdict has expired.
 """
@@ -12,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from buckler import gates, params, publishing, signing, tracking, watch
 from buckler.data import pictures
 from buckler.errors import DataError
 from buckler.evaluation import accuracy, report, robustness, subgroups
+from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
@@ -26,6 +26,7 @@ from buckler.release import PublishParams, policy_of
 from buckler.watch import Result, WatchParams
 
 SPLITS = Path("data/splits")
+JOURNAL = watch.STATE / "attack"
 JOB = "reevaluate"
 BATCH_SIZE = 32
 
@@ -38,7 +39,8 @@ def run() -> Result:
         # Its expiry is judged below: an expired champion is attacked too, somebody wants to know.
         verdict = signing.open_release(path, signing.load_public_key())
         judged = report.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
-        evidence, cells = measure(path / signing.MODEL_DIR, cfg, judged["subgroup_columns"])
+        journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
+        evidence, cells = measure(path / signing.MODEL_DIR, cfg, judged["subgroup_columns"], journal)
     policy = policy_of(verdict)
     reasons = _reasons(verdict, policy, evidence)
     state = {
@@ -55,27 +57,31 @@ def run() -> Result:
     }
     watch.write_state(JOB, state)
     _record(cfg, names, state)
+    journal.finish()
     what = f"{names.model_name} version {version}, {evidence.pictures} pictures"
     return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}")
 
 
-def measure(model: Path, cfg: WatchParams, bands: subgroups.Bands) -> tuple[gates.Evidence, list[robustness.Cell]]:
+def measure(
+    model: Path, cfg: WatchParams, bands: subgroups.Bands, journal: Journal
+) -> tuple[gates.Evidence, list[robustness.Cell]]:
     """Attack the model in directory ``model`` on the pinned test pictures.
 
     Args:
         model: A release's ``model/``.
         cfg: The attack and how many pictures.
         bands: The subgroups to report, as the release's own evidence names them.
+        journal: Knows what was done before it was interrupted.
 
     Raises:
         DataError: The model was made from other data than lies here; it may have been trained on what is
             the test split here.
     """
     info = checkpoint.load_info(model)
-    found = pictures.version(SPLITS)
-    if found != info.data_version:
+    here = pictures.version(SPLITS)
+    if here != info.data_version:
         raise DataError(
-            f"the champion was made from data {info.data_version}, {SPLITS} holds {found}; "
+            f"the champion was made from data {info.data_version}, {SPLITS} holds {here}; "
             "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
         )
     everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
@@ -84,39 +90,24 @@ def measure(model: Path, cfg: WatchParams, bands: subgroups.Bands) -> tuple[gate
     network = checkpoint.load_network(model)
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     scorer = Classifier(network, batch_size=BATCH_SIZE)
-    guesses = scorer.logits(test.images).argmax(axis=1)
+    unattacked = scorer.forward(test.images)
+    guesses = unattacked.logits.argmax(axis=1)
     clean = guesses == test.truth
-    with tqdm(total=len(test.ids), unit="picture", desc=f"attack in {crafter.precision}") as bar:
-        outcomes = robustness.run_suite(
-            crafter,
-            scorer,
-            test.images,
-            test.truth,
-            [spec],
-            seed=cfg.seed,
-            progress=lambda _name, done, _right: bar.update(done),
-        )
+    found = robustness.evaluate(
+        crafter, scorer, test, [spec], info=info, clean=unattacked, seed=cfg.seed, journal=journal
+    )
     classes = {"labels": info.labels, "malignant": info.malignant}
-    worst = robustness.worst_case_rates(outcomes, guesses, test.truth, **classes)
+    worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
     groups = subgroups.groups(pictures.columns(SPLITS / "test.csv", test.ids), bands)
     evidence = gates.Evidence(
         pictures=len(test.ids),
         labels=info.labels,
         clean_accuracy=wilson(int(clean.sum()), len(clean)),
         worst_case={entry.epsilon_255: entry for entry in worst},
-        subgroups=robustness.subgroup_rates(groups, outcomes, guesses, test.truth, **classes),
+        subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
         malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
     )
-    cells = robustness.cells(
-        outcomes,
-        clean,
-        test.truth,
-        **classes,
-        seed=cfg.seed,
-        crafted_in=crafter.precision,
-        scored_in=scorer.precision,
-    )
-    return evidence, cells
+    return evidence, found.cells
 
 
 def _reasons(verdict: signing.Verdict, policy: gates.Policy, evidence: gates.Evidence) -> list[str]:
@@ -139,7 +130,7 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
     points = list(publishing.rate("clean_accuracy", state["clean_accuracy"]))
     for cell in state["cells"]:
-        name = f"{cell['attack']}_robust_accuracy"
+        name = f"{cell['name']}_robust_accuracy"
         points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
     parameters = publishing.flatten({"watch": asdict(cfg)})
     tracking.log(run_id, params=parameters, metrics=points)

@@ -144,8 +144,8 @@ def _summary(reports: Reports) -> Iterator[Point]:
             if entry[name] is not None:
                 yield from rate(f"worst_case_{name}", entry[name], entry["epsilon_255"])
     for cell in robustness["cells"]:
-        yield from rate(f"{cell['attack']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
-        yield Point(f"{cell['attack']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
+        yield from rate(f"{cell['name']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
+        yield Point(f"{cell['name']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
     for row in detector["attacks"]:
         yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
 
@@ -176,7 +176,7 @@ _CELL_RESULTS = {  # the rest are the attack's parameters
 
 def _record_cell(parent: str, experiment: str, cell: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
-    name = f"{cell['attack']} {cell['epsilon_255']}/255"
+    name = f"{cell['name']} {cell['epsilon_255']}/255"
     run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
     tracking.log(
         run_id,

@@ -266,7 +266,7 @@ def headline(reports: Reports) -> dict[str, float]:
             for row in robustness["worst_case"]
             if row[name]
         },
-        **{f"{c['attack']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
+        **{f"{c['name']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
         "detector_clean_fpr": detector["clean_fpr"]["value"],
     }
     return {name: round(float(value), 4) for name, value in numbers.items()}

@@ -55,7 +55,7 @@ class WatchParams:
         misfire_grace_seconds: A run missed by less, because the machine was off, is made up for once.
         attack: Name of the attack.
         epsilon_255: Its radii in 1/255.
-        steps: Its steps, where it has any.
+        steps: Its steps, where it has any; 0 takes its own.
         images: Test pictures attacked; 0 takes all.
         seed: Of their choice and of the attack.
         host: Address that the metrics are served on.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import project, uniform
-from buckler.attacks.base import Attack, Batch, Craft, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
 
@@ -201,7 +201,7 @@ def _question(state: _State, since: int) -> None:
     state.rises[:] = 0
 
 
-def _crafting(loss: Loss) -> Craft:
+def _entry(loss: Loss) -> Attack:
     def craft(
         classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
     ) -> Iterator[Images]:
@@ -215,10 +215,20 @@ def _crafting(loss: Loss) -> Craft:
         }
         return (autopgd(classifier, batch.images, batch.labels, epsilon=epsilon, **tuning) for epsilon in epsilons)
 
-    return craft
+    return entry(
+        autopgd,
+        craft,
+        tuning={
+            "loss": loss,
+            "first_step": "2 * epsilon",
+            "momentum": MOMENTUM,
+            "rising_share": RISING_SHARE,
+            "exit_margin": EXIT_MARGIN,
+        },
+    )
 
 
 ENTRIES: dict[str, Attack] = {
-    "apgd-ce": Attack(_crafting("cross_entropy")),
-    "apgd-margin": Attack(_crafting("margin")),
+    "apgd-ce": _entry("cross_entropy"),
+    "apgd-margin": _entry("margin"),
 }

@@ -1,12 +1,16 @@
 """What every entry of the table of attacks is made of."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from buckler.models.classifier import GradientClassifier, Images, Labels
 
 Norm = Literal["linf", "l2"]
+# What the attacker has of the model: its weights, the scores it answers, the labels it answers, another model, nothing.
+Knowledge = Literal["white_box", "score", "label", "transfer", "none"]
+Tuning = Mapping[str, float | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,31 @@ class Attack:
             both in the unit of the pixels, 0..1.
         control: True for what is no attack but what an attack must beat.
         targeted: True for what leads to the class ``Options.target``, which it cannot do without.
+        knowledge: What the attacker has of the model.
+        steps: Taken where nobody says how many.
+        tuning: What else decides how it goes and is no option: a number, or in words the rule that gives it.
     """
 
     craft: Craft
     norm: Norm = "linf"
     control: bool = False
     targeted: bool = False
+    knowledge: Knowledge = "white_box"
+    steps: int = 1
+    tuning: Tuning = field(default_factory=dict)
+
+
+def entry(attack: Callable[..., Any], craft: Craft, *, tuning: Tuning | None = None, **facts: Any) -> Attack:
+    """Return the entry of the function ``attack``, whose keyword defaults become the entry's steps and tuning.
+
+    Args:
+        attack: What ``craft`` calls.
+        craft: The entry's.
+        tuning: What ``craft`` or a rule sets instead of a default.
+        facts: The entry's other attributes.
+    """
+    parameters = inspect.signature(attack).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, None)}
+    options = {option.name for option in fields(Options)}
+    fixed = {name: value for name, value in defaults.items() if name not in options}
+    return Attack(craft, **{"steps": defaults.get("steps", 1), "tuning": {**fixed, **(tuning or {})}, **facts})

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
 from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
@@ -210,10 +210,15 @@ def _hop_skip_jump(
     def guess(images: Images) -> Labels:
         return np.asarray(classifier.logits(images).argmax(axis=1))
 
-    tuning: dict[str, Any] = {"queries": options.queries, "seed": options.seed, "ids": batch.ids}
+    tuning: dict[str, Any] = {
+        "queries": options.queries,
+        "steps": options.steps,
+        "seed": options.seed,
+        "ids": batch.ids,
+    }
     found = hop_skip_jump(guess, batch.images, batch.labels, **tuning)
     for epsilon in epsilons:
         yield within(found, batch.images, batch.labels, epsilon, guess)
 
 
-ENTRIES: dict[str, Attack] = {"hop_skip_jump": Attack(_hop_skip_jump)}
+ENTRIES: dict[str, Attack] = {"hop_skip_jump": entry(hop_skip_jump, _hop_skip_jump, knowledge="label")}

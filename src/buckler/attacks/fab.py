@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import project, uniform
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import margins
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
 
@@ -25,7 +25,7 @@ def fab(
     images: Images,
     labels: Labels,
     *,
-    steps: int = 20,
+    steps: int = 40,
     restarts: int = 1,
     targets: int = 3,
     reach: float = 1.0,
@@ -261,4 +261,17 @@ def _fab(classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float]
         yield within(found, batch.images, batch.labels, epsilon, guess)
 
 
-ENTRIES: dict[str, Attack] = {"fab": Attack(_fab)}
+ENTRIES: dict[str, Attack] = {
+    "fab": entry(
+        fab,
+        _fab,
+        tuning={
+            "reach": "2 * largest epsilon",
+            "enough": "smallest epsilon; 0 without early_exit",
+            "alpha_max": ALPHA_MAX,
+            "overshoot": OVERSHOOT,
+            "backward": BACKWARD,
+            "halvings": HALVINGS,
+        },
+    )
+}

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import BALLS, generators, project
-from buckler.attacks.base import Attack, Batch, Norm, Options
+from buckler.attacks.base import Attack, Batch, Norm, Options, entry
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
 
 
@@ -222,6 +222,6 @@ ENTRIES: dict[str, Attack] = {
     "fgsm": Attack(_fgsm),
     "fgsm_targeted": Attack(_fgsm_targeted, targeted=True),
     "fgsm_least_likely": Attack(_fgsm_least_likely),
-    "r_fgsm": Attack(_r_fgsm),
+    "r_fgsm": entry(r_fgsm, _r_fgsm, tuning={"alpha": "epsilon / 2"}),
     "fgv": Attack(_fgv),
 }

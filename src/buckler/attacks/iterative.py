@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import BALLS
-from buckler.attacks.base import Attack, Batch, Norm, Options
+from buckler.attacks.base import Attack, Batch, Norm, Options, Tuning, entry
 from buckler.attacks.gradient import check_target, least_likely
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
 
 # A picture is left alone once it is wrong by this share of its largest logit: a hair would not survive
 # rounding to 8 bits, nor scoring in another precision than the one it was crafted in.
 EXIT_MARGIN = 0.05
+
+# How far a step goes where nobody says: Kurakin's reach the edge in a straight line, Madry's from any start.
+STRAIGHT: Tuning = {"step_size": "epsilon / steps", "exit_margin": EXIT_MARGIN}
+ROAMING: Tuning = {"step_size": "2.5 * epsilon / steps", "exit_margin": EXIT_MARGIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,13 +342,13 @@ def _from_the_picture(attack: Callable[..., Images]) -> Attack:
         tuning: Mapping[str, Any] = {"steps": options.steps, "early_exit": options.early_exit}
         return (attack(classifier, batch.images, batch.labels, epsilon=epsilon, **tuning) for epsilon in epsilons)
 
-    return Attack(craft)
+    return entry(attack, craft, tuning=STRAIGHT)
 
 
 ENTRIES: dict[str, Attack] = {
-    "pgd": Attack(_pgd),
+    "pgd": entry(pgd, _pgd, tuning=ROAMING),
     "bim": _from_the_picture(bim),
     "bim_least_likely": _from_the_picture(bim_least_likely),
-    "bim_targeted": Attack(_bim_targeted, targeted=True),
+    "bim_targeted": entry(bim_targeted, _bim_targeted, tuning=STRAIGHT, targeted=True),
     "mifgsm": _from_the_picture(mifgsm),
 }

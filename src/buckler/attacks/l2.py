@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from buckler.attacks.ball import unit_l2
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.gradient import steps_along
-from buckler.attacks.iterative import Walk, climb
+from buckler.attacks.iterative import ROAMING, Walk, climb
 from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
 
 
@@ -97,4 +97,7 @@ def _pgd_l2(
     )
 
 
-ENTRIES: dict[str, Attack] = {"fgm_l2": Attack(_fgm_l2, "l2"), "pgd_l2": Attack(_pgd_l2, "l2")}
+ENTRIES: dict[str, Attack] = {
+    "fgm_l2": Attack(_fgm_l2, "l2"),
+    "pgd_l2": entry(pgd_l2, _pgd_l2, tuning=ROAMING, norm="l2"),
+}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 
 from buckler.attacks.ball import lengths, project_l2
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.gradient import check_target
 from buckler.attacks.iterative import margins
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
@@ -356,25 +356,27 @@ def _answer(
         answers[place].put((gradient, values))
 
 
-def _entry(find: Callable[[GradientClassifier, Batch, Options], Images]) -> Attack:
-    """Return the entry of a search for the shortest flip, which runs once for all radii."""
+def _entry(attack: Callable[..., Images], *asked: str) -> Attack:
+    """Return the entry of a search for the shortest flip, which runs once for all radii.
+
+    Args:
+        attack: The search.
+        asked: The options that it takes.
+    """
 
     def craft(
         classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
     ) -> Iterator[Images]:
-        found = find(classifier, batch, options)
+        tuning = {name: getattr(options, name) for name in asked}
+        found = attack(classifier, batch.images, batch.labels, **tuning)
         for epsilon in epsilons:
             yield project_l2(found, batch.images, epsilon)
 
-    return Attack(craft, "l2")
+    return entry(attack, craft, norm="l2")
 
 
 ENTRIES: dict[str, Attack] = {
-    "deepfool": _entry(lambda c, batch, options: deepfool(c, batch.images, batch.labels, steps=options.steps)),
-    "lbfgs": _entry(
-        lambda c, batch, options: lbfgs(c, batch.images, batch.labels, target=options.target, steps=options.steps)
-    ),
-    "carlini_wagner": _entry(
-        lambda c, batch, options: carlini_wagner(c, batch.images, batch.labels, steps=options.steps)
-    ),
+    "deepfool": _entry(deepfool, "steps"),
+    "lbfgs": _entry(lbfgs, "steps", "target"),
+    "carlini_wagner": _entry(carlini_wagner, "steps"),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import generators, project
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
 
@@ -123,4 +123,6 @@ def _square(
         )
 
 
-ENTRIES: dict[str, Attack] = {"square": Attack(_square)}
+ENTRIES: dict[str, Attack] = {
+    "square": entry(square, _square, tuning={"first_share": FIRST_SHARE, "exit_margin": EXIT_MARGIN}, knowledge="score")
+}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from buckler.attacks.ball import project
-from buckler.attacks.base import Attack, Batch, Options
+from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.models.classifier import GradientClassifier, Images, Labels, check_pixels
 
@@ -16,7 +16,7 @@ def universal_perturbation(
     labels: Labels,
     *,
     epsilon: float,
-    epochs: int = 10,
+    steps: int = 10,
     step_size: float | None = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -31,7 +31,7 @@ def universal_perturbation(
         images: ``(n, height, width, 3)`` float32 in 0..1 to learn from.
         labels: True class indices, ``(n,)``.
         epsilon: L-infinity radius in the unit of ``images``.
-        epochs: Times that every picture is seen.
+        steps: Times that every picture is seen.
         step_size: In the unit of ``images``; ``epsilon / 4`` when not given.
         batch_size: Pictures whose losses are summed for a step.
         seed: Of the order of the pictures.
@@ -47,7 +47,7 @@ def universal_perturbation(
     generator = np.random.default_rng(seed)
     now = best = np.zeros(images.shape[1:], np.float32)
     most = np.inf
-    for _ in range(epochs):
+    for _ in range(steps):
         order = generator.permutation(len(images))
         for start in range(0, len(images), batch_size):
             rows = order[start : start + batch_size]
@@ -85,11 +85,15 @@ def _universal(
 ) -> Iterator[Images]:
     for epsilon in epsilons:
         perturbation = universal_perturbation(
-            classifier, batch.images, batch.labels, epsilon=epsilon, epochs=options.steps, seed=options.seed
+            classifier, batch.images, batch.labels, epsilon=epsilon, steps=options.steps, seed=options.seed
         )
         yield project(apply_perturbation(batch.images, perturbation), batch.images, epsilon)
 
 
 # The perturbation is learnt from the very batch it is counted on: stronger than what an attacker has who must
 # learn it from other pictures, and the one attack whose result depends on a picture's batch mates.
-ENTRIES: dict[str, Attack] = {"universal": Attack(_universal)}
+ENTRIES: dict[str, Attack] = {
+    "universal": entry(
+        universal_perturbation, _universal, tuning={"step_size": "epsilon / 4", "exit_margin": EXIT_MARGIN}
+    )
+}

@@ -22,6 +22,11 @@ class Pictures:
     images: npt.NDArray[np.float32]
     truth: npt.NDArray[np.int64]
 
+    @property
+    def ids_digest(self) -> str:
+        """Return the SHA-256 of the ids, a line each, so that a shell can check it against a table's column."""
+        return hashlib.sha256("".join(f"{name}\n" for name in self.ids).encode()).hexdigest()
+
     def subset(self, count: int, seed: int) -> "Pictures":
         """Return ``count`` pictures drawn at random, in their order; all of them for zero or too many."""
         if not 0 < count < len(self.ids):

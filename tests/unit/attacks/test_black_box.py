@@ -85,7 +85,7 @@ def test_a_search_follows_seed_and_number_and_leaves_the_global_generator_alone(
 def test_the_entry_serves_all_radii_with_one_search(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     radii = [0.02, 0.2]
-    near, far = ENTRIES["hop_skip_jump"].craft(Brightness(), batch, radii, Options(queries=2000))
+    near, far = ENTRIES["hop_skip_jump"].craft(Brightness(), batch, radii, Options(steps=50, queries=2000))
     assert (Brightness().logits(near).argmax(axis=1) == 1).all()
     assert (Brightness().logits(far).argmax(axis=1) == 0).all()
     for epsilon, adversarial in zip(radii, (near, far), strict=True):

@@ -48,7 +48,7 @@ def test_it_carries_over_to_other_pictures_better_than_noise_of_its_size(small):
 
 def test_the_order_of_the_pictures_follows_the_seed(small):
     classifier, _, images, labels = small
-    tuning = {"epsilon": 8 / 255, "epochs": 1, "batch_size": 8}
+    tuning = {"epsilon": 8 / 255, "steps": 1, "batch_size": 8}
     first, again, other = (
         universal_perturbation(classifier, images, labels, seed=seed, **tuning) for seed in (1, 1, 2)
     )

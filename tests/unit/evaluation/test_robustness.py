@@ -1,9 +1,24 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from buckler.attacks.base import Options, entry
+from buckler.attacks.table import ATTACKS
+from buckler.data.pictures import Pictures
 from buckler.evaluation import robustness
-from buckler.evaluation.robustness import AttackSpec, Outcome, cell, subgroup_rates, worst_case, worst_case_rates
+from buckler.evaluation.robustness import (
+    AttackSpec,
+    Outcome,
+    Progress,
+    cell,
+    subgroup_rates,
+    worst_case,
+    worst_case_rates,
+)
 from buckler.evaluation.statistics import wilson
+from buckler.models.checkpoint import ModelInfo
+from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
 TRUTH = np.array([0, 0, 1, 1])
 CLEAN = np.array([True, True, True, False])
@@ -126,11 +141,155 @@ def test_a_targeted_line_names_its_target():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"attack": "magic"}, {"epsilon_255": ()}, {"epsilon_255": (0,)}, {"steps": 0}, {"restarts": 0}, {"queries": 0}],
+    [
+        {"attack": "magic"},
+        {"epsilon_255": ()},
+        {"epsilon_255": (0,)},
+        {"epsilon_255": (2, 1)},
+        {"epsilon_255": (1, 1)},
+        {"steps": -1},
+        {"restarts": 0},
+        {"queries": 0},
+        {"name": "worst"},
+        {"name": "no@sign"},
+    ],
 )
 def test_a_suite_line_that_cannot_run_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         AttackSpec(**{"attack": "fgsm", "epsilon_255": (1,), **wrong})
+
+
+def test_a_line_without_steps_takes_its_attacks_own_and_the_cell_says_which():
+    # The budgets of the attacks' authors, not one step for all.
+    own = {"fgsm": 1, "pgd": 10, "bim": 10, "mifgsm": 10, "apgd-ce": 100, "fab": 40, "deepfool": 50, "noise": 1}
+    assert {name: AttackSpec(name, (1,)).steps for name in own} == own
+    assert AttackSpec("pgd", (1,), steps=3).steps == 3
+    assert cell_of([0, 0, 1, 1]).steps == 1
+
+
+def test_an_entry_takes_steps_and_tuning_from_its_functions_defaults():
+    def attack(images, *, epsilon, steps=30, restarts=1, step_size=None, momentum=0.9, ids=None):
+        pass
+
+    made = entry(attack, iter, tuning={"step_size": "epsilon / steps"}, norm="l2")
+    assert (made.steps, made.norm) == (30, "l2")
+    assert made.tuning == {"momentum": 0.9, "step_size": "epsilon / steps"}
+
+
+def test_a_cell_names_the_attackers_knowledge_and_the_attacks_constants():
+    assert cell_of([0, 0, 1, 1]).knowledge == "white_box"
+    assert {name: ATTACKS[name].knowledge for name in ("square", "hop_skip_jump", "noise")} == {
+        "square": "score",
+        "hop_skip_jump": "label",
+        "noise": "none",
+    }
+    assert ATTACKS["carlini_wagner"].tuning["searches"] == 9
+    assert all(not set(attack.tuning) & set(Options.__slots__) for attack in ATTACKS.values())
+
+
+def test_lines_of_one_attack_need_names_of_their_own():
+    lines = [AttackSpec("pgd", (1,)), AttackSpec("pgd", (4,), steps=40)]
+    with pytest.raises(ValueError, match=r"more than one line is called \['pgd'\]; tell them apart with `name: ...`"):
+        run(Scored(3), suite=lines)
+    lines[1] = AttackSpec("pgd", (4,), steps=40, name="pgd-40")
+    assert [o.spec.name for o in run(Scored(3), suite=lines)] == ["pgd", "pgd-40"]
+
+
+LINES = (
+    AttackSpec("fgsm", (1, 8)),
+    AttackSpec("pgd_l2", (60,), steps=3),
+    AttackSpec("pgd", (2, 4), steps=3),
+    AttackSpec("apgd-margin", (1, 4, 8), steps=3),
+)
+
+
+def truth_and_clean():
+    images, truth = pictures(Scored(3))
+    return truth, Scored(3).logits(images).argmax(axis=1) == truth
+
+
+def test_a_line_on_survivors_finds_the_same_worst_case_with_fewer_gradients():
+    truth, clean = truth_and_clean()
+    patient, eager = Scored(3), Scored(3)
+    everyone = run(patient, suite=LINES)
+    survivors = run(eager, suite=[replace(line, only_survivors=True) for line in LINES])
+    assert eager.passes < patient.passes
+    for norm in ("linf", "l2"):
+        ours, theirs = (worst_case(outcomes, clean, truth, norm) for outcomes in (survivors, everyone))
+        assert ours.keys() == theirs.keys()
+        for radius in ours:
+            np.testing.assert_array_equal(ours[radius], theirs[radius])
+    flipped = [int((clean & ~right).sum()) for right in worst_case(survivors, clean, truth).values()]
+    assert 0 < flipped[0] < flipped[-1]  # else nothing was compared
+
+
+def test_a_survivors_cell_is_what_survived_it_and_all_earlier_lines_of_its_norm_up_to_its_radius():
+    truth, clean = truth_and_clean()
+    suite = [*LINES[:2], *(replace(line, only_survivors=True) for line in LINES[2:])]
+    outcomes = run(Scored(3), suite=suite)
+    for place, outcome in enumerate(outcomes):
+        if outcome.spec.only_survivors:
+            before = [o for o in outcomes[: place + 1] if o.epsilon_255 <= outcome.epsilon_255]
+            expected = worst_case(before, clean, truth)[outcome.epsilon_255]
+            np.testing.assert_array_equal(clean & (outcome.guesses == truth), expected)
+            facts = {"labels": ("a", "b", "c"), "malignant": (), "seed": 7, "crafted_in": "x", "scored_in": "x"}
+            made = cell(outcome, clean, truth, **facts)
+            assert made.only_survivors
+            assert made.robust_accuracy.value == expected.mean()
+
+
+def test_pictures_that_are_wrong_when_clean_are_no_survivors():
+    truth, clean = truth_and_clean()
+    model = Scored(3)
+    (outcome,) = run(model, suite=[AttackSpec("fgsm", (1,), only_survivors=True)])
+    assert model.passes == clean.sum() < len(truth)
+    images, _ = pictures(model)
+    np.testing.assert_array_equal(outcome.logits[~clean], model.logits(images)[~clean])
+
+
+def test_a_line_without_survivors_attacks_nobody():
+    _, clean = truth_and_clean()
+    model = Scored(3)
+    first, second = run(model, suite=[AttackSpec("fgsm", (200,)), AttackSpec("pgd", (200,), only_survivors=True)])
+    assert model.passes == 12
+    np.testing.assert_array_equal(second.logits[clean], first.logits[clean])
+    assert second.seconds == 0
+
+
+def test_the_control_attacks_everybody():
+    with pytest.raises(ValueError, match="noise is what attacks are compared with"):
+        AttackSpec("noise", (8,), only_survivors=True)
+
+
+def test_progress_tells_the_robust_accuracy_so_far_of_the_running_cell():
+    truth, clean = truth_and_clean()
+    suite = [*LINES[:3], replace(LINES[3], only_survivors=True)]
+    told = []
+    outcomes = run(Scored(3), suite=suite, progress=told.append)
+    assert sum(step.done for step in told) == 12 * sum(len(spec.epsilon_255) for spec in suite)
+    last = {step.cell: step for step in told}
+    for outcome in outcomes:
+        step = last[f"{outcome.spec.name}@{outcome.epsilon_255}"]
+        assert step.robust == (clean & (outcome.guesses == truth)).sum()
+        assert step.pictures == 12
+    first = next(step for step in told if step.cell == "fgsm@8")
+    assert first.robust == (clean & (outcomes[1].guesses == truth))[:CHUNK].sum()
+    assert str(Progress(64, "pgd@2", 80, 140)) == "pgd@2 57.1 % of 140"
+
+
+def test_an_evaluation_counts_what_its_outcomes_say():
+    model = Scored(3)
+    images, truth = pictures(model)
+    info = ModelInfo(("a", "b", "c"), ("c",), 6, "sha256:data")
+    test = Pictures(tuple("abcdefghijkl"), images, truth)
+    found = robustness.evaluate(model, model, test, LINES, info=info, clean=model.forward(images), seed=7)
+    _, clean = truth_and_clean()
+    assert [(c.name, c.epsilon_255, c.seed) for c in found.cells] == [
+        (line.name, radius, 7) for line in LINES for radius in line.epsilon_255
+    ]
+    for made, outcome in zip(found.cells, found.outcomes, strict=True):
+        assert made.robust_accuracy.value == (clean & (outcome.guesses == truth)).mean()
+    assert list(found.worst) == [1, 2, 4, 8]
 
 
 def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):

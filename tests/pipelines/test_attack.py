@@ -1,0 +1,102 @@
+"""The real stage on a VGG-19 at its smallest."""
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from buckler import params, release
+from buckler.data import manifest, pictures
+from buckler.errors import ParamsError
+from buckler.evaluation.journal import Journal
+from buckler.evaluation.robustness import AttackSpec
+from buckler.models import checkpoint, vgg
+from buckler.models.classifier import Classifier
+from pipelines import attack
+from tests import projects
+
+SIZE, COUNT = 32, 10
+SUITE = (
+    AttackSpec("fgsm", (1, 8)),
+    AttackSpec("pgd", (4,), steps=2, only_survivors=True),
+    AttackSpec("pgd", (8,), steps=3, name="pgd-3"),
+)
+CONFIG = attack.AttackParams(images=8, batch_size=4, seed=7, suite=SUITE)
+
+
+@pytest.fixture
+def ready(tmp_path, monkeypatch):
+    """The working directory as it is when the stage starts."""
+    monkeypatch.chdir(tmp_path)
+    generator, rows = np.random.default_rng(7), []
+    for i in range(COUNT):
+        path = tmp_path / f"data/images/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(path)
+        content = path.read_bytes()
+        about = {"id": f"{i}.png", "path": str(path), "label": projects.LABELS[i % 2], "group": ""}
+        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
+        rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
+    manifest.write(manifest.build(rows), attack.TEST)
+    base = vgg.build_base(SIZE, "none", seed=7)
+    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data")
+    checkpoint.save(network, info, attack.CLASSIFIER)
+    everything = pictures.load(attack.TEST, projects.LABELS, size=SIZE)
+    attack.CLEAN.parent.mkdir(parents=True, exist_ok=True)
+    clean = Classifier(network, batch_size=4).forward(everything.images)
+    np.savez(attack.CLEAN, **{f"test_{name}": array for name, array in asdict(clean).items()})
+    return tmp_path
+
+
+def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius(ready):
+    attack.run(CONFIG)
+    report = json.loads((ready / "reports/robustness.json").read_text())
+    with (ready / "reports/outcomes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ids = "".join(f"{row['id']}\n" for row in rows)
+    assert report["data"]["ids_sha256"] == hashlib.sha256(ids.encode()).hexdigest()
+    assert report["data"]["images"] == len(rows) == 8
+    columns = ["fgsm_1", "fgsm_8", "pgd_4", "pgd-3_8"]
+    assert [f"{cell['name']}_{cell['epsilon_255']}" for cell in report["cells"]] == columns
+    for column, cell in zip(columns, report["cells"], strict=True):
+        assert np.mean([row[column] == "1" for row in rows]) == cell["robust_accuracy"]["value"]
+    assert [cell["steps"] for cell in report["cells"]] == [1, 1, 2, 3]
+    assert [cell["only_survivors"] for cell in report["cells"]] == [False, False, True, False]
+    assert report["cells"][2]["tuning"]["step_size"] == "2.5 * epsilon / steps"
+    assert report["cells"][2]["knowledge"] == "white_box"
+    # The gate reads the same table, by column.
+    outcomes = release.read_outcomes(ready / "reports/outcomes.csv")
+    assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
+    with np.load(ready / "data/features/attacked.npz") as arrays:
+        assert set(arrays.files) == {"ids", "fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
+
+
+def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_nothing(ready, monkeypatch):
+    monkeypatch.setattr(attack.report, "write_csv", full_disk)
+    with pytest.raises(OSError, match="disk full"):
+        attack.run(CONFIG)
+    monkeypatch.undo()
+    monkeypatch.chdir(ready)
+    recorded = []
+    monkeypatch.setattr(Journal, "record", lambda *args: recorded.append(args))
+    attack.run(CONFIG)
+    assert recorded == []
+    assert list((ready / attack.JOURNAL).iterdir()) == []
+
+
+def full_disk(*args):
+    raise OSError("disk full")
+
+
+def test_two_lines_of_one_name_are_refused_with_the_next_step():
+    section = {"images": 0, "batch_size": 4, "seed": 7}
+    section["suite"] = [{"attack": "pgd", "epsilon_255": [1], "steps": steps} for steps in (10, 40)]
+    with pytest.raises(ParamsError, match="tell them apart with `name"):
+        params.parse("attack", attack.AttackParams, section)
+    section["suite"][1]["name"] = "pgd-40"
+    assert [spec.name for spec in params.parse("attack", attack.AttackParams, section).suite] == ["pgd", "pgd-40"]

@@ -1,0 +1,165 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import buckler
+from buckler.evaluation.journal import KEPT_DAYS, Journal, code_digest
+from tests.unit.interrupted import SUITE, Scored, run
+
+ROOT = Path(__file__).resolve().parents[3]
+ABOUT = {"model": "linear"}
+ANSWER = {"logits": np.array([[0.1, np.pi]], np.float32), "seconds": np.array([1.5])}
+NEVER = 10**9
+
+
+def files(root):
+    return sorted(root.rglob("*.npz"))
+
+
+def same(a, b):
+    assert [(o.spec, o.epsilon_255) for o in a] == [(o.spec, o.epsilon_255) for o in b]
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
+        np.testing.assert_array_equal(one.features, other.features)
+
+
+# The suite's gradients: 12 for FGSM; 4 pictures, 3 steps and 2 radii a chunk for PGD.
+@pytest.mark.parametrize(
+    ("lives", "writes", "finished", "saved"),
+    [
+        pytest.param(12 + 24 + 9, NEVER, 4, 12 + 24, id="while it crafts"),
+        pytest.param(NEVER, 5, 5, 12 + 48, id="while it writes the journal"),
+    ],
+)
+def test_a_killed_evaluation_goes_on_where_it_stopped_to_the_bit(tmp_path, lives, writes, finished, saved):
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.unit.interrupted", str(tmp_path), str(lives), str(writes)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert len(files(tmp_path)) == finished
+
+    whole, rest = Scored(3), Scored(3)
+    uninterrupted = run(whole)
+    told = []
+    resumed = run(rest, Journal(tmp_path, ABOUT), progress=told.append)
+    same(resumed, uninterrupted)
+    assert rest.passes == whole.passes - saved
+    # The bar counts what was found as what is done.
+    assert sum(step.done for step in told) == 12 * 6
+    assert told[0].cell == "fgsm@1"
+
+    third = Scored(3)
+    same(run(third, Journal(tmp_path, ABOUT)), uninterrupted)
+    assert third.passes == 0
+
+
+def test_what_was_recorded_is_recalled_to_the_bit_by_its_question_alone(tmp_path):
+    Journal(tmp_path, ABOUT).record({"line": 1}, ANSWER)
+    found = Journal(tmp_path, ABOUT).recall({"line": 1})
+    assert found.keys() == ANSWER.keys()
+    for name, array in ANSWER.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert Journal(tmp_path, ABOUT).recall({"line": 2}) is None
+    assert Journal(tmp_path, {"model": "another"}).recall({"line": 1}) is None
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flip(content):
+    return content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lambda content: b"", lambda content: b"\0" * len(content)])
+def test_a_damaged_entry_is_neither_believed_nor_a_crash_but_found_out_again(tmp_path, damage):
+    whole = run(Scored(3), Journal(tmp_path, ABOUT))
+    before = files(tmp_path)
+    for file in before[:2]:
+        file.write_bytes(damage(file.read_bytes()))
+    again = Scored(3)
+    same(run(again, Journal(tmp_path, ABOUT)), whole)
+    assert again.passes > 0
+    assert files(tmp_path) == before
+    last = Scored(3)
+    run(last, Journal(tmp_path, ABOUT))
+    assert last.passes == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon_255": (1, 5)},
+        {"steps": 4},
+        {"restarts": 2},
+        {"early_exit": True},
+        {"attack": "bim"},
+        {"only_survivors": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_parameter_never_finds_the_old_answers(tmp_path, change):
+    run(Scored(3), Journal(tmp_path, ABOUT))
+    line = replace(SUITE[1], **change)
+    fresh, resumed = Scored(3), Scored(3)
+    same(run(resumed, Journal(tmp_path, ABOUT), suite=[line]), run(fresh, suite=[line]))
+    assert resumed.passes == fresh.passes > 0
+
+
+def test_another_seed_never_finds_the_old_answers(tmp_path):
+    run(Scored(3), Journal(tmp_path, ABOUT))
+    resumed, fresh = Scored(3), Scored(3)
+    same(run(resumed, Journal(tmp_path, ABOUT), seed=8), run(fresh, seed=8))
+    assert resumed.passes == fresh.passes
+
+
+def test_a_line_that_leaves_other_survivors_makes_the_later_lines_attack_again(tmp_path):
+    run(Scored(3), Journal(tmp_path, ABOUT))
+    suite = [replace(SUITE[0], epsilon_255=(8,)), *SUITE[1:]]
+    same(run(Scored(3), Journal(tmp_path, ABOUT), suite=suite), run(Scored(3), suite=suite))
+
+
+def test_a_new_line_in_the_suite_leaves_the_old_ones_done(tmp_path):
+    run(Scored(3), Journal(tmp_path, ABOUT), suite=SUITE[:1])
+    more, alone = Scored(3), Scored(3)
+    run(more, Journal(tmp_path, ABOUT), suite=SUITE[:2])
+    run(alone, suite=SUITE[1:2])
+    assert more.passes == alone.passes
+
+
+def test_a_change_of_the_code_that_crafts_is_another_evaluation(tmp_path):
+    package = shutil.copytree(Path(buckler.__file__).parent, tmp_path / "buckler")
+    assert code_digest(package) == code_digest()
+    (package / "evaluation/plots.py").write_text("# other colours\n")
+    assert code_digest(package) == code_digest()
+    for file in ("attacks/fab.py", "models/classifier.py", "models/precision.py", "evaluation/robustness.py"):
+        path, source = package / file, (package / file).read_text()
+        path.write_text(source + "\n# changed\n")
+        assert code_digest(package) != code_digest(), file
+        path.write_text(source)
+
+
+def test_a_finished_evaluation_is_forgotten_and_so_are_those_nobody_went_on_with(tmp_path):
+    finished, given_up, waiting = (Journal(tmp_path, {"model": name}) for name in ("a", "b", "c"))
+    given_up.record({"line": 1}, ANSWER)
+    (folder,) = tmp_path.iterdir()
+    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
+    os.utime(folder, (long_ago, long_ago))
+    finished.record({"line": 1}, ANSWER)
+    waiting.record({"line": 1}, ANSWER)
+    finished.finish()
+    assert [journal.recall({"line": 1}) is None for journal in (finished, given_up, waiting)] == [True, True, False]
+    assert len(list(tmp_path.iterdir())) == 1
