@@ -16,6 +16,8 @@ from buckler.models.classifier import GradientClassifier, Images, Labels, Logits
 # rounding to 8 bits, nor scoring in another precision than the one it was crafted in.
 EXIT_MARGIN = 0.05
 
+Watch = Callable[[npt.NDArray[np.intp], Logits], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -52,6 +54,7 @@ def climb(
     epsilon: float,
     targets: Labels | None = None,
     ids: Sequence[int] | None = None,
+    watch: Watch | None = None,
 ) -> Images:
     """Return images after the steps of ``walk`` up the cross-entropy of ``labels``, or down that of ``targets``.
 
@@ -64,6 +67,7 @@ def climb(
         targets: Classes that the answers shall be, ``(batch,)``; away from ``labels`` when not given. A picture
             whose class is its target stays as it is.
         ids: A number a picture that names it in the draw; its position when not given.
+        watch: Told at each pass the positions of the pictures still under way and their logits.
 
     Raises:
         InputRangeError: Some pixel lies outside 0..1.
@@ -80,6 +84,8 @@ def climb(
         past = np.zeros_like(images[active])
         for _ in range(walk.steps):
             gradient, logits = aim.gradient(classifier, result[active], active)
+            if watch:
+                watch(active, logits)
             if walk.early_exit:
                 going = aim.missed_by(logits, active) > -EXIT_MARGIN * np.abs(logits).max(axis=-1)
                 active, gradient, past = active[going], gradient[going], past[going]
