@@ -6,7 +6,7 @@ Source: Carlini et al., "On evaluating adversarial robustness", arXiv 1902.06705
 converged".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +76,14 @@ def measure(
     return curves
 
 
-def is_flat(rates: list[float]) -> bool:
+def is_flat(rates: Sequence[float]) -> bool:
     """Return whether ``rates``, one a step from step 0, rise by at most two points over the last quarter."""
-    tail = max(1, round(TAIL * (len(rates) - 1)))
-    return rates[-1] - rates[-1 - tail] <= FLAT
+    return late_gain(rates) <= FLAT
+
+
+def late_gain(rates: Sequence[float]) -> float:
+    """Return by how much ``rates``, one a step from step 0, rise over the last quarter of the steps."""
+    return rates[-1] - rates[-1 - max(1, round(TAIL * (len(rates) - 1)))]
 
 
 def _first_flips(
