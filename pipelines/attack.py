@@ -1,8 +1,9 @@
 """Stage ``attack``: every attack of the suite at every radius, scored in the precision that serves.
 
 Reads   models/classifier/, data/splits/test.csv and its pictures, data/features/clean.npz
-Writes  reports/robustness.json, reports/outcomes.csv, reports/plots/{robustness.csv,robustness.png,
-        confusion_attacked.png,triptych.png}, data/features/attacked.npz: detector features of attacked pictures
+Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
+        reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
+        data/features/attacked.npz: detector features of attacked pictures
 Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: what it goes on with when killed
 """
 
@@ -15,10 +16,10 @@ import numpy as np
 
 from buckler import params, signing
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.gradient import fgsm
+from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
-from buckler.evaluation import plots, report, robustness, sanity, subgroups
+from buckler.evaluation import convergence, page, plots, report, robustness, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
@@ -89,6 +90,7 @@ def run(cfg: AttackParams) -> None:
             "subgroup_columns": cfg.subgroups,
             "subgroups": robustness.subgroup_rates(groups, outcomes, clean_guesses, test.truth, **classes),
             "checks": [asdict(check) for check in checks],
+            "convergence": convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed),
         },
     )
     held = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in outcomes}
@@ -102,7 +104,13 @@ def run(cfg: AttackParams) -> None:
         ],
     )
     np.savez(ATTACKED, ids=np.array(test.ids), **{f"{o.spec.name}@{o.epsilon_255}": o.features for o in outcomes})
-    _draw(cells, outcomes, accuracy.value, clean_guesses, test, info, crafter, scorer)
+    triptychs = [
+        _triptychs(cfg, outcome, test, clean_guesses, info.labels, crafter, scorer)
+        for outcome in _telling(outcomes, clean, test.truth)
+    ]
+    _draw(cells, worst, clean_guesses, test.truth, info.labels, triptychs[0])
+    text = page.render(report.read_json(REPORTS / "robustness.json"), triptychs)
+    (REPORTS / "robustness.html").write_text(text, encoding="utf-8")
     journal.finish()
 
 
@@ -124,17 +132,15 @@ def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures
 
 def _draw(
     cells: list[robustness.Cell],
-    outcomes: list[robustness.Outcome],
-    clean: float,
+    worst: dict[int, robustness.Right],
     clean_guesses: np.ndarray,
-    test: pictures.Pictures,
-    info: checkpoint.ModelInfo,
-    crafter: Classifier,
-    scorer: Classifier,
+    truth: np.ndarray,
+    labels: tuple[str, ...],
+    triptychs: page.Triptychs,
 ) -> None:
     rows = [
         {
-            "attack": c.attack,
+            "attack": c.name,
             "epsilon_255": c.epsilon_255,
             "robust_accuracy": c.robust_accuracy.value,
             "low": c.robust_accuracy.low,
@@ -143,47 +149,60 @@ def _draw(
         for c in cells
     ]
     report.write_csv(REPORTS / "plots/robustness.csv", rows)
-    chance = float(np.bincount(test.truth).max() / len(test.truth))
+    chance = float(np.bincount(truth).max() / len(truth))
     curves: dict[str, dict[int, Rate]] = {}
     for c in sorted((c for c in cells if c.norm == "linf"), key=lambda c: c.epsilon_255):
-        curves.setdefault(c.attack, {})[c.epsilon_255] = c.robust_accuracy
-    plots.robustness(curves, clean, chance, REPORTS / "plots/robustness.png")
-    before = confusion(clean_guesses, test.truth, len(info.labels))
-    after = {f"{c.attack} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
-    plots.confusions({"clean": before, **after}, info.labels, REPORTS / "plots/confusion_attacked.png")
-    first = next(outcome for outcome in outcomes if ATTACKS[outcome.spec.attack].norm == "linf")
-    _draw_triptych(test, clean_guesses, first.guesses, info, crafter, scorer, first.epsilon_255)
+        curves.setdefault(c.name, {})[c.epsilon_255] = c.robust_accuracy
+    lowest = {epsilon: wilson(int(right.sum()), len(right)) for epsilon, right in worst.items()}
+    clean = float((clean_guesses == truth).mean())
+    plots.robustness(curves, lowest, clean, chance, REPORTS / "plots/robustness.png")
+    before = confusion(clean_guesses, truth, len(labels))
+    after = {f"{c.name} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
+    plots.confusions({"clean": before, **after}, labels, REPORTS / "plots/confusion_attacked.png")
+    shown = triptychs.examples
+    attack = f"{triptychs.attack} {triptychs.epsilon_255}/255"
+    captions = [(f"true {e.truth}, answer {e.before}", f"{attack}: {e.after}") for e in shown]
+    images, adversarial = (np.stack(side) for side in zip(*((e.clean, e.adversarial) for e in shown), strict=True))
+    plots.triptych(images, adversarial, captions, REPORTS / "plots/triptych.png")
 
 
 def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
-    names = dict.fromkeys(cell.attack for cell in cells)
-    return [min((c for c in cells if c.attack == n), key=lambda c: c.robust_accuracy.value) for n in names]
+    names = dict.fromkeys(cell.name for cell in cells)
+    return [min((c for c in cells if c.name == n), key=lambda c: c.robust_accuracy.value) for n in names]
 
 
-def _draw_triptych(
+def _telling(
+    outcomes: list[robustness.Outcome], clean: robustness.Right, truth: np.ndarray
+) -> list[robustness.Outcome]:
+    """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
+    first = next(outcome for outcome in outcomes if outcome.spec.entry.norm == "linf")
+    others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.entry.control]
+    return [first, *sorted(others, key=lambda o: int((clean & (o.guesses == truth)).sum()))[:1]]
+
+
+def _triptychs(
+    cfg: AttackParams,
+    outcome: robustness.Outcome,
     test: pictures.Pictures,
     clean_guesses: np.ndarray,
-    attacked_guesses: np.ndarray,
-    info: checkpoint.ModelInfo,
+    labels: tuple[str, ...],
     crafter: Classifier,
     scorer: Classifier,
-    epsilon_255: int,
-) -> None:
-    """Draw one picture a class under FGSM: one that is right when clean and was flipped, where there is one."""
-    right, held = clean_guesses == test.truth, attacked_guesses == test.truth
+) -> page.Triptychs:
+    """Craft again one picture a class: one that is right when clean and was flipped, where there is one."""
+    right, held = clean_guesses == test.truth, outcome.guesses == test.truth
     telling = np.lexsort((held, ~right))
-    shown = [int(telling[test.truth[telling] == place][0]) for place in range(len(info.labels))]
-    images, truth = test.images[shown], test.truth[shown]
-    adversarial = as_8_bit(fgsm(crafter, images, truth, epsilon=epsilon_255 / 255), images, epsilon_255 / 255)
+    shown = [int(telling[test.truth[telling] == place][0]) for place in range(len(labels))]
+    spec, attack, epsilon = outcome.spec, outcome.spec.entry, outcome.epsilon_255 / 255
+    batch = Batch(test.images[shown], test.truth[shown], shown)
+    crafted = next(attack.craft(crafter, batch, [epsilon], spec.options(cfg.seed)))
+    adversarial = as_8_bit(crafted, batch.images, epsilon, attack.norm)
     after = scorer.logits(adversarial).argmax(axis=1)
-    captions = [
-        (
-            f"true {info.labels[t]}, answer {info.labels[clean_guesses[i]]}",
-            f"FGSM {epsilon_255}/255: {info.labels[a]}",
-        )
-        for i, t, a in zip(shown, truth, after, strict=True)
-    ]
-    plots.triptych(images, adversarial, captions, REPORTS / "plots/triptych.png")
+    examples = tuple(
+        page.Example(labels[test.truth[i]], labels[clean_guesses[i]], labels[a], test.images[i], picture)
+        for i, a, picture in zip(shown, after, adversarial, strict=True)
+    )
+    return page.Triptychs(spec.name, attack.norm, outcome.epsilon_255, examples)
 
 
 def main() -> None:

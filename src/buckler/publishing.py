@@ -106,7 +106,7 @@ def _record(
     for cell in judged.reports["robustness"]["cells"]:
         _record_cell(run_id, experiment, cell, tags)
     files = [path for path in sorted(reports.glob("*.json")) if path.name != "publish.json"]
-    tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv"))])
+    tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv")), *sorted(reports.glob("*.html"))])
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
     tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
     info = _model_info(release)

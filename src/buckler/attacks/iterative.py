@@ -20,6 +20,8 @@ EXIT_MARGIN = 0.05
 STRAIGHT: Tuning = {"step_size": "epsilon / steps", "exit_margin": EXIT_MARGIN}
 ROAMING: Tuning = {"step_size": "2.5 * epsilon / steps", "exit_margin": EXIT_MARGIN}
 
+Watch = Callable[[npt.NDArray[np.intp], Logits], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -56,6 +58,7 @@ def climb(
     epsilon: float,
     targets: Labels | None = None,
     ids: Sequence[int] | None = None,
+    watch: Watch | None = None,
 ) -> Images:
     """Return images after the steps of ``walk`` up the cross-entropy of ``labels``, or down that of ``targets``.
 
@@ -68,6 +71,7 @@ def climb(
         targets: Classes that the answers shall be, ``(batch,)``; away from ``labels`` when not given. A picture
             whose class is its target stays as it is.
         ids: A number a picture that names it in the draw; its position when not given.
+        watch: Told at each pass the positions of the pictures still under way and their logits.
 
     Raises:
         InputRangeError: Some pixel lies outside 0..1.
@@ -84,6 +88,8 @@ def climb(
         past = np.zeros_like(images[active])
         for _ in range(walk.steps):
             gradient, logits = aim.gradient(classifier, result[active], active)
+            if watch:
+                watch(active, logits)
             if walk.early_exit:
                 going = aim.missed_by(logits, active) > -EXIT_MARGIN * np.abs(logits).max(axis=-1)
                 active, gradient, past = active[going], gradient[going], past[going]

@@ -100,18 +100,27 @@ def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Pa
         axis.legend(loc="upper left")
 
 
-def robustness(curves: Mapping[str, Mapping[int, Rate]], clean: float, chance: float, path: Path) -> None:
-    """Draw robust accuracy by radius in 1/255, a line an attack with its intervals, clean and chance beside."""
+def robustness(
+    curves: Mapping[str, Mapping[int, Rate]], worst: Mapping[int, Rate], clean: float, chance: float, path: Path
+) -> None:
+    """Draw robust accuracy by radius in 1/255, a line an attack with its intervals; worst case, clean and chance."""
     with _figure(path, width=6) as axis:
         for name, rates in curves.items():
             values = [rate.value for rate in rates.values()]
             errors = [[r.value - r.low for r in rates.values()], [r.high - r.value for r in rates.values()]]
             axis.errorbar(list(rates), values, yerr=errors, marker="o", capsize=3, label=name)
+        lowest = [rate.value for rate in worst.values()]
+        axis.plot(list(worst), lowest, color="black", linewidth=3, alpha=0.75, label="worst case", zorder=1)
         axis.axhline(clean, color=GREY, label=f"clean {clean:.2f}")
         axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
         axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title="Accuracy under attack")
         axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
         axis.figure.legend(loc="outside right center")
+
+
+def amplified(images: npt.NDArray[np.float32], adversarial: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the perturbation times ten around grey, within 0..1."""
+    return np.asarray(np.clip(0.5 + 10 * (adversarial - images), 0, 1), np.float32)
 
 
 def triptych(
@@ -125,9 +134,8 @@ def triptych(
         figure = Figure(figsize=(6.4, 2.3 * len(images)), layout="constrained")
         axes = figure.subplots(len(images), 3, squeeze=False)
         for row, clean, attacked, (before, after) in zip(axes, images, adversarial, captions, strict=True):
-            amplified = np.clip(0.5 + 10 * (attacked - clean), 0, 1)
             titles = (before, "perturbation × 10", after)
-            for axis, picture, title in zip(row, (clean, amplified, attacked), titles, strict=True):
+            for axis, picture, title in zip(row, (clean, amplified(clean, attacked), attacked), titles, strict=True):
                 axis.imshow(picture, interpolation="nearest")
                 axis.set_title(title, fontsize=8, fontweight="normal", loc="center")
                 axis.set_axis_off()

@@ -82,6 +82,10 @@ class AttackSpec:
         """Return the attack's entry of the table."""
         return ATTACKS[self.attack]
 
+    def options(self, seed: int) -> Options:
+        """Return what the attack is told."""
+        return Options(self.steps, self.restarts, self.early_exit, seed, self.target, self.queries)
+
 
 def check_names(suite: Sequence[AttackSpec]) -> None:
     """Raise ValueError unless each line of ``suite`` has a name to itself."""
@@ -347,7 +351,7 @@ class _Run:
 
     def _craft(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist())
-        options = Options(spec.steps, spec.restarts, spec.early_exit, self.seed, spec.target, spec.queries)
+        options = spec.options(self.seed)
         crafted = spec.entry.craft(self.crafter, batch, [epsilon / 255 for epsilon in radii], options)
         for epsilon in radii:
             began = time.perf_counter()

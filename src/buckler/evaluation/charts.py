@@ -1,0 +1,164 @@
+"""Line charts of rates for the report's page: where every line and mark stands, in the units of an SVG's view box.
+
+Plain numbers, so that the page can draw them in its own colours, light or dark, on a phone or on paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH, HEIGHT = 440, 280
+LEFT, RIGHT, TOP, BOTTOM = 40, 372, 12, 238  # of the plot; labels stand outside
+DODGE = 5  # between lines that share a radius, so that their intervals do not hide each other
+# Centred shapes: a line is told by its mark as well as by its colour.
+MARKS = (
+    "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0z",
+    "M-3.2,-3.2h6.4v6.4h-6.4z",
+    "M0,-4.2L4,3H-4z",
+    "M0,-4.6L4.6,0L0,4.6L-4.6,0z",
+    "M0,4.2L4,-3H-4z",
+)
+COLOURS = 8  # of the page's style sheet, c0 to c7
+
+Rate = Mapping[str, float]  # value, low, high, as in robustness.json
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One value at ``x``, ``y``, its interval from ``low`` to ``high`` (none where they are equal), and its words."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of ``marks``; ``style`` is a class of the page's style sheet, ``shape`` the path of its marks."""
+
+    name: str
+    style: str
+    shape: str
+    marks: tuple[Mark, ...]
+
+    @property
+    def path(self) -> str:
+        """Return the line as the points of an SVG polyline."""
+        return " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in self.marks)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal line, such as chance, labelled at its right end; ``text`` keeps clear of other labels."""
+
+    name: str
+    value: str
+    style: str
+    y: float
+    text: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Everything that is drawn, back to front: ticks ``(place, label)``, levels, lines."""
+
+    x_label: str
+    y_label: str
+    x_ticks: tuple[tuple[float, str], ...]
+    lines: tuple[Line, ...]
+    levels: tuple[Level, ...] = ()
+
+    @property
+    def y_ticks(self) -> tuple[tuple[float, str], ...]:
+        """Return each fifth of the range."""
+        return tuple((height(share / 5), f"{share * 20}%") for share in range(6))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one line shows: a rate at each radius in 1/255."""
+
+    name: str
+    rates: dict[int, Rate]
+    style: str | None = None  # a colour of its own when None
+
+
+def height(share: float) -> float:
+    """Return where ``share``, 0..1, stands."""
+    return BOTTOM - (BOTTOM - TOP) * share
+
+
+def percent(share: float) -> str:
+    """Return ``share`` as people read it."""
+    return f"{share:.1%}"
+
+
+def interval(rate: Rate) -> str:
+    """Return a rate's interval as people read it."""
+    return f"{percent(rate['low'])} to {percent(rate['high'])}"
+
+
+def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: str) -> Chart:
+    """Return robust accuracy by radius: every line begins at the clean accuracy; radii stand at equal distances."""
+    radii = sorted({radius for curve in curves for radius in curve.rates})
+    gap = (RIGHT - LEFT - 30) / max(len(radii), 1)
+    places = {radius: LEFT + 8 + gap * (i + 1) for i, radius in enumerate(radii)}
+    step = min(DODGE, gap * 0.7 / max(len(curves), 1))
+    start = Mark(LEFT + 8, height(clean["value"]), 0, 0, f"no attack: {percent(clean['value'])}")
+    lines = []
+    for number, curve in enumerate(curves):
+        shift = 0 if curve.style else (number - (len(curves) - 1) / 2) * step
+        marks = [
+            _mark(places[radius] + shift, radius, rate, curve.name) for radius, rate in sorted(curve.rates.items())
+        ]
+        lines.append(_line(curve.name, curve.style, number, (start, *marks)))
+    return Chart(
+        x_label=x_label,
+        y_label="robust accuracy",
+        x_ticks=((start.x, "0"), *((place, f"{radius}/255") for radius, place in places.items())),
+        lines=tuple(lines),
+        levels=_levels({"clean": clean["value"], "chance": chance}),
+    )
+
+
+def by_step(curves: Sequence[Mapping[str, Any]]) -> Chart:
+    """Return attack success by gradient step, a line a radius; ``curves`` as `convergence` in robustness.json."""
+    last = max(curve["steps"][-1] for curve in curves)
+    scale = (RIGHT - LEFT - 8) / max(last, 1)
+    lines = []
+    for number, curve in enumerate(curves):
+        name = f"{curve['epsilon_255']}/255"
+        points = zip(curve["steps"], curve["success_rate"], strict=True)
+        marks = [_point(LEFT + scale * step, share, f"{name}, step {step}: {percent(share)}") for step, share in points]
+        lines.append(_line(name, None, number, tuple(marks)))
+    ticks = sorted({round(last * quarter / 4) for quarter in range(5)})
+    return Chart(
+        x_label="gradient steps",
+        y_label="flipped so far",
+        x_ticks=tuple((LEFT + scale * tick, str(tick)) for tick in ticks),
+        lines=tuple(lines),
+    )
+
+
+def _mark(x: float, radius: int, rate: Rate, name: str) -> Mark:
+    words = f"{name} at {radius}/255: {percent(rate['value'])} ({interval(rate)})"
+    return Mark(x, height(rate["value"]), height(rate["low"]), height(rate["high"]), words)
+
+
+def _point(x: float, share: float, words: str) -> Mark:
+    return Mark(x, height(share), 0, 0, words)
+
+
+def _line(name: str, style: str | None, number: int, marks: tuple[Mark, ...]) -> Line:
+    return Line(name, style or f"c{number % COLOURS}", MARKS[number % len(MARKS)], marks)
+
+
+def _levels(values: Mapping[str, float]) -> tuple[Level, ...]:
+    """Return one level a value, highest first, their labels at least two lines of text apart."""
+    levels: list[Level] = []
+    for name, share in sorted(values.items(), key=lambda item: -item[1]):
+        text = max(height(share), levels[-1].text + 28) if levels else height(share)
+        levels.append(Level(name, percent(share), name, height(share), text))
+    return tuple(levels)

@@ -1,0 +1,110 @@
+"""Success against iterations: had the iterative attack, when it stopped, found what there was to find?
+
+An attack whose success still rises at its last step says more about its number of steps than about the model.
+
+Source: Carlini et al., "On evaluating adversarial robustness", arXiv 1902.06705, sec. 4.3 "Verify attacks have
+converged".
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.attacks.iterative import Walk, climb
+from buckler.evaluation.robustness import Right
+from buckler.models.classifier import GradientClassifier, Images, Labels, Logits
+
+PICTURES = 64
+STEPS = 40
+TAIL = 0.25  # the last share of the steps, in which success may rise by no more than FLAT
+FLAT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """PGD at one radius, step by step.
+
+    Attributes:
+        pictures: How many were attacked, all of them right when clean.
+        steps: 0 is the random start alone.
+        success_rate: Share flipped at some time up to each of ``steps``, in the precision of the crafter and before
+            rounding to 8 bits.
+        converged: Whether success rises by at most two points over the last quarter of the steps.
+    """
+
+    attack: str
+    epsilon_255: int
+    pictures: int
+    steps: list[int]
+    success_rate: list[float]
+    converged: bool
+
+
+def measure(
+    classifier: GradientClassifier,
+    images: Images,
+    labels: Labels,
+    clean: Right,
+    epsilons_255: Iterable[int],
+    *,
+    seed: int,
+    steps: int = STEPS,
+) -> list[Convergence]:
+    """Return how PGD's success grows with its steps, at each of ``epsilons_255``.
+
+    Args:
+        classifier: Gives gradients.
+        images: ``(n, height, width, 3)`` float32 in 0..1.
+        labels: True class indices, ``(n,)``.
+        clean: Which of ``images`` are right unattacked; at most 64 of them are drawn; without any, nothing is measured.
+        epsilons_255: L-infinity radii in 1/255.
+        seed: Of the draw and of the random starts.
+        steps: Gradient steps.
+    """
+    right = np.flatnonzero(clean)
+    drawn = np.sort(np.random.default_rng(seed).permutation(right)[:PICTURES])
+    if not len(drawn):
+        return []
+    curves = []
+    for epsilon in epsilons_255:
+        walk = Walk(steps, 2.5 * epsilon / 255 / steps, random_start=True, seed=seed)
+        first = _first_flips(classifier, images[drawn], labels[drawn], walk, epsilon / 255, drawn)
+        rates = [float((first <= step).mean()) for step in range(steps + 1)]
+        curves.append(Convergence("pgd", epsilon, len(drawn), list(range(steps + 1)), rates, is_flat(rates)))
+    return curves
+
+
+def is_flat(rates: Sequence[float]) -> bool:
+    """Return whether ``rates``, one a step from step 0, rise by at most two points over the last quarter."""
+    return late_gain(rates) <= FLAT
+
+
+def late_gain(rates: Sequence[float]) -> float:
+    """Return by how much ``rates``, one a step from step 0, rise over the last quarter of the steps."""
+    return rates[-1] - rates[-1 - max(1, round(TAIL * (len(rates) - 1)))]
+
+
+def _first_flips(
+    classifier: GradientClassifier,
+    images: Images,
+    labels: Labels,
+    walk: Walk,
+    epsilon: float,
+    ids: npt.NDArray[np.intp],
+) -> npt.NDArray[np.float64]:
+    """Return after how many steps each picture is first wrong, ``(n,)``; infinity for those that hold."""
+    first = np.full(len(labels), np.inf)
+    passes = 0
+
+    def watch(which: npt.NDArray[np.intp], logits: Logits) -> None:
+        nonlocal passes
+        wrong = which[logits.argmax(axis=1) != labels[which]]
+        first[wrong] = np.minimum(first[wrong], passes)
+        passes += 1
+
+    moved = climb(classifier, images, labels, walk, epsilon=epsilon, ids=ids.tolist(), watch=watch)
+    # The loop sees the answer before each step; the one after the last is asked for here.
+    watch(np.arange(len(labels)), classifier.logits(moved))
+    return first

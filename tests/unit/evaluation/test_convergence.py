@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from buckler.attacks.iterative import pgd
+from buckler.evaluation import convergence
+from tests.unit.linear import Linear
+from tests.unit.toy import Brightness
+
+
+@pytest.fixture
+def grey():
+    """Twelve pictures of even grey, each a little brighter than the one before, all of class 1."""
+    levels = 0.5 + np.arange(1, 13) / 255
+    return np.broadcast_to(levels[:, None, None, None], (12, 6, 6, 3)).astype(np.float32).copy()
+
+
+def test_pictures_flip_at_the_step_that_their_distance_asks_for(grey):
+    [curve] = convergence.measure(Brightness(), grey, np.ones(12, int), np.ones(12, bool), [6], seed=3)
+    assert curve.steps == list(range(41))
+    assert np.all(np.diff(curve.success_rate) >= 0)
+    # A step is 6/16 of a level. The mean of a random start is about a third of a level: it flips nobody, and the
+    # picture one level away goes within five steps, the next perhaps. Those of seven and more lie outside the ball.
+    assert curve.success_rate[:2] == [0, 0]
+    assert curve.success_rate[5] in (1 / 12, 2 / 12)
+    assert curve.success_rate[-1] in (5 / 12, 6 / 12)
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_the_last_share_is_what_the_attack_itself_reaches(classes):
+    model = Linear(classes)
+    images = np.random.default_rng(2).uniform(0.3, 0.7, (40, 6, 6, 3)).astype(np.float32)
+    labels = model.logits(images).argmax(axis=1)
+    clean = np.ones(40, bool)
+    for curve in convergence.measure(model, images, labels, clean, [4, 12], seed=5):
+        moved = pgd(model, images, labels, epsilon=curve.epsilon_255 / 255, steps=40, seed=5)
+        assert curve.success_rate[-1] == (model.logits(moved).argmax(axis=1) != labels).mean()
+        assert (curve.attack, curve.pictures) == ("pgd", 40)
+
+
+def test_pictures_that_are_wrong_when_clean_do_not_count(grey):
+    labels = np.ones(12, int)
+    clean = np.arange(12) >= 8  # the darker ones count as wrong: only those that no small radius reaches stay
+    [curve] = convergence.measure(Brightness(), grey, labels, clean, [2], seed=3)
+    assert curve.pictures == 4
+    assert curve.success_rate == [0.0] * 41
+    assert convergence.measure(Brightness(), grey, labels, np.zeros(12, bool), [2], seed=3) == []
+
+
+def test_at_most_64_pictures_are_attacked_and_flipped_ones_no_longer():
+    model = Brightness()
+    images = np.full((200, 4, 4, 3), 0.501, np.float32)
+    [curve] = convergence.measure(model, images, np.ones(200, int), np.ones(200, bool), [8], seed=1)
+    assert curve.pictures == 64
+    assert curve.success_rate[-1] == 1
+    assert model.passes < 64 * 40 / 2
+
+
+def test_an_attack_stopped_while_it_still_gains_has_not_converged(grey):
+    labels, clean = np.ones(12, int), np.ones(12, bool)
+    [early] = convergence.measure(Brightness(), grey, labels, clean, [12], seed=3, steps=1)
+    assert not convergence.is_flat([0.0, 0.5])
+    assert not convergence.is_flat([0.0, 0.3, 0.6, 0.9, 1.0])
+    assert convergence.is_flat([0.0, 0.5, 0.9, 0.9, 0.91])
+    assert convergence.is_flat([0.0] * 41)
+    assert early.converged == (early.success_rate[1] - early.success_rate[0] <= 0.02)
+    assert not early.converged
+
+
+def test_the_same_seed_gives_the_same_curve(grey):
+    labels, clean = np.ones(12, int), np.ones(12, bool)
+    once, again = (convergence.measure(Brightness(), grey, labels, clean, [3, 6], seed=3) for _ in range(2))
+    assert once == again
