@@ -18,7 +18,7 @@ LABELS = ("gutartig <1 mm & glatt>", "bösartig")
 def document(tmp_path, **more):
     """Return a report as it is read back from its file: one attack at two radii, its control, two checks."""
     cells = [dict(projects.cell(radius, 41 - radius, 80)) for radius in (1, 2)]
-    cells.append(projects.cell(2, 79, 80) | {"attack": "noise"})
+    cells.append(projects.cell(2, 79, 80) | {"attack": "noise", "name": "noise"})
     facts = {
         "model": {"digest": "sha256:" + 64 * "a"},
         "data": {"version": "sha256:" + 64 * "b", "images": 100},
