@@ -7,6 +7,7 @@ from typing import Literal
 from buckler.models.classifier import GradientClassifier, Images, Labels
 
 Norm = Literal["linf", "l2"]
+Knowledge = Literal["white_box", "score", "label", "transfer", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,11 @@ class Attack:
             both in the unit of the pixels, 0..1.
         control: True for what is no attack but what an attack must beat.
         targeted: True for what leads to the class ``Options.target``, which it cannot do without.
+        knowledge: What the attacker has of the model: everything, its scores, its labels, another model, nothing.
     """
 
     craft: Craft
     norm: Norm = "linf"
     control: bool = False
     targeted: bool = False
+    knowledge: Knowledge = "white_box"

@@ -216,4 +216,4 @@ def _hop_skip_jump(
         yield within(found, batch.images, batch.labels, epsilon, guess)
 
 
-ENTRIES: dict[str, Attack] = {"hop_skip_jump": Attack(_hop_skip_jump)}
+ENTRIES: dict[str, Attack] = {"hop_skip_jump": Attack(_hop_skip_jump, knowledge="label")}

@@ -36,4 +36,4 @@ def _noise(
     return (sign_noise(batch.images, epsilon=e, seed=options.seed, ids=batch.ids) for e in epsilons)
 
 
-ENTRIES: dict[str, Attack] = {"noise": Attack(_noise, control=True)}
+ENTRIES: dict[str, Attack] = {"noise": Attack(_noise, control=True, knowledge="none")}

@@ -123,4 +123,4 @@ def _square(
         )
 
 
-ENTRIES: dict[str, Attack] = {"square": Attack(_square)}
+ENTRIES: dict[str, Attack] = {"square": Attack(_square, knowledge="score")}
