@@ -69,8 +69,7 @@ def run(cfg: AttackParams) -> None:
         scored_in=scorer.precision,
     )
     worst = robustness.worst_case(outcomes, clean, test.truth)
-    few = slice(0, cfg.batch_size)
-    checks = sanity.check_model(crafter, test.images[few], test.truth[few]) + sanity.check_cells(cells)
+    checks = sanity.doubt(crafter, scorer, test.images, test.truth, outcomes=outcomes, clean=clean, seed=cfg.seed)
     accuracy = wilson(int(clean.sum()), len(clean))
     report.write_json(
         REPORTS / "robustness.json",
