@@ -8,7 +8,7 @@ Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, Forward
-from buckler.models.precision import crafting_precision
+from buckler.models.classifier import Forward, GradientClassifier
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
@@ -60,19 +59,21 @@ def run(cfg: AttackParams) -> None:
     test = everything.subset(cfg.images, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
     network = checkpoint.load_network(CLASSIFIER)
-    crafter = Classifier(network, crafting_precision(), batch_size=cfg.batch_size)
-    scorer = Classifier(network, batch_size=cfg.batch_size)
+    crafter, scorer = robustness.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed)
+    randomised = info.defence == "randomised"
+    # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
+    suite = tuple(replace(spec, early_exit=False) for spec in cfg.suite) if randomised else cfg.suite
     unattacked = _unattacked(everything.ids, test.ids)
     clean_guesses = unattacked.logits.argmax(axis=1)
     clean = clean_guesses == test.truth
 
     journal = Journal(JOURNAL, _circumstances(cfg, info, test))
     found = robustness.evaluate(
-        crafter, scorer, test, cfg.suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
+        crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
     )
     outcomes, cells, worst = found.outcomes, found.cells, found.worst
-    few = slice(0, cfg.batch_size)
-    checks = sanity.check_model(crafter, test.images[few], test.truth[few]) + sanity.check_cells(cells)
+    seen: Any = {"outcomes": outcomes, "clean": clean, "seed": cfg.seed, "randomised": randomised}
+    checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen)
     accuracy = wilson(int(clean.sum()), len(clean))
     classes = {"labels": info.labels, "malignant": info.malignant}
     report.write_json(
@@ -186,8 +187,8 @@ def _triptychs(
     test: pictures.Pictures,
     clean_guesses: np.ndarray,
     labels: tuple[str, ...],
-    crafter: Classifier,
-    scorer: Classifier,
+    crafter: GradientClassifier,
+    scorer: robustness.Judge,
 ) -> page.Triptychs:
     """Craft again one picture a class: one that is right when clean and was flipped, where there is one."""
     right, held = clean_guesses == test.truth, outcome.guesses == test.truth
@@ -197,7 +198,7 @@ def _triptychs(
     batch = Batch(test.images[shown], test.truth[shown], shown)
     crafted = next(attack.craft(crafter, batch, [epsilon], spec.options(cfg.seed)))
     adversarial = as_8_bit(crafted, batch.images, epsilon, attack.norm)
-    after = scorer.logits(adversarial).argmax(axis=1)
+    after = scorer.forward(adversarial).logits.argmax(axis=1)
     examples = tuple(
         page.Example(labels[test.truth[i]], labels[clean_guesses[i]], labels[a], test.images[i], picture)
         for i, a, picture in zip(shown, after, adversarial, strict=True)

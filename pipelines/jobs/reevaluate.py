@@ -20,8 +20,6 @@ from buckler.evaluation import accuracy, report, robustness, subgroups
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier
-from buckler.models.precision import crafting_precision
 from buckler.release import PublishParams, policy_of
 from buckler.watch import Result, WatchParams
 
@@ -88,8 +86,7 @@ def measure(
     test = everything.subset(cfg.images, cfg.seed)
     spec = robustness.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
     network = checkpoint.load_network(model)
-    crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
-    scorer = Classifier(network, batch_size=BATCH_SIZE)
+    crafter, scorer = robustness.sides(network, info, batch_size=BATCH_SIZE, seed=cfg.seed)
     unattacked = scorer.forward(test.images)
     guesses = unattacked.logits.argmax(axis=1)
     clean = guesses == test.truth

@@ -28,6 +28,15 @@ def tiny_pictures():
     return generator.integers(0, 256, (11, 32, 32, 3)).astype(np.float32) / 255, np.arange(11) % 2
 
 
+@pytest.fixture(scope="session")
+def fragile():
+    """A trained classifier that an attack breaks, its network, pictures it has not seen and their labels."""
+    from tests.unit import small
+
+    classifier, network = small.train(2)
+    return classifier, network, *small.pictures(2, 40, seed=2)
+
+
 @pytest.fixture
 def file_server():
     """A function from {name: bytes} to the address of a real HTTP server that has them."""

@@ -58,6 +58,7 @@ class Classifier:
         self.classes = int(network.output_shape[-1])
         twin = vgg.copy_in(network, precision)
         with_features = add_features(twin)
+        self._seeds = [v for v in twin.non_trainable_variables if v.name == "seed_generator_state"]
         signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
         labelled = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
         self._forward = tf.function(lambda images: with_features(images, training=False), input_signature=signature)
@@ -103,6 +104,11 @@ class Classifier:
         if not gradients:
             return np.zeros_like(images), np.zeros((0, self.classes), np.float32)
         return np.concatenate(gradients), np.concatenate(logits)
+
+    def reseed(self, seed: int) -> None:
+        """Start the numbers of the network's random layers at ``seed``, a stream each; without one, do nothing."""
+        for place, state in enumerate(self._seeds):
+            state.assign(np.array([seed, place], state.dtype))
 
     @property
     def _shape(self) -> tuple[int, int, int, int]:
@@ -153,6 +159,7 @@ def _gradient_of(network: keras.Model, loss: Callable[[Any, Any], Any]) -> Calla
             logits = network(images, training=False)
             # Sum, not mean: an image's gradient must not depend on its batch mates.
             total = tf.reduce_sum(loss(labels, logits))
-        return tape.gradient(total, images), logits
+        # What cuts the gradient off, as rounding does, leaves zeros, which the sanity checks find.
+        return tape.gradient(total, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), logits
 
     return gradient

@@ -1,0 +1,178 @@
+"""Adaptive attacks: a defence that only hides its gradient is given one back, and every attack works again.
+
+Each wrapper is a model like any other: it gives logits and loss gradients, so it takes the crafter's place and no
+attack knows of it. What is crafted on it is scored on the defended model itself.
+
+Source: Athalye, Carlini & Wagner, "Obfuscated gradients give a false sense of security", arXiv 1802.00420; Tramèr,
+Carlini, Brendel & Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import tensorflow as tf
+
+from buckler.models.classifier import Forward, GradientClassifier, Images, Labels, Logits, LossName
+
+Preprocess = Callable[[Images], Images]  # (batch, height, width, 3) in 0..1 to the same
+
+
+@runtime_checkable
+class Randomised(Protocol):
+    """A model that draws random numbers, and can be told to start them again."""
+
+    def reseed(self, seed: int) -> None:
+        """Start the model's random numbers at ``seed``."""
+        ...
+
+
+class Expectation:
+    """A randomised model as its expectation over draws (EOT): what one random gradient hides, the mean shows.
+
+    The loss's gradient is the mean over ``draws`` passes; the logits are the logarithm of the mean probabilities,
+    whose softmax is the mean itself. Every call draws anew: an attack that met the same few draws at each step would
+    overfit to them.
+
+    An attack on it should not exit early: what is flipped in the mean by a hair is right again in the next draw.
+
+    Args:
+        classifier: Answers differently each time it is asked. One that has ``reseed`` is reseeded, so that the same
+            calls in the same order give the same results.
+        draws: Passes a call.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: ``draws`` is below 1.
+
+    Source: Athalye, Engstrom, Ilyas & Kwok, "Synthesizing robust adversarial examples", arXiv 1707.07397, eq. 1;
+        against randomised defences, arXiv 1802.00420, sec. 4.2.
+    """
+
+    def __init__(self, classifier: GradientClassifier, draws: int, *, seed: int = 0) -> None:
+        if draws < 1:
+            raise ValueError(f"expected at least one draw, got {draws}")
+        self.classifier, self.draws, self.precision = classifier, draws, classifier.precision
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Start the model's random numbers at ``seed``."""
+        _reseed(self.classifier, seed)
+
+    def logits(self, images: Images) -> Logits:
+        """Return the logarithm of the mean probabilities, ``(batch, classes)``."""
+        return _mean_of([self.classifier.logits(images) for _ in range(self.draws)])
+
+    def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
+        """Return ``logits`` as above and the mean features, of a model that gives features."""
+        passes: list[Forward] = [self.classifier.forward(images) for _ in range(self.draws)]  # type: ignore[attr-defined]
+        if progress:
+            progress(len(images))
+        features = np.mean([one.features for one in passes], axis=0)
+        return Forward(_mean_of([one.logits for one in passes]), np.asarray(features, np.float32))
+
+    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
+        """Return the mean gradient of the summed ``loss`` by pixel, and the logits of the same passes."""
+        total, passes = np.zeros_like(images), []
+        for _ in range(self.draws):
+            gradient, logits = self.classifier.loss_gradient(images, labels, loss)
+            total += gradient
+            passes.append(logits)
+        return total / np.float32(self.draws), _mean_of(passes)
+
+
+class StraightThrough:
+    """A model behind preprocessing without a useful gradient (BPDA): forward through it, backward past it.
+
+    Args:
+        classifier: The model that the preprocessed pictures go to.
+        preprocess: What the defence does to pixels: quantise, compress, filter; any function, numpy's included.
+        surrogate: A differentiable TensorFlow function, pixels to pixels, close to ``preprocess``; its derivative is
+            taken for that of ``preprocess``. The identity when not given, which fits all that hardly changes a
+            picture.
+
+    Source: Athalye, Carlini & Wagner, arXiv 1802.00420, sec. 4.1, "Backward Pass Differentiable Approximation".
+    """
+
+    def __init__(
+        self,
+        classifier: GradientClassifier,
+        preprocess: Preprocess,
+        surrogate: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.classifier, self.preprocess, self.surrogate = classifier, preprocess, surrogate
+        self.precision = classifier.precision
+
+    def reseed(self, seed: int) -> None:
+        """Start the model's random numbers at ``seed``."""
+        _reseed(self.classifier, seed)
+
+    def logits(self, images: Images) -> Logits:
+        """Return ``(batch, classes)`` for the preprocessed ``images``."""
+        return self.classifier.logits(self.preprocess(images))
+
+    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
+        """Return the surrogate's gradient of the summed ``loss`` by pixel, and the logits of the real pass."""
+        gradient, logits = self.classifier.loss_gradient(self.preprocess(images), labels, loss)
+        if self.surrogate is None:
+            return gradient, logits
+        pixels = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            smooth = self.surrogate(pixels)
+        return tape.gradient(smooth, pixels, output_gradients=tf.constant(gradient)).numpy(), logits
+
+
+class Unsaturated:
+    """A model whose softmax is saturated: the margin's gradient in place of the cross-entropy's, and smaller logits.
+
+    The cross-entropy's gradient is that of the logits times what is missing to certainty, which is nothing in float32
+    once the logits are far apart. The margin between the true class and the largest other does not know their
+    scale; with two classes both gradients have the same signs. AutoAttack divides by the spread of the logits to the
+    same end (DLR), which takes three classes.
+
+    Args:
+        classifier: Maps pixels to logits ``(batch, classes)``.
+        scale: Divides the logits, so that a loss computed from them is not saturated either; see ``logit_scale``.
+
+    Raises:
+        ValueError: ``scale`` is not positive.
+
+    Source: Carlini & Wagner, "Towards evaluating the robustness of neural networks", arXiv 1608.04644, sec. 5.2 and
+        8; Croce & Hein, arXiv 2003.01690, sec. 4.
+    """
+
+    def __init__(self, classifier: GradientClassifier, *, scale: float) -> None:
+        if not scale > 0:
+            raise ValueError(f"expected a positive scale, got {scale}")
+        self.classifier, self.scale, self.precision = classifier, np.float32(scale), classifier.precision
+
+    def reseed(self, seed: int) -> None:
+        """Start the model's random numbers at ``seed``."""
+        _reseed(self.classifier, seed)
+
+    def logits(self, images: Images) -> Logits:
+        """Return ``(batch, classes)``, divided by the scale."""
+        return np.asarray(self.classifier.logits(images) / self.scale, np.float32)
+
+    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
+        """Return the gradient of ``loss`` by pixel, the margin's for the cross-entropy, and the divided logits."""
+        asked: LossName = "margin" if loss == "cross_entropy" else loss
+        gradient, logits = self.classifier.loss_gradient(images, labels, asked)
+        return gradient / self.scale, np.asarray(logits / self.scale, np.float32)
+
+
+def logit_scale(classifier: GradientClassifier, images: Images) -> float:
+    """Return the median distance of the largest logit from the smallest over ``images``; one if they are all equal."""
+    return float(np.median(np.ptp(classifier.logits(images), axis=1))) or 1.0
+
+
+def _reseed(classifier: GradientClassifier, seed: int) -> None:
+    if isinstance(classifier, Randomised):
+        classifier.reseed(seed)
+
+
+def _mean_of(passes: list[Logits]) -> Logits:
+    """Return the logarithm of the mean of the passes' probabilities."""
+    logarithms = [logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in passes]
+    return np.asarray(np.logaddexp.reduce(logarithms, axis=0) - np.log(len(passes)), np.float32)
