@@ -19,7 +19,7 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
-from buckler.evaluation import convergence, page, plots, report, robustness, sanity, subgroups
+from buckler.evaluation import convergence, page, plots, report, robustness, roles, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
@@ -59,7 +59,7 @@ def run(cfg: AttackParams) -> None:
     test = everything.subset(cfg.images, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = robustness.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed)
+    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed)
     randomised = info.defence == "randomised"
     # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
     suite = tuple(replace(spec, early_exit=False) for spec in cfg.suite) if randomised else cfg.suite
@@ -188,7 +188,7 @@ def _triptychs(
     clean_guesses: np.ndarray,
     labels: tuple[str, ...],
     crafter: GradientClassifier,
-    scorer: robustness.Judge,
+    scorer: roles.Judge,
 ) -> page.Triptychs:
     """Craft again one picture a class: one that is right when clean and was flipped, where there is one."""
     right, held = clean_guesses == test.truth, outcome.guesses == test.truth

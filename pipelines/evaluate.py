@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from buckler import params, signing
 from buckler.data import pictures
-from buckler.evaluation import accuracy, plots, report, robustness
+from buckler.evaluation import accuracy, plots, report, roles
 from buckler.models import checkpoint
 from pipelines.stage import stage
 
@@ -39,7 +39,7 @@ def run(cfg: EvaluateParams) -> None:
         pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
         for name in ("calibration", "test")
     )
-    _, classifier = robustness.sides(checkpoint.load_network(CLASSIFIER), info, batch_size=8, seed=0)
+    _, classifier = roles.sides(checkpoint.load_network(CLASSIFIER), info, batch_size=8, seed=0)
     began = time.perf_counter()
     with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc="evaluate") as bar:
         passes = {

@@ -9,27 +9,24 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from buckler.attacks.adaptive import Expectation
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Attack, Batch, Knowledge, Norm, Options, Tuning
 from buckler.attacks.table import ATTACKS
 from buckler.data.pictures import Pictures
 from buckler.evaluation.accuracy import confusion, is_malignant
 from buckler.evaluation.journal import Journal
+from buckler.evaluation.roles import Judge
 from buckler.evaluation.statistics import Rate, share_of, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.models.checkpoint import ModelInfo
-from buckler.models.classifier import Classifier, Features, Forward, GradientClassifier, Images, Labels, Logits
-from buckler.models.precision import crafting_precision
+from buckler.models.classifier import Features, Forward, GradientClassifier, Images, Labels, Logits
 
-# AutoAttack's number of passes a step against randomised defences (its version "rand").
-DRAWS = 20
 Right = npt.NDArray[np.bool_]  # (n,), one a picture
 Rows = npt.NDArray[np.int64]  # positions of pictures
 
@@ -196,35 +193,6 @@ class Evaluation:
     outcomes: list[Outcome]
     cells: list[Cell]
     worst: dict[int, Right]
-
-
-class Judge(Protocol):
-    """What answers, in the precision that counts."""
-
-    precision: str
-
-    def logits(self, images: Images) -> Logits:
-        """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
-        ...
-
-    def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of one pass; ``progress`` is told how many pictures are done."""
-        ...
-
-
-def sides(network: Any, info: ModelInfo, *, batch_size: int, seed: int) -> tuple[GradientClassifier, Judge]:
-    """Return what attacks ``network`` and what answers for it; a randomised one by its expectation, either way.
-
-    Args:
-        network: In Keras.
-        info: Of the network.
-        batch_size: Of both.
-        seed: Of a randomised network's draws.
-    """
-    crafter, scorer = (Classifier(network, kind, batch_size=batch_size) for kind in (crafting_precision(), "float32"))
-    if info.defence != "randomised":
-        return crafter, scorer
-    return Expectation(crafter, DRAWS, seed=seed), Expectation(scorer, DRAWS, seed=seed)
 
 
 def evaluate(

@@ -19,7 +19,8 @@ from buckler.attacks.gradient import steps_along
 from buckler.attacks.iterative import margins
 from buckler.attacks.noise import sign_noise
 from buckler.data import images as pictures
-from buckler.evaluation.robustness import DRAWS, AttackSpec, Outcome, Right
+from buckler.evaluation.robustness import AttackSpec, Outcome, Right
+from buckler.evaluation.roles import DRAWS
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, probabilities
 
 # Untargeted, in FGSM's ball, and with more gradients: these have no excuse. Others may rightly be weaker.
