@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock paper ham10000 clean
+.PHONY: help setup demo up down test quick check format lock bench paper ham10000 clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder picture
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
+
+bench: setup ## Speed against ART, CleverHans and Foolbox: make bench [IMAGES=DIR WEIGHTS=FILE]
+	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features
