@@ -57,10 +57,15 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
 
 def machine() -> str:
     """Return the processor and its fast formats, in words."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _read(info) if line.startswith("model name")]
     fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
+    return f"{processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    lines = _read(Path("/proc/cpuinfo"))
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _read(path: Path) -> Sequence[str]:

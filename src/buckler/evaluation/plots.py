@@ -141,3 +141,21 @@ def triptych(
                 axis.set_axis_off()
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+def bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], label: str, path: Path) -> None:
+    """Draw a panel a title, in it a bar a name: (value, low, high), the value written beside its spread."""
+    with _figure(path, len(panels), width=4.6, height=3.2) as axes:
+        for axis, (title, rows) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+            values, low, high = np.asarray(list(rows.values())).T
+            # One colour for the first word of a name: whose bar it is.
+            owners = list(dict.fromkeys(name.split()[0] for name in rows))
+            colours = [COLOURS[owners.index(name.split()[0])] for name in rows]
+            axis.barh(list(rows), values, xerr=(values - low, high - values), color=colours, capsize=3)
+            for row, (value, end) in enumerate(zip(values, high, strict=True)):
+                axis.annotate(f"{value:.3g}", (end, row), (4, 0), textcoords="offset points", va="center")
+            axis.invert_yaxis()
+            axis.margins(x=0.15)
+            axis.set_xlim(left=0)
+            axis.grid(visible=False, axis="y")
+            axis.set(title=title, xlabel=label)

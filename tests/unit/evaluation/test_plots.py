@@ -36,3 +36,15 @@ def test_the_triptych_shows_the_perturbation_ten_times(tmp_path):
     left, middle, right = (pixels[pixels.shape[0] // 2, int(pixels.shape[1] * x), 0] for x in (1 / 6, 1 / 2, 5 / 6))
     assert int(right) - int(left) == 5
     assert abs(int(middle) - 178) <= 1
+
+
+def test_bars_are_as_long_as_their_values_and_keep_their_order(tmp_path):
+    panels = {"one": {"long a": (8.0, 8.0, 8.0), "short b": (2.0, 2.0, 2.0)}}
+    plots.bars(panels, "images per second", tmp_path / "new/bars.png")
+    with Image.open(tmp_path / "new/bars.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    inked = [(pixels == np.array(bytearray.fromhex(colour[1:]))).all(axis=2) for colour in plots.COLOURS[:2]]
+    long, short = (ink.sum(axis=1).max() for ink in inked)
+    assert abs(long / short - 4) < 0.1
+    first, second = (np.flatnonzero(ink.any(axis=1)).mean() for ink in inked)
+    assert first < second

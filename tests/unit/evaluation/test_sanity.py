@@ -5,7 +5,8 @@ import pytest
 
 from buckler.attacks.adaptive import Expectation
 from buckler.evaluation.robustness import AttackSpec, Outcome, run_suite
-from buckler.evaluation.sanity import MIN_DRAWS, doubt
+from buckler.evaluation.roles import DRAWS
+from buckler.evaluation.sanity import doubt
 from buckler.models.classifier import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
@@ -148,7 +149,7 @@ def test_randomness_that_is_not_declared_is_caught():
     assert "deterministic_forward" in failed(checks_of(Random(2), *pictures(Plain(2))))
 
 
-@pytest.mark.parametrize(("draws", "enough"), [(1, False), (MIN_DRAWS - 1, False), (MIN_DRAWS, True)])
+@pytest.mark.parametrize(("draws", "enough"), [(1, False), (DRAWS - 1, False), (DRAWS, True)])
 def test_declared_randomness_must_be_attacked_through_the_expectation_of_enough_draws(draws, enough):
     model = Random(2)
     crafter = Expectation(model, draws) if draws > 1 else model

@@ -1,0 +1,207 @@
+"""The engines that ``bench_attacks`` compares, behind one call, each used as its own documentation shows.
+
+All get the same Keras network. ART and Foolbox differentiate it eagerly, CleverHans compiles the gradient itself: that
+is theirs to decide. ART's and Foolbox's calls also count how many pictures they flipped, which costs them passes.
+"""
+
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from buckler.attacks.gradient import fgsm_grid
+from buckler.attacks.iterative import pgd
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier, Images, Labels
+from buckler.models.precision import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an engine shall do to a round of pictures: one step, or with ``steps`` PGD from a random start."""
+
+    name: str
+    epsilons_255: tuple[int, ...]
+    steps: int = 0
+    early_exit: bool = False
+
+    @property
+    def epsilons(self) -> list[float]:
+        """Return the radii in the unit of the pixels."""
+        return [radius / 255 for radius in self.epsilons_255]
+
+    @property
+    def step_size(self) -> float:
+        """Return the length of a step: the same for every engine, and what ``pgd`` takes when not told."""
+        return 2.5 * self.epsilons[0] / self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came of a task: a set of pictures for each radius, the time, the process's peak memory meanwhile."""
+
+    adversarial: list[Images]
+    seconds: float
+    peak_mib: float
+
+
+class Engine(Protocol):
+    """What is measured."""
+
+    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one set for each radius of ``task``."""
+        ...
+
+
+class Buckler:
+    """Ours."""
+
+    def __init__(self, network: keras.Model, batch_size: int, precision: Precision) -> None:
+        self._classifier = Classifier(network, precision, batch_size=batch_size)
+
+    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one set for each radius of ``task``."""
+        if not task.steps:
+            return list(fgsm_grid(self._classifier, images, labels, epsilons=task.epsilons))
+        tuning = {"steps": task.steps, "step_size": task.step_size}
+        (epsilon,) = task.epsilons
+        return [pgd(self._classifier, images, labels, epsilon=epsilon, early_exit=task.early_exit, **tuning)]
+
+
+class Art:
+    """The Adversarial Robustness Toolbox, which cuts the pictures into batches itself."""
+
+    def __init__(self, network: keras.Model, batch_size: int) -> None:
+        from art.estimators.classification import TensorFlowV2Classifier
+
+        self._batch_size, self._classes = batch_size, int(network.output_shape[-1])
+        self._estimator = TensorFlowV2Classifier(
+            network,
+            nb_classes=self._classes,
+            input_shape=network.input_shape[1:],
+            loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+            clip_values=(0.0, 1.0),
+        )
+
+    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one set for each radius of ``task``."""
+        from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+
+        def attack(epsilon: float) -> Any:
+            if not task.steps:
+                return FastGradientMethod(self._estimator, np.inf, epsilon, batch_size=self._batch_size)
+            tuning = {"max_iter": task.steps, "num_random_init": 1, "batch_size": self._batch_size, "verbose": False}
+            return ProjectedGradientDescent(self._estimator, np.inf, epsilon, task.step_size, **tuning)
+
+        targets = np.eye(self._classes, dtype=np.float32)[labels]
+        return [attack(epsilon).generate(images, targets) for epsilon in task.epsilons]
+
+
+class CleverHans:
+    """CleverHans, which leaves the batches to its user."""
+
+    def __init__(self, network: keras.Model, batch_size: int) -> None:
+        self._network, self._batch_size = network, batch_size
+
+    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one set for each radius of ``task``."""
+        from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+        from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
+        def attack(epsilon: float, pixels: Any, truth: Any) -> Any:
+            tuning = {"clip_min": 0.0, "clip_max": 1.0, "y": truth}
+            if not task.steps:
+                return fast_gradient_method(self._network, pixels, epsilon, np.inf, **tuning).numpy()
+            tuning |= {"rand_init": True}
+            walk = (epsilon, task.step_size, task.steps, np.inf)
+            return projected_gradient_descent(self._network, pixels, *walk, **tuning).numpy()
+
+        return [_in_batches(attack, epsilon, images, labels, self._batch_size) for epsilon in task.epsilons]
+
+
+class Foolbox:
+    """Foolbox, which leaves the batches to its user."""
+
+    def __init__(self, network: keras.Model, batch_size: int) -> None:
+        import foolbox
+
+        self._model, self._batch_size = foolbox.TensorFlowModel(network, bounds=(0, 1)), batch_size
+
+    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one set for each radius of ``task``."""
+        from foolbox.attacks import LinfFastGradientAttack, LinfProjectedGradientDescentAttack
+
+        chosen: Any = LinfFastGradientAttack(random_start=False)
+        if task.steps:
+            chosen = LinfProjectedGradientDescentAttack(abs_stepsize=task.step_size, steps=task.steps)
+
+        def attack(epsilon: float, pixels: Any, truth: Any) -> Any:
+            return chosen(self._model, pixels, truth, epsilons=epsilon)[1].numpy()
+
+        return [_in_batches(attack, epsilon, images, labels, self._batch_size) for epsilon in task.epsilons]
+
+
+def _in_batches(
+    attack: Callable[[float, Any, Any], Images], epsilon: float, images: Images, labels: Labels, size: int
+) -> Images:
+    starts = range(0, len(images), size)
+    pairs = ((tf.constant(images[at : at + size]), tf.constant(labels[at : at + size])) for at in starts)
+    return np.concatenate([attack(epsilon, pixels, truth) for pixels, truth in pairs])
+
+
+# By engine and the precision it crafts in.
+ENGINES: dict[tuple[str, Precision], Callable[[keras.Model, int], Engine]] = {
+    ("buckler", "bfloat16"): lambda network, size: Buckler(network, size, "bfloat16"),
+    ("buckler", "float32"): lambda network, size: Buckler(network, size, "float32"),
+    ("art", "float32"): Art,
+    ("cleverhans", "float32"): CleverHans,
+    ("foolbox", "float32"): Foolbox,
+}
+
+
+def work(name: tuple[str, Precision], model: Path, batch_size: int, pipe: Connection) -> None:
+    """Serve rounds to ``pipe`` in a process of its own until it is closed: task and pictures in, ``Round`` out.
+
+    A text instead says what went wrong.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    warnings.simplefilter("ignore")  # the peers' deprecations are not this table's business
+    tf.get_logger().setLevel("ERROR")
+    try:
+        engine = ENGINES[name](checkpoint.load_network(model), batch_size)
+        keras.utils.set_random_seed(0)
+        pipe.send(None)
+        while True:
+            task, images, labels = pipe.recv()
+            _forget_peak()
+            began = time.perf_counter()
+            adversarial = engine.craft(task, images, labels)
+            pipe.send(Round(adversarial, time.perf_counter() - began, _peak_mib()))
+    except (EOFError, BrokenPipeError):
+        return  # the parent is done
+    except Exception as error:  # told to the parent, whose message a person reads
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _forget_peak() -> None:
+    # Linux forgets the peak when told to; elsewhere it is the peak since the process began.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> float:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,122 @@
+"""`make bench` for real, as small as it gets, and its verdicts on results made up by hand."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from buckler.errors import BucklerError
+from buckler.models.precision import crafting_precision
+from pipelines.jobs.bench_attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ("art", "cleverhans", "foolbox")
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    """What the quick run writes, its output, and its folder."""
+    out = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "pipelines.jobs.bench_attacks", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "attacks.json").read_text()), done.stdout, out
+
+
+@pytest.mark.slow
+def test_every_engine_is_measured_at_every_attack(document):
+    written, printed, out = document
+    formats = {"float32", crafting_precision()}
+    engines = {("buckler", dtype) for dtype in formats} | {(peer, "float32") for peer in PEERS}
+    rows = {(r["attack"], str(r["epsilon_255"]), r["engine"], r["dtype"]) for r in written["results"]}
+    shared = {("fgsm", "1"), ("fgsm", "[1, 2, 4, 8]"), ("pgd-10", "1")}
+    ours = {("pgd-10 early exit", "1", "buckler", dtype) for dtype in formats}
+    assert rows == {(*task, *engine) for task in shared for engine in engines} | ours
+    assert len(rows) == len(written["results"])
+    for row in written["results"]:
+        assert 0 < row["low"] <= row["images_per_second"] <= row["high"]
+        assert 100 < row["peak_memory_mib"] < 1024 * written["machine"]["memory_gib"]
+        assert row["rounds"] == len(row["rates"])
+    assert {"processor", "cores", "flags", "versions"} <= set(written["machine"])
+    assert "commit" in written
+    assert all(target["name"] in printed for target in written["targets"])
+    with Image.open(out / "attacks.png") as chart:
+        assert chart.width > 500
+
+
+@pytest.mark.slow
+def test_all_engines_leave_the_same_robust_accuracy(document):
+    written, _, _ = document
+    for task in (FGSM, GRID, PGD):
+        rows = [
+            r
+            for r in written["results"]
+            if r["attack"] == task.name and str(r["epsilon_255"]).strip("[]") == ", ".join(map(str, task.epsilons_255))
+        ]
+        # A point is less than a picture here: engines may part over one.
+        allowed = 1 / rows[0]["images"] + 1e-9
+        exact = [r["robust_accuracy"] for r in rows if r["dtype"] == "float32"]
+        assert max(exact) - min(exact) <= allowed
+        assert all(abs(r["robust_accuracy"] - exact[0]) <= 2 * allowed for r in rows)
+        assert max(exact) <= rows[0]["clean_accuracy"]
+    assert any(r["robust_accuracy"] < r["clean_accuracy"] for r in written["results"]), "no attack flips anything"
+
+
+def results():
+    """Results of all engines at all attacks: ours make 16 and about 3 pictures a second, CleverHans 2, the others 1."""
+    speeds = {("buckler", "bfloat16"): (16.0, 16.0, 16.0), ("buckler", "float32"): (2.0, 3.0, 4.0)} | {
+        (peer, "float32"): (2.0, 2.0, 2.0) if peer == "cleverhans" else (1.0, 1.0, 1.0) for peer in PEERS
+    }
+    made = []
+    for task in (FGSM, GRID, PGD, PGD_AS_SHIPPED):
+        radii = task.epsilons_255 if len(task.epsilons_255) > 1 else task.epsilons_255[0]
+        for (engine, dtype), speed in speeds.items():
+            if engine == "buckler" or not task.early_exit:
+                numbers = (sorted(speed)[1], min(speed), max(speed), 0.25, 0.75, 900.0, 3, 200, speed)
+                made.append(Result(engine, task.name, radii, dtype, *numbers))
+    return made
+
+
+def verdict(targets, *words):
+    (found,) = (target for target in targets if all(word in target.name for word in words))
+    return found
+
+
+def test_the_ratio_is_to_the_fastest_peer_round_by_round():
+    targets = compare(results())
+    one = verdict(targets, "fgsm 1/255", "bfloat16", "times")
+    assert one.reached
+    assert one.measured == "8.00 times (8.00 to 8.00) cleverhans"
+    assert verdict(targets, "pgd-10", "float32", "times").measured == "1.50 times (1.00 to 2.00) cleverhans"
+    assert verdict(targets, "fgsm 1, 2, 4, 8/255", "bfloat16", "times").reached is False
+
+
+def test_two_points_of_robust_accuracy_are_too_many_and_one_is_not():
+    for apart, reached in ((0.01, True), (0.02, False)):
+        changed = [
+            replace(r, robust_accuracy=0.25 - apart) if (r.engine, r.attack) == ("foolbox", "pgd-10") else r
+            for r in results()
+        ]
+        targets = compare(changed)
+        assert verdict(targets, "pgd-10", "float32", "point").reached is reached
+        assert verdict(targets, "fgsm 1/255", "float32", "point").reached
+
+
+def test_what_a_machine_without_bfloat16_cannot_tell_is_neither_reached_nor_missed():
+    targets = compare([r for r in results() if r.dtype == "float32"])
+    assert verdict(targets, "fgsm 1/255", "bfloat16", "times").reached is None
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_load_is_named(tmp_path):
+    worker = Worker.start(("foolbox", "float32"), tmp_path, 8)
+    try:
+        with pytest.raises(BucklerError, match=r"foolbox float32 failed: ModelError: no model\.json"):
+            worker.answer()
+    finally:
+        worker.stop()
+    assert not worker.process.is_alive()
