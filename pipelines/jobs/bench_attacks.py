@@ -159,7 +159,7 @@ class Worker:
 
     def ask(self, task: Task, images: Images, labels: Labels) -> Round:
         """Return what the engine makes of ``images``."""
-        with suppress(BrokenPipeError):  # it died: answer() says so
+        with suppress(ConnectionError):  # it died: answer() says so
             self.pipe.send((task, images, labels))
         done: Round = self.answer()
         return done
@@ -172,7 +172,7 @@ class Worker:
         """
         try:
             answer = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self.process.join()
             raise BucklerError(
                 f"the process of {' '.join(self.name)} ended with code {self.process.exitcode}; "

@@ -187,7 +187,7 @@ def work(name: tuple[str, Precision], model: Path, batch_size: int, pipe: Connec
             began = time.perf_counter()
             adversarial = engine.craft(task, images, labels)
             pipe.send(Round(adversarial, time.perf_counter() - began, _peak_mib()))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return  # the parent is done
     except Exception as error:  # told to the parent, whose message a person reads
         pipe.send(f"{type(error).__name__}: {error}")
