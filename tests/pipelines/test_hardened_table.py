@@ -1,0 +1,28 @@
+"""The table that `make hardened` prints."""
+
+from buckler.evaluation import report
+from pipelines.jobs import hardened_table
+from tests import projects
+
+
+def robustness(folder, clean, robust):
+    projects.write_reports(folder, "sha256:model", clean, robust)
+    return report.read_json(folder / "robustness.json")
+
+
+def test_each_network_has_its_column_and_what_falls_short_says_by_how_much(tmp_path):
+    undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
+    page = list(hardened_table.lines(undefended, hardened))
+    (clean,) = (line for line in page if line.startswith("| clean accuracy"))
+    assert "| 90.0% (82.6% to 94.5%) | 86.0% (77.9% to 91.5%) | at least 85%: reached |" in clean
+    (worst,) = (line for line in page if line.startswith("| worst case 1/255"))
+    assert "| 0.0% (0.0% to 3.7%) | 70.0% (60.4% to 78.1%) | at least 73%: short by 3.0% |" in worst
+    assert "checks of the hardened network: all passed" in page
+
+
+def test_a_failed_check_is_named_and_what_was_not_measured_is_left_out(tmp_path):
+    undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
+    hardened["checks"].append({"name": "chance_at_128", "passed": False, "detail": "60 of 64"})
+    page = list(hardened_table.lines(undefended, hardened))
+    assert "checks of the hardened network: failed: chance_at_128" in page
+    assert not any("4/255 |" in line for line in page)
