@@ -73,7 +73,8 @@ def run(cfg: AttackParams) -> None:
     )
     outcomes, cells, worst = found.outcomes, found.cells, found.worst
     seen: Any = {"outcomes": outcomes, "clean": clean, "seed": cfg.seed, "randomised": randomised}
-    checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen)
+    curves = convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed)
+    checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen) + sanity.overlooked(curves)
     accuracy = wilson(int(clean.sum()), len(clean))
     classes = {"labels": info.labels, "malignant": info.malignant}
     report.write_json(
@@ -91,7 +92,7 @@ def run(cfg: AttackParams) -> None:
             "subgroup_columns": cfg.subgroups,
             "subgroups": robustness.subgroup_rates(groups, outcomes, clean_guesses, test.truth, **classes),
             "checks": [asdict(check) for check in checks],
-            "convergence": convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed),
+            "convergence": curves,
         },
     )
     held = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in outcomes}

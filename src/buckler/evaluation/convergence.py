@@ -6,7 +6,7 @@ Source: Carlini et al., "On evaluating adversarial robustness", arXiv 1902.06705
 converged".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ class Convergence:
         steps: 0 is the random start alone.
         success_rate: Share flipped at some time up to each of ``steps``, in the precision of the crafter and before
             rounding to 8 bits.
+        suite_success_rate: Share of the same pictures that the suite flips up to this radius.
         converged: Whether success rises by at most two points over the last quarter of the steps.
     """
 
@@ -39,6 +40,7 @@ class Convergence:
     pictures: int
     steps: list[int]
     success_rate: list[float]
+    suite_success_rate: float
     converged: bool
 
 
@@ -47,19 +49,19 @@ def measure(
     images: Images,
     labels: Labels,
     clean: Right,
-    epsilons_255: Iterable[int],
+    worst: Mapping[int, Right],
     *,
     seed: int,
     steps: int = STEPS,
 ) -> list[Convergence]:
-    """Return how PGD's success grows with its steps, at each of ``epsilons_255``.
+    """Return how PGD's success grows with its steps, at each radius of ``worst``.
 
     Args:
         classifier: Gives gradients.
         images: ``(n, height, width, 3)`` float32 in 0..1.
         labels: True class indices, ``(n,)``.
         clean: Which of ``images`` are right unattacked; at most 64 of them are drawn; without any, nothing is measured.
-        epsilons_255: L-infinity radii in 1/255.
+        worst: L-infinity radius in 1/255 -> which of ``images`` the suite leaves right up to it.
         seed: Of the draw and of the random starts.
         steps: Gradient steps.
     """
@@ -68,11 +70,12 @@ def measure(
     if not len(drawn):
         return []
     curves = []
-    for epsilon in epsilons_255:
+    for epsilon, held in worst.items():
         walk = Walk(steps, 2.5 * epsilon / 255 / steps, random_start=True, seed=seed)
         first = _first_flips(classifier, images[drawn], labels[drawn], walk, epsilon / 255, drawn)
         rates = [float((first <= step).mean()) for step in range(steps + 1)]
-        curves.append(Convergence("pgd", epsilon, len(drawn), list(range(steps + 1)), rates, is_flat(rates)))
+        found = float((~held[drawn]).mean())
+        curves.append(Convergence("pgd", epsilon, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
     return curves
 
 

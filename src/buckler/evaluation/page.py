@@ -72,7 +72,7 @@ DOUBTS: Final = (
         "More effort must not do worse: an iterative attack behind FGSM, or FGSM behind random change, has not worked.",
     ),
     (
-        r"budget|steps|restarts|converge",
+        r"budget|steps|restarts",
         "The attack must be at its end: if more effort flips more, it stopped too early.",
     ),
     (r"chance|huge", "No model withstands an unlimited change: one that seems to is not being attacked at all."),

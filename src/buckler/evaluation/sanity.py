@@ -19,6 +19,7 @@ from buckler.attacks.gradient import steps_along
 from buckler.attacks.iterative import margins
 from buckler.attacks.noise import sign_noise
 from buckler.data import images as pictures
+from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import AttackSpec, Outcome, Right
 from buckler.evaluation.roles import DRAWS
 from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, probabilities
@@ -34,6 +35,8 @@ VANISHING = 1e-30
 UPHILL = 0.9
 # Every picture is within it of plain grey, which has one label at most: no model can be robust there.
 HUGE_255 = 128
+# By so much, in success rate, PGD of many steps may beat the suite; it is judged before rounding, by a hair too.
+OVERLOOKED = 0.05
 # Mean distance (total variation) between the probabilities of two runtimes.
 MAX_DRIFT = 0.05
 SQUARE = AttackSpec("square", (1,), queries=100)
@@ -172,6 +175,25 @@ class _Case:
 
         chosen = min(iterative or white_box, key=key)
         return replace(chosen.spec if iterative else PGD, epsilon_255=(chosen.epsilon_255,))
+
+
+def overlooked(curves: Iterable[Convergence]) -> list[Check]:
+    """Return a check for each radius that the report names: many steps of PGD find little that the suite did not.
+
+    A worst case is an upper bound. Where only one step was taken it may be far too high, and nothing else would say so.
+
+    Args:
+        curves: Of `convergence.measure`.
+    """
+    return [
+        Check(
+            f"many_steps_find_little_new_at_{curve.epsilon_255}",
+            curve.success_rate[-1] <= curve.suite_success_rate + OVERLOOKED,
+            f"{curve.steps[-1]} steps of {curve.attack} flip {curve.success_rate[-1]:.3f} of {curve.pictures} "
+            f"pictures, the suite up to {curve.epsilon_255}/255 {curve.suite_success_rate:.3f}",
+        )
+        for curve in curves
+    ]
 
 
 def _of_the_model(case: _Case, randomised: bool) -> Iterator[Check]:

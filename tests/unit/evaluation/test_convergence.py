@@ -7,6 +7,11 @@ from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
 
+def unflipped(count, *radii):
+    """What a suite holds that flips nothing."""
+    return {radius: np.ones(count, bool) for radius in radii}
+
+
 @pytest.fixture
 def grey():
     """Twelve pictures of even grey, each a little brighter than the one before, all of class 1."""
@@ -15,7 +20,7 @@ def grey():
 
 
 def test_pictures_flip_at_the_step_that_their_distance_asks_for(grey):
-    [curve] = convergence.measure(Brightness(), grey, np.ones(12, int), np.ones(12, bool), [6], seed=3)
+    [curve] = convergence.measure(Brightness(), grey, np.ones(12, int), np.ones(12, bool), unflipped(12, 6), seed=3)
     assert curve.steps == list(range(41))
     assert np.all(np.diff(curve.success_rate) >= 0)
     # A step is 6/16 of a level. The mean of a random start is about a third of a level: it flips nobody, and the
@@ -31,7 +36,7 @@ def test_the_last_share_is_what_the_attack_itself_reaches(classes):
     images = np.random.default_rng(2).uniform(0.3, 0.7, (40, 6, 6, 3)).astype(np.float32)
     labels = model.logits(images).argmax(axis=1)
     clean = np.ones(40, bool)
-    for curve in convergence.measure(model, images, labels, clean, [4, 12], seed=5):
+    for curve in convergence.measure(model, images, labels, clean, unflipped(40, 4, 12), seed=5):
         moved = pgd(model, images, labels, epsilon=curve.epsilon_255 / 255, steps=40, seed=5)
         assert curve.success_rate[-1] == (model.logits(moved).argmax(axis=1) != labels).mean()
         assert (curve.attack, curve.pictures) == ("pgd", 40)
@@ -40,16 +45,16 @@ def test_the_last_share_is_what_the_attack_itself_reaches(classes):
 def test_pictures_that_are_wrong_when_clean_do_not_count(grey):
     labels = np.ones(12, int)
     clean = np.arange(12) >= 8  # the darker ones count as wrong: only those that no small radius reaches stay
-    [curve] = convergence.measure(Brightness(), grey, labels, clean, [2], seed=3)
+    [curve] = convergence.measure(Brightness(), grey, labels, clean, unflipped(12, 2), seed=3)
     assert curve.pictures == 4
     assert curve.success_rate == [0.0] * 41
-    assert convergence.measure(Brightness(), grey, labels, np.zeros(12, bool), [2], seed=3) == []
+    assert convergence.measure(Brightness(), grey, labels, np.zeros(12, bool), unflipped(12, 2), seed=3) == []
 
 
 def test_at_most_64_pictures_are_attacked_and_flipped_ones_no_longer():
     model = Brightness()
     images = np.full((200, 4, 4, 3), 0.501, np.float32)
-    [curve] = convergence.measure(model, images, np.ones(200, int), np.ones(200, bool), [8], seed=1)
+    [curve] = convergence.measure(model, images, np.ones(200, int), np.ones(200, bool), unflipped(200, 8), seed=1)
     assert curve.pictures == 64
     assert curve.success_rate[-1] == 1
     assert model.passes < 64 * 40 / 2
@@ -57,7 +62,7 @@ def test_at_most_64_pictures_are_attacked_and_flipped_ones_no_longer():
 
 def test_an_attack_stopped_while_it_still_gains_has_not_converged(grey):
     labels, clean = np.ones(12, int), np.ones(12, bool)
-    [early] = convergence.measure(Brightness(), grey, labels, clean, [12], seed=3, steps=1)
+    [early] = convergence.measure(Brightness(), grey, labels, clean, unflipped(12, 12), seed=3, steps=1)
     assert not convergence.is_flat([0.0, 0.5])
     assert not convergence.is_flat([0.0, 0.3, 0.6, 0.9, 1.0])
     assert convergence.is_flat([0.0, 0.5, 0.9, 0.9, 0.91])
@@ -68,5 +73,13 @@ def test_an_attack_stopped_while_it_still_gains_has_not_converged(grey):
 
 def test_the_same_seed_gives_the_same_curve(grey):
     labels, clean = np.ones(12, int), np.ones(12, bool)
-    once, again = (convergence.measure(Brightness(), grey, labels, clean, [3, 6], seed=3) for _ in range(2))
+    once, again = (
+        convergence.measure(Brightness(), grey, labels, clean, unflipped(12, 3, 6), seed=3) for _ in range(2)
+    )
     assert once == again
+
+
+def test_what_the_suite_flips_is_counted_on_the_same_pictures(grey):
+    labels, clean, held = np.ones(12, int), np.arange(12) >= 4, np.arange(12) >= 7
+    [curve] = convergence.measure(Brightness(), grey, labels, clean, {6: held}, seed=3)
+    assert (curve.pictures, curve.suite_success_rate) == (8, 3 / 8)

@@ -52,8 +52,8 @@ def optional():
             {"column": "site", "group": "Rücken & <Arm>", "pictures": 7, "clean_accuracy": rate, "worst_case": in_group}
         ],
         "convergence": [
-            Convergence("pgd", 1, 61, list(range(5)), rates, True),
-            Convergence("pgd", 2, 61, list(range(5)), [*rates[:4], 0.95], False),
+            Convergence("pgd", 1, 61, list(range(5)), rates, 0.9, True),
+            Convergence("pgd", 2, 61, list(range(5)), [*rates[:4], 0.95], 0.9, False),
         ],
     }
 

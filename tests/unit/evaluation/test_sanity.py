@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from buckler.attacks.adaptive import Expectation
+from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import AttackSpec, Outcome, run_suite
 from buckler.evaluation.roles import DRAWS
-from buckler.evaluation.sanity import doubt
+from buckler.evaluation.sanity import doubt, overlooked
 from buckler.models.classifier import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
@@ -294,3 +295,12 @@ def test_a_known_broken_defence_is_caught(defence, fragile):
     classifier = Classifier(broken.defended(network, **layers), batch_size=32)
     caught = failed(doubts_about(classifier, images, labels))
     assert caught & {"deterministic_forward"} if defence == "noise" else caught >= {"gradients_not_zero"}
+
+
+def test_a_radius_at_which_only_weak_attacks_were_tried_is_noticed():
+    def curve(suite):
+        return Convergence("pgd", 4, 64, [0, 1, 2], [0.0, 0.4, 0.9], suite, converged=False)
+
+    weak, strong = overlooked([curve(0.5), curve(0.86)])
+    assert (weak.name, weak.passed, strong.passed) == ("many_steps_find_little_new_at_4", False, True)
+    assert "2 steps of pgd flip 0.900 of 64 pictures, the suite up to 4/255 0.500" in weak.detail
