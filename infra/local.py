@@ -24,7 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / ".buckler/run"
 BIN = Path(sys.executable).parent
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 class LocalError(Exception):

@@ -36,9 +36,9 @@ SMALL = {
     "features.copies": 1,
     "train.epochs": 4,
     "attack.suite": [
-        {"attack": "fgsm", "epsilon_255": [1, 4]},
-        {"attack": "pgd", "epsilon_255": [1], "steps": 2},
-        {"attack": "noise", "epsilon_255": [4]},
+        {"attack": "fgsm", "epsilon_255": [1, 2]},
+        {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
+        {"attack": "noise", "epsilon_255": [2]},
     ],
     "watch.images": 10,
     "watch.epsilon_255": [1, 4],
@@ -124,7 +124,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     version = pictures.version(project.root / "data/splits")
     assert robustness["data"]["version"] == evaluation["data"]["version"] == version
     cells = {(cell["attack"], cell["epsilon_255"]): cell for cell in robustness["cells"]}
-    assert set(cells) == {("fgsm", 1), ("fgsm", 4), ("pgd", 1), ("noise", 4)}
+    assert set(cells) == {("fgsm", 1), ("fgsm", 2), ("pgd", 1), ("pgd", 2), ("noise", 2)}
     for cell in cells.values():
         rate = cell["robust_accuracy"]
         assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
