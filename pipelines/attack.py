@@ -1,6 +1,6 @@
 """Stage ``attack``: every attack of the suite at every radius, scored in the precision that serves.
 
-Reads   models/classifier/, data/splits/test.csv and its pictures, data/features/clean.npz
+Reads   models/classifier/, models/surrogate/, data/splits/test.csv and its pictures, data/features/clean.npz
 Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
         reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
         data/features/attacked.npz: detector features of attacked pictures
@@ -24,11 +24,13 @@ from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Forward, GradientClassifier
+from buckler.models.classifier import Classifier, Forward, GradientClassifier
+from buckler.models.precision import crafting_precision
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
 CLASSIFIER = Path("models/classifier")
+SURROGATE = Path("models/surrogate")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
@@ -73,6 +75,7 @@ def run(cfg: AttackParams) -> None:
     )
     outcomes, cells, worst = found.outcomes, found.cells, found.worst
     seen: Any = {"outcomes": outcomes, "clean": clean, "seed": cfg.seed, "randomised": randomised}
+    seen["surrogate"] = Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size)
     curves = convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed)
     checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen) + sanity.overlooked(curves)
     accuracy = wilson(int(clean.sum()), len(clean))

@@ -2,10 +2,12 @@
 
 Reads   data/features/base/*.npy, data/splits/*.csv and, to harden, the pictures they list
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
+        models/surrogate/: undefended, same base and pictures, another head: what an attacker could train,
         data/features/training.npy: detector features (n, features) of the training pictures
 Keeps   .buckler/training/state.npz while hardening: an interrupted training goes on from its last epoch
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -27,6 +29,7 @@ from pipelines.stage import stage
 SPLITS = Path("data/splits")
 FEATURES = Path("data/features")
 CLASSIFIER = Path("models/classifier")
+SURROGATE = Path("models/surrogate")
 REPORTS = Path("reports")
 STATE = Path(".buckler/training/state.npz")
 
@@ -34,7 +37,17 @@ STATE = Path(".buckler/training/state.npz")
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
     """Train, defend as ``cfg.defence`` says, and save the classifier."""
     labels = pictures.labels_of(SPLITS / "train.csv")
-    head, history = _train_head(cfg, labels)
+    info = checkpoint.ModelInfo(
+        labels=labels,
+        malignant=tuple(label for label in labels if label in data.malignant),
+        image_size=data.image_size,
+        data_version=pictures.version(SPLITS),
+        defence=cfg.defence,
+    )
+    other, _ = _train_head(replace(cfg, seed=cfg.seed + 1), labels, "train the surrogate")
+    surrogate = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed), other)
+    checkpoint.save(surrogate, replace(info, defence="none"), SURROGATE)
+    head, history = _train_head(cfg, labels, "train")
     randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
     before = randomiser if cfg.defence == "randomised" else None
     network = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed, before=before), head)
@@ -43,20 +56,13 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     else:
         # The base is as it was, so its features are known.
         np.save(FEATURES / "training.npy", np.load(FEATURES / "base/pooled.npy"))
-    info = checkpoint.ModelInfo(
-        labels=labels,
-        malignant=tuple(label for label in labels if label in data.malignant),
-        image_size=data.image_size,
-        data_version=pictures.version(SPLITS),
-        defence=cfg.defence,
-    )
     checkpoint.save(network, info, CLASSIFIER)
     report.write_csv(REPORTS / "training/history.csv", history)
 
 
-def _train_head(cfg: TrainParams, labels: tuple[str, ...]) -> tuple[keras.Sequential, History]:
+def _train_head(cfg: TrainParams, labels: tuple[str, ...], title: str) -> tuple[keras.Sequential, History]:
     truth, validation_truth = (_indices(SPLITS / f"{name}.csv", labels) for name in ("train", "calibration"))
-    with tqdm(total=cfg.epochs, unit="epoch", desc="train") as bar:
+    with tqdm(total=cfg.epochs, unit="epoch", desc=title) as bar:
 
         def progress(epoch: int, row: dict[str, float]) -> None:
             bar.update()

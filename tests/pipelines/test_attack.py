@@ -42,10 +42,11 @@ def ready(tmp_path, monkeypatch):
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
     manifest.write(manifest.build(rows), attack.TEST)
-    base = vgg.build_base(SIZE, "none", seed=7)
-    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data")
-    checkpoint.save(network, info, attack.CLASSIFIER)
+    for seed, directory in ((8, attack.SURROGATE), (7, attack.CLASSIFIER)):
+        base = vgg.build_base(SIZE, "none", seed=7)
+        network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=seed))
+        checkpoint.save(network, info, directory)
     everything = pictures.load(attack.TEST, projects.LABELS, size=SIZE)
     attack.CLEAN.parent.mkdir(parents=True, exist_ok=True)
     clean = Classifier(network, batch_size=4).forward(everything.images)
@@ -69,6 +70,7 @@ def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius
     assert [cell["only_survivors"] for cell in report["cells"]] == [False, False, True, False]
     assert report["cells"][2]["tuning"]["step_size"] == "2.5 * epsilon / steps"
     assert report["cells"][2]["knowledge"] == "white_box"
+    assert "transfer_not_stronger_than_direct" in {check["name"] for check in report["checks"]}
     # The gate reads the same table, by column.
     outcomes = release.read_outcomes(ready / "reports/outcomes.csv")
     assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))

@@ -60,6 +60,20 @@ def test_hardening_changes_the_base_and_the_detector_gets_the_features_it_now_ha
     assert all(0 <= float(row["val_robust_accuracy"]) <= 1 for row in rows)
 
 
+def test_the_surrogate_has_the_undefended_base_and_a_head_of_its_own_whatever_the_defence(project):
+    surrogates = []
+    for defence in ("none", "adversarial"):
+        trained(defence)
+        assert checkpoint.load_info(Path("models/surrogate")).defence == "none"
+        surrogates.append(checkpoint.load_network(Path("models/surrogate")))
+    for one, other in zip(*(network.get_weights() for network in surrogates), strict=True):
+        np.testing.assert_array_equal(one, other)
+    plain, surrogate = trained("none")[0], surrogates[0]
+    base, own = (network.get_layer("block5_conv4").kernel for network in (plain, surrogate))
+    np.testing.assert_array_equal(base, own)
+    assert not np.array_equal(plain.get_layer("logits").kernel, surrogate.get_layer("logits").kernel)
+
+
 def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(project):
     network, info = trained("randomised")
     assert info.defence == "randomised"
