@@ -2,7 +2,9 @@
 
 Each process has a pid file and a log in .buckler/run/. Ports: `watch.port` of params.yaml for the watch, and
 BUCKLER_MLFLOW_PORT, BUCKLER_SERVICE_PORT, BUCKLER_PROMETHEUS_PORT, BUCKLER_ALERTMANAGER_PORT for the others.
-Prometheus and Alertmanager are started where they are installed.
+Prometheus and Alertmanager are started where they are installed. The service is on loopback and asks for no keys;
+if it is to (BUCKLER_REQUIRE_KEYS=always, or another BUCKLER_HOST), BUCKLER_CLIENT_KEY is the key that the demo asks
+with, and BUCKLER_SCRAPE_KEY_FILE the file with the one for Prometheus.
 """
 
 import argparse
@@ -100,6 +102,8 @@ def _monitoring(targets: Mapping[str, int]) -> list[Process]:
     for name, target in {**targets, "alertmanager": alert_port}.items():
         target_file = config / f"prometheus/targets/{name}.yml"
         target_file.write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{target}"]}]), encoding="utf-8")
+    if key := os.environ.get("BUCKLER_SCRAPE_KEY_FILE"):
+        _copy_key(Path(key), config / "prometheus/keys/service.key")
     found = []
     if server:
         command = [server, f"--config.file={config}/prometheus/prometheus.yml"]
@@ -111,6 +115,16 @@ def _monitoring(targets: Mapping[str, int]) -> list[Process]:
         command += ["--cluster.listen-address="]
         found.append(Process("alertmanager", command, alert_port, "/-/ready", {"Alertmanager": "/"}))
     return found
+
+
+def _copy_key(source: Path, target: Path) -> None:
+    try:
+        shutil.copy(source, target)  # with its mode
+    except OSError as error:
+        raise LocalError(
+            f"BUCKLER_SCRAPE_KEY_FILE: cannot read {source} ({error.strerror}); "
+            f"`buckler keys create --role operate --name prometheus --out {source}` makes it"
+        ) from error
 
 
 def up() -> None:

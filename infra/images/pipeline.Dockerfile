@@ -12,7 +12,8 @@ FROM python:3.11-slim-bookworm
 # DVC and the record of a run's commit ask git.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
- && install --directory --owner buckler --group buckler --mode 0700 /project /project/.buckler /var/lib/mlflow
+ && install --directory --owner buckler --group buckler --mode 0700 /project /project/.buckler /var/lib/mlflow \
+ && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys
 COPY --from=build /opt/venv /opt/venv
 COPY src/buckler /app/src/buckler
 COPY pipelines /app/pipelines
@@ -21,6 +22,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app/src:/app \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
+    BUCKLER_API_KEYS=/var/lib/buckler-keys/api.json \
     DVC_NO_ANALYTICS=1 \
     MLFLOW_DISABLE_TELEMETRY=true
 USER 10001

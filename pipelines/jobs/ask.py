@@ -1,11 +1,14 @@
 """Asks a running service about one test picture, clean and under FGSM, and prints both answers side by side.
 
+A service that asks for a key gets the one in ``BUCKLER_CLIENT_KEY``.
+
 Reads   models/release/model, data/splits/test.csv and its pictures
 Writes  reports/ask/{clean,attacked}.png, the two pictures sent, and answers.json
 """
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ MODEL = Path("models/release/model")
 TEST = Path("data/splits/test.csv")
 OUT = Path("reports/ask")
 RADII = (1, 2, 4, 8)
+KEY_ENV = "BUCKLER_CLIENT_KEY"
 
 
 def run(url: str) -> None:
@@ -64,8 +68,11 @@ def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
 
 
 def _post(url: str, picture: bytes) -> dict[str, Any]:
+    key = os.environ.get(KEY_ENV)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    files = {"image": ("picture.png", picture, "image/png")}
     try:
-        response = httpx.post(f"{url}/predict", files={"image": ("picture.png", picture, "image/png")}, timeout=60)
+        response = httpx.post(f"{url}/predict", files=files, headers=headers, timeout=60)
     except httpx.HTTPError as error:
         raise BucklerError(f"no answer from {url}: {error}; is the service up (`make up`)?") from error
     if response.is_error:

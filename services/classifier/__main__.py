@@ -1,11 +1,13 @@
 """``python -m services.classifier``: ``bentoml serve`` with the environment a hospital wants by default.
 
-That is: no usage reports to the makers of BentoML and MLflow, state below ``.buckler``, bound to loopback.
-Arguments go on to ``bentoml serve``; variables that are set stay.
+That is: no usage reports to the makers of BentoML and MLflow, state below ``.buckler``, bound to loopback, and
+bound to anything else only for clients with a key. Arguments go on to ``bentoml serve``; variables that are set stay.
 """
 
+import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DEFAULTS = {
@@ -19,11 +21,19 @@ SERVICE = "services.classifier.service:Classifier"
 
 def main() -> None:
     """Replace this process by the server."""
-    arguments = sys.argv[1:]
-    if not any(each == "--host" or each.startswith("--host=") for each in arguments):
-        arguments = ["--host", os.environ.get("BUCKLER_HOST", "127.0.0.1"), *arguments]
-    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, *arguments]
-    os.execve(sys.executable, command, {**DEFAULTS, **os.environ})  # noqa: S606 - no shell, fixed program
+    command, environment = server(sys.argv[1:], os.environ)
+    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell, fixed program
+
+
+def server(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves, and its environment."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # Of several the last counts, as with BentoML itself; it gets one, so that both mean the same.
+    parser.add_argument("--host", default=environ.get("BUCKLER_HOST") or "127.0.0.1")
+    known, others = parser.parse_known_args(arguments)
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", known.host, *others]
+    # Whether the service asks for keys depends on it, so the variable is never taken over from outside.
+    return command, {**DEFAULTS, **environ, "BUCKLER_BOUND_HOST": known.host}
 
 
 if __name__ == "__main__":

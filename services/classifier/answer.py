@@ -95,6 +95,14 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is no complete multipart form"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
+    "key_missing": (
+        HTTPStatus.UNAUTHORIZED,
+        "expected a key in the header 'Authorization: Bearer <key>'; an operator makes one",
+    ),
+    "key_unknown": (HTTPStatus.UNAUTHORIZED, "this key is unknown or was revoked; ask an operator for another"),
+    "role_forbidden": (HTTPStatus.FORBIDDEN, "this key is for something else; ask with another"),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
+    "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
     "media_type_unsupported": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "expected the content type multipart/form-data with a boundary",
@@ -105,6 +113,11 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "no_verified_model": (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "no model with a verdict that holds is loaded; an operator must promote one",
+    ),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being answered; see Retry-After"),
+    "keys_unavailable": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the keys cannot be read, so that none can be checked; an operator must look at the log",
     ),
     "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
     "internal_error": (
@@ -123,14 +136,15 @@ CODE_OF_STATUS = {
 
 
 class RefusalError(BentoMLException):
-    """A request is answered with one of ``ERRORS``; ``code`` says which.
+    """A request is answered with one of ``ERRORS``; ``code`` says which, ``headers`` go with the answer.
 
     BentoML forwards only the text of an exception, so the text starts with the code.
     """
 
-    def __init__(self, code: str, message: str | None = None) -> None:
+    def __init__(self, code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         status, default = ERRORS[code]
         self.code = code
+        self.headers = headers
         self.detail = message or default
         super().__init__(f"{code}: {self.detail}", error_code=status)
 

@@ -1,8 +1,9 @@
-"""What stands between the network and BentoML: limits, request ids, one form of error, one log line each.
+"""What stands between the network and BentoML: keys, limits, request ids, one form of error, one log line each.
 
-Everything is refused that is not expected: unknown paths and methods never reach BentoML's own routes, a body
-is counted while it is read, and of a form only the picture's bytes go on. No picture, file name or header
-value is logged, counted or quoted.
+Everything is refused that is not expected: unknown paths and methods never reach BentoML's own routes, a client
+that lacks a key or a place is refused before its body is read, a body is counted while it is read, and of a form
+only the picture's bytes go on. No picture, file name or header value is logged, counted or quoted; of a key only
+the id under which it is kept.
 """
 
 import asyncio
@@ -10,14 +11,17 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from http import HTTPStatus
 from uuid import uuid4
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.classifier import metrics
+from services.classifier.access import Access
 from services.classifier.answer import RefusalError, code_and_message, error_response
 from services.classifier.form import PictureForm, rebuild
 from services.classifier.settings import Settings
@@ -52,6 +56,7 @@ class FrontDoor:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
+        self._access = Access(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -68,17 +73,49 @@ class FrontDoor:
             exchange.record()
 
     async def _answer(self, exchange: "Exchange", receive: Receive) -> None:
-        try:
-            scope, receive = await self._admit(exchange.scope, receive)
-        except RefusalError as refusal:
-            await exchange.refuse(refusal.code, refusal.detail, _allow(exchange, refusal))
-            return
-        # A task, not a cancel scope: a worker thread cannot be cancelled, the client must not wait for it.
-        work = asyncio.ensure_future(self._app(scope, receive, exchange.forward))
+        with ExitStack() as place:
+            try:
+                self._let_in(exchange, place)
+                scope, receive = await self._admit(exchange.scope, receive)
+            except RefusalError as refusal:
+                place.close()  # first: a client that is slow to take its refusal holds no place
+                await exchange.refuse(refusal.code, refusal.detail, refusal.headers)
+                return
+            await self._work(exchange, scope, receive, place.pop_all())
+
+    def _let_in(self, exchange: "Exchange", place: ExitStack) -> None:
+        """Check path, method, key and limits, in this order; a place that is needed is held by ``place``.
+
+        Raises:
+            RefusalError: One of them is in the way.
+        """
+        path, method = exchange.scope["path"], exchange.scope["method"]
+        methods = METHODS.get(path, READ if path.startswith(DOCS_FILES) else None)
+        if methods is None:
+            raise RefusalError("not_found")
+        if method not in methods:
+            raise RefusalError("method_not_allowed", headers={"allow": ", ".join(methods)})
+        key = self._access.key(path, Headers(scope=exchange.scope))
+        exchange.key_id = key.id if key else "-"
+        self._access.check_role(path, key)
+        self._access.take_place(path, key, place)
+
+    async def _work(self, exchange: "Exchange", scope: Scope, receive: Receive, place: ExitStack) -> None:
+        # A task besides the scope: a worker thread cannot be cancelled, and the client must not wait for it. The
+        # scope lets the thread end, and only then is the place free: to cancel the task would leave the thread
+        # computing beside the next request's, and then beside many.
+        limit = anyio.CancelScope()
+
+        async def ask() -> None:
+            with limit:
+                await self._app(scope, receive, exchange.forward)
+
+        work = asyncio.ensure_future(ask())
+        work.add_done_callback(lambda _: place.close())
         try:
             done, _ = await asyncio.wait({work}, timeout=self._settings.request_timeout_seconds)
         finally:
-            work.cancel()
+            limit.cancel()
         if not done:
             await exchange.refuse("timeout")
         elif error := work.exception():
@@ -91,13 +128,7 @@ class FrontDoor:
         Raises:
             RefusalError: It is to see nothing of it.
         """
-        path, method = scope["path"], scope["method"]
-        methods = METHODS.get(path, READ if path.startswith(DOCS_FILES) else None)
-        if methods is None:
-            raise RefusalError("not_found")
-        if method not in methods:
-            raise RefusalError("method_not_allowed")
-        if path != metrics.PREDICT:
+        if scope["path"] != metrics.PREDICT:
             return scope, receive
         content_type, body = rebuild(await self._read_picture(Headers(scope=scope), receive))
         headers = [pair for pair in scope["headers"] if pair[0] in FORWARDED]
@@ -137,6 +168,7 @@ class Exchange:
         self.scope = scope
         self.request_id = new_request_id()
         self.status = 0
+        self.key_id = "-"
         self._send = send
         self._started = time.perf_counter()
         self._code = "-"
@@ -203,19 +235,14 @@ class Exchange:
         level = logging.DEBUG if self.endpoint in PROBES and self.status < HTTPStatus.BAD_REQUEST else logging.INFO
         logger.log(
             level,
-            "request=%s endpoint=%s status=%d error=%s milliseconds=%.1f",
+            "request=%s endpoint=%s key=%s status=%d error=%s milliseconds=%.1f",
             self.request_id,
             self.endpoint,
+            self.key_id,
             self.status,
             self._code,
             1000 * seconds,
         )
-
-
-def _allow(exchange: Exchange, refusal: RefusalError) -> dict[str, str]:
-    if refusal.code != "method_not_allowed":
-        return {}
-    return {"allow": ", ".join(METHODS.get(exchange.endpoint, READ))}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

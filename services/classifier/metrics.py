@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from services.classifier.loading import Served
 
 PREDICT = "/predict"
+METRICS = "/metrics"
 OTHER = "other"
-ENDPOINTS = (PREDICT, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics", OTHER)
+ENDPOINTS = (PREDICT, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
@@ -81,6 +82,8 @@ def create_series() -> None:
         REQUEST_SECONDS.labels(endpoint=endpoint)
     for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
         REQUESTS.labels(endpoint=PREDICT, code=code)
+    for code in ("401", "403"):
+        REQUESTS.labels(endpoint=METRICS, code=code)
     DECISIONS.labels(decision="accept", reason=NO_REASON)
     review: Decision = "review"
     for reason in Reason.__args__:  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ BentoML's generated one knows neither our errors nor that a form with anything b
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,7 +21,8 @@ REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
 
 Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
-manipulated is answered with the decision `review`. Every error has the same form and a stable code."""
+manipulated is answered with the decision `review`. Every error has the same form and a stable code. Where the
+service asks for keys, one that is for predictions cannot read the metrics, nor the other way round."""
 
 ANSWER_EXAMPLE = {
     "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
@@ -30,6 +32,18 @@ ANSWER_EXAMPLE = {
     "reasons": [],
     "detector": {"score": 0.4, "threshold": 2.1, "verdict": "clean"},
     "model": {"name": "skin-lesion", "version": "3", "digest": "sha256:5d41…", "verdict": "sha256:7d79…"},
+}
+
+KEY = "key"
+KEY_SCHEME = {"type": "http", "scheme": "bearer", "description": "A key that an operator made: `buckler keys create`"}
+KEY_CODES = ("key_missing", "key_unknown", "role_forbidden", "keys_unavailable")
+TEXT = {"schema": {"type": "string"}}
+SECONDS = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds; absent where waiting does not help"}
+ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": TEXT},
+    HTTPStatus.FORBIDDEN: {"WWW-Authenticate": TEXT},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": SECONDS},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": SECONDS},
 }
 
 # Codes that only the answers of other paths or methods hold.
@@ -48,9 +62,9 @@ def document(settings: Settings) -> dict[str, Any]:
             PREDICT: {"post": _predict(settings)},
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
-            "/metrics": {"get": _metrics()},
+            "/metrics": {"get": _metrics(settings)},
         },
-        "components": {"schemas": schemas["$defs"]},
+        "components": {"schemas": schemas["$defs"], "securitySchemes": {KEY: KEY_SCHEME}},
     }
 
 
@@ -66,6 +80,7 @@ def _predict(settings: Settings) -> dict[str, Any]:
     return {
         "tags": ["prediction"],
         "operationId": "predict",
+        **_security(settings),
         "summary": "Classify one picture",
         "description": f"JPEG or PNG, by content; the request has at most {limit / MEBIBYTE:g} MiB.",
         "requestBody": {
@@ -88,8 +103,12 @@ def _predict(settings: Settings) -> dict[str, Any]:
                 }
             },
         },
-        "responses": {"200": _success(), **_errors()},
+        "responses": {"200": _success(), **_errors(code for code in ERRORS if code not in NOT_OF_PREDICT)},
     }
+
+
+def _security(settings: Settings) -> dict[str, Any]:
+    return {"security": [{KEY: []}]} if settings.keys_required else {}
 
 
 def _success() -> dict[str, Any]:
@@ -101,12 +120,14 @@ def _success() -> dict[str, Any]:
     }
 
 
-def _errors() -> dict[str, Any]:
+def _errors(codes: Iterable[str]) -> dict[str, Any]:
     by_status: dict[HTTPStatus, list[str]] = defaultdict(list)
-    for code, (status, _) in ERRORS.items():
-        if code not in NOT_OF_PREDICT:
-            by_status[status].append(code)
-    return {str(status.value): _error(codes) for status, codes in sorted(by_status.items())}
+    for code in codes:
+        by_status[ERRORS[code][0]].append(code)
+    return {
+        str(status.value): _error(codes) | ({"headers": ERROR_HEADERS[status]} if status in ERROR_HEADERS else {})
+        for status, codes in sorted(by_status.items())
+    }
 
 
 def _error(codes: list[str]) -> dict[str, Any]:
@@ -132,10 +153,12 @@ def _not_ready() -> dict[str, Any]:
     return {"responses": {"200": yes, "503": _error(["no_verified_model"])}}
 
 
-def _metrics() -> dict[str, Any]:
+def _metrics(settings: Settings) -> dict[str, Any]:
+    success = {"description": "The metrics", "content": {"text/plain": {}}}
     return {
         "tags": ["operation"],
         "operationId": "metrics",
         "summary": "Metrics of all workers, in Prometheus' text format",
-        "responses": {"200": {"description": "The metrics", "content": {"text/plain": {}}}},
+        **_security(settings),
+        "responses": {"200": success, **_errors(KEY_CODES)},
     }

@@ -6,8 +6,11 @@ Start it, bound to loopback, with the addresses and the state it should have::
 
 which is the same as::
 
-    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True \\
+    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True BUCKLER_BOUND_HOST=127.0.0.1 \\
         bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
+
+``BUCKLER_BOUND_HOST`` is how the service knows what it is bound to; without it, and on any address but loopback,
+it asks clients for keys (``BUCKLER_REQUIRE_KEYS``).
 
 ``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served
 (``MLFLOW_TRACKING_URI``). ``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other
@@ -25,6 +28,7 @@ from pydantic import ValidationError
 from buckler.data.images import load_pixels
 from buckler.errors import UnusableImageError
 from services.classifier import metrics, pages
+from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.loading import Served, load_served
@@ -59,6 +63,7 @@ class Classifier:
     def __init__(self, served: Served | None = None) -> None:
         """Serve ``served``; without it, what the settings name."""
         configure_logging()
+        announce(SETTINGS)
         metrics.create_series()
         self._served = served or load_served(SETTINGS)
         if self._served:

@@ -3,12 +3,15 @@
 What belongs to a model (threshold, input size, labels) is never set here: it comes from the release.
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
 
 PREFIX = "BUCKLER_"
@@ -25,7 +28,18 @@ class Settings(BaseModel):
         body_limit_bytes: Largest request body that is read.
         body_timeout_seconds: Time a client has to send its body.
         request_timeout_seconds: Time an answer may take once the body is there.
-        workers: Worker processes; each loads the model.
+        workers: Worker processes; each loads the model, and each counts the limits below for itself: with two
+            workers a client may get twice as much through.
+        require_keys: Whether clients must show a key: ``always``, ``never``, or ``auto``, which is unless the
+            service is bound to loopback. Behind a proxy on the same machine ``auto`` cannot tell: say ``always``.
+        bound_host: Address the service is bound to. ``python -m services.classifier`` sets it, nobody else should;
+            where it is missing the service asks for keys.
+        api_keys: File of the keys (`buckler keys`); read again when it changes.
+        key_requests_per_second: Pictures a second that one key may send in the long run.
+        key_burst: Pictures that one key may send together after a pause.
+        key_concurrency: Pictures of one key that are in the works at once.
+        max_in_progress: Pictures of all clients that are in the works at once. A worker computes one at a time: at
+            four a second the last of 32 waits for 8 seconds, which is within ``request_timeout_seconds``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -37,6 +51,20 @@ class Settings(BaseModel):
     body_timeout_seconds: float = Field(default=15.0, gt=0)
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1)
+    require_keys: Literal["auto", "always", "never"] = "auto"
+    bound_host: str | None = None
+    api_keys: Path = API_KEYS_FILE
+    key_requests_per_second: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    key_burst: int = Field(default=20, ge=1)
+    key_concurrency: int = Field(default=8, ge=1)
+    max_in_progress: int = Field(default=32, ge=1)
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether a client must show a key."""
+        if self.require_keys == "auto":
+            return not _is_loopback(self.bound_host)
+        return self.require_keys == "always"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -54,3 +82,10 @@ class Settings(BaseModel):
                 for fault in error.errors()
             )
             raise ParamsError(f"environment: {faults}") from error
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:  # a name may be anywhere
+        return False

@@ -69,11 +69,27 @@ def _parser() -> argparse.ArgumentParser:
         help="YAML; repeatable",
     )
 
-    keys = commands.add_parser("keys", help="keys that verdicts are signed and checked with")
+    keys = commands.add_parser("keys", help="the key pair of verdicts (init); API keys of the service's clients")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
-    init = _add(actions, "init", _keys_init, "make a key pair; an existing one is never overwritten")
+    init = _add(
+        actions, "init", _keys_init, "make the key pair that signs verdicts; an existing one is never overwritten"
+    )
     init.add_argument("--directory", type=Path, help="default: .buckler/keys")
+    _add_api_keys(actions)
     return parser
+
+
+def _add_api_keys(actions: Any) -> None:
+    create = _add(actions, "create", _keys_create, "make an API key and print it, this once")
+    # Spelt out, not taken from Role: `--help` imports no more than it must.
+    create.add_argument("--role", required=True, choices=["predict", "operate"], help="/predict; /metrics")
+    create.add_argument("--name", required=True, help="who gets it")
+    create.add_argument("--out", type=Path, metavar="FILE", help="write the key to this new file, print nothing of it")
+    show = _add(actions, "list", _keys_list, "show the API keys: id, role, name, since and until when")
+    revoke = _add(actions, "revoke", _keys_revoke, "let an API key hold no longer; a running service notices")
+    revoke.add_argument("id", metavar="ID")
+    for each in (create, show, revoke):
+        each.add_argument("--file", type=Path, help="default: BUCKLER_API_KEYS, else .buckler/keys/api.json")
 
 
 def _add(commands: Any, name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -184,6 +200,45 @@ def _keys_init(arguments: argparse.Namespace) -> int:
     signing.generate_key_pair(directory)
     print(f"made {directory / signing.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
     print(f"made {directory / signing.PUBLIC_KEY_FILE} (checks; give it to every service)")
+    return 0
+
+
+def _keys_create(arguments: argparse.Namespace) -> int:
+    from buckler import api_keys
+
+    path = arguments.file or api_keys.file_path()
+    key, secret = api_keys.create(path, role=api_keys.Role(arguments.role), name=arguments.name)
+    if arguments.out is None:
+        print(secret)  # alone on stdout: key=$(buckler keys create ...)
+    else:
+        try:
+            api_keys.write_secret(arguments.out, secret)
+        except BucklerError:
+            api_keys.revoke(path, key.id)  # nobody will ever know it
+            raise
+    where = f"; it is in {arguments.out}" if arguments.out else "; it is not shown again"
+    print(f"made key {key.id} ({key.role}, {key.name}) in {path}{where}", file=sys.stderr)
+    return 0
+
+
+def _keys_list(arguments: argparse.Namespace) -> int:
+    from buckler import api_keys
+
+    path = arguments.file or api_keys.file_path()
+    keys = api_keys.read(path)
+    if not keys:
+        print(f"no key in {path}; `buckler keys create` makes one")
+    for key in keys:
+        until = f"revoked {key.revoked_at}" if key.revoked_at else "holds"
+        print(f"{key.id}  {key.role:<8}  {key.name:<24}  created {key.created_at}  {until}")
+    return 0
+
+
+def _keys_revoke(arguments: argparse.Namespace) -> int:
+    from buckler import api_keys
+
+    key = api_keys.revoke(arguments.file or api_keys.file_path(), arguments.id)
+    print(f"revoked key {key.id} ({key.role}, {key.name}); a running service refuses it within seconds")
     return 0
 
 

@@ -55,6 +55,24 @@ class VerdictError(BucklerError):
         self.reason = reason
 
 
+class LimitError(BucklerError):
+    """A request comes while there is no place for it.
+
+    Attributes:
+        code: One of ``CODES``; machine readable, stable, used by the REST API.
+        retry_after: Whole seconds, at least 1, after which another try may do better.
+    """
+
+    CODES = ("overloaded", "rate_limited", "too_many_at_once")
+
+    def __init__(self, code: str, message: str, *, retry_after: int) -> None:
+        if code not in self.CODES:
+            raise ValueError(f"expected one of {self.CODES}, got {code!r}")
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
 class RegistryError(BucklerError):
     """The model registry lacks what was asked for, or cannot be reached."""
 

@@ -95,6 +95,33 @@ def test_no_secret_is_written_down_and_only_the_public_key_is_mounted():
     assert COMPOSE["configs"]["verdict_key"]["file"].rstrip("}").endswith("verdict.pub")
 
 
+def test_clients_keys_are_made_in_one_container_and_only_read_in_the_others():
+    places = {
+        name: volume.split(":")[1:]
+        for name, service in SERVICES.items()
+        for volume in service.get("volumes", [])
+        if volume.split(":")[0] == "keys"
+    }
+    assert places == {
+        "service": ["/var/lib/buckler-keys", "ro"],
+        "watch": ["/var/lib/buckler-keys"],
+        "prometheus": ["/etc/prometheus/keys", "ro"],
+    }
+    # The files are their maker's; Prometheus is another user and gets in by the group.
+    assert SERVICES["service"]["user"] == SERVICES["watch"]["user"]
+    assert SERVICES["prometheus"]["group_add"] == [SERVICES["watch"]["user"]]
+    for dockerfile in DOCKERFILES:
+        text = dockerfile.read_text()
+        assert "BUCKLER_API_KEYS=/var/lib/buckler-keys/api.json" in text
+        assert "--mode 0750 /var/lib/buckler-keys" in text
+
+
+def test_the_service_in_a_container_asks_for_keys():
+    text = (INFRA / "images/service.Dockerfile").read_text()
+    assert "BUCKLER_HOST=0.0.0.0" in text
+    assert "BUCKLER_REQUIRE_KEYS" not in text + (INFRA / "compose.yaml").read_text()
+
+
 def test_images_from_elsewhere_are_pinned_and_ours_have_a_dockerfile():
     for service in SERVICES.values():
         if "build" in service:

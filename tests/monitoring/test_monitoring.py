@@ -94,6 +94,13 @@ def test_prometheus_accepts_its_configuration():
     run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
+def test_prometheus_shows_the_service_a_key_from_a_file_that_is_empty_here():
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    shown = {job["job_name"]: job.get("authorization") for job in jobs}
+    assert shown == {"buckler-service": {"credentials_file": "keys/service.key"}, "buckler-watch": None}
+    assert (PROMETHEUS / "keys/service.key").read_bytes() == b""
+
+
 def test_prometheus_accepts_the_rules():
     run("promtool", "check", "rules", "--lint-fatal", *RULES)
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from services.classifier.front_door import FrontDoor
 from services.classifier.settings import Settings
 
-SETTINGS = Settings(body_limit_bytes=2048, body_timeout_seconds=0.3, request_timeout_seconds=0.3)
+SETTINGS = Settings(body_limit_bytes=2048, body_timeout_seconds=0.3, request_timeout_seconds=0.3, require_keys="never")
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="Erika.jpg"\r\n\r\n'
 

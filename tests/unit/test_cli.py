@@ -1,10 +1,11 @@
+import re
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from buckler import cli, publishing, release, signing
+from buckler import api_keys, cli, publishing, release, signing
 from tests import projects
 
 
@@ -103,6 +104,58 @@ def test_keys_are_made_once(project, capsys):
     assert cli.main(["keys", "init"]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert cli.main(["keys", "init", "--directory", "elsewhere"]) == 0
+
+
+def test_an_api_key_is_made_shown_once_listed_and_revoked(project, capsys):
+    assert cli.main(["keys", "list"]) == 0
+    assert "`buckler keys create` makes one" in capsys.readouterr().out
+
+    assert cli.main(["keys", "create", "--role", "predict", "--name", "ward-3"]) == 0
+    said = capsys.readouterr()
+    secret = said.out.strip()
+    made = api_keys.KeyRing(api_keys.API_KEYS_FILE).find(secret)
+    assert (made.role, made.name) == ("predict", "ward-3")
+    assert f"made key {made.id} (predict, ward-3)" in said.err
+    assert secret not in said.err
+
+    assert cli.main(["keys", "list"]) == 0
+    line = capsys.readouterr().out
+    assert re.fullmatch(rf"{made.id}  predict   ward-3 +  created \S+  holds\n", line)
+    assert cli.main(["keys", "revoke", made.id]) == 0
+    assert cli.main(["keys", "list"]) == 0
+    assert "  revoked 2" in capsys.readouterr().out
+    assert cli.main(["keys", "revoke", made.id]) == 2
+    assert "was revoked at" in capsys.readouterr().err
+
+
+def test_the_file_of_api_keys_is_named_by_option_or_environment(project, monkeypatch, capsys):
+    monkeypatch.setenv(api_keys.API_KEYS_ENV, "elsewhere/keys.json")
+    assert cli.main(["keys", "create", "--role", "predict", "--name", "a"]) == 0
+    assert cli.main(["keys", "create", "--role", "predict", "--name", "b", "--file", "third.json"]) == 0
+    assert [key.name for key in api_keys.read(project / "elsewhere/keys.json")] == ["a"]
+    assert [key.name for key in api_keys.read(project / "third.json")] == ["b"]
+
+
+def test_an_api_key_for_a_program_goes_to_a_new_file_or_does_not_hold(project, capsys):
+    create = ["keys", "create", "--role", "operate", "--name", "prometheus", "--out", "service.key"]
+    assert cli.main(create) == 0
+    secret = (project / "service.key").read_text().strip()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "service.key" in said.err
+    assert cli.main(create) == 2
+    assert "File exists" in capsys.readouterr().err
+    assert (project / "service.key").read_text().strip() == secret
+    assert [bool(key.revoked_at) for key in api_keys.read(api_keys.API_KEYS_FILE)] == [False, True]
+
+
+def test_the_roles_on_the_command_line_are_those_of_the_keys(project, capsys):
+    for role in api_keys.Role:
+        assert cli.main(["keys", "create", "--role", role, "--name", "x"]) == 0
+    with pytest.raises(SystemExit):
+        cli.main(["keys", "create", "--role", "root", "--name", "x"])
+    said = capsys.readouterr().err
+    assert all(f"'{role}'" in said for role in api_keys.Role)
 
 
 def test_a_profile_and_settings_are_written_and_comments_stay(published, project):

@@ -1,0 +1,272 @@
+"""Keys that clients show to a service: made, listed, revoked; only their hashes are kept.
+
+The file is JSON, readable by its owner only, and replaced as a whole: a service that reads it while a key is made
+or revoked sees the file before or the one after, never half of one::
+
+    {"schema": 1, "keys": [{"id": "3f9a1c20", "name": "ward-3", "role": "predict", "sha256": "…",
+                            "created_at": "2026-01-31T08:00:00+00:00", "revoked_at": null}]}
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from buckler.errors import BucklerError
+
+SCHEMA = 1
+API_KEYS_ENV = "BUCKLER_API_KEYS"
+API_KEYS_FILE = Path(".buckler/keys/api.json")
+# Tells people, and scanners that look for secrets in commits, what they have found.
+PREFIX = "bk_"
+SECRET_BYTES = 32
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+LOOK_AGAIN_SECONDS = 1.0
+
+log = logging.getLogger("buckler.api_keys")
+
+
+class Role(StrEnum):
+    """What a key is for. Each has one role and none includes another: the key on a monitoring host asks for nothing."""
+
+    PREDICT = "predict"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it is kept.
+
+    Attributes:
+        id: Short and random, no part of the key or its hash: it may stand in a log.
+        name: Who has it, in the operator's words; two may bear one name while one replaces the other.
+        role: What it is for.
+        sha256: Hash of the key in hexadecimal.
+        created_at, revoked_at: ISO 8601 with zone; None while it holds.
+    """
+
+    id: str
+    name: str
+    role: Role
+    sha256: str
+    created_at: str
+    revoked_at: str | None = None
+
+
+def file_path() -> Path:
+    """Return where the keys are kept: ``BUCKLER_API_KEYS``, else the project's own file."""
+    return Path(os.environ.get(API_KEYS_ENV) or API_KEYS_FILE)
+
+
+def create(path: Path, *, role: Role, name: str) -> tuple[ApiKey, str]:
+    """Add a key to the file and return what is kept of it, and the key itself, which nothing will show again.
+
+    Raises:
+        BucklerError: The name does not do, or the file cannot be read or written.
+    """
+    if not NAME.fullmatch(name):
+        raise BucklerError(
+            f"expected a name of 1 to 64 letters, digits, spaces, dots, hyphens and underscores, got {name!r}"
+        )
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    with _locked(path):
+        keys = read(path)
+        key = ApiKey(_new_id(keys), name, role, _hash(secret), _now())
+        _write(path, (*keys, key))
+    return key, secret
+
+
+def revoke(path: Path, key_id: str) -> ApiKey:
+    """Let the key of that id hold no longer; its entry stays, so that an old log line still has a name.
+
+    Raises:
+        BucklerError: There is no such key, it was revoked before, or the file cannot be read or written.
+    """
+    with _locked(path):
+        keys = read(path)
+        old = next((key for key in keys if key.id == key_id), None)
+        if old is None:
+            raise BucklerError(f"{path} has no key {key_id!r}; `buckler keys list` shows the ids")
+        if old.revoked_at:
+            raise BucklerError(f"key {key_id} was revoked at {old.revoked_at}; nothing is left to do")
+        revoked = dataclasses.replace(old, revoked_at=_now())
+        _write(path, [revoked if key is old else key for key in keys])
+    return revoked
+
+
+def read(path: Path) -> tuple[ApiKey, ...]:
+    """Return all keys of the file, revoked ones too, oldest first; none if there is no file.
+
+    Raises:
+        BucklerError: It cannot be read, or is no file of keys. Nothing of its content is quoted.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise BucklerError(
+            f"cannot read the API keys {path} ({error.strerror}); {API_KEYS_ENV} names another"
+        ) from error
+    try:
+        document = json.loads(content)
+        if document["schema"] != SCHEMA:
+            raise ValueError
+        return tuple(_parse(entry) for entry in document["keys"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BucklerError(
+            f"{path} is no file of API keys of schema {SCHEMA}; bring back a copy, or move it away and make new keys"
+        ) from error
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a key into a new file, for a program that reads it from there.
+
+    Raises:
+        BucklerError: The file exists, or cannot be written.
+    """
+    try:
+        # The group may read it: who makes a key is seldom the user that Prometheus runs as.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secret + "\n")
+    except OSError as error:
+        raise BucklerError(f"cannot write the key to {path} ({error.strerror}); name a new file") from error
+
+
+class KeyRing:
+    """The keys of a file as a service sees them that runs for months: read again when the file has changed."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._look_again = float("-inf")
+        self._seen: tuple[int, int, int] | None = None
+        self._holding: tuple[ApiKey, ...] = ()
+        self._problem: str | None = None
+
+    def find(self, secret: str) -> ApiKey | None:
+        """Return the key that was shown if it holds, else None.
+
+        Raises:
+            BucklerError: The file cannot be read: then nobody's key is right or wrong. What was read before does
+                not count, or damaging the file would keep a key alive that was to be revoked.
+        """
+        self._refresh()
+        if self._problem:
+            raise BucklerError(self._problem)
+        shown = _hash(secret)
+        found = None
+        for key in self._holding:
+            # To the end of the list and of each hash: the time it takes must not tell how near a guess came.
+            if hmac.compare_digest(key.sha256, shown):
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now < self._look_again:
+            return
+        self._look_again = now + LOOK_AGAIN_SECONDS
+        # Before reading: a file that is replaced in between then looks changed the next time.
+        state = _state(self._path)
+        # A problem is looked at anew each time: a mode that is put right changes none of these numbers.
+        if state == self._seen and not self._problem:
+            return
+        self._seen = state
+        try:
+            self._holding, problem = _holding(self._path), None
+        except BucklerError as error:
+            self._holding, problem = (), str(error)
+        if problem != self._problem and problem:
+            log.error("no API key holds: %s", problem)
+        self._problem = problem
+
+
+def _holding(path: Path) -> tuple[ApiKey, ...]:
+    return tuple(key for key in read(path) if not key.revoked_at)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _hash(secret: str) -> str:
+    # Plain SHA-256, no salt, not slow: those protect passwords, which people choose and others guess. A key is 256
+    # random bits, there is no list of likely ones to try; and each request would pay for a slow hash.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _new_id(keys: Sequence[ApiKey]) -> str:
+    taken = {key.id for key in keys}
+    while (key_id := secrets.token_hex(4)) in taken:
+        pass
+    return key_id
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _parse(entry: Any) -> ApiKey:
+    key = ApiKey(**{**entry, "role": Role(entry["role"])})
+    texts = (key.id, key.name, key.sha256, key.created_at, key.revoked_at or "")
+    if not all(isinstance(text, str) for text in texts) or not re.fullmatch(r"[0-9a-f]{64}", key.sha256):
+        raise ValueError
+    return key
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time change the file: of two keys made at once none may be lost."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise BucklerError(
+            f"cannot write the API keys {path} ({error.strerror}); {API_KEYS_ENV} names another file"
+        ) from error
+
+
+def _write(path: Path, keys: Sequence[ApiKey]) -> None:
+    document = {"schema": SCHEMA, "keys": [dataclasses.asdict(key) for key in keys]}
+    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    # Else the new name may be lost with the power, and a revoked key come back.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

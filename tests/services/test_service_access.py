@@ -1,0 +1,490 @@
+"""Who gets in: keys, roles and limits at the front door, before an application that says when it is asked."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from buckler import api_keys
+from buckler.api_keys import Role
+from services.classifier import access, metrics
+from services.classifier.__main__ import server
+from services.classifier.answer import ERRORS
+from services.classifier.front_door import METHODS, FrontDoor
+from services.classifier.openapi import document
+from services.classifier.settings import Settings
+from tests.services.running import Server, serving
+
+PICTURE = {"image": ("Erika.jpg", b"pixels")}
+
+
+class Keys:
+    """A file with one key of each role."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.predict, self.predict_key = api_keys.create(path, role=Role.PREDICT, name="ward-3")
+        self.operate, self.operate_key = api_keys.create(path, role=Role.OPERATE, name="prometheus")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path / "api.json")
+
+
+async def answer(request: Request) -> Response:
+    await request.body()
+    return PlainTextResponse("answered")
+
+
+def front_door(settings: Settings, predict: Callable[[Request], Any] = answer) -> FrontDoor:
+    others = [Route(path, answer) for path in METHODS if path != "/predict"]
+    return FrontDoor(Starlette(routes=[Route("/predict", predict, methods=["POST"]), *others]), settings=settings)
+
+
+@asynccontextmanager
+async def client(app: FrontDoor) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        yield client
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def ask(app: FrontDoor, method: str, path: str, headers: Any = None) -> httpx.Response:
+    async def once() -> httpx.Response:
+        async with client(app) as http:
+            return await http.request(method, path, headers=headers, files=PICTURE if method == "POST" else None)
+
+    return asyncio.run(once())
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+def required(keys: Keys, **changes: Any) -> Settings:
+    return Settings(**{"api_keys": keys.path, "require_keys": "always", **changes})
+
+
+# --- when keys are asked for
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", False),
+        ("127.8.8.8", False),
+        ("::1", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.7", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_keys_are_asked_for_unless_the_service_is_known_to_be_on_loopback(host: str | None, asked: bool):
+    assert Settings(bound_host=host).keys_required is asked
+    assert Settings(bound_host=host, require_keys="always").keys_required
+    assert not Settings(bound_host=host, require_keys="never").keys_required
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host", "bound"),
+    [
+        ([], None, "127.0.0.1"),
+        ([], "", "127.0.0.1"),
+        ([], "0.0.0.0", "0.0.0.0"),
+        (["--host", "10.0.0.7"], None, "10.0.0.7"),
+        (["--host=10.0.0.7"], "127.0.0.1", "10.0.0.7"),
+        (["--host", "127.0.0.1", "--host=0.0.0.0"], None, "0.0.0.0"),
+        (["--port", "3000", "--host", "0.0.0.0", "--reload"], None, "0.0.0.0"),
+    ],
+)
+def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments, host, bound):
+    inherited = {"BUCKLER_BOUND_HOST": "127.0.0.1"} | ({} if host is None else {"BUCKLER_HOST": host})
+    command, environment = server(arguments, inherited)
+    assert [command[i + 1] for i, part in enumerate(command) if part == "--host"] == [bound]
+    assert not any(part.startswith("--host=") for part in command)
+    assert Settings.from_env(environment).bound_host == bound
+
+
+def test_other_arguments_reach_bentoml_as_they_were():
+    command, _ = server(["--port", "3000", "--host", "::1", "--reload", "--backlog=5"], {})
+    assert command[-6:] == ["--host", "::1", "--port", "3000", "--reload", "--backlog=5"]
+
+
+# --- who gets in
+
+
+def test_a_key_opens_what_its_role_is_for_and_nothing_else(keys: Keys):
+    app = front_door(required(keys))
+    assert ask(app, "POST", "/predict", bearer(keys.predict_key)).text == "answered"
+    assert ask(app, "GET", "/metrics", bearer(keys.operate_key)).text == "answered"
+    for method, path, key in [("POST", "/predict", keys.operate_key), ("GET", "/metrics", keys.predict_key)]:
+        response = ask(app, method, path, bearer(key))
+        assert code(response) == (403, "role_forbidden")
+        assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, "key_missing"),
+        ({"authorization": ""}, "key_missing"),
+        ({"authorization": "Bearer"}, "key_missing"),
+        ({"authorization": "Bearer  "}, "key_missing"),
+        ({"authorization": "Basic dXNlcjpwYXNz"}, "key_missing"),
+        ({"authorization": "{key}"}, "key_missing"),
+        ([("authorization", "Bearer {key}"), ("authorization", "Bearer {key}")], "key_missing"),
+        ({"cookie": "key={key}"}, "key_missing"),
+        ({"authorization": "Bearer bk_guess"}, "key_unknown"),
+        ({"authorization": "Bearer {key}x"}, "key_unknown"),
+        ({"authorization": "Bearer {key} {key}"}, "key_unknown"),
+        ({"authorization": b"Bearer \xff\xfe"}, "key_unknown"),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/metrics"), ("HEAD", "/metrics")])
+def test_without_a_key_that_holds_nobody_gets_in(keys: Keys, method: str, path: str, headers, expected: str):
+    def fill(value: Any) -> Any:
+        return value.replace("{key}", keys.predict_key) if isinstance(value, str) else value
+
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    response = ask(front_door(required(keys)), method, path, [(name, fill(value)) for name, value in pairs])
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith('Bearer realm="buckler"')
+    assert method == "HEAD" or code(response) == (401, expected)
+
+
+def test_the_scheme_may_be_written_in_any_case(keys: Keys):
+    app = front_door(required(keys))
+    assert ask(app, "POST", "/predict", {"authorization": f"bearer  {keys.predict_key}"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(set(METHODS) - {"/predict", "/metrics"}))
+def test_probes_and_docs_need_no_key(keys: Keys, path: str):
+    assert ask(front_door(required(keys)), "GET", path).text == "answered"
+
+
+def test_unknown_paths_are_not_found_and_wrong_methods_refused_with_a_key_or_without(keys: Keys):
+    app = front_door(required(keys))
+    for headers in ({}, bearer(keys.predict_key)):
+        assert code(ask(app, "GET", "/nothing", headers)) == (404, "not_found")
+        response = ask(app, "GET", "/predict", headers)
+        assert code(response) == (405, "method_not_allowed")
+        assert response.headers["allow"] == "POST"
+
+
+def test_on_loopback_a_key_is_neither_needed_nor_looked_at(keys: Keys):
+    app = front_door(required(keys, require_keys="auto", bound_host="127.0.0.1"))
+    for headers in ({}, bearer("bk_guess"), {"authorization": "Bearer"}):
+        assert ask(app, "POST", "/predict", headers).status_code == 200
+        assert ask(app, "GET", "/metrics", headers).status_code == 200
+
+
+def test_without_a_file_of_keys_nobody_gets_in(tmp_path: Path):
+    app = front_door(Settings(api_keys=tmp_path / "none.json"))
+    assert code(ask(app, "POST", "/predict", bearer("bk_guess"))) == (401, "key_unknown")
+
+
+def test_a_file_that_cannot_be_read_is_not_the_clients_fault_and_lets_nobody_in(keys: Keys):
+    keys.path.write_text("{")
+    response = ask(front_door(required(keys)), "POST", "/predict", bearer(keys.predict_key))
+    assert code(response) == (503, "keys_unavailable")
+    assert str(keys.path) not in response.text
+
+
+def test_a_refused_client_is_answered_before_its_body_is_read(keys: Keys):
+    async def pour() -> AsyncIterator[bytes]:
+        raise AssertionError("nobody may ask for the body")
+        yield b""
+
+    async def refused(headers: dict[str, str], **changes: Any) -> tuple[int, str]:
+        async with client(front_door(required(keys, **changes))) as http:
+            return code(await http.post("/predict", content=pour(), headers=headers))
+
+    assert asyncio.run(refused({})) == (401, "key_missing")
+    assert asyncio.run(refused(bearer(keys.operate_key))) == (403, "role_forbidden")
+
+
+def test_neither_key_nor_hash_nor_name_is_logged_or_counted_but_the_id_is(keys: Keys, caplog):
+    app = front_door(required(keys))
+    with caplog.at_level(logging.DEBUG):
+        ask(app, "POST", "/predict", bearer(keys.predict_key))
+        ask(app, "POST", "/predict", bearer(keys.operate_key))
+        ask(app, "POST", "/predict", bearer("bk_GEHEIM"))
+        ask(app, "POST", "/predict", {"authorization": "Basic GEHEIM"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "buckler.service"]
+    assert [line.split()[2] for line in lines] == [
+        f"key={each}" for each in (keys.predict.id, keys.operate.id, "-", "-")
+    ]
+    counted = [sample for family in REGISTRY.collect() for sample in family.samples]
+    for text in ("GEHEIM", keys.predict_key, keys.operate_key, keys.predict.sha256, "ward-3", "prometheus"):
+        assert text not in caplog.text
+        assert not any(text in value for sample in counted for value in sample.labels.values())
+    assert not any(keys.predict.id in value for sample in counted for value in sample.labels.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "text"),
+    [
+        ({"bound_host": "127.0.0.1"}, "INFO", "no keys are asked for"),
+        ({"bound_host": "0.0.0.0"}, "INFO", "keys are asked for, 2 in"),
+        (
+            {"api_keys": Path("/nonexistent/api.json")},
+            "WARNING",
+            "0 in /nonexistent/api.json hold; `buckler keys create`",
+        ),
+        ({"api_keys": Path("/")}, "ERROR", "none holds: cannot read"),
+    ],
+)
+def test_the_log_says_at_the_start_whether_keys_are_asked_for(keys: Keys, caplog, settings, level, text):
+    with caplog.at_level(logging.INFO):
+        access.announce(Settings(**{"api_keys": keys.path, **settings}))
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert text in record.getMessage()
+
+
+# --- how much
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_served(keys: Keys):
+    app = front_door(required(keys, key_requests_per_second=0.5, key_burst=3))
+    _, other = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
+    answers = [ask(app, "POST", "/predict", bearer(keys.predict_key)) for _ in range(4)]
+    assert [response.status_code for response in answers] == [200, 200, 200, 429]
+    assert code(answers[-1]) == (429, "rate_limited")
+    assert answers[-1].headers["retry-after"] in ("1", "2")
+    assert ask(app, "POST", "/predict", bearer(other)).status_code == 200
+
+
+def test_refused_keys_and_the_metrics_use_up_no_rate(keys: Keys):
+    app = front_door(required(keys, key_requests_per_second=0.1, key_burst=1))
+    for _ in range(5):
+        assert ask(app, "POST", "/predict", bearer(keys.operate_key)).status_code == 403
+        assert ask(app, "GET", "/metrics", bearer(keys.operate_key)).status_code == 200
+    assert ask(app, "POST", "/predict", bearer(keys.predict_key)).status_code == 200
+
+
+class Gate:
+    """An endpoint whose answers wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.open = asyncio.Event()
+
+    async def answer(self, request: Request) -> Response:
+        self.waiting += 1
+        await self.open.wait()
+        return PlainTextResponse("answered")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_one_key_has_only_so_many_requests_in_the_works(keys: Keys):
+    async def scene() -> None:
+        gate = Gate()
+        async with client(front_door(required(keys, key_concurrency=2), gate.answer)) as http:
+
+            def post() -> Any:
+                return http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
+
+            first = [asyncio.ensure_future(post()) for _ in range(2)]
+            await until(lambda: gate.waiting == 2)
+            third = await post()
+            assert code(third) == (429, "too_many_at_once")
+            assert third.headers["retry-after"] == "1"
+            gate.open.set()
+            assert [response.status_code for response in await asyncio.gather(*first)] == [200, 200]
+            assert (await post()).status_code == 200
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("require_keys", ["always", "never"])
+def test_beyond_the_limit_of_all_together_a_request_is_refused_at_once_and_unread(keys: Keys, require_keys: str):
+    async def unread() -> AsyncIterator[bytes]:
+        raise AssertionError("nobody may ask for the body")
+        yield b""
+
+    async def scene() -> None:
+        gate = Gate()
+        settings = required(keys, max_in_progress=3, require_keys=require_keys)
+        async with client(front_door(settings, gate.answer)) as http:
+            headers = bearer(keys.predict_key)
+            first = [asyncio.ensure_future(http.post("/predict", files=PICTURE, headers=headers)) for _ in range(3)]
+            await until(lambda: gate.waiting == 3)
+            for _ in range(20):
+                refused = await http.post("/predict", content=unread(), headers=headers)
+                assert code(refused) == (503, "overloaded")
+                assert refused.headers["retry-after"] == "1"
+            # A full service neither looks dead nor goes unseen.
+            for path in ("/livez", "/readyz", "/healthz", "/docs", "/metrics"):
+                assert (await http.get(path, headers=bearer(keys.operate_key))).status_code == 200
+            gate.open.set()
+            assert {response.status_code for response in await asyncio.gather(*first)} == {200}
+            assert (await http.post("/predict", files=PICTURE, headers=headers)).status_code == 200
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_is_slow_to_send_holds_a_place_only_until_its_time_is_up(keys: Keys):
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"--b\r\n"
+        await asyncio.sleep(5)
+
+    async def scene() -> None:
+        settings = required(keys, key_concurrency=1, body_timeout_seconds=0.2)
+        headers = {**bearer(keys.predict_key), "content-type": "multipart/form-data; boundary=b"}
+        async with client(front_door(settings)) as http:
+            slow = asyncio.ensure_future(http.post("/predict", content=trickle(), headers=headers))
+            await asyncio.sleep(0.05)
+            second = await http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
+            assert code(second) == (429, "too_many_at_once")
+            assert code(await slow) == (408, "body_timeout")
+            third = await http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
+            assert third.status_code == 200
+
+    asyncio.run(scene())
+
+
+def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_back(keys: Keys):
+    async def fail(request: Request) -> Response:
+        raise RuntimeError
+
+    async def hang_up() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def scene() -> None:
+        app = front_door(required(keys, max_in_progress=1, key_concurrency=1), fail)
+        headers = bearer(keys.predict_key)
+        raw = [
+            (b"authorization", headers["authorization"].encode()),
+            (b"content-type", b"multipart/form-data; boundary=b"),
+        ]
+        async with client(app) as http:
+            for _ in range(2):
+                assert code(await http.post("/predict", content=b"{}", headers=headers))[0] == 415
+                assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (500, "internal_error")
+                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, None)
+
+    asyncio.run(scene())
+
+
+def test_an_answer_that_came_too_late_keeps_its_place_until_its_thread_has_ended(keys: Keys):
+    ended: list[float] = []
+
+    def compute() -> None:
+        time.sleep(0.6)
+        ended.append(time.monotonic())
+
+    async def predict(request: Request) -> Response:
+        await anyio.to_thread.run_sync(compute)
+        return PlainTextResponse("too late")
+
+    async def scene() -> None:
+        settings = required(keys, max_in_progress=1, request_timeout_seconds=0.2)
+        async with client(front_door(settings, predict)) as http:
+            headers = bearer(keys.predict_key)
+            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
+            await asyncio.sleep(0.05)  # for whatever would let go of the place too early
+            assert not ended
+            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (503, "overloaded")
+            await until(lambda: bool(ended))
+            await asyncio.sleep(0.05)
+            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
+
+    asyncio.run(scene())
+
+
+# --- what is written down about it
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_openapi_document_names_the_key_where_one_is_asked_for(asked: bool):
+    written = document(Settings(require_keys="always" if asked else "never"))
+    operations = {path: next(iter(item.values())) for path, item in written["paths"].items()}
+    locked = {path for path, operation in operations.items() if operation.get("security") == [{"key": []}]}
+    assert locked == ({"/predict", "/metrics"} if asked else set())
+    assert written["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert set(access.NEEDS) == {"/predict", "/metrics"}
+
+
+def test_the_document_names_the_headers_that_come_with_refusals():
+    responses = document(Settings())["paths"]["/predict"]["post"]["responses"]
+    assert list(responses["401"]["headers"]) == ["WWW-Authenticate"]
+    assert list(responses["429"]["headers"]) == ["Retry-After"]
+
+
+def test_every_refusal_is_counted_from_the_start():
+    metrics.create_series()
+    for endpoint, codes in {"/predict": ("401", "403", "429", "503"), "/metrics": ("401", "403")}.items():
+        for each in codes:
+            assert REGISTRY.get_sample_value("buckler_requests_total", {"endpoint": endpoint, "code": each}) is not None
+    assert all(int(status) >= 400 for status, _ in ERRORS.values())
+
+
+# --- a real server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The service, without a model, bound to every address of the machine, and its keys."""
+    directory = tmp_path_factory.mktemp("guarded")
+    (directory / "release/model").mkdir(parents=True)
+    keys = Keys(directory / "api.json")
+    settings = {"BUCKLER_HOST": "0.0.0.0", "BUCKLER_API_KEYS": str(keys.path)}
+    with serving(directory, directory, BUCKLER_RELEASE=str(directory / "release"), **settings) as server:
+        yield server, keys
+
+
+@pytest.mark.slow
+def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guarded: tuple[Server, Keys]):
+    server, keys = guarded
+
+    def post(key: str | None = None) -> tuple[int, str]:
+        headers = bearer(key) if key else {}
+        return code(httpx.post(f"{server.url}/predict", files=PICTURE, headers=headers, timeout=60))
+
+    assert server.get("/livez").status_code == 200
+    assert server.get("/docs").status_code == 200
+    assert code(server.get("/metrics")) == (401, "key_missing")
+    scraped = httpx.get(f"{server.url}/metrics", headers=bearer(keys.operate_key), timeout=60)
+    assert 'buckler_requests_total{code="401",endpoint="/metrics"} 1.0' in scraped.text
+
+    assert post() == (401, "key_missing")
+    assert post(keys.operate_key) == (403, "role_forbidden")
+    assert post(keys.predict_key) == (503, "no_verified_model")
+
+    made, key = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
+    time.sleep(1.1)
+    assert post(key) == (503, "no_verified_model")
+    api_keys.revoke(keys.path, made.id)
+    time.sleep(1.1)
+    assert post(key) == (401, "key_unknown")
+
+    log = server.log.read_text()
+    assert "bound to 0.0.0.0; keys are asked for, 2 in" in log
+    assert f"key={made.id} status=503 error=no_verified_model" in log
+    assert key not in log
+    assert made.sha256 not in log

@@ -1,0 +1,115 @@
+"""Places and tokens under a clock that moves when it is told to."""
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buckler.errors import LimitError
+from buckler.limits import Limiter, Limits, TokenBucket
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def limiter(clock: Clock, **changes: float) -> Limiter:
+    return Limiter(Limits(**{"per_second": 2, "burst": 3, "at_once": 10, "in_progress": 10, **changes}), clock=clock)
+
+
+def ask(limiter: Limiter, client: str | None = "a") -> str:
+    try:
+        with limiter.place(client):
+            return "taken"
+    except LimitError as error:
+        return f"{error.code} {error.retry_after}"
+
+
+def test_a_client_may_send_a_burst_and_then_its_rate(clock: Clock):
+    front = limiter(clock)
+    assert [ask(front) for _ in range(4)] == ["taken"] * 3 + ["rate_limited 1"]
+    clock.now += 0.5
+    assert [ask(front) for _ in range(2)] == ["taken", "rate_limited 1"]
+
+
+def test_a_pause_saves_up_no_more_than_the_burst(clock: Clock):
+    front = limiter(clock)
+    assert ask(front) == "taken"
+    clock.now += 3600
+    assert [ask(front) for _ in range(4)] == ["taken"] * 3 + ["rate_limited 1"]
+
+
+def test_one_client_does_not_use_up_what_another_may_send(clock: Clock):
+    front = limiter(clock)
+    assert [ask(front, "a") for _ in range(4)][-1] == "rate_limited 1"
+    assert ask(front, "b") == "taken"
+
+
+def test_retry_after_is_long_enough_and_in_whole_seconds(clock: Clock):
+    front = limiter(clock, per_second=0.3, burst=1)
+    assert [ask(front), ask(front)] == ["taken", "rate_limited 4"]
+    clock.now += 4
+    assert ask(front) == "taken"
+
+
+def test_a_client_has_only_so_many_requests_at_once(clock: Clock):
+    front = limiter(clock, at_once=2)
+    with front.place("a"), front.place("a"):
+        assert ask(front, "a") == "too_many_at_once 1"
+        assert ask(front, "b") == "taken"
+    assert ask(front, "a") == "taken"
+
+
+def test_all_together_have_only_so_many_places_with_a_key_or_without(clock: Clock):
+    front = limiter(clock, in_progress=2)
+    with front.place("a"), front.place(None):
+        assert ask(front, "b") == ask(front, None) == "overloaded 1"
+    assert ask(front, "b") == "taken"
+
+
+def test_without_a_client_only_the_limit_of_all_together_holds(clock: Clock):
+    front = limiter(clock, burst=1, at_once=1)
+    with ExitStack() as held:
+        for _ in range(10):
+            held.enter_context(front.place(None))
+        assert ask(front, None) == "overloaded 1"
+
+
+def test_a_request_refused_for_want_of_a_place_costs_no_token(clock: Clock):
+    front = limiter(clock, in_progress=1, burst=1)
+    with front.place(None):
+        assert ask(front, "a") == "overloaded 1"
+    assert ask(front, "a") == "taken"
+
+
+def test_a_place_comes_free_when_its_request_breaks(clock: Clock):
+    front = limiter(clock, at_once=1, in_progress=1)
+    with pytest.raises(RuntimeError), front.place("a"):
+        raise RuntimeError
+    assert ask(front) == "taken"
+
+
+@given(pauses=st.lists(st.floats(0, 10), max_size=50), per_second=st.floats(0.01, 100), burst=st.integers(1, 20))
+def test_no_pattern_of_requests_gets_more_than_burst_and_rate(pauses: list[float], per_second: float, burst: int):
+    bucket, now, taken = TokenBucket(per_second=per_second, burst=burst, now=0), 0.0, 0
+    for pause in pauses:
+        now += pause
+        taken += bucket.take(now) == 0
+        assert taken <= burst + per_second * now + 1e-6
+
+
+@given(per_second=st.floats(0.01, 100), burst=st.integers(1, 20))
+def test_whoever_waits_as_told_gets_a_token(per_second: float, burst: int):
+    bucket = TokenBucket(per_second=per_second, burst=burst, now=0)
+    while not (wait := bucket.take(0)):
+        pass
+    assert bucket.take(wait * (1 + 1e-9)) == 0
