@@ -1,12 +1,13 @@
 """The command ``buckler``.
 
-Exit codes: 0 done; 1 refused, by a gate or a verdict that does not hold; 2 could not be done.
+Exit codes: 0 done; 1 refused, by a gate, a verdict or an audit log that does not hold; 2 could not be done.
 """
 
 import argparse
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,7 +74,32 @@ def _parser() -> argparse.ArgumentParser:
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     init = _add(actions, "init", _keys_init, "make a key pair; an existing one is never overwritten")
     init.add_argument("--directory", type=Path, help="default: .buckler/keys")
+    _add_audit(commands)
     return parser
+
+
+def _add_audit(commands: Any) -> None:
+    audit = commands.add_parser("audit", help="the log of every answer that the service gave")
+    actions = audit.add_subparsers(required=True, metavar="ACTION")
+    verify = _add(actions, "verify", _audit_verify, "check that no line was changed, removed, inserted or moved")
+    verify.add_argument("file", type=Path, nargs="?", help="default: what BUCKLER_AUDIT_LOG names, or the project's")
+    verify.add_argument(
+        "--expect-head", type=_digest, metavar="DIGEST", help="a head that was noted; a cut end cannot be seen without"
+    )
+    verify.add_argument("--expect-lines", type=_count, metavar="N", help="how many lines there were when it was noted")
+    verify.add_argument("--after", type=_digest, metavar="DIGEST", help="head of the lines that were archived")
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected sha256: and 64 hexadecimal digits, got {text!r}")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of lines, got {text!r}")
+    return int(text)
 
 
 def _add(commands: Any, name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -184,6 +210,25 @@ def _keys_init(arguments: argparse.Namespace) -> int:
     signing.generate_key_pair(directory)
     print(f"made {directory / signing.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
     print(f"made {directory / signing.PUBLIC_KEY_FILE} (checks; give it to every service)")
+    return 0
+
+
+def _audit_verify(arguments: argparse.Namespace) -> int:
+    from buckler import audit
+
+    path = arguments.file or audit.log_path()
+    report = audit.verify(
+        path, expect_head=arguments.expect_head, expect_lines=arguments.expect_lines, after=arguments.after
+    )
+    span = f", {report.first} to {report.head.sequence}" if report.lines else ""
+    print(f"lines      {report.lines} hold{span}")
+    print(f"head       {report.head.digest}")
+    if report.recovered:
+        print(f"recovered  {report.recovered} torn by a crash or a full disk, moved aside and noted")
+    if report.problem:
+        print(f"refused: {report.problem}", file=sys.stderr)
+        return 1
+    print(f"{path} holds; keep the head elsewhere, and later give it to --expect-head")
     return 0
 
 

@@ -55,6 +55,10 @@ class VerdictError(BucklerError):
         self.reason = reason
 
 
+class AuditError(BucklerError):
+    """The audit log cannot be written or read."""
+
+
 class RegistryError(BucklerError):
     """The model registry lacks what was asked for, or cannot be reached."""
 
