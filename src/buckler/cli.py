@@ -1,6 +1,7 @@
 """The command ``buckler``.
 
-Exit codes: 0 done; 1 refused, by a gate, a verdict or an audit log that does not hold; 2 could not be done.
+Exit codes: 0 done; 1 refused, by a gate or by a verdict, a receipt or an audit log that does not hold; 2 could not
+be done.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, VerdictError
+from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, ReceiptError, VerdictError
 
 if TYPE_CHECKING:
     from buckler.promotion import Move
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (PromotionRefusedError, VerdictError) as error:
+    except (PromotionRefusedError, ReceiptError, VerdictError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
     except BucklerError as error:
@@ -74,7 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     init = _add(actions, "init", _keys_init, "make a key pair; an existing one is never overwritten")
     init.add_argument("--directory", type=Path, help="default: .buckler/keys")
+    init.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("verdicts", "receipts"),
+        default="verdicts",
+        help="what the pair signs: the gate's verdicts, or the service's receipts (default: %(default)s)",
+    )
     _add_audit(commands)
+
+    receipt = _add(commands, "verify-receipt", _verify_receipt, "check a signed answer of the service, offline")
+    receipt.add_argument("receipt", type=Path, help="the answer as it came, or its field `receipt` alone")
+    receipt.add_argument("--image", type=Path, required=True, help="the picture, the same bytes that were sent")
+    receipt.add_argument("--key", type=Path, required=True, help="the service's public key, receipts.pub")
+    receipt.add_argument("--model-digest", type=_digest, metavar="DIGEST", help="of the model that must have answered")
     return parser
 
 
@@ -204,12 +218,27 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def _keys_init(arguments: argparse.Namespace) -> int:
-    from buckler import signing
+    from buckler import receipts, signing
 
     directory = arguments.directory or signing.KEY_DIR
-    signing.generate_key_pair(directory)
-    print(f"made {directory / signing.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
-    print(f"made {directory / signing.PUBLIC_KEY_FILE} (checks; give it to every service)")
+    module, reader = (receipts, "client") if arguments.purpose == "receipts" else (signing, "service")
+    module.generate_key_pair(directory)
+    print(f"made {directory / module.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
+    print(f"made {directory / module.PUBLIC_KEY_FILE} (checks; give it to every {reader})")
+    return 0
+
+
+def _verify_receipt(arguments: argparse.Namespace) -> int:
+    from buckler import receipts, signing
+
+    key = signing.load_public_key(arguments.key, named_by="--key")
+    receipt = receipts.verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
+    answer, model = receipt.answer, receipt.answer["model"]
+    print(
+        f"holds: {answer['label']} ({answer['decision']}) for {receipt.input_digest}, by {model['name']} version"
+        f" {model['version']} ({model['digest']}) at {receipt.issued_at.isoformat()}"
+        + (", line {} ({}) of its audit log".format(*receipt.audit) if receipt.audit else "")
+    )
     return 0
 
 
