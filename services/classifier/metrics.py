@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 PREDICT = "/predict"
 OTHER = "other"
-ENDPOINTS = (PREDICT, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics", OTHER)
+RECEIPT_KEY = "/receipts.pub"
+ENDPOINTS = (PREDICT, RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics", OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"

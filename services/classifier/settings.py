@@ -6,9 +6,11 @@ What belongs to a model (threshold, input size, labels) is never set here: it co
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from buckler import audit
 from buckler.errors import ParamsError
 
 PREFIX = "BUCKLER_"
@@ -26,6 +28,10 @@ class Settings(BaseModel):
         body_timeout_seconds: Time a client has to send its body.
         request_timeout_seconds: Time an answer may take once the body is there.
         workers: Worker processes; each loads the model.
+        audit_log: File of the audit log, ``off`` for none: a word, because an empty variable counts as not set.
+        audit_fsync: ``always``: no answer before its line is on the disk; ``interval``: within a second after.
+        audit_segment_bytes: A file of the log that has grown to this size is put aside and the chain goes on.
+        receipt_key: Private key to sign receipts with; without it ``.buckler/keys/receipts.pem``, if it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -37,6 +43,10 @@ class Settings(BaseModel):
     body_timeout_seconds: float = Field(default=15.0, gt=0)
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1)
+    audit_log: Literal["off"] | Path = audit.DEFAULT_LOG
+    audit_fsync: audit.Fsync = "always"
+    audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
+    receipt_key: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
