@@ -15,8 +15,9 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/errors.py src/buckler/inference.py \
-     src/buckler/limits.py src/buckler/signing.py src/buckler/tracking.py src/buckler/
+COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/errors.py \
+     src/buckler/inference.py src/buckler/limits.py src/buckler/receipts.py src/buckler/signing.py \
+     src/buckler/tracking.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/data/images.py src/buckler/data/
 COPY src/buckler/detection src/buckler/detection
 COPY src/buckler/models src/buckler/models
@@ -31,6 +32,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     BUCKLER_HOST=0.0.0.0 \
     BUCKLER_API_KEYS=/var/lib/buckler-keys/api.json \
+    BUCKLER_AUDIT_LOG=/var/lib/buckler/audit/audit.jsonl \
     BUCKLER_RELEASES_DIR=/var/lib/buckler/releases \
     BUCKLER_VERDICT_KEY=/etc/buckler/verdict.pub
 USER 10001

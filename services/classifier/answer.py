@@ -33,6 +33,21 @@ class ModelAnswer(BaseModel):
     verdict: str = Field(description="Identity of the signed verdict that lets this model serve")
 
 
+class SignatureAnswer(BaseModel):
+    """One signature of a receipt."""
+
+    keyid: str = Field(description="SHA-256 of the raw public key")
+    sig: str = Field(description="Ed25519 over DSSE's encoding of type and payload, in base64")
+
+
+class ReceiptAnswer(BaseModel):
+    """A DSSE envelope around the signed answer; `buckler verify-receipt` checks it offline."""
+
+    payload: str = Field(description="JSON in base64: input digest, answer, model, time, line of the audit log")
+    payloadType: str  # noqa: N815 - DSSE's own name
+    signatures: list[SignatureAnswer]
+
+
 class Answer(BaseModel):
     """The answer to one picture."""
 
@@ -43,6 +58,11 @@ class Answer(BaseModel):
     reasons: list[Reason] = Field(description="Why `review`; empty with `accept`")
     detector: DetectorAnswer
     model: ModelAnswer
+    receipt: ReceiptAnswer | None = Field(
+        default=None,
+        exclude_if=lambda receipt: receipt is None,
+        description="Only in answer to the header `X-Buckler-Receipt: ed25519`",
+    )
 
     @classmethod
     def of(cls, prediction: "Prediction", served: "Served", request_id: str) -> "Answer":
@@ -107,6 +127,11 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "expected the content type multipart/form-data with a boundary",
     ),
+    "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
+    "receipt_unavailable": (
+        HTTPStatus.NOT_ACCEPTABLE,
+        "this service has no key to sign receipts with; ask without the header X-Buckler-Receipt",
+    ),
     "bad_request": (HTTPStatus.BAD_REQUEST, "the request cannot be understood; see /docs"),
     "not_found": (HTTPStatus.NOT_FOUND, "nothing is here; see /docs"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "this method is not allowed here; see /docs"),
@@ -118,6 +143,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "keys_unavailable": (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "the keys cannot be read, so that none can be checked; an operator must look at the log",
+    ),
+    "audit_unavailable": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the answer could not be written to the audit log, so it is not given; try again later",
     ),
     "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
     "internal_error": (

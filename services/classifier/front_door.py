@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.classifier import metrics
 from services.classifier.access import Access
 from services.classifier.answer import RefusalError, code_and_message, error_response
+from services.classifier.evidence import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
 from services.classifier.form import PictureForm, rebuild
 from services.classifier.settings import Settings
 
@@ -97,6 +98,7 @@ class FrontDoor:
             raise RefusalError("method_not_allowed", headers={"allow": ", ".join(methods)})
         key = self._access.key(path, Headers(scope=exchange.scope))
         exchange.key_id = key.id if key else "-"
+        CLIENT_ID.set(key.id if key else ANONYMOUS)
         self._access.check_role(path, key)
         self._access.take_place(path, key, place)
 
@@ -130,7 +132,9 @@ class FrontDoor:
         """
         if scope["path"] != metrics.PREDICT:
             return scope, receive
-        content_type, body = rebuild(await self._read_picture(Headers(scope=scope), receive))
+        given = Headers(scope=scope)
+        RECEIPT_WANTED.set(wants_receipt(given.get(RECEIPT_HEADER)))
+        content_type, body = rebuild(await self._read_picture(given, receive))
         headers = [pair for pair in scope["headers"] if pair[0] in FORWARDED]
         headers += [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         return {**scope, "headers": headers}, _replay(body, receive)

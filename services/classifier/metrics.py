@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PREDICT = "/predict"
 METRICS = "/metrics"
 OTHER = "other"
-ENDPOINTS = (PREDICT, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", METRICS, OTHER)
+RECEIPT_KEY = "/receipts.pub"
+ENDPOINTS = (PREDICT, RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"

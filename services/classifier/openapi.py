@@ -12,8 +12,9 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from services.classifier.answer import ERRORS, Answer, ErrorAnswer
+from services.classifier.evidence import RECEIPT_KIND
 from services.classifier.form import FIELD
-from services.classifier.metrics import PREDICT
+from services.classifier.metrics import PREDICT, RECEIPT_KEY
 from services.classifier.settings import MEBIBYTE, Settings
 
 REFERENCE = "#/components/schemas/{model}"
@@ -21,8 +22,9 @@ REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
 
 Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
-manipulated is answered with the decision `review`. Every error has the same form and a stable code. Where the
-service asks for keys, one that is for predictions cannot read the metrics, nor the other way round."""
+manipulated is answered with the decision `review`. Every answer is a line of the service's audit log; on request
+it carries a signed receipt. Every error has the same form and a stable code. Where the service asks for keys, one
+that is for predictions cannot read the metrics, nor the other way round."""
 
 ANSWER_EXAMPLE = {
     "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
@@ -63,6 +65,7 @@ def document(settings: Settings) -> dict[str, Any]:
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
+            RECEIPT_KEY: {"get": _receipt_key()},
         },
         "components": {"schemas": schemas["$defs"], "securitySchemes": {KEY: KEY_SCHEME}},
     }
@@ -83,6 +86,14 @@ def _predict(settings: Settings) -> dict[str, Any]:
         **_security(settings),
         "summary": "Classify one picture",
         "description": f"JPEG or PNG, by content; the request has at most {limit / MEBIBYTE:g} MiB.",
+        "parameters": [
+            {
+                "name": "X-Buckler-Receipt",
+                "in": "header",
+                "description": f"Asks for a signed `receipt` in the answer; `{RECEIPT_KEY}` is its public key",
+                "schema": {"type": "string", "enum": [RECEIPT_KIND]},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -151,6 +162,18 @@ def _probe(name: str, summary: str) -> dict[str, Any]:
 def _not_ready() -> dict[str, Any]:
     yes = {"description": "Yes", "content": {"text/plain": {}}}
     return {"responses": {"200": yes, "503": _error(["no_verified_model"])}}
+
+
+def _receipt_key() -> dict[str, Any]:
+    return {
+        "tags": ["operation"],
+        "operationId": "receiptKey",
+        "summary": "Public key that receipts are checked with, in PEM form; `not_found` where none are signed",
+        "responses": {
+            "200": {"description": "The key", "content": {"application/x-pem-file": {}}},
+            "404": _error(["not_found"]),
+        },
+    }
 
 
 def _metrics(settings: Settings) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/metrics``.
+"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/metrics``, ``/receipts.pub``.
 
 BentoML's own index page loads a tag manager from the internet, which no hospital's network should see; this
 one is made of the Swagger UI files that BentoML ships and names no other host. The content security policy
 holds the browser to that.
 """
 
+from http import HTTPStatus
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from buckler import signing
 from services.classifier import metrics
+from services.classifier.evidence import receipt_key
 from services.classifier.openapi import document
 from services.classifier.settings import Settings
 
@@ -67,6 +70,7 @@ def create(settings: Settings) -> Starlette:
             Mount("/docs/assets", StaticFiles(directory=swagger_files())),
             Route("/docs.json", lambda _: JSONResponse(specification)),
             Route("/metrics", metrics.page),
+            Route(metrics.RECEIPT_KEY, lambda _: _receipt_key(settings)),
         ]
     )
 
@@ -75,6 +79,14 @@ def swagger_files() -> Path:
     """Return the folder of Swagger UI's files inside BentoML."""
     with as_file(files("bentoml") / "_internal/server/static_content") as folder:
         return folder
+
+
+def _receipt_key(settings: Settings) -> Response:
+    # Read anew: this application is made before the workers are, in every process that imports the service.
+    key = receipt_key(settings)
+    if key is None:
+        return Response(status_code=HTTPStatus.NOT_FOUND)
+    return Response(signing.public_pem(key.public_key()), media_type="application/x-pem-file")
 
 
 def _docs(_: Request) -> Response:

@@ -30,6 +30,7 @@ from buckler.errors import UnusableImageError
 from services.classifier import metrics, pages
 from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
+from services.classifier.evidence import Evidence
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.loading import Served, load_served
 from services.classifier.settings import Settings
@@ -65,6 +66,7 @@ class Classifier:
         configure_logging()
         announce(SETTINGS)
         metrics.create_series()
+        self._evidence = Evidence(SETTINGS)
         self._served = served or load_served(SETTINGS)
         if self._served:
             metrics.show_model(self._served)
@@ -78,10 +80,12 @@ class Classifier:
         """Answer one picture.
 
         Raises:
-            RefusalError: The picture is not usable, or there is no verified model.
+            RefusalError: The picture is not usable, there is no verified model, the audit log cannot be written,
+                or the receipt that is asked for cannot be signed.
         """
         if self._served is None:
             raise RefusalError("no_verified_model")
+        self._evidence.check()
         predictor = self._served.predictor
         try:
             pixels = load_pixels(image, size=predictor.image_size)
@@ -89,8 +93,10 @@ class Classifier:
             raise RefusalError(error.code, str(error)) from error
         with metrics.INFERENCE_SECONDS.time():
             prediction = predictor(pixels)
+        answer = Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
+        answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
-        return Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
+        return answer
 
 
 def configure_logging() -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from buckler import audit
 from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
 
@@ -40,6 +41,10 @@ class Settings(BaseModel):
         key_concurrency: Pictures of one key that are in the works at once.
         max_in_progress: Pictures of all clients that are in the works at once. A worker computes one at a time: at
             four a second the last of 32 waits for 8 seconds, which is within ``request_timeout_seconds``.
+        audit_log: File of the audit log, ``off`` for none: a word, because an empty variable counts as not set.
+        audit_fsync: ``always``: no answer before its line is on the disk; ``interval``: within a second after.
+        audit_segment_bytes: A file of the log that has grown to this size is put aside and the chain goes on.
+        receipt_key: Private key to sign receipts with; without it ``.buckler/keys/receipts.pem``, if it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -58,6 +63,10 @@ class Settings(BaseModel):
     key_burst: int = Field(default=20, ge=1)
     key_concurrency: int = Field(default=8, ge=1)
     max_in_progress: int = Field(default=32, ge=1)
+    audit_log: Literal["off"] | Path = audit.DEFAULT_LOG
+    audit_fsync: audit.Fsync = "always"
+    audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
+    receipt_key: Path | None = None
 
     @property
     def keys_required(self) -> bool:

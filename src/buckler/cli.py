@@ -1,18 +1,20 @@
 """The command ``buckler``.
 
-Exit codes: 0 done; 1 refused, by a gate or a verdict that does not hold; 2 could not be done.
+Exit codes: 0 done; 1 refused, by a gate or by a verdict, a receipt or an audit log that does not hold; 2 could not
+be done.
 """
 
 import argparse
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, VerdictError
+from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, ReceiptError, VerdictError
 
 if TYPE_CHECKING:
     from buckler.promotion import Move
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (PromotionRefusedError, VerdictError) as error:
+    except (PromotionRefusedError, ReceiptError, VerdictError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
     except BucklerError as error:
@@ -69,13 +71,25 @@ def _parser() -> argparse.ArgumentParser:
         help="YAML; repeatable",
     )
 
-    keys = commands.add_parser("keys", help="the key pair of verdicts (init); API keys of the service's clients")
+    keys = commands.add_parser("keys", help="key pairs to sign with (init); API keys of the service's clients")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
-    init = _add(
-        actions, "init", _keys_init, "make the key pair that signs verdicts; an existing one is never overwritten"
-    )
+    init = _add(actions, "init", _keys_init, "make a key pair to sign with; an existing one is never overwritten")
     init.add_argument("--directory", type=Path, help="default: .buckler/keys")
+    init.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("verdicts", "receipts"),
+        default="verdicts",
+        help="what the pair signs: the gate's verdicts, or the service's receipts (default: %(default)s)",
+    )
     _add_api_keys(actions)
+    _add_audit(commands)
+
+    receipt = _add(commands, "verify-receipt", _verify_receipt, "check a signed answer of the service, offline")
+    receipt.add_argument("receipt", type=Path, help="the answer as it came, or its field `receipt` alone")
+    receipt.add_argument("--image", type=Path, required=True, help="the picture, the same bytes that were sent")
+    receipt.add_argument("--key", type=Path, required=True, help="the service's public key, receipts.pub")
+    receipt.add_argument("--model-digest", type=_digest, metavar="DIGEST", help="of the model that must have answered")
     return parser
 
 
@@ -90,6 +104,30 @@ def _add_api_keys(actions: Any) -> None:
     revoke.add_argument("id", metavar="ID")
     for each in (create, show, revoke):
         each.add_argument("--file", type=Path, help="default: BUCKLER_API_KEYS, else .buckler/keys/api.json")
+
+
+def _add_audit(commands: Any) -> None:
+    audit = commands.add_parser("audit", help="the log of every answer that the service gave")
+    actions = audit.add_subparsers(required=True, metavar="ACTION")
+    verify = _add(actions, "verify", _audit_verify, "check that no line was changed, removed, inserted or moved")
+    verify.add_argument("file", type=Path, nargs="?", help="default: what BUCKLER_AUDIT_LOG names, or the project's")
+    verify.add_argument(
+        "--expect-head", type=_digest, metavar="DIGEST", help="a head that was noted; a cut end cannot be seen without"
+    )
+    verify.add_argument("--expect-lines", type=_count, metavar="N", help="how many lines there were when it was noted")
+    verify.add_argument("--after", type=_digest, metavar="DIGEST", help="head of the lines that were archived")
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected sha256: and 64 hexadecimal digits, got {text!r}")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of lines, got {text!r}")
+    return int(text)
 
 
 def _add(commands: Any, name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -194,12 +232,46 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def _keys_init(arguments: argparse.Namespace) -> int:
-    from buckler import signing
+    from buckler import receipts, signing
 
     directory = arguments.directory or signing.KEY_DIR
-    signing.generate_key_pair(directory)
-    print(f"made {directory / signing.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
-    print(f"made {directory / signing.PUBLIC_KEY_FILE} (checks; give it to every service)")
+    module, reader = (receipts, "client") if arguments.purpose == "receipts" else (signing, "service")
+    module.generate_key_pair(directory)
+    print(f"made {directory / module.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
+    print(f"made {directory / module.PUBLIC_KEY_FILE} (checks; give it to every {reader})")
+    return 0
+
+
+def _verify_receipt(arguments: argparse.Namespace) -> int:
+    from buckler import receipts, signing
+
+    key = signing.load_public_key(arguments.key, named_by="--key")
+    receipt = receipts.verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
+    answer, model = receipt.answer, receipt.answer["model"]
+    print(
+        f"holds: {answer['label']} ({answer['decision']}) for {receipt.input_digest}, by {model['name']} version"
+        f" {model['version']} ({model['digest']}) at {receipt.issued_at.isoformat()}"
+        + (", line {} ({}) of its audit log".format(*receipt.audit) if receipt.audit else "")
+    )
+    return 0
+
+
+def _audit_verify(arguments: argparse.Namespace) -> int:
+    from buckler import audit
+
+    path = arguments.file or audit.log_path()
+    report = audit.verify(
+        path, expect_head=arguments.expect_head, expect_lines=arguments.expect_lines, after=arguments.after
+    )
+    span = f", {report.first} to {report.head.sequence}" if report.lines else ""
+    print(f"lines      {report.lines} hold{span}")
+    print(f"head       {report.head.digest}")
+    if report.recovered:
+        print(f"recovered  {report.recovered} torn by a crash or a full disk, moved aside and noted")
+    if report.problem:
+        print(f"refused: {report.problem}", file=sys.stderr)
+        return 1
+    print(f"{path} holds; keep the head elsewhere, and later give it to --expect-head")
     return 0
 
 

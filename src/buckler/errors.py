@@ -73,6 +73,14 @@ class LimitError(BucklerError):
         self.retry_after = retry_after
 
 
+class AuditError(BucklerError):
+    """The audit log cannot be written or read."""
+
+
+class ReceiptError(BucklerError):
+    """A receipt of the service does not hold, or is about something else."""
+
+
 class RegistryError(BucklerError):
     """The model registry lacks what was asked for, or cannot be reached."""
 

@@ -127,18 +127,20 @@ def public_key_path() -> Path:
     return Path(os.environ.get(VERDICT_KEY_ENV) or KEY_DIR / PUBLIC_KEY_FILE)
 
 
-def generate_key_pair(directory: Path) -> None:
-    """Write ``verdict.pem`` (private, readable by its owner only) and ``verdict.pub`` into ``directory``.
+def generate_key_pair(
+    directory: Path, *, private_file: str = PRIVATE_KEY_FILE, public_file: str = PUBLIC_KEY_FILE
+) -> None:
+    """Write a private key, readable by its owner only, and its public half into ``directory``.
 
     Raises:
         BucklerError: One of them exists; a key is never overwritten.
     """
-    private, public = directory / PRIVATE_KEY_FILE, directory / PUBLIC_KEY_FILE
+    private, public = directory / private_file, directory / public_file
     for path in (private, public):
         if path.exists():
             raise BucklerError(
                 f"{path} exists and is never overwritten; move it away to make a new pair"
-                " (verdicts signed with the old key then no longer verify)"
+                " (what the old key signed, the new one does not verify)"
             )
     key = Ed25519PrivateKey.generate()
     directory.mkdir(parents=True, exist_ok=True)
@@ -147,11 +149,12 @@ def generate_key_pair(directory: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
         mode=0o600,
     )
-    _write_new(
-        public,
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
-        mode=0o644,
-    )
+    _write_new(public, public_pem(key.public_key()), mode=0o644)
+
+
+def public_pem(key: Ed25519PublicKey) -> bytes:
+    """Return a public key as it stands in its file."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
@@ -160,15 +163,19 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
 
 
-def load_private_key(path: Path | None = None) -> Ed25519PrivateKey:
+def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519PrivateKey:
     """Return the signing key in ``path`` (default ``private_key_path()``).
+
+    Args:
+        path: A PEM file.
+        named_by: The variable or option that names another file, for the error's sake.
 
     Raises:
         BucklerError: There is none, or it is no unencrypted Ed25519 key in PEM form.
     """
     path = path or private_key_path()
     try:
-        key = serialization.load_pem_private_key(_read_key(path, SIGNING_KEY_ENV), password=None)
+        key = serialization.load_pem_private_key(_read_key(path, named_by), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BucklerError(f"{path} is no unencrypted private key in PEM form: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -176,15 +183,19 @@ def load_private_key(path: Path | None = None) -> Ed25519PrivateKey:
     return key
 
 
-def load_public_key(path: Path | None = None) -> Ed25519PublicKey:
-    """Return the key in ``path`` (default ``public_key_path()``) that verdicts are checked with.
+def load_public_key(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV) -> Ed25519PublicKey:
+    """Return the key in ``path`` (default ``public_key_path()``) that signatures are checked with.
+
+    Args:
+        path: A PEM file.
+        named_by: The variable or option that names another file, for the error's sake.
 
     Raises:
         BucklerError: There is none, or it is no Ed25519 public key in PEM form.
     """
     path = path or public_key_path()
     try:
-        key = serialization.load_pem_public_key(_read_key(path, VERDICT_KEY_ENV))
+        key = serialization.load_pem_public_key(_read_key(path, named_by))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BucklerError(f"{path} is no public key in PEM form: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
@@ -192,13 +203,13 @@ def load_public_key(path: Path | None = None) -> Ed25519PublicKey:
     return key
 
 
-def _read_key(path: Path, variable: str) -> bytes:
+def _read_key(path: Path, named_by: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise BucklerError(
             f"cannot read the key {path} ({error.strerror}); `buckler keys init` makes a pair,"
-            f" {variable} names another file"
+            f" {named_by} names another file"
         ) from error
 
 
@@ -236,31 +247,33 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """Return the DSSE envelope of ``statement``."""
+def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> dict[str, Any]:
+    """Return the DSSE envelope of ``statement``; the type is signed too, so that no kind poses as another."""
     payload = canonical(statement)
-    signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
+    signature = key.sign(pre_authentication_encoding(payload_type, payload))
     return {
         "payload": base64.b64encode(payload).decode(),
-        "payloadType": PAYLOAD_TYPE,
+        "payloadType": payload_type,
         "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
     }
 
 
-def open_envelope(envelope: object, public_key: Ed25519PublicKey) -> dict[str, Any]:
+def open_envelope(
+    envelope: object, public_key: Ed25519PublicKey, *, payload_type: str = PAYLOAD_TYPE
+) -> dict[str, Any]:
     """Return the statement inside ``envelope``; nothing of it is parsed before its signature holds.
 
     Raises:
         VerdictError: ``malformed`` or ``signature``.
     """
-    return _parse_object(_open_payload(envelope, public_key), "the signed statement")
+    return parse_object(_open_payload(envelope, public_key, payload_type), "the signed statement")
 
 
-def _open_payload(envelope: object, public_key: Ed25519PublicKey) -> bytes:
+def _open_payload(envelope: object, public_key: Ed25519PublicKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
         raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
-    if envelope["payloadType"] != PAYLOAD_TYPE:
-        raise VerdictError("malformed", f"expected payloadType {PAYLOAD_TYPE!r}, got {envelope['payloadType']!r}")
+    if envelope["payloadType"] != payload_type:
+        raise VerdictError("malformed", f"expected payloadType {payload_type!r}, got {envelope['payloadType']!r}")
     payload = _decode(envelope["payload"])
     signatures = _signatures(envelope["signatures"])
     expected = key_id(public_key)
@@ -270,7 +283,7 @@ def _open_payload(envelope: object, public_key: Ed25519PublicKey) -> bytes:
             f"expected a signature of key {expected}, got {sorted(signatures)}; is it another project's?",
         )
     try:
-        public_key.verify(signatures[expected], pre_authentication_encoding(PAYLOAD_TYPE, payload))
+        public_key.verify(signatures[expected], pre_authentication_encoding(payload_type, payload))
     except InvalidSignature as error:
         raise VerdictError("signature", f"the signature of key {expected} does not fit the statement") from error
     return payload
@@ -300,7 +313,13 @@ def _decode(text: object) -> bytes:
     return content
 
 
-def _parse_object(content: bytes, what: str) -> dict[str, Any]:
+def parse_object(content: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in ``content``; ``what`` names it in the error.
+
+    Raises:
+        VerdictError: ``malformed``: it is no JSON, no object, or a key stands there twice.
+    """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
             raise ValueError("a key stands there twice")
@@ -354,7 +373,7 @@ def open_release(release: Path, public_key: Ed25519PublicKey) -> Verdict:
         content = path.read_bytes()
     except OSError as error:
         raise VerdictError("missing", f"expected a signed verdict in {path}: {error.strerror}") from error
-    payload = _open_payload(_parse_object(content, path.name), public_key)
+    payload = _open_payload(parse_object(content, path.name), public_key)
     verdict = _verdict(payload)
     found = directory_digest(release / MODEL_DIR)
     if found != verdict.subject_digest:
@@ -372,7 +391,7 @@ def _check_evidence(directory: Path, expected: Mapping[str, str]) -> None:
 
 
 def _verdict(payload: bytes) -> Verdict:
-    statement = _parse_object(payload, "the signed statement")
+    statement = parse_object(payload, "the signed statement")
     try:
         if statement["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {statement['schema']!r}")

@@ -155,6 +155,14 @@ def test_an_image_copies_what_exists_pins_what_it_installs_and_runs_without_root
     assert installed == ({"cpu", "serve"} if dockerfile.stem == "service" else {"cpu", "train"})
 
 
+def test_what_the_service_keeps_lies_on_its_volume():
+    text = (INFRA / "images/service.Dockerfile").read_text()
+    (volume,) = re.findall(r"^VOLUME (\S+)", text, re.MULTILINE)
+    places = re.findall(r"(?:BUCKLER_RELEASES_DIR|BUCKLER_AUDIT_LOG|BENTOML_HOME)=(\S+)", text)
+    assert len(places) == 3
+    assert all(place.startswith(f"{volume}/") for place in places)
+
+
 def imported_by_the_service() -> set[str]:
     """Return the files of this repository that the service can come to import."""
     graph = grimp.build_graph("buckler", "services", cache_dir=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from buckler import signing
+from buckler import receipts, signing
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, write_verdict
 
 
@@ -14,6 +14,7 @@ from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, 
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("keys")
     signing.generate_key_pair(directory)
+    receipts.generate_key_pair(directory)
     return directory
 
 
@@ -52,5 +53,7 @@ def picture() -> bytes:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
     """The service on the real release, with two workers."""
-    with serving(tmp_path_factory.mktemp("server"), keys, BUCKLER_RELEASE=str(release), BUCKLER_WORKERS="2") as server:
+    key = str(keys / receipts.PRIVATE_KEY_FILE)
+    settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_RECEIPT_KEY": key}
+    with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:
         yield server

@@ -55,9 +55,10 @@ class Server:
     url: str
     home: Path
     log: Path
+    audit: Path
 
-    def predict(self, picture: bytes, name: str = "picture.jpg") -> httpx.Response:
-        return httpx.post(f"{self.url}/predict", files={"image": (name, picture)}, timeout=60)
+    def predict(self, picture: bytes, name: str = "picture.jpg", **headers: str) -> httpx.Response:
+        return httpx.post(f"{self.url}/predict", files={"image": (name, picture)}, headers=headers, timeout=60)
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=60)
@@ -69,12 +70,13 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home, log = directory / "bentoml", directory / "service.log"
+    home, log, audit = (directory / name for name in ("bentoml", "service.log", "audit/audit.jsonl"))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))},
         "BENTOML_HOME": str(home),
         "BUCKLER_VERDICT_KEY": str(keys / signing.PUBLIC_KEY_FILE),
         "BUCKLER_RELEASES_DIR": str(directory / "releases"),
+        "BUCKLER_AUDIT_LOG": str(audit),
         **settings,
     }
     command = [sys.executable, "-m", "services.classifier", "--port", str(port)]
@@ -82,7 +84,7 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-    server = Server(f"http://127.0.0.1:{port}", home, log)
+    server = Server(f"http://127.0.0.1:{port}", home, log, audit)
     try:
         wait_until_alive(server, process, int(settings.get("BUCKLER_WORKERS", "1")))
         yield server

@@ -22,6 +22,7 @@ from buckler.api_keys import Role
 from services.classifier import access, metrics
 from services.classifier.__main__ import server
 from services.classifier.answer import ERRORS
+from services.classifier.evidence import ANONYMOUS, CLIENT_ID
 from services.classifier.front_door import METHODS, FrontDoor
 from services.classifier.openapi import document
 from services.classifier.settings import Settings
@@ -259,6 +260,19 @@ def test_the_log_says_at_the_start_whether_keys_are_asked_for(keys: Keys, caplog
     (record,) = caplog.records
     assert record.levelname == level
     assert text in record.getMessage()
+
+
+def test_the_audit_log_is_told_the_keys_id_and_of_one_request_only(keys: Keys):
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(CLIENT_ID.get())
+
+    app = front_door(required(keys), who)
+    _, other = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
+    found = [ask(app, "POST", "/predict", bearer(key)).text for key in (keys.predict_key, other, keys.predict_key)]
+    assert found[0] == found[2] == keys.predict.id
+    assert found[1] not in (keys.predict.id, ANONYMOUS)
+    open_to_all = front_door(Settings(require_keys="never"), who)
+    assert ask(open_to_all, "POST", "/predict").text == ANONYMOUS
 
 
 # --- how much

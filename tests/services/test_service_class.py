@@ -9,10 +9,11 @@ from typing import get_args
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import signing
+from buckler import audit, receipts, signing
 from services.classifier import champion, loading, metrics
 from services.classifier.answer import Answer, Reason, RefusalError
 from services.classifier.champion import Candidate
+from services.classifier.evidence import CLIENT_ID, RECEIPT_WANTED
 from services.classifier.loading import Served, load_served
 from services.classifier.service import Classifier
 from services.classifier.settings import Settings
@@ -27,6 +28,20 @@ def served(release: Path, keys: Path) -> Served:
 
     predictor = Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
     return Served(predictor, "skin-lesion", "3")
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from this checkout's own log and keys
+    settings = Settings(audit_log=tmp_path / "audit/audit.jsonl")
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    return settings
+
+
+@pytest.fixture
+def upload(picture: bytes, tmp_path: Path) -> Path:
+    (tmp_path / "image").write_bytes(picture)
+    return tmp_path / "image"
 
 
 @pytest.fixture
@@ -72,6 +87,99 @@ def test_an_answer_is_counted_by_label_decision_and_score(served: Served, pictur
     service.predict(path)
     assert value("buckler_predictions_total", label=answer.label) == counted + 1
     assert value("buckler_detector_score_count") == before + 2
+
+
+def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_received(served, upload, settings):
+    service = Classifier.inner(served)
+    answer = service.predict(upload)
+    token = CLIENT_ID.set("key-7")
+    service.predict(upload)
+    CLIENT_ID.reset(token)
+
+    report = audit.verify(settings.audit_log)
+    assert (report.problem, report.lines) == (None, 2)
+    first, second = map(json.loads, settings.audit_log.read_text().splitlines())
+    assert first["answer"] == answer.model_dump()
+    assert first["input"] == signing.file_digest(upload)
+    assert (first["client"], second["client"]) == ("anonymous", "key-7")
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
+
+
+def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings):
+    (tmp_path / "image").write_bytes(b"hello")
+    with pytest.raises(RefusalError):
+        Classifier.inner(served).predict(tmp_path / "image")
+    assert audit.verify(settings.audit_log).lines == 0
+
+
+def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog):
+    service = Classifier.inner(served)
+    (settings.audit_log.parent / "audit.jsonl.lock").unlink()
+    settings.audit_log.unlink()
+    settings.audit_log.mkdir()
+    before = value("buckler_detector_score_count")
+    with pytest.raises(RefusalError) as caught:
+        service.predict(upload)
+    assert caught.value.code == "audit_unavailable"
+    assert caught.value.error_code == 503
+    assert "cannot write the audit log" in caplog.text
+    assert str(settings.audit_log) not in str(caught.value)
+    assert value("buckler_detector_score_count") == before
+
+
+def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, monkeypatch, caplog):
+    settings = Settings(audit_log=tmp_path)
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    Classifier.inner(served)
+    assert "/predict answers 503 until this is mended" in caplog.text
+
+
+def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, monkeypatch, caplog):
+    monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(audit_log="off"))
+    assert Classifier.inner(served).predict(upload).label
+    assert "no audit log is kept" in caplog.text
+
+
+@pytest.fixture
+def asked_for_a_receipt():
+    token = RECEIPT_WANTED.set(True)
+    yield
+    RECEIPT_WANTED.reset(token)
+
+
+def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
+    served, upload, settings, keys, tmp_path, monkeypatch, asked_for_a_receipt
+):
+    settings = settings.model_copy(update={"receipt_key": keys / receipts.PRIVATE_KEY_FILE})
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    answer = Classifier.inner(served).predict(upload)
+    (tmp_path / "answer.json").write_text(answer.model_dump_json())
+
+    public = signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
+    sequence, digest = receipt.audit
+    report = audit.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
+    assert (report.problem, sequence) == (None, 1)
+
+
+def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_asked(
+    served, upload, settings, asked_for_a_receipt
+):
+    with pytest.raises(RefusalError) as caught:
+        Classifier.inner(served).predict(upload)
+    assert (caught.value.code, caught.value.error_code) == ("receipt_unavailable", 406)
+    assert audit.verify(settings.audit_log).lines == 0
+
+
+def test_the_key_of_verdicts_signs_no_receipt(
+    served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt
+):
+    settings = settings.model_copy(update={"receipt_key": keys / signing.PRIVATE_KEY_FILE})
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    with pytest.raises(RefusalError) as caught:
+        Classifier.inner(served).predict(upload)
+    assert caught.value.code == "receipt_unavailable"
+    assert "which no service may hold" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -148,9 +256,9 @@ def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted
     assert value("buckler_model_refused_total", reason=reason) == before + 1
 
 
-def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, monkeypatch):
+def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, settings, monkeypatch):
     take_the_verdict_away(copy, keys)
-    monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(release=copy))
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings.model_copy(update={"release": copy}))
     service = Classifier.inner()
     assert not service.__is_ready__()
     with pytest.raises(RefusalError) as caught:

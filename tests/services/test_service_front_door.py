@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from services.classifier.evidence import RECEIPT_WANTED
 from services.classifier.front_door import FrontDoor
 from services.classifier.settings import Settings
 
@@ -20,13 +21,13 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="Erika.jpg"\r\n\r\n'
 
 
-def post(endpoint, content: object = HEAD + b"pixels\r\n--b--\r\n") -> httpx.Response:
+def post(endpoint, content: object = HEAD + b"pixels\r\n--b--\r\n", **given: str) -> httpx.Response:
     app = FrontDoor(Starlette(routes=[Route("/predict", endpoint, methods=["POST"])]), settings=SETTINGS)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post("/predict", content=content, headers={**FORM, "cookie": "session=1"})
+            return await client.post("/predict", content=content, headers={**FORM, "cookie": "session=1", **given})
 
     return asyncio.run(ask())
 
@@ -48,6 +49,24 @@ def test_the_application_sees_the_picture_and_nothing_else_of_the_form():
             return PlainTextResponse(await upload.read())
 
     assert post(echo).content == b"pixels"
+
+
+async def tell_whether_a_receipt_is_wanted(request: Request) -> Response:
+    assert "x-buckler-receipt" not in request.headers
+    return PlainTextResponse(str(RECEIPT_WANTED.get()))
+
+
+@pytest.mark.parametrize("value", ["ed25519", "Ed25519", " ed25519 "])
+def test_a_receipt_is_asked_for_by_a_header_that_the_application_does_not_see(value: str):
+    assert post(tell_whether_a_receipt_is_wanted).text == "False"
+    assert post(tell_whether_a_receipt_is_wanted, **{"X-Buckler-Receipt": value}).text == "True"
+
+
+@pytest.mark.parametrize("value", ["", "rsa", "ed25519, rsa", "true"])
+def test_a_receipt_of_another_kind_is_refused_without_quoting_it(value: str):
+    response = post(never, **{"X-Buckler-Receipt": value})
+    assert code(response) == (400, "receipt_unsupported")
+    assert "rsa" not in response.text
 
 
 def test_an_answer_that_takes_too_long_is_given_up_without_waiting_for_it():

@@ -1,5 +1,7 @@
 """A real server with two workers, asked through HTTP as clients and Prometheus ask it."""
 
+import hashlib
+import json
 import re
 import struct
 import zlib
@@ -12,6 +14,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
+from buckler import audit, cli
 from services.classifier.answer import ERRORS, Answer, ErrorAnswer
 from services.classifier.settings import Settings
 from tests.services.running import LABELS, Server, encode, serving
@@ -227,6 +230,32 @@ def test_counters_sum_over_all_workers_at_every_scrape(server: Server, picture: 
         assert [value for (name, _), value in after.items() if name == "buckler_model_info"] == [1]
 
 
+def test_all_workers_write_one_chain_with_a_line_for_each_answer_and_no_other(server: Server, picture: bytes):
+    before = audit.verify(server.audit).lines
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: server.predict(picture, "Erika-Mustermann.jpg").json(), range(20)))
+        list(pool.map(lambda _: server.predict(b"no picture"), range(20)))
+    report = audit.verify(server.audit)
+    assert (report.problem, report.lines) == (None, before + 20)
+    lines = [json.loads(line) for line in server.audit.read_text().splitlines()[before:]]
+    assert sorted(line["answer"]["request_id"] for line in lines) == sorted(each["request_id"] for each in answers)
+    assert {line["input"] for line in lines} == {f"sha256:{hashlib.sha256(picture).hexdigest()}"}
+    assert not re.search(r"Erika|/", server.audit.read_text())
+
+
+def test_a_client_checks_a_receipt_with_nothing_but_the_picture_and_the_public_key(server, picture, tmp_path, capsys):
+    answer = server.predict(picture, **{"X-Buckler-Receipt": "ed25519"})
+    key = server.get("/receipts.pub")
+    assert (answer.status_code, key.status_code) == (200, 200)
+    for name, content in (("answer.json", answer.content), ("picture.jpg", picture), ("receipts.pub", key.content)):
+        (tmp_path / name).write_bytes(content)
+    command = ["verify-receipt", str(tmp_path / "answer.json"), "--key", str(tmp_path / "receipts.pub")]
+    command += ["--model-digest", answer.json()["model"]["digest"]]
+    assert cli.main([*command, "--image", str(tmp_path / "picture.jpg")]) == 0
+    assert capsys.readouterr().out.startswith(f"holds: {answer.json()['label']}")
+    assert cli.main([*command, "--image", str(tmp_path / "receipts.pub")]) == 1
+
+
 def test_both_workers_take_requests(server: Server, picture: bytes):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: server.predict(picture), range(40)))
@@ -267,7 +296,13 @@ def test_the_openapi_document_is_the_contract(server: Server, picture: bytes):
     assert (form["required"], list(form["properties"])) == (["image"], ["image"])
 
     answer = document["components"]["schemas"]["Answer"]
-    assert set(server.predict(picture).json()) == set(answer["required"]) == set(answer["properties"])
+    assert set(server.predict(picture).json()) == set(answer["required"])
+    with_receipt = server.predict(picture, **{"X-Buckler-Receipt": "ed25519"}).json()
+    assert set(with_receipt) == set(answer["properties"])
+    receipt = document["components"]["schemas"]["ReceiptAnswer"]
+    assert set(with_receipt["receipt"]) == set(receipt["required"])
+    asked_for = {(each["in"], each["name"]) for each in operation["parameters"]}
+    assert asked_for == {("header", "X-Buckler-Receipt")}
     documented = {
         code
         for response in operation["responses"].values()
@@ -321,7 +356,8 @@ def without_model(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Itera
     """The service with a release that has no verdict."""
     directory = tmp_path_factory.mktemp("without")
     (directory / "release/model").mkdir(parents=True)
-    with serving(directory, keys, BUCKLER_RELEASE=str(directory / "release")) as server:
+    settings = {"BUCKLER_RELEASE": str(directory / "release"), "BUCKLER_RECEIPT_KEY": str(directory / "none.pem")}
+    with serving(directory, keys, **settings) as server:
         yield server
 
 
@@ -329,6 +365,7 @@ def test_without_a_verified_model_it_lives_and_answers_503(without_model: Server
     assert without_model.get("/livez").status_code == 200
     assert error_code(without_model.get("/readyz")) == "no_verified_model"
     assert error_code(without_model.predict(picture)) == "no_verified_model"
+    assert error_code(without_model.get("/receipts.pub")) == "not_found"
     assert without_model.get("/docs").status_code == 200
 
 

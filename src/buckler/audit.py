@@ -1,0 +1,447 @@
+"""Append-only audit log: one JSON line an answer, each with the SHA-256 of the line before it.
+
+A line that was changed, removed, inserted or moved no longer fits its neighbours, and ``verify`` says where. What
+the file alone cannot show is that lines are missing at its end, that its last line was changed, or that somebody
+wrote all of it anew: for that, note a head (``Head``) where the log's writer cannot reach, and give it to ``verify``.
+
+Any number of processes and threads append to one chain: a lock file beside the log makes them take turns, and each
+reads the last line anew. A line is the digest of a picture and the answer; never a picture, file name or DICOM tag.
+
+    audit.jsonl                     the newest lines
+    audit.000000094210.jsonl        a full file, named by the sequence number of its last line; the chain goes on
+    audit.jsonl.lock                holds nothing
+    audit.jsonl.torn.000000094317   what a crash left of the line that should have had this number
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from glob import escape
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from buckler.errors import AuditError
+from buckler.signing import canonical
+
+SCHEMA = 1
+START = "sha256:" + 64 * "0"  # what the first line names as the line before it
+
+LOG_ENV = "BUCKLER_AUDIT_LOG"
+DEFAULT_LOG = Path(".buckler/audit/audit.jsonl")
+OFF = "off"
+
+Fsync = Literal["always", "interval"]
+INTERVAL_SECONDS = 1.0
+SEGMENT_BYTES = 64 * 1024 * 1024
+LONGEST_LINE = 1024 * 1024  # bytes; a damaged file without line ends must not fill the memory
+BLOCK = 4096
+
+logger = logging.getLogger("buckler.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a chain: pins every line up to it.
+
+    Attributes:
+        sequence: Number of the last line; 0 before the first.
+        digest: ``sha256:…`` of the last line with its line end, as `tail -n 1 FILE | sha256sum` prints it.
+    """
+
+    sequence: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``verify`` found.
+
+    Attributes:
+        first: Sequence number of the first line that is here.
+        head: The last line that holds.
+        recovered: Lines that note that a torn one was moved aside before them.
+        problem: File, line, what was expected and what came; None if all holds.
+    """
+
+    first: int
+    head: Head
+    recovered: int
+    problem: str | None
+
+    @property
+    def lines(self) -> int:
+        """How many lines hold."""
+        return self.head.sequence - self.first + 1
+
+
+def log_path() -> Path:
+    """Return where the log lies: ``BUCKLER_AUDIT_LOG``, else the project's own.
+
+    Raises:
+        AuditError: The log is turned off.
+    """
+    named = os.environ.get(LOG_ENV)
+    if named == OFF:
+        raise AuditError(f"{LOG_ENV} is {OFF!r}: no log is kept; name the file of one that was")
+    return Path(named) if named else DEFAULT_LOG
+
+
+def entry(answer: Mapping[str, Any], *, client: str, input_digest: str, moment: datetime) -> dict[str, Any]:
+    """Return what the log keeps of an answer.
+
+    Args:
+        answer: As the client gets it: request id, label, probabilities, decision, reasons, detector, model.
+        client: Id of the key that asked, never the key.
+        input_digest: ``sha256:…`` of the picture's bytes as received.
+        moment: Aware time of the answer.
+    """
+    return {"time": moment.isoformat(), "client": client, "input": input_digest, "answer": dict(answer)}
+
+
+# --- write
+
+
+class AuditLog:
+    """A chain that this and other processes append to.
+
+    Args:
+        path: The newest file; it and its directory are made with the first line, readable by their owner only.
+        fsync: ``always``: a line is on the disk when ``append`` returns. ``interval``: it is in the kernel's hands
+            then, and on the disk a second later; killing the process loses nothing, losing power does.
+        segment_bytes: A file that has grown to this size is put aside whole, and the chain goes on in a new one.
+    """
+
+    def __init__(self, path: Path, *, fsync: Fsync = "always", segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.path = path
+        self._always = fsync == "always"
+        self._segment_bytes = segment_bytes
+        self._timer: threading.Timer | None = None
+        self._timers = threading.Lock()
+        self._overdue = False
+
+    def append(self, values: Mapping[str, Any]) -> Head:
+        """Write one line and return it as the new head; after an error the log is as it was.
+
+        Raises:
+            AuditError: The line is not written: the disk is full, the directory cannot be written to, or the
+                lines at the log's end are not ones that this log writes.
+        """
+        with self._explained(), self._locked():
+            head, note = self._settle()
+            return self._write({**values, **note}, head)
+
+    def head(self) -> Head:
+        """Return the last whole line; also finds out, before the first answer, whether the log can be written.
+
+        Raises:
+            AuditError: As ``append``.
+        """
+        with self._explained(), self._locked(), _opened(self.path) as file:
+            return self._find_head(file)[0]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AuditError(
+                f"cannot write the audit log {self.path}: {error.strerror}; free or mend the disk, or name another"
+                f" file in {LOG_ENV}"
+            ) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Not the log itself: it is renamed when it is full. Opened each time, because flock belongs to the open
+        # file: so threads of one process take turns as well.
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _opened(_lock_path(self.path)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _settle(self) -> tuple[Head, dict[str, Any]]:
+        """Make the newest file ready for a line: nothing torn at its end, and room in it.
+
+        Returns:
+            The line to follow, and what the next line has to say about a torn one.
+        """
+        with _opened(self.path) as file:
+            head, end = self._find_head(file)
+            torn = os.pread(file, os.fstat(file).st_size - end, end)
+            if torn:
+                self._put_aside(torn, head.sequence + 1)
+                os.ftruncate(file, end)
+            if end >= self._segment_bytes:
+                os.fsync(file)  # lines whose sync is still to come: nobody looks at this file for that again
+                self._close_segment(head)
+        return head, {"recovered": {"bytes": len(torn), "digest": _digest(torn)}} if torn else {}
+
+    def _find_head(self, file: int) -> tuple[Head, int]:
+        """Return the last whole line, and where it ends; at most one torn line may follow."""
+        end = os.fstat(file).st_size
+        for _ in range(2):
+            line = _last_line(file, end)
+            if not line:
+                return self._head_of_segments(), end
+            if content := _parse(line):
+                return Head(content["sequence"], _digest(line)), end
+            end -= len(line)
+        raise AuditError(
+            f"expected whole lines at the end of {self.path}, the last two are none; see `buckler audit verify`,"
+            f" then move {self.path.parent} away, all of it, to begin a new chain"
+        )
+
+    def _head_of_segments(self) -> Head:
+        full = segments(self.path)
+        if not full:
+            return Head(0, START)
+        with full[-1].open("rb") as file:
+            line = _last_line(file.fileno(), os.fstat(file.fileno()).st_size)
+        if content := _parse(line):
+            return Head(content["sequence"], _digest(line))
+        raise AuditError(f"expected a whole line at the end of {full[-1]}; see `buckler audit verify`")
+
+    def _put_aside(self, torn: bytes, sequence: int) -> None:
+        path = self.path.with_name(f"{self.path.name}.torn.{sequence:012d}")
+        with _opened(path) as file:
+            _write_all(file, torn)
+            os.fsync(file)
+        logger.warning("audit log %s: a torn line of %d bytes moved to %s", self.path, len(torn), path.name)
+
+    def _close_segment(self, head: Head) -> None:
+        full = self.path.with_name(f"{self.path.stem}.{head.sequence:012d}{self.path.suffix}")
+        if full.exists():
+            raise AuditError(f"{full} is there already and is never overwritten; see `buckler audit verify`")
+        self.path.rename(full)
+
+    def _write(self, values: Mapping[str, Any], before: Head) -> Head:
+        sequence = before.sequence + 1
+        chained = {**values, "schema": SCHEMA, "sequence": sequence, "previous": before.digest}
+        line = canonical(chained) + b"\n"
+        with _opened(self.path) as file:
+            end = os.fstat(file).st_size
+            try:
+                _write_all(file, line)
+                self._sync(file)
+                if end == 0:
+                    _sync_directory(self.path.parent)
+            except OSError:
+                with suppress(OSError):  # what stays is torn, and moved aside before the next line
+                    os.ftruncate(file, end)
+                raise
+        return Head(sequence, _digest(line))
+
+    def _sync(self, file: int) -> None:
+        if self._always or self._overdue:
+            os.fsync(file)
+            self._overdue = False
+            return
+        with self._timers:
+            if self._timer is None:
+                self._timer = threading.Timer(INTERVAL_SECONDS, self._sync_later)
+                self._timer.daemon = True  # a process that ends leaves its lines with the kernel, which is enough
+                self._timer.start()
+
+    def _sync_later(self) -> None:
+        with self._timers:
+            self._timer = None
+        try:
+            with _opened(self.path) as file:
+                os.fsync(file)
+        except OSError as error:
+            self._overdue = True  # the next line is synced at once, and refused if that fails
+            logger.error("audit log %s: lines of the last second may not be on the disk: %s", self.path, error)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, content: bytes) -> None:
+    while content:  # a disk that is nearly full takes a part, and says so at the next call
+        content = content[os.write(file, content) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    # A file's name is not on the disk until its directory is.
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _last_line(file: int, end: int) -> bytes:
+    """Return what stands after the last line end but one, before byte ``end``; empty for an empty file."""
+    content, start, step = b"", end, BLOCK
+    while start > 0:
+        step = min(step, start)
+        start -= step
+        content = os.pread(file, step, start) + content
+        cut = content.rfind(b"\n", 0, -1)
+        if cut >= 0:
+            return content[cut + 1 :]
+        if len(content) > LONGEST_LINE:
+            raise AuditError(
+                f"expected lines of at most {LONGEST_LINE} bytes in the audit log; see `buckler audit verify`"
+            )
+        step *= 2
+    return content
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return what a whole line of this log holds; None if it is none."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(content, dict) and content.get("schema") == SCHEMA
+    if not known or type(content.get("sequence")) is not int or not isinstance(content.get("previous"), str):
+        return None
+    return dict(content)
+
+
+# --- verify
+
+
+def segments(path: Path) -> list[Path]:
+    """Return the full files of the log whose newest is ``path``, oldest first."""
+    return sorted(path.parent.glob(f"{escape(path.stem)}.{12 * '[0-9]'}{escape(path.suffix)}"))
+
+
+def verify(
+    path: Path, *, expect_head: str | None = None, expect_lines: int | None = None, after: str | None = None
+) -> Report:
+    """Read the whole chain and say how far it holds; a service may go on writing meanwhile.
+
+    Args:
+        path: The newest file; its full ones beside it are read before it.
+        expect_head: ``sha256:…`` of a line that was the head once; it must still be there.
+        expect_lines: Number of lines that there were once; with ``expect_head``, the number of that line.
+        after: ``sha256:…`` of the last line that was archived elsewhere; the first line here must follow it.
+
+    Raises:
+        AuditError: There is no such file, or it cannot be read.
+    """
+    try:
+        report, found = _follow(path, expect_head, after)
+    except OSError as error:
+        raise AuditError(f"cannot read the audit log {error.filename or path}: {error.strerror}") from error
+    if report.problem:
+        return report
+    return replace(report, problem=_unmet(report, expect_head, found, expect_lines))
+
+
+def _follow(path: Path, wanted: str | None, after: str | None) -> tuple[Report, int | None]:
+    """Return the report on the chain itself, and the number of the line whose digest is ``wanted``."""
+    start = before = head = _start(path, after)
+    recovered, found = 0, start.sequence if start.digest == wanted else None
+
+    def report(holds: Head, problem: str | None) -> tuple[Report, int | None]:
+        return Report(start.sequence + 1, holds, recovered, problem), found
+
+    for place, line in _lines(path):
+        content = _parse(line)
+        if content is None:
+            return report(head, f"{place}: {_no_line(line)}")
+        if content["sequence"] != head.sequence + 1:
+            return report(head, f"{place}: {_wrong_number(content['sequence'], head)}")
+        if content["previous"] != head.digest:
+            # Which of the two was changed cannot be told: only what stands before both is sure.
+            return report(before, f"{place}: {_wrong_link(content['previous'], head)}")
+        before, head = head, Head(content["sequence"], _digest(line))
+        recovered += "recovered" in content
+        found = head.sequence if head.digest == wanted else found
+    return report(head, None)
+
+
+def _start(path: Path, after: str | None) -> Head:
+    if after is None:
+        return Head(0, START)
+    _, line = next(_lines(path), ("", b""))
+    content = _parse(line)
+    return Head(content["sequence"] - 1 if content else 0, after)
+
+
+def _no_line(line: bytes) -> str:
+    if not line.endswith(b"\n"):
+        return (
+            f"a torn line of {len(line)} bytes without its end, as a crash leaves it; the service moves it aside"
+            " before it writes its next line"
+        )
+    return f"expected a JSON object with schema {SCHEMA}, sequence and previous, got {line[:60]!r}"
+
+
+def _wrong_number(got: int, head: Head) -> str:
+    expected = head.sequence + 1
+    guess = "lines before it were removed or moved" if got > expected else "a line was inserted, repeated or moved"
+    archived = "; if they were archived, give the head of those to --after" if head.sequence == 0 else ""
+    return f"expected sequence {expected}, got {got}: {guess}{archived}"
+
+
+def _wrong_link(got: str, head: Head) -> str:
+    if head.digest == START:
+        return f"expected previous {START}, as the first line has, got {got}: the line was changed"
+    return (
+        f"expected previous {head.digest}, which is line {head.sequence}'s SHA-256, got {got}:"
+        f" line {head.sequence} was changed, or line {head.sequence + 1}"
+    )
+
+
+def _unmet(report: Report, wanted: str | None, found: int | None, lines: int | None) -> str | None:
+    last = report.head.sequence
+    if lines is not None and last < lines:
+        return f"expected at least {lines} lines, the log ends after line {last}: its end was cut off"
+    if wanted is None:
+        return None
+    if found is None:
+        return (
+            f"expected a line with the digest {wanted}, none of lines {report.first} to {last} has it: cut or rewritten"
+        )
+    if lines is not None and found != lines:
+        return f"expected line {lines} to have the digest {wanted}, line {found} has it: rewritten"
+    return None
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Give each line with its place, ``file:number``, as they are now: what is appended meanwhile is left out."""
+    with ExitStack() as stack:
+        for file, size in _snapshot(path, stack):
+            number = 0
+            while size > 0 and (line := file.readline(min(size, LONGEST_LINE))):
+                size -= len(line)
+                number += 1
+                yield f"{file.name}:{number}", line
+
+
+def _snapshot(path: Path, stack: ExitStack) -> list[tuple[BinaryIO, int]]:
+    # Opened and measured under the lock, where there is one: a line half written is not taken for a torn one, and
+    # a file that is put aside in between stays open.
+    with ExitStack() as lock:
+        with suppress(FileNotFoundError, PermissionError):
+            fcntl.flock(lock.enter_context(_lock_path(path).open("rb")), fcntl.LOCK_SH)
+        full = segments(path)
+        names = [*full, path] if path.exists() or not full else full
+        files = [stack.enter_context(name.open("rb")) for name in names]
+        return [(file, os.fstat(file.fileno()).st_size) for file in files]

@@ -1,0 +1,61 @@
+"""Processes that append to an audit log and say what they were told is written; some are killed on the way."""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from buckler.audit import AuditLog, Fsync, entry
+from buckler.errors import AuditError
+
+PROBABILITIES = {"benign": 0.93, "malignant": 0.07}
+
+
+def answered(number: int) -> dict[str, object]:
+    """Return what is kept of the answer to picture ``number``."""
+    answer = {"request_id": f"{number:032x}", "label": "benign", "probabilities": PROBABILITIES, "decision": "accept"}
+    return entry(answer, client="anonymous", input_digest=f"sha256:{number:064x}", moment=datetime.now(UTC))
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def append(path: Path, numbers: Iterator[int], **options: object) -> None:
+    """Append and print each new head, so that whoever reads the output knows what must be there."""
+    log = AuditLog(path, **options)
+    for number in numbers:
+        head = log.append(answered(number))
+        say(f"{head.sequence} {head.digest}")
+
+
+def fill(path: Path, room: int) -> None:
+    """Append until the file is as large as the kernel lets it be, ``room`` bytes; a real, partial write."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    try:
+        append(path, iter(range(1000)))
+    except AuditError as error:
+        say(str(error))
+
+
+def die_torn(path: Path, room: int) -> None:
+    """Be killed after a part of a line is written, before it can be taken back."""
+    os.ftruncate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    fill(path, room)
+
+
+def main() -> None:
+    path, what, amount = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    modes: dict[str, Fsync] = {"always": "always", "interval": "interval"}
+    if what in modes:
+        append(path, iter(range(amount)), fsync=modes[what], segment_bytes=20_000)
+    else:
+        {"fill": fill, "die_torn": die_torn}[what](path, amount)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+import base64
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from buckler import cli, receipts, signing
+from buckler.errors import BucklerError, ReceiptError, VerdictError
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key()
+PICTURE = b"\xff\xd8\xff a picture"
+MOMENT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+MODEL = f"sha256:{'5d' * 32}"
+ANSWER = {
+    "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
+    "label": "benign",
+    "probabilities": {"benign": 0.9300000071525574, "malignant": 1e-07},
+    "decision": "accept",
+    "reasons": [],
+    "detector": {"score": 0.4, "threshold": 2.1, "verdict": "clean"},
+    "model": {"name": "skin-lesion", "version": "3", "digest": MODEL, "verdict": f"sha256:{'7d' * 32}"},
+}
+
+
+def issue(image: Path, key: Ed25519PrivateKey = KEY) -> dict[str, object]:
+    audit = (17, f"sha256:{'ab' * 32}")
+    return receipts.issue(ANSWER, key, input_digest=signing.file_digest(image), moment=MOMENT, audit=audit)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    (tmp_path / "picture.jpg").write_bytes(PICTURE)
+    return tmp_path / "picture.jpg"
+
+
+@pytest.fixture
+def answer(tmp_path: Path, image: Path) -> Path:
+    path = tmp_path / "answer.json"
+    path.write_text(json.dumps({**ANSWER, "receipt": issue(image)}))
+    return path
+
+
+def refusal(path: Path, image: Path, **options: object) -> str:
+    with pytest.raises(ReceiptError) as caught:
+        receipts.verify(path, image, PUBLIC, **options)
+    return str(caught.value)
+
+
+def test_a_receipt_says_what_was_answered_about_which_picture_when_and_on_which_line_of_the_log(answer, image):
+    receipt = receipts.verify(answer, image, PUBLIC, model_digest=MODEL)
+    assert receipt.answer == ANSWER
+    assert receipt.input_digest == signing.file_digest(image)
+    assert receipt.issued_at == MOMENT
+    assert receipt.audit == (17, f"sha256:{'ab' * 32}")
+
+
+def test_the_receipt_alone_is_enough(tmp_path, image):
+    (tmp_path / "receipt.json").write_text(json.dumps(issue(image)))
+    assert receipts.verify(tmp_path / "receipt.json", image, PUBLIC).model_digest == MODEL
+
+
+def test_another_picture_another_model_and_another_key_are_refused(answer, image, tmp_path):
+    (tmp_path / "other.jpg").write_bytes(PICTURE + b"\0")
+    assert "the receipt is about a picture sha256:" in refusal(answer, tmp_path / "other.jpg")
+    assert f"the receipt is of {MODEL}" in refusal(answer, image, model_digest=f"sha256:{'00' * 32}")
+    answer.write_text(json.dumps(issue(image, Ed25519PrivateKey.generate())))
+    assert f"expected a signature of key {signing.key_id(PUBLIC)}" in refusal(answer, image)
+
+
+def test_an_answer_that_was_changed_beside_its_receipt_is_refused_by_field(answer, image):
+    content = json.loads(answer.read_text())
+    content["label"] = "malignant"
+    answer.write_text(json.dumps(content))
+    assert "['label']" in refusal(answer, image)
+
+
+def test_an_answer_without_a_receipt_says_how_to_get_one(answer, image):
+    answer.write_text(json.dumps(ANSWER))
+    assert "X-Buckler-Receipt: ed25519" in refusal(answer, image)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(min_value=0), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_payload_or_signature_is_refused(image, tmp_path, position, bit):
+    envelope = issue(image)
+    text = envelope["payload"] + envelope["signatures"][0]["sig"]
+    changed = bytearray(text.encode())
+    changed[position % len(changed)] ^= 1 << bit
+    (tmp_path / "receipt.json").write_text(
+        json.dumps(
+            {
+                **envelope,
+                "payload": changed[: len(envelope["payload"])].decode("latin-1"),
+                "signatures": [
+                    {**envelope["signatures"][0], "sig": changed[len(envelope["payload"]) :].decode("latin-1")}
+                ],
+            }
+        )
+    )
+    refusal(tmp_path / "receipt.json", image)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff", b'{"receipt": 1}', b'{"payload": 1}', b'{"receipt": null}']
+)
+def test_what_is_no_receipt_is_refused(tmp_path, image, content):
+    (tmp_path / "receipt.json").write_bytes(content)
+    assert "receipt.json" in refusal(tmp_path / "receipt.json", image)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {},
+        {"schema": 2},
+        {
+            "schema": 1,
+            "input": "x",
+            "answer": {"model": ANSWER["model"]},
+            "issued_at": MOMENT.isoformat(),
+            "audit": None,
+        },
+        {"schema": 1, "input": "x", "answer": {}, "issued_at": MOMENT.isoformat(), "audit": None},
+        {"schema": 1, "input": "x", "answer": ANSWER, "issued_at": "yesterday", "audit": None},
+        {"schema": 1, "input": "x", "answer": ANSWER, "issued_at": MOMENT.isoformat(), "audit": [1]},
+    ],
+)
+def test_a_signed_statement_of_another_form_is_refused(tmp_path, image, statement):
+    envelope = signing.sign(statement, KEY, payload_type=receipts.PAYLOAD_TYPE)
+    (tmp_path / "receipt.json").write_text(json.dumps(envelope))
+    assert "does not hold what it must" in refusal(tmp_path / "receipt.json", image)
+
+
+def test_neither_a_verdict_nor_a_receipt_poses_as_the_other_even_with_one_key(tmp_path, image):
+    receipt = issue(image)
+    with pytest.raises(VerdictError, match="expected payloadType"):
+        signing.open_envelope(receipt, PUBLIC)
+    with pytest.raises(VerdictError, match="does not fit"):
+        signing.open_envelope({**receipt, "payloadType": signing.PAYLOAD_TYPE}, PUBLIC)
+    verdict = signing.sign(json.loads(base64.b64decode(receipt["payload"])), KEY)
+    (tmp_path / "receipt.json").write_text(json.dumps(verdict))
+    assert "expected payloadType" in refusal(tmp_path / "receipt.json", image)
+
+
+# --- keys
+
+
+def test_a_service_without_a_key_signs_none_and_one_that_is_named_must_be_there(project):
+    assert receipts.load_key(None) is None
+    with pytest.raises(BucklerError, match=r"receipts\.pem.*BUCKLER_RECEIPT_KEY"):
+        receipts.load_key(Path("secrets/receipts.pem"))
+
+
+def test_the_projects_own_key_is_found(project):
+    receipts.generate_key_pair(signing.KEY_DIR)
+    key = receipts.load_key(None)
+    assert signing.public_pem(key.public_key()) == (signing.KEY_DIR / "receipts.pub").read_bytes()
+    assert stat.S_IMODE((signing.KEY_DIR / "receipts.pem").stat().st_mode) == 0o600
+
+
+def test_the_key_that_signs_verdicts_signs_no_receipt(project):
+    signing.generate_key_pair(signing.KEY_DIR)
+    with pytest.raises(BucklerError, match="which no service may hold"):
+        receipts.load_key(signing.KEY_DIR / "verdict.pem")
+
+
+# --- the commands
+
+
+def test_keys_for_receipts_are_made_beside_those_for_verdicts_and_once(project, capsys):
+    assert cli.main(["keys", "init", "--for", "receipts"]) == 0
+    assert "give it to every client" in capsys.readouterr().out
+    assert sorted(path.name for path in signing.KEY_DIR.iterdir()) == ["receipts.pem", "receipts.pub"]
+    assert cli.main(["keys", "init"]) == 0
+    assert cli.main(["keys", "init", "--for", "receipts"]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+
+
+def test_verify_receipt_exits_0_with_one_line_that_says_what_holds(answer, image, tmp_path, capsys):
+    (tmp_path / "receipts.pub").write_bytes(signing.public_pem(PUBLIC))
+    command = ["verify-receipt", str(answer), "--image", str(image), "--key", str(tmp_path / "receipts.pub")]
+    assert cli.main(command) == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    assert output.startswith(f"holds: benign (accept) for {signing.file_digest(image)}, by skin-lesion version 3")
+    assert f"line 17 (sha256:{'ab' * 32}) of its audit log" in output
+    assert cli.main([*command, "--model-digest", MODEL]) == 0
+
+
+def test_verify_receipt_exits_1_where_it_does_not_fit_and_2_where_a_file_cannot_be_read(
+    answer, image, tmp_path, capsys
+):
+    key = tmp_path / "receipts.pub"
+    key.write_bytes(signing.public_pem(PUBLIC))
+
+    def run(answer: Path, image: Path, key: Path) -> tuple[int, str]:
+        code = cli.main(["verify-receipt", str(answer), "--image", str(image), "--key", str(key)])
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return code, error
+
+    assert run(answer, key, key)[0] == 1
+    assert run(image, image, key)[0] == 1
+    code, error = run(answer, tmp_path / "gone.jpg", key)
+    assert (code, "gone.jpg" in error) == (2, True)
+    assert run(tmp_path / "gone.json", image, key)[0] == 2
+    code, error = run(answer, image, tmp_path / "gone.pub")
+    assert (code, "--key names another file" in error) == (2, True)
+    assert run(answer, image, answer)[0] == 2
