@@ -1,6 +1,7 @@
-"""Prints what the hardened network holds beside the undefended one, on the same test pictures.
+"""Prints and draws what the hardened network holds beside the undefended one, on the same test pictures.
 
-Reads   reports/{evaluation,robustness}.json of the undefended network, reports/hardened/ of the hardened one
+Reads   reports/robustness.json of the undefended network, reports/hardened/robustness.json of the hardened one
+Writes  reports/hardened/comparison.png: clean accuracy and worst case by radius, of both
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buckler import release
-from buckler.evaluation import report
+from buckler.evaluation import plots, report
 from buckler.evaluation.statistics import Rate
 from pipelines.jobs.paper_table import machine
 from pipelines.stage import stage
@@ -27,8 +28,10 @@ GOALS = {
 
 
 def run() -> None:
-    """Print the table, the lines of the suite and where it was measured."""
-    print("\n".join(lines(_read(UNDEFENDED), _read(HARDENED))))
+    """Print the table, the lines of the suite and where it was measured; draw both curves."""
+    undefended, hardened = _read(UNDEFENDED), _read(HARDENED)
+    print("\n".join(lines(undefended, hardened)))
+    draw(undefended, hardened, HARDENED / "comparison.png")
 
 
 def lines(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Iterator[str]:
@@ -49,6 +52,17 @@ def lines(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Iterato
         f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{' with changes' if source.dirty else ''}; "
         f"data {hardened['data']['version'][:14]}"
     )
+
+
+def draw(undefended: Mapping[str, Any], hardened: Mapping[str, Any], path: Path) -> None:
+    """Draw clean accuracy, as radius 0, and the worst case at each radius."""
+    curves = {
+        name: {0: Rate(**one["clean_accuracy"])}
+        | {row["epsilon_255"]: Rate(**row["robust_accuracy"]) for row in one["worst_case"]}
+        for name, one in (("undefended", undefended), ("hardened", hardened))
+    }
+    classes = [sum(row) for row in hardened["clean_confusion"]]
+    plots.comparison(curves, max(classes) / sum(classes), path)
 
 
 def rates(robustness: Mapping[str, Any]) -> dict[str, Rate]:

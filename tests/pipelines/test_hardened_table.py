@@ -1,6 +1,9 @@
 """The table that `make hardened` prints."""
 
-from buckler.evaluation import report
+import numpy as np
+from PIL import Image
+
+from buckler.evaluation import plots, report
 from pipelines.jobs import hardened_table
 from tests import projects
 
@@ -26,3 +29,13 @@ def test_a_failed_check_is_named_and_what_was_not_measured_is_left_out(tmp_path)
     page = list(hardened_table.lines(undefended, hardened))
     assert "checks of the hardened network: failed: chance_at_128" in page
     assert not any("4/255 |" in line for line in page)
+
+
+def test_both_networks_are_drawn(tmp_path):
+    undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
+    hardened["clean_confusion"] = [[40, 10], [4, 46]]
+    hardened_table.draw(undefended, hardened, tmp_path / "drawn/comparison.png")
+    with Image.open(tmp_path / "drawn/comparison.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    for colour in plots.COLOURS[:2]:
+        assert (pixels == np.array(bytearray.fromhex(colour[1:]))).all(axis=2).sum() > 50

@@ -105,17 +105,32 @@ def robustness(
 ) -> None:
     """Draw robust accuracy by radius in 1/255, a line an attack with its intervals; worst case, clean and chance."""
     with _figure(path, width=6) as axis:
-        for name, rates in curves.items():
-            values = [rate.value for rate in rates.values()]
-            errors = [[r.value - r.low for r in rates.values()], [r.high - r.value for r in rates.values()]]
-            axis.errorbar(list(rates), values, yerr=errors, marker="o", capsize=3, label=name)
+        _by_radius(axis, curves)
         lowest = [rate.value for rate in worst.values()]
         axis.plot(list(worst), lowest, color="black", linewidth=3, alpha=0.75, label="worst case", zorder=1)
         axis.axhline(clean, color=GREY, label=f"clean {clean:.2f}")
-        axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
-        axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title="Accuracy under attack")
-        axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
-        axis.figure.legend(loc="outside right center")
+        _finish(axis, chance, "Accuracy under attack")
+
+
+def comparison(curves: Mapping[str, Mapping[int, Rate]], chance: float, path: Path) -> None:
+    """Draw the worst case by radius in 1/255, a line a network with its intervals; radius 0 is clean accuracy."""
+    with _figure(path, width=6) as axis:
+        _by_radius(axis, curves)
+        _finish(axis, chance, "Clean (0) and worst case under attack")
+
+
+def _by_radius(axis: Any, curves: Mapping[str, Mapping[int, Rate]]) -> None:
+    for name, rates in curves.items():
+        values = [rate.value for rate in rates.values()]
+        errors = [[r.value - r.low for r in rates.values()], [r.high - r.value for r in rates.values()]]
+        axis.errorbar(list(rates), values, yerr=errors, marker="o", capsize=3, label=name)
+    axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
+
+
+def _finish(axis: Any, chance: float, title: str) -> None:
+    axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
+    axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title=title)
+    axis.figure.legend(loc="outside right center")
 
 
 def amplified(images: npt.NDArray[np.float32], adversarial: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
