@@ -1,6 +1,8 @@
 """The stages `features` and `train` on VGG-19 at its smallest, with each defence."""
 
 import csv
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +82,9 @@ def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(projec
     assert network.get_layer("randomised").get_config()["smallest"] == 0.8
     classifier, images = Classifier(network, batch_size=8), np.full((8, SIZE, SIZE, 3), 0.5, np.float32)
     assert not np.array_equal(classifier.logits(images), classifier.logits(images))
+    # Another process, as the next stage is, knows only what it imports itself.
+    load = "from pathlib import Path; from buckler.models import checkpoint; checkpoint.load_network(Path('{}'))"
+    subprocess.run([sys.executable, "-c", load.format("models/classifier")], check=True)
     plain, _ = trained("none")
     for ours, theirs in zip(network.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

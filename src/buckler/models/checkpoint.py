@@ -10,10 +10,13 @@ import pydantic
 
 from buckler.errors import ModelError
 from buckler.models import vgg
+from buckler.models.randomised import RandomisedInput
 
 NETWORK_FILE = "classifier.keras"
 INFO_FILE = "model.json"
 SCHEMA = 1
+# Layers that a file may hold beside Keras's own.
+_LAYERS = {f"buckler>{layer.__name__}": layer for layer in (vgg.ImageNetNormalisation, RandomisedInput)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def load_network(directory: Path) -> keras.Model:
     """
     info, path = load_info(directory), directory / NETWORK_FILE
     try:
-        network: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
+        network: Any = keras.saving.load_model(path, _LAYERS, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; each means that this file is no usable network
         raise ModelError(f"{path} cannot be loaded as a Keras network: {error}") from error
     expected = (info.image_size, info.image_size, 3, len(info.labels))
