@@ -6,7 +6,6 @@ one that is killed leaves no half release behind.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from buckler import signing
+from buckler import durable, signing
 from buckler.errors import VerdictError
 from services.classifier.settings import Settings
 
@@ -55,10 +54,8 @@ def keep(candidate: Candidate, settings: Settings) -> None:
                 place.rename(Path(aside) / "release")
             _move(candidate.path, place)
     place.touch()
-    _write_atomically(
-        settings.releases_dir / LAST_GOOD,
-        {"model": settings.model_name, "version": candidate.version, "release": place.name},
-    )
+    last_good = {"model": settings.model_name, "version": candidate.version, "release": place.name}
+    durable.write(settings.releases_dir / LAST_GOOD, json.dumps(last_good).encode())
     _prune(settings.releases_dir)
 
 
@@ -88,15 +85,6 @@ def _move(source: Path, place: Path) -> None:
     except OSError:
         if not place.is_dir():  # else another worker was first, with the same bytes
             raise
-
-
-def _write_atomically(path: Path, values: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _prune(directory: Path) -> None:

@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from buckler import durable
 from buckler.errors import BucklerError
 
 SCHEMA = 1
@@ -250,23 +250,4 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:
     document = {"schema": SCHEMA, "keys": [dataclasses.asdict(key) for key in keys]}
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    # Else the new name may be lost with the power, and a revoked key come back.
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.write(path, json.dumps(document, indent=2).encode())

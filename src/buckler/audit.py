@@ -27,6 +27,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from buckler import durable
 from buckler.errors import AuditError
 from buckler.signing import canonical
 
@@ -230,7 +231,7 @@ class AuditLog:
                 _write_all(file, line)
                 self._sync(file)
                 if end == 0:
-                    _sync_directory(self.path.parent)
+                    durable.sync_directory(self.path.parent)
             except OSError:
                 with suppress(OSError):  # what stays is torn, and moved aside before the next line
                     os.ftruncate(file, end)
@@ -271,15 +272,6 @@ def _opened(path: Path) -> Iterator[int]:
 def _write_all(file: int, content: bytes) -> None:
     while content:  # a disk that is nearly full takes a part, and says so at the next call
         content = content[os.write(file, content) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    # A file's name is not on the disk until its directory is.
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _last_line(file: int, end: int) -> bytes:
