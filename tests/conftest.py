@@ -34,7 +34,10 @@ def registry(
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real pictures (skin/, ham7/), which no repository may hold."""
+    """The folder of real pictures (skin/, ham7/), which no repository may hold.
+
+    Without it a test fails in CI, where it must be, and is skipped with the reason for users who do not have it.
+    """
     folder = Path(os.environ.get("BUCKLER_REAL_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
     if not folder.is_dir():
         message = f"no real pictures at {folder}; set BUCKLER_REAL_DATA"

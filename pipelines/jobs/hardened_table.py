@@ -43,7 +43,7 @@ def lines(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Iterato
         if name in before and name in after:
             yield f"| {name} | {_share(before[name])} | {_share(after[name])} | {_judged(after[name], goal)} |"
     yield ""
-    suite = (f"{c['attack']} {c['epsilon_255']}/255, {c['steps']} steps" for c in hardened["cells"])
+    suite = (f"{c['attack']} {c['epsilon_255']}/255, {_budget(c)}" for c in hardened["cells"])
     yield f"worst case over: {'; '.join(suite)}"
     failed = [check["name"] for check in hardened["checks"] if not check["passed"]]
     yield f"checks of the hardened network: {'failed: ' + ', '.join(failed) if failed else 'all passed'}"
@@ -79,6 +79,12 @@ def rates(robustness: Mapping[str, Any]) -> dict[str, Rate]:
 
 def _read(folder: Path) -> dict[str, Any]:
     return report.read_json(folder / "robustness.json")
+
+
+def _budget(cell: Mapping[str, Any]) -> str:
+    # A search that sees only answers is bounded by how many it gets.
+    searches = cell["knowledge"] in ("score", "label")
+    return f"{cell['queries']} queries" if searches else f"{cell['steps']} steps"
 
 
 def _share(rate: Rate) -> str:

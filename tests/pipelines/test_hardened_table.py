@@ -31,6 +31,13 @@ def test_a_failed_check_is_named_and_what_was_not_measured_is_left_out(tmp_path)
     assert not any("4/255 |" in line for line in page)
 
 
+def test_the_budget_of_a_search_is_its_queries(tmp_path):
+    hardened = robustness(tmp_path / "b", 86, 70)
+    hardened["cells"][1] |= {"attack": "square", "knowledge": "score", "queries": 100}
+    (suite,) = (line for line in hardened_table.lines(hardened, hardened) if line.startswith("worst case over"))
+    assert suite == "worst case over: fgsm 1/255, 1 steps; square 2/255, 100 queries"
+
+
 def test_both_networks_are_drawn(tmp_path):
     undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
     hardened["clean_confusion"] = [[40, 10], [4, 46]]
