@@ -123,6 +123,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "role_forbidden": (HTTPStatus.FORBIDDEN, "this key is for something else; ask with another"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
     "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
+    "query_attack": (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many pictures that are all but the same; send other ones, or ask an operator",
+    ),
     "media_type_unsupported": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "expected the content type multipart/form-data with a boundary",

@@ -72,13 +72,23 @@ class Evidence:
         envelope = receipts.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
+    def note(self, event: str, picture: Path, **details: Any) -> None:
+        """Write a line about what happened at ``picture``, beside the line of its answer, if it gets one.
+
+        Raises:
+            RefusalError: ``audit_unavailable``.
+        """
+        moment, digest = datetime.now(UTC), signing.file_digest(picture)
+        self._write(audit.event(event, client=CLIENT_ID.get(), input_digest=digest, moment=moment, details=details))
+
     def _write(self, entry: dict[str, Any]) -> tuple[int, str] | None:
         if self._log is None:
             return None
         try:
             head = self._log.append(entry)
         except AuditError as error:
-            logger.error("request %s is not answered: %s", entry["answer"]["request_id"], error)
+            subject = f"request {entry['answer']['request_id']}" if "answer" in entry else f"a {entry['event']}"
+            logger.error("%s is not answered: %s", subject, error)
             raise RefusalError("audit_unavailable") from error
         return head.sequence, head.digest
 

@@ -62,6 +62,10 @@ DETECTOR_SCORE = Histogram(
     # Clean pictures score about 1; the detector's score is a mean squared distance per dimension.
     buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 16, 32, 64, 128, 512),
 )
+QUERY_ATTACKS = Counter(
+    "buckler_query_attacks_total",
+    "Runs of near-identical pictures from one client, as a search for an adversarial one makes them",
+)
 MODEL_INFO = Gauge(
     "buckler_model_info",
     "1 for the model that serves",

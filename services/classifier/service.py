@@ -33,6 +33,7 @@ from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.loading import Served, load_served
+from services.classifier.queries import Queries, suspected
 from services.classifier.settings import Settings
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
@@ -67,6 +68,7 @@ class Classifier:
         announce(SETTINGS)
         metrics.create_series()
         self._evidence = Evidence(SETTINGS)
+        self._queries = Queries(SETTINGS, self._evidence)
         self._served = served or load_served(SETTINGS)
         if self._served:
             metrics.show_model(self._served)
@@ -80,8 +82,8 @@ class Classifier:
         """Answer one picture.
 
         Raises:
-            RefusalError: The picture is not usable, there is no verified model, the audit log cannot be written,
-                or the receipt that is asked for cannot be signed.
+            RefusalError: The picture is not usable, or one of a run that is refused; there is no verified model, the
+                audit log cannot be written, or the receipt that is asked for cannot be signed.
         """
         if self._served is None:
             raise RefusalError("no_verified_model")
@@ -91,8 +93,11 @@ class Classifier:
             pixels = load_pixels(image, size=predictor.image_size)
         except UnusableImageError as error:
             raise RefusalError(error.code, str(error)) from error
+        of_a_run = self._queries.suspects(pixels, image)
         with metrics.INFERENCE_SECONDS.time():
             prediction = predictor(pixels)
+        if of_a_run:
+            prediction = suspected(prediction)
         answer = Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
         answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
         metrics.count(prediction)

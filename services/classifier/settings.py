@@ -41,6 +41,10 @@ class Settings(BaseModel):
         key_concurrency: Pictures of one key that are in the works at once.
         max_in_progress: Pictures of all clients that are in the works at once. A worker computes one at a time: at
             four a second the last of 32 waits for 8 seconds, which is within ``request_timeout_seconds``.
+        query_attack: What follows when one client's pictures are a run of near-identical ones: ``flag`` answers them
+            ``review``, ``refuse`` answers them 429, ``off`` looks at none. Other pictures of that client go on.
+        query_run: Different, near-identical pictures that make a run. Raise it for clients that send films.
+        query_window_seconds: How long a picture is remembered.
         audit_log: File of the audit log, ``off`` for none: a word, because an empty variable counts as not set.
         audit_fsync: ``always``: no answer before its line is on the disk; ``interval``: within a second after.
         audit_segment_bytes: A file of the log that has grown to this size is put aside and the chain goes on.
@@ -63,6 +67,9 @@ class Settings(BaseModel):
     key_burst: int = Field(default=20, ge=1)
     key_concurrency: int = Field(default=8, ge=1)
     max_in_progress: int = Field(default=32, ge=1)
+    query_attack: Literal["flag", "refuse", "off"] = "flag"
+    query_run: int = Field(default=12, ge=3)
+    query_window_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     audit_log: Literal["off"] | Path = audit.DEFAULT_LOG
     audit_fsync: audit.Fsync = "always"
     audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
