@@ -69,7 +69,7 @@ class FrontDoor:
         try:
             await self._answer(exchange, receive)
         except ClientGoneError:
-            exchange.status = int(metrics.CLIENT_GONE)
+            await exchange.give_up()
         finally:
             exchange.record()
 
@@ -217,6 +217,15 @@ class Exchange:
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )
         await self._send({"type": "http.response.body", "body": response.body})
+
+    async def give_up(self) -> None:
+        """End the exchange with a client that is gone.
+
+        The server sends nothing to nobody, but BentoML's own timeout, which is outside, waits for an answer to begin:
+        without one each client that hangs up would leave a task behind until then, and a shutdown would wait for it.
+        """
+        self.status = int(metrics.CLIENT_GONE)
+        await self._send({"type": "http.response.start", "status": self.status, "headers": []})
 
     async def _start(self, message: Message) -> None:
         self.status = message["status"]

@@ -39,6 +39,12 @@ UNAVAILABLE = "unavailable"
 REFUSED_REASONS = (*VerdictError.REASONS, UNAVAILABLE)
 
 REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoint", "code"])
+SLOW_HEAD, SLOW_ANSWER, TOO_MANY = "slow_head", "slow_answer", "too_many"
+CONNECTIONS_DROPPED = Counter(
+    "buckler_connections_dropped_total",
+    "Connections closed because the client kept the service waiting, or because there were too many",
+    ["reason"],
+)
 REQUEST_SECONDS = Histogram(
     "buckler_request_seconds",
     "Time from a request's head to the end of its answer",
@@ -93,6 +99,8 @@ def create_series() -> None:
     review: Decision = "review"
     for reason in Reason.__args__:  # type: ignore[attr-defined]
         DECISIONS.labels(decision=review, reason=reason)
+    for reason in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
+        CONNECTIONS_DROPPED.labels(reason=reason)
     for reason in REFUSED_REASONS:
         MODEL_REFUSED.labels(reason=reason)
 

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from buckler.data.images import load_pixels
 from buckler.errors import UnusableImageError
-from services.classifier import metrics, pages
+from services.classifier import connections, metrics, pages
 from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
@@ -112,4 +112,5 @@ def configure_logging() -> None:
         bento.addFilter(ExpectedFilter())
 
 
+connections.install(SETTINGS)
 Classifier.add_asgi_middleware(FrontDoor, settings=SETTINGS)

@@ -27,6 +27,10 @@ class Settings(BaseModel):
         model_name: Name of the registered model; stands in every answer.
         releases_dir: Where champions that verified are kept, for when the registry is away or errs.
         body_limit_bytes: Largest request body that is read.
+        max_connections: Open connections; beyond it the one that has kept its head back for longest is closed.
+        head_timeout_seconds: Time a client has to send a request's head, from when the connection or its last answer
+            was there.
+        send_timeout_seconds: Time a client has to take 48 kB of an answer that does not fit into the buffers.
         body_timeout_seconds: Time a client has to send its body.
         request_timeout_seconds: Time an answer may take once the body is there.
         workers: Worker processes; each loads the model, and each counts the limits below for itself: with two
@@ -57,6 +61,9 @@ class Settings(BaseModel):
     model_name: str = Field(default="skin-lesion", min_length=1)
     releases_dir: Path = Path(".buckler/releases")
     body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
+    max_connections: int = Field(default=512, ge=8)
+    head_timeout_seconds: float = Field(default=10.0, gt=0)
+    send_timeout_seconds: float = Field(default=10.0, gt=0)
     body_timeout_seconds: float = Field(default=15.0, gt=0)
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1)
