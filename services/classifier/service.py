@@ -18,6 +18,7 @@ settings are in ``services/classifier/settings.py``. Two services on one machine
 """
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +106,8 @@ class Classifier:
 
 
 def configure_logging() -> None:
-    """Let our own lines through and keep refused requests' tracebacks out."""
+    """Let our own lines through; keep refused requests' tracebacks out, and what Pillow says of broken metadata."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("buckler").setLevel(logging.INFO)
     bento = logging.getLogger("bentoml._internal.server.http_app")
     if not any(isinstance(each, ExpectedFilter) for each in bento.filters):
