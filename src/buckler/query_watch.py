@@ -145,8 +145,11 @@ class _Memory:
         """
         kept = slice(min(self._seen, len(self._prints)))
         candidates = (self._seen_at[kept] > since) & (self._identities[kept] != np.uint64(identity))
-        distances = np.linalg.norm(self._prints[kept][candidates, None] - prints, axis=2)
-        return int((distances.min(axis=1) <= radius).sum()) if len(distances) else 0
+        stored = self._prints[kept][candidates]
+        if not len(stored):
+            return 0
+        squares = (stored**2).sum(axis=1)[:, None] + (prints**2).sum(axis=1) - 2 * stored @ prints.T
+        return int((squares.min(axis=1) <= radius**2).sum())
 
     def remember(self, fingerprint: NDArray[np.float32], identity: int, now: float) -> None:
         """Keep a picture; one that is kept already is as if it came now."""
