@@ -389,6 +389,9 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
     async def hang_up() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
+    async def nobody(message: object) -> None:
+        """Take what the server sends to a client that is gone."""
+
     async def scene() -> None:
         app = front_door(required(keys, max_in_progress=1, key_concurrency=1), fail)
         headers = bearer(keys.predict_key)
@@ -400,7 +403,7 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
             for _ in range(2):
                 assert code(await http.post("/predict", content=b"{}", headers=headers))[0] == 415
                 assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (500, "internal_error")
-                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, None)
+                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, nobody)
 
     asyncio.run(scene())
 
