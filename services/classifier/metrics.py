@@ -32,7 +32,9 @@ PREDICT = "/predict"
 METRICS = "/metrics"
 OTHER = "other"
 RECEIPT_KEY = "/receipts.pub"
-ENDPOINTS = (PREDICT, RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", METRICS, OTHER)
+ASKED = (PREDICT,)  # with pictures; each of them is counted, limited, and a line of the audit log
+PAGES = (RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
+ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
@@ -82,7 +84,8 @@ def create_series() -> None:
         REQUESTS.labels(endpoint=endpoint, code="200")
         REQUEST_SECONDS.labels(endpoint=endpoint)
     for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
-        REQUESTS.labels(endpoint=PREDICT, code=code)
+        for endpoint in ASKED:
+            REQUESTS.labels(endpoint=endpoint, code=code)
     for code in ("401", "403"):
         REQUESTS.labels(endpoint=METRICS, code=code)
     DECISIONS.labels(decision="accept", reason=NO_REASON)

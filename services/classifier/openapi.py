@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from services.classifier.answer import ERRORS, Answer, ErrorAnswer
+from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
 from services.classifier.form import FIELD
 from services.classifier.metrics import PREDICT, RECEIPT_KEY
@@ -49,12 +49,13 @@ ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
 }
 
 # Codes that only the answers of other paths or methods hold.
-NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request")
+NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request", "field_repeated")
 
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
-    _, schemas = models_json_schema([(Answer, "serialization"), (ErrorAnswer, "serialization")], ref_template=REFERENCE)
+    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer)]
+    _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
         "info": {"title": "Buckler classifier", "version": _version(), "description": DESCRIPTION},
@@ -84,8 +85,11 @@ def _predict(settings: Settings) -> dict[str, Any]:
         "tags": ["prediction"],
         "operationId": "predict",
         **_security(settings),
-        "summary": "Classify one picture",
-        "description": f"JPEG or PNG, by content; the request has at most {limit / MEBIBYTE:g} MiB.",
+        "summary": "Classify a picture, or several",
+        "description": f"""JPEG or PNG, by content. The field may be repeated up to {settings.batch_limit} times; the \
+request has at most {limit / MEBIBYTE:g} MiB. One picture is answered by itself, several by `answers` in their order, \
+where one that is not usable has its `error` in its place and the others are answered all the same. Each picture \
+counts against the key's limits, and each answer is a line of the audit log.""",
         "parameters": [
             {
                 "name": "X-Buckler-Receipt",
@@ -104,9 +108,11 @@ def _predict(settings: Settings) -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {
                             FIELD: {
-                                "type": "string",
-                                "format": "binary",
-                                "description": "The picture; its file name is ignored",
+                                "type": "array",
+                                "items": {"type": "string", "format": "binary"},
+                                "minItems": 1,
+                                "maxItems": settings.batch_limit,
+                                "description": "The pictures; their file names are ignored",
                             }
                         },
                     },
@@ -123,9 +129,9 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 
 def _success() -> dict[str, Any]:
-    schema = {"$ref": REFERENCE.format(model=Answer.__name__)}
+    schema = {"anyOf": [{"$ref": REFERENCE.format(model=each.__name__)} for each in (Answer, Answers)]}
     return {
-        "description": "The answer",
+        "description": "The answer; the answers, where several pictures were sent",
         "headers": {"X-Request-ID": {"schema": {"type": "string"}}},
         "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
     }

@@ -18,8 +18,9 @@ settings are in ``services/classifier/settings.py``. Two services on one machine
 """
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from bentoml.validators import ContentType
@@ -33,6 +34,7 @@ from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.loading import Served, load_served
+from services.classifier.orders import ORDER, ORDERS, Picture, Pixels
 from services.classifier.settings import Settings
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
@@ -83,20 +85,49 @@ class Classifier:
             RefusalError: The picture is not usable, there is no verified model, the audit log cannot be written,
                 or the receipt that is asked for cannot be signed.
         """
+        return self._ask(self._serving(), image, REQUEST_ID.get() or new_request_id())
+
+    @bentoml.api(route=ORDERS)
+    def fill(self) -> Any:
+        """Answer what the front door has read beyond one picture: several, or in another form.
+
+        Raises:
+            RefusalError: As ``predict``; or there is no order, which only a path that the front door lost could do.
+        """
+        order, served = ORDER.get(), self._serving()
+        if order is None:
+            raise RefusalError("not_found")
+        return order.fill(partial(self._ask, served), served, REQUEST_ID.get() or new_request_id())
+
+    def _serving(self) -> Served:
         if self._served is None:
             raise RefusalError("no_verified_model")
         self._evidence.check()
-        predictor = self._served.predictor
-        try:
-            pixels = load_pixels(image, size=predictor.image_size)
-        except UnusableImageError as error:
-            raise RefusalError(error.code, str(error)) from error
+        return self._served
+
+    def _ask(self, served: Served, picture: Path | Picture, request_id: str) -> Answer:
+        predictor = served.predictor
+        pixels = pixels_of(picture, size=predictor.image_size)
         with metrics.INFERENCE_SECONDS.time():
             prediction = predictor(pixels)
-        answer = Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
-        answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
+        answer = Answer.of(prediction, served, request_id)
+        answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
         return answer
+
+
+def pixels_of(picture: Path | Picture, *, size: int) -> Pixels:
+    """Return the pixels of a picture in whatever form it came, ``(size, size, 3)`` float32 in 0..1.
+
+    Raises:
+        RefusalError: It is not usable; the code says why.
+    """
+    if not isinstance(picture, Path | bytes):
+        return picture
+    try:
+        return load_pixels(picture, size=size)
+    except UnusableImageError as error:
+        raise RefusalError(error.code, str(error)) from error
 
 
 def configure_logging() -> None:

@@ -28,6 +28,7 @@ class Settings(BaseModel):
         releases_dir: Where champions that verified are kept, for when the registry is away or errs.
         body_limit_bytes: Largest request body that is read.
         body_timeout_seconds: Time a client has to send its body.
+        batch_limit: Pictures that one request may hold.
         request_timeout_seconds: Time an answer may take once the body is there.
         workers: Worker processes; each loads the model, and each counts the limits below for itself: with two
             workers a client may get twice as much through.
@@ -54,6 +55,7 @@ class Settings(BaseModel):
     releases_dir: Path = Path(".buckler/releases")
     body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
     body_timeout_seconds: float = Field(default=15.0, gt=0)
+    batch_limit: int = Field(default=8, ge=1)
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1)
     require_keys: Literal["auto", "always", "never"] = "auto"

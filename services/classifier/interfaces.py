@@ -1,0 +1,67 @@
+"""Which body a request may have, by its path and content type, and which order it becomes."""
+
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from services.classifier import metrics
+from services.classifier.form import PictureForm
+from services.classifier.orders import Batch, Order
+from services.classifier.settings import Settings
+
+DICOM = "application/dicom"
+
+
+class Body(Protocol):
+    """Takes a request's body chunk by chunk."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        ...
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the files in it once it is complete."""
+        ...
+
+
+class WholeBody:
+    """A body that is one file."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._content += chunk
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the one file."""
+        return (bytes(self._content),)
+
+
+def body_for(path: str, headers: Headers, settings: Settings) -> Body:
+    """Return what reads the body of a request with pictures.
+
+    Raises:
+        RefusalError: ``media_type_unsupported``.
+    """
+    content_type = headers.get("content-type", "")
+    if _media_type(content_type) == DICOM:
+        return WholeBody()
+    most = settings.batch_limit if path == metrics.PREDICT else 1
+    return PictureForm(content_type.encode("latin-1"), most=most)
+
+
+def _media_type(header: str) -> str:
+    """Return the media type that a header names, without its parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> Order | None:
+    """Return the order that a request is; None for one picture whose answer is wanted as the contract has it.
+
+    Raises:
+        RefusalError: It asks for what there is not.
+    """
+    return Batch(pictures) if len(pictures) > 1 else None
