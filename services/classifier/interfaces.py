@@ -6,6 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from services.classifier import metrics
+from services.classifier.fhir import FhirOrder, wants_fhir
 from services.classifier.form import PictureForm
 from services.classifier.orders import Batch, Order
 from services.classifier.settings import Settings
@@ -64,4 +65,6 @@ async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Setting
     Raises:
         RefusalError: It asks for what there is not.
     """
+    if wants_fhir(Headers(scope=scope).get("accept", "")):
+        return FhirOrder(pictures)
     return Batch(pictures) if len(pictures) > 1 else None

@@ -13,7 +13,9 @@ from pydantic.json_schema import models_json_schema
 
 from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
+from services.classifier.fhir import FHIR_JSON
 from services.classifier.form import FIELD
+from services.classifier.interfaces import DICOM
 from services.classifier.metrics import PREDICT, RECEIPT_KEY
 from services.classifier.settings import MEBIBYTE, Settings
 
@@ -86,10 +88,13 @@ def _predict(settings: Settings) -> dict[str, Any]:
         "operationId": "predict",
         **_security(settings),
         "summary": "Classify a picture, or several",
-        "description": f"""JPEG or PNG, by content. The field may be repeated up to {settings.batch_limit} times; the \
+        "description": f"""JPEG, PNG or DICOM (one frame, uncompressed or baseline JPEG), by content; of a DICOM file \
+only what describes its pixels is read. One DICOM file may also be the body itself. \
+The field may be repeated up to {settings.batch_limit} times; the \
 request has at most {limit / MEBIBYTE:g} MiB. One picture is answered by itself, several by `answers` in their order, \
 where one that is not usable has its `error` in its place and the others are answered all the same. Each picture \
-counts against the key's limits, and each answer is a line of the audit log.""",
+counts against the key's limits, and each answer is a line of the audit log. Asked with `Accept: {FHIR_JSON}`, the \
+answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle` of them.""",
         "parameters": [
             {
                 "name": "X-Buckler-Receipt",
@@ -116,8 +121,9 @@ counts against the key's limits, and each answer is a line of the audit log.""",
                             }
                         },
                     },
-                    "encoding": {FIELD: {"contentType": "image/jpeg, image/png"}},
-                }
+                    "encoding": {FIELD: {"contentType": f"image/jpeg, image/png, {DICOM}"}},
+                },
+                DICOM: {"schema": {"type": "string", "format": "binary"}},
             },
         },
         "responses": {"200": _success(), **_errors(code for code in ERRORS if code not in NOT_OF_PREDICT)},
@@ -133,7 +139,10 @@ def _success() -> dict[str, Any]:
     return {
         "description": "The answer; the answers, where several pictures were sent",
         "headers": {"X-Request-ID": {"schema": {"type": "string"}}},
-        "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
+        "content": {
+            "application/json": {"schema": schema, "example": ANSWER_EXAMPLE},
+            FHIR_JSON: {"schema": {"type": "object", "description": "FHIR R4 `DiagnosticReport` or `Bundle`"}},
+        },
     }
 
 

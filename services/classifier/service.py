@@ -26,7 +26,7 @@ import bentoml
 from bentoml.validators import ContentType
 from pydantic import ValidationError
 
-from buckler.data.images import load_pixels
+from buckler.data.uploads import load_pixels
 from buckler.errors import UnusableImageError
 from services.classifier import metrics, pages
 from services.classifier.access import announce

@@ -1,4 +1,4 @@
-"""The only decoder: every picture, in training and in service, becomes pixels here."""
+"""The only decoder: every picture, in training and in service, becomes pixels here; DICOM in `dicom`, beside it."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,20 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
         UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
         DataError: ``source`` is a path that cannot be read.
     """
-    image = _to_rgb(_decode(_read(source)))
+    return as_pixels(load_image(source), size=size)
+
+
+def load_image(source: Path | bytes) -> Image.Image:
+    """Return a picture upright, as 8-bit RGB, at its own sides; the arguments are those of ``load_pixels``.
+
+    Raises:
+        UnusableImageError, DataError: As ``load_pixels``.
+    """
+    return _to_rgb(_decode(_read(source)))
+
+
+def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
+    """Return an 8-bit RGB picture as ``(height, width, 3)`` float32 in 0..1; ``size`` as for ``load_pixels``."""
     if size is not None and image.size != (size, size):
         # Pillow widens the bilinear kernel with the scale: a downscaled picture stays free of aliasing.
         image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -136,8 +149,7 @@ def _decode(content: bytes) -> Image.Image:
     name = _format_of(content)
     try:
         with Image.open(io.BytesIO(content), formats=[name]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(f"{image.width} x {image.height}")
+            check_budget(image.width, image.height)
             image.load()
             return _upright(image)
     except UnusableImageError:
@@ -149,6 +161,16 @@ def _decode(content: bytes) -> Image.Image:
         raise UnusableImageError(
             "image_unreadable", f"expected a complete {name} picture, decoding failed: {error}"
         ) from error
+
+
+def check_budget(width: int, height: int) -> None:
+    """Refuse a picture whose header says that it has too many pixels.
+
+    Raises:
+        UnusableImageError: ``image_too_large``.
+    """
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width} x {height}")
 
 
 def _too_large(what: str) -> UnusableImageError:
