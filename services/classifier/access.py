@@ -16,7 +16,11 @@ from services.classifier.settings import Settings
 
 # Everything else is open. Probes: orchestrators and balancers hold no key, and learn nothing but yes or no. The docs
 # pages: they say what the repository says, and whoever is to get a key reads them first.
-NEEDS: Mapping[str, Role] = {**dict.fromkeys(metrics.ASKED, Role.PREDICT), metrics.METRICS: Role.OPERATE}
+# What the model card tells, thresholds and attacks that succeed, is for whoever may ask the model.
+NEEDS: Mapping[str, Role] = {
+    **dict.fromkeys((*metrics.ASKED, *metrics.CARDS), Role.PREDICT),
+    metrics.METRICS: Role.OPERATE,
+}
 # Only what costs something has to find a place: that the service is full must not make it look dead or go unseen.
 LIMITED = metrics.ASKED
 CHALLENGE = 'Bearer realm="buckler"'

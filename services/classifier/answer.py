@@ -200,8 +200,11 @@ def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
     Args:
         status: Its HTTP status, 400 or more.
         body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
-            ``[{"error": "<code>: <message>"}]``; no other text is forwarded, it could quote the request.
+            ``[{"error": "<code>: <message>"}]``, our pages answer in the contract's form; no other text is forwarded,
+            it could quote the request.
     """
+    if isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code") in ERRORS:
+        return body["error"]["code"], body["error"].get("message")
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
         code, separator, message = str(body[0].get("error", "")).partition(": ")
         if separator and code in ERRORS:

@@ -33,7 +33,8 @@ METRICS = "/metrics"
 OTHER = "other"
 RECEIPT_KEY = "/receipts.pub"
 ASKED = (PREDICT,)  # with pictures; each of them is counted, limited, and a line of the audit log
-PAGES = (RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
+CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
+PAGES = (RECEIPT_KEY, *CARDS, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
 ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"

@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from buckler.model_card import ModelCard
 from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
 from services.classifier.fhir import FHIR_JSON
 from services.classifier.form import FIELD
 from services.classifier.interfaces import DICOM
-from services.classifier.metrics import PREDICT, RECEIPT_KEY
+from services.classifier.metrics import CARD, CARD_PAGE, PREDICT, RECEIPT_KEY
 from services.classifier.settings import MEBIBYTE, Settings
 
 REFERENCE = "#/components/schemas/{model}"
@@ -56,7 +57,7 @@ NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request", "field_repea
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
-    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer)]
+    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer, ModelCard)]
     _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
@@ -68,6 +69,7 @@ def document(settings: Settings) -> dict[str, Any]:
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
+            CARD: {"get": _card(settings)},
             RECEIPT_KEY: {"get": _receipt_key()},
         },
         "components": {"schemas": schemas["$defs"], "securitySchemes": {KEY: KEY_SCHEME}},
@@ -188,6 +190,19 @@ def _receipt_key() -> dict[str, Any]:
             "200": {"description": "The key", "content": {"application/x-pem-file": {}}},
             "404": _error(["not_found"]),
         },
+    }
+
+
+def _card(settings: Settings) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=ModelCard.__name__)}
+    success = {"description": "The card", "content": {"application/json": {"schema": schema}, "text/html": {}}}
+    return {
+        "tags": ["operation"],
+        "operationId": "modelCard",
+        "summary": "The model that answers: how it was measured, what it withstood, what its limits are",
+        "description": f"With `Accept: text/html`, and always at `{CARD_PAGE}`, as a page for people.",
+        **_security(settings),
+        "responses": {"200": success, **_errors((*KEY_CODES, "no_verified_model"))},
     }
 
 

@@ -77,6 +77,11 @@ class Classifier:
         """Tell BentoML's /readyz whether a verified model is loaded."""
         return self._served is not None
 
+    @property
+    def served(self) -> Served | None:
+        """The model that answers now."""
+        return self._served
+
     @bentoml.api
     def predict(self, image: Annotated[Path, ContentType("image/*")]) -> Answer:
         """Answer one picture.

@@ -43,6 +43,7 @@ class Predictor:
     Attributes:
         labels: Class names.
         image_size: Pixels a side that it takes.
+        info: All that the release says of its model.
         digest: Of the model directory, as the verdict names it.
         verdict: The signed verdict it serves under.
     """
@@ -55,6 +56,7 @@ class Predictor:
         verdict: signing.Verdict,
     ) -> None:
         self.labels, self.image_size = info.labels, info.image_size
+        self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self._classifier, self._detector = classifier, detector
 

@@ -177,7 +177,12 @@ def test_the_scheme_may_be_written_in_any_case(keys: Keys):
     assert ask(app, "POST", "/predict", {"authorization": f"bearer  {keys.predict_key}"}).status_code == 200
 
 
-@pytest.mark.parametrize("path", sorted(set(METHODS) - {"/predict", "/metrics"}))
+def test_what_asks_or_tells_about_the_model_needs_a_key_for_it():
+    wanted = {"/predict", "/model", "/model.html"}
+    assert {path for path, role in access.NEEDS.items() if role == Role.PREDICT} == wanted
+
+
+@pytest.mark.parametrize("path", sorted(set(METHODS) - set(access.NEEDS)))
 def test_probes_and_docs_need_no_key(keys: Keys, path: str):
     assert ask(front_door(required(keys)), "GET", path).text == "answered"
 
@@ -439,9 +444,8 @@ def test_the_openapi_document_names_the_key_where_one_is_asked_for(asked: bool):
     written = document(Settings(require_keys="always" if asked else "never"))
     operations = {path: next(iter(item.values())) for path, item in written["paths"].items()}
     locked = {path for path, operation in operations.items() if operation.get("security") == [{"key": []}]}
-    assert locked == ({"/predict", "/metrics"} if asked else set())
+    assert locked == (set(access.NEEDS) - {metrics.CARD_PAGE} if asked else set())
     assert written["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    assert set(access.NEEDS) == {"/predict", "/metrics"}
 
 
 def test_the_document_names_the_headers_that_come_with_refusals():
