@@ -18,8 +18,8 @@ WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/durable.py \
      src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
      src/buckler/receipts.py src/buckler/signing.py src/buckler/tracking.py src/buckler/
-COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py src/buckler/data/uploads.py \
-     src/buckler/data/
+COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
+     src/buckler/data/overlay.py src/buckler/data/uploads.py src/buckler/data/
 COPY src/buckler/detection src/buckler/detection
 COPY src/buckler/models src/buckler/models
 COPY services/__init__.py services/

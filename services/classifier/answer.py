@@ -117,6 +117,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
     "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
     "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
+    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
     "too_many_pictures": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request holds too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
     "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is not complete, or not what its content type says"),

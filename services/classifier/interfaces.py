@@ -6,6 +6,9 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from services.classifier import metrics
+from services.classifier.answer import RefusalError
+from services.classifier.evidence import RECEIPT_WANTED
+from services.classifier.explain import Explanation, asked_label
 from services.classifier.fhir import FhirOrder, wants_fhir
 from services.classifier.form import PictureForm
 from services.classifier.orders import Batch, Order
@@ -65,6 +68,10 @@ async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Setting
     Raises:
         RefusalError: It asks for what there is not.
     """
+    if scope["path"] == metrics.EXPLAIN:
+        if RECEIPT_WANTED.get():
+            raise RefusalError("receipt_unsupported", "a painted picture carries no receipt; /predict gives one")
+        return Explanation(pictures[0], asked_label(scope["query_string"]))
     if wants_fhir(Headers(scope=scope).get("accept", "")):
         return FhirOrder(pictures)
     return Batch(pictures) if len(pictures) > 1 else None

@@ -32,7 +32,8 @@ PREDICT = "/predict"
 METRICS = "/metrics"
 OTHER = "other"
 RECEIPT_KEY = "/receipts.pub"
-ASKED = (PREDICT,)  # with pictures; each of them is counted, limited, and a line of the audit log
+EXPLAIN = "/explain"
+ASKED = (PREDICT, EXPLAIN)  # with pictures; each of them is counted, limited, and a line of the audit log
 CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
 PAGES = (RECEIPT_KEY, *CARDS, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
 ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)

@@ -14,10 +14,11 @@ from pydantic.json_schema import models_json_schema
 from buckler.model_card import ModelCard
 from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
+from services.classifier.explain import DECISION_HEADER, LABEL_HEADER
 from services.classifier.fhir import FHIR_JSON
 from services.classifier.form import FIELD
 from services.classifier.interfaces import DICOM
-from services.classifier.metrics import CARD, CARD_PAGE, PREDICT, RECEIPT_KEY
+from services.classifier.metrics import CARD, CARD_PAGE, EXPLAIN, PREDICT, RECEIPT_KEY
 from services.classifier.settings import MEBIBYTE, Settings
 
 REFERENCE = "#/components/schemas/{model}"
@@ -52,7 +53,8 @@ ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
 }
 
 # Codes that only the answers of other paths or methods hold.
-NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request", "field_repeated")
+NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request", "field_repeated", "label_unknown")
+NOT_OF_EXPLAIN = ("not_found", "method_not_allowed", "bad_request", "too_many_pictures", "receipt_unavailable")
 
 
 def document(settings: Settings) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def document(settings: Settings) -> dict[str, Any]:
         "tags": [{"name": "prediction"}, {"name": "operation"}],
         "paths": {
             PREDICT: {"post": _predict(settings)},
+            EXPLAIN: {"post": _explain(settings)},
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
@@ -129,6 +132,43 @@ answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a 
             },
         },
         "responses": {"200": _success(), **_errors(code for code in ERRORS if code not in NOT_OF_PREDICT)},
+    }
+
+
+def _explain(settings: Settings) -> dict[str, Any]:
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "string", "format": "binary"}}}
+    header = {"schema": {"type": "string"}}
+    return {
+        "tags": ["prediction"],
+        "operationId": "explain",
+        **_security(settings),
+        "summary": "Show where the model looked in one picture",
+        "description": """Grad-CAM, painted over the picture: yellow spoke most for the label. It is coarse, a \
+sixteenth of the side, and a hint at what to look at, no reason to believe the answer. The picture is \
+answered and logged as by `/predict`.""",
+        "parameters": [
+            {
+                "name": "label",
+                "in": "query",
+                "description": "For which label; by default the answer's own",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                DICOM: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The painted picture, at most 512 pixels a side",
+                "headers": {LABEL_HEADER: header, DECISION_HEADER: header},
+                "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            **_errors(code for code in ERRORS if code not in NOT_OF_EXPLAIN),
+        },
     }
 
 

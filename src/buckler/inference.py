@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
 from buckler.detection.detector import Calibrated
-from buckler.models import checkpoint
+from buckler.models import checkpoint, explanation
 from buckler.models.classifier import Classifier, Images, probabilities
 
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
@@ -54,11 +54,12 @@ class Predictor:
         detector: Calibrated,
         info: checkpoint.ModelInfo,
         verdict: signing.Verdict,
+        explainer: explanation.Explainer,
     ) -> None:
         self.labels, self.image_size = info.labels, info.image_size
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
-        self._classifier, self._detector = classifier, detector
+        self._classifier, self._detector, self._explainer = classifier, detector, explainer
 
     @classmethod
     def load(cls, release: Path, public_key: Ed25519PublicKey) -> "Predictor":
@@ -70,8 +71,9 @@ class Predictor:
         """
         verdict = signing.verify_release(release, public_key)
         model = release / "model"
-        classifier = Classifier(checkpoint.load_network(model), batch_size=1)
-        return cls(classifier, Calibrated.load(model), checkpoint.load_info(model), verdict)
+        network = checkpoint.load_network(model)
+        classifier, explainer = Classifier(network, batch_size=1), explanation.Explainer.of(network)
+        return cls(classifier, Calibrated.load(model), checkpoint.load_info(model), verdict, explainer)
 
     def __call__(self, pixels: Images) -> Prediction:
         """Return the answer to one picture, ``(image_size, image_size, 3)`` float32 in 0..1."""
@@ -88,6 +90,10 @@ class Predictor:
             threshold=threshold,
             verdict="adversarial" if score > threshold else "clean",
         )
+
+    def explain(self, pixels: Images, label: str) -> explanation.Relevance:
+        """Return how much each place of a picture, as ``__call__`` takes it, speaks for ``label``: ``(h, w)``, 0..1."""
+        return self._explainer(pixels, self.labels.index(label))
 
     def warm_up(self) -> None:
         """Answer one grey picture, so that the first real one does not wait for compilation."""

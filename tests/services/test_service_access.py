@@ -178,7 +178,7 @@ def test_the_scheme_may_be_written_in_any_case(keys: Keys):
 
 
 def test_what_asks_or_tells_about_the_model_needs_a_key_for_it():
-    wanted = {"/predict", "/model", "/model.html"}
+    wanted = {"/predict", "/explain", "/model", "/model.html"}
     assert {path for path, role in access.NEEDS.items() if role == Role.PREDICT} == wanted
 
 

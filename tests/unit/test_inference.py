@@ -6,9 +6,15 @@ import pytest
 from buckler.detection.detector import Calibrated, Detector
 from buckler.inference import Predictor
 from buckler.models.checkpoint import ModelInfo
+from buckler.models.explanation import Explainer, HeadWeights
 from buckler.signing import Verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
+# Its maps are the picture's own channels, pooled to one place: red speaks for benign, green for malignant.
+EXPLAINER = Explainer(
+    maps=lambda pixels: pixels[:2, :2],
+    head=HeadWeights((np.array([[1, 0], [0, 1], [0, 0]], np.float32),), (np.zeros(2, np.float32),)),
+)
 
 
 def verdict(days=1):
@@ -24,7 +30,7 @@ def detector(tiny_classifier, tiny_pictures):
 
 def predictor(tiny_classifier, detector, *, threshold=1e9, min_confidence=0.0, days=1):
     calibrated = Calibrated(detector, threshold, 0.05, min_confidence)
-    return Predictor(tiny_classifier, calibrated, INFO, verdict(days))
+    return Predictor(tiny_classifier, calibrated, INFO, verdict(days), EXPLAINER)
 
 
 def test_answer_is_the_most_probable_class(tiny_classifier, detector, tiny_pictures):
@@ -32,6 +38,14 @@ def test_answer_is_the_most_probable_class(tiny_classifier, detector, tiny_pictu
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
     assert (answer.decision, answer.reasons, answer.verdict) == ("accept", (), "clean")
+
+
+def test_an_explanation_is_about_the_label_that_is_named(tiny_classifier, detector):
+    pixels = np.zeros((32, 32, 3), np.float32)
+    pixels[0, 1, 0], pixels[1, 0, 1] = 0.5, 0.25
+    explain = predictor(tiny_classifier, detector).explain
+    np.testing.assert_array_equal(explain(pixels, "benign"), [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(explain(pixels, "malignant"), [[0, 0], [1, 0]])
 
 
 def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier, detector, tiny_pictures):
