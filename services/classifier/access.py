@@ -16,9 +16,10 @@ from services.classifier.settings import Settings
 
 # Everything else is open. Probes: orchestrators and balancers hold no key, and learn nothing but yes or no. The docs
 # pages: they say what the repository says, and whoever is to get a key reads them first.
-# What the model card tells, thresholds and attacks that succeed, is for whoever may ask the model.
+# What the model card tells, thresholds and attacks that succeed, is for whoever may ask the model. The probes of the
+# Open Inference Protocol are as open as the others.
 NEEDS: Mapping[str, Role] = {
-    **dict.fromkeys((*metrics.ASKED, *metrics.CARDS), Role.PREDICT),
+    **dict.fromkeys((*metrics.ASKED, *metrics.CARDS, metrics.OIP, metrics.OIP_MODEL), Role.PREDICT),
     metrics.METRICS: Role.OPERATE,
 }
 # Only what costs something has to find a place: that the service is full must not make it look dead or go unseen.

@@ -117,6 +117,8 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
     "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
     "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
+    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors are not those that the model takes; see its metadata"),
+    "model_unknown": (HTTPStatus.NOT_FOUND, "no model of this name and version answers here"),
     "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
     "too_many_pictures": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request holds too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
@@ -133,7 +135,8 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
     "media_type_unsupported": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "expected the content type multipart/form-data with a boundary, or application/dicom",
+        "expected the content type multipart/form-data with a boundary, or application/dicom; application/json for "
+        "the Open Inference Protocol",
     ),
     "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
     "receipt_unavailable": (
@@ -193,6 +196,12 @@ def error_response(code: str, message: str | None = None, headers: Mapping[str, 
     status, default = ERRORS[code]
     body = ErrorAnswer(error=ErrorDetail(code=code, message=message or default))
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def oip_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code`` as the Open Inference Protocol has it: one text, which begins with the code."""
+    status, default = ERRORS[code]
+    return JSONResponse({"error": f"{code}: {message or default}"}, status_code=status, headers=headers)
 
 
 def code_and_message(status: int, body: Any) -> tuple[str, str | None]:

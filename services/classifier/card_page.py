@@ -51,7 +51,7 @@ TEMPLATE = """
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ card.model.name }} {{ card.model.version }}: model card</title>
 <link rel="icon" href="data:,">
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <p class="note">Model card</p>
@@ -151,7 +151,7 @@ test.</p>
 
 def page(card: ModelCard) -> str:
     """Return the card as an HTML document."""
-    return _template().render(card=card, style=jinja2.filters.Markup(STYLE))
+    return _template().render(card=card, style=STYLE)
 
 
 @cache

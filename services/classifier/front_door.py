@@ -23,10 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from buckler.api_keys import ApiKey
 from services.classifier import interfaces, metrics
 from services.classifier.access import Access
-from services.classifier.answer import RefusalError, code_and_message, error_response
+from services.classifier.answer import RefusalError, code_and_message, error_response, oip_error
 from services.classifier.evidence import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
 from services.classifier.form import rebuild
 from services.classifier.orders import ORDER, ORDERS
+from services.classifier.routes import canonical, is_oip
 from services.classifier.settings import Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -36,7 +37,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     path: ("POST",) if path in metrics.ASKED else READ for path in metrics.ENDPOINTS if path != metrics.OTHER
 }
 DOCS_FILES = "/docs/"
-PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+PROBES = ("/livez", "/readyz", "/healthz", "/metrics", *metrics.OIP_PROBES)
 # What BentoML sees of a request's head; the rest is of no use to it.
 FORWARDED = (b"host", b"accept", b"user-agent")
 STRIPPED = ("server", "x-bentoml-request-id")
@@ -66,7 +67,7 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        exchange = Exchange(canonical(scope), send)
         REQUEST_ID.set(exchange.request_id)
         try:
             await self._answer(exchange, receive)
@@ -227,7 +228,8 @@ class Exchange:
             return
         self._code = code
         self._answered = True
-        response = error_response(code, message, headers)
+        make = oip_error if is_oip(self.scope["path"]) else error_response
+        response = make(code, message, headers)
         await self._start(
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )

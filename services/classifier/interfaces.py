@@ -1,7 +1,9 @@
 """Which body a request may have, by its path and content type, and which order it becomes."""
 
+from functools import partial
 from typing import Protocol
 
+from anyio import to_thread
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -11,10 +13,12 @@ from services.classifier.evidence import RECEIPT_WANTED
 from services.classifier.explain import Explanation, asked_label
 from services.classifier.fhir import FhirOrder, wants_fhir
 from services.classifier.form import PictureForm
+from services.classifier.oip import BINARY_HEADER, Inference
 from services.classifier.orders import Batch, Order
 from services.classifier.settings import Settings
 
 DICOM = "application/dicom"
+JSON = "application/json"
 
 
 class Body(Protocol):
@@ -51,6 +55,11 @@ def body_for(path: str, headers: Headers, settings: Settings) -> Body:
         RefusalError: ``media_type_unsupported``.
     """
     content_type = headers.get("content-type", "")
+    if path == metrics.OIP_INFER:
+        # A client that appends tensors in binary says so here; what it sends is no JSON to its end.
+        if _media_type(content_type or JSON) != JSON or BINARY_HEADER in headers:
+            raise RefusalError("media_type_unsupported", "expected application/json without binary tensors")
+        return WholeBody()
     if _media_type(content_type) == DICOM:
         return WholeBody()
     most = settings.batch_limit if path == metrics.PREDICT else 1
@@ -68,6 +77,9 @@ async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Setting
     Raises:
         RefusalError: It asks for what there is not.
     """
+    if scope["path"] == metrics.OIP_INFER:
+        parse = partial(Inference.parse, pictures[0], scope["path_params"], most=settings.batch_limit)
+        return await to_thread.run_sync(parse)  # a long list of numbers takes its time
     if scope["path"] == metrics.EXPLAIN:
         if RECEIPT_WANTED.get():
             raise RefusalError("receipt_unsupported", "a painted picture carries no receipt; /predict gives one")

@@ -33,9 +33,12 @@ METRICS = "/metrics"
 OTHER = "other"
 RECEIPT_KEY = "/receipts.pub"
 EXPLAIN = "/explain"
-ASKED = (PREDICT, EXPLAIN)  # with pictures; each of them is counted, limited, and a line of the audit log
+# The Open Inference Protocol's paths without the model's name and version, which are the client's words.
+OIP, OIP_MODEL, OIP_INFER = "/v2", "/v2/models", "/v2/models/infer"
+OIP_PROBES = (OIP_LIVE, OIP_READY, OIP_MODEL_READY) = ("/v2/health/live", "/v2/health/ready", "/v2/models/ready")
+ASKED = (PREDICT, EXPLAIN, OIP_INFER)  # with pictures; each of them is counted, limited, and a line of the audit log
 CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
-PAGES = (RECEIPT_KEY, *CARDS, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
+PAGES = (RECEIPT_KEY, *CARDS, OIP, OIP_MODEL, *OIP_PROBES, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
 ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"

@@ -6,9 +6,11 @@ BentoML's generated one knows neither our errors nor that a form with anything b
 from collections import defaultdict
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from buckler.model_card import ModelCard
@@ -18,9 +20,21 @@ from services.classifier.explain import DECISION_HEADER, LABEL_HEADER
 from services.classifier.fhir import FHIR_JSON
 from services.classifier.form import FIELD
 from services.classifier.interfaces import DICOM
-from services.classifier.metrics import CARD, CARD_PAGE, EXPLAIN, PREDICT, RECEIPT_KEY
+from services.classifier.metrics import (
+    CARD,
+    CARD_PAGE,
+    EXPLAIN,
+    OIP,
+    OIP_LIVE,
+    OIP_MODEL,
+    OIP_READY,
+    PREDICT,
+    RECEIPT_KEY,
+)
+from services.classifier.oip import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from services.classifier.settings import MEBIBYTE, Settings
 
+OIP_MODELS = (InferRequest, InferResponse, ModelMetadata, ServerMetadata)
 REFERENCE = "#/components/schemas/{model}"
 
 DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
@@ -52,23 +66,38 @@ ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": SECONDS},
 }
 
+OIP_ERROR = {
+    "description": "As the protocol has it: one text, which begins with the code",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+            "example": {"error": "model_unknown: no model of this name and version answers here"},
+        }
+    },
+}
+
 # Codes that only the answers of other paths or methods hold.
-NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request", "field_repeated", "label_unknown")
-NOT_OF_EXPLAIN = ("not_found", "method_not_allowed", "bad_request", "too_many_pictures", "receipt_unavailable")
+_NEVER = ("not_found", "method_not_allowed", "bad_request")
+_OF_FORMS = ("field_missing", "field_repeated", "field_unknown")
+_OF_OIP = ("tensor_invalid", "model_unknown")
+NOT_OF_PREDICT = (*_NEVER, *_OF_OIP, "field_repeated", "label_unknown")
+NOT_OF_EXPLAIN = (*_NEVER, *_OF_OIP, "too_many_pictures", "receipt_unavailable")
+NOT_OF_OIP = (*_NEVER, *_OF_FORMS, "label_unknown")
 
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
-    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer, ModelCard)]
+    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer, ModelCard, *OIP_MODELS)]
     _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Buckler classifier", "version": _version(), "description": DESCRIPTION},
+        "info": {"title": "Buckler classifier", "version": version(), "description": DESCRIPTION},
         "servers": [{"url": ".", "description": "this service"}],
-        "tags": [{"name": "prediction"}, {"name": "operation"}],
+        "tags": [{"name": "prediction"}, {"name": "Open Inference Protocol"}, {"name": "operation"}],
         "paths": {
             PREDICT: {"post": _predict(settings)},
             EXPLAIN: {"post": _explain(settings)},
+            **_oip(settings),
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
@@ -79,9 +108,10 @@ def document(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the service's version."""
     try:
-        return version("buckler")
+        return installed_version("buckler")
     except PackageNotFoundError:  # run from a Bento, which holds the source but installs nothing
         return "0"
 
@@ -168,6 +198,57 @@ answered and logged as by `/predict`.""",
                 "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
             },
             **_errors(code for code in ERRORS if code not in NOT_OF_EXPLAIN),
+        },
+    }
+
+
+def _oip(settings: Settings) -> dict[str, Any]:
+    """The Open Inference Protocol's paths, each with a version and without."""
+    named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    paths: dict[str, Any] = {
+        OIP: {"get": _oip_read("oipServer", "What the server is", ServerMetadata) | _security(settings)},
+        OIP_LIVE: {"get": _oip_read("oipLive", "Answers while the process does", None)},
+        OIP_READY: {"get": _oip_read("oipReady", "Answers 200 once a verified model is loaded", None)},
+    }
+    for part, suffix, parameters in (
+        ("/{name}", "", [named]),
+        ("/{name}/versions/{version}", "OfVersion", [named, {**named, "name": "version"}]),
+    ):
+        metadata = _oip_read(f"oipModel{suffix}", "What the model takes and gives", ModelMetadata) | _security(settings)
+        ready = _oip_read(f"oipModelReady{suffix}", "Whether this model answers", None)
+        paths[f"{OIP_MODEL}{part}"] = {"parameters": parameters, "get": metadata}
+        paths[f"{OIP_MODEL}{part}/ready"] = {"parameters": parameters, "get": ready}
+        paths[f"{OIP_MODEL}{part}/infer"] = {"parameters": parameters, "post": _oip_infer(settings, suffix)}
+    return paths
+
+
+def _oip_read(name: str, summary: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=model.__name__)} if model else {"type": "object"}
+    return {
+        "tags": ["Open Inference Protocol"],
+        "operationId": name,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "Yes", "content": {"application/json": {"schema": schema}}},
+            "default": OIP_ERROR,
+        },
+    }
+
+
+def _oip_infer(settings: Settings, suffix: str) -> dict[str, Any]:
+    request, response = ({"$ref": REFERENCE.format(model=each.__name__)} for each in (InferRequest, InferResponse))
+    codes = ", ".join(f"`{code}`" for code in ERRORS if code not in NOT_OF_OIP)
+    return {
+        **_oip_read(f"oipInfer{suffix}", "Classify pictures sent as tensors or files", None),
+        **_security(settings),
+        "description": f"""Either `images`, FP32 in 0..1 of the side that the model's metadata states, or `files`, \
+BYTES: JPEG, PNG or DICOM in base64; up to {settings.batch_limit}. `parameters` say for all pictures together what the \
+outputs say for each: `decision`, `reasons`, `detector_verdict`. One picture that is not usable refuses the request. \
+The codes: {codes}.""",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": {
+            "200": {"description": "The answers", "content": {"application/json": {"schema": response}}},
+            "default": OIP_ERROR,
         },
     }
 

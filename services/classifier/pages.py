@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bentoml
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -19,10 +20,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from buckler import model_card, signing
-from services.classifier import card_page, metrics
+from services.classifier import card_page, metrics, oip
 from services.classifier.answer import RefusalError, error_response
 from services.classifier.evidence import receipt_key
-from services.classifier.openapi import document
+from services.classifier.openapi import document, version
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
@@ -77,6 +78,11 @@ def create(settings: Settings) -> Starlette:
             Mount("/docs/assets", StaticFiles(directory=swagger_files())),
             Route("/docs.json", lambda _: JSONResponse(specification)),
             Route("/metrics", metrics.page),
+            Route(metrics.OIP, _server),
+            Route(metrics.OIP_LIVE, lambda _: JSONResponse({"live": True})),
+            Route(metrics.OIP_READY, _ready),
+            Route(metrics.OIP_MODEL, lambda request: _json(oip.metadata(_named(request)))),
+            Route(metrics.OIP_MODEL_READY, _model_ready),
             Route(metrics.CARD, _card),
             Route(metrics.CARD_PAGE, _card),
             Route(metrics.RECEIPT_KEY, lambda _: _receipt_key(settings)),
@@ -114,6 +120,29 @@ def served() -> "Served":
 def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, RefusalError)  # noqa: S101 - says so to the type checker
     return error_response(error.code, error.detail)
+
+
+def _server(_: Request) -> Response:
+    return _json(oip.ServerMetadata(name=oip.PLATFORM, version=version(), extensions=[]))
+
+
+def _named(request: Request) -> "Served":
+    model = served()
+    oip.check_model(request.path_params, model)
+    return model
+
+
+def _ready(_: Request) -> Response:
+    served()
+    return JSONResponse({"live": True, "ready": True})
+
+
+def _model_ready(request: Request) -> Response:
+    return JSONResponse({"name": _named(request).name, "ready": True})
+
+
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump(mode="json"))
 
 
 def _card(request: Request) -> Response:
