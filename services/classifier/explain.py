@@ -3,11 +3,11 @@
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.responses import Response
 
-from buckler.data import uploads
+from buckler.data import images, uploads
 from buckler.data.overlay import overlay
 from services.classifier.answer import RefusalError
 from services.classifier.orders import Ask
@@ -15,7 +15,7 @@ from services.classifier.orders import Ask
 if TYPE_CHECKING:
     from services.classifier.loading import Served
 
-LABEL_HEADER = "X-Buckler-Label"
+LABEL_HEADER = "X-Buckler-Label"  # percent-encoded: a label may be written in any script
 DECISION_HEADER = "X-Buckler-Decision"
 
 
@@ -59,8 +59,8 @@ class Explanation:
         answer = ask(self.picture, request_id)
         label = self.label or answer.label
         image = uploads.load_image(self.picture)
-        relevance = predictor.explain(uploads.load_pixels(self.picture, size=predictor.image_size), label)
+        relevance = predictor.explain(images.as_pixels(image, size=predictor.image_size), label)
         buffer = io.BytesIO()
         overlay(image, relevance).save(buffer, format="PNG")
-        headers = {LABEL_HEADER: label, DECISION_HEADER: answer.decision}
+        headers = {LABEL_HEADER: quote(label), DECISION_HEADER: answer.decision}
         return Response(buffer.getvalue(), media_type="image/png", headers=headers)

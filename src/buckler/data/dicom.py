@@ -74,9 +74,8 @@ def _load(content: bytes) -> Image.Image:
 
     dataset = dcmread(io.BytesIO(content), specific_tags=list(_TAGS))
     kind = _check(dataset)
-    if dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE:
-        _check_frame(dataset)
-    stored = pixel_array(dataset, raw=False)  # as RGB where it is YBR
+    jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE
+    stored = _from_jpeg(dataset, kind) if jpeg else pixel_array(dataset, raw=False)  # as RGB where it is YBR
     if kind == "PALETTE COLOR":
         return Image.fromarray(_painted(dataset, stored))
     if SAMPLES[kind] == 3:
@@ -102,14 +101,21 @@ def _check(dataset: "Dataset") -> str:
     return kind
 
 
-def _check_frame(dataset: "Dataset") -> None:
-    """Hold the JPEG inside to the header around it, which says how much will be decoded."""
+def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
+    """Decode the JPEG inside, held to the header around it, which says how much will be decoded.
+
+    By Pillow itself: pydicom converts its colours as floats, a gigabyte and many seconds for the largest picture.
+    """
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
-        if image.size != (dataset.Columns, dataset.Rows):
+        if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
             raise UnusableImageError("image_unreadable", "expected a JPEG of the sides that the DICOM header states")
+        if kind == "RGB" and "adobe_transform" not in image.info:
+            # Three components without Adobe's mark: Pillow takes them for YCbCr, the header says they are not.
+            image.draft("YCbCr", image.size)
+        return np.asarray(image)
 
 
 def _painted(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from buckler.errors import UnusableImageError
 from tests.unit.data.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.data.dicom_files import dicom as write
 
+ROOT = Path(__file__).parents[3]
 SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
 
 
@@ -82,6 +85,38 @@ def test_a_baseline_jpeg_inside_is_decoded_as_it_is_outside(colours, photometric
     # Two implementations of the same conversion may round differently.
     difference = decoded(jpeg_dicom(image, photometric)).astype(int) - np.asarray(Image.open(buffer))
     assert np.abs(difference).max() <= 3
+
+
+def test_a_jpeg_whose_components_are_colours_is_not_converted():
+    flat = np.full((16, 16, 3), (200, 60, 90), np.uint8)
+    buffer = io.BytesIO()
+    # Written as if they were YCbCr already, so that the encoder changes nothing; no mark of Adobe's says so.
+    Image.frombytes("YCbCr", (16, 16), flat.tobytes()).save(buffer, "JPEG", quality=100)
+    sides = {"Rows": 16, "Columns": 16}
+    content = write(encapsulate([buffer.getvalue()]), "RGB", syntax=JPEGBaseline8Bit, **sides)
+    assert np.abs(decoded(content).astype(int) - flat).max() <= 3
+
+
+def test_a_grey_jpeg_and_one_with_other_components_than_the_header_says(colours):
+    grey = Image.fromarray(colours).convert("L")
+    shown = decoded(jpeg_dicom(grey, "MONOCHROME2"))
+    assert np.abs(shown[..., 0].astype(int) - np.asarray(grey)).max() <= 20
+    assert code_of(jpeg_dicom(grey, "YBR_FULL_422")) == "image_unreadable"
+    assert code_of(jpeg_dicom(Image.fromarray(colours), "MONOCHROME2")) == "image_unreadable"
+
+
+def test_the_largest_picture_takes_no_more_memory_than_as_a_plain_jpeg():
+    script = """
+import io, resource, sys
+from PIL import Image
+from buckler.data import uploads
+from tests.unit.data.dicom_files import jpeg_dicom
+content = jpeg_dicom(Image.new("RGB", (7000, 7000), (200, 120, 90)))
+uploads.load_pixels(content, size=112)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 800  # MiB; with colours as floats it is 1,300
 
 
 @pytest.mark.parametrize(
