@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,13 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from services.classifier.answer import Answer, RefusalError
-from services.classifier.orders import Ask, Picture, numbered
+from services.classifier.orders import Ask, Picture, one_by_one
 
 if TYPE_CHECKING:
     from services.classifier.loading import Served
 
 PLATFORM = "buckler"
 PIXELS, FILES = "images", "files"  # names of the two inputs: one of them is sent
+# A body of short numbers grows tenfold as objects: the largest is read one at a time, not by each client's at once.
+_PARSING = threading.Lock()
 BINARY_HEADER = "inference-header-content-length"
 
 
@@ -150,6 +153,11 @@ class Inference:
         Raises:
             RefusalError: ``body_malformed``, ``tensor_invalid`` or ``too_many_pictures``; nothing of it is quoted.
         """
+        with _PARSING:
+            return cls._parse(body, named, most)
+
+    @classmethod
+    def _parse(cls, body: bytes, named: Mapping[str, str], most: int) -> "Inference":
         try:
             request = InferRequest.model_validate_json(body)
         except ValidationError as error:
@@ -178,10 +186,13 @@ class Inference:
             RefusalError: A picture is not usable, its number in front; or as ``ask``.
         """
         check_model(self.named, served)
-        answers = [
-            _asked(ask, picture, number, self.count, request_id)
-            for number, picture in enumerate(self._pictures(served.predictor.image_size), start=1)
-        ]
+        pictures = self._pictures(served.predictor.image_size)
+        answers: list[Answer] = []
+        for picture, picture_id in one_by_one(pictures, request_id):
+            try:
+                answers.append(ask(picture, picture_id))
+            except RefusalError as refusal:
+                raise _numbered(refusal, len(answers) + 1, self.count) from refusal
         response = InferResponse(
             model_name=served.name,
             model_version=served.version,
@@ -237,13 +248,10 @@ def _pixels(tensor: RequestInput) -> np.ndarray[Any, np.dtype[np.float32]]:
     return values.astype(np.float32).reshape(tensor.shape)
 
 
-def _asked(ask: Ask, picture: Picture, number: int, of: int, request_id: str) -> Answer:
-    try:
-        return ask(picture, numbered(request_id, number, of))
-    except RefusalError as refusal:
-        if of == 1 or not refusal.code.startswith("image_"):
-            raise
-        raise RefusalError(refusal.code, f"picture {number}: {refusal.detail}") from refusal
+def _numbered(refusal: RefusalError, number: int, of: int) -> RefusalError:
+    if of == 1 or not refusal.code.startswith("image_"):
+        return refusal
+    return RefusalError(refusal.code, f"picture {number}: {refusal.detail}")
 
 
 def _parameters(answers: Sequence[Answer]) -> dict[str, str | float | bool]:

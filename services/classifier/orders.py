@@ -5,12 +5,13 @@ and the service lets the order fill itself. So nothing of it passes BentoML's ow
 computing stays one at a time, whatever the interface.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from anyio import from_thread
 from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
@@ -70,9 +71,9 @@ def answer_each(pictures: tuple[Picture, ...], ask: Ask, request_id: str) -> lis
         RefusalError: It is not about one picture: no model serves, or nothing can be written to the audit log.
     """
     items: list[Answer | RefusalError] = []
-    for number, picture in enumerate(pictures, start=1):
+    for picture, picture_id in one_by_one(pictures, request_id):
         try:
-            items.append(ask(picture, numbered(request_id, number, len(pictures))))
+            items.append(ask(picture, picture_id))
         except RefusalError as refusal:
             if not refusal.code.startswith("image_"):
                 raise
@@ -80,9 +81,15 @@ def answer_each(pictures: tuple[Picture, ...], ask: Ask, request_id: str) -> lis
     return items
 
 
-def numbered(request_id: str, number: int, of: int) -> str:
-    """Return the id of one picture's answer: the request's own where there is but one."""
-    return request_id if of == 1 else f"{request_id}-{number}"
+def one_by_one(pictures: Sequence[Picture], request_id: str) -> Iterator[tuple[Picture, str]]:
+    """Give each picture with the id of its answer, the request's own where there is but one.
+
+    Stops the thread it runs in once the request's time is up: what is left would be computed for nobody.
+    """
+    for number, picture in enumerate(pictures, start=1):
+        if number > 1:
+            from_thread.check_cancelled()
+        yield picture, request_id if len(pictures) == 1 else f"{request_id}-{number}"
 
 
 def _item(each: Answer | RefusalError) -> Answer | ErrorAnswer:

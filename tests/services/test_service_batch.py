@@ -1,11 +1,14 @@
 """Several pictures in one request, through a real server."""
 
 import hashlib
+import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from PIL import Image
 
 from buckler import api_keys, audit, receipts, signing
 from buckler.api_keys import Role
@@ -78,6 +81,23 @@ def test_batches_and_single_pictures_at_once_all_get_their_own(server: Server, p
     with ThreadPoolExecutor(4) as pool:
         batches = pool.map(lambda count: send(server.url, *[picture] * count), [1, 3, 2, 4, 1, 2])
         assert [len(each.json().get("answers", [None])) for each in batches] == [1, 3, 2, 4, 1, 2]
+
+
+def test_a_batch_whose_time_is_up_is_not_computed_to_its_end(tmp_path, release, keys, picture):
+    large = io.BytesIO()
+    Image.new("RGB", (5000, 5000), (200, 120, 90)).save(large, "JPEG")
+    settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_REQUEST_TIMEOUT_SECONDS": "0.3"}
+    with serving(tmp_path, keys, **settings) as server:
+        response = send(server.url, *[large.getvalue()] * 8)
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+        deadline = time.monotonic() + 60
+        while server.predict(picture).status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.2)  # until the thread has let go of the batch
+        assert server.predict(picture).status_code == 200
+        lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+        assert "Traceback" not in server.log.read_text()
+    of_the_batch = [line for line in lines if line["answer"]["request_id"].startswith(response.headers["x-request-id"])]
+    assert len(of_the_batch) < 4
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
