@@ -113,7 +113,10 @@ class Answers(BaseModel):
 ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
     "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
-    "image_unsupported": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture is neither JPEG nor PNG"),
+    "image_unsupported": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "the picture is neither JPEG nor PNG nor DICOM",
+    ),
     "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
     "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
     "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),

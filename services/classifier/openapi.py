@@ -37,12 +37,12 @@ from services.classifier.settings import MEBIBYTE, Settings
 OIP_MODELS = (InferRequest, InferResponse, ModelMetadata, ServerMetadata)
 REFERENCE = "#/components/schemas/{model}"
 
-DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
+DESCRIPTION = """Classifies pictures and says whether the answers may be relied on.
 
 Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
 manipulated is answered with the decision `review`. Every answer is a line of the service's audit log; on request
-it carries a signed receipt. Every error has the same form and a stable code. Where the service asks for keys, one
-that is for predictions cannot read the metrics, nor the other way round."""
+it carries a signed receipt. Every error has a stable code and the same form, under `/v2` the protocol's own. Where
+the service asks for keys, one that is for predictions cannot read the metrics, nor the other way round."""
 
 ANSWER_EXAMPLE = {
     "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",

@@ -118,7 +118,9 @@ def _add_predict(commands: Any) -> None:
 def _add_api_keys(actions: Any) -> None:
     create = _add(actions, "create", _keys_create, "make an API key and print it, this once")
     # Spelt out, not taken from Role: `--help` imports no more than it must.
-    create.add_argument("--role", required=True, choices=["predict", "operate"], help="/predict; /metrics")
+    create.add_argument(
+        "--role", required=True, choices=["predict", "operate"], help="to send pictures; to read /metrics"
+    )
     create.add_argument("--name", required=True, help="who gets it")
     create.add_argument("--out", type=Path, metavar="FILE", help="write the key to this new file, print nothing of it")
     show = _add(actions, "list", _keys_list, "show the API keys: id, role, name, since and until when")
