@@ -9,15 +9,16 @@ does not. Source: http://hl7.org/fhir/R4/diagnosticreport.html, observation.html
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from services.classifier.answer import Answer, RefusalError
+from services.classifier.answer import ERRORS, Answer
 from services.classifier.orders import Ask, answer_each
 
 if TYPE_CHECKING:
@@ -29,8 +30,16 @@ OWN = "urn:buckler:fhir"
 STUDY = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 UCUM = "http://unitsofmeasure.org"
-# Of the required value set http://hl7.org/fhir/R4/valueset-issue-type.html
+# Of the required value set http://hl7.org/fhir/R4/valueset-issue-type.html; by code where that says more.
 ISSUES = {"image_unsupported": "not-supported", "image_too_large": "too-long", "image_empty": "required"}
+ISSUES_OF_STATUS = {
+    HTTPStatus.UNAUTHORIZED: "login",
+    HTTPStatus.FORBIDDEN: "forbidden",
+    HTTPStatus.TOO_MANY_REQUESTS: "throttled",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "exception",
+    HTTPStatus.SERVICE_UNAVAILABLE: "transient",
+    HTTPStatus.GATEWAY_TIMEOUT: "timeout",
+}
 
 
 def wants_fhir(accept: str) -> bool:
@@ -72,7 +81,8 @@ class FhirOrder:
                 "type": "collection",
                 "timestamp": now.isoformat(),
                 "entry": [
-                    {"resource": report(each, now) if isinstance(each, Answer) else outcome(each)} for each in items
+                    {"resource": report(each, now) if isinstance(each, Answer) else outcome(each.code, each.detail)}
+                    for each in items
                 ],
             }
         )
@@ -174,12 +184,19 @@ def _number(value: float) -> dict[str, Any]:
     return {"value": value, "system": UCUM, "code": "1"}
 
 
-def outcome(refusal: RefusalError) -> dict[str, Any]:
-    """Return why a picture has no report."""
+def outcome(code: str, message: str) -> dict[str, Any]:
+    """Return an error of the contract as an `OperationOutcome`."""
+    status, _ = ERRORS[code]
     issue = {
         "severity": "error",
-        "code": ISSUES.get(refusal.code, "invalid"),
-        "details": _own("error", refusal.code),
-        "diagnostics": refusal.detail,
+        "code": ISSUES.get(code) or ISSUES_OF_STATUS.get(status, "invalid"),
+        "details": _own("error", code),
+        "diagnostics": message,
     }
     return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def fhir_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code`` to who asked for FHIR."""
+    status, default = ERRORS[code]
+    return JSONResponse(outcome(code, message or default), status_code=status, headers=headers, media_type=FHIR_JSON)

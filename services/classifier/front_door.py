@@ -23,11 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from buckler.api_keys import ApiKey
 from services.classifier import interfaces, metrics
 from services.classifier.access import Access
-from services.classifier.answer import RefusalError, code_and_message, error_response, oip_error
+from services.classifier.answer import RefusalError, code_and_message
 from services.classifier.evidence import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
 from services.classifier.form import rebuild
 from services.classifier.orders import ORDER, ORDERS
-from services.classifier.routes import canonical, is_oip
+from services.classifier.routes import canonical
 from services.classifier.settings import Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -228,8 +228,7 @@ class Exchange:
             return
         self._code = code
         self._answered = True
-        make = oip_error if is_oip(self.scope["path"]) else error_response
-        response = make(code, message, headers)
+        response = interfaces.error_form(self.scope)(code, message, headers)
         await self._start(
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )

@@ -1,20 +1,23 @@
 """Which body a request may have, by its path and content type, and which order it becomes."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
 from anyio import to_thread
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from services.classifier import metrics
-from services.classifier.answer import RefusalError
+from services.classifier.answer import RefusalError, error_response, oip_error
 from services.classifier.evidence import RECEIPT_WANTED
 from services.classifier.explain import Explanation, asked_label
-from services.classifier.fhir import FhirOrder, wants_fhir
+from services.classifier.fhir import FhirOrder, fhir_error, wants_fhir
 from services.classifier.form import PictureForm
 from services.classifier.oip import BINARY_HEADER, Inference
 from services.classifier.orders import Batch, Order
+from services.classifier.routes import is_oip
 from services.classifier.settings import Settings
 
 DICOM = "application/dicom"
@@ -69,6 +72,14 @@ def body_for(path: str, headers: Headers, settings: Settings) -> Body:
 def _media_type(header: str) -> str:
     """Return the media type that a header names, without its parameters."""
     return header.partition(";")[0].strip().lower()
+
+
+def error_form(scope: Scope) -> Callable[[str, str | None, Mapping[str, str] | None], JSONResponse]:
+    """Return what makes an error of the contract into the answer that a request's interface has for it."""
+    if is_oip(scope["path"]):
+        return oip_error
+    fhir = scope["path"] == metrics.PREDICT and wants_fhir(Headers(scope=scope).get("accept", ""))
+    return fhir_error if fhir else error_response
 
 
 async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> Order | None:

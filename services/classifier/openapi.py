@@ -129,7 +129,8 @@ The field may be repeated up to {settings.batch_limit} times; the \
 request has at most {limit / MEBIBYTE:g} MiB. One picture is answered by itself, several by `answers` in their order, \
 where one that is not usable has its `error` in its place and the others are answered all the same. Each picture \
 counts against the key's limits, and each answer is a line of the audit log. Asked with `Accept: {FHIR_JSON}`, the \
-answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle` of them.""",
+answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle` of them, and an error is an \
+`OperationOutcome`.""",
         "parameters": [
             {
                 "name": "X-Buckler-Receipt",

@@ -14,7 +14,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from buckler import audit, receipts, signing
-from services.classifier.fhir import wants_fhir
+from services.classifier.answer import ERRORS
+from services.classifier.fhir import outcome, wants_fhir
 from tests.services.running import LABELS, Server, encode
 from tests.unit.data.dicom_files import dicom, jpeg_dicom
 
@@ -128,9 +129,26 @@ def test_a_report_is_a_line_of_the_log_and_can_carry_a_receipt(server: Server, p
     assert json.loads(server.audit.read_text().splitlines()[-1])["answer"]["label"] == receipt.answer["label"]
 
 
-def test_one_bad_picture_is_refused_as_everywhere(server: Server):
-    response = server.predict(b"no picture", **FHIR)
-    assert (response.status_code, response.json()["error"]["code"]) == (415, "image_unsupported")
+@pytest.mark.parametrize(
+    ("content", "headers", "code", "issue"),
+    [
+        (b"no picture", {}, "image_unsupported", "not-supported"),
+        (b"", {}, "image_empty", "required"),
+        (b"x", {"X-Buckler-Receipt": "rsa"}, "receipt_unsupported", "invalid"),
+    ],
+)
+def test_an_error_is_an_outcome_with_the_contracts_code_and_status(server: Server, content, headers, code, issue):
+    response = server.predict(content, **FHIR, **headers)
+    assert response.status_code == ERRORS[code][0]
+    assert response.headers["content-type"] == "application/fhir+json"
+    (found,) = OperationOutcome.model_validate_json(response.content).issue
+    assert (found.severity, found.code, found.details.text) == ("error", issue, code)
+    assert found.diagnostics
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
+def test_every_code_makes_a_valid_outcome(code: str):
+    OperationOutcome.model_validate(outcome(code, ERRORS[code][1]))
 
 
 @pytest.mark.parametrize(

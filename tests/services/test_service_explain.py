@@ -1,6 +1,8 @@
 """Where the model looked, through a real server."""
 
 import io
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 
 from buckler import audit
 from services.classifier.answer import RefusalError
-from services.classifier.explain import asked_label
+from services.classifier.explain import Explanation, asked_label
 from tests.services.running import LABELS, Server, encode
 from tests.services.test_service_http import error_code
 from tests.unit.data.dicom_files import dicom
@@ -66,6 +68,16 @@ def test_what_cannot_be_explained_is_refused_with_its_code(server: Server, pictu
     assert error_code(explain(server, picture, **{"X-Buckler-Receipt": "ed25519"})) == "receipt_unsupported"
     files = [("image", ("a", picture)), ("image", ("b", picture))]
     assert error_code(httpx.post(f"{server.url}/explain", files=files, timeout=60)) == "field_repeated"
+
+
+def test_a_label_in_any_script_goes_into_the_header():
+    predictor = SimpleNamespace(
+        labels=("黒色腫", "母斑"), image_size=32, explain=lambda pixels, label: np.zeros((2, 2), np.float32)
+    )
+    answer = SimpleNamespace(label="黒色腫", decision="accept")
+    order = Explanation(encode("PNG", (40, 40)), None)
+    response = order.fill(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
+    assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
 
 
 def test_the_label_is_read_from_the_query():
