@@ -112,6 +112,8 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
             raise UnusableImageError("image_unreadable", "expected a JPEG of the sides that the DICOM header states")
+        if image.info.get("progressive"):  # its many scans may each cover the whole picture
+            raise UnusableImageError("image_unsupported", "expected a baseline JPEG in the DICOM file, got another")
         if kind == "RGB" and "adobe_transform" not in image.info:
             # Three components without Adobe's mark: Pillow takes them for YCbCr, the header says they are not.
             image.draft("YCbCr", image.size)

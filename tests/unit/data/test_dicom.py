@@ -188,6 +188,14 @@ def test_other_codings_are_unsupported(name):
     assert code_of((SAMPLES / f"{name}.dcm").read_bytes()) == "image_unsupported"
 
 
+def test_a_jpeg_that_is_not_baseline_is_unsupported(colours):
+    buffer = io.BytesIO()
+    Image.fromarray(colours).save(buffer, "JPEG", progressive=True)
+    sides = {"Rows": colours.shape[0], "Columns": colours.shape[1]}
+    content = write(encapsulate([buffer.getvalue()]), "YBR_FULL_422", syntax=JPEGBaseline8Bit, **sides)
+    assert code_of(content) == "image_unsupported"
+
+
 @pytest.mark.parametrize("name", ["test-SR.dcm", "rtplan.dcm", "badVR.dcm", "priv_SQ.dcm", "meta_missing_tsyntax.dcm"])
 def test_a_file_without_a_picture_is_unreadable(name):
     assert code_of((SAMPLES / name).read_bytes()) == "image_unreadable"
