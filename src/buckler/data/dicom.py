@@ -39,7 +39,9 @@ _TAGS = (
     *_PALETTE,
 )
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # it quotes values
+# What it and its modules log ends here: it quotes values. Not by its level, which pydicom sets when it is first loaded.
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+logging.getLogger("pydicom").propagate = False
 
 
 def is_dicom(content: bytes) -> bool:
