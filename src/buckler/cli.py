@@ -146,7 +146,7 @@ def _model_name() -> str:
 def _promote(arguments: argparse.Namespace) -> int:
     from buckler import promotion, signing
 
-    move = promotion.promote(_model_name(), signing.load_public_key(), number=arguments.version)
+    move = promotion.promote(_model_name(), signing.load_private_key(), number=arguments.version)
     _tell(move, "promoted")
     return 0
 
@@ -154,7 +154,7 @@ def _promote(arguments: argparse.Namespace) -> int:
 def _rollback(_: argparse.Namespace) -> int:
     from buckler import promotion, signing
 
-    _tell(promotion.rollback(_model_name(), signing.load_public_key()), "rolled back")
+    _tell(promotion.rollback(_model_name(), signing.load_private_key()), "rolled back")
     return 0
 
 
