@@ -8,9 +8,10 @@ A model that fails is released too, with a verdict that says so: nothing promote
 see why. So the stage succeeds either way.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from buckler import params, release, signing
+from buckler import params, release, selftest, signing
 from buckler.evaluation import report
 from buckler.gates import Policy
 from pipelines.stage import stage
@@ -21,8 +22,8 @@ RELEASE = Path("models/release")
 REPORTS = Path("reports")
 
 
-def run(policy: Policy, model_name: str) -> None:
-    """Judge, sign, write, and say it plainly."""
+def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
+    """Judge, sign, write, and say it plainly; see `release.build` for ``write_self_test``."""
     key, created = signing.load_or_create_private_key()
     if created:
         print(f"made a key pair to sign verdicts with: {signing.private_key_path()} (keep it secret) and .pub")
@@ -35,6 +36,7 @@ def run(policy: Policy, model_name: str) -> None:
         name=model_name,
         source=release.source_of(Path.cwd()),
         key=key,
+        write_self_test=write_self_test,
     )
     statement = verdict.statement
     outcome = {name: statement[name] for name in ("passed", "reasons", "notes", "policy")}
@@ -51,7 +53,8 @@ def run(policy: Policy, model_name: str) -> None:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("gate", Policy), params.load("publish", release.PublishParams).model_name)
+    name = params.load("publish", release.PublishParams).model_name
+    run(params.load("gate", Policy), name, selftest.write)
 
 
 if __name__ == "__main__":

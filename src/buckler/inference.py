@@ -59,15 +59,28 @@ class Predictor:
         self._classifier, self._detector = classifier, detector
 
     @classmethod
-    def load(cls, release: Path, public_key: Ed25519PublicKey) -> "Predictor":
+    def load(cls, release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> "Predictor":
         """Return the model of ``release``, after its verdict and every byte it speaks for were verified.
+
+        Args:
+            release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
+            public_key: Of whom the verdict must be signed.
+            name: Of the registered model that the verdict must be about; default: any.
 
         Raises:
             VerdictError: The verdict is missing, does not hold, or is about other bytes.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = signing.verify_release(release, public_key)
-        model = release / "model"
+        verdict = signing.verify_release(release, public_key, name=name)
+        return cls.of(release / signing.MODEL_DIR, verdict)
+
+    @classmethod
+    def of(cls, model: Path, verdict: signing.Verdict) -> "Predictor":
+        """Return the model in the directory ``model``, whose bytes the caller has verified, or made.
+
+        Raises:
+            ModelError: The files cannot be loaded.
+        """
         classifier = Classifier(checkpoint.load_network(model), batch_size=1)
         return cls(classifier, Calibrated.load(model), checkpoint.load_info(model), verdict)
 

@@ -8,7 +8,7 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,6 +103,7 @@ def build(
     name: str,
     source: Source,
     key: Ed25519PrivateKey,
+    write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
 ) -> signing.Verdict:
     """Judge a model by its reports, write its release and return the signed verdict, passing or not.
@@ -119,6 +120,8 @@ def build(
         name: Of the model in the registry; the verdict holds for no other.
         source: Where the code stood.
         key: Signs.
+        write_self_test: Adds reference pictures and answers to the directory of the model, to be signed with it
+            (`buckler.selftest.write`); the service loads no release without them.
         now: Aware time of issue; default: the clock.
 
     Raises:
@@ -126,6 +129,8 @@ def build(
     """
     with replacing(destination) as aside:
         files = _copy_model(aside / signing.MODEL_DIR, (classifier, detector))
+        if write_self_test:
+            write_self_test(aside / signing.MODEL_DIR)
         judged = _copy_evidence(reports, aside / signing.EVIDENCE_DIR)
         _check_subject(judged.reports, files[classifier])
         statement = {
