@@ -16,8 +16,8 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/durable.py \
-     src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/receipts.py src/buckler/signing.py \
-     src/buckler/tracking.py src/buckler/
+     src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/promotion_record.py \
+     src/buckler/receipts.py src/buckler/selftest.py src/buckler/signing.py src/buckler/tracking.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/data/images.py src/buckler/data/
 COPY src/buckler/detection src/buckler/detection
 COPY src/buckler/models src/buckler/models

@@ -36,7 +36,9 @@ ENDPOINTS = (PREDICT, RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/ready
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
-REFUSED_REASONS = (*VerdictError.REASONS, UNAVAILABLE)
+SELF_TEST = "self_test"
+REFUSED_REASONS = (*VerdictError.REASONS, SELF_TEST, UNAVAILABLE)
+FETCHED, FROM_MEMORY = "fetched", "memory"
 
 REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoint", "code"])
 REQUEST_SECONDS = Histogram(
@@ -74,6 +76,26 @@ VERDICT_EXPIRY = Gauge(
     multiprocess_mode="livemax",
 )
 MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker would not load, by reason", ["reason"])
+SWAPS = Counter(
+    "buckler_release_swaps_total",
+    "Models that took another's place while a worker ran, fetched anew or still in memory",
+    ["model"],
+)
+CHECKED = Gauge(
+    "buckler_release_check_timestamp_seconds",
+    "When the worker that is latest behind last found out which release is to serve; 0 if it never did",
+    multiprocess_mode="livemin",
+)
+SERVING_SINCE = Gauge(
+    "buckler_release_serving_since_timestamp_seconds",
+    "When a worker last began to serve another model; 0 while none serves",
+    multiprocess_mode="livemax",
+)
+BEHIND = Gauge(
+    "buckler_release_behind",
+    "1 while some worker refuses the release that is to serve, and serves the last good one or none",
+    multiprocess_mode="livemax",
+)
 
 
 def create_series() -> None:
@@ -91,10 +113,15 @@ def create_series() -> None:
         DECISIONS.labels(decision=review, reason=reason)
     for reason in REFUSED_REASONS:
         MODEL_REFUSED.labels(reason=reason)
+    for origin in (FETCHED, FROM_MEMORY):
+        SWAPS.labels(model=origin)
 
 
-def show_model(served: "Served") -> None:
-    """Export which model serves and until when its verdict holds."""
+def show_model(served: "Served", before: "Served | None" = None) -> None:
+    """Export which model serves, in whose place, since when, and until when its verdict holds."""
+    if before:
+        MODEL_INFO.labels(model=before.name, version=before.version, digest=before.predictor.digest).set(0)
+    SERVING_SINCE.set_to_current_time()
     predictor = served.predictor
     MODEL_INFO.labels(model=served.name, version=served.version, digest=predictor.digest).set(1)
     VERDICT_EXPIRY.set(predictor.verdict.expires_at.timestamp())

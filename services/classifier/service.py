@@ -13,8 +13,9 @@ which is the same as::
 it asks clients for keys (``BUCKLER_REQUIRE_KEYS``).
 
 ``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served
-(``MLFLOW_TRACKING_URI``). ``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other
-settings are in ``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
+(``MLFLOW_TRACKING_URI``). Both are followed: a new one takes over without a restart.
+``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other settings are in
+``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
 """
 
 import logging
@@ -31,8 +32,10 @@ from services.classifier import metrics, pages
 from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
+from services.classifier.follower import Follower, follow
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
-from services.classifier.loading import Served, load_served
+from services.classifier.holder import Holder
+from services.classifier.loading import Served
 from services.classifier.settings import Settings
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
@@ -62,18 +65,28 @@ class Classifier:
     """Classifies one picture with the champion, or refuses to answer without a verified one."""
 
     def __init__(self, served: Served | None = None) -> None:
-        """Serve ``served``; without it, what the settings name."""
+        """Serve ``served``; without it, what the settings name, and follow that."""
         configure_logging()
         announce(SETTINGS)
         metrics.create_series()
         self._evidence = Evidence(SETTINGS)
-        self._served = served or load_served(SETTINGS)
-        if self._served:
-            metrics.show_model(self._served)
+        self._holder = Holder(served, keep_previous_seconds=SETTINGS.previous_model_seconds)
+        self._follower: Follower | None = None
+        if served:
+            metrics.show_model(served)
+        else:
+            self._follower = follow(SETTINGS, self._holder)
+            self._follower.start()
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Stop following."""
+        if self._follower:
+            self._follower.stop()
 
     def __is_ready__(self) -> bool:
-        """Tell BentoML's /readyz whether a verified model is loaded."""
-        return self._served is not None
+        """Tell BentoML's /readyz whether a verified model is loaded; it stays so while another one is being loaded."""
+        return self._holder.served is not None
 
     @bentoml.api
     def predict(self, image: Annotated[Path, ContentType("image/*")]) -> Answer:
@@ -83,17 +96,18 @@ class Classifier:
             RefusalError: The picture is not usable, there is no verified model, the audit log cannot be written,
                 or the receipt that is asked for cannot be signed.
         """
-        if self._served is None:
+        served = self._holder.served  # once: another may take its place before this answer is complete
+        if served is None:
             raise RefusalError("no_verified_model")
         self._evidence.check()
-        predictor = self._served.predictor
+        predictor = served.predictor
         try:
             pixels = load_pixels(image, size=predictor.image_size)
         except UnusableImageError as error:
             raise RefusalError(error.code, str(error)) from error
         with metrics.INFERENCE_SECONDS.time():
             prediction = predictor(pixels)
-        answer = Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
+        answer = Answer.of(prediction, served, REQUEST_ID.get() or new_request_id())
         answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
         return answer

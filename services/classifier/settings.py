@@ -45,6 +45,11 @@ class Settings(BaseModel):
         audit_fsync: ``always``: no answer before its line is on the disk; ``interval``: within a second after.
         audit_segment_bytes: A file of the log that has grown to this size is put aside and the chain goes on.
         receipt_key: Private key to sign receipts with; without it ``.buckler/keys/receipts.pem``, if it is there.
+        follow_seconds: Time between two looks at what is to serve; a new champion answers within it, the jitter, and
+            the time to load.
+        follow_jitter_seconds: Up to so much is added to it at random, so that workers do not all load at once.
+        previous_model_seconds: Time for which the model before this one stays in memory, so that a roll-back is
+            instant; 0 lets go of it at once. Beside its own, a model takes the same memory again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -67,6 +72,9 @@ class Settings(BaseModel):
     audit_fsync: audit.Fsync = "always"
     audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
     receipt_key: Path | None = None
+    follow_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    follow_jitter_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    previous_model_seconds: float = Field(default=3600.0, ge=0)
 
     @property
     def keys_required(self) -> bool:

@@ -21,6 +21,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
+    from buckler import selftest
     from buckler.detection.detector import Calibrated, Detector
     from buckler.detection.threshold import threshold_at
     from buckler.models import checkpoint, vgg
@@ -38,6 +39,7 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     release = tmp_path_factory.mktemp("releases") / "release"
     checkpoint.save(network, info, release / signing.MODEL_DIR)
     Calibrated(detector, threshold, max_fpr=0.1, min_confidence=0.5).save(release / signing.MODEL_DIR)
+    selftest.write(release / signing.MODEL_DIR)
     (release / signing.EVIDENCE_DIR).mkdir()
     (release / signing.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')
     write_verdict(release, keys)

@@ -14,10 +14,10 @@ from services.classifier import champion, loading, metrics
 from services.classifier.answer import Answer, Reason, RefusalError
 from services.classifier.champion import Candidate
 from services.classifier.evidence import CLIENT_ID, RECEIPT_WANTED
-from services.classifier.loading import Served, load_served
+from services.classifier.loading import Served
 from services.classifier.service import Classifier
 from services.classifier.settings import Settings
-from tests.services.running import write_verdict
+from tests.services.running import load_served, write_verdict
 
 pytestmark = pytest.mark.slow
 
