@@ -10,10 +10,10 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock bench paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock drill-service bench paper ham10000 hardened clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv from the hashed lock file
 
@@ -79,6 +79,9 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 		--set train.defence=none --set publish.model_name=skin-lesion-undefended
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m pipelines.jobs.hardened_table
+
+drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
+	@$(BIN)/python -m infra.drills $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Speed against ART, CleverHans and Foolbox: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"

@@ -111,21 +111,26 @@ class Follower:
         """Export whether something else is to serve than what serves."""
         metrics.BEHIND.set(behind)
 
-    def begin_after(self, kept: Candidate | None) -> None:
-        """Look for the first time; where nothing can be taken, go back to ``kept``, if it still verifies."""
-        if kept:
-            self._newest = kept.promoted_at
+    def begin_with(self, kept: Candidate) -> None:
+        """Let the release that verified last answer, if it still does: a worker that was killed is back at once.
+
+        It asks no registry, which may be away; the first look comes right after.
+        """
+        self._newest = kept.promoted_at
+        try:
+            served = load(kept, self.settings, signing.load_public_key())
+        except Exception as error:  # as in `_try`
+            self._say_refused(error)
+        else:
+            self.take(replace(served, kept=kept))
+
+    def begin(self) -> None:
+        """Look for the first time, and count it as a refusal if the source cannot be asked."""
         if error := self.check():
             self.count_refused(reason_of(error))
-        if self.holder.served is None and kept:
-            try:
-                served = load(kept, self.settings, signing.load_public_key())
-            except Exception as error:
-                self._say_refused(error)
-            else:
-                self.take(replace(served, kept=kept))
 
     def _run(self) -> None:
+        self.check()
         while not self._stop.wait(self._pause()):
             self.check()
 
@@ -208,15 +213,19 @@ def reason_of(error: Exception) -> str:
 
 
 def follow(settings: Settings, holder: Holder) -> Follower:
-    """Fill ``holder`` with the first release that verifies, and return who will keep it up to date once started.
+    """Fill ``holder`` with a release that verifies, and return who will keep it up to date once started.
 
-    A release given as a directory is meant: nothing else takes its place. For a champion that is refused,
-    or a registry that does not answer, the last good release serves, if it still verifies.
+    A release given as a directory is meant: nothing else takes its place. From the registry, the last good
+    release serves first, if it still verifies: also where the champion is refused or the registry away.
     """
     bound_threads(settings.workers)
     source: Source = Directory(settings.release) if settings.release else Registry(settings)
     follower = Follower(settings, source, holder)
-    follower.begin_after(None if settings.release else champion.last_good(settings))
+    kept = None if settings.release else champion.last_good(settings)
+    if kept:
+        follower.begin_with(kept)
+    if holder.served is None:
+        follower.begin()
     if holder.served is None:
         logger.error("no release verifies; /predict answers 503 until one does")
     return follower

@@ -47,9 +47,9 @@ def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: 
 
 
 def load_served(settings: Settings) -> Served | None:
-    """Return what a worker would begin to serve."""
+    """Return what a worker serves after its first look."""
     holder = Holder()
-    follow(settings, holder)
+    follow(settings, holder).check()
     return holder.served
 
 
