@@ -13,7 +13,7 @@ WEIGHTS ?=
 .PHONY: help setup demo up down test quick check format lock drill-service bench paper ham10000 hardened clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv from the hashed lock file
 

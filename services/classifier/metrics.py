@@ -6,6 +6,7 @@ exist from the start, so that a rate over the first event is seen.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ UNAVAILABLE = "unavailable"
 SELF_TEST = "self_test"
 REFUSED_REASONS = (*VerdictError.REASONS, SELF_TEST, UNAVAILABLE)
 FETCHED, FROM_MEMORY = "fetched", "memory"
+COMPARED, DROPPED, FAILED = "compared", "dropped", "failed"
+COMPARED_ABOUT = ("label", "decision", "detector")
 
 REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoint", "code"])
 REQUEST_SECONDS = Histogram(
@@ -83,7 +86,7 @@ SWAPS = Counter(
 )
 CHECKED = Gauge(
     "buckler_release_check_timestamp_seconds",
-    "When the worker that is latest behind last found out which release is to serve; 0 if it never did",
+    "When a worker last found out which release is to serve, the oldest of all workers' times; 0 for never",
     multiprocess_mode="livemin",
 )
 SERVING_SINCE = Gauge(
@@ -95,6 +98,24 @@ BEHIND = Gauge(
     "buckler_release_behind",
     "1 while some worker refuses the release that is to serve, and serves the last good one or none",
     multiprocess_mode="livemax",
+)
+SHADOW_PICTURES = Counter(
+    "buckler_shadow_pictures_total",
+    "Answered pictures that fell into the challenger's share: compared, dropped because it was busy, failed",
+    ["outcome"],
+)
+SHADOW_DISAGREEMENTS = Counter(
+    "buckler_shadow_disagreements_total",
+    "Compared pictures on which the challenger says something else than the champion",
+    ["about"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "buckler_shadow_probability_difference",
+    "Largest difference of a label's probability between challenger and champion",
+    buckets=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
+)
+SHADOW_REFUSED = Counter(
+    "buckler_shadow_refused_total", "Challengers that a worker would not load as a shadow, by reason", ["reason"]
 )
 
 
@@ -113,6 +134,11 @@ def create_series() -> None:
         DECISIONS.labels(decision=review, reason=reason)
     for reason in REFUSED_REASONS:
         MODEL_REFUSED.labels(reason=reason)
+        SHADOW_REFUSED.labels(reason=reason)
+    for outcome in (COMPARED, DROPPED, FAILED):
+        SHADOW_PICTURES.labels(outcome=outcome)
+    for about in COMPARED_ABOUT:
+        SHADOW_DISAGREEMENTS.labels(about=about)
     for origin in (FETCHED, FROM_MEMORY):
         SWAPS.labels(model=origin)
 
@@ -135,6 +161,14 @@ def count(prediction: "Prediction") -> None:
     for reason in prediction.reasons or (NO_REASON,):
         DECISIONS.labels(decision=prediction.decision, reason=reason).inc()
     DETECTOR_SCORE.observe(prediction.score)
+
+
+def count_shadow(differs: Mapping[str, bool], difference: float) -> None:
+    """Count one comparison: by what of ``COMPARED_ABOUT`` differs, and by how much the probabilities do."""
+    SHADOW_PICTURES.labels(outcome=COMPARED).inc()
+    SHADOW_DIFFERENCE.observe(difference)
+    for about, yes in differs.items():
+        SHADOW_DISAGREEMENTS.labels(about=about).inc(yes)
 
 
 def page(_: Request) -> Response:

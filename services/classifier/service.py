@@ -37,6 +37,7 @@ from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.holder import Holder
 from services.classifier.loading import Served
 from services.classifier.settings import Settings
+from services.classifier.shadow import Shadow
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
 # BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.
@@ -77,10 +78,13 @@ class Classifier:
         else:
             self._follower = follow(SETTINGS, self._holder)
             self._follower.start()
+        self._shadow = Shadow(SETTINGS)
+        self._shadow.start()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Stop following."""
+        """Follow no more."""
+        self._shadow.stop()
         if self._follower:
             self._follower.stop()
 
@@ -105,11 +109,12 @@ class Classifier:
             pixels = load_pixels(image, size=predictor.image_size)
         except UnusableImageError as error:
             raise RefusalError(error.code, str(error)) from error
-        with metrics.INFERENCE_SECONDS.time():
+        with metrics.INFERENCE_SECONDS.time(), self._shadow.standing_back():
             prediction = predictor(pixels)
         answer = Answer.of(prediction, served, REQUEST_ID.get() or new_request_id())
         answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
+        self._shadow.offer(image, answer)
         return answer
 
 

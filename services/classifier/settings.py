@@ -49,7 +49,9 @@ class Settings(BaseModel):
             the time to load.
         follow_jitter_seconds: Up to so much is added to it at random, so that workers do not all load at once.
         previous_model_seconds: Time for which the model before this one stays in memory, so that a roll-back is
-            instant; 0 lets go of it at once. Beside its own, a model takes the same memory again.
+            instant; 0 lets go of it at once. Until then two models take their memory.
+        shadow_share: Share of the answered pictures, 0 to 1, that the registry's challenger is asked about too; its
+            answers are compared and never given. It takes the memory of another model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -75,6 +77,7 @@ class Settings(BaseModel):
     follow_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     follow_jitter_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     previous_model_seconds: float = Field(default=3600.0, ge=0)
+    shadow_share: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def keys_required(self) -> bool:
