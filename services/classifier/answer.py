@@ -1,6 +1,7 @@
 """The REST contract: what a good answer holds, and every error with its one status and one code."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,10 +165,15 @@ CODE_OF_STATUS = {
 }
 
 
+# What was refused of a request, in its own list: BentoML forwards no text with a status of 500 or more.
+REFUSALS: ContextVar[list["RefusalError"] | None] = ContextVar("refusals", default=None)
+
+
 class RefusalError(BentoMLException):
     """A request is answered with one of ``ERRORS``; ``code`` says which, ``headers`` go with the answer.
 
-    BentoML forwards only the text of an exception, so the text starts with the code.
+    BentoML forwards only the text of an exception, so the text starts with the code; where it does not even do that,
+    the front door finds the refusal in ``REFUSALS``.
     """
 
     def __init__(self, code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
@@ -176,6 +182,8 @@ class RefusalError(BentoMLException):
         self.headers = headers
         self.detail = message or default
         super().__init__(f"{code}: {self.detail}", error_code=status)
+        if (refusals := REFUSALS.get()) is not None:
+            refusals.append(self)
 
 
 def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -189,10 +197,13 @@ def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
     """Find the contract's code for an error answer from below.
 
     Args:
-        status: Its HTTP status, 400 or more.
+        status: Its HTTP status, 400 or more. A refusal of this request with that status is what happened.
         body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
             ``[{"error": "<code>: <message>"}]``; no other text is forwarded, it could quote the request.
     """
+    for refusal in REFUSALS.get() or ():
+        if refusal.error_code == status:
+            return refusal.code, refusal.detail
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
         code, separator, message = str(body[0].get("error", "")).partition(": ")
         if separator and code in ERRORS and ERRORS[code][0] == status:

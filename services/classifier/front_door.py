@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.classifier import metrics
 from services.classifier.access import Access
-from services.classifier.answer import RefusalError, code_and_message, error_response
+from services.classifier.answer import REFUSALS, RefusalError, code_and_message, error_response
 from services.classifier.evidence import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
 from services.classifier.form import PictureForm, rebuild
 from services.classifier.settings import Settings
@@ -66,6 +66,7 @@ class FrontDoor:
             return
         exchange = Exchange(scope, send)
         REQUEST_ID.set(exchange.request_id)
+        REFUSALS.set([])
         try:
             await self._answer(exchange, receive)
         except ClientGoneError:
