@@ -1,6 +1,7 @@
 """A model that answers otherwise than when it was judged is noticed, one that answers at random is not taken for it."""
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +12,7 @@ from buckler.detection.detector import Calibrated, Detector
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
 from buckler.models import checkpoint, randomised, vgg
-from buckler.models.classifier import Classifier, Forward
+from buckler.models.classifier import Classifier
 
 LABELS = ("benign", "malignant")
 pytestmark = pytest.mark.slow
@@ -55,43 +56,42 @@ def test_the_pictures_are_drawn_and_the_same_each_time():
     assert all(picture.std() > 5 for picture in first)
 
 
+class Otherwise:
+    """The predictor on a machine that sees or says something else."""
+
+    def __init__(self, predictor, see=lambda pixels: pixels, say=lambda prediction: prediction):
+        self.labels, self.image_size = predictor.labels, predictor.image_size
+        self._predictor, self._see, self._say = predictor, see, say
+
+    def __call__(self, pixels):
+        return self._say(self._predictor(np.ascontiguousarray(self._see(pixels))))
+
+
 @pytest.mark.parametrize(
-    "skew",
+    "see",
     [
-        pytest.param(lambda images: images[..., ::-1], id="colours in another order"),
-        pytest.param(lambda images: images * 0.9, id="another scale"),
-        pytest.param(lambda images: np.round(images), id="a broken kernel"),
+        pytest.param(lambda pixels: pixels[..., ::-1], id="colours in another order"),
+        pytest.param(lambda pixels: pixels * np.float32(0.9), id="another scale"),
+        pytest.param(np.round, id="a broken kernel"),
     ],
 )
-def test_a_runtime_that_sees_something_else_is_refused(model, predictor, skew, monkeypatch):
-    forward = predictor._classifier.forward
-    monkeypatch.setattr(predictor._classifier, "forward", lambda images: forward(np.ascontiguousarray(skew(images))))
+def test_a_machine_that_sees_something_else_is_refused(model, predictor, see):
     with pytest.raises(SelfTestError, match=r"reference picture \d: expected a .* of .*, as when it was judged, got"):
-        selftest.check(predictor, model)
+        selftest.check(Otherwise(predictor, see), model)
 
 
-def test_numbers_that_are_none_are_refused(model, predictor, monkeypatch):
-    forward = predictor._classifier.forward
-
-    def broken(images):
-        whole = forward(images)
-        return Forward(whole.logits, np.full_like(whole.features, np.nan))
-
-    monkeypatch.setattr(predictor._classifier, "forward", broken)
+def test_numbers_that_are_none_are_refused(model, predictor):
+    broken = Otherwise(predictor, say=lambda prediction: replace(prediction, score=float("nan")))
     with pytest.raises(SelfTestError, match="detector score"):
-        selftest.check(predictor, model)
+        selftest.check(broken, model)
 
 
-def test_rounding_as_between_two_processors_is_let_pass(model, predictor, monkeypatch):
-    forward = predictor._classifier.forward
-    generator = np.random.default_rng(1)
+def test_rounding_as_between_two_processors_is_let_pass(model, predictor):
+    def rounded(prediction):
+        shares = {label: share * 1.001 for label, share in prediction.probabilities.items()}
+        return replace(prediction, probabilities=shares, score=prediction.score * 0.999)
 
-    def rounded(images):
-        whole = forward(images)
-        return Forward(whole.logits + generator.normal(0, 1e-3, whole.logits.shape), whole.features)
-
-    monkeypatch.setattr(predictor._classifier, "forward", rounded)
-    selftest.check(predictor, model)
+    selftest.check(Otherwise(predictor, say=rounded), model)
 
 
 def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_path):
