@@ -1,5 +1,6 @@
 """What serves, and what served before it: swapped in one step, whatever requests are in the works."""
 
+import gc
 import time
 
 from services.classifier.loading import Served
@@ -37,3 +38,4 @@ class Holder:
         """Let go of the model before this one once its time is over: it takes as much memory as this one."""
         if self._previous and time.monotonic() - self._since >= self._keep:
             self._previous = None
+            gc.collect()  # a network refers to itself: without this it would be there until a collection comes by

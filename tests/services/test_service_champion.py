@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -70,19 +72,35 @@ class Registry:
         return version
 
 
+class Maker:
+    """Makes other releases of the same model: copies with a verdict of their own."""
+
+    def __init__(self, release: Path, keys: Path, directory: Path, model_name: str) -> None:
+        self.keys, self._release, self._directory, self._name = keys, release, directory, model_name
+
+    def __call__(self, name: str, **changes: object) -> Path:
+        other = Path(shutil.copytree(self._release, self._directory / name / "release"))
+        write_verdict(other, self.keys, self._name, **changes)
+        return other
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+        patch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        yield
+
+
+def settings_in(directory: Path, name: str) -> Settings:
+    name = f"service-{abs(hash(name)):x}"
+    return Settings(model_name=name, releases_dir=directory / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
+
+
 @pytest.fixture
-def settings(
-    tmp_path: Path,
-    keys: Path,
-    mlflow_database: str,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Settings:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
-    monkeypatch.chdir(tmp_path)
-    name = f"service-{abs(hash(request.node.name)):x}"
-    return Settings(model_name=name, releases_dir=tmp_path / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    return settings_in(tmp_path, request.node.name)
 
 
 @pytest.fixture
@@ -91,16 +109,8 @@ def registry(settings: Settings, keys: Path) -> Registry:
 
 
 @pytest.fixture
-def make(release: Path, keys: Path, tmp_path: Path, settings: Settings):
-    """A function from a name and changes of the statement to another release of the same model."""
-
-    def make_one(name: str, **changes: object) -> Path:
-        other = Path(shutil.copytree(release, tmp_path / name / "release"))
-        write_verdict(other, keys, settings.model_name, **changes)
-        return other
-
-    make_one.keys = keys  # type: ignore[attr-defined]
-    return make_one
+def make(release: Path, keys: Path, tmp_path: Path, settings: Settings) -> Maker:
+    return Maker(release, keys, tmp_path, settings.model_name)
 
 
 def serving(settings: Settings) -> tuple[Holder, Follower]:
@@ -236,19 +246,52 @@ def to_one_without_reference_pictures(registry: Registry, make) -> None:
         (to_one_without_reference_pictures, "self_test"),
     ],
 )
-def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(settings, registry, make, move, reason):
-    registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
-    registry.publish(make("two"))
-    holder, following = serving(settings)
-    good, before = holder.served, refused(reason)
-
-    move(registry, make)
+def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(
+    standing: "Standing", release: Path, keys: Path, tmp_path: Path, move, reason
+):
+    good, before = standing.holder.served, refused(reason)
+    move(standing.registry, Maker(release, keys, tmp_path, standing.settings.model_name))
     for _ in range(3):
-        following.check()
-    assert holder.served is good
+        standing.following.check()
+    assert standing.holder.served is good
     assert refused(reason) == before + 1
     assert value("buckler_release_behind") == 1
-    assert load_served(settings).version == good.version  # after a restart too
+
+    standing.registry.promote(standing.release, good.version)
+    standing.following.check()
+    assert standing.holder.served.predictor is good.predictor  # taken again without being loaded
+    assert value("buckler_release_behind") == 0
+
+
+class Standing(NamedTuple):
+    """A service that follows a registry in which version 2 replaced version 1."""
+
+    settings: Settings
+    registry: Registry
+    release: Path
+    holder: Holder
+    following: Follower
+
+
+@pytest.fixture(scope="module")
+def standing(release: Path, keys: Path, environment: None, tmp_path_factory: pytest.TempPathFactory) -> Standing:
+    directory = tmp_path_factory.mktemp("standing")
+    settings = settings_in(directory, "standing")
+    registry, make = Registry(settings.model_name, keys), Maker(release, keys, directory, settings.model_name)
+    registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
+    two = make("two")
+    registry.publish(two)
+    return Standing(settings, registry, two, *serving(settings))
+
+
+def test_a_restarted_worker_still_knows_which_promotion_was_the_newest(settings, registry, make):
+    registry.publish(make("one", issued_at=BEGIN.isoformat()))
+    registry.publish(make("two"))
+    assert load_served(settings).version == "2"
+    registry.point_to("1")
+    before = refused("superseded")
+    assert load_served(settings).version == "2"
+    assert refused("superseded") == before + 1
 
 
 def test_a_restarted_worker_serves_before_it_has_asked_the_registry(settings, registry, make, monkeypatch):
