@@ -51,6 +51,7 @@ class Follower:
     """Looks at a source and swaps what a holder holds; see the module's head."""
 
     may_answer = True  # clients see what it takes, so that must have passed its gate
+    sought = "which release is to serve"
 
     def __init__(self, settings: Settings, source: Source, holder: Holder) -> None:
         self.settings, self.holder = settings, holder
@@ -75,9 +76,9 @@ class Follower:
         try:
             key = signing.load_public_key()
             sighting = self._source.look()
-        except (BucklerError, OSError) as error:
+        except Exception as error:  # as in `_try`
             if self._away is None:  # said once, not at every look
-                logger.warning("cannot find out which release is to serve: %s", error)
+                logger.warning("cannot find out %s: %s", self.sought, error)
             self._away = error
             return error
         self._away = None
@@ -195,7 +196,7 @@ class Follower:
     def _changed_meanwhile(self, seen: Seen) -> bool:
         try:
             return self._source.look() != seen.sighting
-        except (BucklerError, OSError):
+        except Exception:  # the next look says so
             return False
 
     def _say_refused(self, error: Exception) -> None:

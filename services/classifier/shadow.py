@@ -43,6 +43,7 @@ class ChallengerFollower(Follower):
     """Follows the challenger. It may have failed its gate: that is what it is looked at for; signed it must be."""
 
     may_answer = False
+    sought = "which challenger is to be asked too"
 
     def take(self, served: Served) -> None:
         """Let ``served`` be asked; see `Follower`."""
