@@ -49,6 +49,11 @@ class Service:
         """Return the resident memory of all workers."""
         return sum(_resident_kilobytes(pid) for pid in self.workers()) / 1024
 
+    def processor_seconds(self, pid: int) -> float:
+        """Return how long a worker has computed, whatever else the machine did meanwhile."""
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as response:
