@@ -201,7 +201,7 @@ def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
         body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
             ``[{"error": "<code>: <message>"}]``; no other text is forwarded, it could quote the request.
     """
-    for refusal in REFUSALS.get() or ():
+    for refusal in reversed(REFUSALS.get() or ()):
         if refusal.error_code == status:
             return refusal.code, refusal.detail
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):

@@ -66,7 +66,6 @@ class FrontDoor:
             return
         exchange = Exchange(scope, send)
         REQUEST_ID.set(exchange.request_id)
-        REFUSALS.set([])
         try:
             await self._answer(exchange, receive)
         except ClientGoneError:
@@ -110,6 +109,7 @@ class FrontDoor:
         limit = anyio.CancelScope()
 
         async def ask() -> None:
+            REFUSALS.set([])  # from here on: what the front door made ready and did not use is no refusal
             with limit:
                 await self._app(scope, receive, exchange.forward)
 
