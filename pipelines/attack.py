@@ -24,7 +24,8 @@ from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, Forward, GradientClassifier
+from buckler.models.classifier import Classifier, GradientClassifier
+from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
 from pipelines.stage import stage
 

@@ -10,7 +10,6 @@ Keeps   .buckler/training/state.npz while hardening: an interrupted training goe
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from buckler import params
 from buckler.data import manifest, pictures
 from buckler.evaluation import report
 from buckler.models import checkpoint, vgg
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation, RandomisedInput

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buckler import signing
 from buckler.detection.detector import Calibrated
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, Images, probabilities
+from buckler.models.classifier import Classifier
+from buckler.models.forward import Images, probabilities
 
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
 

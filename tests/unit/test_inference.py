@@ -5,7 +5,7 @@ import pytest
 
 from buckler.detection.detector import Calibrated, Detector
 from buckler.inference import Predictor
-from buckler.models.checkpoint import ModelInfo
+from buckler.models.info import ModelInfo
 from buckler.signing import Verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from buckler.attacks.adaptive import Expectation
-from buckler.models.checkpoint import ModelInfo
-from buckler.models.classifier import Classifier, Forward, GradientClassifier, Images, Logits
+from buckler.models.classifier import Classifier, GradientClassifier
+from buckler.models.forward import Forward, Images, Logits
+from buckler.models.info import ModelInfo
 from buckler.models.precision import crafting_precision
 
 # AutoAttack's number of passes a step against randomised defences (its version "rand").

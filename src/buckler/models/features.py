@@ -1,10 +1,8 @@
 """The features the detector reads, taken from the same pass that gives the logits."""
 
-from itertools import pairwise
 from typing import Any
 
-import keras
-
+from buckler.models.backend import keras
 from buckler.models.vgg import BLOCK_ENDS
 
 
@@ -32,11 +30,3 @@ def add_features(network: keras.Model) -> keras.Model:
     """
     pooled = [MeanAndSpread(name=f"{name}_pooled")(network.get_layer(name).output) for name in BLOCK_ENDS]
     return keras.Model(network.input, (network.output, keras.layers.Concatenate(dtype="float32")(pooled)))
-
-
-def slices(channels: tuple[int, ...] = (64, 128, 256, 512, 512)) -> list[slice]:
-    """Return where each block's features stand in the vector that ``add_features`` gives."""
-    bounds = [0]
-    for count in channels:
-        bounds.append(bounds[-1] + 2 * count)
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
