@@ -1,4 +1,6 @@
-# The served image: the classifier and nothing that trains, attacks or validates. Build from the project's root:
+# The served image: the classifier and nothing that trains, attacks or validates, so no TensorFlow either. A model that
+# stays with Keras (train.defence: randomised) needs an image with `--extra cpu` as well.
+# Build from the project's root:
 #   docker build --file infra/images/service.Dockerfile --tag buckler-service .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
@@ -7,7 +9,7 @@ COPY pyproject.toml requirements.lock ./
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
-      --requirements pyproject.toml --extra cpu --extra serve --constraints requirements.lock
+      --requirements pyproject.toml --extra serve --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \

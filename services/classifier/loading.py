@@ -1,5 +1,6 @@
 """From settings to a model that may serve: verified, loaded, warm; or none."""
 
+import gc
 import logging
 import os
 import time
@@ -45,9 +46,20 @@ def load_served(settings: Settings) -> Served | None:
     return None
 
 
+def keep_from_the_collector() -> None:
+    """Leave what has been loaded out of garbage collection: to look through it all takes some request 80 ms."""
+    gc.collect()
+    gc.freeze()
+
+
+def threads_each(workers: int) -> int:
+    """Return a worker's share of the processors, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
 def bound_threads(workers: int) -> None:
-    """Share the processors among the workers' TensorFlow threads; what the operator set stays."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    """Share the processors among the workers' TensorFlow threads, if one loads it; what the operator set stays."""
+    threads = str(threads_each(workers))
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -90,15 +102,16 @@ def _from_last_good(settings: Settings) -> Served | None:
 
 
 def _load(candidate: Candidate, settings: Settings) -> Served:
-    from buckler.inference import Predictor  # loads TensorFlow: in the workers, not in their supervisor
+    from buckler.inference import Predictor  # loads an engine: in the workers, not in their supervisor
 
     started = time.perf_counter()
-    predictor = Predictor.load(candidate.path, signing.load_public_key())
+    predictor = Predictor.load(candidate.path, signing.load_public_key(), threads=threads_each(settings.workers))
     predictor.warm_up()
     logger.info(
-        "serving %s version %s, digest %s, verdict %s, ready after %.1f s",
+        "serving %s version %s in %s, digest %s, verdict %s, ready after %.1f s",
         settings.model_name,
         candidate.version,
+        predictor.precision,
         predictor.digest,
         predictor.verdict.id,
         time.perf_counter() - started,

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
 from buckler.detection.detector import Calibrated
-from buckler.models import checkpoint
-from buckler.models.classifier import Classifier
-from buckler.models.forward import Images, probabilities
+from buckler.errors import ModelError
+from buckler.models import runtime
+from buckler.models.forward import Forward, Images, probabilities
+from buckler.models.info import ModelInfo, load_info
 
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
 
@@ -38,6 +39,16 @@ class Prediction:
     verdict: Literal["clean", "adversarial"]
 
 
+class Network(Protocol):
+    """What computes: an exported network, or the reference in Keras."""
+
+    precision: str
+
+    def forward(self, images: Images) -> Forward:
+        """Return logits and features of ``images`` (batch, size, size, 3) in 0..1."""
+        ...
+
+
 class Predictor:
     """A verified release: pictures of ``image_size`` in, ``Prediction`` out.
 
@@ -46,22 +57,29 @@ class Predictor:
         image_size: Pixels a side that it takes.
         digest: Of the model directory, as the verdict names it.
         verdict: The signed verdict it serves under.
+        precision: That it computes in.
     """
 
     def __init__(
         self,
-        classifier: Classifier,
+        network: Network,
         detector: Calibrated,
-        info: checkpoint.ModelInfo,
+        info: ModelInfo,
         verdict: signing.Verdict,
     ) -> None:
         self.labels, self.image_size = info.labels, info.image_size
         self.verdict, self.digest = verdict, verdict.subject_digest
-        self._classifier, self._detector = classifier, detector
+        self.precision = network.precision
+        self._network, self._detector = network, detector
 
     @classmethod
-    def load(cls, release: Path, public_key: Ed25519PublicKey) -> "Predictor":
+    def load(cls, release: Path, public_key: Ed25519PublicKey, *, threads: int | None = None) -> "Predictor":
         """Return the model of ``release``, after its verdict and every byte it speaks for were verified.
+
+        Args:
+            release: Its directory.
+            public_key: That its verdict must be signed with.
+            threads: To compute with; default: one for each processor.
 
         Raises:
             VerdictError: The verdict is missing, does not hold, or is about other bytes.
@@ -69,12 +87,11 @@ class Predictor:
         """
         verdict = signing.verify_release(release, public_key)
         model = release / "model"
-        classifier = Classifier(checkpoint.load_network(model), batch_size=1)
-        return cls(classifier, Calibrated.load(model), checkpoint.load_info(model), verdict)
+        return cls(_network(model, threads), Calibrated.load(model), load_info(model), verdict)
 
     def __call__(self, pixels: Images) -> Prediction:
         """Return the answer to one picture, ``(image_size, image_size, 3)`` float32 in 0..1."""
-        forward = self._classifier.forward(pixels[None])
+        forward = self._network.forward(pixels[None])
         shares = probabilities(forward.logits)[0]
         score, threshold = float(self._detector.detector.score(forward.features)[0]), self._detector.threshold
         reasons = self._reasons(score > threshold, float(shares.max()))
@@ -99,3 +116,18 @@ class Predictor:
             "model_degraded": datetime.now(UTC) >= self.verdict.expires_at,
         }
         return tuple(reason for reason in REASONS if holds.get(reason))
+
+
+def _network(model: Path, threads: int | None) -> Network:
+    """Return what serves: the exported network where there is one, else the reference, which needs TensorFlow."""
+    if runtime.is_exported(model):
+        return runtime.Runtime.load(model, threads=threads)
+    try:
+        from buckler.models.checkpoint import load_network
+        from buckler.models.classifier import Classifier
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "this release has no exported network (it is randomised, or older than the stage `export`) and its "
+            f"reference needs {error.name}, which is not installed: install the extra `cpu`, or release it anew"
+        ) from error
+    return Classifier(load_network(model), batch_size=1)

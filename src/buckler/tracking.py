@@ -38,7 +38,7 @@ ARTIFACTS = STATE / "mlartifacts"
 
 RELEASE_DIR = "release"  # below the MLflow model's data/
 LOADER = "buckler.pyfunc"
-REQUIREMENTS = ("cryptography", "keras", "numpy", "pillow", "pydantic", "pyyaml")
+REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 
 VERDICT_TAG = "buckler.verdict"
 DIGEST_TAG = "buckler.digest"

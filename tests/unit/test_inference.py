@@ -1,12 +1,18 @@
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+from buckler import signing
 from buckler.detection.detector import Calibrated, Detector
 from buckler.inference import Predictor
+from buckler.models import checkpoint, export
 from buckler.models.info import ModelInfo
+from buckler.models.runtime import RuntimeInfo
 from buckler.signing import Verdict
+from tests.services.running import write_verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
 
@@ -58,3 +64,48 @@ def test_score_comes_from_the_features_of_the_same_picture(tiny_classifier, dete
 def test_warm_up_answers_without_a_picture(tiny_classifier, detector):
     predictor(tiny_classifier, detector).warm_up()
     assert np.isfinite(predictor(tiny_classifier, detector)(np.zeros((32, 32, 3), np.float32)).score)
+
+
+@pytest.fixture
+def release(detector, tiny_network, tmp_path):
+    """A release without an exported network, and a function that signs what lies in it now."""
+    signing.generate_key_pair(tmp_path / "keys")
+    release = tmp_path / "release"
+    checkpoint.save(tiny_network, INFO, release / signing.MODEL_DIR)
+    Calibrated(detector, 1e9, 0.05, 0.0).save(release / signing.MODEL_DIR)
+    (release / signing.EVIDENCE_DIR).mkdir()
+    (release / signing.EVIDENCE_DIR / "gate.json").write_text("{}")
+
+    def sign():
+        write_verdict(release, tmp_path / "keys")
+        return signing.load_public_key(tmp_path / "keys" / signing.PUBLIC_KEY_FILE)
+
+    return release, sign
+
+
+def test_the_exported_network_answers_where_there_is_one_and_the_reference_where_not(
+    release, tiny_network, tiny_pictures
+):
+    directory, sign = release
+    reference = Predictor.load(directory, sign())
+    export.write(tiny_network, tiny_pictures[0], directory / signing.MODEL_DIR)
+    RuntimeInfo(("float32",), "test").save(directory / signing.MODEL_DIR)
+    exported = Predictor.load(directory, sign(), threads=1)
+    assert (reference.precision, exported.precision) == ("float32", "float32")
+    assert [type(predictor._network).__name__ for predictor in (reference, exported)] == ["Classifier", "Runtime"]
+    answers = [predictor(tiny_pictures[0][0]) for predictor in (reference, exported)]
+    assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-4)
+    assert answers[0].score == pytest.approx(answers[1].score, rel=1e-2)
+
+
+def test_without_an_exported_network_and_without_tensorflow_the_error_says_what_to_install(release, tmp_path):
+    directory, sign = release
+    sign()
+    code = (
+        "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
+        "from pathlib import Path\nfrom buckler import signing\nfrom buckler.inference import Predictor\n"
+        f"Predictor.load(Path({str(directory)!r}), signing.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
+        "signing.PUBLIC_KEY_FILE))"
+    )
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert "install the extra `cpu`, or release it anew" in failed.stderr

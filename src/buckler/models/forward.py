@@ -12,6 +12,7 @@ Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
 Labels = npt.NDArray[np.int64]  # (batch,), class indices
 Logits = npt.NDArray[np.float32]  # (batch, classes)
 Features = npt.NDArray[np.float32]  # (batch, features)
+Maps = npt.NDArray[np.float32]  # (batch, height, width, channels), of the last convolution
 
 
 @dataclass(frozen=True, slots=True)
