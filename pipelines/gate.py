@@ -1,6 +1,7 @@
 """Stage ``gate``: decides whether the model may be promoted and puts that in a signed verdict.
 
-Reads   models/classifier/, models/detector/, reports/{validation,evaluation,robustness,detector}.json,
+Reads   models/classifier/, models/runtime/, models/detector/,
+        reports/{validation,runtime,evaluation,robustness,detector}.json,
         reports/outcomes.csv, the signing key
 Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json, reports/metrics.json
 
@@ -16,6 +17,7 @@ from buckler.gates import Policy
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
 DETECTOR = Path("models/detector")
 RELEASE = Path("models/release")
 REPORTS = Path("reports")
@@ -29,6 +31,7 @@ def run(policy: Policy, model_name: str) -> None:
     verdict = release.build(
         RELEASE,
         classifier=CLASSIFIER,
+        runtime=RUNTIME,
         detector=DETECTOR,
         reports=REPORTS,
         policy=policy,
