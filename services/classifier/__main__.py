@@ -15,6 +15,9 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "BENTOML_HOME": str(Path(".buckler/bentoml").resolve()),
+    # The detector's products are small: several threads spend a hundred times their time waiting for each other, on the
+    # cores that the network needs. NumPy reads this once, when it is loaded.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 SERVICE = "services.classifier.service:Classifier"
 

@@ -6,7 +6,7 @@ Start it, bound to loopback, with the addresses and the state it should have::
 
 which is the same as::
 
-    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True BUCKLER_BOUND_HOST=127.0.0.1 \\
+    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True OPENBLAS_NUM_THREADS=1 BUCKLER_BOUND_HOST=127.0.0.1 \\
         bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
 
 ``BUCKLER_BOUND_HOST`` is how the service knows what it is bound to; without it, and on any address but loopback,
@@ -32,7 +32,7 @@ from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
-from services.classifier.loading import Served, load_served
+from services.classifier.loading import Served, keep_from_the_collector, load_served
 from services.classifier.settings import Settings
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
@@ -70,6 +70,7 @@ class Classifier:
         self._served = served or load_served(SETTINGS)
         if self._served:
             metrics.show_model(self._served)
+        keep_from_the_collector()
 
     def __is_ready__(self) -> bool:
         """Tell BentoML's /readyz whether a verified model is loaded."""

@@ -502,3 +502,8 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guard
     assert f"key={made.id} status=503 error=no_verified_model" in log
     assert key not in log
     assert made.sha256 not in log
+
+
+def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise():
+    assert server([], {})[1]["OPENBLAS_NUM_THREADS"] == "1"
+    assert server([], {"OPENBLAS_NUM_THREADS": "4"})[1]["OPENBLAS_NUM_THREADS"] == "4"
