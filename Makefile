@@ -80,8 +80,9 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m pipelines.jobs.hardened_table
 
-bench: setup ## Speed against ART, CleverHans and Foolbox: make bench [IMAGES=DIR WEIGHTS=FILE]
+bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m pipelines.jobs.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features
