@@ -15,16 +15,6 @@ AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
 OLD = {"avx2", "avx512f"}
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_network, tiny_pictures, tmp_path_factory):
-    from buckler.models import export
-
-    directory = tmp_path_factory.mktemp("runtime")
-    export.write(tiny_network, tiny_pictures[0], directory)
-    RuntimeInfo(("int8", "bfloat16", "float32"), "test").save(directory)
-    return directory
-
-
 def opened(exported, precision, **settings):
     return Runtime(exported / runtime.FILES[precision], precision, **settings)
 
