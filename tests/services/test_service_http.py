@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -282,7 +283,9 @@ def test_neither_file_name_nor_path_nor_traceback_of_a_bad_request_is_logged(ser
     server.predict(b"GEHEIM", "Erika-Mustermann.jpg")
     server.get("/Erika-Mustermann.jpg")
     response = server.predict(encode("JPEG", (200, 200))[:1500], "Erika-Mustermann.jpg")
-    log = server.log.read_text()
+    until = time.monotonic() + 10  # the line is written when the answer has gone
+    while response.headers["x-request-id"] not in (log := server.log.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
     assert response.headers["x-request-id"] in log
     assert "error=image_unreadable" in log
     assert not re.search(r"Erika|GEHEIM|Traceback", log)
