@@ -10,10 +10,10 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock bench paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock drill-service bench paper ham10000 hardened clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv from the hashed lock file
 
@@ -80,8 +80,12 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m pipelines.jobs.hardened_table
 
-bench: setup ## Speed against ART, CleverHans and Foolbox: make bench [IMAGES=DIR WEIGHTS=FILE]
+drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
+	@$(BIN)/python -m infra.drills $(if $(ONLY),--only $(ONLY))
+
+bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m pipelines.jobs.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

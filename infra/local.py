@@ -144,9 +144,7 @@ def up() -> None:
         for name, path in process.pages.items():
             print(f"  {name:<18} {process.address}{path}")
     if not _answers(_service(wanted).address + "/readyz"):
-        print(
-            "  the service has no champion whose verdict holds and answers 503: `make demo` makes one, `make down up`"
-        )
+        print("  the service has no champion whose verdict holds and answers 503 until `make demo` has made one")
 
 
 def down() -> None:

@@ -1,6 +1,7 @@
-"""Stage ``attack``: every attack of the suite at every radius, scored in the precision that serves.
+"""Stage ``attack``: every attack of the suite at every radius, scored as the network will serve.
 
-Reads   models/classifier/, models/surrogate/, data/splits/test.csv and its pictures, data/features/clean.npz
+Reads   models/classifier/, models/runtime/, models/surrogate/, data/splits/test.csv and its pictures,
+        data/features/clean.npz
 Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
         reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
         data/features/attacked.npz: detector features of attacked pictures
@@ -24,12 +25,14 @@ from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, Forward, GradientClassifier
+from buckler.models.classifier import Classifier, GradientClassifier
+from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
 CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
 SURROGATE = Path("models/surrogate")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
@@ -61,7 +64,7 @@ def run(cfg: AttackParams) -> None:
     test = everything.subset(cfg.images, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed)
+    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
     randomised = info.defence == "randomised"
     # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
     suite = tuple(replace(spec, early_exit=False) for spec in cfg.suite) if randomised else cfg.suite
@@ -84,7 +87,10 @@ def run(cfg: AttackParams) -> None:
         REPORTS / "robustness.json",
         {
             "schema": 1,
-            "model": {"digest": signing.directory_digest(CLASSIFIER)},
+            "model": {
+                "digest": signing.directory_digest(CLASSIFIER),
+                "runtime": signing.directory_digest(RUNTIME),
+            },
             "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
             "labels": info.labels,
             "malignant": info.malignant,
@@ -129,6 +135,7 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
 def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures.Pictures) -> dict[str, Any]:
     return {
         "model": signing.directory_digest(CLASSIFIER),
+        "runtime": signing.directory_digest(RUNTIME),
         "data": info.data_version,
         "ids": test.ids_digest,
         "batch_size": cfg.batch_size,

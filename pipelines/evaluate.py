@@ -1,6 +1,7 @@
-"""Stage ``evaluate``: how right the classifier is on clean pictures, in the precision that serves.
+"""Stage ``evaluate``: how right the classifier is on clean pictures, as the network will serve.
 
-Reads   models/classifier/, data/splits/{calibration,test}.csv and the pictures they list, reports/training/history.csv
+Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list,
+        reports/training/history.csv
 Writes  reports/evaluation.json, reports/plots/{training,confusion,roc,reliability}.png, reports/plots/predictions.csv,
         data/features/clean.npz: logits and detector features of the calibration and the test pictures
 """
@@ -21,6 +22,7 @@ from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
 CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
 REPORTS = Path("reports")
 CLEAN = Path("data/features/clean.npz")
 
@@ -39,12 +41,13 @@ def run(cfg: EvaluateParams) -> None:
         pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
         for name in ("calibration", "test")
     )
-    _, classifier = roles.sides(checkpoint.load_network(CLASSIFIER), info, batch_size=8, seed=0)
+    network = checkpoint.load_network(CLASSIFIER)
+    _, judge = roles.sides(network, info, batch_size=8, seed=0, runtime=RUNTIME)
     began = time.perf_counter()
-    with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc="evaluate") as bar:
+    with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {judge.precision}") as bar:
         passes = {
-            "calibration": classifier.forward(calibration.images, bar.update),
-            "test": classifier.forward(test.images, bar.update),
+            "calibration": judge.forward(calibration.images, bar.update),
+            "test": judge.forward(test.images, bar.update),
         }
     seconds = time.perf_counter() - began
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,11 @@ def run(cfg: EvaluateParams) -> None:
         REPORTS / "evaluation.json",
         {
             "schema": 1,
-            "model": {"digest": signing.directory_digest(CLASSIFIER)},
+            "model": {
+                "digest": signing.directory_digest(CLASSIFIER),
+                "runtime": signing.directory_digest(RUNTIME),
+                "scored_in": judge.precision,
+            },
             "data": {"version": info.data_version, "images": len(test.ids)},
             "labels": info.labels,
             **asdict(result),

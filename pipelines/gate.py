@@ -1,6 +1,7 @@
 """Stage ``gate``: decides whether the model may be promoted and puts that in a signed verdict.
 
-Reads   models/classifier/, models/detector/, reports/{validation,evaluation,robustness,detector}.json,
+Reads   models/classifier/, models/runtime/, models/detector/,
+        reports/{validation,runtime,evaluation,robustness,detector}.json,
         reports/outcomes.csv, the signing key
 Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json, reports/metrics.json
 
@@ -8,33 +9,37 @@ A model that fails is released too, with a verdict that says so: nothing promote
 see why. So the stage succeeds either way.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from buckler import params, release, signing
+from buckler import params, release, selftest, signing
 from buckler.evaluation import report
 from buckler.gates import Policy
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
 DETECTOR = Path("models/detector")
 RELEASE = Path("models/release")
 REPORTS = Path("reports")
 
 
-def run(policy: Policy, model_name: str) -> None:
-    """Judge, sign, write, and say it plainly."""
+def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
+    """Judge, sign, write, and say it plainly; see `release.build` for ``write_self_test``."""
     key, created = signing.load_or_create_private_key()
     if created:
         print(f"made a key pair to sign verdicts with: {signing.private_key_path()} (keep it secret) and .pub")
     verdict = release.build(
         RELEASE,
         classifier=CLASSIFIER,
+        runtime=RUNTIME,
         detector=DETECTOR,
         reports=REPORTS,
         policy=policy,
         name=model_name,
         source=release.source_of(Path.cwd()),
         key=key,
+        write_self_test=write_self_test,
     )
     statement = verdict.statement
     outcome = {name: statement[name] for name in ("passed", "reasons", "notes", "policy")}
@@ -51,7 +56,8 @@ def run(policy: Policy, model_name: str) -> None:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("gate", Policy), params.load("publish", release.PublishParams).model_name)
+    name = params.load("publish", release.PublishParams).model_name
+    run(params.load("gate", Policy), name, selftest.write)
 
 
 if __name__ == "__main__":

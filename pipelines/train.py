@@ -2,15 +2,13 @@
 
 Reads   data/features/base/*.npy, data/splits/*.csv and, to harden, the pictures they list
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
-        models/surrogate/: undefended, same base and pictures, another head: what an attacker could train,
-        data/features/training.npy: detector features (n, features) of the training pictures
+        models/surrogate/: undefended, same base and pictures, another head: what an attacker could train
 Keeps   .buckler/training/state.npz while hardening: an interrupted training goes on from its last epoch
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -18,7 +16,7 @@ from buckler import params
 from buckler.data import manifest, pictures
 from buckler.evaluation import report
 from buckler.models import checkpoint, vgg
-from buckler.models.classifier import Classifier
+from buckler.models.backend import keras
 from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.training.adversarial import Examples, History, Recipe, harden
@@ -53,9 +51,6 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     network = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed, before=before), head)
     if cfg.defence == "adversarial":
         history = _harden(network, recipe, cfg, data, labels)
-    else:
-        # The base is as it was, so its features are known.
-        np.save(FEATURES / "training.npy", np.load(FEATURES / "base/pooled.npy"))
     checkpoint.save(network, info, CLASSIFIER)
     report.write_csv(REPORTS / "training/history.csv", history)
 
@@ -82,7 +77,7 @@ def _train_head(cfg: TrainParams, labels: tuple[str, ...], title: str) -> tuple[
 def _harden(
     network: keras.Model, recipe: Recipe, cfg: TrainParams, data: DataParams, labels: tuple[str, ...]
 ) -> History:
-    """Harden ``network`` in place and keep the features that its training pictures now have."""
+    """Harden ``network`` in place."""
     training, validation = (
         pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
         for name in ("train", "calibration")
@@ -94,7 +89,7 @@ def _harden(
         def progress(epoch: int, row: dict[str, float]) -> None:
             bar.set_postfix(validation=f"{row['val_accuracy']:.3f}", attacked=f"{row['val_robust_accuracy']:.3f}")
 
-        history = harden(
+        return harden(
             network,
             Examples(training.images, training.truth),
             Examples(validation.images, validation.truth),
@@ -106,9 +101,6 @@ def _harden(
             on_batch=bar.update,
             on_epoch=progress,
         )
-    extractor = Classifier(network, precision, batch_size=recipe.batch_size)
-    np.save(FEATURES / "training.npy", extractor.forward(training.images).features)
-    return history
 
 
 def _indices(split: Path, labels: tuple[str, ...]) -> np.ndarray:

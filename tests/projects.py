@@ -47,21 +47,23 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
             {"schema": 1, "architecture": "vgg19", "labels": LABELS, "malignant": ["malignant"]}
             | {"image_size": 32, "data_version": "sha256:data", "defence": "none"}
         ).encode(),
+        "runtime/runtime.json": b'{"schema": 1, "precisions": ["float32"], "engine": "test"}',
         "detector/detector.npz": b"arrays",
         "detector/detector.json": b'{"schema": 1, "threshold": 2.1, "max_fpr": 0.05}',
     }.items():
         path = root / "models" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    write_reports(reports, signing.directory_digest(classifier), clean, robust)
+    runtime = signing.directory_digest(root / "models/runtime")
+    write_reports(reports, signing.directory_digest(classifier), clean, robust, runtime=runtime)
     return root
 
 
-def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
-    """Write what the stages before the gate write, about the classifier ``digest``."""
+def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtime: str = "sha256:none") -> None:
+    """Write what the stages before the gate write, about the classifier ``digest``, exported as ``runtime``."""
     about = {
         "schema": 1,
-        "model": {"digest": digest},
+        "model": {"digest": digest, "runtime": runtime, "scored_in": "float32"},
         "data": {"version": "sha256:data", "images": PICTURES},
         "clean_accuracy": wilson(clean, PICTURES),
     }
@@ -85,6 +87,7 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
     row = {"attack": "fgsm", "epsilon_255": 1, "auc": 0.8, "tpr_at_fpr": {"0.05": 0.4}, "adaptive": False}
     detector = {"threshold": 2.1, "max_fpr": 0.05, "clean_fpr": wilson(5, PICTURES), "attacks": [row]}
     report.write_json(reports / "detector.json", {"schema": 1, **detector})
+    report.write_json(reports / "runtime.json", runtime_report(digest, runtime))
     report.write_json(reports / "validation.json", {"schema": 1, "passed": True})
     rows = [
         {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1": int(i < robust)}
@@ -95,6 +98,21 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int) -> None:
     report.write_csv(reports / "training/history.csv", history)
     (reports / "plots").mkdir(exist_ok=True)
     (reports / "plots/confusion.png").write_bytes(b"\x89PNG")
+
+
+def runtime_report(digest: str, runtime: str) -> dict[str, object]:
+    """Return what the stage ``export`` states: eight bits were too few, float32 serves."""
+    gaps = {"probability_gap": 0.0, "robust_accuracy_gap": 0.0, "detector_auc_gap": 0.0}
+    return {
+        "schema": 1,
+        "model": {"digest": digest, "runtime": runtime},
+        "serves": "float32",
+        "policy": {"min_label_agreement": 0.99} | {f"max_{name}": 0.01 for name in gaps},
+        "precisions": {
+            "int8": {"pictures": PICTURES, "label_agreement": 0.9, **gaps},
+            "float32": {"pictures": PICTURES, "label_agreement": 1.0, **gaps},
+        },
+    }
 
 
 def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 HEAVY = (
     "tensorflow",
     "keras",
+    "openvino",
+    "nncf",
     "mlflow",
     "bentoml",
     "dvc",
@@ -47,6 +49,10 @@ def test_importing_what_everybody_imports_loads_nothing_heavy(module: str):
 
 def test_importing_the_service_loads_neither_model_nor_registry():
     assert loaded_by("services.classifier.service") == {"bentoml"}
+
+
+def test_what_computes_in_the_service_is_one_engine():
+    assert loaded_by("buckler.inference") == {"openvino"}
 
 
 def test_importing_the_package_makes_no_folder(tmp_path: Path):

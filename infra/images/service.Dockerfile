@@ -1,4 +1,6 @@
-# The served image: the classifier and nothing that trains, attacks or validates. Build from the project's root:
+# The served image: the classifier and nothing that trains, attacks or validates, so no TensorFlow either. A model that
+# stays with Keras (train.defence: randomised) needs an image with `--extra cpu` as well.
+# Build from the project's root:
 #   docker build --file infra/images/service.Dockerfile --tag buckler-service .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
@@ -7,7 +9,7 @@ COPY pyproject.toml requirements.lock ./
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
-      --requirements pyproject.toml --extra cpu --extra serve --constraints requirements.lock
+      --requirements pyproject.toml --extra serve --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
@@ -16,9 +18,12 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/durable.py \
-     src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/receipts.py src/buckler/signing.py \
-     src/buckler/tracking.py src/buckler/
-COPY src/buckler/data/__init__.py src/buckler/data/images.py src/buckler/data/
+     src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
+     src/buckler/promotion_record.py src/buckler/query_watch.py src/buckler/receipts.py \
+     src/buckler/selftest.py src/buckler/signing.py src/buckler/tracking.py src/buckler/
+COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
+     src/buckler/data/overlay.py src/buckler/data/structure.py src/buckler/data/uploads.py \
+     src/buckler/data/
 COPY src/buckler/detection src/buckler/detection
 COPY src/buckler/models src/buckler/models
 COPY services/__init__.py services/

@@ -22,7 +22,8 @@ from buckler.errors import BucklerError
 from buckler.evaluation import report
 from buckler.evaluation.accuracy import is_malignant
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, probabilities
+from buckler.models.classifier import Classifier
+from buckler.models.forward import probabilities
 from pipelines.stage import stage
 
 MODEL = Path("models/release/model")

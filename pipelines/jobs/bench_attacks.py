@@ -34,7 +34,8 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.errors import BucklerError, DataError
 from buckler.models import checkpoint, vgg
-from buckler.models.classifier import Classifier, Images, Labels
+from buckler.models.classifier import Classifier
+from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision, cpu_flags, crafting_precision
 from buckler.training.loop import Schedule, train_head
 from pipelines.jobs.bench_engines import ENGINES, Round, Task, work

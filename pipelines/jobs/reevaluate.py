@@ -86,7 +86,7 @@ def measure(
     test = everything.subset(cfg.images, cfg.seed)
     spec = robustness.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
     network = checkpoint.load_network(model)
-    crafter, scorer = roles.sides(network, info, batch_size=BATCH_SIZE, seed=cfg.seed)
+    crafter, scorer = roles.sides(network, info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model)
     unattacked = scorer.forward(test.images)
     guesses = unattacked.logits.argmax(axis=1)
     clean = guesses == test.truth

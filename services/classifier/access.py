@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from starlette.datastructures import Headers
 
@@ -16,9 +16,14 @@ from services.classifier.settings import Settings
 
 # Everything else is open. Probes: orchestrators and balancers hold no key, and learn nothing but yes or no. The docs
 # pages: they say what the repository says, and whoever is to get a key reads them first.
-NEEDS: Mapping[str, Role] = {metrics.PREDICT: Role.PREDICT, metrics.METRICS: Role.OPERATE}
+# What the model card tells, thresholds and attacks that succeed, is for whoever may ask the model. The probes of the
+# Open Inference Protocol are as open as the others.
+NEEDS: Mapping[str, Role] = {
+    **dict.fromkeys((*metrics.ASKED, *metrics.CARDS, metrics.OIP, metrics.OIP_MODEL), Role.PREDICT),
+    metrics.METRICS: Role.OPERATE,
+}
 # Only what costs something has to find a place: that the service is full must not make it look dead or go unseen.
-LIMITED = (metrics.PREDICT,)
+LIMITED = metrics.ASKED
 CHALLENGE = 'Bearer realm="buckler"'
 
 logger = logging.getLogger("buckler.service")
@@ -79,12 +84,24 @@ class Access:
         Raises:
             RefusalError: ``overloaded``, ``rate_limited`` or ``too_many_at_once``.
         """
-        if path not in LIMITED:
-            return
-        try:
-            held.enter_context(self._limiter.place(key.id if key else None))
-        except LimitError as error:
-            raise RefusalError(error.code, str(error), {"retry-after": str(error.retry_after)}) from error
+        if path in LIMITED:
+            _enter(held, self._limiter.place(key.id if key else None))
+
+    def take_more(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
+        """Take the places of a request's other pictures, once it is read: each counts as one sent alone.
+
+        Raises:
+            RefusalError: ``overloaded`` or ``too_many_at_once``.
+        """
+        if pictures > 1:
+            _enter(held, self._limiter.more(key.id if key else None, pictures - 1))
+
+
+def _enter(held: ExitStack, place: AbstractContextManager[None]) -> None:
+    try:
+        held.enter_context(place)
+    except LimitError as error:
+        raise RefusalError(error.code, str(error), {"retry-after": str(error.retry_after)}) from error
 
 
 def announce(settings: Settings) -> None:

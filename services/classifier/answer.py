@@ -103,16 +103,29 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
+class Answers(BaseModel):
+    """The answers to several pictures, in their order; of one that is not usable, its error."""
+
+    answers: list[Answer | ErrorAnswer]
+
+
 # Every code a client can meet, with its status. The message is the default one; most are more specific.
 ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
     "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
-    "image_unsupported": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture is neither JPEG nor PNG"),
+    "image_unsupported": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "the picture is neither JPEG nor PNG nor DICOM",
+    ),
     "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
-    "field_missing": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image'"),
+    "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
     "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
+    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors are not those that the model takes; see its metadata"),
+    "model_unknown": (HTTPStatus.NOT_FOUND, "no model of this name and version answers here"),
+    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
+    "too_many_pictures": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request holds too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
-    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is no complete multipart form"),
+    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is not complete, or not what its content type says"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
     "key_missing": (
@@ -123,9 +136,14 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "role_forbidden": (HTTPStatus.FORBIDDEN, "this key is for something else; ask with another"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
     "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
+    "query_attack": (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many pictures that are all but the same; send other ones, or ask an operator",
+    ),
     "media_type_unsupported": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "expected the content type multipart/form-data with a boundary",
+        "expected the content type multipart/form-data with a boundary, or application/dicom; application/json for "
+        "the Open Inference Protocol",
     ),
     "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
     "receipt_unavailable": (
@@ -175,7 +193,9 @@ class RefusalError(BentoMLException):
         self.code = code
         self.headers = headers
         self.detail = message or default
-        super().__init__(f"{code}: {self.detail}", error_code=status)
+        # BentoML answers in its own words where the status is 500 or more; the front door finds the code's again.
+        carried = status if status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_REQUEST
+        super().__init__(f"{code}: {self.detail}", error_code=carried)
 
 
 def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -185,17 +205,26 @@ def error_response(code: str, message: str | None = None, headers: Mapping[str, 
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
+def oip_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code`` as the Open Inference Protocol has it: one text, which begins with the code."""
+    status, default = ERRORS[code]
+    return JSONResponse({"error": f"{code}: {message or default}"}, status_code=status, headers=headers)
+
+
 def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
     """Find the contract's code for an error answer from below.
 
     Args:
         status: Its HTTP status, 400 or more.
         body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
-            ``[{"error": "<code>: <message>"}]``; no other text is forwarded, it could quote the request.
+            ``[{"error": "<code>: <message>"}]``, our pages answer in the contract's form; no other text is forwarded,
+            it could quote the request.
     """
+    if isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code") in ERRORS:
+        return body["error"]["code"], body["error"].get("message")
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
         code, separator, message = str(body[0].get("error", "")).partition(": ")
-        if separator and code in ERRORS and ERRORS[code][0] == status:
+        if separator and code in ERRORS:
             return code, message
     if status in CODE_OF_STATUS:
         return CODE_OF_STATUS[HTTPStatus(status)], None

@@ -1,4 +1,4 @@
-"""Finds the release that the registry calls champion, and keeps the last one that verified.
+"""Asks the registry which release it names, fetches it, and keeps the last one that verified.
 
 The only module of the service that knows the registry. Releases lie in ``<releases_dir>/sha256-<digest>/``,
 named by the digest of all their bytes, and are moved there whole: several workers may do so at once, and
@@ -8,68 +8,131 @@ one that is killed leaves no half release behind.
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from buckler import durable, signing
 from buckler.errors import VerdictError
 from services.classifier.settings import Settings
 
+CHAMPION, CHALLENGER = "champion", "challenger"
 LAST_GOOD = "last_good.json"
 KEEP = 3  # releases on disk: the one that serves, and some to go back to while the registry is away
+INCOMING, DAMAGED = ".incoming-", ".damaged-"
+ABANDONED_SECONDS = 3600  # no download takes so long: whoever began it was killed
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the registry names, before anything of it is fetched; equal sightings are the same release.
+
+    Attributes:
+        version: Its number.
+        digest, verdict: What it is said to be.
+        promotion: The signed record of how it came to be champion; empty without one.
+    """
+
+    version: str
+    digest: str = ""
+    verdict: str = ""
+    promotion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A release that might serve; nothing about it is believed yet."""
+    """A release that might serve; nothing about it is believed yet.
+
+    Attributes:
+        promoted_at: The signed time of its promotion, ``NEVER`` without one.
+    """
 
     path: Path
     version: str
+    promoted_at: datetime = NEVER
 
 
-@contextmanager
-def downloaded(settings: Settings) -> Iterator[Candidate]:
-    """Give the champion's release in a temporary directory; what ``keep`` did not move is gone afterwards.
+def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:
+    """Return what bears ``alias`` now, None if nothing does; one question, nothing is fetched.
 
     Raises:
-        RegistryError: The registry has no champion of that name, or cannot be reached.
+        RegistryError: The registry cannot be reached.
     """
     from buckler import tracking  # MLflow takes seconds to load and is not needed for a release on disk
 
+    found = tracking.by_alias(settings.model_name, alias)
+    return Sighting(found.version, found.digest, found.verdict, found.promotion) if found else None
+
+
+@contextmanager
+def downloaded(settings: Settings, version: str) -> Iterator[Candidate]:
+    """Give the release of a version in a temporary directory; what ``keep`` did not move is gone afterwards.
+
+    Raises:
+        RegistryError: The registry does not have it, or cannot be reached.
+    """
+    from buckler import tracking
+
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=settings.releases_dir) as temporary:
-        path, version = tracking.champion_release(settings.model_name, Path(temporary) / "release")
-        yield Candidate(path, version)
+    _sweep(settings.releases_dir)
+    with tempfile.TemporaryDirectory(prefix=INCOMING, dir=settings.releases_dir) as temporary:
+        yield Candidate(tracking.download(settings.model_name, version, Path(temporary) / "release"), version)
 
 
-def keep(candidate: Candidate, settings: Settings) -> None:
-    """Make a release that verified the last good one."""
+def keep(candidate: Candidate, settings: Settings) -> Candidate:
+    """Make a release that verified the last good one, and return it where it is kept.
+
+    Raises:
+        OSError: It cannot be kept; what was kept before still is.
+    """
     digest = signing.directory_digest(candidate.path)
     place = settings.releases_dir / digest.replace(":", "-")
     if _digest_on_disk(place) != digest:
-        with tempfile.TemporaryDirectory(prefix=".damaged-", dir=settings.releases_dir) as aside:
+        with tempfile.TemporaryDirectory(prefix=DAMAGED, dir=settings.releases_dir) as aside:
             if place.exists():
                 place.rename(Path(aside) / "release")
             _move(candidate.path, place)
     place.touch()
-    last_good = {"model": settings.model_name, "version": candidate.version, "release": place.name}
-    durable.write(settings.releases_dir / LAST_GOOD, json.dumps(last_good).encode())
+    kept = replace(candidate, path=place)
+    note(kept, settings)
     _prune(settings.releases_dir)
+    return kept
+
+
+def note(kept: Candidate, settings: Settings) -> None:
+    """Write down that ``kept`` verified last, unless another worker is ahead of this one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    before = last_good(settings)
+    if before and before.promoted_at > kept.promoted_at:
+        return
+    last = {
+        "model": settings.model_name,
+        "version": kept.version,
+        "release": kept.path.name,
+        "promoted_at": kept.promoted_at.isoformat(),
+    }
+    durable.write(settings.releases_dir / LAST_GOOD, json.dumps(last).encode())
 
 
 def last_good(settings: Settings) -> Candidate | None:
     """Return the release that verified last under this model name, if it is still there."""
     try:
-        note = json.loads((settings.releases_dir / LAST_GOOD).read_bytes())
-        name, version, release = (str(note[key]) for key in ("model", "version", "release"))
-    except (OSError, ValueError, KeyError, TypeError):
+        last = json.loads((settings.releases_dir / LAST_GOOD).read_bytes())
+        name, version, release = (str(last[key]) for key in ("model", "version", "release"))
+        promoted_at = datetime.fromisoformat(last.get("promoted_at") or NEVER.isoformat())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     # A plain name only: the note is no place to point at other directories from.
-    if name != settings.model_name or Path(release).name != release:
+    if name != settings.model_name or Path(release).name != release or promoted_at.tzinfo is None:
         return None
-    return Candidate(settings.releases_dir / release, version)
+    return Candidate(settings.releases_dir / release, version, promoted_at)
 
 
 def _digest_on_disk(place: Path) -> str | None:
@@ -91,3 +154,15 @@ def _prune(directory: Path) -> None:
     releases = sorted(directory.glob("sha256-*"), key=lambda place: place.stat().st_mtime, reverse=True)
     for old in releases[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed workers left behind: on a small disk it would keep every later release out."""
+    for prefix in (INCOMING, DAMAGED):
+        for left in directory.glob(f"{prefix}*"):
+            try:
+                abandoned = time.time() - left.stat().st_mtime > ABANDONED_SECONDS
+            except FileNotFoundError:  # its owner was faster
+                continue
+            if abandoned:
+                shutil.rmtree(left, ignore_errors=True)

@@ -3,6 +3,7 @@
 Whoever is known to the front door is named in ``CLIENT_ID``; who asks for a receipt, in ``RECEIPT_WANTED``.
 """
 
+import hashlib
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from buckler import audit, receipts, signing
 from buckler.audit import AuditLog
 from buckler.errors import AuditError, BucklerError
 from services.classifier.answer import Answer, ReceiptAnswer, RefusalError
+from services.classifier.orders import Picture
 from services.classifier.settings import Settings
 
 ANONYMOUS = "anonymous"
@@ -54,17 +56,17 @@ class Evidence:
         if RECEIPT_WANTED.get() and self._key is None:
             raise RefusalError("receipt_unavailable")
 
-    def keep(self, answer: Answer, picture: Path) -> Answer:
+    def keep(self, answer: Answer, picture: Path | Picture) -> Answer:
         """Return ``answer``, with its receipt if one is wanted, once its line is written.
 
         Args:
             answer: Without a receipt.
-            picture: File of the bytes as they were received.
+            picture: The bytes as they were received, or their file; or the pixels, where those were received.
 
         Raises:
             RefusalError: ``audit_unavailable``: an answer that is not in the log must not exist.
         """
-        moment, digest = datetime.now(UTC), signing.file_digest(picture)
+        moment, digest = datetime.now(UTC), _digest(picture)
         content = answer.model_dump(mode="json")
         line = self._write(audit.entry(content, client=CLIENT_ID.get(), input_digest=digest, moment=moment))
         if not RECEIPT_WANTED.get() or self._key is None:
@@ -72,15 +74,33 @@ class Evidence:
         envelope = receipts.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
+    def note(self, event: str, picture: Path | Picture, **details: Any) -> None:
+        """Write a line about what happened at ``picture``, beside the line of its answer, if it gets one.
+
+        Raises:
+            RefusalError: ``audit_unavailable``.
+        """
+        moment, digest = datetime.now(UTC), _digest(picture)
+        self._write(audit.event(event, client=CLIENT_ID.get(), input_digest=digest, moment=moment, details=details))
+
     def _write(self, entry: dict[str, Any]) -> tuple[int, str] | None:
         if self._log is None:
             return None
         try:
             head = self._log.append(entry)
         except AuditError as error:
-            logger.error("request %s is not answered: %s", entry["answer"]["request_id"], error)
+            subject = f"request {entry['answer']['request_id']}" if "answer" in entry else f"a {entry['event']}"
+            logger.error("%s is not answered: %s", subject, error)
             raise RefusalError("audit_unavailable") from error
         return head.sequence, head.digest
+
+
+def _digest(picture: Path | Picture) -> str:
+    if isinstance(picture, Path):
+        return signing.file_digest(picture)
+    # Of pixels: the float32 values as they lie in memory, little-endian, row by row.
+    content = picture if isinstance(picture, bytes) else picture.astype("<f4").tobytes()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def open_log(settings: Settings) -> AuditLog | None:

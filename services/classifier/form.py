@@ -1,4 +1,4 @@
-"""Reads the one picture out of a multipart body, chunk by chunk, and refuses every other form.
+"""Reads the pictures out of a multipart body, chunk by chunk, and refuses every other form.
 
 BentoML would read the form itself, but it fetches a URL given as text in place of a file, keeps the client's
 file name on disk, and answers 500 to a malformed body. So it only ever sees the form written by ``rebuild``.
@@ -16,9 +16,9 @@ MAX_PARTS = 16
 
 
 class PictureForm:
-    """A form that must hold exactly one file, in the field ``image``; feed it the body's chunks."""
+    """A form of files in the field ``image``, from one to ``most`` of them; feed it the body's chunks."""
 
-    def __init__(self, content_type: bytes) -> None:
+    def __init__(self, content_type: bytes, *, most: int = 1) -> None:
         """Start a form.
 
         Raises:
@@ -28,7 +28,8 @@ class PictureForm:
         boundary = options.get(b"boundary", b"")
         if kind.lower() != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
             raise RefusalError("media_type_unsupported")
-        self._picture: bytearray | None = None
+        self._most = most
+        self._pictures: list[bytearray] = []
         self._parts = 0
         self._others = False
         self._complete = False
@@ -53,30 +54,30 @@ class PictureForm:
         """Take the next bytes of the body.
 
         Raises:
-            RefusalError: ``body_malformed``, ``field_repeated`` or ``field_unknown``.
+            RefusalError: ``body_malformed``, ``field_repeated``, ``too_many_pictures`` or ``field_unknown``.
         """
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise RefusalError("body_malformed") from error
 
-    def picture(self) -> bytes:
-        """Return the file's bytes once the body is complete.
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the files' bytes, in their order, once the body is complete; there is at least one.
 
         Raises:
             RefusalError: ``body_malformed``, ``field_missing`` or ``field_unknown``.
         """
         if not self._complete:
             raise RefusalError("body_malformed")
-        if self._picture is None:
+        if not self._pictures:
             raise RefusalError("field_missing")
         if self._others:
             raise RefusalError("field_unknown")
-        return bytes(self._picture)
+        return tuple(map(bytes, self._pictures))
 
     def _on_part_begin(self) -> None:
         self._parts += 1
-        if self._parts > MAX_PARTS:
+        if self._parts > max(MAX_PARTS, self._most):
             raise RefusalError("field_unknown")
         self._disposition = b""
 
@@ -89,21 +90,26 @@ class PictureForm:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         is_file = b"filename" in options or b"filename*" in options
-        if options.get(b"name") != FIELD.encode():
+        if options.get(b"name") != FIELD.encode() or not is_file:  # a text of that name is no picture
             self._in_picture, self._others = False, True
-        elif self._picture is not None:
-            raise RefusalError("field_repeated")
+        elif len(self._pictures) == self._most:
+            raise _too_many(self._most)
         else:
-            # A text of that name is no file: leaving it out makes the field missing.
-            self._in_picture = is_file
-            self._picture = bytearray() if is_file else None
+            self._in_picture = True
+            self._pictures.append(bytearray())
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_picture and self._picture is not None:
-            self._picture += data[start:end]
+        if self._in_picture:
+            self._pictures[-1] += data[start:end]
 
     def _on_end(self) -> None:
         self._complete = True
+
+
+def _too_many(most: int) -> RefusalError:
+    if most == 1:
+        return RefusalError("field_repeated")
+    return RefusalError("too_many_pictures", f"expected at most {most} files in the form field '{FIELD}', got more")
 
 
 def rebuild(picture: bytes) -> tuple[bytes, bytes]:

@@ -2,7 +2,7 @@
 
 Everything is refused that is not expected: unknown paths and methods never reach BentoML's own routes, a client
 that lacks a key or a place is refused before its body is read, a body is counted while it is read, and of a form
-only the picture's bytes go on. No picture, file name or header value is logged, counted or quoted; of a key only
+only the pictures' bytes go on. No picture, file name or header value is logged, counted or quoted; of a key only
 the id under which it is kept.
 """
 
@@ -20,21 +20,24 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.classifier import metrics
+from buckler.api_keys import ApiKey
+from services.classifier import interfaces, metrics
 from services.classifier.access import Access
-from services.classifier.answer import RefusalError, code_and_message, error_response
+from services.classifier.answer import RefusalError, code_and_message
 from services.classifier.evidence import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
-from services.classifier.form import PictureForm, rebuild
+from services.classifier.form import rebuild
+from services.classifier.orders import ORDER, ORDERS
+from services.classifier.routes import canonical
 from services.classifier.settings import Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = "x-request-id"
 READ = ("GET", "HEAD")
 METHODS: Mapping[str, tuple[str, ...]] = {
-    path: ("POST",) if path == metrics.PREDICT else READ for path in metrics.ENDPOINTS if path != metrics.OTHER
+    path: ("POST",) if path in metrics.ASKED else READ for path in metrics.ENDPOINTS if path != metrics.OTHER
 }
 DOCS_FILES = "/docs/"
-PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+PROBES = ("/livez", "/readyz", "/healthz", "/metrics", *metrics.OIP_PROBES)
 # What BentoML sees of a request's head; the rest is of no use to it.
 FORWARDED = (b"host", b"accept", b"user-agent")
 STRIPPED = ("server", "x-bentoml-request-id")
@@ -64,28 +67,31 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        exchange = Exchange(canonical(scope), send)
         REQUEST_ID.set(exchange.request_id)
         try:
             await self._answer(exchange, receive)
         except ClientGoneError:
-            exchange.status = int(metrics.CLIENT_GONE)
+            await exchange.give_up()
         finally:
             exchange.record()
 
     async def _answer(self, exchange: "Exchange", receive: Receive) -> None:
         with ExitStack() as place:
             try:
-                self._let_in(exchange, place)
-                scope, receive = await self._admit(exchange.scope, receive)
+                key = self._let_in(exchange, place)
+                scope, receive = await self._admit(exchange.scope, receive, key, place)
             except RefusalError as refusal:
                 place.close()  # first: a client that is slow to take its refusal holds no place
                 await exchange.refuse(refusal.code, refusal.detail, refusal.headers)
                 return
             await self._work(exchange, scope, receive, place.pop_all())
 
-    def _let_in(self, exchange: "Exchange", place: ExitStack) -> None:
+    def _let_in(self, exchange: "Exchange", place: ExitStack) -> ApiKey | None:
         """Check path, method, key and limits, in this order; a place that is needed is held by ``place``.
+
+        Returns:
+            The key that was shown, if one is needed.
 
         Raises:
             RefusalError: One of them is in the way.
@@ -101,6 +107,7 @@ class FrontDoor:
         CLIENT_ID.set(key.id if key else ANONYMOUS)
         self._access.check_role(path, key)
         self._access.take_place(path, key, place)
+        return key
 
     async def _work(self, exchange: "Exchange", scope: Scope, receive: Receive, place: ExitStack) -> None:
         # A task besides the scope: a worker thread cannot be cancelled, and the client must not wait for it. The
@@ -124,23 +131,32 @@ class FrontDoor:
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             await exchange.refuse("internal_error")
 
-    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+    async def _admit(
+        self, scope: Scope, receive: Receive, key: ApiKey | None, place: ExitStack
+    ) -> tuple[Scope, Receive]:
         """Return what BentoML is to see of the request.
 
         Raises:
             RefusalError: It is to see nothing of it.
         """
-        if scope["path"] != metrics.PREDICT:
+        if scope["path"] not in metrics.ASKED:
             return scope, receive
         given = Headers(scope=scope)
         RECEIPT_WANTED.set(wants_receipt(given.get(RECEIPT_HEADER)))
-        content_type, body = rebuild(await self._read_picture(given, receive))
+        pictures = await self._read_pictures(scope["path"], given, receive)
+        order = await interfaces.order_for(scope, pictures, self._settings)
+        if order is None:  # one picture in, its answer out: BentoML's own way
+            content_type, body = rebuild(pictures[0])
+        else:
+            self._access.take_more(key, order.count, place)
+            ORDER.set(order)
+            scope, content_type, body = {**scope, "path": ORDERS}, b"application/json", b"{}"
         headers = [pair for pair in scope["headers"] if pair[0] in FORWARDED]
         headers += [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         return {**scope, "headers": headers}, _replay(body, receive)
 
-    async def _read_picture(self, headers: Headers, receive: Receive) -> bytes:
-        form = PictureForm(headers.get("content-type", "").encode("latin-1"))
+    async def _read_pictures(self, path: str, headers: Headers, receive: Receive) -> tuple[bytes, ...]:
+        form = interfaces.body_for(path, headers, self._settings)
         limit = self._settings.body_limit_bytes
         too_large = RefusalError("body_too_large", f"expected a body of at most {limit} bytes")
         announced = headers.get("content-length", "0")
@@ -160,7 +176,7 @@ class FrontDoor:
                         raise too_large
                     form.feed(chunk)
                     if not message.get("more_body", False):
-                        return form.picture()
+                        return form.pictures()
         except TimeoutError as error:
             raise RefusalError("body_timeout") from error
 
@@ -212,11 +228,20 @@ class Exchange:
             return
         self._code = code
         self._answered = True
-        response = error_response(code, message, headers)
+        response = interfaces.error_form(self.scope)(code, message, headers)
         await self._start(
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )
         await self._send({"type": "http.response.body", "body": response.body})
+
+    async def give_up(self) -> None:
+        """End the exchange with a client that is gone.
+
+        The server sends nothing to nobody, but BentoML's own timeout, which is outside, waits for an answer to begin:
+        without one each client that hangs up would leave a task behind until then, and a shutdown would wait for it.
+        """
+        self.status = int(metrics.CLIENT_GONE)
+        await self._send({"type": "http.response.start", "status": self.status, "headers": []})
 
     async def _start(self, message: Message) -> None:
         self.status = message["status"]
@@ -225,7 +250,7 @@ class Exchange:
             del headers[name]
         headers[REQUEST_ID_HEADER] = self.request_id
         headers["x-content-type-options"] = "nosniff"
-        if self.scope["path"] == metrics.PREDICT:
+        if self.scope["path"] in metrics.ASKED:
             headers["cache-control"] = "no-store"
         await self._send(message)
 

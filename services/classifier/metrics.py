@@ -6,6 +6,7 @@ exist from the start, so that a rate over the first event is seen.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,30 @@ PREDICT = "/predict"
 METRICS = "/metrics"
 OTHER = "other"
 RECEIPT_KEY = "/receipts.pub"
-ENDPOINTS = (PREDICT, RECEIPT_KEY, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz", METRICS, OTHER)
+EXPLAIN = "/explain"
+# The Open Inference Protocol's paths without the model's name and version, which are the client's words.
+OIP, OIP_MODEL, OIP_INFER = "/v2", "/v2/models", "/v2/models/infer"
+OIP_PROBES = (OIP_LIVE, OIP_READY, OIP_MODEL_READY) = ("/v2/health/live", "/v2/health/ready", "/v2/models/ready")
+ASKED = (PREDICT, EXPLAIN, OIP_INFER)  # with pictures; each of them is counted, limited, and a line of the audit log
+CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
+PAGES = (RECEIPT_KEY, *CARDS, OIP, OIP_MODEL, *OIP_PROBES, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
+ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
-REFUSED_REASONS = (*VerdictError.REASONS, UNAVAILABLE)
+SELF_TEST = "self_test"
+REFUSED_REASONS = (*VerdictError.REASONS, SELF_TEST, UNAVAILABLE)
+FETCHED, FROM_MEMORY = "fetched", "memory"
+COMPARED, DROPPED, FAILED = "compared", "dropped", "failed"
+COMPARED_ABOUT = ("label", "decision", "detector")
 
 REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoint", "code"])
+SLOW_HEAD, SLOW_ANSWER, TOO_MANY = "slow_head", "slow_answer", "too_many"
+CONNECTIONS_DROPPED = Counter(
+    "buckler_connections_dropped_total",
+    "Connections closed because the client kept the service waiting, or because there were too many",
+    ["reason"],
+)
 REQUEST_SECONDS = Histogram(
     "buckler_request_seconds",
     "Time from a request's head to the end of its answer",
@@ -62,6 +80,10 @@ DETECTOR_SCORE = Histogram(
     # Clean pictures score about 1; the detector's score is a mean squared distance per dimension.
     buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 16, 32, 64, 128, 512),
 )
+QUERY_ATTACKS = Counter(
+    "buckler_query_attacks_total",
+    "Runs of near-identical pictures from one client, as a search for an adversarial one makes them",
+)
 MODEL_INFO = Gauge(
     "buckler_model_info",
     "1 for the model that serves",
@@ -74,6 +96,44 @@ VERDICT_EXPIRY = Gauge(
     multiprocess_mode="livemax",
 )
 MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker would not load, by reason", ["reason"])
+SWAPS = Counter(
+    "buckler_release_swaps_total",
+    "Models that took another's place while a worker ran, fetched anew or still in memory",
+    ["model"],
+)
+CHECKED = Gauge(
+    "buckler_release_check_timestamp_seconds",
+    "When a worker last found out which release is to serve, the oldest of all workers' times; 0 for never",
+    multiprocess_mode="livemin",
+)
+SERVING_SINCE = Gauge(
+    "buckler_release_serving_since_timestamp_seconds",
+    "When a worker last began to serve another model; 0 while none serves",
+    multiprocess_mode="livemax",
+)
+BEHIND = Gauge(
+    "buckler_release_behind",
+    "1 while some worker refuses the release that is to serve, and serves the last good one or none",
+    multiprocess_mode="livemax",
+)
+SHADOW_PICTURES = Counter(
+    "buckler_shadow_pictures_total",
+    "Answered pictures that fell into the challenger's share: compared, dropped because it was busy, failed",
+    ["outcome"],
+)
+SHADOW_DISAGREEMENTS = Counter(
+    "buckler_shadow_disagreements_total",
+    "Compared pictures on which the challenger says something else than the champion",
+    ["about"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "buckler_shadow_probability_difference",
+    "Largest difference of a label's probability between challenger and champion",
+    buckets=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
+)
+SHADOW_REFUSED = Counter(
+    "buckler_shadow_refused_total", "Challengers that a worker would not load as a shadow, by reason", ["reason"]
+)
 
 
 def create_series() -> None:
@@ -82,19 +142,32 @@ def create_series() -> None:
         REQUESTS.labels(endpoint=endpoint, code="200")
         REQUEST_SECONDS.labels(endpoint=endpoint)
     for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
-        REQUESTS.labels(endpoint=PREDICT, code=code)
+        for endpoint in ASKED:
+            REQUESTS.labels(endpoint=endpoint, code=code)
     for code in ("401", "403"):
         REQUESTS.labels(endpoint=METRICS, code=code)
     DECISIONS.labels(decision="accept", reason=NO_REASON)
     review: Decision = "review"
     for reason in Reason.__args__:  # type: ignore[attr-defined]
         DECISIONS.labels(decision=review, reason=reason)
+    for reason in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
+        CONNECTIONS_DROPPED.labels(reason=reason)
     for reason in REFUSED_REASONS:
         MODEL_REFUSED.labels(reason=reason)
+        SHADOW_REFUSED.labels(reason=reason)
+    for outcome in (COMPARED, DROPPED, FAILED):
+        SHADOW_PICTURES.labels(outcome=outcome)
+    for about in COMPARED_ABOUT:
+        SHADOW_DISAGREEMENTS.labels(about=about)
+    for origin in (FETCHED, FROM_MEMORY):
+        SWAPS.labels(model=origin)
 
 
-def show_model(served: "Served") -> None:
-    """Export which model serves and until when its verdict holds."""
+def show_model(served: "Served", before: "Served | None" = None) -> None:
+    """Export which model serves, in whose place, since when, and until when its verdict holds."""
+    if before:
+        MODEL_INFO.labels(model=before.name, version=before.version, digest=before.predictor.digest).set(0)
+    SERVING_SINCE.set_to_current_time()
     predictor = served.predictor
     MODEL_INFO.labels(model=served.name, version=served.version, digest=predictor.digest).set(1)
     VERDICT_EXPIRY.set(predictor.verdict.expires_at.timestamp())
@@ -108,6 +181,14 @@ def count(prediction: "Prediction") -> None:
     for reason in prediction.reasons or (NO_REASON,):
         DECISIONS.labels(decision=prediction.decision, reason=reason).inc()
     DETECTOR_SCORE.observe(prediction.score)
+
+
+def count_shadow(differs: Mapping[str, bool], difference: float) -> None:
+    """Count one comparison: by what of ``COMPARED_ABOUT`` differs, and by how much the probabilities do."""
+    SHADOW_PICTURES.labels(outcome=COMPARED).inc()
+    SHADOW_DIFFERENCE.observe(difference)
+    for about, yes in differs.items():
+        SHADOW_DISAGREEMENTS.labels(about=about).inc(yes)
 
 
 def page(_: Request) -> Response:

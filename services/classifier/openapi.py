@@ -6,25 +6,43 @@ BentoML's generated one knows neither our errors nor that a form with anything b
 from collections import defaultdict
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.classifier.answer import ERRORS, Answer, ErrorAnswer
+from buckler.model_card import ModelCard
+from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
+from services.classifier.explain import DECISION_HEADER, LABEL_HEADER
+from services.classifier.fhir import FHIR_JSON
 from services.classifier.form import FIELD
-from services.classifier.metrics import PREDICT, RECEIPT_KEY
+from services.classifier.interfaces import DICOM
+from services.classifier.metrics import (
+    CARD,
+    CARD_PAGE,
+    EXPLAIN,
+    OIP,
+    OIP_LIVE,
+    OIP_MODEL,
+    OIP_READY,
+    PREDICT,
+    RECEIPT_KEY,
+)
+from services.classifier.oip import InferRequest, InferResponse, ModelMetadata, ServerMetadata
 from services.classifier.settings import MEBIBYTE, Settings
 
+OIP_MODELS = (InferRequest, InferResponse, ModelMetadata, ServerMetadata)
 REFERENCE = "#/components/schemas/{model}"
 
-DESCRIPTION = """Classifies one picture and says whether its answer may be relied on.
+DESCRIPTION = """Classifies pictures and says whether the answers may be relied on.
 
 Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
 manipulated is answered with the decision `review`. Every answer is a line of the service's audit log; on request
-it carries a signed receipt. Every error has the same form and a stable code. Where the service asks for keys, one
-that is for predictions cannot read the metrics, nor the other way round."""
+it carries a signed receipt. Every error has a stable code and the same form, under `/v2` the protocol's own. Where
+the service asks for keys, one that is for predictions cannot read the metrics, nor the other way round."""
 
 ANSWER_EXAMPLE = {
     "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
@@ -48,32 +66,52 @@ ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": SECONDS},
 }
 
+OIP_ERROR = {
+    "description": "As the protocol has it: one text, which begins with the code",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+            "example": {"error": "model_unknown: no model of this name and version answers here"},
+        }
+    },
+}
+
 # Codes that only the answers of other paths or methods hold.
-NOT_OF_PREDICT = ("not_found", "method_not_allowed", "bad_request")
+_NEVER = ("not_found", "method_not_allowed", "bad_request")
+_OF_FORMS = ("field_missing", "field_repeated", "field_unknown")
+_OF_OIP = ("tensor_invalid", "model_unknown")
+NOT_OF_PREDICT = (*_NEVER, *_OF_OIP, "field_repeated", "label_unknown")
+NOT_OF_EXPLAIN = (*_NEVER, *_OF_OIP, "too_many_pictures", "receipt_unavailable")
+NOT_OF_OIP = (*_NEVER, *_OF_FORMS, "label_unknown")
 
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
-    _, schemas = models_json_schema([(Answer, "serialization"), (ErrorAnswer, "serialization")], ref_template=REFERENCE)
+    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer, ModelCard, *OIP_MODELS)]
+    _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Buckler classifier", "version": _version(), "description": DESCRIPTION},
+        "info": {"title": "Buckler classifier", "version": version(), "description": DESCRIPTION},
         "servers": [{"url": ".", "description": "this service"}],
-        "tags": [{"name": "prediction"}, {"name": "operation"}],
+        "tags": [{"name": "prediction"}, {"name": "Open Inference Protocol"}, {"name": "operation"}],
         "paths": {
             PREDICT: {"post": _predict(settings)},
+            EXPLAIN: {"post": _explain(settings)},
+            **_oip(settings),
             "/livez": {"get": _probe("livez", "Answers while the process does")},
             "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
+            CARD: {"get": _card(settings)},
             RECEIPT_KEY: {"get": _receipt_key()},
         },
         "components": {"schemas": schemas["$defs"], "securitySchemes": {KEY: KEY_SCHEME}},
     }
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the service's version."""
     try:
-        return version("buckler")
+        return installed_version("buckler")
     except PackageNotFoundError:  # run from a Bento, which holds the source but installs nothing
         return "0"
 
@@ -84,8 +122,15 @@ def _predict(settings: Settings) -> dict[str, Any]:
         "tags": ["prediction"],
         "operationId": "predict",
         **_security(settings),
-        "summary": "Classify one picture",
-        "description": f"JPEG or PNG, by content; the request has at most {limit / MEBIBYTE:g} MiB.",
+        "summary": "Classify a picture, or several",
+        "description": f"""JPEG, PNG or DICOM (one frame, uncompressed or baseline JPEG), by content; of a DICOM file \
+only what describes its pixels is read. One DICOM file may also be the body itself. \
+The field may be repeated up to {settings.batch_limit} times; the \
+request has at most {limit / MEBIBYTE:g} MiB. One picture is answered by itself, several by `answers` in their order, \
+where one that is not usable has its `error` in its place and the others are answered all the same. Each picture \
+counts against the key's limits, and each answer is a line of the audit log. Asked with `Accept: {FHIR_JSON}`, the \
+answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle` of them, and an error is an \
+`OperationOutcome`.""",
         "parameters": [
             {
                 "name": "X-Buckler-Receipt",
@@ -104,17 +149,108 @@ def _predict(settings: Settings) -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {
                             FIELD: {
-                                "type": "string",
-                                "format": "binary",
-                                "description": "The picture; its file name is ignored",
+                                "type": "array",
+                                "items": {"type": "string", "format": "binary"},
+                                "minItems": 1,
+                                "maxItems": settings.batch_limit,
+                                "description": "The pictures; their file names are ignored",
                             }
                         },
                     },
-                    "encoding": {FIELD: {"contentType": "image/jpeg, image/png"}},
-                }
+                    "encoding": {FIELD: {"contentType": f"image/jpeg, image/png, {DICOM}"}},
+                },
+                DICOM: {"schema": {"type": "string", "format": "binary"}},
             },
         },
         "responses": {"200": _success(), **_errors(code for code in ERRORS if code not in NOT_OF_PREDICT)},
+    }
+
+
+def _explain(settings: Settings) -> dict[str, Any]:
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "string", "format": "binary"}}}
+    header = {"schema": {"type": "string"}}
+    return {
+        "tags": ["prediction"],
+        "operationId": "explain",
+        **_security(settings),
+        "summary": "Show where the model looked in one picture",
+        "description": """Grad-CAM, painted over the picture: yellow spoke most for the label. It is coarse, a \
+sixteenth of the side, and a hint at what to look at, no reason to believe the answer. The picture is \
+answered and logged as by `/predict`.""",
+        "parameters": [
+            {
+                "name": "label",
+                "in": "query",
+                "description": "For which label; by default the answer's own",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                DICOM: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The painted picture, at most 512 pixels a side",
+                "headers": {LABEL_HEADER: header, DECISION_HEADER: header},
+                "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            **_errors(code for code in ERRORS if code not in NOT_OF_EXPLAIN),
+        },
+    }
+
+
+def _oip(settings: Settings) -> dict[str, Any]:
+    """The Open Inference Protocol's paths, each with a version and without."""
+    named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    paths: dict[str, Any] = {
+        OIP: {"get": _oip_read("oipServer", "What the server is", ServerMetadata) | _security(settings)},
+        OIP_LIVE: {"get": _oip_read("oipLive", "Answers while the process does", None)},
+        OIP_READY: {"get": _oip_read("oipReady", "Answers 200 once a verified model is loaded", None)},
+    }
+    for part, suffix, parameters in (
+        ("/{name}", "", [named]),
+        ("/{name}/versions/{version}", "OfVersion", [named, {**named, "name": "version"}]),
+    ):
+        metadata = _oip_read(f"oipModel{suffix}", "What the model takes and gives", ModelMetadata) | _security(settings)
+        ready = _oip_read(f"oipModelReady{suffix}", "Whether this model answers", None)
+        paths[f"{OIP_MODEL}{part}"] = {"parameters": parameters, "get": metadata}
+        paths[f"{OIP_MODEL}{part}/ready"] = {"parameters": parameters, "get": ready}
+        paths[f"{OIP_MODEL}{part}/infer"] = {"parameters": parameters, "post": _oip_infer(settings, suffix)}
+    return paths
+
+
+def _oip_read(name: str, summary: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=model.__name__)} if model else {"type": "object"}
+    return {
+        "tags": ["Open Inference Protocol"],
+        "operationId": name,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "Yes", "content": {"application/json": {"schema": schema}}},
+            "default": OIP_ERROR,
+        },
+    }
+
+
+def _oip_infer(settings: Settings, suffix: str) -> dict[str, Any]:
+    request, response = ({"$ref": REFERENCE.format(model=each.__name__)} for each in (InferRequest, InferResponse))
+    codes = ", ".join(f"`{code}`" for code in ERRORS if code not in NOT_OF_OIP)
+    return {
+        **_oip_read(f"oipInfer{suffix}", "Classify pictures sent as tensors or files", None),
+        **_security(settings),
+        "description": f"""Either `images`, FP32 in 0..1 of the side that the model's metadata states, or `files`, \
+BYTES: JPEG, PNG or DICOM in base64; up to {settings.batch_limit}. `parameters` say for all pictures together what the \
+outputs say for each: `decision`, `reasons`, `detector_verdict`. One picture that is not usable refuses the request. \
+The codes: {codes}.""",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": {
+            "200": {"description": "The answers", "content": {"application/json": {"schema": response}}},
+            "default": OIP_ERROR,
+        },
     }
 
 
@@ -123,11 +259,14 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 
 def _success() -> dict[str, Any]:
-    schema = {"$ref": REFERENCE.format(model=Answer.__name__)}
+    schema = {"anyOf": [{"$ref": REFERENCE.format(model=each.__name__)} for each in (Answer, Answers)]}
     return {
-        "description": "The answer",
+        "description": "The answer; the answers, where several pictures were sent",
         "headers": {"X-Request-ID": {"schema": {"type": "string"}}},
-        "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
+        "content": {
+            "application/json": {"schema": schema, "example": ANSWER_EXAMPLE},
+            FHIR_JSON: {"schema": {"type": "object", "description": "FHIR R4 `DiagnosticReport` or `Bundle`"}},
+        },
     }
 
 
@@ -173,6 +312,19 @@ def _receipt_key() -> dict[str, Any]:
             "200": {"description": "The key", "content": {"application/x-pem-file": {}}},
             "404": _error(["not_found"]),
         },
+    }
+
+
+def _card(settings: Settings) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=ModelCard.__name__)}
+    success = {"description": "The card", "content": {"application/json": {"schema": schema}, "text/html": {}}}
+    return {
+        "tags": ["operation"],
+        "operationId": "modelCard",
+        "summary": "The model that answers: how it was measured, what it withstood, what its limits are",
+        "description": f"With `Accept: text/html`, and always at `{CARD_PAGE}`, as a page for people.",
+        **_security(settings),
+        "responses": {"200": success, **_errors((*KEY_CODES, "no_verified_model"))},
     }
 
 

@@ -1,25 +1,33 @@
-"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/metrics``, ``/receipts.pub``.
+"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/model``, ``/metrics``, ``/receipts.pub``.
 
 BentoML's own index page loads a tag manager from the internet, which no hospital's network should see; this
 one is made of the Swagger UI files that BentoML ships and names no other host. The content security policy
 holds the browser to that.
 """
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import bentoml
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from buckler import signing
-from services.classifier import metrics
+from buckler import model_card, signing
+from services.classifier import card_page, metrics, oip
+from services.classifier.answer import RefusalError, error_response
 from services.classifier.evidence import receipt_key
-from services.classifier.openapi import document
+from services.classifier.openapi import document, version
 from services.classifier.settings import Settings
+
+if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+    from services.classifier.loading import Served
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -70,8 +78,16 @@ def create(settings: Settings) -> Starlette:
             Mount("/docs/assets", StaticFiles(directory=swagger_files())),
             Route("/docs.json", lambda _: JSONResponse(specification)),
             Route("/metrics", metrics.page),
+            Route(metrics.OIP, _server),
+            Route(metrics.OIP_LIVE, lambda _: JSONResponse({"live": True})),
+            Route(metrics.OIP_READY, _ready),
+            Route(metrics.OIP_MODEL, lambda request: _json(oip.metadata(_named(request)))),
+            Route(metrics.OIP_MODEL_READY, _model_ready),
+            Route(metrics.CARD, _card),
+            Route(metrics.CARD_PAGE, _card),
             Route(metrics.RECEIPT_KEY, lambda _: _receipt_key(settings)),
-        ]
+        ],
+        exception_handlers={RefusalError: _refused},
     )
 
 
@@ -87,6 +103,57 @@ def _receipt_key(settings: Settings) -> Response:
     if key is None:
         return Response(status_code=HTTPStatus.NOT_FOUND)
     return Response(signing.public_pem(key.public_key()), media_type="application/x-pem-file")
+
+
+def served() -> "Served":
+    """Return the model that answers.
+
+    Raises:
+        RefusalError: ``no_verified_model``.
+    """
+    found: Served | None = bentoml.get_current_service().served
+    if found is None:
+        raise RefusalError("no_verified_model")
+    return found
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)  # noqa: S101 - says so to the type checker
+    return error_response(error.code, error.detail)
+
+
+def _server(_: Request) -> Response:
+    return _json(oip.ServerMetadata(name=oip.PLATFORM, version=version(), extensions=[]))
+
+
+def _named(request: Request) -> "Served":
+    model = served()
+    oip.check_model(request.path_params, model)
+    return model
+
+
+def _ready(_: Request) -> Response:
+    served()
+    return JSONResponse({"live": True, "ready": True})
+
+
+def _model_ready(request: Request) -> Response:
+    return JSONResponse({"name": _named(request).name, "ready": True})
+
+
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump(mode="json"))
+
+
+def _card(request: Request) -> Response:
+    model = served()
+    predictor = model.predictor
+    card = model_card.card(
+        predictor.verdict, predictor.info, name=model.name, version=model.version, now=datetime.now(UTC)
+    )
+    if request.url.path == metrics.CARD_PAGE or "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(card_page.page(card), headers={"content-security-policy": card_page.POLICY})
+    return JSONResponse(card.model_dump(mode="json", by_alias=True))
 
 
 def _docs(_: Request) -> Response:

@@ -13,27 +13,35 @@ which is the same as::
 it asks clients for keys (``BUCKLER_REQUIRE_KEYS``).
 
 ``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served
-(``MLFLOW_TRACKING_URI``). ``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other
-settings are in ``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
+(``MLFLOW_TRACKING_URI``). Both are followed: a new one takes over without a restart.
+``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other settings are in
+``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
 """
 
 import logging
+import warnings
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from bentoml.validators import ContentType
 from pydantic import ValidationError
 
-from buckler.data.images import load_pixels
+from buckler.data.uploads import load_pixels
 from buckler.errors import UnusableImageError
-from services.classifier import metrics, pages
+from services.classifier import connections, metrics, pages
 from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError
 from services.classifier.evidence import Evidence
+from services.classifier.follower import Follower, follow
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
-from services.classifier.loading import Served, load_served
+from services.classifier.holder import Holder
+from services.classifier.loading import Served, keep_from_the_collector
+from services.classifier.orders import ORDER, ORDERS, Picture, Pixels
+from services.classifier.queries import Queries, suspected
 from services.classifier.settings import Settings
+from services.classifier.shadow import Shadow
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
 # BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.
@@ -62,49 +70,105 @@ class Classifier:
     """Classifies one picture with the champion, or refuses to answer without a verified one."""
 
     def __init__(self, served: Served | None = None) -> None:
-        """Serve ``served``; without it, what the settings name."""
+        """Serve ``served``; without it, what the settings name, and follow that."""
         configure_logging()
         announce(SETTINGS)
         metrics.create_series()
         self._evidence = Evidence(SETTINGS)
-        self._served = served or load_served(SETTINGS)
-        if self._served:
-            metrics.show_model(self._served)
+        self._queries = Queries(SETTINGS, self._evidence)
+        self._holder = Holder(served, keep_previous_seconds=SETTINGS.previous_model_seconds)
+        self._follower: Follower | None = None
+        if served:
+            metrics.show_model(served)
+        else:
+            self._follower = follow(SETTINGS, self._holder)
+            self._follower.start()
+        self._shadow = Shadow(SETTINGS)
+        self._shadow.start()
+        keep_from_the_collector()
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Follow no more."""
+        self._shadow.stop()
+        if self._follower:
+            self._follower.stop()
 
     def __is_ready__(self) -> bool:
-        """Tell BentoML's /readyz whether a verified model is loaded."""
-        return self._served is not None
+        """Tell BentoML's /readyz whether a verified model is loaded; it stays so while another one is being loaded."""
+        return self._holder.served is not None
+
+    @property
+    def served(self) -> Served | None:
+        """The model that answers now."""
+        return self._holder.served
 
     @bentoml.api
     def predict(self, image: Annotated[Path, ContentType("image/*")]) -> Answer:
         """Answer one picture.
 
         Raises:
-            RefusalError: The picture is not usable, there is no verified model, the audit log cannot be written,
-                or the receipt that is asked for cannot be signed.
+            RefusalError: The picture is not usable, or one of a run that is refused; there is no verified model, the
+                audit log cannot be written, or the receipt that is asked for cannot be signed.
         """
-        if self._served is None:
+        return self._ask(self._serving(), image, REQUEST_ID.get() or new_request_id())
+
+    @bentoml.api(route=ORDERS)
+    def fill(self) -> Any:
+        """Answer what the front door has read beyond one picture: several, or in another form.
+
+        Raises:
+            RefusalError: As ``predict``; or there is no order, which only a path that the front door lost could do.
+        """
+        order, served = ORDER.get(), self._serving()
+        if order is None:
+            raise RefusalError("not_found")
+        return order.fill(partial(self._ask, served), served, REQUEST_ID.get() or new_request_id())
+
+    def _serving(self) -> Served:
+        served = self._holder.served  # once: another may take its place before this answer is complete
+        if served is None:
             raise RefusalError("no_verified_model")
         self._evidence.check()
-        predictor = self._served.predictor
-        try:
-            pixels = load_pixels(image, size=predictor.image_size)
-        except UnusableImageError as error:
-            raise RefusalError(error.code, str(error)) from error
-        with metrics.INFERENCE_SECONDS.time():
+        return served
+
+    def _ask(self, served: Served, picture: Path | Picture, request_id: str) -> Answer:
+        predictor = served.predictor
+        pixels = pixels_of(picture, size=predictor.image_size)
+        of_a_run = self._queries.suspects(pixels, picture)
+        with metrics.INFERENCE_SECONDS.time(), self._shadow.standing_back():
             prediction = predictor(pixels)
-        answer = Answer.of(prediction, self._served, REQUEST_ID.get() or new_request_id())
-        answer = self._evidence.keep(answer, image)  # before it is counted: a refused one is no answer
+        if of_a_run:
+            prediction = suspected(prediction)
+        answer = Answer.of(prediction, served, request_id)
+        answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
+        self._shadow.offer(picture, answer)
         return answer
 
 
+def pixels_of(picture: Path | Picture, *, size: int) -> Pixels:
+    """Return the pixels of a picture in whatever form it came, ``(size, size, 3)`` float32 in 0..1.
+
+    Raises:
+        RefusalError: It is not usable; the code says why.
+    """
+    if not isinstance(picture, Path | bytes):
+        return picture
+    try:
+        return load_pixels(picture, size=size)
+    except UnusableImageError as error:
+        raise RefusalError(error.code, str(error)) from error
+
+
 def configure_logging() -> None:
-    """Let our own lines through and keep refused requests' tracebacks out."""
+    """Let our own lines through; keep refused requests' tracebacks out, and what Pillow says of broken metadata."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("buckler").setLevel(logging.INFO)
     bento = logging.getLogger("bentoml._internal.server.http_app")
     if not any(isinstance(each, ExpectedFilter) for each in bento.filters):
         bento.addFilter(ExpectedFilter())
 
 
+connections.install(SETTINGS)
 Classifier.add_asgi_middleware(FrontDoor, settings=SETTINGS)

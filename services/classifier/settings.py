@@ -27,7 +27,12 @@ class Settings(BaseModel):
         model_name: Name of the registered model; stands in every answer.
         releases_dir: Where champions that verified are kept, for when the registry is away or errs.
         body_limit_bytes: Largest request body that is read.
+        max_connections: Open connections; beyond it the one that has kept its head back for longest is closed.
+        head_timeout_seconds: Time a client has to send a request's head, from when the connection or its last answer
+            was there.
+        send_timeout_seconds: Time a client has to take 48 kB of an answer that does not fit into the buffers.
         body_timeout_seconds: Time a client has to send its body.
+        batch_limit: Pictures that one request may hold.
         request_timeout_seconds: Time an answer may take once the body is there.
         workers: Worker processes; each loads the model, and each counts the limits below for itself: with two
             workers a client may get twice as much through.
@@ -41,10 +46,21 @@ class Settings(BaseModel):
         key_concurrency: Pictures of one key that are in the works at once.
         max_in_progress: Pictures of all clients that are in the works at once. A worker computes one at a time: at
             four a second the last of 32 waits for 8 seconds, which is within ``request_timeout_seconds``.
+        query_attack: What follows when one client's pictures are a run of near-identical ones: ``flag`` answers them
+            ``review``, ``refuse`` answers them 429, ``off`` looks at none. Other pictures of that client go on.
+        query_run: Different, near-identical pictures that make a run. Raise it for clients that send films.
+        query_window_seconds: How long a picture is remembered.
         audit_log: File of the audit log, ``off`` for none: a word, because an empty variable counts as not set.
         audit_fsync: ``always``: no answer before its line is on the disk; ``interval``: within a second after.
         audit_segment_bytes: A file of the log that has grown to this size is put aside and the chain goes on.
         receipt_key: Private key to sign receipts with; without it ``.buckler/keys/receipts.pem``, if it is there.
+        follow_seconds: Time between two looks at what is to serve; a new champion answers within it, the jitter, and
+            the time to load.
+        follow_jitter_seconds: Up to so much is added to it at random, so that workers do not all load at once.
+        previous_model_seconds: Time for which the model before this one stays in memory, so that a roll-back is
+            instant; 0 lets go of it at once. Until then two models take their memory.
+        shadow_share: Share of the answered pictures, 0 to 1, that the registry's challenger is asked about too; its
+            answers are compared and never given. It takes the memory of another model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -53,7 +69,11 @@ class Settings(BaseModel):
     model_name: str = Field(default="skin-lesion", min_length=1)
     releases_dir: Path = Path(".buckler/releases")
     body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
+    max_connections: int = Field(default=512, ge=8)
+    head_timeout_seconds: float = Field(default=10.0, gt=0)
+    send_timeout_seconds: float = Field(default=10.0, gt=0)
     body_timeout_seconds: float = Field(default=15.0, gt=0)
+    batch_limit: int = Field(default=8, ge=1)
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1)
     require_keys: Literal["auto", "always", "never"] = "auto"
@@ -63,10 +83,17 @@ class Settings(BaseModel):
     key_burst: int = Field(default=20, ge=1)
     key_concurrency: int = Field(default=8, ge=1)
     max_in_progress: int = Field(default=32, ge=1)
+    query_attack: Literal["flag", "refuse", "off"] = "flag"
+    query_run: int = Field(default=12, ge=3)
+    query_window_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     audit_log: Literal["off"] | Path = audit.DEFAULT_LOG
     audit_fsync: audit.Fsync = "always"
     audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
     receipt_key: Path | None = None
+    follow_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    follow_jitter_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    previous_model_seconds: float = Field(default=3600.0, ge=0)
+    shadow_share: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def keys_required(self) -> bool:

@@ -106,6 +106,19 @@ def entry(answer: Mapping[str, Any], *, client: str, input_digest: str, moment: 
     return {"time": moment.isoformat(), "client": client, "input": input_digest, "answer": dict(answer)}
 
 
+def event(name: str, *, client: str, input_digest: str, moment: datetime, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the log keeps of something that happened and is no answer.
+
+    Args:
+        name: What happened.
+        client: Id of the key at whose picture it did.
+        input_digest: ``sha256:…`` of the picture's bytes as received.
+        moment: Aware time.
+        details: What else to keep.
+    """
+    return {"time": moment.isoformat(), "client": client, "input": input_digest, "event": name, **details}
+
+
 # --- write
 
 

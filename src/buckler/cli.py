@@ -6,6 +6,7 @@ be done.
 
 import argparse
 import dataclasses
+import json
 import logging
 import os
 import re
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, ReceiptError, VerdictError
 
 if TYPE_CHECKING:
+    from buckler.client import Answer, ServiceError
     from buckler.promotion import Move
+
+CLIENT_KEY_ENV = "BUCKLER_CLIENT_KEY"
 
 # Each command imports what it needs: `buckler --help` must not wait for MLflow or TensorFlow.
 
@@ -85,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_api_keys(actions)
     _add_audit(commands)
 
+    _add_predict(commands)
+
     receipt = _add(commands, "verify-receipt", _verify_receipt, "check a signed answer of the service, offline")
     receipt.add_argument("receipt", type=Path, help="the answer as it came, or its field `receipt` alone")
     receipt.add_argument("--image", type=Path, required=True, help="the picture, the same bytes that were sent")
@@ -93,10 +99,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_predict(commands: Any) -> None:
+    predict = _add(
+        commands,
+        "predict",
+        _predict,
+        "ask a running service about pictures; exit code 1 if one needs a person's look, 2 if one has no answer",
+    )
+    predict.add_argument("pictures", metavar="FILE", nargs="+", type=Path, help="JPEG, PNG or DICOM")
+    predict.add_argument("--url", default="http://127.0.0.1:3000", help="of the service (default: %(default)s)")
+    predict.add_argument("--key", help=f"API key; better in {CLIENT_KEY_ENV}, where no list of processes shows it")
+    predict.add_argument(
+        "--receipt-key", type=Path, metavar="FILE", help="the service's public key: take no answer without a receipt"
+    )
+    predict.add_argument("--json", action="store_true", help="print a JSON object a line: file, and answer or error")
+
+
 def _add_api_keys(actions: Any) -> None:
     create = _add(actions, "create", _keys_create, "make an API key and print it, this once")
     # Spelt out, not taken from Role: `--help` imports no more than it must.
-    create.add_argument("--role", required=True, choices=["predict", "operate"], help="/predict; /metrics")
+    create.add_argument(
+        "--role", required=True, choices=["predict", "operate"], help="to send pictures; to read /metrics"
+    )
     create.add_argument("--name", required=True, help="who gets it")
     create.add_argument("--out", type=Path, metavar="FILE", help="write the key to this new file, print nothing of it")
     show = _add(actions, "list", _keys_list, "show the API keys: id, role, name, since and until when")
@@ -146,7 +170,7 @@ def _model_name() -> str:
 def _promote(arguments: argparse.Namespace) -> int:
     from buckler import promotion, signing
 
-    move = promotion.promote(_model_name(), signing.load_public_key(), number=arguments.version)
+    move = promotion.promote(_model_name(), signing.load_private_key(), number=arguments.version)
     _tell(move, "promoted")
     return 0
 
@@ -154,7 +178,7 @@ def _promote(arguments: argparse.Namespace) -> int:
 def _rollback(_: argparse.Namespace) -> int:
     from buckler import promotion, signing
 
-    _tell(promotion.rollback(_model_name(), signing.load_public_key()), "rolled back")
+    _tell(promotion.rollback(_model_name(), signing.load_private_key()), "rolled back")
     return 0
 
 
@@ -254,6 +278,41 @@ def _verify_receipt(arguments: argparse.Namespace) -> int:
         + (", line {} ({}) of its audit log".format(*receipt.audit) if receipt.audit else "")
     )
     return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from buckler import signing
+    from buckler.client import Client, ServiceError
+
+    key = signing.load_public_key(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
+    tell = _tell_json if arguments.json else _tell_line
+    codes = [0]
+    with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
+        for picture in arguments.pictures:
+            try:
+                answer: Answer | ServiceError = service.predict(picture)
+            except ServiceError as error:
+                answer = error
+            codes.append(tell(picture, answer))
+    return max(codes)
+
+
+def _tell_line(picture: Path, answer: "Answer | ServiceError") -> int:
+    if isinstance(answer, BucklerError):
+        print(f"{picture}: {answer}", file=sys.stderr)
+        return 2
+    reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
+    print(f"{picture}: {answer.label} {answer.probabilities[answer.label]:.1%}, {answer.decision}{reasons}")
+    return int(answer.decision == "review")
+
+
+def _tell_json(picture: Path, answer: "Answer | ServiceError") -> int:
+    if isinstance(answer, BucklerError):
+        error = {"code": answer.code, "message": str(answer).removeprefix(f"{answer.code}: ")}
+        print(json.dumps({"file": str(picture), "error": error}))
+        return 2
+    print(json.dumps({"file": str(picture), "answer": dict(answer.content)}))
+    return int(answer.decision == "review")
 
 
 def _audit_verify(arguments: argparse.Namespace) -> int:

@@ -46,13 +46,27 @@ class VerdictError(BucklerError):
         reason: One of ``REASONS``; a closed set, so that it can label a metric.
     """
 
-    REASONS = ("missing", "malformed", "signature", "digest", "failed", "expired")
+    REASONS = (
+        "missing",
+        "malformed",
+        "signature",
+        "digest",
+        "other_model",
+        "failed",
+        "expired",
+        "not_promoted",
+        "superseded",
+    )
 
     def __init__(self, reason: str, message: str) -> None:
         if reason not in self.REASONS:
             raise ValueError(f"expected one of {self.REASONS}, got {reason!r}")
         super().__init__(message)
         self.reason = reason
+
+
+class SelfTestError(BucklerError):
+    """A loaded model does not answer the reference pictures of its release as it did when it was judged."""
 
 
 class LimitError(BucklerError):

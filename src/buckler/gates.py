@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from buckler.errors import DataError
+from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import (
     CONFIDENCE,
     Rate,
@@ -94,6 +95,22 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class ParityPolicy:
+    """How far a runtime may lie from the reference and serve; ``parity`` in section ``export`` of params.yaml."""
+
+    min_label_agreement: float
+    max_probability_gap: float
+    max_robust_accuracy_gap: float
+    max_detector_auc_gap: float
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside 0..1."""
+        outside = {name: share for name, share in dataclasses.asdict(self).items() if not 0 <= share <= 1}
+        if outside:
+            raise ValueError(f"expected shares in 0..1, got {outside}")
+
+
+@dataclass(frozen=True, slots=True)
 class _Check:
     name: str
     passed: bool
@@ -108,6 +125,8 @@ class Evidence:
         worst_case: Radius in 1/255 -> what held under all attacks and radii up to it.
         subgroups: The same of parts of the pictures.
         failed_checks: Sanity checks that say the robustness numbers are not to be believed.
+        runtime_failures: Why the runtime that serves may not stand in for the reference.
+        runtime_notes: Which faster ones were passed over, and why.
         outcomes: Per test picture, for the paired comparison.
     """
 
@@ -120,11 +139,13 @@ class Evidence:
     calibration_error: float | None = None
     detector_fpr: Rate | None = None
     failed_checks: tuple[str, ...] = ()
+    runtime_failures: tuple[str, ...] = ()
+    runtime_notes: tuple[str, ...] = ()
     outcomes: Outcomes | None = None
 
     @classmethod
     def from_reports(cls, reports: Reports, outcomes: Outcomes | None = None) -> "Evidence":
-        """Return what the reports ``evaluation``, ``robustness`` and ``detector`` say.
+        """Return what the reports ``evaluation``, ``robustness``, ``detector`` and, if there is one, ``runtime`` say.
 
         Raises:
             DataError: A report is missing or lacks what the gate needs.
@@ -133,6 +154,7 @@ class Evidence:
             evaluation, robustness = reports["evaluation"], reports["robustness"]
             checks = TypeAdapter(list[_Check]).validate_python(robustness["checks"])
             worst = TypeAdapter(list[WorstCase]).validate_python(robustness["worst_case"])
+            runtime_failures, runtime_notes = _of_the_runtime(reports)
             rate, optional = TypeAdapter(Rate), TypeAdapter(Rate | None)
             return cls(
                 pictures=int(evaluation["data"]["images"]),
@@ -144,6 +166,8 @@ class Evidence:
                 calibration_error=float(evaluation["calibration_error"]),
                 detector_fpr=rate.validate_python(reports["detector"]["clean_fpr"]),
                 failed_checks=tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed),
+                runtime_failures=runtime_failures,
+                runtime_notes=runtime_notes,
                 outcomes=outcomes,
             )
         except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -166,6 +190,35 @@ class GateDecision:
         return not self.failures
 
 
+def parity_failures(parity: Parity, policy: ParityPolicy) -> tuple[str, ...]:
+    """Return why a runtime may not stand in for the reference; nothing means that it may."""
+    failures = []
+    if not parity.label_agreement >= policy.min_label_agreement:  # in this form NaN fails
+        failures.append(f"label agreement {parity.label_agreement:.4f} < {policy.min_label_agreement:g}")
+    for name in ("probability_gap", "robust_accuracy_gap", "detector_auc_gap"):
+        gap, ceiling = getattr(parity, name), getattr(policy, f"max_{name}")
+        if not gap <= ceiling:
+            failures.append(f"{name.replace('_', ' ')} {gap:.4f} > {ceiling:g}")
+    return tuple(failures)
+
+
+def _of_the_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why the runtime that serves may not, and which faster ones do not; a network in Keras is its reference."""
+    report = reports.get("runtime")
+    if report is None or not report["precisions"]:
+        return (), ()
+    policy = TypeAdapter(ParityPolicy).validate_python(report["policy"])
+    measured = TypeAdapter(dict[str, Parity]).validate_python(report["precisions"])
+    failures = {name: parity_failures(parity, policy) for name, parity in measured.items()}
+    serves = report["serves"]
+    scored = {cell["scored_in"] for cell in reports["robustness"]["cells"]}
+    others = sorted((scored | {reports["evaluation"]["model"]["scored_in"]}) - {serves})
+    refused = [f"runtime {serves}: {failure}" for failure in failures[serves]]
+    refused += [f"runtime {serves} serves, but answers of {others} were counted"] if others else []
+    passed_over = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]
+    return tuple(refused), tuple(note for note in passed_over if not note.startswith(f"runtime {serves} "))
+
+
 def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> GateDecision:
     """Return why ``challenger`` may not serve; nothing means that it may.
 
@@ -179,10 +232,11 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> G
         *_subgroups_not_measured(challenger, policy),
         *_subgroup_floors(challenger, policy),
         *(f"check {check}" for check in challenger.failed_checks),
+        *challenger.runtime_failures,
     ]
     if champion is not None:
         failures += _regressions(challenger, champion, policy.regression_alpha)
-    return GateDecision(tuple(failures), tuple(_subgroups_not_judged(challenger, policy)))
+    return GateDecision(tuple(failures), (*challenger.runtime_notes, *_subgroups_not_judged(challenger, policy)))
 
 
 def decide_again(measured: Evidence, policy: Policy) -> GateDecision:

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
 from buckler.detection.detector import Calibrated
-from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, Images, probabilities
+from buckler.errors import ModelError
+from buckler.models import runtime
+from buckler.models.explanation import Explainer, HeadWeights, Relevance
+from buckler.models.forward import Forward, Images, probabilities
+from buckler.models.info import ModelInfo, load_info
 
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
 
@@ -37,43 +40,74 @@ class Prediction:
     verdict: Literal["clean", "adversarial"]
 
 
+class Network(Protocol):
+    """What computes: an exported network, or the reference in Keras."""
+
+    precision: str
+
+    def forward(self, images: Images) -> Forward:
+        """Return logits and features of ``images`` (batch, size, size, 3) in 0..1."""
+        ...
+
+
 class Predictor:
     """A verified release: pictures of ``image_size`` in, ``Prediction`` out.
 
     Attributes:
         labels: Class names.
         image_size: Pixels a side that it takes.
+        info: All that the release says of its model.
         digest: Of the model directory, as the verdict names it.
         verdict: The signed verdict it serves under.
+        precision: That it computes in.
     """
 
     def __init__(
         self,
-        classifier: Classifier,
+        network: Network,
         detector: Calibrated,
-        info: checkpoint.ModelInfo,
+        info: ModelInfo,
         verdict: signing.Verdict,
+        explainer: Explainer,
     ) -> None:
         self.labels, self.image_size = info.labels, info.image_size
+        self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
-        self._classifier, self._detector = classifier, detector
+        self.precision = network.precision
+        self._network, self._detector, self._explainer = network, detector, explainer
 
     @classmethod
-    def load(cls, release: Path, public_key: Ed25519PublicKey) -> "Predictor":
+    def load(
+        cls, release: Path, public_key: Ed25519PublicKey, *, name: str | None = None, threads: int | None = None
+    ) -> "Predictor":
         """Return the model of ``release``, after its verdict and every byte it speaks for were verified.
+
+        Args:
+            release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
+            public_key: Of whom the verdict must be signed.
+            name: Of the registered model that the verdict must be about; default: any.
+            threads: To compute with; default: one for each processor.
 
         Raises:
             VerdictError: The verdict is missing, does not hold, or is about other bytes.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = signing.verify_release(release, public_key)
-        model = release / "model"
-        classifier = Classifier(checkpoint.load_network(model), batch_size=1)
-        return cls(classifier, Calibrated.load(model), checkpoint.load_info(model), verdict)
+        verdict = signing.verify_release(release, public_key, name=name)
+        return cls.of(release / signing.MODEL_DIR, verdict, threads=threads)
+
+    @classmethod
+    def of(cls, model: Path, verdict: signing.Verdict, *, threads: int | None = None) -> "Predictor":
+        """Return the model in the directory ``model``, whose bytes the caller has verified, or made.
+
+        Raises:
+            ModelError: The files cannot be loaded.
+        """
+        network, explainer = _engine(model, threads)
+        return cls(network, Calibrated.load(model), load_info(model), verdict, explainer)
 
     def __call__(self, pixels: Images) -> Prediction:
         """Return the answer to one picture, ``(image_size, image_size, 3)`` float32 in 0..1."""
-        forward = self._classifier.forward(pixels[None])
+        forward = self._network.forward(pixels[None])
         shares = probabilities(forward.logits)[0]
         score, threshold = float(self._detector.detector.score(forward.features)[0]), self._detector.threshold
         reasons = self._reasons(score > threshold, float(shares.max()))
@@ -87,6 +121,10 @@ class Predictor:
             verdict="adversarial" if score > threshold else "clean",
         )
 
+    def explain(self, pixels: Images, label: str) -> Relevance:
+        """Return how much each place of a picture, as ``__call__`` takes it, speaks for ``label``: ``(h, w)``, 0..1."""
+        return self._explainer(pixels, self.labels.index(label))
+
     def warm_up(self) -> None:
         """Answer one grey picture, so that the first real one does not wait for compilation."""
         self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
@@ -98,3 +136,21 @@ class Predictor:
             "model_degraded": datetime.now(UTC) >= self.verdict.expires_at,
         }
         return tuple(reason for reason in REASONS if holds.get(reason))
+
+
+def _engine(model: Path, threads: int | None) -> tuple[Network, Explainer]:
+    """Return what serves: the exported network where there is one, else the reference, which needs TensorFlow."""
+    if runtime.is_exported(model):
+        exported = runtime.Runtime.load(model, threads=threads)
+        return exported, Explainer(exported.maps, HeadWeights.load(model))
+    try:
+        from buckler.models.checkpoint import load_network
+        from buckler.models.classifier import Classifier
+        from buckler.models.features import maps_of
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "this release has no exported network (it is randomised, or older than the stage `export`) and its "
+            f"reference needs {error.name}, which is not installed: install the extra `cpu`, or release it anew"
+        ) from error
+    network = load_network(model)
+    return Classifier(network, batch_size=1), Explainer(maps_of(network), HeadWeights.of(network))

@@ -55,6 +55,10 @@ class TokenBucket:
         self._tokens -= 1
         return 0.0
 
+    def owe(self, tokens: int) -> None:
+        """Take ``tokens`` that may not be there yet: what comes next waits until they are."""
+        self._tokens -= tokens
+
 
 class Limiter:
     """Gives out places for requests; refuses at once what has none, so that nothing piles up."""
@@ -85,6 +89,42 @@ class Limiter:
                 yield
             finally:
                 self._taken -= 1
+
+    @contextmanager
+    def more(self, client: str | None, count: int) -> Iterator[None]:
+        """Hold ``count`` more places for a request of ``client`` that has one and turned out to need them.
+
+        They cost as many tokens, which the client may owe: its rate holds in the long run, and what is read already
+        is not refused for it.
+
+        Raises:
+            LimitError: ``overloaded`` or ``too_many_at_once``: there are not so many.
+        """
+        limits, mine = self._limits, self._clients.get(client) if client else None
+        if self._taken + count > limits.in_progress:
+            raise LimitError(
+                "overloaded",
+                f"{self._taken} of {limits.in_progress} pictures are being answered, which leaves too few places for "
+                f"{count} more; try again later, or with fewer",
+                retry_after=BUSY_SECONDS,
+            )
+        if mine and mine.taken + count > limits.at_once:
+            raise LimitError(
+                "too_many_at_once",
+                f"expected at most {limits.at_once} pictures at once from one client, got {mine.taken + count}; wait "
+                "for an answer first, or send fewer",
+                retry_after=BUSY_SECONDS,
+            )
+        self._taken += count
+        if mine:
+            mine.bucket.owe(count)
+            mine.taken += count
+        try:
+            yield
+        finally:
+            self._taken -= count
+            if mine:
+                mine.taken -= count
 
     @contextmanager
     def _place_of(self, client: str) -> Iterator[None]:

@@ -1,17 +1,26 @@
-"""Moves the alias ``champion``: forwards on a passing, signed verdict only, back to one that still holds."""
+"""Moves the alias ``champion``: forwards on a passing, signed verdict only, back to one that still holds.
 
+Whoever is killed on the way leaves the old champion or the new one: the record is written first, and the alias, which
+alone decides, moves in one step. One promotion runs at a time on a machine; from two machines, the later one notices
+that the champion is no longer the one it compared with.
+"""
+
+import fcntl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import gates, release, signing, tracking
+from buckler import gates, promotion_record, release, signing, tracking
 from buckler.errors import DataError, PromotionRefusedError, RegistryError, VerdictError
 from buckler.tracking import Version
+
+LOCK = tracking.STATE / "promotion.lock"
+TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class Serving:
 
 def promote(
     model_name: str,
-    public_key: Ed25519PublicKey,
+    key: Ed25519PrivateKey,
     *,
     number: str | None = None,
     now: datetime | None = None,
@@ -55,7 +64,7 @@ def promote(
 
     Args:
         model_name: In the registry.
-        public_key: Of whom verdicts must be signed.
+        key: Signs the promotion; verdicts must be signed with it too.
         number: The version; default: the challenger.
         now: Aware time; default: the clock.
 
@@ -63,24 +72,32 @@ def promote(
         PromotionRefusedError: With every reason.
         RegistryError: No such version, or the registry cannot be asked.
     """
-    candidate = _candidate(model_name, number)
-    champion = tracking.by_alias(model_name, tracking.CHAMPION)
-    notes = _refuse_unless_it_may(model_name, candidate, champion, public_key, now)
-    previous = champion.version if champion else None
-    if previous != candidate.version:
-        # The history first: whoever is killed in between leaves the old champion serving.
-        moment = (now or datetime.now(UTC)).isoformat()
-        tracking.tag_version(model_name, candidate.version, tracking.PROMOTED_TAG, moment)
-        tracking.set_alias(model_name, tracking.CHAMPION, candidate.version)
+    with _one_at_a_time():
+        candidate = _candidate(model_name, number)
+        champion = tracking.by_alias(model_name, tracking.CHAMPION)
+        verdict, notes = _refuse_unless_it_may(model_name, candidate, champion, key.public_key(), now)
+        previous = champion.version if champion else None
+        if previous != candidate.version:
+            moment = _moment(model_name, key.public_key(), now)
+            # The history first: whoever is killed in between leaves the old champion serving.
+            tracking.tag_version(model_name, candidate.version, tracking.PROMOTED_TAG, moment.isoformat())
+            _move(model_name, candidate.version, champion, verdict, key, moment)
+        elif _problem(model_name, candidate, verdict, key.public_key()):  # an alias that was set by hand
+            _put_down(model_name, candidate.version, verdict, key, _moment(model_name, key.public_key(), now))
     return Move(model_name, candidate.version, previous, notes)
 
 
-def rollback(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | None = None) -> Move:
+def rollback(model_name: str, key: Ed25519PrivateKey, *, now: datetime | None = None) -> Move:
     """Make the champion before this one, the latest whose verdict still holds, the champion again.
 
     Raises:
         RegistryError: There is no champion, none before it that still holds, or the registry cannot be asked.
     """
+    with _one_at_a_time():
+        return _rollback(model_name, key, now)
+
+
+def _rollback(model_name: str, key: Ed25519PrivateKey, now: datetime | None) -> Move:
     champion = tracking.by_alias(model_name, tracking.CHAMPION)
     if champion is None:
         raise RegistryError(f"{model_name} has no champion to roll back from; `buckler promote` makes one")
@@ -88,13 +105,13 @@ def rollback(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | N
     for earlier in _earlier(model_name, champion):
         try:
             with fetched(model_name, earlier.version) as path:
-                _verify(path, public_key, model_name, now)
+                verdict = signing.verify_release(path, key.public_key(), name=model_name, now=now)
         except VerdictError as error:
             passed_over.append(f"version {earlier.version}: {error}")
             continue
-        moment = (now or datetime.now(UTC)).isoformat()
-        tracking.tag_version(model_name, champion.version, tracking.WITHDRAWN_TAG, moment)
-        tracking.set_alias(model_name, tracking.CHAMPION, earlier.version)
+        moment = _moment(model_name, key.public_key(), now)
+        tracking.tag_version(model_name, champion.version, tracking.WITHDRAWN_TAG, moment.isoformat())
+        _move(model_name, earlier.version, champion, verdict, key, moment)
         return Move(model_name, earlier.version, champion.version, tuple(passed_over))
     why = "; ".join(passed_over) or "it is the first"
     raise RegistryError(f"{model_name} has no champion before version {champion.version} to go back to: {why}")
@@ -113,10 +130,10 @@ def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | No
     try:
         with fetched(model_name, champion.version) as path:
             verdict = signing.open_release(path, public_key)
-            _verify(path, public_key, model_name, now)
+            signing.verify_release(path, public_key, name=model_name, now=now)
     except VerdictError as error:
         return Serving(champion, verdict, str(error))
-    return Serving(champion, verdict, None)
+    return Serving(champion, verdict, _problem(model_name, champion, verdict, public_key))
 
 
 @contextmanager
@@ -124,6 +141,71 @@ def fetched(model_name: str, number: str) -> Iterator[Path]:
     """Yield the release of a version, gone afterwards; nothing about it is verified."""
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
         yield tracking.download(model_name, number, Path(scratch) / f"{model_name}-{number}")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Hold the lock of promotions; the kernel lets go of it when the process ends, however it does.
+
+    Raises:
+        RegistryError: It cannot be had.
+    """
+    try:
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        file = LOCK.open("w")
+    except OSError as error:
+        raise RegistryError(f"cannot lock {LOCK} ({error.strerror}); run in a directory that can be written") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _move(
+    model_name: str,
+    number: str,
+    champion: Version | None,
+    verdict: signing.Verdict,
+    key: Ed25519PrivateKey,
+    moment: datetime,
+) -> None:
+    """Put the promotion down, then point the alias to version ``number``.
+
+    Raises:
+        RegistryError: Somebody on another machine moved the alias from ``champion`` meanwhile.
+    """
+    _put_down(model_name, number, verdict, key, moment)
+    found = tracking.by_alias(model_name, tracking.CHAMPION)
+    if (found and found.version) != (champion and champion.version):
+        now_there = f"version {found.version}" if found else "none"
+        raise RegistryError(f"the champion of {model_name} changed meanwhile, to {now_there}; look, and try again")
+    tracking.set_alias(model_name, tracking.CHAMPION, number)
+
+
+def _put_down(model_name: str, number: str, verdict: signing.Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
+    record = promotion_record.issue(key, model_name=model_name, version=number, verdict=verdict, moment=moment)
+    tracking.tag_version(model_name, number, tracking.PROMOTION_TAG, record)
+
+
+def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None) -> datetime:
+    """Return the time of a new record, later than every one there is, whatever the clock says."""
+    now = now or datetime.now(UTC)
+    return max([now, *(record.moment + TICK for record in _records(model_name, public_key))])
+
+
+def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion_record.Record]:
+    for version in tracking.versions(model_name):
+        with suppress(VerdictError):
+            yield promotion_record.read(version.promotion, public_key, model_name=model_name, version=version.version)
+
+
+def _problem(model_name: str, champion: Version, verdict: signing.Verdict, public_key: Ed25519PublicKey) -> str | None:
+    """Say why the alias may not stand where it does; None if a promotion put it there."""
+    try:
+        record = promotion_record.read(champion.promotion, public_key, model_name=model_name, version=champion.version)
+        record.check(verdict)
+    except VerdictError as error:
+        return str(error)
+    return None
 
 
 def _candidate(model_name: str, number: str | None) -> Version:
@@ -141,12 +223,12 @@ def _refuse_unless_it_may(
     champion: Version | None,
     public_key: Ed25519PublicKey,
     now: datetime | None,
-) -> tuple[str, ...]:
-    """Return notes for people, or raise PromotionRefusedError with every reason there is."""
+) -> tuple[signing.Verdict, tuple[str, ...]]:
+    """Return the verdict and notes for people, or raise PromotionRefusedError with every reason there is."""
     what = f"version {candidate.version} of {model_name} is not promoted"
     with fetched(model_name, candidate.version) as path:
         try:
-            verdict = _verify(path, public_key, model_name, now)
+            verdict = signing.verify_release(path, public_key, name=model_name, now=now)
         except VerdictError as error:
             raise PromotionRefusedError(what, _reasons(path, public_key, error)) from error
         evidence = release.read_evidence(path / signing.EVIDENCE_DIR).evidence
@@ -158,15 +240,7 @@ def _refuse_unless_it_may(
     decision = gates.decide(evidence, other, release.policy_of(verdict))
     if not decision.passed:
         raise PromotionRefusedError(what, decision.failures)
-    return notes
-
-
-def _verify(path: Path, public_key: Ed25519PublicKey, model_name: str, now: datetime | None) -> signing.Verdict:
-    verdict = signing.verify_release(path, public_key, now=now)
-    name = verdict.statement["subject"].get("name")
-    if name != model_name:
-        raise VerdictError("malformed", f"the verdict is about a model named {name!r}, not {model_name!r}")
-    return verdict
+    return verdict, notes
 
 
 def _reasons(path: Path, public_key: Ed25519PublicKey, error: VerdictError) -> list[str]:

@@ -115,17 +115,39 @@ def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_diges
         content, picture = path.read_bytes(), signing.file_digest(image)
     except OSError as error:
         raise BucklerError(f"cannot read {error.filename}: {error.strerror}") from error
-    receipt = _open(content, path, public_key)
+    return check(content, picture, public_key, model_digest=model_digest, named=(str(path), str(image)))
+
+
+def check(
+    content: bytes,
+    picture: str,
+    public_key: Ed25519PublicKey,
+    *,
+    model_digest: str | None = None,
+    named: tuple[str, str],
+) -> Receipt:
+    """Return the receipt in an answer if it holds and is about the picture with the digest ``picture``.
+
+    Args:
+        content: JSON, as the file of ``verify``.
+        picture: ``sha256:…`` of the bytes that were sent.
+        public_key, model_digest: As for ``verify``.
+        named: What the answer and the picture are called in an error.
+
+    Raises:
+        ReceiptError: As ``verify``.
+    """
+    receipt = _open(content, named[0], public_key)
     if receipt.input_digest != picture:
-        raise ReceiptError(f"the receipt is about a picture {receipt.input_digest}, {image} is {picture}")
+        raise ReceiptError(f"the receipt is about a picture {receipt.input_digest}, {named[1]} is {picture}")
     if model_digest is not None and receipt.model_digest != model_digest:
         raise ReceiptError(f"expected an answer of model {model_digest}, the receipt is of {receipt.model_digest}")
     return receipt
 
 
-def _open(content: bytes, path: Path, public_key: Ed25519PublicKey) -> Receipt:
+def _open(content: bytes, path: str, public_key: Ed25519PublicKey) -> Receipt:
     try:
-        given = signing.parse_object(content, path.name)
+        given = signing.parse_object(content, path)
         alone = "payload" in given
         envelope = given if alone else given.pop("receipt", None)
         if envelope is None:
@@ -141,7 +163,7 @@ def _open(content: bytes, path: Path, public_key: Ed25519PublicKey) -> Receipt:
     return receipt
 
 
-def _receipt(statement: Mapping[str, Any], path: Path) -> Receipt:
+def _receipt(statement: Mapping[str, Any], path: str) -> Receipt:
     try:
         if statement["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {statement['schema']!r}")

@@ -8,7 +8,7 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from buckler.evaluation import report
 from buckler.gates import Evidence, GateDecision, Policy, Reports, decide
 
 REPORTS = ("validation", "evaluation", "robustness", "detector")
+RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
 OUTCOMES_FILE = "outcomes.csv"
 
 
@@ -56,8 +57,12 @@ def read_evidence(directory: Path) -> Judged:
     Raises:
         DataError: One is missing or malformed.
     """
-    reports = {name: report.read_json(directory / f"{name}.json") for name in REPORTS}
+    reports = {name: report.read_json(directory / f"{name}.json") for name in _reports_in(directory)}
     return Judged(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
+
+
+def _reports_in(directory: Path) -> tuple[str, ...]:
+    return (*REPORTS, RUNTIME_REPORT) if (directory / f"{RUNTIME_REPORT}.json").exists() else REPORTS
 
 
 def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
@@ -98,11 +103,13 @@ def build(
     *,
     classifier: Path,
     detector: Path,
+    runtime: Path | None = None,
     reports: Path,
     policy: Policy,
     name: str,
     source: Source,
     key: Ed25519PrivateKey,
+    write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
 ) -> signing.Verdict:
     """Judge a model by its reports, write its release and return the signed verdict, passing or not.
@@ -114,20 +121,28 @@ def build(
     Args:
         destination: Replaced if it exists.
         classifier, detector: Directories whose files are copied into ``model/``.
+        runtime: The same, of the exported network; None: the model serves with Keras.
         reports: Directory of the reports to judge by; copied into ``evidence/``.
         policy: The rule.
         name: Of the model in the registry; the verdict holds for no other.
         source: Where the code stood.
         key: Signs.
+        write_self_test: Adds reference pictures and answers to the directory of the model, to be signed with it
+            (`buckler.selftest.write`); the service loads no release without them.
         now: Aware time of issue; default: the clock.
 
     Raises:
-        DataError: The reports are about another classifier than the one given.
+        DataError: The reports are about another classifier or exported network than the one given.
     """
     with replacing(destination) as aside:
-        files = _copy_model(aside / signing.MODEL_DIR, (classifier, detector))
+        parts = (classifier, detector) if runtime is None else (classifier, runtime, detector)
+        files = _copy_model(aside / signing.MODEL_DIR, parts)
+        if write_self_test:
+            write_self_test(aside / signing.MODEL_DIR)
         judged = _copy_evidence(reports, aside / signing.EVIDENCE_DIR)
-        _check_subject(judged.reports, files[classifier])
+        _check_subject(judged.reports, "digest", classifier, files[classifier])
+        if runtime is not None:
+            _check_subject(judged.reports, "runtime", runtime, files[runtime])
         statement = {
             "schema": signing.SCHEMA,
             "subject": _subject(name, aside / signing.MODEL_DIR),
@@ -161,17 +176,18 @@ def _copy_evidence(reports: Path, destination: Path) -> Judged:
     """Copy the reports and return what the copies say: what is judged is what is signed."""
     destination.mkdir()
     read_evidence(reports)  # the readable errors
-    for file in (*(f"{report_name}.json" for report_name in REPORTS), OUTCOMES_FILE):
+    for file in (*(f"{report_name}.json" for report_name in _reports_in(reports)), OUTCOMES_FILE):
         shutil.copyfile(reports / file, destination / file)
     return read_evidence(destination)
 
 
-def _check_subject(reports: Reports, classifier: str) -> None:
-    for name in ("evaluation", "robustness"):
-        measured = reports[name].get("model", {}).get("digest")
-        if measured != classifier:
+def _check_subject(reports: Reports, key: str, part: Path, digest: str) -> None:
+    names = ("evaluation", "robustness", *([RUNTIME_REPORT] if key == "runtime" else ()))
+    for name in names:
+        measured = reports.get(name, {}).get("model", {}).get(key)
+        if measured != digest:
             raise DataError(
-                f"reports/{name}.json is about classifier {measured}, models/classifier is {classifier}; "
+                f"reports/{name}.json is about {part.name} {measured}, models/{part.name} is {digest}; "
                 "the reports are stale, run `dvc repro`"
             )
 
@@ -194,6 +210,7 @@ def _findings(reports: Reports) -> dict[str, Any]:
         "subgroups": robustness["subgroups"],
         "checks": robustness["checks"],
         "detector": {name: detector[name] for name in ("threshold", "max_fpr", "clean_fpr", "attacks")},
+        **({"runtime": dict(reports[RUNTIME_REPORT])} if RUNTIME_REPORT in reports else {}),
     }
 
 

@@ -337,18 +337,21 @@ def parse_object(content: bytes, what: str) -> dict[str, Any]:
 # --- release
 
 
-def verify_release(release: Path, public_key: Ed25519PublicKey, *, now: datetime | None = None) -> Verdict:
+def verify_release(
+    release: Path, public_key: Ed25519PublicKey, *, name: str | None = None, now: datetime | None = None
+) -> Verdict:
     """Return the verdict of ``release`` if it holds: authentic, about these bytes, passed, not expired.
 
     Args:
         release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
         public_key: Of whom the verdict must be signed.
+        name: Of the registered model that the verdict must be about; default: any.
         now: Aware time to check the expiry at; default: the clock.
 
     Raises:
         VerdictError: Its ``reason`` says which of these fails first.
     """
-    verdict = open_release(release, public_key)
+    verdict = open_release(release, public_key, name=name)
     if not verdict.passed:
         reasons = "; ".join(map(str, verdict.statement.get("reasons", []))) or "no reason given"
         raise VerdictError("failed", f"{release} did not pass the gate: {reasons}")
@@ -360,13 +363,13 @@ def verify_release(release: Path, public_key: Ed25519PublicKey, *, now: datetime
     return verdict
 
 
-def open_release(release: Path, public_key: Ed25519PublicKey) -> Verdict:
+def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:
     """Return the verdict of ``release`` if it is authentic and about these bytes, whatever it says.
 
     A failed or expired verdict still is good evidence of what was measured.
 
     Raises:
-        VerdictError: ``missing``, ``malformed``, ``signature`` or ``digest``.
+        VerdictError: ``missing``, ``malformed``, ``signature``, ``digest`` or ``other_model``.
     """
     path = release / VERDICT_FILE
     try:
@@ -375,6 +378,9 @@ def open_release(release: Path, public_key: Ed25519PublicKey) -> Verdict:
         raise VerdictError("missing", f"expected a signed verdict in {path}: {error.strerror}") from error
     payload = _open_payload(parse_object(content, path.name), public_key)
     verdict = _verdict(payload)
+    about = verdict.statement["subject"].get("name")
+    if name is not None and about != name:
+        raise VerdictError("other_model", f"the verdict is about a model named {about!r}, not {name!r}")
     found = directory_digest(release / MODEL_DIR)
     if found != verdict.subject_digest:
         raise VerdictError("digest", f"the verdict is about model {verdict.subject_digest}, {release} holds {found}")

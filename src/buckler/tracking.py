@@ -38,12 +38,13 @@ ARTIFACTS = STATE / "mlartifacts"
 
 RELEASE_DIR = "release"  # below the MLflow model's data/
 LOADER = "buckler.pyfunc"
-REQUIREMENTS = ("cryptography", "keras", "numpy", "pillow", "pydantic", "pyyaml")
+REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 
 VERDICT_TAG = "buckler.verdict"
 DIGEST_TAG = "buckler.digest"
 OUTCOME_TAG = "buckler.outcome"
 PROMOTED_TAG = "buckler.promoted_at"
+PROMOTION_TAG = "buckler.promotion"
 WITHDRAWN_TAG = "buckler.rolled_back_at"
 KIND_TAG = "buckler.kind"
 
@@ -67,6 +68,7 @@ class Version:
         verdict: Id of the verdict it was registered with.
         promoted_at: ISO time of its last promotion; empty if it never was champion.
         run_id: Of the run that made it.
+        promotion: The signed record of its last promotion or of the last roll-back to it; empty without one.
     """
 
     version: str
@@ -74,6 +76,7 @@ class Version:
     verdict: str
     promoted_at: str
     run_id: str
+    promotion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,7 @@ def _version(entry: ModelVersion) -> Version:
         verdict=tags.get(VERDICT_TAG, ""),
         promoted_at=tags.get(PROMOTED_TAG, ""),
         run_id=str(entry.run_id),
+        promotion=tags.get(PROMOTION_TAG, ""),
     )
 
 

@@ -228,8 +228,9 @@ def closure(requirements: list[str]) -> set[str]:
 
 
 def test_what_is_installed_to_serve_has_no_pipeline_in_it():
-    served = closure(PYPROJECT["project"]["dependencies"] + EXTRAS["cpu"] + EXTRAS["serve"])
-    assert {"bentoml", "tensorflow-cpu", "mlflow-skinny", "prometheus-client"} <= served
+    served = closure(PYPROJECT["project"]["dependencies"] + EXTRAS["serve"])
+    assert {"bentoml", "openvino", "mlflow-skinny", "prometheus-client"} <= served
+    assert served.isdisjoint({"tensorflow-cpu", "tensorflow", "keras", "nncf"})
     assert served.isdisjoint(NOT_SERVED)
     assert not [name for name in served if name.startswith("dvc")]
 
@@ -240,4 +241,4 @@ def test_the_walk_would_find_them():
 
 def test_the_bento_installs_what_the_extras_name():
     packages = PYPROJECT["tool"]["bentoml"]["build"]["python"]["packages"]
-    assert set(packages) == set(EXTRAS["serve"] + EXTRAS["cpu"])
+    assert set(packages) == set(EXTRAS["serve"])

@@ -14,7 +14,7 @@ from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.robustness import AttackSpec
-from buckler.models import checkpoint, vgg
+from buckler.models import checkpoint, runtime, vgg
 from buckler.models.classifier import Classifier
 from pipelines import attack
 from tests import projects
@@ -47,6 +47,8 @@ def ready(tmp_path, monkeypatch):
         base = vgg.build_base(SIZE, "none", seed=7)
         network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=seed))
         checkpoint.save(network, info, directory)
+    attack.RUNTIME.mkdir()
+    runtime.RuntimeInfo((), "keras").save(attack.RUNTIME)
     everything = pictures.load(attack.TEST, projects.LABELS, size=SIZE)
     attack.CLEAN.parent.mkdir(parents=True, exist_ok=True)
     clean = Classifier(network, batch_size=4).forward(everything.images)

@@ -72,7 +72,7 @@ def champion(made, project, registry, monkeypatch):
             source=release.Source(None, False),
             verdict=verdict,
         )
-        promotion.promote(registry, signing.load_public_key())
+        promotion.promote(registry, signing.load_private_key())
         return registry
 
     return promoted

@@ -21,23 +21,28 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
+    from buckler import selftest
     from buckler.detection.detector import Calibrated, Detector
     from buckler.detection.threshold import threshold_at
-    from buckler.models import checkpoint, vgg
-    from buckler.models.classifier import Classifier
+    from buckler.models import checkpoint, export, vgg
+    from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 
     base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
     features = int(np.prod(base.output_shape[1:]))
     network = vgg.join(base, vgg.build_head(features, len(LABELS), vgg.Head(hidden=(8,)), seed=7))
     info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test")
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
-    passed = Classifier(network, batch_size=8).forward(pictures)
+    release = tmp_path_factory.mktemp("releases") / "release"
+    model = release / signing.MODEL_DIR
+    checkpoint.save(network, info, model)
+    export.write(network, pictures, model)
+    RuntimeInfo(("int8", "float32"), "test").save(model)
+    passed = Runtime(model / FILES["int8"], "int8").forward(pictures)
     detector = Detector.fit(passed.features, np.arange(len(pictures)) % len(LABELS))
     threshold = threshold_at(detector.score(passed.features), 0.1)
 
-    release = tmp_path_factory.mktemp("releases") / "release"
-    checkpoint.save(network, info, release / signing.MODEL_DIR)
-    Calibrated(detector, threshold, max_fpr=0.1, min_confidence=0.5).save(release / signing.MODEL_DIR)
+    Calibrated(detector, threshold, max_fpr=0.1, min_confidence=0.5).save(model)
+    selftest.write(model)
     (release / signing.EVIDENCE_DIR).mkdir()
     (release / signing.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')
     write_verdict(release, keys)

@@ -19,18 +19,23 @@ import numpy as np
 from PIL import Image
 
 from buckler import signing
+from services.classifier.follower import follow
+from services.classifier.holder import Holder
+from services.classifier.loading import Served
+from services.classifier.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 IMAGE_SIZE = 32
+MODEL_NAME = "skin-lesion"
 LABELS = ("benign", "malignant")
 
 
-def write_verdict(release: Path, keys: Path, **changes: object) -> None:
+def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: object) -> None:
     """Sign a verdict about the bytes that lie in ``release`` now."""
     now = datetime.now(UTC)
     statement = {
         "schema": signing.SCHEMA,
-        "subject": {"digest": signing.directory_digest(release / signing.MODEL_DIR)},
+        "subject": {"name": name, "digest": signing.directory_digest(release / signing.MODEL_DIR)},
         "passed": True,
         "issued_at": now.isoformat(),
         "expires_at": (now + timedelta(days=1)).isoformat(),
@@ -39,6 +44,13 @@ def write_verdict(release: Path, keys: Path, **changes: object) -> None:
     }
     key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
     (release / signing.VERDICT_FILE).write_text(json.dumps(signing.sign(statement, key)))
+
+
+def load_served(settings: Settings) -> Served | None:
+    """Return what a worker serves after its first look."""
+    holder = Holder()
+    follow(settings, holder).check()
+    return holder.served
 
 
 def encode(kind: str, size: tuple[int, int]) -> bytes:

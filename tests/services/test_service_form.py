@@ -15,10 +15,15 @@ def part(name: bytes, content: bytes, *, filename: bytes | None = b"a.jpg") -> b
 
 
 def read(body: bytes, content_type: bytes = TYPE, *, step: int | None = None) -> bytes:
-    form = PictureForm(content_type)
+    (picture,) = read_all(body, content_type, step=step)
+    return picture
+
+
+def read_all(body: bytes, content_type: bytes = TYPE, *, most: int = 1, step: int | None = None) -> tuple[bytes, ...]:
+    form = PictureForm(content_type, most=most)
     for start in range(0, len(body), step or max(1, len(body))):
         form.feed(body[start : start + (step or len(body))])
-    return form.picture()
+    return form.pictures()
 
 
 END = b"--frontier--\r\n"
@@ -28,6 +33,29 @@ END = b"--frontier--\r\n"
 def test_the_picture_comes_out_however_the_body_is_cut(step):
     content = bytes(range(256)) + b"\r\n--front"
     assert read(part(b"image", content) + END, step=step) == content
+
+
+@pytest.mark.parametrize("step", [1, 7, None])
+def test_several_pictures_come_out_in_their_order_up_to_the_limit(step):
+    contents = [b"\xff\xd8 one\r\n", b"", b"three"]
+    parts = [part(b"image", content) for content in contents]
+    assert read_all(b"".join(parts) + END, most=3, step=step) == tuple(contents)
+    with pytest.raises(RefusalError) as caught:
+        read_all(b"".join(parts) + END, most=2, step=step)
+    assert caught.value.code == "too_many_pictures"
+
+
+def test_a_batch_may_have_more_parts_than_other_forms():
+    parts = [part(b"image", b"x")] * (MAX_PARTS + 4)
+    assert len(read_all(b"".join(parts) + END, most=MAX_PARTS + 4)) == MAX_PARTS + 4
+
+
+@pytest.mark.parametrize("text_first", [True, False])
+def test_a_text_among_the_pictures_is_a_field_too_many(text_first):
+    parts = [part(b"image", b"http://10.0.0.1/", filename=None), part(b"image", b"x")]
+    with pytest.raises(RefusalError) as caught:
+        read_all(b"".join(parts if text_first else parts[::-1]) + END, most=4)
+    assert caught.value.code == "field_unknown"
 
 
 def test_a_rebuilt_form_holds_the_same_picture_and_no_file_name():

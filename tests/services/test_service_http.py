@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from buckler import audit, cli
 from services.classifier.answer import ERRORS, Answer, ErrorAnswer
+from services.classifier.openapi import NOT_OF_PREDICT
 from services.classifier.settings import Settings
 from tests.services.running import LABELS, Server, encode, serving
 
@@ -147,7 +148,7 @@ def test_a_bad_body_is_refused_with_its_code(server, content_type, content, code
     [
         pytest.param([("picture", ("a.jpg", b"x"))], "field_missing", id="missing field"),
         pytest.param([("image", (None, b"http://localhost/a.jpg"))], "field_missing", id="URL in place of a file"),
-        pytest.param([("image", ("a.jpg", b"x")), ("image", ("b.jpg", b"y"))], "field_repeated", id="two pictures"),
+        pytest.param([("image", ("a.jpg", b"x"))] * 9, "too_many_pictures", id="nine pictures"),
         pytest.param([("image", ("a.jpg", b"x")), ("name", (None, b"y"))], "field_unknown", id="extra field"),
         pytest.param([(f"f{i}", (None, b"")) for i in range(1001)], "field_unknown", id="1001 fields"),
     ],
@@ -308,7 +309,7 @@ def test_the_openapi_document_is_the_contract(server: Server, picture: bytes):
         for response in operation["responses"].values()
         for code in response["content"]["application/json"].get("examples", {})
     }
-    assert documented == set(ERRORS) - {"not_found", "method_not_allowed", "bad_request"}
+    assert documented == set(ERRORS) - set(NOT_OF_PREDICT)
     for status, response in operation["responses"].items():
         for code in response["content"]["application/json"].get("examples", {}):
             assert str(ERRORS[code][0].value) == status
@@ -349,6 +350,12 @@ def test_no_answer_names_the_server_software(server: Server, picture: bytes):
     ):
         assert "server" not in response.headers
         assert not any("bento" in f"{name}{value}".lower() for name, value in response.headers.items())
+
+
+def test_an_answer_that_cannot_be_logged_is_refused_with_its_own_code(tmp_path, release, keys, picture):
+    settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_AUDIT_LOG": str(tmp_path)}
+    with serving(tmp_path, keys, **settings) as server:
+        assert error_code(server.predict(picture)) == "audit_unavailable"
 
 
 @pytest.fixture(scope="module")

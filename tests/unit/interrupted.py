@@ -9,7 +9,7 @@ import numpy as np
 
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.robustness import AttackSpec, run_suite
-from buckler.models.classifier import Forward
+from buckler.models.forward import Forward
 from tests.unit.linear import Linear
 
 CHUNK, COUNT = 4, 12

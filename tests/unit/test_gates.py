@@ -6,9 +6,10 @@ import pytest
 
 from buckler import params, release
 from buckler.errors import DataError, ParamsError
+from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.gates import Evidence, Policy, decide, decide_again
+from buckler.gates import Evidence, ParityPolicy, Policy, decide, decide_again, parity_failures
 
 POLICY = Policy(
     min_clean_accuracy=0.7,
@@ -334,3 +335,65 @@ def test_the_test_split_of_every_profile_is_large_enough_for_its_floors(tmp_path
 def test_a_policy_that_cannot_be_meant_is_refused(changes):
     with pytest.raises(ParamsError, match="expected"):
         params.parse("gate", Policy, {**dataclasses.asdict(POLICY), **changes})
+
+
+PARITY_POLICY = ParityPolicy(0.99, 0.03, 0.01, 0.01)
+PARITY = Parity(300, 0.99, 0.03, 0.01, 0.01)
+
+
+def test_a_runtime_at_the_very_edge_of_parity_serves():
+    assert parity_failures(PARITY, PARITY_POLICY) == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("label_agreement", 0.9867, "label agreement 0.9867 < 0.99"),
+        ("probability_gap", 0.0301, "probability gap 0.0301 > 0.03"),
+        ("robust_accuracy_gap", 0.0133, "robust accuracy gap 0.0133 > 0.01"),
+        ("detector_auc_gap", 0.02, "detector auc gap 0.0200 > 0.01"),
+    ],
+)
+def test_each_way_of_leaving_the_reference_is_named_and_nan_is_one(field, value, sentence):
+    assert parity_failures(dataclasses.replace(PARITY, **{field: value}), PARITY_POLICY) == (sentence,)
+    assert len(parity_failures(dataclasses.replace(PARITY, **{field: math.nan}), PARITY_POLICY)) == 1
+
+
+def test_a_parity_policy_that_cannot_be_meant_is_refused():
+    with pytest.raises(ValueError, match=r"expected shares in 0\.\.1, got {'max_probability_gap': 3"):
+        ParityPolicy(0.99, 3, 0.01, 0.01)
+
+
+def read_project(project):
+    return release.read_evidence(project / "reports").evidence
+
+
+def edit(project, name, change):
+    path = project / f"reports/{name}.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_precision_that_was_passed_over_is_a_note_and_no_failure(project):
+    decision = decide(read_project(project), None, POLICY)
+    assert not [failure for failure in decision.failures if "runtime" in failure]
+    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in decision.notes
+
+
+def test_a_runtime_that_serves_without_parity_fails_the_gate(project):
+    edit(project, "runtime", lambda report: report["precisions"]["float32"].update(probability_gap=0.2))
+    assert "runtime float32: probability gap 0.2000 > 0.01" in decide(read_project(project), None, POLICY).failures
+
+
+def test_answers_of_another_runtime_than_the_one_that_serves_fail_the_gate(project):
+    edit(project, "robustness", lambda report: report["cells"][0].update(scored_in="int8"))
+    assert "runtime float32 serves, but answers of ['int8'] were counted" in (
+        decide(read_project(project), None, POLICY).failures
+    )
+
+
+def test_reports_from_before_networks_were_exported_are_judged_without(project):
+    (project / "reports/runtime.json").unlink()
+    decision = decide(read_project(project), None, POLICY)
+    assert not [text for text in (*decision.failures, *decision.notes) if "runtime" in text]

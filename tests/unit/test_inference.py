@@ -1,14 +1,26 @@
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+from buckler import signing
 from buckler.detection.detector import Calibrated, Detector
 from buckler.inference import Predictor
-from buckler.models.checkpoint import ModelInfo
+from buckler.models import checkpoint, export
+from buckler.models.explanation import Explainer, HeadWeights
+from buckler.models.info import ModelInfo
+from buckler.models.runtime import RuntimeInfo
 from buckler.signing import Verdict
+from tests.services.running import write_verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
+# Its maps are the picture's own channels, pooled to one place: red speaks for benign, green for malignant.
+EXPLAINER = Explainer(
+    maps=lambda pixels: pixels[:2, :2],
+    head=HeadWeights((np.array([[1, 0], [0, 1], [0, 0]], np.float32),), (np.zeros(2, np.float32),)),
+)
 
 
 def verdict(days=1):
@@ -24,7 +36,7 @@ def detector(tiny_classifier, tiny_pictures):
 
 def predictor(tiny_classifier, detector, *, threshold=1e9, min_confidence=0.0, days=1):
     calibrated = Calibrated(detector, threshold, 0.05, min_confidence)
-    return Predictor(tiny_classifier, calibrated, INFO, verdict(days))
+    return Predictor(tiny_classifier, calibrated, INFO, verdict(days), EXPLAINER)
 
 
 def test_answer_is_the_most_probable_class(tiny_classifier, detector, tiny_pictures):
@@ -32,6 +44,14 @@ def test_answer_is_the_most_probable_class(tiny_classifier, detector, tiny_pictu
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
     assert (answer.decision, answer.reasons, answer.verdict) == ("accept", (), "clean")
+
+
+def test_an_explanation_is_about_the_label_that_is_named(tiny_classifier, detector):
+    pixels = np.zeros((32, 32, 3), np.float32)
+    pixels[0, 1, 0], pixels[1, 0, 1] = 0.5, 0.25
+    explain = predictor(tiny_classifier, detector).explain
+    np.testing.assert_array_equal(explain(pixels, "benign"), [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(explain(pixels, "malignant"), [[0, 0], [1, 0]])
 
 
 def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier, detector, tiny_pictures):
@@ -58,3 +78,48 @@ def test_score_comes_from_the_features_of_the_same_picture(tiny_classifier, dete
 def test_warm_up_answers_without_a_picture(tiny_classifier, detector):
     predictor(tiny_classifier, detector).warm_up()
     assert np.isfinite(predictor(tiny_classifier, detector)(np.zeros((32, 32, 3), np.float32)).score)
+
+
+@pytest.fixture
+def release(detector, tiny_network, tmp_path):
+    """A release without an exported network, and a function that signs what lies in it now."""
+    signing.generate_key_pair(tmp_path / "keys")
+    release = tmp_path / "release"
+    checkpoint.save(tiny_network, INFO, release / signing.MODEL_DIR)
+    Calibrated(detector, 1e9, 0.05, 0.0).save(release / signing.MODEL_DIR)
+    (release / signing.EVIDENCE_DIR).mkdir()
+    (release / signing.EVIDENCE_DIR / "gate.json").write_text("{}")
+
+    def sign():
+        write_verdict(release, tmp_path / "keys")
+        return signing.load_public_key(tmp_path / "keys" / signing.PUBLIC_KEY_FILE)
+
+    return release, sign
+
+
+def test_the_exported_network_answers_where_there_is_one_and_the_reference_where_not(
+    release, tiny_network, tiny_pictures
+):
+    directory, sign = release
+    reference = Predictor.load(directory, sign())
+    export.write(tiny_network, tiny_pictures[0], directory / signing.MODEL_DIR)
+    RuntimeInfo(("float32",), "test").save(directory / signing.MODEL_DIR)
+    exported = Predictor.load(directory, sign(), threads=1)
+    assert (reference.precision, exported.precision) == ("float32", "float32")
+    assert [type(predictor._network).__name__ for predictor in (reference, exported)] == ["Classifier", "Runtime"]
+    answers = [predictor(tiny_pictures[0][0]) for predictor in (reference, exported)]
+    assert answers[0].probabilities == pytest.approx(answers[1].probabilities, abs=1e-4)
+    assert answers[0].score == pytest.approx(answers[1].score, rel=1e-2)
+
+
+def test_without_an_exported_network_and_without_tensorflow_the_error_says_what_to_install(release, tmp_path):
+    directory, sign = release
+    sign()
+    code = (
+        "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
+        "from pathlib import Path\nfrom buckler import signing\nfrom buckler.inference import Predictor\n"
+        f"Predictor.load(Path({str(directory)!r}), signing.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
+        "signing.PUBLIC_KEY_FILE))"
+    )
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert "install the extra `cpu`, or release it anew" in failed.stderr

@@ -54,6 +54,43 @@ def test_one_client_does_not_use_up_what_another_may_send(clock: Clock):
     assert ask(front, "b") == "taken"
 
 
+def test_a_batch_takes_a_place_a_picture_and_its_client_waits_for_what_it_owes(clock: Clock):
+    front = limiter(clock, at_once=5, in_progress=6)
+    with front.place("a"), front.more("a", 4):
+        assert ask(front, "a") == "too_many_at_once 1"
+        assert ask(front, "b") == "taken"
+    # Five tokens of three: at two a second it takes 1.5 s until there is one again.
+    assert ask(front, "a") == "rate_limited 2"
+    clock.now += 1.5
+    assert ask(front, "a") == "taken"
+
+
+@pytest.mark.parametrize(
+    ("changes", "client", "code"),
+    [
+        ({"at_once": 3}, "a", "too_many_at_once"),
+        ({"in_progress": 3}, "a", "overloaded"),
+        ({"in_progress": 3}, None, "overloaded"),
+    ],
+)
+def test_a_batch_that_finds_too_few_places_takes_none_and_owes_nothing(clock: Clock, changes, client, code):
+    front = limiter(clock, **changes)
+    with front.place(client):
+        with pytest.raises(LimitError) as caught, front.more(client, 3):
+            raise AssertionError("there are not so many places")
+        assert caught.value.code == code
+        with front.more(client, 2):
+            pass
+    assert ask(front, "b") == "taken"
+
+
+def test_without_a_key_a_batch_counts_among_all(clock: Clock):
+    front = limiter(clock, in_progress=4)
+    with front.place(None), front.more(None, 3):
+        assert ask(front, None) == "overloaded 1"
+    assert ask(front, None) == "taken"
+
+
 def test_retry_after_is_long_enough_and_in_whole_seconds(clock: Clock):
     front = limiter(clock, per_second=0.3, burst=1)
     assert [ask(front), ask(front)] == ["taken", "rate_limited 4"]

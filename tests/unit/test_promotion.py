@@ -1,10 +1,12 @@
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from buckler import promotion, publishing, release, tracking
+from buckler import promotion, promotion_record, publishing, release, signing, tracking
 from buckler.errors import PromotionRefusedError, RegistryError
 from tests import projects
 
@@ -38,7 +40,7 @@ def publish(project, registry):
 
 
 def promote(name: str, days: int = 0, number: str | None = None) -> promotion.Move:
-    return promotion.promote(name, projects.PUBLIC, number=number, now=at(days))
+    return promotion.promote(name, projects.KEY, number=number, now=at(days))
 
 
 def champion(name: str) -> str | None:
@@ -176,11 +178,11 @@ def test_rollback_goes_back_step_by_step_and_then_says_that_nothing_is_left(regi
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
-    assert promotion.rollback(registry, projects.PUBLIC, now=at(3)).version == "2"
-    move = promotion.rollback(registry, projects.PUBLIC, now=at(3))
+    assert promotion.rollback(registry, projects.KEY, now=at(3)).version == "2"
+    move = promotion.rollback(registry, projects.KEY, now=at(3))
     assert (move.version, move.previous) == ("1", "2")
     with pytest.raises(RegistryError, match="no champion before version 1"):
-        promotion.rollback(registry, projects.PUBLIC, now=at(3))
+        promotion.rollback(registry, projects.KEY, now=at(3))
     assert champion(registry) == "1"
 
 
@@ -189,7 +191,7 @@ def test_rollback_passes_over_a_version_whose_verdict_no_longer_holds(registry, 
         publish(days=day)
         promote(registry, days=day)
     (stored_release(registry, "2") / "verdict.json").unlink()
-    move = promotion.rollback(registry, projects.PUBLIC, now=at(3))
+    move = promotion.rollback(registry, projects.KEY, now=at(3))
     assert move.version == "1"
     assert "version 2" in move.notes[0]
 
@@ -199,7 +201,7 @@ def test_rollback_does_not_go_to_what_was_never_champion(registry, publish):
     publish(days=1)
     promote(registry, days=1)
     with pytest.raises(RegistryError, match="it is the first"):
-        promotion.rollback(registry, projects.PUBLIC, now=at(1))
+        promotion.rollback(registry, projects.KEY, now=at(1))
 
 
 def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(registry, publish):
@@ -207,16 +209,16 @@ def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(regi
     promote(registry)
     publish(days=1)
     tracking.set_alias(registry, tracking.CHAMPION, "2")
-    assert promotion.rollback(registry, projects.PUBLIC, now=at(1)).version == "1"
+    assert promotion.rollback(registry, projects.KEY, now=at(1)).version == "1"
 
 
 def test_a_version_rolled_back_from_can_be_promoted_again(registry, publish):
     for day in range(2):
         publish(days=day)
         promote(registry, days=day)
-    promotion.rollback(registry, projects.PUBLIC, now=at(2))
+    promotion.rollback(registry, projects.KEY, now=at(2))
     assert promote(registry, days=3).version == "2"
-    assert promotion.rollback(registry, projects.PUBLIC, now=at(4)).version == "1"
+    assert promotion.rollback(registry, projects.KEY, now=at(4)).version == "1"
 
 
 def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publish):
@@ -229,3 +231,65 @@ def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publ
     later = promotion.serving(registry, projects.PUBLIC, now=at(31))
     assert "expired" in later.problem
     assert later.verdict.passed
+
+
+def test_a_champion_that_was_set_by_hand_is_told_and_promoting_it_mends_that(registry, publish):
+    publish()
+    tracking.set_alias(registry, tracking.CHAMPION, "1")
+    assert "moved by hand" in promotion.serving(registry, projects.PUBLIC, now=at(1)).problem
+    assert not promote(registry, days=1, number="1").changed
+    assert promotion.serving(registry, projects.PUBLIC, now=at(1)).problem is None
+
+
+def record(name: str, number: str) -> promotion_record.Record:
+    text = tracking.version(name, number).promotion
+    return promotion_record.read(text, projects.PUBLIC, model_name=name, version=number)
+
+
+def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clock_says(registry, publish):
+    publish()
+    promote(registry, days=1)
+    publish(days=1)
+    promote(registry, days=1)
+    first, second = record(registry, "1"), record(registry, "2")
+    assert first.moment < second.moment
+    promotion.rollback(registry, projects.KEY, now=at(0) + timedelta(hours=1))
+    assert second.moment < record(registry, "1").moment
+    release_dir = stored_release(registry, "1")
+    record(registry, "1").check(signing.open_release(release_dir, projects.PUBLIC))
+
+
+def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_nothing(registry, publish, monkeypatch):
+    publish()
+    promote(registry)
+    publish(days=1)
+    publish(days=2)
+    put_down = promotion._put_down
+
+    def meanwhile(*arguments: object) -> None:
+        put_down(*arguments)
+        tracking.set_alias(registry, tracking.CHAMPION, "3")
+
+    monkeypatch.setattr(promotion, "_put_down", meanwhile)
+    with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):
+        promote(registry, days=2, number="2")
+    assert champion(registry) == "3"
+
+
+def test_two_promotions_at_once_take_turns(registry, publish, monkeypatch):
+    publish()
+    promote(registry)
+    publish(days=1)
+    publish(days=2, clean=79)
+    compared_with, verify = [], promotion._refuse_unless_it_may
+
+    def slow(name, candidate, champion, *rest):
+        compared_with.append(champion.version)
+        time.sleep(0.5)
+        return verify(name, candidate, champion, *rest)
+
+    monkeypatch.setattr(promotion, "_refuse_unless_it_may", slow)
+    with ThreadPoolExecutor(2) as pool:
+        moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
+    assert sorted(compared_with) == sorted(move.previous for move in moves)
+    assert len(set(compared_with)) == 2

@@ -47,6 +47,23 @@ def test_the_evidence_in_a_release_reads_like_the_reports(project):
     assert release.read_evidence(project / "models/release/evidence") == release.read_evidence(project / "reports")
 
 
+def test_the_exported_network_is_signed_with_the_rest_and_its_parity_stated(project):
+    verdict = projects.build(project, runtime=project / "models/runtime")
+    assert "runtime.json" in verdict.statement["subject"]["files"]
+    assert verdict.statement["runtime"]["serves"] == "float32"
+    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in verdict.statement["notes"]
+
+
+@pytest.mark.parametrize("name", ["runtime", "evaluation", "robustness"])
+def test_reports_about_another_exported_network_are_refused_as_stale(project, name):
+    path = project / f"reports/{name}.json"
+    document = json.loads(path.read_text())
+    document["model"]["runtime"] = "sha256:other"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=rf"reports/{name}\.json is about runtime sha256:other.*stale"):
+        projects.build(project, runtime=project / "models/runtime")
+
+
 @pytest.mark.parametrize("name", ["evaluation", "robustness"])
 def test_reports_about_another_classifier_are_refused_as_stale(project, name):
     path = project / f"reports/{name}.json"
@@ -73,7 +90,7 @@ def test_a_failed_build_leaves_the_release_before_it_as_it_was(project):
     with pytest.raises(DataError):
         projects.build(project)
     assert signing.verify_release(project / "models/release", projects.PUBLIC) == before
-    assert {path.name for path in (project / "models").iterdir()} == {"classifier", "detector", "release"}
+    assert {path.name for path in (project / "models").iterdir()} == {"classifier", "runtime", "detector", "release"}
 
 
 def test_a_new_build_replaces_all_of_the_release_before_it(project):

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import tensorflow as tf
 
-from buckler.models.classifier import Forward, GradientClassifier, Images, Labels, Logits, LossName
+from buckler.models.backend import tf
+from buckler.models.classifier import GradientClassifier, LossName
+from buckler.models.forward import Forward, Images, Labels, Logits
 
 Preprocess = Callable[[Images], Images]  # (batch, height, width, 3) in 0..1 to the same
 

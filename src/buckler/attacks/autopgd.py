@@ -10,7 +10,8 @@ import numpy.typing as npt
 from buckler.attacks.ball import project, uniform
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
-from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Images, Labels, Logits, check_pixels
 
 Loss = Literal["cross_entropy", "margin"]
 Values = npt.NDArray[np.float32]  # (batch,), the loss of each picture

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from buckler.attacks.ball import project, uniform
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import margins
-from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, check_pixels
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Images, Labels, Logits, check_pixels
 
 Flat = npt.NDArray[np.float64]  # (values,) of a picture, or (batch, values)
 PerPicture = npt.NDArray[np.float64]  # (batch,)

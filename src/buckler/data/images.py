@@ -1,7 +1,8 @@
-"""The only decoder: every picture, in training and in service, becomes pixels here."""
+"""The only decoder: every picture, in training and in service, becomes pixels here; DICOM in `dicom`, beside it."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.data import structure
 from buckler.errors import DataError, UnusableImageError
 
 MAX_PIXELS = 50_000_000
 """Pixel budget of a picture, read from its header before any pixel is decoded; a 50-megapixel phone fits."""
 
+MAX_SIDE = 65_535
+"""A JPEG's header holds no more; a PNG of one pixel by millions costs several times its pixels."""
+
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_STRUCTURES = {"JPEG": structure.of_jpeg, "PNG": structure.of_png}
+# What comes instead, and by which bytes, at which place, it is told; only to say so, nothing else is decoded.
+_OTHERS = (
+    ("a GIF", 0, b"GIF8"),
+    ("a TIFF", 0, b"II*\0"),
+    ("a TIFF", 0, b"MM\0*"),
+    ("a WebP", 8, b"WEBP"),
+    ("a HEIF", 4, b"ftyp"),
+    ("a BMP", 0, b"BM"),
+    ("a DICOM file", 128, b"DICM"),
+    ("a PDF", 0, b"%PDF"),
+    ("a ZIP archive", 0, b"PK"),
+    ("HTML, SVG or other XML", 0, b"<"),
+)
+_STRIP_PIXELS = 4_000_000
 _SIXTEEN_BIT_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -64,7 +84,22 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
         UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
         DataError: ``source`` is a path that cannot be read.
     """
-    image = _to_rgb(_decode(_read(source)))
+    return as_pixels(load_image(source), size=size)
+
+
+def load_image(source: Path | bytes) -> Image.Image:
+    """Return a picture upright, as 8-bit RGB, at its own sides; the arguments are those of ``load_pixels``.
+
+    Raises:
+        UnusableImageError, DataError: As ``load_pixels``.
+    """
+    content = _read(source)
+    with _faults_named(_format_of(content)):
+        return _to_rgb(_decode(content))
+
+
+def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
+    """Return an 8-bit RGB picture as ``(height, width, 3)`` float32 in 0..1; ``size`` as for ``load_pixels``."""
     if size is not None and image.size != (size, size):
         # Pillow widens the bilinear kernel with the scale: a downscaled picture stays free of aliasing.
         image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -125,30 +160,61 @@ def _format_of(content: bytes) -> str:
     for signature, name in _SIGNATURES.items():
         if content.startswith(signature):
             return name
-    raise UnusableImageError(
-        "image_unsupported",
-        f"expected a JPEG or PNG picture, got bytes that begin with {content[:8].hex(' ')}; convert it first",
-    )
+    # Not the bytes themselves: what was sent by mistake may begin with a patient's name.
+    kind = next((name for name, place, magic in _OTHERS if content.startswith(magic, place)), "something else")
+    raise UnusableImageError("image_unsupported", f"expected a JPEG or PNG picture, got {kind}; convert it first")
 
 
 def _decode(content: bytes) -> Image.Image:
     """Return the fully decoded, upright picture in its own mode."""
     name = _format_of(content)
+    made_of = _STRUCTURES[name](content)
+    if made_of.parts > structure.MAX_PARTS:
+        raise UnusableImageError(
+            "image_unreadable", f"expected a {name} of at most {structure.MAX_PARTS:,} parts, got more; save it anew"
+        )
+    with _faults_named(name), Image.open(io.BytesIO(content), formats=[name]) as image:
+        check_budget(image.width, image.height, made_of.passes)
+        image.load()
+        if image.mode == "P" and image.palette is None:
+            raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got one without colours")
+        return _upright(image)
+
+
+@contextmanager
+def _faults_named(name: str) -> Iterator[None]:
+    """Turn whatever a broken file raises into a refusal.
+
+    Pillow promises no closed set: there are OSError, SyntaxError, ValueError, AssertionError, struct.error. Nor does it
+    promise not to quote the file, so its text stays below.
+    """
     try:
-        with Image.open(io.BytesIO(content), formats=[name]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(f"{image.width} x {image.height}")
-            image.load()
-            return _upright(image)
+        yield
     except UnusableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large("far more") from error
     except Exception as error:
-        # Pillow promises no closed set: broken files raise OSError, SyntaxError, ValueError, struct.error.
+        fault = "one that is cut off" if "truncated" in str(error).lower() else "a damaged one"
+        raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got {fault}") from error
+
+
+def check_budget(width: int, height: int, passes: int = 1) -> None:
+    """Refuse a picture whose header says that there is too much to decode.
+
+    Raises:
+        UnusableImageError: ``image_too_large`` or ``image_unreadable``.
+    """
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width} x {height}")
+    if max(width, height) > MAX_SIDE:
         raise UnusableImageError(
-            "image_unreadable", f"expected a complete {name} picture, decoding failed: {error}"
-        ) from error
+            "image_too_large", f"expected sides of at most {MAX_SIDE:,} pixels, got {width} x {height}"
+        )
+    if width * height * passes > structure.MAX_PASSED_PIXELS:
+        raise UnusableImageError(
+            "image_unreadable", f"expected fewer scans over {width} x {height} pixels, got {passes}; save it anew"
+        )
 
 
 def _too_large(what: str) -> UnusableImageError:
@@ -164,10 +230,24 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:
         orientation = None  # broken metadata of a whole picture: viewers show it as it lies
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image.copy() if method is None else image.transpose(method)
+    return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return RGB, made strip by strip where that saves memory: each step on the way is one more copy."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return _strip_to_rgb(image)
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        result.paste(_strip_to_rgb(strip), (0, top))
+    return result
+
+
+def _strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_GREY:
         # convert("RGB") would clip at 255 and leave white.
         grey = np.asarray(image).astype(np.uint32)

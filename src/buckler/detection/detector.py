@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ModelError
-from buckler.models.classifier import Features, Labels
-from buckler.models.features import slices
+from buckler.models.forward import Features, Labels, slices
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from buckler.attacks.iterative import Walk, climb
 from buckler.evaluation.robustness import Right
-from buckler.models.classifier import GradientClassifier, Images, Labels, Logits
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Images, Labels, Logits
 
 PICTURES = 64
 STEPS = 40

@@ -24,8 +24,9 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.roles import Judge
 from buckler.evaluation.statistics import Rate, share_of, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.models.checkpoint import ModelInfo
-from buckler.models.classifier import Features, Forward, GradientClassifier, Images, Labels, Logits
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Features, Forward, Images, Labels, Logits
+from buckler.models.info import ModelInfo
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture
 Rows = npt.NDArray[np.int64]  # positions of pictures

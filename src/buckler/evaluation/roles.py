@@ -1,19 +1,22 @@
 """Who attacks and who answers: two views of one network, chosen in one place."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from buckler.attacks.adaptive import Expectation
-from buckler.models.checkpoint import ModelInfo
-from buckler.models.classifier import Classifier, Forward, GradientClassifier, Images, Logits
+from buckler.models.classifier import Classifier, GradientClassifier
+from buckler.models.forward import Forward, Images, Logits
+from buckler.models.info import ModelInfo
 from buckler.models.precision import crafting_precision
+from buckler.models.runtime import Runtime, is_exported
 
 # AutoAttack's number of passes a step against randomised defences (its version "rand").
 DRAWS = 20
 
 
 class Judge(Protocol):
-    """What answers, in the precision that counts."""
+    """What answers, in the runtime that counts."""
 
     precision: str
 
@@ -26,16 +29,24 @@ class Judge(Protocol):
         ...
 
 
-def sides(network: Any, info: ModelInfo, *, batch_size: int, seed: int) -> tuple[GradientClassifier, Judge]:
+def sides(
+    network: Any, info: ModelInfo, *, batch_size: int, seed: int, runtime: Path | None = None
+) -> tuple[GradientClassifier, Judge]:
     """Return what attacks ``network`` and what answers for it; a randomised one by its expectation, either way.
+
+    An exported network answers as it will serve. The attack has gradients of the one it was exported from.
 
     Args:
         network: In Keras.
         info: Of the network.
         batch_size: Of both.
         seed: Of a randomised network's draws.
+        runtime: Directory of the exported network; without one ``network`` answers, in float32.
     """
-    crafter, scorer = (Classifier(network, kind, batch_size=batch_size) for kind in (crafting_precision(), "float32"))
+    crafter = Classifier(network, crafting_precision(), batch_size=batch_size)
+    if runtime and is_exported(runtime):
+        return crafter, Runtime.load(runtime)
+    scorer = Classifier(network, batch_size=batch_size)
     if info.defence != "randomised":
         return crafter, scorer
     return Expectation(crafter, DRAWS, seed=seed), Expectation(scorer, DRAWS, seed=seed)

@@ -22,7 +22,8 @@ from buckler.data import images as pictures
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import AttackSpec, Outcome, Right
 from buckler.evaluation.roles import DRAWS
-from buckler.models.classifier import GradientClassifier, Images, Labels, Logits, probabilities
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Images, Labels, Logits, probabilities
 
 # Untargeted, in FGSM's ball, and with more gradients: these have no excuse. Others may rightly be weaker.
 STRONGER_THAN_FGSM = frozenset({"bim", "pgd", "mifgsm", "apgd-ce", "apgd-margin"})

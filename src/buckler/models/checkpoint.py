@@ -1,43 +1,21 @@
-"""A classifier on disk: the Keras file and what must be known to use it. No pickle, nothing executable."""
+"""A network on disk, as Keras keeps it: the reference that is trained, attacked and exported. No pickle, no code."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
-
-import keras
-import pydantic
+from typing import Any
 
 from buckler.errors import ModelError
 from buckler.models import vgg
+from buckler.models.backend import keras
+from buckler.models.info import INFO_FILE
+from buckler.models.info import ModelInfo as ModelInfo
+from buckler.models.info import load_info as load_info
 from buckler.models.randomised import RandomisedInput
 
 NETWORK_FILE = "classifier.keras"
-INFO_FILE = "model.json"
-SCHEMA = 1
 # Layers that a file may hold beside Keras's own.
 _LAYERS = {f"buckler>{layer.__name__}": layer for layer in (vgg.ImageNetNormalisation, RandomisedInput)}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What a classifier's numbers mean; the only place where its labels and input size are written down.
-
-    Attributes:
-        labels: Class names in the order of the logits.
-        malignant: Those of ``labels`` whose flip to any other is the dangerous one; may be empty.
-        image_size: Pixels a side at the input.
-        data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
-        defence: What was done against attacks, as ``train.defence``; a randomised network answers at random.
-    """
-
-    labels: tuple[str, ...]
-    malignant: tuple[str, ...]
-    image_size: int
-    data_version: str
-    defence: Literal["none", "adversarial", "randomised"] = "none"
-    architecture: str = vgg.ARCHITECTURE
-    schema: int = SCHEMA
 
 
 def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
@@ -46,26 +24,6 @@ def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
     network.save(directory / NETWORK_FILE)
     text = json.dumps(asdict(info), indent=2) + "\n"
     (directory / INFO_FILE).write_text(text, encoding="utf-8")
-
-
-def load_info(directory: Path) -> ModelInfo:
-    """Return what ``save`` wrote about the classifier in ``directory``.
-
-    Raises:
-        ModelError: The file is missing, malformed or of another schema.
-    """
-    path = directory / INFO_FILE
-    try:
-        info = pydantic.TypeAdapter(ModelInfo).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"no {INFO_FILE} in {directory}; expected a saved classifier") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} does not describe a classifier: {error}") from error
-    if info.schema != SCHEMA or info.architecture != vgg.ARCHITECTURE:
-        raise ModelError(
-            f"{path}: expected schema {SCHEMA} of {vgg.ARCHITECTURE}, got {info.schema} of {info.architecture}"
-        )
-    return info
 
 
 def load_network(directory: Path) -> keras.Model:

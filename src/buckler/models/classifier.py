@@ -1,34 +1,19 @@
 """A trained network in one precision: pixels in, logits and features out, loss gradients on request."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import keras
 import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
 
-from buckler.errors import InputRangeError
 from buckler.models import vgg
+from buckler.models.backend import keras, tf
 from buckler.models.features import add_features
+from buckler.models.forward import Forward, Images, Labels, Logits, check_pixels
 from buckler.models.precision import Precision
 
-Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
-Labels = npt.NDArray[np.int64]  # (batch,), class indices
-Logits = npt.NDArray[np.float32]  # (batch, classes)
 # What an attack climbs: the cross-entropy; by how much the largest other logit exceeds the label's, defined from
 # two classes on and blind to saturation; or the label's logit itself.
 LossName = Literal["cross_entropy", "margin", "logit"]
-Features = npt.NDArray[np.float32]  # (batch, features)
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """What one pass gives: ``logits`` (batch, classes) and ``features`` (batch, features) of the same pass."""
-
-    logits: Logits
-    features: Features
 
 
 class GradientClassifier(Protocol):
@@ -123,20 +108,6 @@ class Classifier:
             padded = np.zeros(self._shape, np.float32)
             padded[: len(chunk)] = chunk
             yield padded, len(chunk)
-
-
-def check_pixels(images: Images) -> None:
-    """Raise InputRangeError unless every pixel lies in 0..1."""
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise InputRangeError(
-            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; pass images before normalisation"
-        )
-
-
-def probabilities(logits: Logits) -> npt.NDArray[np.float32]:
-    """Return the softmax of ``logits`` (batch, classes), each row summing to one."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
 
 
 def _margin(labels: Any, logits: Any) -> Any:

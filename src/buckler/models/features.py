@@ -1,10 +1,12 @@
 """The features the detector reads, taken from the same pass that gives the logits."""
 
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
-import keras
+import numpy as np
 
+from buckler.models.backend import keras
+from buckler.models.forward import Images, Maps
 from buckler.models.vgg import BLOCK_ENDS
 
 
@@ -34,9 +36,7 @@ def add_features(network: keras.Model) -> keras.Model:
     return keras.Model(network.input, (network.output, keras.layers.Concatenate(dtype="float32")(pooled)))
 
 
-def slices(channels: tuple[int, ...] = (64, 128, 256, 512, 512)) -> list[slice]:
-    """Return where each block's features stand in the vector that ``add_features`` gives."""
-    bounds = [0]
-    for count in channels:
-        bounds.append(bounds[-1] + 2 * count)
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
+def maps_of(network: keras.Model) -> Callable[[Images], Maps]:
+    """Return what gives one picture's maps of the last convolution, ``(s, s, 3)`` in 0..1 to ``(h, w, channels)``."""
+    until_maps = keras.Model(network.input, network.get_layer(BLOCK_ENDS[-1]).output)
+    return lambda pixels: np.asarray(until_maps(pixels[None], training=False))[0]

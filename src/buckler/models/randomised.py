@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import keras
+from buckler.models.backend import keras
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from buckler.errors import ModelError
+from buckler.models.backend import keras
+from buckler.models.info import ARCHITECTURE
 from buckler.models.precision import POLICIES, Precision
 
-ARCHITECTURE = "vgg19"
 MIN_IMAGE_SIZE = 32  # five poolings leave one pixel
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 IMAGENET_URL = (

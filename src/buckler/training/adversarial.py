@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from buckler.attacks.iterative import pgd
 from buckler.models import vgg
-from buckler.models.classifier import Classifier, Images, Labels
+from buckler.models.backend import keras, tf
+from buckler.models.classifier import Classifier
+from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision
 
 VALIDATION_STEPS = 7  # of PGD, each epoch

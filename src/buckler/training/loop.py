@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from buckler.models import vgg
-from buckler.models.classifier import Features, Images, Labels
+from buckler.models.backend import keras
+from buckler.models.forward import Features, Images, Labels
 
 Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
 

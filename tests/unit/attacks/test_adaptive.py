@@ -6,7 +6,8 @@ from buckler.attacks.adaptive import Expectation, StraightThrough, Unsaturated, 
 from buckler.attacks.ball import as_8_bit, lengths
 from buckler.attacks.base import Batch, Options
 from buckler.attacks.table import ATTACKS
-from buckler.models.classifier import Classifier, probabilities
+from buckler.models.classifier import Classifier
+from buckler.models.forward import probabilities
 from tests.unit import broken
 from tests.unit.toy import Brightness
 

@@ -4,7 +4,7 @@ import pytest
 from buckler.attacks.base import Batch, Options
 from buckler.attacks.square import ENTRIES, square
 from buckler.errors import InputRangeError
-from buckler.models.classifier import probabilities
+from buckler.models.forward import probabilities
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 

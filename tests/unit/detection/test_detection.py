@@ -7,7 +7,7 @@ import pytest
 from buckler.detection.detector import Calibrated, Detector
 from buckler.detection.threshold import threshold_at
 from buckler.errors import ModelError
-from buckler.models.features import slices
+from buckler.models.forward import slices
 
 WIDTH = slices()[-1].stop
 

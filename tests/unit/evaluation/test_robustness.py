@@ -17,7 +17,7 @@ from buckler.evaluation.robustness import (
     worst_case_rates,
 )
 from buckler.evaluation.statistics import wilson
-from buckler.models.checkpoint import ModelInfo
+from buckler.models.info import ModelInfo
 from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
 TRUTH = np.array([0, 0, 1, 1])

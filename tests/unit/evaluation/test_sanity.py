@@ -8,7 +8,7 @@ from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import AttackSpec, Outcome, run_suite
 from buckler.evaluation.roles import DRAWS
 from buckler.evaluation.sanity import doubt, overlooked
-from buckler.models.classifier import Forward
+from buckler.models.forward import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
 

@@ -10,7 +10,7 @@ import pytest
 from buckler.errors import InputRangeError, ModelError
 from buckler.models import checkpoint, precision, vgg
 from buckler.models.classifier import Classifier
-from buckler.models.features import slices
+from buckler.models.forward import slices
 
 INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
 

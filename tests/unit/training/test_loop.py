@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.models.classifier import probabilities
+from buckler.models.forward import probabilities
 from buckler.models.vgg import Head
 from buckler.training.loop import FeatureBatches, Schedule, rotated, train_head
 

@@ -1,0 +1,85 @@
+"""Holds the service's drills on real processes: `python -m infra.drills [--only NAME] [--short]`.
+
+Needs a project whose pipeline has run (`make demo`). Everything else, a registry, a signing key, the service, is made
+for each drill in a temporary directory; nothing of the project is changed. Exit code 1: some drill did not pass.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import chdir
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
+
+from buckler.errors import BucklerError
+from infra.drills import processes, releases, report
+from infra.drills.registry import Builder, DrillError, Registry
+from infra.drills.report import Drill
+from infra.drills.scene import FULL, SHORT, Scale, Scene
+
+REPORT = Path("reports/drills-service.json")
+DRILLS: dict[str, Callable[[Scene, Drill], None]] = {
+    "swap": releases.swap,
+    "kill_worker": processes.kill_worker,
+    "kill_promotion": releases.kill_promotion,
+    "tampering": releases.tampering,
+    "disk_full": processes.disk_full,
+    "overload": processes.overload,
+    "memory": processes.memory,
+}
+
+
+def hold(name: str, project: Path, scale: Scale) -> Drill:
+    """Hold one drill on the model of ``project`` and return what it found."""
+    drill = Drill(name)
+    with tempfile.TemporaryDirectory(prefix=f"buckler-drill-{name}-") as scratch:
+        directory = Path(scratch)
+        builder = Builder(project.resolve(), directory / "releases")
+        registry = Registry(directory / "registry", builder.key)
+        before = dict(os.environ)
+        os.environ.update(registry.env)
+        try:
+            with chdir(registry.root):  # where the locks and artifacts of its promotions go
+                DRILLS[name](Scene(scale, directory, builder, registry), drill)
+        except DrillError as error:
+            drill.failures.append(str(error))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    return drill
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, hold the drills, write the report and say how they went."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", choices=DRILLS, action="append", help="repeatable; default: all")
+    parser.add_argument("--short", action="store_true", help="seconds instead of minutes: shows only that they work")
+    parser.add_argument("--project", type=Path, default=Path(), help="default: this directory")
+    parser.add_argument("--report", type=Path, default=REPORT)
+    arguments = parser.parse_args(argv)
+    held = []
+    try:
+        for name in arguments.only or DRILLS:
+            print(f"== {name}", flush=True)
+            held.append(hold(name, arguments.project, SHORT if arguments.short else FULL))
+            report.write(held, arguments.report)
+            _tell(held[-1])
+    except BucklerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{sum(drill.passed for drill in held)} of {len(held)} passed; figures in {arguments.report}")
+    return 0 if all(drill.passed for drill in held) else 1
+
+
+def _tell(drill: Drill) -> None:
+    for name, value in drill.figures.items():
+        print(f"  {name:<36} {value}")
+    for failure in drill.failures:
+        print(f"  FAILED: {failure}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""A registry of its own for a drill: a scratch MLflow store, a key made for it, and releases of the project's model."""
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler import params, promotion, promotion_record, release, selftest, signing, tracking
+from buckler.errors import BucklerError
+from buckler.gates import Policy
+
+NAME = "drill"
+
+
+class DrillError(BucklerError):
+    """A drill cannot be held; the text says what is missing."""
+
+
+class Builder:
+    """Makes signed releases of a project's model: the same bytes, each with a verdict of its own.
+
+    Args:
+        project: Directory with models/, reports/ and params.yaml, as `dvc repro` leaves it.
+        scratch: Empty directory.
+    """
+
+    def __init__(self, project: Path, scratch: Path) -> None:
+        for needed in ("models/classifier", "models/detector", "reports", "params.yaml"):
+            if not (project / needed).exists():
+                raise DrillError(f"expected {needed} in {project.resolve()}; `make demo` makes it")
+        self.key = Ed25519PrivateKey.generate()
+        self._project, self._scratch = project, scratch
+        self._count = 0
+        self._self_test: Path | None = None
+
+    def build(self) -> Path:
+        """Return a new release, issued later than the one before."""
+        self._count += 1
+        path = self._scratch / str(self._count) / tracking.RELEASE_DIR
+        verdict = release.build(
+            path,
+            classifier=self._project / "models/classifier",
+            detector=self._project / "models/detector",
+            reports=self._project / "reports",
+            policy=params.load("gate", Policy, self._project / "params.yaml"),
+            name=NAME,
+            source=release.Source(None, False),
+            key=self.key,
+            write_self_test=self._write_self_test,
+            now=datetime.now(UTC) + timedelta(seconds=self._count),
+        )
+        if not verdict.passed:
+            raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.statement['reasons'])}")
+        return path
+
+    def _write_self_test(self, model: Path) -> None:
+        if self._self_test:  # loading the network again for each release would take longer than the drill
+            shutil.copyfile(self._self_test, model / selftest.FILE)
+            return
+        selftest.write(model)
+        self._self_test = self._scratch / selftest.FILE
+        shutil.copyfile(model / selftest.FILE, self._self_test)
+
+
+class Registry:
+    """A scratch registry in ``root``; the process that drills and those it starts use it through ``env``."""
+
+    def __init__(self, root: Path, key: Ed25519PrivateKey) -> None:
+        self.root, self._key = root, key
+        self.public_key = key.public_key()
+        root.mkdir(parents=True)
+        (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")
+        private, public = root / signing.PRIVATE_KEY_FILE, root / signing.PUBLIC_KEY_FILE
+        private.write_bytes(_private_pem(key))
+        public.write_bytes(signing.public_pem(self.public_key))
+        self.env = {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
+            signing.SIGNING_KEY_ENV: str(private),
+            signing.VERDICT_KEY_ENV: str(public),
+            "BUCKLER_MODEL_NAME": NAME,
+        }
+
+    def register(self, path: Path) -> str:
+        """Return the number of the new version that holds the release in ``path``."""
+        verdict = signing.open_release(path, self.public_key)
+        run = tracking.start_run(NAME, "drill", {})
+        uri = tracking.log_release(run, path, labels=verdict.statement["labels"], image_size=1)
+        tracking.finish_run(run)
+        tags = {tracking.DIGEST_TAG: verdict.subject_digest, tracking.VERDICT_TAG: verdict.id}
+        return tracking.register(NAME, uri, tags=tags, description="drill")
+
+    def promote(self, number: str) -> None:
+        """Promote as `buckler promote` does."""
+        promotion.promote(NAME, self._key, number=number)
+
+    def rollback(self) -> None:
+        """Go back as `buckler rollback` does."""
+        promotion.rollback(NAME, self._key)
+
+    def harm(self, number: str, harm: Callable[[Path], None]) -> None:
+        """Do ``harm`` to the stored release of a version, as whoever has access to the registry's disk might."""
+        uri = tracking.connect().get_model_version_download_uri(NAME, number)
+        harm(Path(uri.removeprefix("file://")) / "data" / tracking.RELEASE_DIR)
+
+    def sign_promotion(self, number: str, verdict: signing.Verdict) -> None:
+        """Put down a promotion without its checks: as if the harm was done after them."""
+        record = promotion_record.issue(
+            self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC)
+        )
+        tracking.tag_version(NAME, number, tracking.PROMOTION_TAG, record)
+
+    def point_to(self, number: str) -> None:
+        """Move the alias by hand."""
+        tracking.set_alias(NAME, tracking.CHAMPION, number)
+
+    def champion(self) -> str | None:
+        """Return the champion's number."""
+        found = tracking.by_alias(NAME, tracking.CHAMPION)
+        return found.version if found else None
+
+
+def _private_pem(key: Ed25519PrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,209 @@
+"""Drills about what serves: a swap under load, a promotion that is killed, releases that were tampered with."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from buckler import promotion, signing
+from infra.drills.load import Load, clients
+from infra.drills.registry import NAME, DrillError
+from infra.drills.report import Drill
+from infra.drills.scene import Scene
+from infra.drills.service import Service, wait_until
+
+CLIENTS = 4
+PATIENCE = 120.0
+
+
+def swap(scene: Scene, drill: Drill) -> None:
+    """A new champion and a roll-back are picked up under load without a failed request."""
+    first = scene.champion()
+    second = scene.publish()
+    with scene.service(workers=2) as service, clients(service.port, CLIENTS) as load:
+        wait_until(lambda: len(load.exchanges) > 10, PATIENCE, "the first answers")
+        for number, move in ((second, lambda: scene.registry.promote(second)), (first, scene.registry.rollback)):
+            move()
+            asked, fetched = time.monotonic(), "seconds_to_new_champion" if number == second else "seconds_to_roll_back"
+            wait_until(lambda n=number: _only(load, n, CLIENTS * 4), PATIENCE, f"answers of version {number} only")
+            drill.figures[fetched] = round(time.monotonic() - asked, 2)
+        memory = service.metric("buckler_release_swaps_total", model="memory")
+    drill.figures |= {"requests": len(load.exchanges), "failed": load.failed(), "statuses": load.statuses()}
+    drill.figures |= {"slowest_milliseconds": load.slowest_milliseconds(), "roll_backs_from_memory": int(memory)}
+    drill.require(load.failed() == 0, f"{load.failed()} requests failed")
+    drill.require(memory == 2, f"expected 2 workers to roll back from memory, got {memory:.0f}")
+
+
+def _only(load: Load, number: str, count: int) -> bool:
+    latest = load.exchanges[-count:]
+    return {each.version for each in latest if each.status == "200"} == {number}
+
+
+def kill_promotion(scene: Scene, drill: Drill) -> None:
+    """Kill -9 at random moments of a promotion leaves the old or the new champion, never another state."""
+    first, second = scene.champion(), scene.publish()
+    with _promoting(scene, second) as process:
+        duration = _go(process)
+    states: Counter[str] = Counter()
+    generator = random.Random(7)  # noqa: S311 - moments, not secrets
+    for _ in range(scene.scale.promotion_kills):
+        old = scene.registry.champion()
+        new = first if old == second else second
+        with _promoting(scene, new) as process:
+            _say_go(process)
+            time.sleep(generator.uniform(0, 1.1 * duration))
+            process.kill()
+        states[_state(scene, old, new)] += 1
+    drill.figures |= {"kills": scene.scale.promotion_kills, "undisturbed_seconds": round(duration, 2)}
+    drill.figures["states_seen"] = dict(sorted(states.items()))
+    drill.require(set(states) <= {"old", "new"}, f"other states than old and new: {dict(states)}")
+    with _promoting(scene, first) as process:
+        _go(process)
+    drill.require(process.returncode == 0, "a promotion after the kills does not succeed")
+
+
+# What `buckler promote` does once its imports are done: the moments of those would make up most of all kills.
+PROMOTE = f"""
+import sys
+from buckler import promotion, signing
+key = signing.load_private_key()
+print("ready", flush=True)
+sys.stdin.readline()
+promotion.promote({NAME!r}, key, number=sys.argv[1])
+"""
+
+
+@contextmanager
+def _promoting(scene: Scene, number: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that promotes a version at a word, and wait for its end."""
+    command = [sys.executable, "-c", PROMOTE, number]
+    with (
+        (scene.directory / "promote.log").open("ab") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        if not process.stdout or process.stdout.readline() != b"ready\n":
+            raise DrillError(f"a promotion does not start: {(scene.directory / 'promote.log').read_text()}")
+        yield process
+
+
+def _say_go(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+
+
+def _go(process: "subprocess.Popen[bytes]") -> float:
+    began = time.monotonic()
+    _say_go(process)
+    process.wait()
+    return time.monotonic() - began
+
+
+def _state(scene: Scene, old: str | None, new: str) -> str:
+    """Return ``old`` or ``new`` if that is the champion, and one that the service would follow."""
+    serving = promotion.serving(NAME, scene.registry.public_key)
+    if serving is None or serving.problem:
+        return f"broken: {serving and serving.problem}"
+    return {old: "old", new: "new"}.get(serving.version.version, "another")
+
+
+Harm = Callable[[Path], None]
+
+
+def flip_a_byte(release: Path) -> None:
+    """Change one bit of the largest file."""
+    weights = _largest(release)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+
+def truncate_the_weights(release: Path) -> None:
+    """Cut the largest file in half."""
+    weights = _largest(release)
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+
+
+def swap_two_files(release: Path) -> None:
+    """Give two files each other's content."""
+    one, other = release / "model/detector.json", release / "model/model.json"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def take_the_signature_away(release: Path) -> None:
+    """Remove the verdict."""
+    (release / signing.VERDICT_FILE).unlink()
+
+
+def tampering(scene: Scene, drill: Drill) -> None:
+    """What was tampered with is refused by reason, the last good release goes on, and a sound one is taken again."""
+    replaced, good = scene.champion(), scene.champion()
+    harms: dict[str, Callable[[], None]] = {
+        harm.__name__: lambda harm=harm: _harmed(scene, harm)
+        for harm in (flip_a_byte, truncate_the_weights, swap_two_files, take_the_signature_away)
+    }
+    harms["replay_an_older_verdict"] = lambda: _replayed(scene)
+    harms["move_the_alias_by_hand"] = lambda: scene.registry.point_to(scene.publish())
+    harms["move_the_alias_back_by_hand"] = lambda: scene.registry.point_to(replaced)
+    with scene.service() as service, clients(service.port, 1) as load:
+        wait_until(lambda: len(load.exchanges) > 3, PATIENCE, "the first answers")
+        wait_until(lambda: service.metric("buckler_release_check_timestamp_seconds") > 0, PATIENCE, "the first look")
+        reasons = {}
+        for name, harm in harms.items():
+            before = _refusals(service)
+            harm()
+            wait_until(lambda b=before: _refusals(service) != b, PATIENCE, f"a refusal after {name}")
+            (reasons[name],) = [reason for reason, count in _refusals(service).items() if count > before.get(reason, 0)]
+        last = scene.champion()
+        seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "the sound release to be taken")
+    answered = sorted({each.version for each in load.exchanges if each.version})
+    expected = {
+        **dict.fromkeys(("flip_a_byte", "truncate_the_weights", "swap_two_files"), "digest"),
+        "take_the_signature_away": "missing",
+        "replay_an_older_verdict": "not_promoted",
+        "move_the_alias_by_hand": "not_promoted",
+        "move_the_alias_back_by_hand": "superseded",
+    }
+    drill.figures |= {"refused_because": reasons, "requests": len(load.exchanges), "failed": load.failed()}
+    drill.figures |= {"versions_that_answered": answered, "seconds_to_the_sound_release_after": round(seconds, 2)}
+    drill.require(reasons == expected, f"expected the reasons {expected}")
+    drill.require(answered == sorted([good, last]), f"expected answers of versions {good} and {last} only")
+    drill.require(load.failed() == 0, f"{load.failed()} requests failed")
+
+
+def _harmed(scene: Scene, harm: Harm) -> None:
+    path = scene.builder.build()
+    number = scene.registry.register(path)
+    scene.registry.sign_promotion(number, signing.open_release(path, scene.registry.public_key))
+    scene.registry.harm(number, harm)
+    scene.registry.point_to(number)
+
+
+def _replayed(scene: Scene) -> None:
+    older, path = scene.builder.build(), scene.builder.build()
+    number = scene.registry.register(path)
+    scene.registry.sign_promotion(number, signing.open_release(path, scene.registry.public_key))
+    scene.registry.harm(number, lambda release: _copy_verdict(older, release))
+    scene.registry.point_to(number)
+
+
+def _copy_verdict(source: Path, target: Path) -> None:
+    shutil.copyfile(source / signing.VERDICT_FILE, target / signing.VERDICT_FILE)
+
+
+def _refusals(service: Service) -> dict[str, float]:
+    from buckler.errors import VerdictError
+
+    reasons = (*VerdictError.REASONS, "self_test", "unavailable")
+    return {reason: service.metric("buckler_model_refused_total", reason=reason) for reason in reasons}
+
+
+def _largest(release: Path) -> Path:
+    return max((release / signing.MODEL_DIR).iterdir(), key=lambda path: path.stat().st_size)

@@ -1,0 +1,46 @@
+"""What a drill found: figures, and whether each thing that it must show was seen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Drill:
+    """One drill's figures, and what it did not show.
+
+    Attributes:
+        figures: Numbers and short texts by name.
+        failures: A sentence for each requirement that does not hold; empty means passed.
+    """
+
+    name: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def require(self, holds: bool, what: str) -> None:
+        """Note ``what`` as a failure unless it holds."""
+        if not holds:
+            self.failures.append(what)
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether everything was shown."""
+        return not self.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as it stands in the report."""
+        return {"name": self.name, "passed": self.passed, "figures": self.figures, "failures": self.failures}
+
+
+def write(drills: Sequence[Drill], path: Path) -> None:
+    """Write the report; drills that were not held this time stay in it as they are."""
+    try:
+        before = {drill["name"]: drill for drill in json.loads(path.read_text(encoding="utf-8"))["drills"]}
+    except (OSError, ValueError, KeyError):
+        before = {}
+    merged = before | {drill.name: drill.as_json() for drill in drills}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"drills": list(merged.values())}, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,138 @@
+"""Stage ``export``: writes the network as it will serve, in the fastest precision that keeps the reference's answers.
+
+Reads   models/classifier/, data/splits/{train,test}.csv and the pictures they list, data/features/base/pooled.npy
+Writes  models/runtime/: the exported network and runtime.json, which says in which precisions it may serve,
+        data/features/training.npy: detector features (n, features) of the training pictures in the first of them,
+        reports/runtime.json: how far each precision lies from the reference
+
+What follows is scored in the first precision; what serves takes it too, or a more precise one where its processor
+cannot. A randomised network stays with Keras: its random layers are not exported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from buckler import gates, params, signing
+from buckler.attacks.ball import as_8_bit
+from buckler.attacks.iterative import pgd
+from buckler.data import pictures
+from buckler.errors import ModelError
+from buckler.evaluation import parity, report
+from buckler.models import checkpoint, export, runtime
+from buckler.models.classifier import Classifier
+from buckler.models.forward import Images
+from buckler.models.precision import crafting_precision
+from pipelines.stage import stage
+
+SPLITS = Path("data/splits")
+POOLED = Path("data/features/base/pooled.npy")
+TRAINING = Path("data/features/training.npy")
+CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
+REPORT = Path("reports/runtime.json")
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ExportParams:
+    """Section ``export`` of params.yaml.
+
+    Attributes:
+        pictures: Of training, for the ranges that eight bits stand for, and of test, to compare answers.
+        epsilon_255: Radii of the attack under which answers are compared, L-infinity, in 1/255.
+        steps: Of the attack, PGD.
+        seed: Of the choice of pictures and of the attack.
+        parity: How far a precision may lie from the reference.
+    """
+
+    pictures: int
+    epsilon_255: tuple[int, ...]
+    steps: int
+    seed: int
+    parity: gates.ParityPolicy
+
+
+def run(cfg: ExportParams) -> None:
+    """Export the network, choose the precisions in which it may serve, and report why."""
+    info = checkpoint.load_info(CLASSIFIER)
+    RUNTIME.mkdir(parents=True, exist_ok=True)
+    if info.defence == "randomised":
+        runtime.RuntimeInfo((), engine="keras").save(RUNTIME)
+        np.save(TRAINING, np.load(POOLED))
+        _report(cfg, "float32", {})
+        return
+    training, test = (
+        pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
+        for name in ("train", "test")
+    )
+    network = checkpoint.load_network(CLASSIFIER)
+    sample = training.subset(cfg.pictures, cfg.seed)
+    export.write(network, sample.images, RUNTIME)
+    measured = _measure(network, sample, test.subset(cfg.pictures, cfg.seed), cfg)
+    failures = {name: gates.parity_failures(found, cfg.parity) for name, found in measured.items()}
+    passed = tuple(name for name, why in failures.items() if not why)
+    if "float32" not in passed:
+        raise ModelError(f"the exported network does not answer as the one it was made of: {failures['float32']}")
+    runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
+    np.save(TRAINING, _exported(passed[0]).forward(training.images).features)
+    _report(cfg, passed[0], {name: asdict(found) | {"failures": failures[name]} for name, found in measured.items()})
+
+
+def _measure(
+    network: Any, sample: pictures.Pictures, clean: pictures.Pictures, cfg: ExportParams
+) -> dict[runtime.ServingPrecision, parity.Parity]:
+    """Return how far each precision that is native here lies from the network in Keras."""
+    crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
+    case = parity.Case(
+        training=(sample.images, sample.truth),
+        clean=(clean.images, clean.truth),
+        attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
+    )
+    reference = parity.Answers.of(Classifier(network, batch_size=BATCH_SIZE), case)
+    return {
+        precision: parity.compare(reference, parity.Answers.of(_exported(precision), case), case)
+        for precision in tqdm(runtime.native(), unit="precision", desc="compare")
+    }
+
+
+def _attacked(crafter: Classifier, clean: pictures.Pictures, radius: int, cfg: ExportParams) -> Images:
+    epsilon = radius / 255
+    crafted = pgd(crafter, clean.images, clean.truth, epsilon=epsilon, steps=cfg.steps, seed=cfg.seed)
+    return as_8_bit(crafted, clean.images, epsilon)
+
+
+def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:
+    return runtime.Runtime(RUNTIME / runtime.FILES[precision], precision)
+
+
+def _report(cfg: ExportParams, serves: str, precisions: Mapping[str, Any]) -> None:
+    report.write_json(
+        REPORT,
+        {
+            "schema": 1,
+            "model": {"digest": signing.directory_digest(CLASSIFIER), "runtime": signing.directory_digest(RUNTIME)},
+            "serves": serves,
+            "attack": {"attack": "pgd", "epsilon_255": cfg.epsilon_255, "steps": cfg.steps},
+            "crafted_in": crafting_precision(),
+            "policy": asdict(cfg.parity),
+            "precisions": precisions,
+        },
+    )
+    for name, found in precisions.items():
+        if found["failures"]:
+            print(f"{name} does not serve: {'; '.join(found['failures'])}")
+    print(f"the network serves in {serves}")
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("export", ExportParams))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,189 @@
+"""Job ``bench_runtimes``: one network in every engine that could serve it, pictures a second and how far answers move.
+
+Reads   a model directory (``--model``) with classifier.keras, pictures (``--images``, class-per-folder; else drawn)
+Writes  reports/bench/runtimes.json
+
+Every engine gives logits and the detector's features, one picture at a time. They take turns in one process, one round
+each; on a machine that is busy with other things the processor time a picture says more than the pictures a second.
+The engines that were not chosen come with the extra `bench`.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from buckler.data import images, sources
+from buckler.errors import DataError
+from buckler.evaluation import report
+from buckler.models import checkpoint, export, runtime
+from buckler.models.backend import keras, tf
+from buckler.models.classifier import Classifier
+from buckler.models.features import add_features
+from buckler.models.forward import Images, Logits, probabilities
+from buckler.models.precision import crafting_precision
+from pipelines.jobs.bench_serving import machine
+from pipelines.stage import stage
+
+OUT = Path("reports/bench")
+OPSET = 17
+
+Ask = Callable[[Images], Logits]  # (1, size, size, 3) to (1, classes), with the features computed beside
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One engine.
+
+    Attributes:
+        images_per_second: One picture at a time, the median round; ``low`` to ``high`` is the spread over rounds.
+        cpu_ms: Processor time a picture, of all threads.
+        label_agreement: Share of pictures with the label of Keras in float32.
+        probability_gap: Mean distance (total variation) from its probabilities.
+    """
+
+    engine: str
+    images_per_second: float
+    low: float
+    high: float
+    cpu_ms: float
+    label_agreement: float
+    probability_gap: float
+
+
+def run(model: Path, folder: str, out: Path, *, rounds: int = 4, pictures: int = 16) -> None:
+    """Measure, write and print."""
+    network, size = checkpoint.load_network(model), checkpoint.load_info(model).image_size
+    pixels = _pictures(folder, size, (rounds + 2) * pictures)
+    calibration, shown = pixels[: 2 * pictures], pixels[2 * pictures :]
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
+        asked = dict(engines(network, calibration, Path(scratch)))
+        results = measure(asked, shown, rounds)
+    report.write_json(
+        out / "runtimes.json", {"schema": 1, "machine": machine(load_before), "image_size": size, "results": results}
+    )
+    print("| engine | images/s (spread) | CPU ms | same label | probability gap |\n|---|---|---|---|---|")
+    for r in results:
+        speed = f"{r.images_per_second:.1f} ({r.low:.1f} to {r.high:.1f})"
+        print(f"| {r.engine} | {speed} | {r.cpu_ms:.0f} | {r.label_agreement:.1%} | {r.probability_gap:.4f} |")
+
+
+def engines(network: Any, calibration: Images, scratch: Path) -> Iterator[tuple[str, Ask]]:
+    """Yield each engine's name and how it is asked, Keras in float32 first; files go into ``scratch``."""
+    for precision in dict.fromkeys(("float32", crafting_precision())):
+        yield f"keras {precision}", Classifier(network, precision, batch_size=1).logits  # type: ignore[arg-type]
+    export.write(network, calibration, scratch)
+    for precision in runtime.native():
+        yield f"openvino {precision}", runtime.Runtime(scratch / runtime.FILES[precision], precision).logits
+    traced = _traced(network)
+    yield "onnxruntime float32", _onnx(traced, scratch / "float32.onnx")
+    yield "litert float32", _litert(traced, None)
+    yield "litert int8", _litert(traced, calibration)
+
+
+def measure(asked: dict[str, Ask], pictures: Images, rounds: int) -> list[Result]:
+    """Let the engines take turns at ``rounds`` parts of ``pictures``, after one picture each that does not count."""
+    for ask in asked.values():
+        ask(pictures[:1])
+    parts = np.array_split(pictures, rounds)
+    speeds: dict[str, list[float]] = {name: [] for name in asked}
+    spent: dict[str, float] = dict.fromkeys(asked, 0.0)
+    logits: dict[str, list[Logits]] = {name: [] for name in asked}
+    for part in parts:
+        for name, ask in asked.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            logits[name] += [ask(picture[None]) for picture in part]
+            spent[name] += time.process_time() - processor
+            speeds[name].append(len(part) / (time.perf_counter() - wall))
+    answers = {name: probabilities(np.concatenate(found)) for name, found in logits.items()}
+    reference = next(iter(answers.values()))
+    return [
+        Result(
+            engine=name,
+            images_per_second=round(statistics.median(speeds[name]), 2),
+            low=round(min(speeds[name]), 2),
+            high=round(max(speeds[name]), 2),
+            cpu_ms=round(1000 * spent[name] / len(pictures), 1),
+            label_agreement=float((answers[name].argmax(axis=1) == reference.argmax(axis=1)).mean()),
+            probability_gap=float(np.abs(answers[name] - reference).sum(axis=1).mean() / 2),
+        )
+        for name in asked
+    ]
+
+
+def _traced(network: Any) -> Any:
+    logits, features = add_features(network).outputs
+    whole = keras.Model(network.input, {"logits": logits, "features": features})
+    signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name="images")]
+    return tf.function(lambda images: whole(images, training=False), input_signature=signature)
+
+
+def _onnx(traced: Any, file: Path) -> Ask:
+    import onnxruntime
+    import tf2onnx
+
+    tf2onnx.convert.from_function(traced, traced.input_signature, opset=OPSET, output_path=str(file))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    place = next(i for i, output in enumerate(session.get_outputs()) if output.shape[-1] < 100)  # not the features
+    return lambda images: np.asarray(session.run(names, {session.get_inputs()[0].name: images})[place])
+
+
+def _litert(traced: Any, calibration: Images | None) -> Ask:
+    from ai_edge_litert.interpreter import Interpreter
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
+    interpreter = Interpreter(model_content=converter.convert(), num_threads=len(os.sched_getaffinity(0)))
+    runner = interpreter.get_signature_runner() if interpreter.get_signature_list() else None
+    if runner is not None:
+        return lambda images: np.asarray(runner(images=images)["logits"])
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]["index"]
+    outputs = interpreter.get_output_details()
+    place = next(output["index"] for output in outputs if output["shape"][-1] < 100)
+
+    def ask(images: Images) -> Logits:
+        interpreter.set_tensor(entry, images)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(place))
+
+    return ask
+
+
+def _pictures(folder: str, size: int, count: int) -> Images:
+    if folder:
+        items = sources.directory(Path(folder), per_class=-(-count // 2), seed=7)
+    else:
+        items = sources.generated(per_class=-(-count // 2), seed=7, size=size)
+    if len(items) < count:
+        raise DataError(f"expected at least {count} pictures in {folder}, got {len(items)}")
+    chosen: Sequence[int] = np.random.default_rng(7).permutation(len(items))[:count].tolist()
+    return np.stack([images.load_pixels(items[place].read(), size=size) for place in chosen])
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/classifier"), help="directory of the network")
+    parser.add_argument("--images", default="", help="folder of class folders; else the seeded generator draws")
+    parser.add_argument("--pictures", type=int, default=16, help="pictures a round")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    given = parser.parse_args()
+    run(given.model, given.images, given.out, pictures=given.pictures)
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,26 @@
+"""A plain FastAPI endpoint around a network in Keras, as its documentation shows one: ``uvicorn ...:app``."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from fastapi import FastAPI, UploadFile
+from PIL import Image
+
+from buckler.models import checkpoint
+from buckler.models.backend import keras
+
+MODEL = Path(os.environ["BUCKLER_BENCH_MODEL"])
+
+app = FastAPI()
+info, network = checkpoint.load_info(MODEL), checkpoint.load_network(MODEL)
+
+
+@app.post("/predict")
+def predict(image: UploadFile) -> dict[str, float]:
+    """Return the probability of each label."""
+    picture = Image.open(io.BytesIO(image.file.read())).convert("RGB").resize((info.image_size, info.image_size))
+    logits = network(np.asarray(picture, np.float32)[None] / 255, training=False)
+    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+    return {label: float(share) for label, share in zip(info.labels, shares, strict=True)}

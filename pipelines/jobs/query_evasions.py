@@ -1,0 +1,180 @@
+"""Measures what the watch over queries notices of Square, plain and with each query changed at random to hide the run.
+
+An attacker who knows the watch changes each picture, which also blurs the answers that he searches by. Here the model
+is linear and its answers are exact, so that the search loses little: what hides from the watch here is what hides.
+
+Reads   a class-per-folder directory of pictures
+Prints  a row for each change
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from buckler.attacks.square import square
+from buckler.data import images
+from buckler.errors import BucklerError
+from buckler.query_watch import QueryWatch
+from pipelines.stage import stage
+
+SIZE = 224
+WITHIN = 50  # queries
+
+Pixels = NDArray[np.float32]
+Change = Callable[[Pixels, np.random.Generator], Pixels]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was noticed of the searches with one change.
+
+    Attributes:
+        noticed_ratio: Searches of which a run was seen within ``WITHIN`` queries.
+        noticed_later_ratio: And within all queries.
+        first: Median number of the first query in a run; None where there was none in most searches.
+        flagged_ratio: Queries that would have been answered ``review``.
+    """
+
+    change: str
+    noticed_ratio: float
+    noticed_later_ratio: float
+    first: float | None
+    flagged_ratio: float
+
+
+def run(pictures: list[Pixels], *, epsilon: float, queries: int) -> list[Row]:
+    """Return a row for each change, over one search a picture.
+
+    Args:
+        pictures: ``(height, width, 3)`` float32 in 0..1, sides divisible by 16.
+        epsilon: L-infinity radius of Square.
+        queries: Of each search.
+    """
+    return [
+        _row(name, [_flags(each, change, epsilon, queries) for each in pictures]) for name, change in CHANGES.items()
+    ]
+
+
+def _row(name: str, flags: list[NDArray[np.bool_]]) -> Row:
+    firsts = np.array([each.argmax() + 1 if each.any() else np.inf for each in flags])
+    median = float(np.median(firsts))
+    return Row(
+        name,
+        float(np.mean(firsts <= WITHIN)),
+        float(np.mean(np.isfinite(firsts))),
+        median if np.isfinite(median) else None,
+        float(np.mean([each.mean() for each in flags])),
+    )
+
+
+def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDArray[np.bool_]:
+    """Return for each query of one search whether it was one of a run."""
+    watch, generator = QueryWatch(), np.random.default_rng(0)
+    weights = sum(
+        np.kron(
+            generator.normal(size=(side, side, 3)), np.ones((picture.shape[0] // side, picture.shape[1] // side, 1))
+        )
+        for side in (4, 16)
+    )
+    offset = float((picture * weights).sum())
+    flags: list[bool] = []
+
+    def scores(asked: Pixels) -> Pixels:
+        changed = (np.clip(change(each, generator), 0, 1) for each in asked)
+        sent = [np.rint(each * 255).astype(np.float32) / 255 for each in changed]  # what a PNG holds
+        flags.extend(watch.see("attacker", each).in_run for each in sent)
+        margins = np.array([float((each * weights).sum()) - offset for each in sent])
+        return np.stack([margins, -margins], axis=1).astype(np.float32)
+
+    square(scores, picture[None], np.zeros(1, np.int64), epsilon=epsilon, queries=queries, early_exit=False)
+    return np.array(flags)
+
+
+def _noise(most_255: float, side: int | None = None) -> Change:
+    """Add uniform noise: to each pixel, or to each of ``side`` x ``side`` tiles."""
+
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        height, width, colours = pixels.shape
+        tiles = (side, side, colours) if side else pixels.shape
+        drawn = generator.uniform(-most_255 / 255, most_255 / 255, tiles)
+        return pixels + np.kron(drawn, np.ones((height // tiles[0], width // tiles[1], 1)))
+
+    return change
+
+
+def _rotated(most_degrees: float) -> Change:
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        image = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+        around = tuple(int(value * 255) for value in pixels.mean(axis=(0, 1)))
+        angle = generator.uniform(-most_degrees, most_degrees)
+        return np.asarray(image.rotate(angle, Image.Resampling.BILINEAR, fillcolor=around), np.float32) / 255
+
+    return change
+
+
+def _cropped(most_share: float) -> Change:
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        image = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+        side = int(image.width * (1 - most_share * generator.random()))
+        left, top = (int(value) for value in generator.integers(0, image.width - side + 1, 2))
+        window = image.crop((left, top, left + side, top + side))
+        return np.asarray(window.resize(image.size, Image.Resampling.BILINEAR), np.float32) / 255
+
+    return change
+
+
+def _turned(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    mirrored = pixels[:, ::-1] if generator.random() < 0.5 else pixels
+    return np.ascontiguousarray(np.rot90(mirrored, generator.integers(4)))
+
+
+def _contrast(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    return (pixels - 0.5) * np.float32(generator.uniform(0.7, 1.3)) + 0.5
+
+
+CHANGES: Mapping[str, Change] = {
+    "none": lambda pixels, _: pixels,
+    "quarter turns and mirroring": _turned,
+    "contrast by 30 %": _contrast,
+    "noise of 64/255 a pixel": _noise(64),
+    "rotation by 5 degrees": _rotated(5),
+    "rotation by 10 degrees": _rotated(10),
+    "rotation by 45 degrees": _rotated(45),
+    "crop by 5 %": _cropped(0.05),
+    "crop by 10 %": _cropped(0.10),
+    "crop by 25 %": _cropped(0.25),
+    "noise of 8/255 on 4 x 4 tiles": _noise(8, 4),
+    "noise of 16/255 on 4 x 4 tiles": _noise(16, 4),
+}
+
+
+def main() -> None:
+    """Parse, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="class-per-folder directory")
+    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--epsilon-255", type=int, default=8)
+    arguments = parser.parse_args()
+    paths = sorted(arguments.images.glob("*/*.jpg"))
+    if not paths:
+        raise BucklerError(f"expected pictures in {arguments.images}/<class>/*.jpg, found none; give another --images")
+    chosen = np.random.default_rng(0).choice(len(paths), min(arguments.pictures, len(paths)), replace=False)
+    pictures = [images.load_pixels(paths[index], size=SIZE) for index in chosen]
+    print(f"| each query changed by | noticed within {WITHIN} | within {arguments.queries} | first, median | flagged |")
+    print("|---|---|---|---|---|")
+    for row in run(pictures, epsilon=arguments.epsilon_255 / 255, queries=arguments.queries):
+        first = "never" if row.first is None else f"{row.first:.0f}"
+        print(
+            f"| {row.change} | {row.noticed_ratio:.0%} | {row.noticed_later_ratio:.0%} | {first} "
+            f"| {row.flagged_ratio:.0%} |"
+        )
+
+
+if __name__ == "__main__":
+    stage(main)

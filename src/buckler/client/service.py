@@ -1,0 +1,228 @@
+"""The client itself; see the package's head."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from buckler import receipts
+from buckler.client.errors import ServiceError, UnreachableError
+from buckler.errors import BucklerError
+from buckler.receipts import Receipt
+
+BACKOFF_SECONDS = 0.5  # before the first new try to connect; then twice that, and so on
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """What the adversarial-input detector says: ``adversarial`` if ``score > threshold``."""
+
+    score: float
+    threshold: float
+    verdict: Literal["clean", "adversarial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which model answered, and the signed verdict that lets it serve."""
+
+    name: str
+    version: str
+    digest: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one picture.
+
+    Attributes:
+        label: The most probable one.
+        probabilities: One a label, summing to one.
+        decision: ``review`` where a person must look, for the ``reasons``.
+        receipt: Checked; None unless the client was given the service's public key.
+        content: The answer as it came, to keep beside the picture.
+    """
+
+    request_id: str
+    label: str
+    probabilities: Mapping[str, float]
+    decision: Literal["accept", "review"]
+    reasons: tuple[str, ...]
+    detector: Detector
+    model: Model
+    receipt: Receipt | None = field(repr=False)
+    content: Mapping[str, Any] = field(repr=False)
+
+
+class Client:
+    """Asks one service; not to be shared among threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        receipt_key: Ed25519PublicKey | None = None,
+        timeout: float = 60.0,
+        retries: int = 3,
+        longest_wait: float = 30.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: Of the service, without a path.
+            key: With the role ``predict``, where the service asks for one.
+            receipt_key: The service's public key; with it, every answer must come with a receipt that holds.
+            timeout: Seconds for one try.
+            retries: How often a request is sent again that the service puts off, or that found nobody listening.
+            longest_wait: Seconds; who is put off for longer gets the error instead.
+            sleep: Waits.
+        """
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._url, self._receipt_key = url, receipt_key
+        self._retries, self._longest_wait, self._sleep = retries, longest_wait, sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def predict(self, picture: Path | bytes) -> Answer:
+        """Return the answer to one picture: JPEG, PNG or DICOM.
+
+        Raises:
+            ServiceError: The service refused it; there is a subclass for each code.
+            ReceiptError: A receipt was wanted, and the one that came does not hold.
+            UnreachableError: No answer came.
+            BucklerError: The file cannot be read.
+        """
+        content = _read(picture)
+        return self._answer(self._post("/predict", [content], self._receipt_headers()).json(), content)
+
+    def predict_many(self, pictures: Sequence[Path | bytes]) -> list[Answer | ServiceError]:
+        """Return the answers to several pictures, sent in one request; for one that is not usable, why.
+
+        Raises:
+            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``; for all of them together.
+        """
+        contents = [_read(picture) for picture in pictures]
+        response = self._post("/predict", contents, self._receipt_headers())
+        items = response.json()["answers"] if len(contents) > 1 else [response.json()]
+        known = {"request_id": response.headers.get("x-request-id")}
+        return [
+            ServiceError.of(**item["error"], **known) if "error" in item else self._answer(item, content)
+            for item, content in zip(items, contents, strict=True)
+        ]
+
+    def explain(self, picture: Path | bytes, *, label: str | None = None) -> bytes:
+        """Return a PNG of the picture with what spoke for ``label`` (default: the answer's) painted over.
+
+        Raises:
+            ServiceError, UnreachableError, BucklerError: As ``predict``.
+        """
+        query = {"label": label} if label is not None else {}
+        return self._post("/explain", [_read(picture)], {}, query).content
+
+    def model_card(self) -> dict[str, Any]:
+        """Return the card of the model that answers.
+
+        Raises:
+            ServiceError, UnreachableError: As ``predict``.
+        """
+        card: dict[str, Any] = self._send("GET", "/model").json()
+        return card
+
+    def _receipt_headers(self) -> dict[str, str]:
+        return {"x-buckler-receipt": "ed25519"} if self._receipt_key else {}
+
+    def _post(
+        self, path: str, pictures: Sequence[bytes], headers: Mapping[str, str], query: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        # No file name goes out: it may be a patient's.
+        files = [("image", ("image", picture)) for picture in pictures]
+        return self._send("POST", path, files=files, headers=headers, params=query)
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        for tries_left in range(self._retries, -1, -1):
+            try:
+                response = self._http.request(method, path, **content)
+            except httpx.ConnectError as error:
+                wait, failure = BACKOFF_SECONDS * 2 ** (self._retries - tries_left), self._unreachable(error)
+            except httpx.HTTPError as error:  # it may be computing: to send the picture again would add to its load
+                raise self._unreachable(error) from error
+            else:
+                if response.status_code < HTTPStatus.BAD_REQUEST:
+                    return response
+                refusal = _refusal(response)
+                if refusal.retry_after is None:
+                    raise refusal
+                wait, failure = refusal.retry_after, refusal
+            if not tries_left or wait > self._longest_wait:
+                raise failure
+            self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _unreachable(self, error: httpx.HTTPError) -> BucklerError:
+        what = str(error) or type(error).__name__
+        return UnreachableError(f"no answer from {self._url}: {what}; is the service up, and is this its address?")
+
+    def _answer(self, content: dict[str, Any], picture: bytes) -> Answer:
+        receipt = None
+        if self._receipt_key:
+            digest = f"sha256:{hashlib.sha256(picture).hexdigest()}"
+            answer = json.dumps(content).encode()
+            receipt = receipts.check(answer, digest, self._receipt_key, named=("the answer", "the picture"))
+        return Answer(
+            request_id=content["request_id"],
+            label=content["label"],
+            probabilities=content["probabilities"],
+            decision=content["decision"],
+            reasons=tuple(content["reasons"]),
+            detector=Detector(**content["detector"]),
+            model=Model(**content["model"]),
+            receipt=receipt,
+            content=content,
+        )
+
+
+def _read(picture: Path | bytes) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return picture.read_bytes()
+    except OSError as error:
+        raise BucklerError(f"cannot read {picture}: {error.strerror}") from error
+
+
+def _refusal(response: httpx.Response) -> ServiceError:
+    try:
+        detail = response.json()["error"]
+        code, message = detail["code"], detail["message"]
+    except (ValueError, KeyError, TypeError):  # a proxy's page
+        code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not in the service's form"
+    waits = response.headers.get("retry-after", "")
+    return ServiceError.of(
+        code,
+        message,
+        status=response.status_code,
+        request_id=response.headers.get("x-request-id"),
+        retry_after=float(waits) if waits.isdecimal() else None,
+    )

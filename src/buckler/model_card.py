@@ -1,0 +1,219 @@
+"""A model card: what a released model is, how it was measured, what it withstood, and what nobody may expect of it.
+
+It says nothing that the signed verdict, or the files whose digest that names, do not say; what a verdict leaves open
+is ``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv 1810.03993, for the sections.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from buckler import signing
+
+if TYPE_CHECKING:  # loads TensorFlow
+    from buckler.models.info import ModelInfo
+
+SCHEMA = 1
+
+
+class Rate(BaseModel):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    pictures: int | None = Field(default=None, description="Over how many pictures it was taken")
+
+
+class CardModel(BaseModel):
+    """What answers."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the model directory")
+    architecture: str
+    defence: str = Field(description="What was done against attacks in training")
+    labels: list[str]
+    malignant: list[str] = Field(description="Labels whose flip to another is the dangerous one")
+    image_size: int = Field(description="Pixels a side at the model's input")
+
+
+class CardData(BaseModel):
+    """What it was trained and measured on."""
+
+    version: str = Field(description="Digest of the splits")
+    pictures_attacked: int | None
+
+
+class CardVerdict(BaseModel):
+    """On whose word it serves, and how long."""
+
+    id: str
+    passed: bool
+    reasons: list[str]
+    notes: list[str]
+    issued_at: datetime
+    expires_at: datetime
+    expired: bool
+    commit: str | None = Field(description="Of the code that trained and judged it")
+    uncommitted_changes: bool | None
+
+
+class CardClean(BaseModel):
+    """How right it is without an attacker."""
+
+    accuracy: Rate | None
+    malignant_recall: Rate | None
+    calibration_error: float | None
+
+
+class CardRobust(BaseModel):
+    """What the worst of all attacks, at all radii up to this one, leaves of it."""
+
+    epsilon_255: int = Field(description="Largest change of a pixel, in levels of 255")
+    robust_accuracy: Rate
+    sensitivity: Rate | None = None
+    specificity: Rate | None = None
+    malignant_to_benign_rate: Rate | None = None
+
+
+class CardAttack(BaseModel):
+    """One attack at one radius."""
+
+    name: str
+    knowledge: str | None = Field(default=None, description="What the attacker has of the model")
+    norm: str | None = None
+    epsilon_255: int | None = None
+    steps: int | None = None
+    robust_accuracy: Rate
+    attack_success_rate: float | None = None
+
+
+class CardGroup(BaseModel):
+    """Pictures that have something in common."""
+
+    column: str
+    group: str
+    pictures: int
+    clean_accuracy: Rate
+    worst_case: list[CardRobust]
+
+
+class CardCheck(BaseModel):
+    """One doubt about the evaluation itself."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class CardDetected(BaseModel):
+    """How the detector fares against one attack."""
+
+    attack: str
+    epsilon_255: int | None = None
+    adaptive: bool = Field(description="Whether the attacker knows the detector")
+    auc: float | None = None
+    flagged: float | None = Field(default=None, description="Share of attacked pictures above the threshold")
+
+
+class CardDetector(BaseModel):
+    """The adversarial-input detector."""
+
+    threshold: float
+    max_fpr: float = Field(description="Share of clean pictures that the threshold was set to flag at most")
+    clean_fpr: Rate | None = Field(description="Share of clean test pictures that it flags")
+    attacks: list[CardDetected]
+
+
+class ModelCard(BaseModel):
+    """Everything about the model that serves."""
+
+    schema_: int = Field(default=SCHEMA, serialization_alias="schema")
+    model: CardModel
+    data: CardData
+    verdict: CardVerdict
+    clean: CardClean
+    worst_case: list[CardRobust]
+    attacks: list[CardAttack]
+    subgroups: list[CardGroup]
+    checks: list[CardCheck]
+    floors: dict[str, Any] = Field(description="The policy it was judged by")
+    detector: CardDetector | None
+    limits: list[str] = Field(description="What must not be expected of it")
+
+
+def card(verdict: signing.Verdict, info: "ModelInfo", *, name: str, version: str, now: datetime) -> ModelCard:
+    """Return the card of a released model.
+
+    Args:
+        verdict: Verified.
+        info: Of the model directory that ``verdict`` is about.
+        name, version: What the service calls it.
+        now: Aware time, for whether the verdict has expired.
+    """
+    said = verdict.statement
+    content = {
+        "model": {
+            "name": name,
+            "version": version,
+            "digest": verdict.subject_digest,
+            "architecture": info.architecture,
+            "defence": info.defence,
+            "labels": list(info.labels),
+            "malignant": list(info.malignant),
+            "image_size": info.image_size,
+        },
+        "data": {"version": info.data_version, "pictures_attacked": said.get("data", {}).get("images")},
+        "verdict": _verdict(verdict, now),
+        "clean": {
+            "accuracy": said.get("clean_accuracy"),
+            "malignant_recall": said.get("malignant_recall"),
+            "calibration_error": said.get("calibration_error"),
+        },
+        "worst_case": said.get("worst_case", []),
+        "attacks": said.get("attacks", []),
+        "subgroups": said.get("subgroups", []),
+        "checks": said.get("checks", []),
+        "floors": said.get("policy", {}),
+        "detector": said.get("detector"),
+        "limits": _limits(said, info, verdict),
+    }
+    return ModelCard.model_validate(content)
+
+
+def _verdict(verdict: signing.Verdict, now: datetime) -> dict[str, Any]:
+    source = verdict.statement.get("source", {})
+    return {
+        "id": verdict.id,
+        "passed": verdict.passed,
+        "reasons": verdict.statement.get("reasons", []),
+        "notes": verdict.statement.get("notes", []),
+        "issued_at": verdict.issued_at,
+        "expires_at": verdict.expires_at,
+        "expired": verdict.expired(now),
+        "commit": source.get("commit"),
+        "uncommitted_changes": source.get("dirty"),
+    }
+
+
+def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict) -> list[str]:
+    radius = max((row["epsilon_255"] for row in said.get("worst_case", [])), default=0)
+    labels = ", ".join(info.labels)
+    limits = [
+        "An aid to a person who decides, never the decision: it sees one picture and nothing of the patient.",
+        f"It knows {labels} and nothing else: a picture of something else is given one of these all the same.",
+        f"Measured on the pictures of data version {info.data_version}; it says nothing of cameras, skins or"
+        " populations that those do not hold.",
+        f"Attacked by changes of at most {radius}/255 a pixel; nothing is claimed of larger ones, of patches, edits by"
+        " hand, or what is done to the skin or the camera."
+        if radius
+        else "Nothing is claimed of it under attack: the verdict holds no worst case.",
+        "A picture that the detector calls clean may still be attacked, above all by whoever knows the detector.",
+        f"The verdict holds until {verdict.expires_at:%Y-%m-%d %H:%M} UTC; after that every answer asks for review.",
+    ]
+    if info.defence == "none":
+        limits.insert(3, "It was trained without any defence against attacks.")
+    return limits

@@ -1,0 +1,45 @@
+"""What a pass of the network takes and gives, in any engine: nothing here needs TensorFlow."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.errors import InputRangeError
+
+Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
+Labels = npt.NDArray[np.int64]  # (batch,), class indices
+Logits = npt.NDArray[np.float32]  # (batch, classes)
+Features = npt.NDArray[np.float32]  # (batch, features)
+Maps = npt.NDArray[np.float32]  # (batch, height, width, channels), of the last convolution
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What one pass gives: ``logits`` (batch, classes) and ``features`` (batch, features) of the same pass."""
+
+    logits: Logits
+    features: Features
+
+
+def check_pixels(images: Images) -> None:
+    """Raise InputRangeError unless every pixel lies in 0..1."""
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise InputRangeError(
+            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; pass images before normalisation"
+        )
+
+
+def probabilities(logits: Logits) -> npt.NDArray[np.float32]:
+    """Return the softmax of ``logits`` (batch, classes), each row summing to one."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
+
+
+def slices(channels: tuple[int, ...] = (64, 128, 256, 512, 512)) -> list[slice]:
+    """Return where each block's features stand in the vector that ``add_features`` gives."""
+    bounds = [0]
+    for count in channels:
+        bounds.append(bounds[-1] + 2 * count)
+    return [slice(start, stop) for start, stop in pairwise(bounds)]

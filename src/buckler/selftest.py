@@ -1,0 +1,114 @@
+"""Reference pictures with the answers a model gave when it was judged: the service asks again after loading.
+
+Digests prove that the bytes are those that were judged, not that this machine computes with them what that one did: a
+runtime, a processor or a library may differ. The pictures are drawn from a seed, nobody's skin; the file lies in the
+release's ``model/``, so that the signed digest covers it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler import signing
+from buckler.errors import SelfTestError
+from buckler.inference import Predictor
+
+FILE = "selftest.npz"
+INFO_FILE = "model.json"
+PICTURES = 6
+# Room for another processor's kernels at a lower precision. Other weights, swapped colours or a skipped normalisation
+# are seen long before; an answer moves by at most a twentieth of its odds within it.
+ABSOLUTE, RELATIVE = 0.05, 0.02
+DRAWS, DEVIATIONS = 16, 6.0  # of a network that answers at random, and how far from their mean one may lie
+SMALLEST_SHARE = 1e-30
+
+Measured = npt.NDArray[np.float64]  # (pictures, classes + 1): log-probabilities, then the detector's score
+
+
+def write(model: Path) -> None:
+    """Ask the model in the directory ``model`` about pictures from a seed and keep its answers there.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+    """
+    predictor = Predictor.of(model, _nobodys_word(model))
+    pictures = draw_pictures(predictor.image_size)
+    draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
+    expected = draws.mean(axis=0)
+    tolerance = ABSOLUTE + RELATIVE * np.abs(expected) + DEVIATIONS * draws.std(axis=0)
+    np.savez_compressed(model / FILE, pictures=pictures, expected=expected, tolerance=tolerance)
+
+
+def check(predictor: Predictor, model: Path) -> None:
+    """Ask ``predictor`` about the reference pictures in the directory ``model``.
+
+    Raises:
+        SelfTestError: There are none, or it answers otherwise than when it was judged.
+    """
+    reference = _read(model / FILE)
+    found = _measure(predictor, reference["pictures"])
+    expected, tolerance = reference["expected"], reference["tolerance"]
+    if found.shape != expected.shape:
+        raise SelfTestError(f"expected answers of shape {expected.shape}, as when it was judged, got {found.shape}")
+    # Not "farther than": NaN, which a broken kernel gives, is farther than nothing.
+    wrong = ~(np.abs(found - expected) <= tolerance)
+    if wrong.any():
+        picture, column = (int(place[0]) for place in np.nonzero(wrong))
+        what = [*(f"log-probability of {label}" for label in predictor.labels), "detector score"][column]
+        raise SelfTestError(
+            f"reference picture {picture}: expected a {what} of {expected[picture, column]:.4f}"
+            f" +- {tolerance[picture, column]:.4f}, as when it was judged, got {found[picture, column]:.4f};"
+            f" {int(wrong.sum())} of {wrong.size} numbers differ: this machine's runtime computes something else"
+        )
+
+
+def draw_pictures(size: int, *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Return ``(count, size, size, 3)``: a dark spot on a lighter ground with some noise, all colours from the seed."""
+    generator = np.random.default_rng(seed)
+    down, across = np.mgrid[0:size, 0:size] / size
+    pictures = []
+    for _ in range(count):
+        y, x, radius = generator.uniform(0.3, 0.7), generator.uniform(0.3, 0.7), generator.uniform(0.1, 0.35)
+        spot = np.exp(-((down - y) ** 2 + (across - x) ** 2) / radius**2)[..., None]
+        ground, dark = generator.uniform(140, 255, 3), generator.uniform(0, 140, 3)
+        noise = generator.normal(0, generator.uniform(1, 20), (size, size, 3))
+        pictures.append((1 - spot) * ground + spot * dark + noise)
+    return np.asarray(np.clip(pictures, 0, 255), np.uint8)
+
+
+def _measure(predictor: Predictor, pictures: npt.NDArray[np.uint8]) -> Measured:
+    rows: list[Sequence[float]] = []
+    for picture in pictures:
+        prediction = predictor(np.asarray(picture / 255, np.float32))
+        shares = [prediction.probabilities[label] for label in predictor.labels]
+        # Logits but for a constant: a probability near one would hide what changed behind it.
+        rows.append([*np.log(np.maximum(shares, SMALLEST_SHARE)), prediction.score])
+    return np.asarray(rows, np.float64)
+
+
+def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("pictures", "expected", "tolerance")}
+    except FileNotFoundError as error:
+        raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
+    except (OSError, KeyError, ValueError) as error:
+        raise SelfTestError(f"{path} does not hold reference pictures and answers: {error!r}") from error
+
+
+def _is_randomised(model: Path) -> bool:
+    # As JSON: the models' own reader would bring the reference's engine along, which a service need not have.
+    return bool(json.loads((model / INFO_FILE).read_bytes()).get("defence") == "randomised")
+
+
+def _nobodys_word(model: Path) -> signing.Verdict:
+    """Return a verdict that says nothing: the gate's comes after this, about these bytes too."""
+    now = datetime.now(UTC)
+    return signing.Verdict(
+        "", signing.directory_digest(model), passed=False, issued_at=now, expires_at=now, statement={}
+    )

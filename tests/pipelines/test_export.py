@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from buckler import gates, signing
+from buckler.errors import ModelError
+from buckler.models import checkpoint, runtime, vgg
+from buckler.models.classifier import Classifier
+from pipelines import export
+from tests import projects
+
+SIZE, COUNT = 32, 24
+STRICT, LAX = gates.ParityPolicy(1.0, 0.0, 0.0, 0.0), gates.ParityPolicy(0.5, 1.0, 1.0, 1.0)
+CLOSE = gates.ParityPolicy(1.0, 1e-4, 0.0, 0.01)
+
+
+def params(parity):
+    return export.ExportParams(pictures=12, epsilon_255=(2,), steps=2, seed=7, parity=parity)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """The working directory as it is when the stage starts; a function that saves the classifier with a defence."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: {"avx512_vnni"})
+    projects.write_splits(tmp_path, SIZE, COUNT, np.random.default_rng(7))
+    base = vgg.build_base(SIZE, "none", seed=7)
+    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
+
+    def save(defence="none"):
+        info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", defence)
+        checkpoint.save(network, info, export.CLASSIFIER)
+        export.POOLED.parent.mkdir(parents=True)
+        np.save(export.POOLED, np.ones((COUNT, 4), np.float32))
+        return network
+
+    return save
+
+
+def test_eight_bits_serve_and_the_detector_learns_from_their_features(trained, capsys):
+    network = trained()
+    export.run(params(LAX))
+    report = json.loads(export.REPORT.read_text())
+    assert report["serves"] == "int8"
+    assert report["model"] == {
+        "digest": signing.directory_digest(export.CLASSIFIER),
+        "runtime": signing.directory_digest(export.RUNTIME),
+    }
+    assert set(report["precisions"]) == {"int8", "float32"}  # bfloat16 is not native here
+    assert runtime.load_info(export.RUNTIME).precisions == ("int8", "float32")
+    features, served = np.load(export.TRAINING), runtime.Runtime.load(export.RUNTIME)
+    assert served.precision == "int8"
+    assert features.shape == (COUNT, 2944)
+    images = np.full((1, SIZE, SIZE, 3), 0.5, np.float32)
+    assert not np.array_equal(served.logits(images), Classifier(network).logits(images))
+    assert "serves in int8" in capsys.readouterr().out
+
+
+def test_what_breaks_parity_does_not_serve_and_is_said(trained, capsys):
+    trained()
+    export.run(params(CLOSE))
+    report = json.loads(export.REPORT.read_text())
+    assert report["serves"] == "float32"
+    assert runtime.load_info(export.RUNTIME).precisions == ("float32",)
+    assert any(text.startswith("probability gap") for text in report["precisions"]["int8"]["failures"])
+    said = capsys.readouterr().out
+    assert "int8 does not serve: " in said
+    assert "serves in float32" in said
+
+
+def test_an_export_that_is_not_the_reference_in_float32_stops_the_pipeline(trained):
+    trained()
+    with pytest.raises(ModelError, match=r"does not answer as the one it was made of: .'probability gap"):
+        export.run(params(STRICT))
+    assert not (export.RUNTIME / runtime.INFO_FILE).exists()
+
+
+def test_a_randomised_network_stays_with_keras(trained):
+    trained("randomised")
+    export.run(params(LAX))
+    assert not runtime.is_exported(export.RUNTIME)
+    assert [path.name for path in Path(export.RUNTIME).iterdir()] == [runtime.INFO_FILE]
+    np.testing.assert_array_equal(np.load(export.TRAINING), np.load(export.POOLED))
+    assert json.loads(export.REPORT.read_text())["serves"] == "float32"

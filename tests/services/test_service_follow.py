@@ -1,0 +1,103 @@
+"""A real service, followed through HTTP: a new release without a lost request, a killed worker, a log that is full."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.services.running import Server, serving, write_verdict
+
+pytestmark = pytest.mark.slow
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> float:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def place(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(release, tmp_path_factory.mktemp("place") / "release"))
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory, place: Path, keys: Path) -> Iterator[Server]:
+    settings = {
+        "BUCKLER_RELEASE": str(place),
+        "BUCKLER_WORKERS": "2",
+        "BUCKLER_FOLLOW_SECONDS": "0.3",
+        "BUCKLER_FOLLOW_JITTER_SECONDS": "0.2",
+    }
+    with serving(tmp_path_factory.mktemp("followed"), keys, **settings) as server:
+        yield server
+
+
+def verdicts_of(server: Server, picture: bytes) -> set[str]:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: server.predict(picture), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    return {answer.json()["model"]["verdict"] for answer in answers}
+
+
+def test_a_new_release_takes_over_without_a_failed_request_and_a_bad_one_does_not(followed, place, keys, picture):
+    (old,) = verdicts_of(followed, picture)
+    write_verdict(place, keys)
+    seen: list[set[str]] = []
+    wait_for(lambda: bool(seen.append(verdicts_of(followed, picture))) or old not in seen[-1])
+    (new,) = seen[-1]
+    assert set().union(*seen) == {old, new}
+
+    write_verdict(place, keys, passed=False, reasons=["weak"])
+    refused = 'buckler_model_refused_total{reason="failed"} 2.0'
+    wait_for(lambda: refused in followed.get("/metrics").text)
+    assert "buckler_release_behind 1.0" in followed.get("/metrics").text
+    assert verdicts_of(followed, picture) == {new}
+    assert followed.get("/readyz").status_code == 200
+    write_verdict(place, keys)
+    wait_for(lambda: "buckler_release_behind 0.0" in followed.get("/metrics").text)
+
+
+def test_a_worker_that_was_killed_is_noticed_within_seconds(followed, picture):
+    def started() -> list[str]:
+        return [line for line in followed.log.read_text().splitlines() if "bound to" in line]
+
+    before = len(started())
+    workers = [pid for pid in _processes() if _is_worker_of(pid, followed)]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    assert wait_for(lambda: len(started()) > before) < 30
+    assert verdicts_of(followed, picture)
+
+
+def _processes() -> list[int]:
+    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def _is_worker_of(pid: int, server: Server) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return b"_bentoml_impl.worker" in command and f"BENTOML_HOME={server.home}\0".encode() in environment
+
+
+def test_an_answer_that_cannot_be_logged_is_refused_by_its_own_code(followed, picture):
+    kept = followed.audit.parent.rename(followed.audit.parent.with_name("aside"))
+    followed.audit.parent.touch()  # a file where the directory was: nothing can be written there
+    try:
+        response: httpx.Response = followed.predict(picture)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "audit_unavailable")
+    finally:
+        followed.audit.parent.unlink()
+        kept.rename(followed.audit.parent)
+    assert followed.predict(picture).status_code == 200

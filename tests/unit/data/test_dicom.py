@@ -1,0 +1,227 @@
+import io
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+
+from buckler.data import dicom, images, uploads
+from buckler.errors import UnusableImageError
+from tests.unit.data.dicom_files import PATIENT, jpeg_dicom
+from tests.unit.data.dicom_files import dicom as write
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
+
+
+@pytest.fixture
+def colours():
+    """A gradient of odd width, so that rows are no multiple of two bytes."""
+    x, y = np.meshgrid(np.linspace(0, 255, 41), np.linspace(0, 255, 24))
+    return np.stack([x, y, 255 - x], -1).astype(np.uint8)
+
+
+def decoded(content):
+    return np.asarray(uploads.load_image(content))
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def code_of(content):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UnusableImageError) as caught:
+            uploads.load_image(content)
+    assert "Mustermann" not in str(caught.value)
+    assert caught.value.__cause__ is None  # what pydicom raised may quote a tag
+    return caught.value.code
+
+
+def test_a_dicom_file_and_a_png_of_the_same_picture_give_the_same_pixels(colours):
+    pixels = uploads.load_pixels(write(colours, "RGB"), size=16)
+    assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.float32)
+    np.testing.assert_array_equal(pixels, images.load_pixels(png(colours), size=16))
+
+
+def test_the_file_and_its_path_are_the_same(colours, tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(write(colours, "RGB"))
+    np.testing.assert_array_equal(np.asarray(uploads.load_image(path)), colours)
+
+
+def test_colours_by_plane_in_16_bits_and_with_implicit_types_are_the_same(colours):
+    by_plane = np.ascontiguousarray(colours.transpose(2, 0, 1)).tobytes()
+    sides = {"Rows": colours.shape[0], "Columns": colours.shape[1]}
+    np.testing.assert_array_equal(decoded(write(by_plane, "RGB", PlanarConfiguration=1, **sides)), colours)
+    np.testing.assert_array_equal(decoded(write(colours.astype(np.uint16) << 8, "RGB")), colours)
+    np.testing.assert_array_equal(decoded(write(colours, "RGB", syntax=ImplicitVRLittleEndian)), colours)
+    twelve = write(colours.astype(np.uint16) << 4, "RGB", BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(decoded(twelve), colours)
+
+
+def test_ybr_becomes_rgb(colours):
+    ybr = convert_color_space(colours, "RGB", "YBR_FULL")
+    assert np.abs(decoded(write(ybr, "YBR_FULL")).astype(int) - colours).max() <= 2
+    assert np.abs(ybr.astype(int) - colours).max() > 50
+
+
+@pytest.mark.parametrize("photometric", ["YBR_FULL_422", "YBR_FULL"])
+def test_a_baseline_jpeg_inside_is_decoded_as_it_is_outside(colours, photometric):
+    image = Image.fromarray(colours)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    # Two implementations of the same conversion may round differently.
+    difference = decoded(jpeg_dicom(image, photometric)).astype(int) - np.asarray(Image.open(buffer))
+    assert np.abs(difference).max() <= 3
+
+
+def test_a_jpeg_whose_components_are_colours_is_not_converted():
+    flat = np.full((16, 16, 3), (200, 60, 90), np.uint8)
+    buffer = io.BytesIO()
+    # Written as if they were YCbCr already, so that the encoder changes nothing; no mark of Adobe's says so.
+    Image.frombytes("YCbCr", (16, 16), flat.tobytes()).save(buffer, "JPEG", quality=100)
+    sides = {"Rows": 16, "Columns": 16}
+    content = write(encapsulate([buffer.getvalue()]), "RGB", syntax=JPEGBaseline8Bit, **sides)
+    assert np.abs(decoded(content).astype(int) - flat).max() <= 3
+
+
+def test_a_grey_jpeg_and_one_with_other_components_than_the_header_says(colours):
+    grey = Image.fromarray(colours).convert("L")
+    shown = decoded(jpeg_dicom(grey, "MONOCHROME2"))
+    assert np.abs(shown[..., 0].astype(int) - np.asarray(grey)).max() <= 20
+    assert code_of(jpeg_dicom(grey, "YBR_FULL_422")) == "image_unreadable"
+    assert code_of(jpeg_dicom(Image.fromarray(colours), "MONOCHROME2")) == "image_unreadable"
+
+
+def test_the_largest_picture_takes_no_more_memory_than_as_a_plain_jpeg():
+    script = """
+import io, resource, sys
+from PIL import Image
+from buckler.data import uploads
+from tests.unit.data.dicom_files import jpeg_dicom
+content = jpeg_dicom(Image.new("RGB", (7000, 7000), (200, 120, 90)))
+uploads.load_pixels(content, size=112)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 800  # MiB; with colours as floats it is 1,300
+
+
+@pytest.mark.parametrize(
+    "name", ["SC_rgb_jpeg_dcmtk", "SC_rgb_jpeg_lossy_gdcm", "SC_ybr_full_422_uncompressed", "SC_rgb_dcmtk_+eb+cy+s4"]
+)
+def test_other_peoples_files_of_one_picture_look_the_same(name):
+    bars = decoded((SAMPLES / "SC_rgb_dcmtk_+eb+cr.dcm").read_bytes()).astype(int)
+    assert np.median(np.abs(decoded((SAMPLES / f"{name}.dcm").read_bytes()) - bars)) <= 2
+
+
+def test_grey_without_a_window_spans_its_bits_and_monochrome1_is_inverted():
+    stored = np.array([[0, 1024], [2048, 4095]], np.uint16)
+    shown = decoded(write(stored, "MONOCHROME2", BitsStored=12, HighBit=11))
+    np.testing.assert_array_equal(shown[..., 0], [[0, 64], [128, 255]])
+    np.testing.assert_array_equal(shown[..., 0], shown[..., 2])
+    inverted = decoded(write(stored, "MONOCHROME1", BitsStored=12, HighBit=11))
+    np.testing.assert_array_equal(inverted, 255 - shown)
+
+
+def test_grey_is_shown_through_its_first_window_after_the_rescaling():
+    stored = np.array([[-100, 0], [50, 300]], np.int16)
+    tags = {"RescaleSlope": 2, "RescaleIntercept": -10, "WindowCenter": [50.5, 900], "WindowWidth": [101, 1]}
+    # 2 x - 10 seen through 0..100: below it black, above it white.
+    shown = decoded(write(stored, "MONOCHROME2", **tags))
+    np.testing.assert_array_equal(shown[..., 0], [[0, 0], [round(255 * 0.9), 255]])
+
+
+def test_a_palette_is_painted():
+    table = {}
+    for colour, entries in (("Red", [10, 200]), ("Green", [20, 100]), ("Blue", [30, 0])):
+        table[f"{colour}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
+        table[f"{colour}PaletteColorLookupTableData"] = (np.array(entries, "<u2") << 8).tobytes()
+    shown = decoded(write(np.array([[0, 1]], np.uint8), "PALETTE COLOR", **table))
+    np.testing.assert_array_equal(shown, [[[10, 20, 30], [200, 100, 0]]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"NumberOfFrames": 2}, "image_unsupported"),
+        ({"photometric": "YBR_ICT"}, "image_unsupported"),
+        ({"photometric": PATIENT[:16]}, "image_unsupported"),
+        ({"syntax": DeflatedExplicitVRLittleEndian}, "image_unsupported"),
+        ({"SamplesPerPixel": 1}, "image_unsupported"),
+        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "image_unsupported"),
+        ({"BitsStored": 4, "HighBit": 3}, "image_unsupported"),
+        ({"Rows": 40000, "Columns": 40000}, "image_too_large"),
+        ({"Rows": 25}, "image_unreadable"),
+        ({"Rows": 0}, "image_unreadable"),
+    ],
+)
+def test_what_is_not_read_is_refused_with_its_code_and_without_its_tags(colours, changes, code):
+    photometric = changes.pop("photometric", "RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom tells that a value is not one of the standard's
+        content = write(colours, photometric, **changes)
+    assert code_of(content) == code
+
+
+def test_a_jpeg_larger_than_the_header_says_is_refused_before_it_is_decoded(colours):
+    content = jpeg_dicom(Image.new("RGB", (4000, 4000)), Rows=24, Columns=41)
+    assert code_of(content) == "image_unreadable"
+    not_a_jpeg = write(encapsulate([b"\xff\xd8\xff" + bytes(9)]), "RGB", syntax=JPEGBaseline8Bit, Rows=1, Columns=1)
+    assert code_of(not_a_jpeg) == "image_unreadable"
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_rle", "JPEG2000", "MR_small_jpeg_ls_lossless", "ExplVR_BigEnd"])
+def test_other_codings_are_unsupported(name):
+    assert code_of((SAMPLES / f"{name}.dcm").read_bytes()) == "image_unsupported"
+
+
+@pytest.mark.parametrize("name", ["test-SR.dcm", "rtplan.dcm", "badVR.dcm", "priv_SQ.dcm", "meta_missing_tsyntax.dcm"])
+def test_a_file_without_a_picture_is_unreadable(name):
+    assert code_of((SAMPLES / name).read_bytes()) == "image_unreadable"
+
+
+def test_a_file_cut_anywhere_or_with_bytes_changed_is_refused_or_decoded_and_never_more(colours):
+    generator = np.random.default_rng(5)
+    whole = [write(colours, "RGB"), jpeg_dicom(Image.fromarray(colours))]
+    for content in whole:
+        for cut in generator.integers(0, len(content) - 200, size=40):
+            assert code_of(content[:cut]) in ("image_unreadable", "image_unsupported", "image_empty")
+    for number in range(400):
+        changed = bytearray(whole[number % 2])
+        for place in generator.integers(128, len(changed) // 3, size=1 + number % 4):
+            changed[place] = generator.integers(256)
+        with suppress(UnusableImageError):
+            assert uploads.load_image(bytes(changed)).mode == "RGB"
+
+
+def test_patient_tags_are_not_even_read(colours, monkeypatch):
+    read = []
+    real = pydicom.dcmread
+
+    def reading(*arguments, **options):
+        read.append(real(*arguments, **options))
+        return read[-1]
+
+    monkeypatch.setattr(pydicom, "dcmread", reading)
+    dicom.load_image(write(colours, "RGB"))
+    assert "PatientName" not in read[0]
+    assert "PatientID" not in read[0]
+
+
+def test_nothing_is_logged_or_warned(colours, caplog, recwarn):
+    (bad,) = [SAMPLES / "badVR.dcm"]
+    assert code_of(bad.read_bytes()) == "image_unreadable"
+    assert (caplog.records, list(recwarn)) == ([], [])

@@ -1,0 +1,204 @@
+"""The decoder before broken, lying and hostile files: pixels or a refusal, soon, and in little memory."""
+
+import io
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from buckler.data import images, structure
+from buckler.errors import UnusableImageError
+from tests import malformed
+
+CORPUS = malformed.corpus()
+CODES = {"image_empty", "image_unreadable", "image_unsupported", "image_too_large"}
+PLATFORM_KEEPS_PEAKS = Path("/proc/self/clear_refs").exists()
+
+# Pillow tells about metadata that it leaves out; the service does not listen.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
+
+
+def decode(content: bytes) -> str:
+    """Return ``pixels``, or the code of the refusal; anything else is an error."""
+    try:
+        pixels = images.load_pixels(content, size=32)
+    except UnusableImageError as refusal:
+        return code_of(refusal)
+    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.float32)
+    assert 0 <= pixels.min() <= pixels.max() <= 1
+    return "pixels"
+
+
+def code_of(refusal: UnusableImageError) -> str:
+    assert str(refusal).startswith("expected ")
+    assert "Muster" not in str(refusal)
+    return refusal.code
+
+
+def test_the_corpus_is_large_and_varied():
+    assert len(set(CORPUS.values())) >= 400
+    assert {decode(content) for content in CORPUS.values()} == {*CODES, "pixels"}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_inspection_and_decoding_agree(name: str):
+    code = "pixels"
+    try:
+        images.inspect(CORPUS[name])
+    except UnusableImageError as refusal:
+        code = code_of(refusal)
+    assert decode(CORPUS[name]) == code
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_any_file_becomes_pixels_or_a_refusal_within_a_second(name: str):
+    started = time.process_time()
+    result = decode(CORPUS[name])
+    assert time.process_time() - started < 1
+    assert result in {*CODES, "pixels"}
+    if name.endswith("named .jpg"):
+        assert result != "pixels"
+    if " cut at " in name:
+        # The end of a PNG, and the last marker of a JPEG, say nothing about its pixels.
+        assert result != "pixels" or len(CORPUS[name]) > 0.9 * len(malformed.saved(malformed.noise()))
+    if name.startswith("whole"):
+        assert result == "pixels"
+
+
+@pytest.mark.parametrize("name", malformed.HEAVY)
+def test_a_heavy_file_costs_little_time_and_memory(name: str):
+    content = malformed.HEAVY[name]()
+    before, started = forget_peak(), time.process_time()
+    assert decode(content) in {*CODES, "pixels"}
+    assert time.process_time() - started < 15
+    if PLATFORM_KEEPS_PEAKS:
+        assert memory("VmHWM") - before < 600
+
+
+def forget_peak() -> int:
+    """Return the memory in use, in MB, and measure its peak from here."""
+    if PLATFORM_KEEPS_PEAKS:
+        Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
+def memory(kind: str) -> int:
+    """Return a figure of the kernel's, in MB."""
+    status = Path("/proc/self/status")
+    return int(re.findall(rf"{kind}:\s+(\d+)", status.read_text())[0]) // 1024 if status.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("jpeg of 2,400,000 segments", "image_unreadable"),
+        ("jpeg with 10 MB of fill bytes", "image_unreadable"),
+        ("jpeg with 10 MB of junk", "image_unreadable"),
+        ("png of 800,000 chunks", "image_unreadable"),
+        ("jpeg of 200 passes over 50 megapixels", "image_unreadable"),
+        ("png of 169 megapixels", "image_too_large"),
+        ("png of one pixel by fifty million", "image_too_large"),
+        ("jpeg of 65535 x 65535", "image_too_large"),
+    ],
+)
+def test_what_would_cost_much_is_refused_before_it_is_decoded(name: str, code: str):
+    content = malformed.HEAVY[name]()
+    started = time.process_time()
+    assert decode(content) == code
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("GIF named .jpg", "got a GIF"),
+        ("DICOM named .jpg", "got a DICOM file"),
+        ("text with a name named .jpg", "got something else"),
+        ("HEIF named .jpg", "got a HEIF"),
+    ],
+)
+def test_what_came_instead_is_named_and_not_quoted(name: str, said: str):
+    with pytest.raises(UnusableImageError, match=said):
+        images.load_pixels(CORPUS[name])
+
+
+def test_passes_and_parts_are_those_of_the_picture_and_of_nothing_around_it():
+    baseline, progressive = (malformed.saved(malformed.noise(), progressive=each) for each in (False, True))
+    assert structure.of_jpeg(baseline).passes == 1
+    assert structure.of_jpeg(progressive).passes == progressive.count(b"\xff\xda")
+    thumbnail = malformed.after_start(malformed.segment(0xE1, b"Exif\0\0" + baseline))
+    assert structure.of_jpeg(thumbnail).passes == 1
+    assert structure.of_jpeg(baseline + 1000 * progressive).passes == 1
+    plain = structure.of_jpeg(baseline).parts
+    assert structure.of_jpeg(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
+    assert structure.of_png(malformed.png()).parts == 3
+    assert structure.of_png(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
+
+
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "palette with transparency", "RGB with a key"]
+)
+def test_strips_give_what_the_whole_picture_gives(mode: str, monkeypatch: pytest.MonkeyPatch):
+    picture = malformed.noise("L" if mode == "I;16" else mode.split()[0].replace("palette", "P"), side=50)
+    picture = picture.convert("I;16") if mode == "I;16" else picture
+    options = {"transparency": 7} if "palette" in mode else {"transparency": (1, 2, 3)} if "key" in mode else {}
+    content = malformed.saved(picture, "JPEG" if mode == "CMYK" else "PNG", **options)
+    whole = images.load_pixels(content)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 7 * 50)
+    np.testing.assert_array_equal(images.load_pixels(content), whole)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Return a JPEG or PNG after a few cuts, insertions, repetitions and flips."""
+    mode = draw(st.sampled_from(["RGB", "L", "P", "CMYK"]))
+    kind = "JPEG" if mode in ("CMYK",) or (mode != "P" and draw(st.booleans())) else "PNG"
+    options = {"progressive": draw(st.booleans())} if kind == "JPEG" else {}
+    content = bytearray(malformed.saved(malformed.noise(mode), kind, **options))
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.integers(2, len(content) - 1))
+        match draw(st.sampled_from(["flip", "cut", "insert", "repeat", "number"])):
+            case "flip":
+                content[place] ^= draw(st.integers(1, 255))
+            case "cut":
+                del content[place : place + draw(st.integers(1, 64))]
+            case "insert":
+                content[place:place] = draw(st.binary(min_size=1, max_size=64))
+            case "repeat":
+                content[place:place] = content[place : place + draw(st.integers(1, 256))]
+            case "number":
+                content[place : place + 4] = draw(st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff"]))
+        if len(content) < 8:
+            break
+    return bytes(content)
+
+
+@settings(max_examples=400, deadline=2000)
+@given(damaged())
+def test_no_damage_gets_past_the_decoder(content: bytes):
+    assert decode(content) in {*CODES, "pixels"}
+
+
+@settings(max_examples=200, deadline=2000)
+@given(
+    st.sampled_from([b"\xff\xd8\xff", malformed.PNG, malformed.PNG + malformed.header(9, 9)]), st.binary(max_size=2000)
+)
+def test_no_bytes_behind_a_signature_get_past_the_decoder(signature: bytes, rest: bytes):
+    assert decode(signature + rest) in {*CODES, "pixels"}
+
+
+def test_an_orientation_is_applied_even_where_the_rest_of_the_metadata_is_broken():
+    upright = Image.open(io.BytesIO(malformed.saved(Image.new("RGB", (8, 4)))))
+    assert upright.size == (8, 4)
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    turned = malformed.saved(Image.new("RGB", (8, 4)), exif=tag)
+    assert images.load_pixels(turned).shape == (8, 4, 3)

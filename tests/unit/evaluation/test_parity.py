@@ -1,0 +1,55 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from buckler.evaluation.parity import Answers, Case, compare
+from buckler.models.forward import Forward
+
+COUNT, WIDTH = 40, 2944
+TRUTH = np.arange(COUNT) % 2
+PIXELS = np.zeros((COUNT, 2, 2, 3), np.float32)
+CASE = Case(training=(PIXELS, TRUTH), clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS})
+
+
+def logits(right):
+    """Two-class logits, sure by nine to one, right where ``right`` says so."""
+    label = np.where(right, TRUTH, 1 - TRUTH)
+    return (np.eye(2, dtype=np.float32)[label] * np.log(9)).astype(np.float32)
+
+
+def features(seed, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, 1, (COUNT, WIDTH)).astype(np.float32)
+
+
+def answers(robust=(20, 10), shift=3.0):
+    attacked = {
+        radius: Forward(logits(np.arange(COUNT) < count), features(radius, shift))
+        for radius, count in zip((1, 2), robust, strict=True)
+    }
+    return Answers(features(7), Forward(logits(np.ones(COUNT, bool)), features(8)), attacked)
+
+
+def test_a_runtime_is_at_parity_with_itself():
+    parity = compare(answers(), answers(), CASE)
+    assert dataclasses.astuple(parity) == (COUNT, 1.0, 0.0, 0.0, 0.0)
+
+
+def test_another_label_and_another_probability_are_counted():
+    reference, candidate = answers(), answers()
+    changed = candidate.clean.logits.copy()
+    changed[0] = changed[0, ::-1]  # nine to one becomes one to nine: 0.8 apart
+    changed[1] *= np.log(4) / np.log(9)  # four to one, the same label: 0.1 apart
+    candidate = dataclasses.replace(candidate, clean=dataclasses.replace(candidate.clean, logits=changed))
+    parity = compare(reference, candidate, CASE)
+    assert parity.label_agreement == pytest.approx(1 - 1 / COUNT)
+    assert parity.probability_gap == pytest.approx((0.8 + 0.1) / COUNT, rel=1e-4)
+
+
+@pytest.mark.parametrize("robust", [(20, 14), (20, 6)])
+def test_robustness_lost_or_won_is_the_largest_gap_over_the_radii(robust):
+    assert compare(answers(), answers(robust), CASE).robust_accuracy_gap == pytest.approx(4 / COUNT)
+
+
+def test_a_detector_that_sees_less_in_the_other_runtime_is_found():
+    assert compare(answers(shift=3.0), answers(shift=0.0), CASE).detector_auc_gap > 0.2

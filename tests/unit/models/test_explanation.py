@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from buckler.errors import ModelError
+from buckler.models import explanation, vgg
+from buckler.models.explanation import Explainer, HeadWeights, grad_cam
+from buckler.models.features import maps_of
+
+SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
+
+
+@pytest.fixture(scope="module")
+def network():
+    base = vgg.build_base(SIZE, "none", seed=3)
+    head = vgg.build_head(int(np.prod(base.output_shape[1:])), 3, vgg.Head(hidden=(16, 8)), seed=3)
+    return vgg.join(base, head)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(1).uniform(size=(SIZE, SIZE, 3)).astype(np.float32)
+
+
+def by_tape(network, pixels, label):
+    """Grad-CAM as the paper writes it, with TensorFlow's own gradient."""
+    import keras
+    import tensorflow as tf
+
+    maps_and_logits = keras.Model(network.input, [network.get_layer("block5_conv4").output, network.output])
+    with tf.GradientTape() as tape:
+        maps, logits = maps_and_logits(pixels[None], training=False)
+        score = logits[0, label]
+    weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
+    relevance = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()[0]
+    return relevance / relevance.max()
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_it_is_grad_cam_as_the_tape_computes_it(network, pixels, label):
+    expected = by_tape(network, pixels, label)
+    assert expected.shape == (5, 5)
+    found = Explainer(maps_of(network), HeadWeights.of(network))(pixels, label)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found.dtype, found.max()) == (np.float32, 1)
+
+
+def test_the_maps_and_the_head_are_the_network(network, pixels):
+    explainer = Explainer(maps_of(network), HeadWeights.of(network))
+    values = explanation.pool(explainer.maps(pixels)).ravel()
+    for kernel, bias in zip(explainer.head.kernels[:-1], explainer.head.biases[:-1], strict=True):
+        values = np.maximum(values @ kernel + bias, 0)
+    logits = values @ explainer.head.kernels[-1] + explainer.head.biases[-1]
+    np.testing.assert_allclose(logits, np.asarray(network(pixels[None], training=False))[0], rtol=1e-3, atol=1e-5)
+
+
+def test_on_paper_the_channel_that_speaks_for_a_class_shows_where_it_is():
+    maps = np.zeros((2, 2, 2), np.float32)
+    maps[0, 1, 0], maps[1, 0, 1] = 4, 2
+    # No hidden layer: channel 0 speaks for class 0 and against class 1, channel 1 the other way round.
+    head = HeadWeights((np.array([[1, -1], [-1, 1]], np.float32),), (np.zeros(2, np.float32),))
+    np.testing.assert_array_equal(grad_cam(maps, head, 0), [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(grad_cam(maps, head, 1), [[0, 0], [1, 0]])
+
+
+def test_where_nothing_speaks_for_a_class_nothing_is_shown():
+    head = HeadWeights((np.full((4, 1), -1, np.float32),), (np.zeros(1, np.float32),))
+    np.testing.assert_array_equal(grad_cam(np.ones((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
+    np.testing.assert_array_equal(grad_cam(np.zeros((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
+
+
+def test_a_head_comes_back_from_its_file_as_it_was(network, tmp_path):
+    head = HeadWeights.of(network)
+    head.save(tmp_path)
+    loaded = HeadWeights.load(tmp_path)
+    assert [kernel.shape for kernel in loaded.kernels] == [(2048, 16), (16, 8), (8, 3)]
+    for one, other in zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK not an archive"])
+def test_a_file_that_holds_no_head_is_an_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / explanation.HEAD_FILE).write_bytes(content)
+    with pytest.raises(ModelError, match=r"head\.npz does not hold the weights of a head"):
+        HeadWeights.load(tmp_path)
+
+
+def test_a_pickled_head_is_not_read(tmp_path):
+    np.savez(tmp_path / explanation.HEAD_FILE, kernel_0=np.array([{}], object), bias_0=np.zeros(1), allow_pickle=True)
+    with pytest.raises(ModelError, match="does not hold"):
+        HeadWeights.load(tmp_path)

@@ -1,0 +1,173 @@
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from buckler.errors import InputRangeError, ModelError
+from buckler.models import runtime
+from buckler.models.forward import probabilities
+from buckler.models.runtime import Runtime, RuntimeInfo
+
+AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
+OLD = {"avx2", "avx512f"}
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_network, tiny_pictures, tmp_path_factory):
+    from buckler.models import export
+
+    directory = tmp_path_factory.mktemp("runtime")
+    export.write(tiny_network, tiny_pictures[0], directory)
+    RuntimeInfo(("int8", "bfloat16", "float32"), "test").save(directory)
+    return directory
+
+
+def opened(exported, precision, **settings):
+    return Runtime(exported / runtime.FILES[precision], precision, **settings)
+
+
+def test_float32_gives_logits_and_features_of_the_reference(exported, tiny_classifier, tiny_pictures):
+    ours, theirs = (network.forward(tiny_pictures[0]) for network in (opened(exported, "float32"), tiny_classifier))
+    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-4)
+    np.testing.assert_allclose(ours.features, theirs.features, rtol=1e-3, atol=1e-3)
+
+
+def test_eight_bits_move_the_answers_and_only_a_little(exported, tiny_classifier, tiny_pictures):
+    ours, theirs = (network.forward(tiny_pictures[0]) for network in (opened(exported, "int8"), tiny_classifier))
+    moved = np.abs(probabilities(ours.logits) - probabilities(theirs.logits)).max()
+    assert 0 < moved < 0.1
+    assert np.corrcoef(ours.features.ravel(), theirs.features.ravel())[0, 1] > 0.99
+
+
+def test_a_step_of_one_level_on_one_pixel_reaches_the_eight_bit_network(exported, tiny_pictures):
+    picture = tiny_pictures[0][:1]
+    moved = picture.copy()
+    moved[0, 5, 5, 0] += 1 / 255 if moved[0, 5, 5, 0] < 0.5 else -1 / 255
+    before, after = (opened(exported, "int8").forward(images).features[0] for images in (picture, moved))
+    assert not np.array_equal(before, after)
+
+
+def test_eight_bits_do_not_depend_on_streams_threads_or_batch_mates(exported, tiny_pictures):
+    images = tiny_pictures[0]
+    alone = opened(exported, "int8", threads=1)
+    together = opened(exported, "int8", streams=2, threads=2).logits(images)
+    np.testing.assert_array_equal(together, np.concatenate([alone.logits(one[None]) for one in images]))
+
+
+def test_threads_that_ask_at_once_get_their_own_answers(exported, tiny_pictures):
+    images, shared, found = tiny_pictures[0], opened(exported, "int8", streams=2), {}
+    expected = shared.logits(images)
+
+    def ask(place):
+        for _ in range(5):
+            found[place] = shared.logits(images[place][None])[0]
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(np.stack([found[place] for place in range(len(images))]), expected)
+
+
+def test_maps_come_from_the_same_pass_and_pool_to_the_last_features(exported, tiny_pictures):
+    network, picture = opened(exported, "float32"), tiny_pictures[0][:1]
+    forward, maps = network.forward_with_maps(picture)
+    np.testing.assert_array_equal(forward.logits, network.logits(picture))
+    assert maps.shape == (1, 2, 2, 512)
+    np.testing.assert_allclose(maps.mean(axis=(1, 2))[0], forward.features[0, -1024:-512], rtol=1e-3, atol=1e-5)
+
+
+def test_no_picture_gives_no_answer(exported):
+    forward = opened(exported, "int8").forward(np.zeros((0, 32, 32, 3), np.float32))
+    assert forward.logits.shape == (0, 2)
+    assert forward.features.shape == (0, 2944)
+
+
+def test_progress_is_told_of_every_picture(exported, tiny_pictures):
+    told = []
+    opened(exported, "int8").forward(tiny_pictures[0], told.append)
+    assert sum(told) == len(tiny_pictures[0])
+
+
+def test_what_is_no_pixel_and_what_has_another_shape_is_refused(exported):
+    network = opened(exported, "int8")
+    with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
+        network.logits(np.full((1, 32, 32, 3), 2, np.float32))
+    with pytest.raises(ValueError, match=r"expected images of shape \('batch', 32, 32, 3\), got \(1, 16, 16, 3\)"):
+        network.logits(np.zeros((1, 16, 16, 3), np.float32))
+
+
+def test_the_same_network_and_pictures_give_the_same_bytes(exported, tiny_network, tiny_pictures, tmp_path):
+    from buckler.models import export
+
+    export.write(tiny_network, tiny_pictures[0], tmp_path)
+    for name in ("float32.xml", "float32.bin", "int8.xml", "int8.bin"):
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("precisions", "flags", "chosen"),
+    [
+        (("int8", "bfloat16", "float32"), AMX, "int8"),
+        (("bfloat16", "float32"), AMX, "bfloat16"),
+        (("int8", "bfloat16", "float32"), {"avx512_vnni"}, "int8"),
+        (("int8", "bfloat16", "float32"), {"avx512_bf16"}, "bfloat16"),
+        (("int8", "bfloat16", "float32"), OLD, "float32"),
+        (("int8", "float32"), {"avx512_bf16"}, "float32"),
+        (("float32",), AMX, "float32"),
+    ],
+)
+def test_the_first_precision_that_the_processor_has_is_taken(precisions, flags, chosen):
+    assert runtime.choose(precisions, flags) == chosen
+
+
+def test_loading_takes_what_the_processor_has(exported):
+    assert Runtime.load(exported, flags=OLD).precision == "float32"
+    assert Runtime.load(exported, flags=AMX).precision == "int8"
+
+
+def test_a_network_that_stays_with_keras_is_not_exported(tmp_path):
+    assert not runtime.is_exported(tmp_path)
+    RuntimeInfo((), "keras").save(tmp_path)
+    assert not runtime.is_exported(tmp_path)
+    with pytest.raises(ModelError, match="was not exported; load it with Keras"):
+        Runtime.load(tmp_path)
+
+
+@pytest.mark.parametrize("precisions", [("int8",), ("float32", "int8"), ("bfloat16", "int8", "float32")])
+def test_a_list_that_ends_nowhere_or_is_out_of_order_is_refused(precisions):
+    with pytest.raises(ValueError, match="in this order, float32 among them"):
+        RuntimeInfo(precisions, "test")
+
+
+def test_damaged_files_are_refused_in_words(exported, tmp_path):
+    for name in ("int8.xml", "int8.bin", "runtime.json"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    with pytest.raises(ModelError, match=r"float32\.xml cannot be loaded"):
+        Runtime.load(tmp_path, flags=OLD)
+    (tmp_path / "int8.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"int8\.xml cannot be loaded"):
+        Runtime.load(tmp_path, flags=AMX)
+    (tmp_path / "runtime.json").write_text("{}")
+    with pytest.raises(ModelError, match="does not describe an exported network"):
+        Runtime.load(tmp_path)
+    (tmp_path / "runtime.json").write_text(json.dumps({"schema": 2, "engine": "x", "precisions": ["float32"]}))
+    with pytest.raises(ModelError, match="expected schema 1, got 2"):
+        Runtime.load(tmp_path)
+    with pytest.raises(ModelError, match=r"no runtime\.json"):
+        runtime.load_info(tmp_path / "elsewhere")
+
+
+def test_the_engine_reports_to_nobody_and_brings_no_tensorflow(tmp_path):
+    code = (
+        "import sys, buckler.models.runtime, buckler.inference\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "assert not {'tensorflow', 'keras', 'nncf', 'sklearn'} & set(sys.modules)"
+    )
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []

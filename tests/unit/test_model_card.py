@@ -1,0 +1,60 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from buckler import model_card, signing
+from buckler.models.checkpoint import ModelInfo
+from tests import projects
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+INFO = ModelInfo(("benign", "malignant"), ("malignant",), 112, data_version="sha256:data", defence="adversarial")
+
+
+@pytest.fixture
+def verdict(project):
+    return projects.build(project, now=NOW)
+
+
+def card(verdict, info=INFO, now=NOW):
+    return model_card.card(verdict, info, name="skin-lesion", version="3", now=now)
+
+
+def test_the_card_says_what_the_signed_verdict_says(verdict):
+    said, found = verdict.statement, card(verdict)
+    assert (found.model.name, found.model.version, found.model.digest) == ("skin-lesion", "3", verdict.subject_digest)
+    assert found.verdict.id == verdict.id
+    assert found.data.pictures_attacked == said["data"]["images"]
+    assert found.clean.accuracy.model_dump(exclude_none=True) == said["clean_accuracy"]
+    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in said["worst_case"]]
+    for row, expected in zip(found.worst_case, said["worst_case"], strict=True):
+        assert row.robust_accuracy.model_dump(exclude_none=True) == expected["robust_accuracy"]
+    assert [row.name for row in found.attacks] == [row["name"] for row in said["attacks"]]
+    assert [row.group for row in found.subgroups] == [row["group"] for row in said["subgroups"]]
+    assert [(row.name, row.passed) for row in found.checks] == [(row["name"], row["passed"]) for row in said["checks"]]
+    assert found.detector.threshold == said["detector"]["threshold"]
+    assert found.floors == said["policy"]
+
+
+def test_it_tells_an_expired_verdict_and_a_failed_one(project, verdict):
+    assert not card(verdict).verdict.expired
+    assert card(verdict, now=NOW + timedelta(days=31)).verdict.expired
+    projects.make_project(project, clean=60, robust=10)
+    failed = card(projects.build(project, now=NOW)).verdict
+    assert (failed.passed, len(failed.reasons)) == (False, 2)
+
+
+def test_its_limits_name_the_largest_radius_that_was_attacked_and_the_day_it_ends(verdict):
+    text = "\n".join(card(verdict).limits)
+    radius = max(row["epsilon_255"] for row in verdict.statement["worst_case"])
+    assert f"at most {radius}/255" in text
+    assert "2026-01-31 12:00 UTC" in text
+    assert "without any defence" not in text
+    plain = ModelInfo(INFO.labels, (), 112, data_version="sha256:data")
+    assert "without any defence" in "\n".join(card(verdict, plain).limits)
+
+
+def test_what_a_verdict_does_not_state_is_left_open():
+    bare = signing.Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
+    found = card(bare)
+    assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, [], None)
+    assert "Nothing is claimed of it under attack" in "\n".join(found.limits)

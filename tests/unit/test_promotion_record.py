@@ -1,0 +1,71 @@
+"""A promotion counts only as it was signed, about this version of this model."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler import promotion_record, signing
+from buckler.errors import VerdictError
+from tests.projects import KEY, PUBLIC
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> signing.Verdict:
+    return signing.Verdict(identity, digest, passed=True, issued_at=MOMENT, expires_at=MOMENT, statement={})
+
+
+def issued(key: Ed25519PrivateKey = KEY) -> str:
+    return promotion_record.issue(key, model_name="skin", version="3", verdict=verdict(), moment=MOMENT)
+
+
+def read(text: str, version: str = "3", name: str = "skin") -> promotion_record.Record:
+    return promotion_record.read(text, PUBLIC, model_name=name, version=version)
+
+
+def test_a_record_says_what_was_signed():
+    record = read(issued())
+    assert record == promotion_record.Record("skin", "3", "sha256:model", "sha256:verdict", MOMENT)
+    record.check(verdict())
+
+
+@pytest.mark.parametrize("other", [verdict(digest="sha256:other"), verdict(identity="sha256:older")])
+def test_another_model_or_another_verdict_under_the_promoted_number_is_refused(other):
+    with pytest.raises(VerdictError, match="it now holds") as caught:
+        read(issued()).check(other)
+    assert caught.value.reason == "not_promoted"
+
+
+def signed(payload_type: str = promotion_record.PAYLOAD_TYPE, **changes: object) -> str:
+    statement = {"schema": 1, "model": "skin", "version": "3", "digest": "d", "verdict": "v"}
+    return json.dumps(
+        signing.sign(statement | {"moment": MOMENT.isoformat()} | changes, KEY, payload_type=payload_type)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "moved by hand"),
+        ("{", "not valid JSON"),
+        (issued(Ed25519PrivateKey.generate()), "expected a signature of key"),
+        (issued().replace('"payload":"', '"payload":"AA'), "does not fit|base64"),
+        (signed(signing.PAYLOAD_TYPE), "payloadType"),
+        (signed(schema=2), "expected schema 1"),
+        (signed(moment="2026-01-01T00:00:00"), "with its zone"),
+        (signed(digest=7), "expected text"),
+        (signed(version="4"), "bears the promotion of version 4"),
+        (signed(model="lungs"), "bears the promotion of version 3 of lungs"),
+    ],
+)
+def test_what_was_not_signed_as_this_promotion_is_refused(text, why):
+    with pytest.raises(VerdictError, match=why) as caught:
+        read(text)
+    assert caught.value.reason == "not_promoted"
+
+
+def test_a_record_of_one_version_does_not_serve_another():
+    with pytest.raises(VerdictError, match="bears the promotion of version 3"):
+        read(issued(), version="2")

@@ -1,0 +1,193 @@
+"""Runs of near-identical pictures: searches are noticed, and what people send is not."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from buckler.attacks.black_box import hop_skip_jump
+from buckler.attacks.square import square
+from buckler.data import images, synthetic
+from buckler.query_watch import QueryWatch, Rules
+
+REAL_DATA = Path(os.environ.get("BUCKLER_REAL_DATA", "../shared/data")) / "skin"
+SIZE = 64
+RUN = Rules().run
+WITHIN = 50  # queries
+
+Pixels = NDArray[np.float32]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lesions(count: int) -> Iterator[Pixels]:
+    for index in range(count):
+        yield synthetic.draw(synthetic.LABELS[index % 2], index, seed=0, size=SIZE)
+
+
+def as_sent(pixels: Pixels) -> Pixels:
+    """Return what a service sees of pixels that travel as an 8-bit PNG."""
+    return images.load_pixels(images.to_png(pixels))
+
+
+@pytest.fixture
+def lesion() -> Pixels:
+    return as_sent(next(lesions(1)))
+
+
+@pytest.fixture
+def watch() -> QueryWatch:
+    return QueryWatch(secret=b"test")
+
+
+def wobble(picture: Pixels, number: int) -> Pixels:
+    """Return ``picture`` with a change of 2/255 that no other ``number`` has."""
+    return picture + np.random.default_rng(number).choice([-2, 2], picture.shape).astype(np.float32) / 255
+
+
+def sights(watch: QueryWatch, pictures, client: str = "a") -> list[bool]:
+    return [watch.see(client, picture).in_run for picture in pictures]
+
+
+def first_flagged(watch: QueryWatch, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
+    """Return which query of ``search`` is the first of a run; None for none."""
+    seen: list[bool] = []
+
+    def brightness(asked: Pixels) -> Pixels:
+        sent = np.stack([as_sent(each) for each in asked])
+        seen.extend(sights(watch, sent))
+        # Two classes told apart by the light in the middle; the search has a slope to follow.
+        middle = sent[:, 16:48, 16:48].mean(axis=(1, 2, 3))
+        return np.stack([middle, np.full_like(middle, 0.5)], axis=1).astype(np.float32)
+
+    search(brightness)
+    return seen.index(True) + 1 if any(seen) else None
+
+
+@pytest.mark.parametrize("epsilon_255", [1, 4, 8])
+def test_square_is_noticed_within_fifty_queries(watch: QueryWatch, lesion: Pixels, epsilon_255: int):
+    truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
+    flagged = first_flagged(
+        watch,
+        lambda scores: square(scores, lesion[None], truth, epsilon=epsilon_255 / 255, queries=WITHIN, early_exit=False),
+    )
+    assert flagged is not None
+    assert RUN <= flagged <= WITHIN
+
+
+def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryWatch, lesion: Pixels):
+    truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
+    flagged = first_flagged(
+        watch,
+        lambda scores: hop_skip_jump(lambda asked: scores(asked).argmax(axis=1), lesion[None], truth, queries=WITHIN),
+    )
+    assert flagged is not None
+    assert flagged <= WITHIN
+
+
+def test_different_lesions_of_the_demo_are_no_run(watch: QueryWatch):
+    assert not any(sights(watch, lesions(500)))
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="no real pictures; set BUCKLER_REAL_DATA")
+def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryWatch):
+    paths = sorted(REAL_DATA.glob("*/*.jpg"))
+    chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), Rules().remember), replace=False)
+    assert len(chosen) >= 500
+    assert not any(sights(watch, (images.load_pixels(paths[index], size=224) for index in chosen)))
+
+
+def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryWatch, lesion: Pixels):
+    seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN + 5)]
+    assert [each.alike for each in seen] == list(range(1, RUN + 6))
+    assert [each.in_run for each in seen] == [False] * (RUN - 1) + [True] * 6
+    assert [each.begins for each in seen].count(True) == 1
+
+
+def test_the_same_picture_sent_again_is_no_run(watch: QueryWatch, lesion: Pixels):
+    assert not any(sights(watch, [lesion] * 100))
+
+
+def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryWatch, lesion: Pixels):
+    sights(watch, [wobble(lesion, number) for number in range(RUN)])
+    assert watch.see("a", wobble(lesion, RUN - 1)).in_run
+
+
+def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryWatch, lesion: Pixels):
+    def shuffled(number: int) -> Pixels:
+        order = np.random.default_rng(number).permutation(4)
+        rows = np.arange(SIZE).reshape(-1, 4)[:, order].reshape(-1)
+        return lesion[rows]
+
+    assert len({shuffled(number).tobytes() for number in range(60)}) > RUN
+    assert any(sights(watch, [shuffled(number) for number in range(60)]))
+
+
+def test_one_lesion_photographed_five_times_is_no_run(watch: QueryWatch, lesion: Pixels):
+    for other in lesions(40):
+        sights(watch, [np.clip(other * light, 0, 1) for light in (0.9, 0.95, 1, 1.05, 1.1)])
+    assert not watch.see("a", lesion).in_run
+
+
+def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryWatch, lesion: Pixels):
+    for number, other in zip(range(2 * RUN), lesions(3 * RUN), strict=False):
+        watch.see("a", wobble(lesion, number))
+        assert not watch.see("a", np.rot90(1 - other)).in_run
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turning_and_mirroring_hides_nothing(watch: QueryWatch, lesion: Pixels, turns: int, mirrored: bool):
+    sights(watch, [wobble(lesion, number) for number in range(RUN)])
+    turned = np.rot90(lesion[:, ::-1] if mirrored else lesion, turns)
+    assert watch.see("a", np.ascontiguousarray(turned)).in_run
+
+
+def test_light_of_another_strength_hides_nothing(watch: QueryWatch, lesion: Pixels):
+    dimmer = lesion * np.float32(0.5)  # so that nothing is clipped
+    lights = np.linspace(0, 0.4, 2 * RUN, dtype=np.float32)
+    assert any(sights(watch, [dimmer + light for light in lights]))
+
+
+def test_clients_are_told_apart(watch: QueryWatch, lesion: Pixels):
+    for number in range(RUN - 1):
+        watch.see("a", wobble(lesion, number))
+    assert not watch.see("b", wobble(lesion, RUN)).in_run
+    assert watch.see("a", wobble(lesion, RUN)).in_run
+
+
+def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesion: Pixels):
+    clock = Clock()
+    watch = QueryWatch(clock=clock)
+    seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
+    clock.now += Rules().window_seconds + 1
+    seen += [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
+    assert [each.begins for each in seen] == ([False] * (RUN - 1) + [True]) * 2
+
+
+def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
+    watch = QueryWatch(Rules(remember=RUN, clients=2))
+    several = list(lesions(RUN))
+    sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "a")
+    sights(watch, several, "a")  # the ring is full of others
+    assert watch.see("a", wobble(lesion, RUN)).alike <= 2
+
+    sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "b")
+    for client in ("c", "d"):
+        watch.see(client, lesion)
+    assert watch.see("b", wobble(lesion, RUN)).alike == 1
+
+
+def test_fingerprints_differ_from_one_secret_to_another_and_the_answer_does_not(lesion: Pixels):
+    pictures = [wobble(lesion, number) for number in range(RUN)]
+    assert sights(QueryWatch(secret=b"one"), pictures) == sights(QueryWatch(secret=b"other"), pictures)

@@ -1,0 +1,120 @@
+"""A model that answers otherwise than when it was judged is noticed, one that answers at random is not taken for it."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from buckler import selftest, signing
+from buckler.detection.detector import Calibrated, Detector
+from buckler.errors import SelfTestError
+from buckler.inference import Predictor
+from buckler.models import checkpoint, randomised, vgg
+from buckler.models.classifier import Classifier
+
+LABELS = ("benign", "malignant")
+pytestmark = pytest.mark.slow
+
+
+def save(network, directory, defence="none"):
+    pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
+    features = Classifier(network, batch_size=8).forward(pictures).features
+    detector = Detector.fit(features, np.arange(len(pictures)) % 2)
+    checkpoint.save(network, checkpoint.ModelInfo(LABELS, ("malignant",), 32, "sha256:test", defence), directory)
+    Calibrated(detector, 2.0, max_fpr=0.1, min_confidence=0.5).save(directory)
+    return directory
+
+
+def predictor_of(model):
+    now = datetime.now(UTC)
+    verdict = signing.Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
+    return Predictor.of(model, verdict)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_network, tmp_path_factory):
+    directory = save(tiny_network, tmp_path_factory.mktemp("model"))
+    selftest.write(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return predictor_of(model)
+
+
+def test_the_model_that_was_judged_answers_as_it_did(model, predictor):
+    selftest.check(predictor, model)
+
+
+def test_the_pictures_are_drawn_and_the_same_each_time():
+    first = selftest.draw_pictures(32)
+    assert first.shape == (selftest.PICTURES, 32, 32, 3)
+    np.testing.assert_array_equal(first, selftest.draw_pictures(32))
+    assert all(picture.std() > 5 for picture in first)
+
+
+class Otherwise:
+    """The predictor on a machine that sees or says something else."""
+
+    def __init__(self, predictor, see=lambda pixels: pixels, say=lambda prediction: prediction):
+        self.labels, self.image_size = predictor.labels, predictor.image_size
+        self._predictor, self._see, self._say = predictor, see, say
+
+    def __call__(self, pixels):
+        return self._say(self._predictor(np.ascontiguousarray(self._see(pixels))))
+
+
+@pytest.mark.parametrize(
+    "see",
+    [
+        pytest.param(lambda pixels: pixels[..., ::-1], id="colours in another order"),
+        pytest.param(lambda pixels: pixels * np.float32(0.9), id="another scale"),
+        pytest.param(np.round, id="a broken kernel"),
+    ],
+)
+def test_a_machine_that_sees_something_else_is_refused(model, predictor, see):
+    with pytest.raises(SelfTestError, match=r"reference picture \d: expected a .* of .*, as when it was judged, got"):
+        selftest.check(Otherwise(predictor, see), model)
+
+
+def test_numbers_that_are_none_are_refused(model, predictor):
+    broken = Otherwise(predictor, say=lambda prediction: replace(prediction, score=float("nan")))
+    with pytest.raises(SelfTestError, match="detector score"):
+        selftest.check(broken, model)
+
+
+def test_rounding_as_between_two_processors_is_let_pass(model, predictor):
+    def rounded(prediction):
+        shares = {label: share * 1.001 for label, share in prediction.probabilities.items()}
+        return replace(prediction, probabilities=shares, score=prediction.score * 0.999)
+
+    selftest.check(Otherwise(predictor, say=rounded), model)
+
+
+def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_path):
+    with pytest.raises(SelfTestError, match="dvc repro"):
+        selftest.check(predictor, tmp_path)
+    (tmp_path / selftest.FILE).write_bytes(b"PK broken")
+    with pytest.raises(SelfTestError, match="does not hold reference pictures"):
+        selftest.check(predictor, tmp_path)
+
+
+def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
+    randomisation = randomised.RandomisedInput(smallest=0.8, noise_255=2.0, seed=1)
+    base = vgg.build_base(32, "none", seed=1, before=randomisation)
+    network = vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))
+    directory = save(network, tmp_path / "model", defence="randomised")
+    selftest.write(directory)
+    answering = predictor_of(directory)
+    for _ in range(3):
+        selftest.check(answering, directory)
+
+
+def test_the_answers_are_signed_with_the_model(model, tmp_path):
+    before = signing.directory_digest(model)
+    copy = shutil.copytree(model, tmp_path / "copy")
+    (copy / selftest.FILE).write_bytes(b"other")
+    assert signing.directory_digest(copy) != before
