@@ -4,7 +4,7 @@ Reads   models/classifier/, models/runtime/, models/surrogate/, data/splits/test
         data/features/clean.npz
 Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
         reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
-        data/features/attacked.npz: detector features of attacked pictures
+        data/features/attacked.npz: logits and features of attacked pictures
 Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: what it goes on with when killed
 """
 
@@ -114,7 +114,7 @@ def run(cfg: AttackParams) -> None:
             for i, name in enumerate(test.ids)
         ],
     )
-    np.savez(ATTACKED, ids=np.array(test.ids), **{f"{o.spec.name}@{o.epsilon_255}": o.features for o in outcomes})
+    np.savez(ATTACKED, ids=np.array(test.ids), **_passes(outcomes))
     triptychs = [
         _triptychs(cfg, outcome, test, clean_guesses, info.labels, crafter, scorer)
         for outcome in _telling(outcomes, clean, test.truth)
@@ -130,6 +130,14 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
     chosen = [places[name] for name in ids]
     with np.load(CLEAN, allow_pickle=False) as arrays:
         return Forward(arrays["test_logits"][chosen], arrays["test_features"][chosen])
+
+
+def _passes(outcomes: list[robustness.Outcome]) -> dict[str, np.ndarray]:
+    arrays = {f"{o.spec.name}.attack": np.array(o.spec.attack) for o in outcomes}
+    for o in outcomes:
+        name = f"{o.spec.name}@{o.epsilon_255}"
+        arrays |= {name: o.features, f"{name}.logits": o.logits}
+    return arrays
 
 
 def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures.Pictures) -> dict[str, Any]:

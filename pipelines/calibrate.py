@@ -1,29 +1,41 @@
-"""Stage ``calibrate``: fits the adversarial-input detector on clean pictures, draws its line, judges it.
+"""Stage ``calibrate``: fits what looks at a picture before its answer is relied on, and draws its lines.
 
-Reads   data/features/training.npy, data/splits/*.csv, data/features/{clean,attacked}.npz
-Writes  models/detector/{detector.npz,detector.json}, reports/detector.json, reports/plots/detector_roc.png
+Reads   models/classifier/, models/runtime/, data/splits/{train,calibration}.csv and the pictures they list,
+        data/features/clean.npz
+Writes  models/detector/{detector.npz,detector.json}
+
+The detector is shown training pictures as they are, with noise, recompressed, and after one FGSM step. Every line is
+drawn on clean calibration pictures alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
+from tqdm import tqdm
 
 from buckler import params
-from buckler.data import manifest
-from buckler.detection.detector import Calibrated, Detector
+from buckler.attacks.ball import as_8_bit
+from buckler.attacks.gradient import fgsm_grid
+from buckler.data import pictures
+from buckler.detection import harmless
+from buckler.detection.clouds import Clouds
+from buckler.detection.detector import Detector
+from buckler.detection.quality import QualityLimits
+from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at
-from buckler.evaluation import plots, report
-from buckler.evaluation.statistics import wilson
+from buckler.evaluation import roles
+from buckler.models import checkpoint
+from buckler.models.classifier import GradientClassifier
+from buckler.models.forward import Forward, Images
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
-FEATURES = Path("data/features")
+CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
+CLEAN = Path("data/features/clean.npz")
 DETECTOR = Path("models/detector")
-REPORTS = Path("reports")
-FPRS = (0.01, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,62 +43,61 @@ class CalibrateParams:
     """Section ``calibrate`` of params.yaml."""
 
     max_fpr: float
+    confidence: float
+    stranger_margin: float
     min_confidence: float
+    pictures: int
+    epsilon_255: tuple[int, ...]
+    batch_size: int
+    seed: int
 
 
 def run(cfg: CalibrateParams) -> None:
-    """Fit, set the threshold, and report how often attacked and clean test pictures are flagged."""
-    labels = manifest.read(SPLITS / "train.csv")["label"]
-    truth = np.unique(np.asarray(labels, str), return_inverse=True)[1]
-    detector = Detector.fit(np.load(FEATURES / "training.npy"), truth)
-    with np.load(FEATURES / "clean.npz", allow_pickle=False) as arrays:
-        calibration, test = (detector.score(arrays[f"{split}_features"]) for split in ("calibration", "test"))
-    calibrated = Calibrated(detector, threshold_at(calibration, cfg.max_fpr), cfg.max_fpr, cfg.min_confidence)
-    calibrated.save(DETECTOR)
+    """Fit on training pictures, draw the lines on calibration pictures."""
+    info = checkpoint.load_info(CLASSIFIER)
+    training = pictures.load(SPLITS / "train.csv", info.labels, size=info.image_size, description="decode train")
+    network = checkpoint.load_network(CLASSIFIER)
+    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
+    shown = training.subset(cfg.pictures, cfg.seed)
+    total = len(training.ids) + len(shown.ids) * (1 + len(harmless.SHOWN) + len(cfg.epsilon_255))
+    with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 
-    with np.load(FEATURES / "attacked.npz", allow_pickle=False) as arrays:
-        scores = {name: detector.score(arrays[name]) for name in arrays.files if name != "ids"}
-    curves = {f"{name.replace('@', ' ')}/255": _curve(test, attacked) for name, attacked in scores.items()}
-    flagged = int((test > calibrated.threshold).sum())
-    report.write_json(
-        REPORTS / "detector.json",
-        {
-            "schema": 1,
-            "threshold": calibrated.threshold,
-            "max_fpr": cfg.max_fpr,
-            "clean_fpr": wilson(flagged, len(test)),
-            "attacks": [_row(name, test, scores[name], calibrated.threshold) for name in scores],
-        },
-    )
-    plots.roc(curves, "Detector: attacked against clean test pictures", REPORTS / "plots/detector_roc.png")
+        def ask(images: Images) -> Forward:
+            return scorer.forward(images, bar.update)
 
-
-def _row(name: str, clean: np.ndarray, attacked: np.ndarray, threshold: float) -> dict[str, Any]:
-    attack, _, epsilon_255 = name.partition("@")
-    false_positive, true_positive = _curve(clean, attacked)
-    at = {f"{f:.2f}": float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
-    count, flagged = len(attacked), wilson(int((attacked > threshold).sum()), len(attacked))
-    return {
-        "attack": attack,
-        "epsilon_255": int(epsilon_255),
-        "auc": float(roc_auc_score(_sides(clean, attacked), np.concatenate([clean, attacked]))),
-        "tpr_at_fpr": at,
-        "tpr_at_fpr_interval": {fpr: wilson(round(tpr * count), count).interval for fpr, tpr in at.items()},
-        "flagged": flagged.value,
-        "flagged_interval": flagged.interval,
-        "adaptive": False,
-    }
+        clean = ask(training.images)
+        innocent = [ask(images) for images in _innocent(shown, cfg)]
+        attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
+    detector = Detector.fit(clean, innocent, attacked)
+    clouds = Clouds.fit(clean.features, training.truth)
+    with np.load(CLEAN, allow_pickle=False) as arrays:
+        calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
+    scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
+    Screening(
+        detector,
+        clouds,
+        QualityLimits.fit(training.images),
+        threshold=threshold_at(scores, cfg.max_fpr, cfg.confidence),
+        max_fpr=cfg.max_fpr,
+        confidence=cfg.confidence,
+        # Strangers lie several times as far off as any clean picture.
+        strangeness=cfg.stranger_margin * float(strangeness.max()),
+        min_confidence=cfg.min_confidence,
+    ).save(DETECTOR)
 
 
-def _curve(clean: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    false_positive, true_positive, _ = roc_curve(
-        _sides(clean, attacked), np.concatenate([clean, attacked]), drop_intermediate=False
-    )
-    return false_positive, true_positive
+def _innocent(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
+    yield shown.images
+    generator = np.random.default_rng(cfg.seed)
+    for change in harmless.SHOWN.values():
+        yield change(shown.images, generator)
 
 
-def _sides(clean: np.ndarray, attacked: np.ndarray) -> np.ndarray:
-    return np.repeat([0, 1], [len(clean), len(attacked)])
+def _attacked(crafter: GradientClassifier, shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
+    epsilons = [radius / 255 for radius in cfg.epsilon_255]
+    grid = fgsm_grid(crafter, shown.images, shown.truth, epsilons=epsilons)
+    for epsilon, crafted in zip(epsilons, grid, strict=True):
+        yield as_8_bit(crafted, shown.images, epsilon)
 
 
 def main() -> None:

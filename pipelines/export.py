@@ -1,8 +1,7 @@
 """Stage ``export``: writes the network as it will serve, in the fastest precision that keeps the reference's answers.
 
-Reads   models/classifier/, data/splits/{train,test}.csv and the pictures they list, data/features/base/pooled.npy
+Reads   models/classifier/, data/splits/{train,test}.csv and the pictures they list
 Writes  models/runtime/: the exported network and runtime.json, which says in which precisions it may serve,
-        data/features/training.npy: detector features (n, features) of the training pictures in the first of them,
         reports/runtime.json: how far each precision lies from the reference
 
 What follows is scored in the first precision; what serves takes it too, or a more precise one where its processor
@@ -14,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from buckler import gates, params, signing
 from buckler.attacks.ball import as_8_bit
+from buckler.attacks.gradient import fgsm
 from buckler.attacks.iterative import pgd
 from buckler.data import pictures
 from buckler.errors import ModelError
@@ -30,12 +29,11 @@ from buckler.models.precision import crafting_precision
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
-POOLED = Path("data/features/base/pooled.npy")
-TRAINING = Path("data/features/training.npy")
 CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 REPORT = Path("reports/runtime.json")
 BATCH_SIZE = 32
+GUILTY = 2 / 255  # radius of the FGSM that the detectors to be compared are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,6 @@ def run(cfg: ExportParams) -> None:
     RUNTIME.mkdir(parents=True, exist_ok=True)
     if info.defence == "randomised":
         runtime.RuntimeInfo((), engine="keras").save(RUNTIME)
-        np.save(TRAINING, np.load(POOLED))
         _report(cfg, "float32", {})
         return
     training, test = (
@@ -79,7 +76,6 @@ def run(cfg: ExportParams) -> None:
     if "float32" not in passed:
         raise ModelError(f"the exported network does not answer as the one it was made of: {failures['float32']}")
     runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
-    np.save(TRAINING, _exported(passed[0]).forward(training.images).features)
     _report(cfg, passed[0], {name: asdict(found) | {"failures": failures[name]} for name, found in measured.items()})
 
 
@@ -89,7 +85,8 @@ def _measure(
     """Return how far each precision that is native here lies from the network in Keras."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     case = parity.Case(
-        training=(sample.images, sample.truth),
+        training=sample.images,
+        guilty=as_8_bit(fgsm(crafter, sample.images, sample.truth, epsilon=GUILTY), sample.images, GUILTY),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
     )

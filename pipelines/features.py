@@ -3,7 +3,6 @@
 Reads   data/splits/{train,calibration}.csv and the pictures they list
 Writes  data/features/base/train.npy        (copies + 1, n, features) float16
         data/features/base/validation.npy   (m, features) float16
-        data/features/base/pooled.npy       (n, pooled features) float32, of the unrotated training pictures
 """
 
 from dataclasses import dataclass
@@ -50,9 +49,7 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
     total = (cfg.copies + 1) * len(training.ids) + len(validation.ids)
     generator = np.random.default_rng(cfg.seed)
     with tqdm(total=total, unit="picture", desc=f"features in {extractor.precision}") as bar:
-        forward = extractor.forward(training.images, bar.update)
-        copies[0] = forward.logits
-        np.save(out / "pooled.npy", forward.features)
+        copies[0] = extractor.forward(training.images, bar.update).logits
         for copy in range(1, cfg.copies + 1):
             turned = rotated(training.images, cfg.rotation_degrees, generator)
             copies[copy] = extractor.forward(turned, bar.update).logits

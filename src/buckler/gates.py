@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from buckler import detector_floors
+from buckler.detector_floors import DetectorEvidence
 from buckler.errors import DataError
 from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import (
@@ -58,7 +60,10 @@ class Policy:
         min_subgroup_pictures: Least size of a subgroup that is judged.
         max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
         max_calibration_error: Expected calibration error.
-        max_detector_fpr: Share of clean test pictures that the detector flags.
+        max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
+        max_detector_subgroup_fpr: The same of the clean pictures of a class or subgroup.
+        min_detector_auc: Radius -> area under the ROC curve of the attack at that radius that is told worst.
+        max_evaded: Radius -> share wrong and not flagged under the attacks that know the detector.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.
         valid_days: How long a verdict holds.
     """
@@ -74,6 +79,9 @@ class Policy:
     max_margin_of_error: float
     max_calibration_error: float
     max_detector_fpr: float
+    max_detector_subgroup_fpr: float
+    min_detector_auc: Floors
+    max_evaded: Floors
     regression_alpha: float
     valid_days: int
 
@@ -137,7 +145,7 @@ class Evidence:
     subgroups: Sequence[Subgroup] | None = None
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
-    detector_fpr: Rate | None = None
+    detector: DetectorEvidence | None = None
     failed_checks: tuple[str, ...] = ()
     runtime_failures: tuple[str, ...] = ()
     runtime_notes: tuple[str, ...] = ()
@@ -164,7 +172,7 @@ class Evidence:
                 subgroups=TypeAdapter(tuple[Subgroup, ...]).validate_python(robustness["subgroups"]),
                 malignant_recall=optional.validate_python(evaluation["malignant_recall"]),
                 calibration_error=float(evaluation["calibration_error"]),
-                detector_fpr=rate.validate_python(reports["detector"]["clean_fpr"]),
+                detector=DetectorEvidence.from_report(reports["detector"]),
                 failed_checks=tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed),
                 runtime_failures=runtime_failures,
                 runtime_notes=runtime_notes,
@@ -276,8 +284,7 @@ def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
     for name, rate, floor in _asked(evidence, policy):
         yield from _floor(name, rate, floor, policy.max_margin_of_error)
     yield from _ceiling("calibration error", evidence.calibration_error, policy.max_calibration_error)
-    false_positives = evidence.detector_fpr.value if evidence.detector_fpr else None
-    yield from _ceiling("detector's false positive rate", false_positives, policy.max_detector_fpr)
+    yield from detector_floors.failures(evidence.detector, policy)
 
 
 def _floor(name: str, rate: Rate | None, floor: float, margin: float) -> Iterator[str]:

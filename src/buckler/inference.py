@@ -9,7 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
-from buckler.detection.detector import Calibrated
+from buckler.detection.screening import Screening
 from buckler.errors import ModelError
 from buckler.models import runtime
 from buckler.models.explanation import Explainer, HeadWeights, Relevance
@@ -65,7 +65,7 @@ class Predictor:
     def __init__(
         self,
         network: Network,
-        detector: Calibrated,
+        screening: Screening,
         info: ModelInfo,
         verdict: signing.Verdict,
         explainer: Explainer,
@@ -74,7 +74,7 @@ class Predictor:
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
-        self._network, self._detector, self._explainer = network, detector, explainer
+        self._network, self._screening, self._explainer = network, screening, explainer
 
     @classmethod
     def load(
@@ -96,29 +96,42 @@ class Predictor:
         return cls.of(release / signing.MODEL_DIR, verdict, threads=threads)
 
     @classmethod
-    def of(cls, model: Path, verdict: signing.Verdict, *, threads: int | None = None) -> "Predictor":
+    def of(
+        cls,
+        model: Path,
+        verdict: signing.Verdict,
+        *,
+        threads: int | None = None,
+        precision: runtime.ServingPrecision | None = None,
+    ) -> "Predictor":
         """Return the model in the directory ``model``, whose bytes the caller has verified, or made.
+
+        Args:
+            model: The directory.
+            verdict: It serves under.
+            threads: As ``load``.
+            precision: Of an exported network; default: the first that this processor multiplies natively.
 
         Raises:
             ModelError: The files cannot be loaded.
         """
-        network, explainer = _engine(model, threads)
-        return cls(network, Calibrated.load(model), load_info(model), verdict, explainer)
+        network, explainer = _engine(model, threads, precision)
+        return cls(network, Screening.load(model), load_info(model), verdict, explainer)
 
     def __call__(self, pixels: Images) -> Prediction:
         """Return the answer to one picture, ``(image_size, image_size, 3)`` float32 in 0..1."""
         forward = self._network.forward(pixels[None])
         shares = probabilities(forward.logits)[0]
-        score, threshold = float(self._detector.detector.score(forward.features)[0]), self._detector.threshold
-        reasons = self._reasons(score > threshold, float(shares.max()))
+        scores, flags = self._screening.flags(pixels[None], forward)
+        reasons = self._reasons({reason for reason, held in flags.items() if held[0]})
         return Prediction(
             label=self.labels[int(shares.argmax())],
             probabilities={label: float(share) for label, share in zip(self.labels, shares, strict=True)},
             decision="review" if reasons else "accept",
             reasons=reasons,
-            score=score,
-            threshold=threshold,
-            verdict="adversarial" if score > threshold else "clean",
+            score=float(scores[0]),
+            threshold=self._screening.threshold,
+            verdict="adversarial" if flags["adversarial"][0] else "clean",
         )
 
     def explain(self, pixels: Images, label: str) -> Relevance:
@@ -129,19 +142,16 @@ class Predictor:
         """Answer one grey picture, so that the first real one does not wait for compilation."""
         self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
 
-    def _reasons(self, flagged: bool, confidence: float) -> tuple[str, ...]:
-        holds = {
-            "adversarial": flagged,
-            "low_confidence": confidence < self._detector.min_confidence,
-            "model_degraded": datetime.now(UTC) >= self.verdict.expires_at,
-        }
-        return tuple(reason for reason in REASONS if holds.get(reason))
+    def _reasons(self, found: set[str]) -> tuple[str, ...]:
+        if datetime.now(UTC) >= self.verdict.expires_at:
+            found.add("model_degraded")
+        return tuple(reason for reason in REASONS if reason in found)
 
 
-def _engine(model: Path, threads: int | None) -> tuple[Network, Explainer]:
+def _engine(model: Path, threads: int | None, precision: runtime.ServingPrecision | None) -> tuple[Network, Explainer]:
     """Return what serves: the exported network where there is one, else the reference, which needs TensorFlow."""
     if runtime.is_exported(model):
-        exported = runtime.Runtime.load(model, threads=threads)
+        exported = runtime.Runtime.load(model, precision=precision, threads=threads)
         return exported, Explainer(exported.maps, HeadWeights.load(model))
     try:
         from buckler.models.checkpoint import load_network

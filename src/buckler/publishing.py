@@ -147,7 +147,10 @@ def _summary(reports: Reports) -> Iterator[Point]:
         yield from rate(f"{cell['name']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
         yield Point(f"{cell['name']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
     for row in detector["attacks"]:
-        yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
+        if row["adaptive"]:
+            yield from rate(f"{row['attack']}_wrong_and_unflagged", row["wrong_and_unflagged"], row["epsilon_255"])
+        elif not row["stops_at_boundary"]:  # the same attack's, which goes on, is the detector's number
+            yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
 
 
 def rate(name: str, values: Mapping[str, float], step: int = 0) -> Iterator[Point]:

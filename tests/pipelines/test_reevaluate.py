@@ -10,10 +10,9 @@ import pytest
 
 from buckler import promotion, publishing, release, signing, tracking, watch
 from buckler.data import manifest, pictures
-from buckler.detection.detector import Calibrated, Detector
 from buckler.models import checkpoint, vgg
 from buckler.models.classifier import Classifier
-from tests import projects
+from tests import projects, screenings
 
 pytestmark = pytest.mark.slow
 
@@ -46,9 +45,7 @@ def made(tmp_path_factory):
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
     checkpoint.save(network, info, root / "models/classifier")
     noise = generator.uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
-    features = Classifier(network).forward(noise).features
-    detector = Detector.fit(features, np.arange(COUNT) % 2)
-    Calibrated(detector, 2.0, max_fpr=0.05, min_confidence=0.5).save(root / "models/detector")
+    screenings.fit(Classifier(network), noise, np.arange(COUNT) % 2).save(root / "models/detector")
     projects.write_reports(root / "reports", signing.directory_digest(root / "models/classifier"), 80, 40)
     return root
 

@@ -40,6 +40,11 @@ SMALL = {
         {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
         {"attack": "noise", "epsilon_255": [2]},
     ],
+    "calibrate.max_fpr": 0.2,
+    "calibrate.pictures": 30,
+    "detect.foreign": 5,
+    "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],
+    "detect.evasion": {"pictures": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
     "watch.images": 10,
     "watch.epsilon_255": [1, 4],
 }
@@ -54,6 +59,7 @@ NO_FLOORS = {
     "gate.min_subgroup_robust_accuracy": {},
     "gate.max_calibration_error": 1.0,
     "gate.max_detector_fpr": 1.0,
+    "gate.max_detector_subgroup_fpr": 1.0,
 }
 
 
@@ -137,7 +143,16 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
         kinds = (row["sensitivity"]["value"] + row["specificity"]["value"]) / 2
         assert kinds == pytest.approx(row["robust_accuracy"]["value"])
     assert [(row["group"], row["pictures"]) for row in robustness["subgroups"]] == [("benign", 15), ("malignant", 15)]
-    assert {row["attack"] for row in project.report("detector.json")["attacks"]} == {"fgsm", "pgd", "noise"}
+    detector = project.report("detector.json")
+    rows = [(row["attack"], row["epsilon_255"], row["stops_at_boundary"]) for row in detector["attacks"]]
+    assert rows == [
+        *(("fgsm", 2, False), ("fgsm", 8, False)),
+        *(("fgsm", 1, True), ("fgsm", 2, True), ("pgd", 1, True), ("pgd", 2, True)),
+        *(("pgd-joint", 2, True), ("pgd-selective", 2, True)),
+    ]
+    assert [row["adaptive"] for row in detector["attacks"]] == [False] * 6 + [True] * 2
+    assert [row["epsilon_255"] for row in detector["worst"]] == [1, 2, 8]
+    assert detector["scored_in"] == project.report("runtime.json")["serves"]
 
 
 def test_the_table_beside_the_papers_says_what_the_reports_say(project):
@@ -157,7 +172,7 @@ def test_plots_are_drawn_and_dvc_shows_them(project):
     names = {path.name for path in (project.root / "reports/plots").glob("*.png")}
     assert names == {
         *("training.png", "confusion.png", "roc.png", "reliability.png", "robustness.png"),
-        *("confusion_attacked.png", "triptych.png", "detector_roc.png"),
+        *("confusion_attacked.png", "triptych.png", "detector_roc.png", "detector_risk.png"),
     }
     shown = project("dvc", "plots", "show")
     assert shown.returncode == 0, shown.stderr

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from buckler import params, release
+from buckler.detector_floors import DetectorEvidence
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import Rate, wilson
@@ -23,6 +24,9 @@ POLICY = Policy(
     max_margin_of_error=0.15,
     max_calibration_error=0.2,
     max_detector_fpr=0.1,
+    max_detector_subgroup_fpr=0.2,
+    min_detector_auc={2: 0.9},
+    max_evaded={2: 0.4},
     regression_alpha=0.05,
     valid_days=30,
 )
@@ -44,6 +48,17 @@ def group(name: str, clean: int, robust: int, pictures: int = 50, column: str = 
     return Subgroup(column, name, pictures, wilson(clean, pictures), worst)
 
 
+def detector(**changes: object) -> DetectorEvidence:
+    values = {
+        "clean_fpr": wilson(5, COUNT),
+        "harmless": {"noise_2": wilson(5, COUNT)},
+        "subgroups": {("label", "benign"): wilson(5, 50)},
+        "auc": {2: 0.95},
+        "evaded": {2: wilson(30, COUNT)},
+    }
+    return DetectorEvidence(**{**values, **changes})
+
+
 def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
     values = {
         "pictures": COUNT,
@@ -53,7 +68,7 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "subgroups": (group("female", 40, 20), group("male", 40, 20)),
         "malignant_recall": wilson(40, 50),
         "calibration_error": 0.05,
-        "detector_fpr": wilson(5, COUNT),
+        "detector": detector(),
         "outcomes": outcomes(clean, robust),
     }
     return Evidence(**{**values, **changes})
@@ -77,7 +92,19 @@ def reports() -> dict[str, dict[str, object]]:
             "subgroups": [subgroup],
             "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "none"}],
         },
-        "detector": {"clean_fpr": {**rate, "value": 0.05}},
+        "detector": {
+            "clean_fpr": {**rate, "value": 0.05},
+            "harmless": [{"change": "noise_2", "flagged": {**rate, "value": 0.05}}],
+            "subgroups": [{"column": "label", "group": "benign", "clean_fpr": {**rate, "value": 0.05}}],
+            "worst": [
+                {
+                    "epsilon_255": 2,
+                    "auc": {"attack": "pgd", "value": 0.95},
+                    "adaptive_wrong_and_unflagged": {**rate, "value": 0.3},
+                },
+                {"epsilon_255": 4, "auc": None, "adaptive_wrong_and_unflagged": None},
+            ],
+        },
     }
 
 
@@ -112,7 +139,17 @@ def test_a_model_above_every_floor_passes_without_a_champion():
         ({"calibration_error": 0.21}, "calibration error 0.210 > 0.200"),
         ({"calibration_error": math.nan}, "calibration error nan > 0.200"),
         ({"clean_accuracy": Rate(math.nan, math.nan, math.nan, 100)}, "clean accuracy nan < 0.700"),
-        ({"detector_fpr": wilson(11, 100)}, "false positive rate 0.110 > 0.100"),
+        ({"detector": detector(clean_fpr=wilson(11, 100))}, "false positive rate 0.110 > 0.100"),
+        (
+            {"detector": detector(harmless={"jpeg_75": wilson(11, 100)})},
+            "0.110 of pictures after the harmless change 'jpeg_75'",
+        ),
+        ({"detector": detector(subgroups={("sex", "male"): wilson(21, 100)})}, "of sex 'male' 0.210 > 0.200"),
+        ({"detector": detector(auc={2: 0.89})}, "tells worst at 2/255 0.890 < 0.900"),
+        ({"detector": detector(auc={8: 0.99})}, "AUC at 2/255 was not measured"),
+        ({"detector": detector(evaded={2: wilson(41, 100)})}, "at 2/255 0.410 > 0.400"),
+        ({"detector": detector(evaded={})}, "evasion of network and detector at 2/255 was not measured"),
+        ({"detector": None}, "detector was not measured"),
         ({"failed_checks": ("gradients_not_zero: 8 of 8",)}, "check gradients_not_zero: 8 of 8"),
     ],
 )
@@ -131,7 +168,7 @@ def test_values_on_the_floor_pass():
         clean=70,
         robust=30,
         calibration_error=0.2,
-        detector_fpr=wilson(10, 100),
+        detector=detector(clean_fpr=wilson(10, 100), subgroups={("sex", "few"): wilson(5, 5)}),
         malignant_recall=wilson(30, 50),
     )
     assert decide(on_the_floor, None, POLICY).passed

@@ -1,18 +1,20 @@
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from buckler import signing
-from buckler.detection.detector import Calibrated, Detector
+from buckler.detection.quality import QualityLimits
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export
 from buckler.models.explanation import Explainer, HeadWeights
 from buckler.models.info import ModelInfo
 from buckler.models.runtime import RuntimeInfo
 from buckler.signing import Verdict
+from tests import screenings
 from tests.services.running import write_verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
@@ -29,64 +31,80 @@ def verdict(days=1):
 
 
 @pytest.fixture(scope="module")
-def detector(tiny_classifier, tiny_pictures):
-    images, truth = tiny_pictures
-    return Detector.fit(tiny_classifier.forward(images).features, truth)
+def screening(tiny_classifier, tiny_pictures):
+    return screenings.fit(tiny_classifier, *tiny_pictures)
 
 
-def predictor(tiny_classifier, detector, *, threshold=1e9, min_confidence=0.0, days=1):
-    calibrated = Calibrated(detector, threshold, 0.05, min_confidence)
-    return Predictor(tiny_classifier, calibrated, INFO, verdict(days), EXPLAINER)
+def predictor(tiny_classifier, screening, *, days=1, **lines):
+    return Predictor(tiny_classifier, replace(screening, **lines), INFO, verdict(days), EXPLAINER)
 
 
-def test_answer_is_the_most_probable_class(tiny_classifier, detector, tiny_pictures):
-    answer = predictor(tiny_classifier, detector)(tiny_pictures[0][0])
+def test_answer_is_the_most_probable_class(tiny_classifier, screening, tiny_pictures):
+    answer = predictor(tiny_classifier, screening)(tiny_pictures[0][0])
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
     assert (answer.decision, answer.reasons, answer.verdict) == ("accept", (), "clean")
 
 
-def test_an_explanation_is_about_the_label_that_is_named(tiny_classifier, detector):
+def test_an_explanation_is_about_the_label_that_is_named(tiny_classifier, screening):
     pixels = np.zeros((32, 32, 3), np.float32)
     pixels[0, 1, 0], pixels[1, 0, 1] = 0.5, 0.25
-    explain = predictor(tiny_classifier, detector).explain
+    explain = predictor(tiny_classifier, screening).explain
     np.testing.assert_array_equal(explain(pixels, "benign"), [[0, 1], [0, 0]])
     np.testing.assert_array_equal(explain(pixels, "malignant"), [[0, 0], [1, 0]])
 
 
-def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier, detector, tiny_pictures):
-    answer = predictor(tiny_classifier, detector, threshold=-1.0)(tiny_pictures[0][0])
+def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier, screening, tiny_pictures):
+    answer = predictor(tiny_classifier, screening, threshold=-1e9)(tiny_pictures[0][0])
     assert (answer.decision, answer.reasons, answer.verdict) == ("review", ("adversarial",), "adversarial")
 
 
-def test_an_unsure_answer_goes_to_review(tiny_classifier, detector, tiny_pictures):
-    answer = predictor(tiny_classifier, detector, min_confidence=1.01)(tiny_pictures[0][0])
+def test_a_picture_off_every_cloud_goes_to_review_as_out_of_distribution(tiny_classifier, screening, tiny_pictures):
+    answer = predictor(tiny_classifier, screening, strangeness=-1.0)(tiny_pictures[0][0])
+    assert (answer.reasons, answer.verdict) == (("out_of_distribution",), "clean")
+
+
+def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(tiny_classifier, screening, tiny_pictures):
+    quality = QualityLimits.fit(tiny_pictures[0])
+    asked = predictor(tiny_classifier, screening, quality=quality)
+    assert asked(np.zeros((32, 32, 3), np.float32)).reasons == ("image_quality",)
+    assert asked(tiny_pictures[0][0]).reasons == ()
+
+
+def test_reasons_stand_in_the_order_of_the_contract(tiny_classifier, screening, tiny_pictures):
+    lines = {"threshold": -1e9, "strangeness": -1.0, "min_confidence": 1.01}
+    answer = predictor(tiny_classifier, screening, days=-1, **lines)(tiny_pictures[0][0])
+    assert answer.reasons == ("adversarial", "out_of_distribution", "low_confidence", "model_degraded")
+
+
+def test_an_unsure_answer_goes_to_review(tiny_classifier, screening, tiny_pictures):
+    answer = predictor(tiny_classifier, screening, min_confidence=1.01)(tiny_pictures[0][0])
     assert answer.reasons == ("low_confidence",)
 
 
-def test_every_answer_goes_to_review_once_the_verdict_has_expired(tiny_classifier, detector, tiny_pictures):
-    answer = predictor(tiny_classifier, detector, days=-1)(tiny_pictures[0][0])
+def test_every_answer_goes_to_review_once_the_verdict_has_expired(tiny_classifier, screening, tiny_pictures):
+    answer = predictor(tiny_classifier, screening, days=-1)(tiny_pictures[0][0])
     assert answer.reasons == ("model_degraded",)
 
 
-def test_score_comes_from_the_features_of_the_same_picture(tiny_classifier, detector, tiny_pictures):
+def test_score_comes_from_the_features_of_the_same_picture(tiny_classifier, screening, tiny_pictures):
     picture = tiny_pictures[0][3]
-    expected = detector.score(tiny_classifier.forward(picture[None]).features)[0]
-    assert predictor(tiny_classifier, detector)(picture).score == pytest.approx(expected, rel=1e-5)
+    expected = screening.detector.score(tiny_classifier.forward(picture[None]))[0]
+    assert predictor(tiny_classifier, screening)(picture).score == pytest.approx(expected, rel=1e-5)
 
 
-def test_warm_up_answers_without_a_picture(tiny_classifier, detector):
-    predictor(tiny_classifier, detector).warm_up()
-    assert np.isfinite(predictor(tiny_classifier, detector)(np.zeros((32, 32, 3), np.float32)).score)
+def test_warm_up_answers_without_a_picture(tiny_classifier, screening):
+    predictor(tiny_classifier, screening).warm_up()
+    assert np.isfinite(predictor(tiny_classifier, screening)(np.zeros((32, 32, 3), np.float32)).score)
 
 
 @pytest.fixture
-def release(detector, tiny_network, tmp_path):
+def release(screening, tiny_network, tmp_path):
     """A release without an exported network, and a function that signs what lies in it now."""
     signing.generate_key_pair(tmp_path / "keys")
     release = tmp_path / "release"
     checkpoint.save(tiny_network, INFO, release / signing.MODEL_DIR)
-    Calibrated(detector, 1e9, 0.05, 0.0).save(release / signing.MODEL_DIR)
+    screening.save(release / signing.MODEL_DIR)
     (release / signing.EVIDENCE_DIR).mkdir()
     (release / signing.EVIDENCE_DIR / "gate.json").write_text("{}")
 

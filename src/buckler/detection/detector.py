@@ -1,118 +1,160 @@
-"""Tells attacked pictures from clean ones by the features of the pass that classified them.
+"""Tells attacked pictures from clean ones by the features and logits of the pass that classified them.
 
-For each class the clean features form a cloud; a picture's score is its Mahalanobis distance to the nearest
-cloud. An attack moves the answer, and with it the deep features, to where no clean picture of any class lies.
+Two things give an attack away. What its steps leave in the deep features differs from what noise or JPEG leave: a
+direction for each answer, learnt from clean training pictures and from the same pictures after one FGSM step. And its
+answer does not follow from the middle of the network: a linear probe, fitted on clean pictures alone, says what
+logits to expect from the features of blocks 3 and 4, which small changes hardly move; iterated attacks drive the
+logits far beyond. One linear score weighs both. No attack that iterates, no other norm, no black box is ever shown to
+it, and no attacked picture decides where the line is drawn (`buckler.detection.threshold`).
 
-Source: Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial
-attacks", arXiv 1807.03888; the covariance is shrunk after Ledoit & Wolf 2004.
+Source: the probe: Alain & Bengio, "Understanding intermediate layers using linear classifier probes", arXiv
+1610.01644; a discriminator on inner features: Metzen et al., "On detecting adversarial perturbations", arXiv
+1702.04267. That an attacker who knows a detector evades it: Carlini & Wagner, arXiv 1705.07263; see
+`buckler.evaluation.evasion` for how far this one is evaded.
 """
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from buckler.errors import ModelError
-from buckler.models.forward import Features, Labels, slices
+from buckler.detection.threshold import Scores
+from buckler.models.forward import Features, Forward, Labels, Logits, slices
 
-ARRAYS_FILE = "detector.npz"
-INFO_FILE = "detector.json"
-SCHEMA = 1
-BLOCK = 4  # the last of the five: deeper is where attacks show (see docs/adr)
-
-Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
+PROBED = (2, 3)  # blocks that the logits are foretold from, counted from zero
+READ = (2, 3, 4)  # blocks whose features are read for the steps' own traces
+RIDGE = 1000.0
+INVERSE_PENALTY = 1e-3
+# How much a surprise counts beside a feature, before the weights are learnt: penalised alike, few would be drowned
+# by thousands.
+SURPRISE = 10.0
+LARGEST_SURPRISE = 30.0  # standard deviations; beyond, nothing more is to be learnt
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A fitted detector; ``centres`` (classes, d) and ``whitener`` (d, d) work on scaled features.
+    """A fitted detector.
 
     Attributes:
-        offset: Mean of the clean training features, ``(d,)``.
-        scale: Their standard deviations, ``(d,)``.
-        whitener: Maps a scaled feature vector to one whose clean spread within a class is a unit sphere.
+        offset, scale: Of the features read, mean and standard deviation among innocent pictures, ``(d,)``.
+        directions: What the scaled features are weighed with, a row for each answer, ``(classes, d)``.
+        probe, expected: The logits foretold are ``features @ probe + expected``; ``(p, classes)``, ``(classes,)``.
+        spread: Standard deviation of what clean logits differ from those foretold, ``(classes,)``.
+        surprise: Weights of that difference's size and of its square, ``(2, classes)``.
+        bias: Of the score.
     """
 
     offset: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
-    centres: npt.NDArray[np.float32]
-    whitener: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32]
+    probe: npt.NDArray[np.float32]
+    expected: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float32]
+    surprise: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: Features, labels: Labels) -> "Detector":
-        """Return the detector of clean ``features`` (n, d_all) with class indices ``labels`` (n,).
+    def fit(cls, clean: Forward, harmless: Iterable[Forward], attacked: Iterable[Forward]) -> "Detector":
+        """Return the detector of what a network made of its training pictures.
+
+        Args:
+            clean: As they are; the more, the better the probe.
+            harmless: Some of them, unattacked, as they are and as noise and compression leave them.
+            attacked: The same, attacked.
 
         Raises:
-            ValueError: Some class has fewer than two pictures.
+            ValueError: There is nothing to tell apart.
         """
-        from sklearn.covariance import ledoit_wolf  # fitting only: the service does not carry scikit-learn
+        innocent, guilty = _together(harmless), _together(attacked)
+        if not (len(innocent.logits) and len(guilty.logits)):
+            raise ValueError("expected both attacked and unattacked pictures to fit a detector on")
+        probe, expected, spread = _fit_probe(clean)
+        read = _blocks(innocent.features, READ)
+        offset, scale = read.mean(axis=0), read.std(axis=0) + 1e-6
+        rows = np.concatenate(
+            [
+                _design((_blocks(f.features, READ) - offset) / scale, f.logits, _surprise(f, probe, expected, spread))
+                for f in (innocent, guilty)
+            ]
+        )
+        truth = np.repeat([0, 1], [len(innocent.logits), len(guilty.logits)])
+        weights, bias = _weigh(rows, truth)
+        width, classes = read.shape[1], clean.logits.shape[1]
+        # The weights of all pictures and those of one answer meet in the same features.
+        directions = weights[:width] + weights[width : width * (1 + classes)].reshape(classes, width)
+        surprise = SURPRISE * weights[width * (1 + classes) :].reshape(2, classes)
+        arrays = (offset, scale, directions, probe, expected, spread, surprise, bias)
+        return cls(*(np.asarray(array, np.float32) for array in arrays))
 
-        classes = np.unique(labels)
-        if min((labels == c).sum() for c in classes) < 2:
-            raise ValueError(f"expected at least 2 pictures a class, got {np.bincount(labels).tolist()}")
-        chosen = _chosen(features)
-        offset, scale = chosen.mean(axis=0), chosen.std(axis=0) + 1e-6
-        scaled = (chosen - offset) / scale
-        centres = np.stack([scaled[labels == c].mean(axis=0) for c in classes])
-        within = scaled - centres[np.searchsorted(classes, labels)]
-        covariance, _ = ledoit_wolf(within, assume_centered=True)
-        # The Cholesky factor of the inverse: squared length after it is the Mahalanobis distance.
-        whitener = np.linalg.cholesky(np.linalg.inv(covariance))
-        return cls(*(np.asarray(a, np.float32) for a in (offset, scale, centres, whitener)))
-
-    def score(self, features: Features) -> Scores:
-        """Return how far each of ``features`` (n, d_all) lies from the nearest class, per dimension, ``(n,)``."""
-        scaled = (_chosen(features) - self.offset) / self.scale
-        steps = (scaled[:, None, :] - self.centres[None]) @ self.whitener
-        return np.asarray((steps**2).mean(axis=-1).min(axis=-1), np.float64)
+    def score(self, forward: Forward) -> Scores:
+        """Return how suspicious each picture of ``forward`` is: the log-odds of an attack, as fitted, ``(n,)``."""
+        scaled = (_blocks(forward.features, READ) - self.offset) / self.scale
+        traces = (scaled * self.directions[forward.logits.argmax(axis=1)]).sum(axis=1)
+        surprise = _surprise(forward, self.probe, self.expected, self.spread)
+        return np.asarray(traces + surprise @ self.surprise.ravel() + self.bias[0], np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """A detector and where an answer stops being taken without a second look.
+def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the weights ``(width,)`` and the intercept ``(1,)`` of the penalised logistic regression.
 
-    Attributes:
-        threshold: ``score > threshold`` flags.
-        max_fpr: The share of clean pictures that the threshold was set to flag at most.
-        min_confidence: An answer less probable than this is for a person to review.
+    There are more columns than rows. The penalty keeps the weights in the space that the rows span, so it is solved
+    there, exactly: a search that stops early gives another detector for features that differ by a rounding.
     """
+    from sklearn.linear_model import LogisticRegression  # fitting only, as in `Clouds`
 
-    detector: Detector
-    threshold: float
-    max_fpr: float
-    min_confidence: float
-
-    def save(self, directory: Path) -> None:
-        """Write the arrays and the threshold into ``directory``, which is made if missing."""
-        directory.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {name: getattr(self.detector, name) for name in Detector.__slots__}
-        np.savez(directory / ARRAYS_FILE, **arrays)
-        info = {"schema": SCHEMA} | {name: getattr(self, name) for name in _NUMBERS}
-        (directory / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, directory: Path) -> "Calibrated":
-        """Return what ``save`` wrote; no pickle is ever read.
-
-        Raises:
-            ModelError: A file is missing, damaged or of another schema.
-        """
-        try:
-            info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
-            with np.load(directory / ARRAYS_FILE, allow_pickle=False) as arrays:
-                detector = Detector(**{name: arrays[name] for name in Detector.__slots__})
-            if info["schema"] != SCHEMA:
-                raise ModelError(f"{directory}: expected a detector of schema {SCHEMA}, got {info['schema']}")
-            return cls(detector, **{name: float(info[name]) for name in _NUMBERS})
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{directory} does not hold a detector: {error!r}") from error
+    squares, directions = np.linalg.eigh(rows @ rows.T)
+    kept = squares > squares.max() * 1e-12
+    lengths, spanned = np.sqrt(squares[kept]), directions[:, kept]
+    model = LogisticRegression(C=INVERSE_PENALTY, solver="newton-cholesky", class_weight="balanced")
+    fitted = model.fit(spanned * lengths, truth)
+    return rows.T @ (spanned @ (fitted.coef_[0] / lengths)), fitted.intercept_
 
 
-_NUMBERS = ("threshold", "max_fpr", "min_confidence")
+def _fit_probe(clean: Forward) -> tuple[Features, Logits, npt.NDArray[np.float32]]:
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features = _blocks(clean.features, PROBED)
+    model = make_pipeline(StandardScaler(), Ridge(RIDGE))
+    # What a probe is off by on pictures that it was not fitted on.
+    spread = (clean.logits - cross_val_predict(model, features, clean.logits, cv=_folds(len(features)))).std(axis=0)
+    scaler, ridge = model.fit(features, clean.logits).steps[0][1], model.steps[1][1]
+    probe = (ridge.coef_ / scaler.scale_).T
+    return probe, ridge.intercept_ - scaler.mean_ @ probe, spread + 1e-6
 
 
-def _chosen(features: Features) -> Features:
-    return features[:, slices()[BLOCK]]
+def _folds(count: int) -> object:
+    from sklearn.model_selection import KFold
+
+    return KFold(min(5, count), shuffle=True, random_state=0)
+
+
+def _surprise(
+    forward: Forward, probe: Features, expected: Logits, spread: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return ``(n, 2 classes)``: how far the logits are from those foretold, and a third of its square."""
+    foretold = _blocks(forward.features, PROBED) @ probe + expected
+    off = np.abs(forward.logits - foretold) / spread
+    return np.asarray(np.minimum(np.concatenate([off, off**2 / 3], axis=1), LARGEST_SURPRISE), np.float32)
+
+
+def _design(scaled: Features, logits: Logits, surprise: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return what the weights are learnt for: the features, the features again a class apart, the surprise."""
+    answers = logits.argmax(axis=1)
+    apart = [scaled * (answers == place)[:, None] for place in range(logits.shape[1])]
+    return np.concatenate([scaled, *apart, SURPRISE * surprise], axis=1, dtype=np.float64)
+
+
+def _blocks(features: Features, blocks: tuple[int, ...]) -> Features:
+    places = slices()
+    return np.concatenate([features[:, places[block]] for block in blocks], axis=1)
+
+
+def _together(passes: Iterable[Forward]) -> Forward:
+    every = list(passes)
+    if not every:
+        return Forward(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+    return Forward(np.concatenate([p.logits for p in every]), np.concatenate([p.features for p in every]))

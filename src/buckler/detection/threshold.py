@@ -1,28 +1,52 @@
-"""Where the detector draws its line: on clean calibration pictures alone, never on attacked ones."""
+"""Where a line is drawn through scores: on clean calibration pictures alone, never on attacked ones."""
 
 import math
 
 import numpy as np
 import numpy.typing as npt
 
+Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 
-def threshold_at(scores: npt.NDArray[np.float64], max_fpr: float) -> float:
-    """Return the threshold above which at most ``max_fpr`` of future clean pictures are expected to score.
+
+def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
+    """Return the lowest threshold that, with ``confidence``, at most ``max_fpr`` of clean pictures score above.
+
+    The share flagged of few calibration pictures is off by chance. That so few of them lie above the threshold would
+    have a probability of at most one minus ``confidence`` if more than ``max_fpr`` of all clean pictures did.
 
     Args:
         scores: Of clean calibration pictures, ``(n,)``; higher is more suspicious.
         max_fpr: Share in 0..1.
+        confidence: Probability over the choice of the calibration pictures, in 0..1.
 
     Raises:
-        ValueError: Too few scores to tell so small a share.
+        ValueError: Too few scores to tell so small a share with that confidence.
 
-    Source: the split-conformal quantile, Vovk, Gammerman & Shafer, "Algorithmic learning in a random world".
+    Source: Wilks, "Determination of sample sizes for setting tolerance limits", 1941; Vovk, "Conditional validity of
+        inductive conformal predictors", 2012, proposition 2b.
     """
-    rank = math.ceil((len(scores) + 1) * (1 - max_fpr))
-    if rank > len(scores):
-        needed = math.ceil(1 / max_fpr) - 1
+    above = _most_above(len(scores), max_fpr, confidence)
+    if above < 0:
+        needed = math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
         raise ValueError(
-            f"{len(scores)} clean scores cannot resolve max_fpr={max_fpr}; need at least {needed} "
-            "(raise split.calibration or calibrate.max_fpr)"
+            f"{len(scores)} clean scores cannot resolve max_fpr={max_fpr} with a confidence of {confidence}; need at "
+            f"least {needed} (raise split.calibration, calibrate.max_fpr, or lower calibrate.confidence)"
         )
-    return float(np.sort(scores)[rank - 1])
+    return float(np.sort(scores)[len(scores) - 1 - above])
+
+
+def _most_above(count: int, share: float, confidence: float) -> int:
+    """Return how many of ``count`` scores may lie above the threshold; -1 where even none says too little."""
+    total, above = 0.0, -1
+    while above + 1 < count:
+        total += _binomial(count, above + 1, share)
+        if total > 1 - confidence:
+            break
+        above += 1
+    return above
+
+
+def _binomial(count: int, successes: int, share: float) -> float:
+    # By logarithms: the coefficient alone is larger than a float holds from a thousand pictures on.
+    ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+    return math.exp(ways + successes * math.log(share) + (count - successes) * math.log1p(-share))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from buckler.detection.detector import Detector
-from buckler.models.forward import Features, Forward, Images, Labels, probabilities
+from buckler.models.forward import Forward, Images, Labels, probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,14 @@ class Case:
     """What both runtimes are asked.
 
     Attributes:
-        training: Clean pictures that a detector is fitted on, with their labels.
+        training: Clean pictures that a detector is fitted on.
+        guilty: The same, attacked.
         clean: Other pictures, with their labels.
         attacked: Radius in 1/255 -> the same, attacked; both runtimes get the same pixels.
     """
 
-    training: tuple[Images, Labels]
+    training: Images
+    guilty: Images
     clean: tuple[Images, Labels]
     attacked: Mapping[int, Images]
 
@@ -50,7 +52,8 @@ class Case:
 class Answers:
     """What a runtime made of a case."""
 
-    training: Features
+    training: Forward
+    guilty: Forward
     clean: Forward
     attacked: Mapping[int, Forward]
 
@@ -58,7 +61,8 @@ class Answers:
     def of(cls, judge: Any, case: Case) -> "Answers":
         """Ask ``judge``, which has the ``forward`` of `buckler.evaluation.roles.Judge`."""
         attacked = {radius: judge.forward(images) for radius, images in case.attacked.items()}
-        return cls(judge.forward(case.training[0]).features, judge.forward(case.clean[0]), attacked)
+        training, guilty, clean = (judge.forward(images) for images in (case.training, case.guilty, case.clean[0]))
+        return cls(training, guilty, clean, attacked)
 
 
 def compare(reference: Answers, candidate: Answers, case: Case) -> Parity:
@@ -83,8 +87,8 @@ def _robust(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
 
 
 def _detector_aucs(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
-    detector = Detector.fit(answers.training, case.training[1])
-    clean = detector.score(answers.clean.features)
-    scores = [detector.score(forward.features) for forward in answers.attacked.values()]
+    detector = Detector.fit(answers.training, [answers.training], [answers.guilty])
+    clean = detector.score(answers.clean)
+    scores = [detector.score(forward) for forward in answers.attacked.values()]
     sides = np.repeat([0, 1], len(clean))
     return np.array([roc_auc_score(sides, np.concatenate([clean, attacked])) for attacked in scores])

@@ -89,6 +89,14 @@ def roc(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float
         axis.legend(loc="lower right")
 
 
+def risk_coverage(points: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw the share of wrong answers among the least suspicious pictures against their share of all."""
+    with _figure(path) as axis:
+        axis.plot([point["coverage"] for point in points], [point["risk"] for point in points], marker="o")
+        axis.set(xlabel="share of pictures answered, least suspicious first", ylabel="wrong answers among them")
+        axis.set(xlim=(0, 1.02), ylim=(0, None), title="Risk against coverage, clean test pictures")
+
+
 def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
     """Draw bins of (confidence, accuracy, pictures); a calibrated model lies on the diagonal."""
     with _figure(path) as axis:

@@ -42,16 +42,22 @@ class Classifier:
         self.image_size = int(network.input_shape[1])
         self.classes = int(network.output_shape[-1])
         twin = vgg.copy_in(network, precision)
-        with_features = add_features(twin)
+        self._with_features = add_features(twin)
         self._seeds = [v for v in twin.non_trainable_variables if v.name == "seed_generator_state"]
         signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
         labelled = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
-        self._forward = tf.function(lambda images: with_features(images, training=False), input_signature=signature)
+        self._forward = tf.function(
+            lambda images: self._with_features(images, training=False), input_signature=signature
+        )
         self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
         # Traced when first called: most attacks need one of them.
         self._gradients = {
-            name: tf.function(_gradient_of(twin, loss), input_signature=labelled) for name, loss in _LOSSES.items()
+            name: tf.function(gradient, input_signature=labelled) for name, gradient in self._climbs(twin).items()
         }
+
+    def _climbs(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
+        """Return for each loss what gives its gradient, and the logits, of images and labels."""
+        return {name: _gradient_of(network, loss) for name, loss in _LOSSES.items()}
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
         """Return logits and features of ``images``; ``progress`` is told how many pictures are done."""

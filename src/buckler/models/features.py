@@ -9,6 +9,8 @@ from buckler.models.backend import keras
 from buckler.models.forward import Images, Maps
 from buckler.models.vgg import BLOCK_ENDS
 
+SILENT = 1e-12  # variance below which a channel counts as silent
+
 
 @keras.saving.register_keras_serializable(package="buckler")
 class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
@@ -20,7 +22,8 @@ class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
     def call(self, maps: Any) -> Any:
         """Return ``(batch, 2 c)``: the means, then the standard deviations."""
         mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=[1, 2])
-        return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, 0.0))], axis=-1)
+        # Not zero: a channel that is silent everywhere would have no gradient but NaN.
+        return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, SILENT))], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return ``(batch, 2 c)``."""

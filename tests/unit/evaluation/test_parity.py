@@ -9,7 +9,7 @@ from buckler.models.forward import Forward
 COUNT, WIDTH = 40, 2944
 TRUTH = np.arange(COUNT) % 2
 PIXELS = np.zeros((COUNT, 2, 2, 3), np.float32)
-CASE = Case(training=(PIXELS, TRUTH), clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS})
+CASE = Case(training=PIXELS, guilty=PIXELS, clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS})
 
 
 def logits(right):
@@ -27,7 +27,10 @@ def answers(robust=(20, 10), shift=3.0):
         radius: Forward(logits(np.arange(COUNT) < count), features(radius, shift))
         for radius, count in zip((1, 2), robust, strict=True)
     }
-    return Answers(features(7), Forward(logits(np.ones(COUNT, bool)), features(8)), attacked)
+    right = logits(np.ones(COUNT, bool))
+    return Answers(
+        Forward(right, features(7)), Forward(right, features(6, shift)), Forward(right, features(8)), attacked
+    )
 
 
 def test_a_runtime_is_at_parity_with_itself():

@@ -1,0 +1,242 @@
+"""Stage ``detect``: how well the detector tells attacks it never saw, and how often one that knows it gets past.
+
+Reads   models/{classifier,runtime,detector}/, data/splits/test.csv and its pictures, data/features/{clean,attacked}.npz
+Writes  reports/detector.json, reports/plots/{detector_roc,detector_risk}.png
+Keeps   .buckler/detect/: what it goes on with when killed
+
+The suite's attacks go all their steps: they do not stop once an answer is wrong. Those of the stage ``attack`` do, and
+stand beside them as what stops at the boundary.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from buckler import params, signing
+from buckler.attacks.table import ATTACKS
+from buckler.data import foreign, pictures
+from buckler.detection import harmless
+from buckler.detection.screening import Screening
+from buckler.evaluation import detection, plots, report, roles, subgroups
+from buckler.evaluation.detection import Screened
+from buckler.evaluation.evasion import Evader, Objective
+from buckler.evaluation.journal import Journal
+from buckler.evaluation.robustness import AttackSpec, Outcome, Progress, run_suite
+from buckler.models import checkpoint
+from buckler.models.forward import Forward
+from buckler.models.precision import crafting_precision
+from pipelines.stage import stage
+
+TEST = Path("data/splits/test.csv")
+CLASSIFIER = Path("models/classifier")
+RUNTIME = Path("models/runtime")
+DETECTOR = Path("models/detector")
+CLEAN = Path("data/features/clean.npz")
+ATTACKED = Path("data/features/attacked.npz")
+REPORTS = Path("reports")
+JOURNAL = Path(".buckler/detect")
+DRAWN = 2  # radius in 1/255 of the ROC curves that are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class EvasionParams:
+    """How hard an attacker tries who knows the detector, with PGD on each of ``objectives``."""
+
+    pictures: int
+    epsilon_255: tuple[int, ...]
+    steps: int
+    objectives: tuple[Objective, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectParams:
+    """Section ``detect`` of params.yaml; ``pictures``, ``foreign``: how many of the test split, how many of a kind."""
+
+    pictures: int
+    foreign: int
+    batch_size: int
+    seed: int
+    suite: tuple[AttackSpec, ...]
+    evasion: EvasionParams
+
+
+class Bench:
+    """The test pictures, the network, and what is screened."""
+
+    def __init__(self, cfg: DetectParams) -> None:
+        self.cfg, self.info = cfg, checkpoint.load_info(CLASSIFIER)
+        self.everything = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
+        self.network = checkpoint.load_network(CLASSIFIER)
+        self.crafter, self.scorer = roles.sides(
+            self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+        )
+        self.screening = Screening.load(DETECTOR)
+        with np.load(CLEAN, allow_pickle=False) as arrays:
+            self.clean = self.screen(self.everything, Forward(arrays["test_logits"], arrays["test_features"]))
+        self.journals: list[Journal] = []
+
+    def journal(self, attacker: str) -> Journal:
+        """Return what remembers what an attacker has tried so far."""
+        digests = {name: signing.directory_digest(place) for name, place in _MODELS.items()}
+        circumstances = {"batch_size": self.cfg.batch_size, "seed": self.cfg.seed, "attacker": attacker}
+        self.journals.append(Journal(JOURNAL, digests | circumstances))
+        return self.journals[-1]
+
+    def screen(self, shown: pictures.Pictures, forward: Forward) -> Screened:
+        """Screen what the network made of ``shown``; an attack does not change how bright or blurred a picture is."""
+        return Screened.of(self.screening, shown.images, forward)
+
+    def among(self, some: pictures.Pictures) -> Screened:
+        """Return what is said of ``some`` of the test pictures, clean."""
+        places = {name: place for place, name in enumerate(self.everything.ids)}
+        return self.clean.subset(np.array([places[name] for name in some.ids]))
+
+
+_MODELS = {"classifier": CLASSIFIER, "runtime": RUNTIME, "detector": DETECTOR}
+
+
+def run(cfg: DetectParams) -> None:
+    """Judge the detector and report."""
+    bench = Bench(cfg)
+    chosen = bench.everything.subset(cfg.pictures, cfg.seed)
+    outcomes = _outcomes(bench, chosen)
+    curves = {
+        f"{o.spec.name} {o.epsilon_255}/255": detection.curve(
+            bench.clean.scores, bench.screen(chosen, Forward(o.logits, o.features)).scores
+        )
+        for o in outcomes
+        if o.epsilon_255 == DRAWN
+    }
+    rows = [*_rows(bench, chosen, outcomes), *_boundary_rows(bench), *_evasion_rows(bench)]
+    groups = subgroups.groups(pictures.columns(TEST, bench.everything.ids), {})
+    risk = detection.risk_coverage(bench.clean, bench.everything.truth)
+    report.write_json(
+        REPORTS / "detector.json",
+        {
+            "schema": 2,
+            "model": {name: signing.directory_digest(place) for name, place in _MODELS.items()},
+            "scored_in": bench.scorer.precision,
+            "threshold": bench.screening.threshold,
+            "max_fpr": bench.screening.max_fpr,
+            **detection.clean_rows(bench.clean, groups),
+            "attacks": rows,
+            "worst": detection.worst_by_radius(rows),
+            "harmless": list(_harmless_rows(bench)),
+            "foreign": list(_foreign_rows(bench)),
+            "risk_coverage": risk,
+        },
+    )
+    plots.roc(curves, "Detector: attacked against clean test pictures", REPORTS / "plots/detector_roc.png")
+    plots.risk_coverage(risk, REPORTS / "plots/detector_risk.png")
+    for journal in bench.journals:
+        journal.finish()
+
+
+def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[Outcome]:
+    suite = tuple(replace(spec, early_exit=False) for spec in bench.cfg.suite)
+    total = len(chosen.ids) * sum(len(spec.epsilon_255) for spec in suite)
+    with tqdm(total=total, unit="picture", desc="attack the detector's pictures") as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.set_postfix_str(str(progress), refresh=False)
+            bar.update(progress.done)
+
+        return run_suite(
+            bench.crafter,
+            bench.scorer,
+            chosen.images,
+            chosen.truth,
+            suite,
+            seed=bench.cfg.seed,
+            clean=bench.among(chosen).forward,
+            journal=bench.journal("unaware"),
+            progress=tell,
+        )
+
+
+def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
+    for outcome in outcomes:
+        attacked = bench.screen(chosen, Forward(outcome.logits, outcome.features))
+        yield detection.attack_row(bench.clean, attacked, chosen.truth, **_facts(outcome.spec, outcome.epsilon_255))
+
+
+def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Yield what the stage ``attack`` left: its attacks stop where the answer becomes wrong."""
+    with np.load(ATTACKED, allow_pickle=False) as arrays:
+        found: Mapping[str, Any] = dict(arrays)
+    places = {name: place for place, name in enumerate(bench.everything.ids)}
+    rows = np.array([places[name] for name in found["ids"].tolist()])
+    shown = bench.everything
+    some = pictures.Pictures(tuple(shown.ids[i] for i in rows), shown.images[rows], shown.truth[rows])
+    for key in (key for key in found if key.endswith(".logits")):
+        name, _, radius = key.removesuffix(".logits").partition("@")
+        attacked = bench.screen(some, Forward(found[key], found[key.removesuffix(".logits")]))
+        line, attack = name, str(found[f"{name}.attack"])
+        facts = {"attack": line, "norm": ATTACKS[attack].norm, "epsilon_255": int(radius), "stops_at_boundary": True}
+        if not ATTACKS[attack].control:
+            yield detection.attack_row(bench.clean, attacked, some.truth, **facts)
+
+
+def _evasion_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Yield how often PGD gets past that knows the detector, a row an objective and radius."""
+    cfg = bench.cfg.evasion
+    if bench.info.defence == "randomised" or not cfg.epsilon_255:
+        return  # one gradient says little of a random answer; a gate that asks for this number gets none
+    some = bench.everything.subset(cfg.pictures, bench.cfg.seed)
+    spec = AttackSpec("pgd", cfg.epsilon_255, steps=cfg.steps)
+    for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
+        evader = Evader(
+            bench.network, bench.screening, objective, crafting_precision(), batch_size=bench.cfg.batch_size
+        )
+        line = replace(spec, name=f"pgd-{objective}")
+        for outcome in run_suite(
+            evader,
+            bench.scorer,
+            some.images,
+            some.truth,
+            (line,),
+            seed=bench.cfg.seed,
+            clean=bench.among(some).forward,
+            journal=bench.journal(objective),
+        ):
+            attacked = bench.screen(some, Forward(outcome.logits, outcome.features))
+            facts = _facts(line, outcome.epsilon_255) | {"stops_at_boundary": True, "objective": objective}
+            yield detection.attack_row(bench.clean, attacked, some.truth, adaptive=True, **facts)
+
+
+def _harmless_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    generator = np.random.default_rng(bench.cfg.seed)
+    shown = bench.everything
+    for name, change in tqdm(harmless.JUDGED.items(), unit="change", desc="change without attack"):
+        changed = change(shown.images, generator)
+        screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
+        yield detection.harmless_row(bench.clean, screened, name)
+
+
+def _foreign_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    for kind in foreign.KINDS:
+        images = foreign.pictures(kind, bench.cfg.foreign, size=bench.info.image_size, seed=bench.cfg.seed)
+        yield detection.foreign_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
+
+
+def _facts(spec: AttackSpec, epsilon_255: int) -> dict[str, Any]:
+    return {
+        "attack": spec.name,
+        "norm": spec.entry.norm,
+        "epsilon_255": epsilon_255,
+        "steps": spec.steps,
+        "stops_at_boundary": False,
+    }
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(params.load("detect", DetectParams))
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,103 @@
+"""What is looked at before an answer is relied on, fitted and with its lines drawn, as a release holds it."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.detection.clouds import Clouds
+from buckler.detection.detector import Detector
+from buckler.detection.quality import QualityLimits
+from buckler.detection.threshold import Scores
+from buckler.errors import ModelError
+from buckler.models.forward import Forward, Images, probabilities
+
+ARRAYS_FILE = "detector.npz"
+INFO_FILE = "detector.json"
+SCHEMA = 2
+# In the order in which they stand in an answer.
+REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality")
+Flags = dict[str, npt.NDArray[np.bool_]]  # reason -> (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """The detector and what stands beside it, each with where an answer stops being taken without a person's look.
+
+    Attributes:
+        detector: Of attacks.
+        clouds: Of what the network knows.
+        quality: Of what can be judged at all.
+        threshold: ``detector.score > threshold`` is ``adversarial``.
+        max_fpr: The share of clean pictures that this line was drawn to flag at most.
+        confidence: With which it was drawn so.
+        strangeness: ``clouds.score > strangeness`` is ``out_of_distribution``.
+        min_confidence: A less probable answer is ``low_confidence``.
+    """
+
+    detector: Detector
+    clouds: Clouds
+    quality: QualityLimits
+    threshold: float
+    max_fpr: float
+    confidence: float
+    strangeness: float
+    min_confidence: float
+
+    def flags(self, images: Images, forward: Forward) -> tuple[Scores, Flags]:
+        """Return the detector's scores (n,) of ``images``, and for each of ``REASONS`` which of them it holds for.
+
+        Args:
+            images: ``(n, size, size, 3)`` float32 in 0..1.
+            forward: What the network made of them.
+        """
+        scores = self.detector.score(forward)
+        return scores, {
+            "adversarial": scores > self.threshold,
+            "out_of_distribution": self.clouds.score(forward.features) > self.strangeness,
+            "low_confidence": probabilities(forward.logits).max(axis=1) < self.min_confidence,
+            "image_quality": self.quality.unfit(images),
+        }
+
+    def save(self, directory: Path) -> None:
+        """Write the arrays and the lines into ``directory``, which is made if missing."""
+        directory.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {
+            f"{part}.{field.name}": getattr(getattr(self, part), field.name)
+            for part, kind in _PARTS.items()
+            for field in fields(kind)
+        }
+        np.savez(directory / ARRAYS_FILE, **arrays)
+        info = {"schema": SCHEMA} | {name: getattr(self, name) for name in _NUMBERS}
+        (directory / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> "Screening":
+        """Return what ``save`` wrote; no pickle is ever read.
+
+        Raises:
+            ModelError: A file is missing, damaged or of another schema.
+        """
+        try:
+            info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
+            if info["schema"] != SCHEMA:
+                raise ModelError(
+                    f"{directory}: expected a detector of schema {SCHEMA}, got {info['schema']}; run `dvc repro`"
+                )
+            with (directory / ARRAYS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                parts: dict[str, Any] = {
+                    part: kind(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(kind)})
+                    for part, kind in _PARTS.items()
+                }
+            lines: dict[str, Any] = {name: float(info[name]) for name in _NUMBERS}
+            return cls(**parts, **lines)
+        except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{directory} does not hold a detector: {error!r}") from error
+
+
+_PARTS: dict[str, Any] = {"detector": Detector, "clouds": Clouds, "quality": QualityLimits}
+_NUMBERS = tuple(field.name for field in fields(Screening) if field.name not in _PARTS)

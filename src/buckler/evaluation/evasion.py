@@ -1,0 +1,101 @@
+"""The attacker who knows the detector: wants a wrong answer that is not flagged, and climbs towards both.
+
+``Evader`` is the classifier with its detector, seen as one system that is to be evaded: a model like any other, so
+that every attack of the table runs against it. Its logits say whether the system is evaded, its gradient is that of
+one of the ``OBJECTIVES``. The number that counts is at the system's level: wrong *and* not flagged.
+
+Source: Carlini & Wagner, "Adversarial examples are not easily detected", arXiv 1705.07263; Tramèr, Carlini, Brendel &
+Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from buckler.detection.clouds import BLOCK
+from buckler.detection.detector import LARGEST_SURPRISE, PROBED, READ
+from buckler.detection.screening import Screening
+from buckler.models.classifier import Classifier, LossName
+from buckler.models.forward import slices
+from buckler.models.precision import Precision
+
+# joint: away from the label, and below the line, at once.
+# selective: away from the label until that is reached, then below the line, and back; Bryniarski et al., "Evading
+#   adversarial example detection defenses with orthogonal projected gradient descent", arXiv 2106.15023.
+# camouflage: away from the label, and into the cloud of another class; Yao et al., "A hierarchical feature constraint
+#   to camouflage medical adversarial attacks", arXiv 2012.09501.
+Objective = Literal["joint", "selective", "camouflage"]
+OBJECTIVES: tuple[Objective, ...] = ("joint", "selective", "camouflage")
+CLEAR = 0.2  # by how much an answer should be wrong, in logits, and a score below its line: more than rounding moves
+WEIGHT = 1.0  # of the detector's part beside the margin; both are log-odds
+CAMOUFLAGE = 1.0  # of the distance to the other class's cloud, which is about 1 where that class's pictures lie
+
+
+class Evader(Classifier):
+    """A network and the screening of its answers, as what an adaptive attack climbs.
+
+    ``loss_gradient`` ignores the loss's name: its gradient is the objective's. The logits it returns are not the
+    network's: a picture's label has 0, every other class a number that is positive where the system is evaded.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        screening: Screening,
+        objective: Objective,
+        precision: Precision = "float32",
+        *,
+        batch_size: int = 8,
+    ) -> None:
+        self._screening, self._objective = screening, objective
+        super().__init__(network, precision, batch_size=batch_size)
+
+    def _climbs(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
+        return {"cross_entropy": self._climb}
+
+    def _climb(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits, features = self._with_features(images, training=False)
+            own = tf.one_hot(labels, self.classes, on_value=True, off_value=False, dtype=tf.bool)
+            margin = tf.reduce_max(tf.where(own, -float("inf"), logits), 1) - tf.gather(logits, labels, batch_dims=1)
+            below = self._screening.threshold - _score(self._screening, logits, features)
+            total = tf.reduce_sum(self._value(margin, below, features, labels))
+        evaded = tf.minimum(margin, below) - CLEAR
+        return tape.gradient(total, images), tf.where(own, 0.0, evaded[:, None])
+
+    def _value(self, margin: Any, below: Any, features: Any, labels: Any) -> Any:
+        wrong = tf.minimum(margin, CLEAR * 2)
+        if self._objective == "selective":
+            return tf.where(margin < CLEAR * 1.5, margin, below)
+        if self._objective == "joint":
+            return wrong + WEIGHT * tf.minimum(below, CLEAR * 2)
+        return wrong - CAMOUFLAGE * _other_cloud(self._screening, features, labels)
+
+
+def _score(screening: Screening, logits: Any, features: Any) -> Any:
+    """Return the detector's score as TensorFlow can differentiate it; held against the detector's own by a test."""
+    d = screening.detector
+    scaled = (_blocks(features, READ) - d.offset) / d.scale
+    traces = tf.reduce_sum(scaled * tf.gather(tf.constant(d.directions), tf.argmax(logits, 1)), 1)
+    off = tf.abs(logits - (tf.matmul(_blocks(features, PROBED), d.probe) + d.expected)) / d.spread
+    surprise = tf.concat([off, off**2 / 3], 1)
+    # Beyond the largest surprise the detector learns nothing more, but the way back begins there (straight through).
+    surprise += tf.stop_gradient(tf.minimum(surprise, LARGEST_SURPRISE) - surprise)
+    return traces + tf.linalg.matvec(surprise, tf.constant(d.surprise.ravel())) + d.bias[0]
+
+
+def _other_cloud(screening: Screening, features: Any, labels: Any) -> Any:
+    c = screening.clouds
+    scaled = (features[:, slices()[BLOCK]] - c.offset) / c.scale
+    steps = tf.einsum("ncd,de->nce", scaled[:, None, :] - c.centres[None], tf.constant(c.whitener))
+    distances = tf.reduce_mean(steps**2, 2)
+    own = tf.one_hot(labels, len(c.centres), on_value=True, off_value=False, dtype=tf.bool)
+    return tf.reduce_min(tf.where(own, float("inf"), distances), 1)
+
+
+def _blocks(features: Any, blocks: tuple[int, ...]) -> Any:
+    places = slices()
+    return tf.concat([features[:, places[block]] for block in blocks], 1)

@@ -1,0 +1,32 @@
+"""A real, small screening for tests: fitted on pictures, on noise over them, and on what stands for attacked ones."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from buckler.detection.clouds import Clouds
+from buckler.detection.detector import Detector
+from buckler.detection.harmless import noisy
+from buckler.detection.quality import QualityLimits
+from buckler.detection.screening import Screening
+from buckler.models.forward import Forward
+
+
+def fit(judge, images, labels, **lines):
+    """Return a screening fitted on ``images``, whose lines nothing crosses unless ``lines`` say where they are."""
+    clean = judge.forward(images)
+    changed = judge.forward(noisy(images, np.random.default_rng(0), epsilon=2 / 255))
+    # Logits pushed apart, as iterated attacks do.
+    attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
+    everything = QualityLimits(np.full(3, -np.inf, np.float32), np.full(3, np.inf, np.float32))
+    fitted = Screening(
+        Detector.fit(clean, [clean, changed], [attacked]),
+        Clouds.fit(clean.features, labels),
+        everything,
+        threshold=1e9,
+        max_fpr=0.05,
+        confidence=0.95,
+        strangeness=1e9,
+        min_confidence=0.0,
+    )
+    return replace(fitted, **lines)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from buckler.detection.clouds import BLOCK, Clouds
+from buckler.models.forward import slices
+
+WIDTH = slices()[-1].stop
+
+
+def clouds(generator, count, shift=0.0):
+    """Two classes' features: unit noise around -1 and +1 in the first hundred of the block's features."""
+    labels = np.arange(count) % 2
+    features = generator.normal(size=(count, WIDTH)).astype(np.float32)
+    start = slices()[BLOCK].start
+    features[:, start : start + 100] += (2 * labels - 1)[:, None] + shift
+    return features, labels
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return Clouds.fit(*clouds(np.random.default_rng(0), 400))
+
+
+def test_what_lies_off_both_clouds_scores_higher_than_what_lies_in_either(fitted):
+    generator = np.random.default_rng(1)
+    clean, moved = (fitted.score(clouds(generator, 100, shift)[0]) for shift in (0.0, 6.0))
+    assert np.quantile(clean, 0.95) < np.quantile(moved, 0.05)
+
+
+def test_pictures_of_every_class_score_alike(fitted):
+    features, labels = clouds(np.random.default_rng(2), 400)
+    scores = fitted.score(features)
+    assert abs(scores[labels == 0].mean() - scores[labels == 1].mean()) < 0.1 * scores.mean()
+
+
+def test_a_class_of_one_picture_cannot_be_fitted():
+    features, _ = clouds(np.random.default_rng(0), 3)
+    with pytest.raises(ValueError, match="at least 2 pictures a class"):
+        Clouds.fit(features, np.array([0, 0, 1]))

@@ -1,0 +1,79 @@
+"""The detector on networks made of numbers: features that move a little, logits that move a lot."""
+
+import numpy as np
+import pytest
+
+from buckler.detection.detector import Detector
+from buckler.models.forward import Forward, slices
+
+WIDTH = slices()[-1].stop
+MIDDLE, LAST = slices()[3], slices()[4]
+
+
+def passes(generator, count, *, push=0.0, trace=0.0):
+    """Pictures whose logits follow from a middle feature; ``push`` drives them off, ``trace`` marks the last block."""
+    features = generator.normal(size=(count, WIDTH)).astype(np.float32)
+    margin = 3 * features[:, MIDDLE.start] + generator.normal(scale=0.5, size=count)
+    margin -= push * np.sign(margin)
+    features[:, LAST.start : LAST.start + 20] += trace
+    return Forward(np.stack([-margin, margin], axis=1).astype(np.float32) / 2, features)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    generator = np.random.default_rng(0)
+    clean = passes(generator, 1500)
+    return Detector.fit(clean, [clean], [passes(generator, 1500, trace=1.0)])
+
+
+def told_apart(clean, attacked):
+    """Return the share of attacked scores above the 95 % line of the clean ones."""
+    return (attacked > np.quantile(clean, 0.95)).mean()
+
+
+def test_traces_like_those_it_was_shown_are_told_on_new_pictures(detector):
+    generator = np.random.default_rng(1)
+    clean, attacked = detector.score(passes(generator, 500)), detector.score(passes(generator, 500, trace=1.0))
+    assert told_apart(clean, attacked) > 0.5
+
+
+def test_logits_that_the_middle_does_not_foretell_are_told_though_it_never_saw_any():
+    generator = np.random.default_rng(2)
+    clean = passes(generator, 1500)
+    # What it is shown as attacked has its logits driven off a little, as one step does; judged on far more.
+    detector = Detector.fit(clean, [clean], [passes(generator, 1500, push=4.0)])
+    fresh, attacked = (detector.score(passes(generator, 500, push=push)) for push in (0.0, 10.0))
+    assert told_apart(fresh, attacked) > 0.95
+
+
+def test_clean_pictures_of_either_answer_are_flagged_alike(detector):
+    passed = passes(np.random.default_rng(3), 2000)
+    flagged = detector.score(passed) > np.quantile(detector.score(passed), 0.95)
+    answers = passed.logits.argmax(axis=1)
+    assert abs(flagged[answers == 0].mean() - flagged[answers == 1].mean()) < 0.03
+
+
+def test_a_picture_scores_the_same_whoever_is_beside_it(detector):
+    passed = passes(np.random.default_rng(4), 8)
+    alone = detector.score(Forward(passed.logits[3:4], passed.features[3:4]))
+    np.testing.assert_allclose(alone, detector.score(passed)[3:4], rtol=1e-5)
+
+
+def test_every_number_of_classes_from_two_has_its_directions():
+    generator = np.random.default_rng(5)
+
+    def seven(count):
+        features = generator.normal(size=(count, WIDTH)).astype(np.float32)
+        return Forward(features[:, MIDDLE.start : MIDDLE.start + 7], features)
+
+    clean, marked = seven(300), seven(300)
+    marked.features[:, LAST.start : LAST.start + 20] += 2
+    detector = Detector.fit(clean, [clean], [marked])
+    assert detector.directions.shape[0] == 7
+    assert told_apart(detector.score(clean), detector.score(marked)) > 0.9
+
+
+def test_nothing_to_tell_apart_is_an_error():
+    clean = passes(np.random.default_rng(6), 10)
+    with pytest.raises(ValueError, match="both attacked and unattacked"):
+        Detector.fit(clean, [clean], [])

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from buckler.data.synthetic import LABELS, draw
+from buckler.detection.quality import MEASURES, QualityLimits, measure
+
+SIZE = 64
+
+
+def lesions(count, seed):
+    drawn = [draw(LABELS[i % 2], i, seed=seed, size=SIZE) for i in range(count)]
+    return np.round(np.stack(drawn) * 255).astype(np.float32) / 255
+
+
+def blurred(images, radius):
+    pictures = [Image.fromarray((image * 255).astype(np.uint8)) for image in images]
+    return np.stack([np.asarray(p.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255 for p in pictures])
+
+
+@pytest.fixture(scope="module")
+def limits():
+    return QualityLimits.fit(lesions(200, seed=1))
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return lesions(100, seed=2)
+
+
+def test_pictures_like_the_training_ones_are_fit(limits, fresh):
+    assert limits.unfit(fresh).mean() <= 0.03
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda images: blurred(images, 3),
+        lambda images: images * 0.1,
+        lambda images: np.clip(images * 3, 0, 1),
+        lambda images: np.full_like(images, 0.6),
+        np.zeros_like,
+    ],
+    ids=["blurred", "dark", "overexposed", "plain", "black"],
+)
+def test_what_cannot_be_judged_is_unfit(limits, fresh, spoil):
+    assert limits.unfit(spoil(fresh)).mean() >= 0.95
+
+
+def test_sharper_and_richer_pictures_are_welcome(limits, fresh):
+    generator = np.random.default_rng(3)
+    sharp = np.clip(fresh + generator.normal(0, 0.03, fresh.shape), 0, 1).astype(np.float32)
+    assert limits.unfit(sharp).mean() <= 0.03
+
+
+def test_blur_is_little_for_one_pixel_lines_and_nearly_one_for_a_slope():
+    lines = np.zeros((1, SIZE, SIZE, 3), np.float32)
+    lines[:, :, ::2] = 1
+    slope = np.broadcast_to(np.linspace(0, 1, SIZE, dtype=np.float32)[None, None, :, None], (1, SIZE, SIZE, 3))
+    place = MEASURES.index("blur")
+    # Three pixels of 0, 1, 0 and of 1, 0, 1 have means a third apart.
+    assert measure(lines)[0, place] == pytest.approx(1 / 3, abs=0.01)
+    assert measure(slope)[0, place] == pytest.approx(1, abs=0.01)
+
+
+def test_a_few_broken_training_pictures_do_not_open_the_limits(limits, fresh):
+    training = np.concatenate([lesions(1200, seed=4), np.zeros((1, SIZE, SIZE, 3), np.float32)])
+    assert QualityLimits.fit(training).unfit(np.zeros((1, SIZE, SIZE, 3), np.float32)).all()

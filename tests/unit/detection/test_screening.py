@@ -1,0 +1,52 @@
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from buckler.detection.screening import REASONS, Screening
+from buckler.errors import ModelError
+from tests import screenings
+
+
+@pytest.fixture(scope="module")
+def screening(tiny_classifier, tiny_pictures):
+    return screenings.fit(tiny_classifier, *tiny_pictures)
+
+
+def test_a_saved_screening_flags_as_before(tmp_path, screening, tiny_classifier, tiny_pictures):
+    images = tiny_pictures[0]
+    forward = tiny_classifier.forward(images)
+    lines = {"threshold": float(np.median(screening.detector.score(forward))), "min_confidence": 0.6}
+    drawn = replace(screening, **lines)
+    drawn.save(tmp_path)
+    (scores, flags), (expected, held) = (each.flags(images, forward) for each in (Screening.load(tmp_path), drawn))
+    np.testing.assert_array_equal(scores, expected)
+    assert set(flags) == set(REASONS)
+    assert all((flags[reason] == held[reason]).all() for reason in REASONS)
+    assert 0 < flags["adversarial"].sum() < len(images)
+
+
+@pytest.mark.parametrize("content", [pickle.dumps({"offset": 1}), b"", b"PK\x03\x04 cut off"])
+def test_a_pickle_or_a_damaged_file_in_place_of_the_arrays_is_refused(tmp_path, screening, content):
+    screening.save(tmp_path)
+    (tmp_path / "detector.npz").write_bytes(content)
+    with pytest.raises(ModelError, match="does not hold a detector"):
+        Screening.load(tmp_path)
+
+
+def test_a_detector_of_another_schema_is_refused(tmp_path, screening):
+    screening.save(tmp_path)
+    info = json.loads((tmp_path / "detector.json").read_text())
+    (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 1}))
+    with pytest.raises(ModelError, match="schema 2, got 1"):
+        Screening.load(tmp_path)
+
+
+def test_a_missing_array_is_named(tmp_path, screening):
+    screening.save(tmp_path)
+    with np.load(tmp_path / "detector.npz") as arrays:
+        np.savez(tmp_path / "detector.npz", **{name: arrays[name] for name in arrays.files if name != "clouds.scale"})
+    with pytest.raises(ModelError, match=r"clouds\.scale"):
+        Screening.load(tmp_path)

@@ -1,0 +1,85 @@
+"""The rows of a detector's report, counted by hand."""
+
+import numpy as np
+import pytest
+
+from buckler.evaluation import detection
+from buckler.evaluation.detection import Screened
+from buckler.models.forward import Forward
+
+TRUTH = np.array([0, 0, 1, 1])
+
+
+def screened(scores, answers, *, strangers=(), line=5.0):
+    """Four pictures with these scores and answers; those at ``strangers`` are out of distribution."""
+    scores = np.asarray(scores, float)
+    logits = np.eye(2, dtype=np.float32)[list(answers)]
+    strange = np.isin(np.arange(len(scores)), strangers)
+    flags = {
+        "adversarial": scores > line,
+        "out_of_distribution": strange,
+        "low_confidence": np.ones(len(scores), bool),
+        "image_quality": np.zeros(len(scores), bool),
+    }
+    return Screened(Forward(logits, np.zeros((len(scores), 1), np.float32)), scores, flags)
+
+
+CLEAN = screened([1, 2, 3, 9], TRUTH)
+
+
+def test_a_row_counts_what_is_wrong_and_nothing_speaks_against():
+    # The first is wrong and flagged, the second wrong and a stranger, the third wrong and unnoticed.
+    attacked = screened([8, 2, 3, 4], [1, 1, 0, 1], strangers=[1])
+    row = detection.attack_row(CLEAN, attacked, TRUTH, attack="fgsm")
+    assert (row["wrong"].value, row["wrong_and_unflagged"].value, row["flagged"].value) == (0.75, 0.25, 0.25)
+    assert (row["attack"], row["adaptive"]) == ("fgsm", False)
+
+
+def test_an_unsure_answer_is_no_finding_about_the_picture():
+    assert not screened([1, 1, 1, 1], TRUTH).flagged.any()
+
+
+def test_auc_and_rates_are_those_of_the_ranking():
+    row = detection.attack_row(CLEAN, screened([10, 10, 2.5, 0], TRUTH), TRUTH)
+    # Above 10: nothing clean, so both count four; 2.5 beats two of four, 0 beats none.
+    assert row["auc"] == pytest.approx((4 + 4 + 2 + 0) / 16)
+    assert row["tpr_at_fpr"] == {"0.01": 0.5, "0.05": 0.5}
+
+
+def test_risk_falls_to_nothing_where_the_suspicious_are_the_wrong_ones():
+    points = detection.risk_coverage(screened([1, 2, 3, 4], [0, 0, 1, 0]), TRUTH, points=4)
+    assert [(p["coverage"], p["risk"]) for p in points] == [(0.25, 0), (0.5, 0), (0.75, 0), (1.0, 0.25)]
+
+
+def test_the_worst_of_a_radius_is_taken_among_those_who_do_not_know_and_go_all_the_way():
+    def row(name, auc, evaded, **facts):
+        held = np.arange(10) < evaded
+        return {
+            "attack": name,
+            "norm": "linf",
+            "epsilon_255": 2,
+            "auc": auc,
+            "adaptive": False,
+            "stops_at_boundary": False,
+            "wrong_and_unflagged": detection.rate(held),
+        } | facts
+
+    rows = [
+        row("fgsm", 0.9, 1),
+        row("pgd", 0.95, 2),
+        row("pgd", 0.5, 4, stops_at_boundary=True),
+        row("pgd-joint", 0.1, 6, adaptive=True, stops_at_boundary=True),
+        row("pgd-camouflage", 0.2, 3, adaptive=True, stops_at_boundary=True),
+        row("pgd_l2", 0.01, 9, norm="l2"),
+    ]
+    (worst,) = detection.worst_by_radius(rows)
+    assert worst["auc"] == {"attack": "fgsm", "value": 0.9}
+    assert worst["wrong_and_unflagged"].value == 0.6
+    assert worst["adaptive_wrong_and_unflagged"].value == 0.6
+
+
+def test_clean_rows_tell_the_groups_apart():
+    groups = {("label", "benign"): TRUTH == 0, ("label", "malignant"): TRUTH == 1, ("label", "none"): TRUTH == 2}
+    found = detection.clean_rows(CLEAN, groups)
+    assert found["clean_fpr"].value == 0.25
+    assert [(g["group"], g["clean_fpr"].value) for g in found["subgroups"]] == [("benign", 0.0), ("malignant", 0.5)]

@@ -1,0 +1,60 @@
+"""The attacker who knows the detector, on a real small network: what it climbs is what the detector computes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from buckler.attacks.iterative import pgd
+from buckler.evaluation.evasion import CLEAR, OBJECTIVES, Evader
+from tests import screenings
+
+
+@pytest.fixture(scope="module")
+def screening(tiny_classifier, tiny_pictures):
+    return screenings.fit(tiny_classifier, *tiny_pictures)
+
+
+def line_at(screening, classifier, images, share):
+    scores = screening.detector.score(classifier.forward(images))
+    return replace(screening, threshold=float(np.quantile(scores, share)))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_its_logits_say_by_how_much_the_system_is_evaded(
+    objective, tiny_network, tiny_classifier, tiny_pictures, screening
+):
+    images, labels = tiny_pictures
+    drawn = line_at(screening, tiny_classifier, images, 0.5)
+    _, logits = Evader(tiny_network, drawn, objective, batch_size=4).loss_gradient(images, labels)
+    forward = tiny_classifier.forward(images)
+    margin = forward.logits[np.arange(11), 1 - labels] - forward.logits[np.arange(11), labels]
+    expected = np.minimum(margin, drawn.threshold - drawn.detector.score(forward)) - CLEAR
+    np.testing.assert_allclose(logits[np.arange(11), 1 - labels], expected, rtol=1e-3, atol=1e-3)
+    assert not logits[np.arange(11), labels].any()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_small_step_along_its_gradient_gains(objective, tiny_network, tiny_classifier, tiny_pictures, screening):
+    images, labels = tiny_pictures
+    drawn = line_at(screening, tiny_classifier, images, 0.5)
+    evader = Evader(tiny_network, drawn, objective, batch_size=4)
+    gradient, _ = evader.loss_gradient(images, labels)
+    assert np.abs(gradient).max(axis=(1, 2, 3)).all()
+
+
+def test_it_gets_past_where_an_attacker_who_does_not_know_is_flagged(
+    tiny_network, tiny_classifier, tiny_pictures, screening
+):
+    images, labels = tiny_pictures
+    epsilon = 32 / 255
+    blunt = pgd(tiny_classifier, images, labels, epsilon=epsilon, steps=20, early_exit=False)
+    drawn = line_at(screening, tiny_classifier, blunt, 0.1)  # most of what the blunt attacker makes is flagged
+
+    def evaded(pictures):
+        forward = tiny_classifier.forward(pictures)
+        scores, _ = drawn.flags(pictures, forward)
+        return ((forward.logits.argmax(axis=1) != labels) & (scores <= drawn.threshold)).mean()
+
+    evader = Evader(tiny_network, drawn, "selective", batch_size=4)
+    assert evaded(pgd(evader, images, labels, epsilon=epsilon, steps=20)) > evaded(blunt) + 0.3
