@@ -31,6 +31,9 @@ POLICY = Policy(
     max_margin_of_error=0.15,
     max_calibration_error=0.2,
     max_detector_fpr=0.12,
+    max_detector_subgroup_fpr=0.15,
+    min_detector_auc={},
+    max_evaded={},
     regression_alpha=0.05,
     valid_days=30,
 )
@@ -85,8 +88,10 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtim
     }
     report.write_json(reports / "robustness.json", {**about, **robustness})
     row = {"attack": "fgsm", "epsilon_255": 1, "auc": 0.8, "tpr_at_fpr": {"0.05": 0.4}, "adaptive": False}
+    row["stops_at_boundary"] = False
     detector = {"threshold": 2.1, "max_fpr": 0.05, "clean_fpr": wilson(5, PICTURES), "attacks": [row]}
-    report.write_json(reports / "detector.json", {"schema": 1, **detector})
+    detector |= {"harmless": [], "subgroups": [], "worst": []}
+    report.write_json(reports / "detector.json", {"schema": 2, **detector})
     report.write_json(reports / "runtime.json", runtime_report(digest, runtime))
     report.write_json(reports / "validation.json", {"schema": 1, "passed": True})
     rows = [

@@ -41,8 +41,7 @@ class Builder:
         path = self._scratch / str(self._count) / tracking.RELEASE_DIR
         verdict = release.build(
             path,
-            classifier=self._project / "models/classifier",
-            detector=self._project / "models/detector",
+            **self._parts(),
             reports=self._project / "reports",
             policy=params.load("gate", Policy, self._project / "params.yaml"),
             name=NAME,
@@ -54,6 +53,11 @@ class Builder:
         if not verdict.passed:
             raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.statement['reasons'])}")
         return path
+
+    def _parts(self) -> dict[str, Path]:
+        """Return what the pipeline made of a model; a network that was not exported has no runtime."""
+        parts = {name: self._project / "models" / name for name in ("classifier", "runtime", "detector")}
+        return {name: place for name, place in parts.items() if place.exists()}
 
     def _write_self_test(self, model: Path) -> None:
         if self._self_test:  # loading the network again for each release would take longer than the drill

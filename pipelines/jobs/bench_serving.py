@@ -118,7 +118,7 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
 
     The head is random: what is right or wrong takes the same time.
     """
-    from buckler.detection.detector import Calibrated, Detector
+    from buckler import selftest
     from buckler.models import checkpoint, export, runtime, vgg
 
     jpegs, pixels, truth, labels = _pictures(plan)
@@ -130,11 +130,33 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     checkpoint.save(network, checkpoint.ModelInfo(labels, (), plan.image_size, "none"), model)
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(runtime.native(), export.ENGINE).save(model)
-    features = runtime.Runtime.load(model).forward(pixels).features
-    Calibrated(Detector.fit(features, truth), 2.0, max_fpr=0.05, min_confidence=0.6).save(model)
+    _screening(runtime.Runtime.load(model), pixels, truth).save(model)
+    selftest.write(model)
     _sign(directory)
     _save_for_mlflow(network, directory / "mlflow-model")
     return jpegs
+
+
+def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
+    """Return a screening of the right shapes: it takes as long as one that was fitted on attacks."""
+    from buckler.detection import harmless
+    from buckler.detection.clouds import Clouds
+    from buckler.detection.detector import Detector
+    from buckler.detection.quality import QualityLimits
+    from buckler.detection.screening import Screening
+
+    clean = judge.forward(pixels)
+    moved = judge.forward(harmless.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
+    return Screening(
+        Detector.fit(clean, [clean], [moved]),
+        Clouds.fit(clean.features, truth),
+        QualityLimits.fit(pixels),
+        threshold=10.0,
+        max_fpr=0.05,
+        confidence=0.95,
+        strangeness=10.0,
+        min_confidence=0.6,
+    )
 
 
 def measure(name: str, plan: Plan, directory: Path, pictures: Sequence[bytes]) -> list[Result]:
@@ -243,7 +265,7 @@ def _sign(directory: Path) -> None:
     now = datetime.now(UTC)
     statement = {
         "schema": signing.SCHEMA,
-        "subject": {"digest": signing.directory_digest(release / signing.MODEL_DIR)},
+        "subject": {"name": "skin-lesion", "digest": signing.directory_digest(release / signing.MODEL_DIR)},
         "passed": True,
         "issued_at": now.isoformat(),
         "expires_at": (now + timedelta(days=1)).isoformat(),

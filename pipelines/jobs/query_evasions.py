@@ -157,8 +157,8 @@ def main() -> None:
     """Parse, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="class-per-folder directory")
-    parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--pictures", type=int, default=10)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--epsilon-255", type=int, default=8)
     arguments = parser.parse_args()
     paths = sorted(arguments.images.glob("*/*.jpg"))

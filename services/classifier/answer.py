@@ -123,7 +123,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors are not those that the model takes; see its metadata"),
     "model_unknown": (HTTPStatus.NOT_FOUND, "no model of this name and version answers here"),
     "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
-    "too_many_pictures": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request holds too many pictures"),
+    "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request holds too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
     "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is not complete, or not what its content type says"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),

@@ -111,12 +111,14 @@ TEMPLATE = """
 {{ card.detector.max_fpr | percent }} of clean pictures; it flags {{ rate(card.detector.clean_fpr) }} of those in the
 test.</p>
 {% if card.detector.attacks %}<details><summary>Against each attack</summary><div class="scroll"><table>
-<thead><tr><th>attack</th><th>radius</th><th>knows the detector</th><th>area under ROC</th><th>flagged</th></tr></thead>
+<thead><tr><th>attack</th><th>radius</th><th>attacker</th><th>area under ROC</th><th>flagged</th>
+<th>wrong and not flagged</th></tr></thead>
 <tbody>{% for row in card.detector.attacks %}
 <tr><th>{{ row.attack }}</th><td>{{ "" if row.epsilon_255 is none else "%d/255" | format(row.epsilon_255) }}</td>
-<td>{{ "yes" if row.adaptive else "no" }}</td>
+<td>{{ "knows the detector" if row.adaptive else "stops at the boundary" if row.stops_at_boundary else "" }}</td>
 <td>{{ "" if row.auc is none else "%.2f" | format(row.auc) }}</td>
-<td>{{ "" if row.flagged is none else row.flagged | percent }}</td></tr>{% endfor %}
+<td>{{ "" if row.flagged is none else rate(row.flagged) }}</td>
+<td>{{ "" if row.wrong_and_unflagged is none else rate(row.wrong_and_unflagged) }}</td></tr>{% endfor %}
 </tbody></table></div></details>{% endif %}{% endif %}
 
 {% if card.checks %}<h2>Doubts about the evaluation itself</h2>

@@ -77,8 +77,8 @@ DECISIONS = Counter(
 DETECTOR_SCORE = Histogram(
     "buckler_detector_score",
     "Score of the adversarial-input detector; higher is more suspicious",
-    # Clean pictures score about 1; the detector's score is a mean squared distance per dimension.
-    buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 16, 32, 64, 128, 512),
+    # Log-odds: most clean pictures lie below zero, and its `_sum` may fall.
+    buckets=(-16, -8, -6, -4, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 4, 6, 8, 16, 32),
 )
 QUERY_ATTACKS = Counter(
     "buckler_query_attacks_total",

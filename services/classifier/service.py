@@ -6,7 +6,7 @@ Start it, bound to loopback, with the addresses and the state it should have::
 
 which is the same as::
 
-    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True BUCKLER_BOUND_HOST=127.0.0.1 \\
+    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True OPENBLAS_NUM_THREADS=1 BUCKLER_BOUND_HOST=127.0.0.1 \\
         bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
 
 ``BUCKLER_BOUND_HOST`` is how the service knows what it is bound to; without it, and on any address but loopback,

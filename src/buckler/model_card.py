@@ -115,8 +115,10 @@ class CardDetected(BaseModel):
     attack: str
     epsilon_255: int | None = None
     adaptive: bool = Field(description="Whether the attacker knows the detector")
+    stops_at_boundary: bool = Field(default=False, description="Whether the attack stops once the answer is wrong")
     auc: float | None = None
-    flagged: float | None = Field(default=None, description="Share of attacked pictures above the threshold")
+    flagged: Rate | None = Field(default=None, description="Share of attacked pictures above the threshold")
+    wrong_and_unflagged: Rate | None = Field(default=None, description="Share that nothing speaks against")
 
 
 class CardDetector(BaseModel):

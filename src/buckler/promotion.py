@@ -77,13 +77,13 @@ def promote(
         champion = tracking.by_alias(model_name, tracking.CHAMPION)
         verdict, notes = _refuse_unless_it_may(model_name, candidate, champion, key.public_key(), now)
         previous = champion.version if champion else None
+        moment = _moment(model_name, key.public_key(), now)
         if previous != candidate.version:
-            moment = _moment(model_name, key.public_key(), now)
             # The history first: whoever is killed in between leaves the old champion serving.
             tracking.tag_version(model_name, candidate.version, tracking.PROMOTED_TAG, moment.isoformat())
             _move(model_name, candidate.version, champion, verdict, key, moment)
-        elif _problem(model_name, candidate, verdict, key.public_key()):  # an alias that was set by hand
-            _put_down(model_name, candidate.version, verdict, key, _moment(model_name, key.public_key(), now))
+        else:  # said again: it may have been made champion by hand, or the registry come back from an old copy
+            _put_down(model_name, candidate.version, verdict, key, moment)
     return Move(model_name, candidate.version, previous, notes)
 
 

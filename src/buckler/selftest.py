@@ -17,6 +17,7 @@ import numpy.typing as npt
 from buckler import signing
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
+from buckler.models import runtime
 
 FILE = "selftest.npz"
 INFO_FILE = "model.json"
@@ -33,15 +34,23 @@ Measured = npt.NDArray[np.float64]  # (pictures, classes + 1): log-probabilities
 def write(model: Path) -> None:
     """Ask the model in the directory ``model`` about pictures from a seed and keep its answers there.
 
+    Each precision in which it may serve has answers of its own: what one processor computes in eight bits, another
+    may compute in float32.
+
     Raises:
         ModelError: The model cannot be loaded.
     """
-    predictor = Predictor.of(model, _nobodys_word(model))
-    pictures = draw_pictures(predictor.image_size)
-    draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
-    expected = draws.mean(axis=0)
-    tolerance = ABSOLUTE + RELATIVE * np.abs(expected) + DEVIATIONS * draws.std(axis=0)
-    np.savez_compressed(model / FILE, pictures=pictures, expected=expected, tolerance=tolerance)
+    arrays: dict[str, Any] = {}
+    for precision in runtime.offered(model) or (None,):
+        predictor = Predictor.of(model, _nobodys_word(model), precision=precision)
+        arrays["pictures"] = pictures = draw_pictures(predictor.image_size)
+        draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
+        expected = draws.mean(axis=0)
+        arrays[f"expected_{predictor.precision}"] = expected
+        arrays[f"tolerance_{predictor.precision}"] = (
+            ABSOLUTE + RELATIVE * np.abs(expected) + DEVIATIONS * draws.std(axis=0)
+        )
+    np.savez_compressed(model / FILE, **arrays)
 
 
 def check(predictor: Predictor, model: Path) -> None:
@@ -50,7 +59,7 @@ def check(predictor: Predictor, model: Path) -> None:
     Raises:
         SelfTestError: There are none, or it answers otherwise than when it was judged.
     """
-    reference = _read(model / FILE)
+    reference = _read(model / FILE, predictor.precision)
     found = _measure(predictor, reference["pictures"])
     expected, tolerance = reference["expected"], reference["tolerance"]
     if found.shape != expected.shape:
@@ -91,10 +100,11 @@ def _measure(predictor: Predictor, pictures: npt.NDArray[np.uint8]) -> Measured:
     return np.asarray(rows, np.float64)
 
 
-def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+def _read(path: Path, precision: str) -> Mapping[str, npt.NDArray[Any]]:
+    names = {"pictures": "pictures"} | {name: f"{name}_{precision}" for name in ("expected", "tolerance")}
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("pictures", "expected", "tolerance")}
+            return {name: arrays[kept] for name, kept in names.items()}
     except FileNotFoundError as error:
         raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
     except (OSError, KeyError, ValueError) as error:

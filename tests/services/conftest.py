@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from buckler import receipts, signing
+from tests import screenings
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, write_verdict
 
 
@@ -22,8 +23,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
     from buckler import selftest
-    from buckler.detection.detector import Calibrated, Detector
-    from buckler.detection.threshold import threshold_at
     from buckler.models import checkpoint, export, vgg
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 
@@ -37,11 +36,9 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     checkpoint.save(network, info, model)
     export.write(network, pictures, model)
     RuntimeInfo(("int8", "float32"), "test").save(model)
-    passed = Runtime(model / FILES["int8"], "int8").forward(pictures)
-    detector = Detector.fit(passed.features, np.arange(len(pictures)) % len(LABELS))
-    threshold = threshold_at(detector.score(passed.features), 0.1)
-
-    Calibrated(detector, threshold, max_fpr=0.1, min_confidence=0.5).save(model)
+    labels = np.arange(len(pictures)) % len(LABELS)
+    screening = screenings.fit(Runtime(model / FILES["int8"], "int8"), pictures, labels, min_confidence=0.5)
+    screening.save(model)
     selftest.write(model)
     (release / signing.EVIDENCE_DIR).mkdir()
     (release / signing.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')

@@ -396,6 +396,9 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
     async def hang_up() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
+    async def nobody(message: object) -> None:
+        """Take what the server sends to a client that is gone."""
+
     async def scene() -> None:
         app = front_door(required(keys, max_in_progress=1, key_concurrency=1), fail)
         headers = bearer(keys.predict_key)
@@ -407,7 +410,7 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
             for _ in range(2):
                 assert code(await http.post("/predict", content=b"{}", headers=headers))[0] == 415
                 assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (500, "internal_error")
-                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, None)
+                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, nobody)
 
     asyncio.run(scene())
 
@@ -509,3 +512,8 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guard
     assert f"key={made.id} status=503 error=no_verified_model" in log
     assert key not in log
     assert made.sha256 not in log
+
+
+def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise():
+    assert server([], {})[1]["OPENBLAS_NUM_THREADS"] == "1"
+    assert server([], {"OPENBLAS_NUM_THREADS": "4"})[1]["OPENBLAS_NUM_THREADS"] == "4"

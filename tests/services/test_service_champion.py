@@ -221,7 +221,9 @@ def to_one_that_computes_something_else(registry: Registry, make) -> None:
     other = make("other")
     with np.load(other / "model" / selftest.FILE) as arrays:
         changed = dict(arrays)
-    changed["expected"][0, 0] += 1
+    for name in changed:
+        if name.startswith("expected_"):
+            changed[name][0, 0] += 1
     np.savez(other / "model" / selftest.FILE, **changed)
     write_verdict(other, make.keys, registry.name)
     registry.promote(other, registry.register(other))

@@ -1,5 +1,6 @@
 """The service class alone, with a real predictor, and how it finds its model."""
 
+import gc
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -318,3 +319,10 @@ def test_settings_come_from_the_environment_and_a_wrong_one_is_named():
     assert (settings.workers, settings.release) == (3, None)
     with pytest.raises(ParamsError, match=r"BUCKLER_WORKERS.*got 'many'"):
         Settings.from_env({"BUCKLER_WORKERS": "many"})
+
+
+def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served) -> None:
+    gc.unfreeze()
+    Classifier.inner(served)
+    assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()

@@ -29,6 +29,18 @@ def tiny_pictures():
 
 
 @pytest.fixture(scope="session")
+def exported(tiny_network, tiny_pictures, tmp_path_factory):
+    """A directory with the same network, exported; it may serve in every precision."""
+    from buckler.models import export
+    from buckler.models.runtime import RuntimeInfo
+
+    directory = tmp_path_factory.mktemp("runtime")
+    export.write(tiny_network, tiny_pictures[0], directory)
+    RuntimeInfo(("int8", "bfloat16", "float32"), "test").save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def fragile():
     """A trained classifier that an attack breaks, its network, pictures it has not seen and their labels."""
     from tests.unit import small

@@ -241,6 +241,14 @@ def test_a_champion_that_was_set_by_hand_is_told_and_promoting_it_mends_that(reg
     assert promotion.serving(registry, projects.PUBLIC, now=at(1)).problem is None
 
 
+def test_promoting_the_champion_again_signs_it_anew(registry, publish):
+    publish()
+    promote(registry)
+    before = record(registry, "1").moment
+    promote(registry, days=1, number="1")
+    assert record(registry, "1").moment == at(1) > before
+
+
 def record(name: str, number: str) -> promotion_record.Record:
     text = tracking.version(name, number).promotion
     return promotion_record.read(text, projects.PUBLIC, model_name=name, version=number)

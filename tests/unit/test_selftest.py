@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from buckler import selftest, signing
-from buckler.detection.detector import Calibrated, Detector
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
-from buckler.models import checkpoint, randomised, vgg
+from buckler.models import checkpoint, export, randomised, runtime, vgg
 from buckler.models.classifier import Classifier
+from tests import screenings
 
 LABELS = ("benign", "malignant")
 pytestmark = pytest.mark.slow
@@ -20,10 +20,8 @@ pytestmark = pytest.mark.slow
 
 def save(network, directory, defence="none"):
     pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
-    features = Classifier(network, batch_size=8).forward(pictures).features
-    detector = Detector.fit(features, np.arange(len(pictures)) % 2)
     checkpoint.save(network, checkpoint.ModelInfo(LABELS, ("malignant",), 32, "sha256:test", defence), directory)
-    Calibrated(detector, 2.0, max_fpr=0.1, min_confidence=0.5).save(directory)
+    screenings.fit(Classifier(network, batch_size=8), pictures, np.arange(len(pictures)) % 2).save(directory)
     return directory
 
 
@@ -60,7 +58,7 @@ class Otherwise:
     """The predictor on a machine that sees or says something else."""
 
     def __init__(self, predictor, see=lambda pixels: pixels, say=lambda prediction: prediction):
-        self.labels, self.image_size = predictor.labels, predictor.image_size
+        self.labels, self.image_size, self.precision = predictor.labels, predictor.image_size, predictor.precision
         self._predictor, self._see, self._say = predictor, see, say
 
     def __call__(self, pixels):
@@ -118,3 +116,22 @@ def test_the_answers_are_signed_with_the_model(model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "copy")
     (copy / selftest.FILE).write_bytes(b"other")
     assert signing.directory_digest(copy) != before
+
+
+def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_in(tiny_network, tmp_path):
+    pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
+    directory = save(tiny_network, tmp_path / "model")
+    export.write(tiny_network, pictures, directory)
+    runtime.RuntimeInfo(("int8", "float32"), "test").save(directory)
+    selftest.write(directory)
+    now = datetime.now(UTC)
+    verdict = signing.Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
+    for precision in runtime.offered(directory):
+        served = Predictor.of(directory, verdict, precision=precision)
+        assert served.precision == precision
+        selftest.check(served, directory)
+    with np.load(directory / selftest.FILE) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    np.savez(directory / selftest.FILE, **{**kept, "expected_float32": kept["expected_float32"] + 1})
+    with pytest.raises(SelfTestError, match="as when it was judged"):
+        selftest.check(Predictor.of(directory, verdict, precision="float32"), directory)

@@ -123,6 +123,10 @@ class RateLimitedError(ServiceError, code="rate_limited"):
     """Too many pictures a second with this key."""
 
 
+class QueryAttackError(ServiceError, code="query_attack"):
+    """Pictures sent with this key are all but the same; the operator can say why that is refused."""
+
+
 class TooManyAtOnceError(ServiceError, code="too_many_at_once"):
     """Too many pictures at once with this key."""
 

@@ -39,7 +39,9 @@ _TAGS = (
     *_PALETTE,
 )
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # it quotes values
+# What it and its modules log ends here: it quotes values. Not by its level, which pydicom sets when it is first loaded.
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+logging.getLogger("pydicom").propagate = False
 
 
 def is_dicom(content: bytes) -> bool:
@@ -109,9 +111,12 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    images.check_parts("JPEG", frame)
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
             raise UnusableImageError("image_unreadable", "expected a JPEG of the sides that the DICOM header states")
+        if image.info.get("progressive"):  # its many scans may each cover the whole picture
+            raise UnusableImageError("image_unsupported", "expected a baseline JPEG in the DICOM file, got another")
         if kind == "RGB" and "adobe_transform" not in image.info:
             # Three components without Adobe's mark: Pillow takes them for YCbCr, the header says they are not.
             image.draft("YCbCr", image.size)

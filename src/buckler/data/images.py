@@ -168,17 +168,27 @@ def _format_of(content: bytes) -> str:
 def _decode(content: bytes) -> Image.Image:
     """Return the fully decoded, upright picture in its own mode."""
     name = _format_of(content)
-    made_of = _STRUCTURES[name](content)
-    if made_of.parts > structure.MAX_PARTS:
-        raise UnusableImageError(
-            "image_unreadable", f"expected a {name} of at most {structure.MAX_PARTS:,} parts, got more; save it anew"
-        )
+    made_of = check_parts(name, content)
     with _faults_named(name), Image.open(io.BytesIO(content), formats=[name]) as image:
         check_budget(image.width, image.height, made_of.passes)
         image.load()
         if image.mode == "P" and image.palette is None:
             raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got one without colours")
         return _upright(image)
+
+
+def check_parts(name: str, content: bytes) -> structure.Structure:
+    """Return what a ``JPEG`` or ``PNG`` is made of, once it is not too much to go through.
+
+    Raises:
+        UnusableImageError: ``image_unreadable``.
+    """
+    made_of = _STRUCTURES[name](content)
+    if made_of.parts > structure.MAX_PARTS:
+        raise UnusableImageError(
+            "image_unreadable", f"expected a {name} of at most {structure.MAX_PARTS:,} parts, got more; save it anew"
+        )
+    return made_of
 
 
 @contextmanager

@@ -102,12 +102,20 @@ class Runtime:
             self._free.put(compiled.create_infer_request())
 
     @classmethod
-    def load(cls, directory: Path, *, flags: Collection[str] | None = None, **settings: Any) -> "Runtime":
+    def load(
+        cls,
+        directory: Path,
+        *,
+        flags: Collection[str] | None = None,
+        precision: ServingPrecision | None = None,
+        **settings: Any,
+    ) -> "Runtime":
         """Return what serves of the model in ``directory`` on this processor.
 
         Args:
             directory: A model's, with ``runtime.json`` and the files it speaks of.
             flags: The processor's, as ``/proc/cpuinfo`` names them; default: this one's.
+            precision: Instead of the first that the processor multiplies natively.
             settings: As the constructor takes them.
 
         Raises:
@@ -116,8 +124,8 @@ class Runtime:
         precisions = load_info(directory).precisions
         if not precisions:
             raise ModelError(f"{directory / INFO_FILE}: the network was not exported; load it with Keras")
-        precision = choose(precisions, flags)
-        return cls(directory / FILES[precision], precision, **settings)
+        chosen = precision or choose(precisions, flags)
+        return cls(directory / FILES[chosen], chosen, **settings)
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
         """Return logits and features of ``images`` (batch, size, size, 3); ``progress`` is told what is done."""
@@ -181,6 +189,13 @@ def is_exported(directory: Path) -> bool:
         ModelError: As `load_info`, unless the file is missing.
     """
     return (directory / INFO_FILE).exists() and bool(load_info(directory).precisions)
+
+
+def offered(directory: Path) -> tuple[ServingPrecision, ...]:
+    """Return in which precisions the exported network in ``directory`` may serve here; none where there is no such."""
+    if not is_exported(directory):
+        return ()
+    return tuple(precision for precision in load_info(directory).precisions if precision in native())
 
 
 def native(flags: Collection[str] | None = None) -> tuple[ServingPrecision, ...]:

@@ -15,16 +15,6 @@ AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
 OLD = {"avx2", "avx512f"}
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_network, tiny_pictures, tmp_path_factory):
-    from buckler.models import export
-
-    directory = tmp_path_factory.mktemp("runtime")
-    export.write(tiny_network, tiny_pictures[0], directory)
-    RuntimeInfo(("int8", "bfloat16", "float32"), "test").save(directory)
-    return directory
-
-
 def opened(exported, precision, **settings):
     return Runtime(exported / runtime.FILES[precision], precision, **settings)
 
@@ -73,12 +63,12 @@ def test_threads_that_ask_at_once_get_their_own_answers(exported, tiny_pictures)
     np.testing.assert_array_equal(np.stack([found[place] for place in range(len(images))]), expected)
 
 
-def test_maps_come_from_the_same_pass_and_pool_to_the_last_features(exported, tiny_pictures):
-    network, picture = opened(exported, "float32"), tiny_pictures[0][:1]
-    forward, maps = network.forward_with_maps(picture)
-    np.testing.assert_array_equal(forward.logits, network.logits(picture))
-    assert maps.shape == (1, 2, 2, 512)
-    np.testing.assert_allclose(maps.mean(axis=(1, 2))[0], forward.features[0, -1024:-512], rtol=1e-3, atol=1e-5)
+def test_maps_are_those_that_the_last_features_are_pooled_from(exported, tiny_pictures):
+    network, picture = opened(exported, "float32"), tiny_pictures[0][0]
+    maps = network.maps(picture)
+    assert maps.shape == (2, 2, 512)
+    last = network.forward(picture[None]).features[0, -1024:-512]
+    np.testing.assert_allclose(maps.mean(axis=(0, 1)), last, rtol=1e-3, atol=1e-5)
 
 
 def test_no_picture_gives_no_answer(exported):
