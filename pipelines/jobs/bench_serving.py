@@ -302,6 +302,8 @@ def _server(name: str, directory: Path) -> Iterator[tuple[int, "subprocess.Popen
     log = directory / f"{name}.log".replace(" ", "-")
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("BUCKLER_", "BENTOML_"))},
+        # MLflow starts uvicorn by its name.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "BENTOML_HOME": str(directory / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -21,8 +21,8 @@ def names(registry, project):
 
 
 @pytest.fixture
-def client(names):
-    return MlflowClient()
+def client(names, mlflow_database):
+    return MlflowClient(mlflow_database)  # not what an earlier test pointed MLflow to
 
 
 def runs_of(client, names):
