@@ -133,8 +133,10 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
 
 
 def _passes(outcomes: list[robustness.Outcome]) -> dict[str, np.ndarray]:
-    arrays = {f"{o.spec.name}.attack": np.array(o.spec.attack) for o in outcomes}
+    arrays = {}
     for o in outcomes:
+        arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack)
+        arrays[f"{o.spec.name}.stops_at_boundary"] = np.array(o.spec.stops_at_boundary)
         name = f"{o.spec.name}@{o.epsilon_255}"
         arrays |= {name: o.features, f"{name}.logits": o.logits}
     return arrays

@@ -111,7 +111,11 @@ def run(cfg: DetectParams) -> None:
         for o in outcomes
         if o.epsilon_255 == DRAWN
     }
-    rows = [*_rows(bench, chosen, outcomes), *_boundary_rows(bench), *_evasion_rows(bench)]
+    evasions = list(_evasions(bench))
+    rows = [*_rows(bench, chosen, outcomes), *_boundary_rows(bench), *(evasion.row for evasion in evasions)]
+    evaded: dict[int, detection.Held] = {}
+    for evasion in evasions:  # whoever knows the detector tries every objective, on every picture
+        evaded[evasion.epsilon_255] = evasion.evaded | evaded.get(evasion.epsilon_255, False)
     groups = subgroups.groups(pictures.columns(TEST, bench.everything.ids), {})
     risk = detection.risk_coverage(bench.clean, bench.everything.truth)
     report.write_json(
@@ -124,7 +128,7 @@ def run(cfg: DetectParams) -> None:
             "max_fpr": bench.screening.max_fpr,
             **detection.clean_rows(bench.clean, groups),
             "attacks": rows,
-            "worst": detection.worst_by_radius(rows),
+            "worst": detection.worst_by_radius(rows, evaded),
             "harmless": list(_harmless_rows(bench)),
             "foreign": list(_foreign_rows(bench)),
             "risk_coverage": risk,
@@ -165,24 +169,33 @@ def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[Outcome]) -> I
 
 
 def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Yield what the stage ``attack`` left: its attacks stop where the answer becomes wrong."""
+    """Yield what the stage ``attack`` left of its attacks that stop where the answer becomes wrong."""
     with np.load(ATTACKED, allow_pickle=False) as arrays:
         found: Mapping[str, Any] = dict(arrays)
     places = {name: place for place, name in enumerate(bench.everything.ids)}
     rows = np.array([places[name] for name in found["ids"].tolist()])
     shown = bench.everything
     some = pictures.Pictures(tuple(shown.ids[i] for i in rows), shown.images[rows], shown.truth[rows])
-    for key in (key for key in found if key.endswith(".logits")):
-        name, _, radius = key.removesuffix(".logits").partition("@")
-        attacked = bench.screen(some, Forward(found[key], found[key.removesuffix(".logits")]))
-        line, attack = name, str(found[f"{name}.attack"])
-        facts = {"attack": line, "norm": ATTACKS[attack].norm, "epsilon_255": int(radius), "stops_at_boundary": True}
-        if not ATTACKS[attack].control:
+    for cell in (key.removesuffix(".logits") for key in found if key.endswith(".logits")):
+        line, _, radius = cell.partition("@")
+        if found[f"{line}.stops_at_boundary"]:
+            attacked = bench.screen(some, Forward(found[f"{cell}.logits"], found[cell]))
+            norm = ATTACKS[str(found[f"{line}.attack"])].norm
+            facts = {"attack": line, "norm": norm, "epsilon_255": int(radius), "stops_at_boundary": True}
             yield detection.attack_row(bench.clean, attacked, some.truth, **facts)
 
 
-def _evasion_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Yield how often PGD gets past that knows the detector, a row an objective and radius."""
+@dataclass(frozen=True, slots=True)
+class Evasion:
+    """What PGD that knows the detector did for one objective: the report's ``row``, and who got past, ``(n,)``."""
+
+    epsilon_255: int
+    row: dict[str, Any]
+    evaded: detection.Held
+
+
+def _evasions(bench: Bench) -> Iterator[Evasion]:
+    """Attack network and detector together, with each objective at each radius."""
     cfg = bench.cfg.evasion
     if bench.info.defence == "randomised" or not cfg.epsilon_255:
         return  # one gradient says little of a random answer; a gate that asks for this number gets none
@@ -205,7 +218,8 @@ def _evasion_rows(bench: Bench) -> Iterator[dict[str, Any]]:
         ):
             attacked = bench.screen(some, Forward(outcome.logits, outcome.features))
             facts = _facts(line, outcome.epsilon_255) | {"stops_at_boundary": True, "objective": objective}
-            yield detection.attack_row(bench.clean, attacked, some.truth, adaptive=True, **facts)
+            row = detection.attack_row(bench.clean, attacked, some.truth, adaptive=True, **facts)
+            yield Evasion(outcome.epsilon_255, row, attacked.wrong_and_unflagged(some.truth))
 
 
 def _harmless_rows(bench: Bench) -> Iterator[dict[str, Any]]:

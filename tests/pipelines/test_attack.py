@@ -78,9 +78,10 @@ def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius
     assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
     with np.load(ready / "data/features/attacked.npz") as arrays:
         cells = {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
-        lines = {f"{name}.attack" for name in ("fgsm", "pgd", "pgd-3")}
+        lines = {f"{name}.{fact}" for name in ("fgsm", "pgd", "pgd-3") for fact in ("attack", "stops_at_boundary")}
         assert set(arrays.files) == {"ids"} | cells | {f"{cell}.logits" for cell in cells} | lines
         assert str(arrays["pgd-3.attack"]) == "pgd"
+        assert [bool(arrays[f"{name}.stops_at_boundary"]) for name in ("fgsm", "pgd")] == [False, True]
 
 
 def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_nothing(ready, monkeypatch):

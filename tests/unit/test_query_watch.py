@@ -1,6 +1,5 @@
 """Runs of near-identical pictures: searches are noticed, and what people send is not."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from buckler.attacks.square import square
 from buckler.data import images, synthetic
 from buckler.query_watch import QueryWatch, Rules
 
-REAL_DATA = Path(os.environ.get("BUCKLER_REAL_DATA", "../shared/data")) / "skin"
 SIZE = 64
 RUN = Rules().run
 WITHIN = 50  # queries
@@ -99,9 +97,8 @@ def test_different_lesions_of_the_demo_are_no_run(watch: QueryWatch):
 
 @pytest.mark.real_data
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="no real pictures; set BUCKLER_REAL_DATA")
-def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryWatch):
-    paths = sorted(REAL_DATA.glob("*/*.jpg"))
+def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryWatch, real_data: Path):
+    paths = sorted((real_data / "skin").glob("*/*.jpg"))
     chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), Rules().remember), replace=False)
     assert len(chosen) >= 500
     assert not any(sights(watch, (images.load_pixels(paths[index], size=224) for index in chosen)))

@@ -66,9 +66,10 @@ class Detector:
         Raises:
             ValueError: There is nothing to tell apart.
         """
-        innocent, guilty = _together(harmless), _together(attacked)
-        if not (len(innocent.logits) and len(guilty.logits)):
+        sides = [list(harmless), list(attacked)]
+        if not all(sides):
             raise ValueError("expected both attacked and unattacked pictures to fit a detector on")
+        innocent, guilty = (_together(passes) for passes in sides)
         probe, expected, spread = _fit_probe(clean)
         read = _blocks(innocent.features, READ)
         offset, scale = read.mean(axis=0), read.std(axis=0) + 1e-6
@@ -153,8 +154,5 @@ def _blocks(features: Features, blocks: tuple[int, ...]) -> Features:
     return np.concatenate([features[:, places[block]] for block in blocks], axis=1)
 
 
-def _together(passes: Iterable[Forward]) -> Forward:
-    every = list(passes)
-    if not every:
-        return Forward(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
-    return Forward(np.concatenate([p.logits for p in every]), np.concatenate([p.features for p in every]))
+def _together(passes: list[Forward]) -> Forward:
+    return Forward(np.concatenate([p.logits for p in passes]), np.concatenate([p.features for p in passes]))

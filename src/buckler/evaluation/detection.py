@@ -38,6 +38,10 @@ class Screened:
         forward = Forward(self.forward.logits[rows], self.forward.features[rows])
         return Screened(forward, self.scores[rows], {reason: held[rows] for reason, held in self.flags.items()})
 
+    def wrong_and_unflagged(self, truth: Labels) -> Held:
+        """Return which answers are wrong while nothing speaks against them: what reaches a patient."""
+        return np.asarray(self.wrong(truth) & ~self.flagged)
+
     @property
     def flagged(self) -> Held:
         """Return which pictures a person has to look at because of what they are, whatever the reason.
@@ -73,13 +77,10 @@ def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Held]) -> dict[
 def attack_row(
     clean: Screened, attacked: Screened, truth: Labels, *, adaptive: bool = False, **facts: Any
 ) -> dict[str, Any]:
-    """Return the row of one attack at one radius; ``facts`` say which.
-
-    ``wrong_and_unflagged`` is what reaches a patient: no reason at all speaks against the wrong answer.
-    """
+    """Return the row of one attack at one radius; ``facts`` say which."""
     false_positive, true_positive = curve(clean.scores, attacked.scores)
     tpr = {f"{f:.2f}": float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
-    count, wrong = len(truth), attacked.wrong(truth)
+    count = len(truth)
     return {
         **facts,
         "adaptive": adaptive,
@@ -87,8 +88,8 @@ def attack_row(
         "tpr_at_fpr": tpr,
         "tpr_at_fpr_interval": {fpr: wilson(round(share * count), count).interval for fpr, share in tpr.items()},
         "flagged": rate(attacked.flags["adversarial"]),
-        "wrong": rate(wrong),
-        "wrong_and_unflagged": rate(wrong & ~attacked.flagged),
+        "wrong": rate(attacked.wrong(truth)),
+        "wrong_and_unflagged": rate(attacked.wrong_and_unflagged(truth)),
     }
 
 
@@ -118,22 +119,25 @@ def risk_coverage(clean: Screened, truth: Labels, points: int = 20) -> list[dict
     return [{"coverage": float(n / len(wrong)), "risk": float(wrong[:n].mean())} for n in counts if n]
 
 
-def worst_by_radius(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each radius in the L-infinity norm the attack that is told worst, and how often a system falls."""
+def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Held]) -> list[dict[str, Any]]:
+    """Return for each radius in the L-infinity norm the attack that is told worst, and how often a system falls.
+
+    Args:
+        rows: Of the report's attacks.
+        evaded: Radius in 1/255 -> which pictures (n,) an attacker who knows the detector got past it, by whatever
+            objective.
+    """
     found = []
     for radius in sorted({row["epsilon_255"] for row in rows if row["norm"] == "linf"}):
         here = [row for row in rows if row["epsilon_255"] == radius and row["norm"] == "linf"]
         # Those that stop at the boundary, or know the detector, are counted by what reaches a patient.
         ranked = [row for row in here if not row["adaptive"] and not row["stops_at_boundary"]]
-        adaptive = [row for row in here if row["adaptive"]]
         found.append(
             {
                 "epsilon_255": radius,
                 "auc": min(({"attack": r["attack"], "value": r["auc"]} for r in ranked), key=_value, default=None),
                 "wrong_and_unflagged": max((r["wrong_and_unflagged"] for r in here), key=lambda r: r.value),
-                "adaptive_wrong_and_unflagged": max(
-                    (r["wrong_and_unflagged"] for r in adaptive), key=lambda r: r.value, default=None
-                ),
+                "adaptive_wrong_and_unflagged": rate(evaded[radius]) if radius in evaded else None,
             }
         )
     return found

@@ -84,6 +84,12 @@ class AttackSpec:
         """Return the attack's entry of the table."""
         return ATTACKS[self.attack]
 
+    @property
+    def stops_at_boundary(self) -> bool:
+        """Return whether the attack leaves a picture alone once it is wrong; one step has nothing to leave out."""
+        one_step = self.steps == 1 and self.entry.knowledge == "white_box"
+        return self.early_exit and not (one_step or self.entry.control)
+
     def options(self, seed: int) -> Options:
         """Return what the attack is told."""
         return Options(self.steps, self.restarts, self.early_exit, seed, self.target, self.queries)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pydantic
 
@@ -11,6 +11,8 @@ from buckler.errors import ModelError
 ARCHITECTURE = "vgg19"
 INFO_FILE = "model.json"
 SCHEMA = 1
+
+Document = TypeVar("Document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,29 @@ def load_info(directory: Path) -> ModelInfo:
         ModelError: The file is missing, malformed or of another schema.
     """
     path = directory / INFO_FILE
-    try:
-        info = pydantic.TypeAdapter(ModelInfo).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"no {INFO_FILE} in {directory}; expected a saved classifier") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} does not describe a classifier: {error}") from error
+    info = read_document(path, ModelInfo, about="a classifier", missing="expected a saved classifier")
     if info.schema != SCHEMA or info.architecture != ARCHITECTURE:
         raise ModelError(
             f"{path}: expected schema {SCHEMA} of {ARCHITECTURE}, got {info.schema} of {info.architecture}"
         )
     return info
+
+
+def read_document(path: Path, kind: type[Document], *, about: str, missing: str) -> Document:
+    """Return the JSON file ``path`` as the dataclass ``kind``.
+
+    Args:
+        path: In a model's directory.
+        kind: A dataclass; keys that it lacks, or that lack, are errors.
+        about: What the file describes, for the error.
+        missing: What to say where there is no such file.
+
+    Raises:
+        ModelError: The file is missing or malformed.
+    """
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"no {path.name} in {path.parent}; {missing}") from error
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{path} does not describe {about}: {error}") from error

@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
-import pydantic
 
 from buckler.errors import ModelError
 from buckler.models.forward import Features, Forward, Images, Logits, Maps, check_pixels
+from buckler.models.info import read_document
 from buckler.models.precision import cpu_flags
 
 # OpenVINO reports to its makers when it is imported, unless the package that does so is missing.
@@ -171,12 +171,7 @@ def load_info(directory: Path) -> RuntimeInfo:
         ModelError: The file is missing, malformed or of another schema.
     """
     path = directory / INFO_FILE
-    try:
-        info = pydantic.TypeAdapter(RuntimeInfo).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"no {INFO_FILE} in {directory}; `dvc repro export` writes it") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} does not describe an exported network: {error}") from error
+    info = read_document(path, RuntimeInfo, about="an exported network", missing="`dvc repro export` writes it")
     if info.schema != SCHEMA:
         raise ModelError(f"{path}: expected schema {SCHEMA}, got {info.schema}")
     return info

@@ -73,6 +73,31 @@ def test_every_number_of_classes_from_two_has_its_directions():
     assert told_apart(detector.score(clean), detector.score(marked)) > 0.9
 
 
+def test_its_weights_are_those_of_the_regression_solved_directly():
+    from sklearn.linear_model import LogisticRegression
+
+    from buckler.detection.detector import INVERSE_PENALTY, _weigh
+
+    generator = np.random.default_rng(7)
+    rows, truth = generator.normal(size=(60, 200)), np.arange(60) % 3 == 0
+    weights, bias = _weigh(rows, truth)
+    direct = LogisticRegression(C=INVERSE_PENALTY, tol=1e-10, max_iter=10_000, class_weight="balanced").fit(rows, truth)
+    np.testing.assert_allclose(weights, direct.coef_[0], atol=1e-6)
+    np.testing.assert_allclose(bias, direct.intercept_, atol=1e-5)
+
+
+def test_a_rounding_of_its_features_hardly_moves_a_score():
+    generator = np.random.default_rng(8)
+    clean, attacked = passes(generator, 300), passes(generator, 300, trace=1.0)
+
+    def rounded(passed):
+        return Forward(passed.logits, passed.features.astype(np.float16).astype(np.float32))
+
+    exact = Detector.fit(clean, [clean], [attacked])
+    other = Detector.fit(rounded(clean), [rounded(clean)], [rounded(attacked)])
+    np.testing.assert_allclose(other.score(clean), exact.score(clean), atol=0.05)
+
+
 def test_nothing_to_tell_apart_is_an_error():
     clean = passes(np.random.default_rng(6), 10)
     with pytest.raises(ValueError, match="both attacked and unattacked"):

@@ -72,10 +72,12 @@ def test_the_worst_of_a_radius_is_taken_among_those_who_do_not_know_and_go_all_t
         row("pgd-camouflage", 0.2, 3, adaptive=True, stops_at_boundary=True),
         row("pgd_l2", 0.01, 9, norm="l2"),
     ]
-    (worst,) = detection.worst_by_radius(rows)
+    (worst,) = detection.worst_by_radius(rows, {2: np.arange(10) < 7})
     assert worst["auc"] == {"attack": "fgsm", "value": 0.9}
     assert worst["wrong_and_unflagged"].value == 0.6
-    assert worst["adaptive_wrong_and_unflagged"].value == 0.6
+    assert worst["adaptive_wrong_and_unflagged"].value == 0.7
+    (without,) = detection.worst_by_radius(rows, {})
+    assert without["adaptive_wrong_and_unflagged"] is None
 
 
 def test_clean_rows_tell_the_groups_apart():
