@@ -75,7 +75,7 @@ class Service:
 def running(directory: Path, env: Mapping[str, str], *, workers: int = 1) -> Iterator[Service]:
     """Run the service with its state in ``directory`` until the context ends; all workers answer as it begins."""
     directory.mkdir(parents=True, exist_ok=True)
-    port, log = _free_port(), directory / "service.log"
+    port, log = free_port(), directory / "service.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
     environment |= {
         "BENTOML_HOME": str(directory / "bentoml"),
@@ -98,7 +98,7 @@ def running(directory: Path, env: Mapping[str, str], *, workers: int = 1) -> Ite
             raise DrillError(f"the service does not start:\n{log.read_text(encoding='utf-8', errors='replace')}")
         yield service
     finally:
-        _end(process)
+        end(process)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
@@ -115,7 +115,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> floa
     return time.monotonic() - began
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server that was started in a session of its own, and what it started; kindly at first."""
     process.terminate()
     try:
         process.wait(timeout=20)
@@ -124,7 +125,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -13,6 +13,7 @@ import yaml
 
 from buckler import params, signing
 from buckler.data import pictures
+from infra.drills.service import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -61,12 +62,6 @@ NO_FLOORS = {
     "gate.max_detector_fpr": 1.0,
     "gate.max_detector_subgroup_fpr": 1.0,
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Project:

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from buckler import signing
+from infra.drills.service import end, free_port
 from services.classifier.follower import follow
 from services.classifier.holder import Holder
 from services.classifier.loading import Served
@@ -79,9 +78,7 @@ class Server:
 @contextmanager
 def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
     """Run the service as an operator would, until all workers answer; stop it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     home, log, audit = (directory / name for name in ("bentoml", "service.log", "audit/audit.jsonl"))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))},
@@ -101,12 +98,7 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
         wait_until_alive(server, process, int(settings.get("BUCKLER_WORKERS", "1")))
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)
 
 
 def wait_until_alive(server: Server, process: "subprocess.Popen[bytes]", workers: int) -> None:

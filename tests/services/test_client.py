@@ -2,7 +2,6 @@
 
 import io
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from buckler.api_keys import Role
 from buckler.client import Answer, Client, ServiceError, UnreachableError
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
+from infra.drills.service import free_port
 from services.classifier.answer import ERRORS
 from tests.services.running import LABELS, Server, encode, serving
 
@@ -37,12 +37,6 @@ def public(keys: Path):
 def path(picture: bytes, tmp_path: Path) -> Path:
     (tmp_path / "Erika.jpg").write_bytes(picture)
     return tmp_path / "Erika.jpg"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_there_is_one_exception_for_each_code_of_the_service():
