@@ -24,6 +24,7 @@ from buckler.evaluation import convergence, page, plots, report, robustness, rol
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
+from buckler.evaluation.suite import AttackSpec, Outcome, check_names
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
@@ -48,11 +49,11 @@ class AttackParams:
     batch_size: int
     seed: int
     subgroups: Mapping[str, tuple[float, ...]]
-    suite: tuple[robustness.AttackSpec, ...]
+    suite: tuple[AttackSpec, ...]
 
     def __post_init__(self) -> None:
         """Refuse a suite without a radius that the gate could ask for, or with lines of one name."""
-        robustness.check_names(self.suite)
+        check_names(self.suite)
         if not any(ATTACKS[spec.attack].norm == "linf" for spec in self.suite):
             raise ValueError("expected at least one attack in the L-infinity norm")
 
@@ -132,7 +133,7 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
         return Forward(arrays["test_logits"][chosen], arrays["test_features"][chosen])
 
 
-def _passes(outcomes: list[robustness.Outcome]) -> dict[str, np.ndarray]:
+def _passes(outcomes: list[Outcome]) -> dict[str, np.ndarray]:
     arrays = {}
     for o in outcomes:
         arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack)
@@ -193,9 +194,7 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
     return [min((c for c in cells if c.name == n), key=lambda c: c.robust_accuracy.value) for n in names]
 
 
-def _telling(
-    outcomes: list[robustness.Outcome], clean: robustness.Right, truth: np.ndarray
-) -> list[robustness.Outcome]:
+def _telling(outcomes: list[Outcome], clean: robustness.Right, truth: np.ndarray) -> list[Outcome]:
     """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
     first = next(outcome for outcome in outcomes if outcome.spec.entry.norm == "linf")
     others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.entry.control]
@@ -204,7 +203,7 @@ def _telling(
 
 def _triptychs(
     cfg: AttackParams,
-    outcome: robustness.Outcome,
+    outcome: Outcome,
     test: pictures.Pictures,
     clean_guesses: np.ndarray,
     labels: tuple[str, ...],

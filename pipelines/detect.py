@@ -25,7 +25,7 @@ from buckler.evaluation import detection, plots, report, roles, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.robustness import AttackSpec, Outcome, Progress, run_suite
+from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
@@ -142,24 +142,17 @@ def run(cfg: DetectParams) -> None:
 
 def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[Outcome]:
     suite = tuple(replace(spec, early_exit=False) for spec in bench.cfg.suite)
-    total = len(chosen.ids) * sum(len(spec.epsilon_255) for spec in suite)
-    with tqdm(total=total, unit="picture", desc="attack the detector's pictures") as bar:
-
-        def tell(progress: Progress) -> None:
-            bar.set_postfix_str(str(progress), refresh=False)
-            bar.update(progress.done)
-
-        return run_suite(
-            bench.crafter,
-            bench.scorer,
-            chosen.images,
-            chosen.truth,
-            suite,
-            seed=bench.cfg.seed,
-            clean=bench.among(chosen).forward,
-            journal=bench.journal("unaware"),
-            progress=tell,
-        )
+    return run_shown(
+        bench.crafter,
+        bench.scorer,
+        chosen.images,
+        chosen.truth,
+        suite,
+        description="attack the detector's pictures",
+        seed=bench.cfg.seed,
+        clean=bench.among(chosen).forward,
+        journal=bench.journal("unaware"),
+    )
 
 
 def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:

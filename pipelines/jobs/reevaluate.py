@@ -16,7 +16,7 @@ from typing import Any
 from buckler import gates, params, publishing, signing, tracking, watch
 from buckler.data import pictures
 from buckler.errors import DataError
-from buckler.evaluation import accuracy, report, robustness, roles, subgroups
+from buckler.evaluation import accuracy, report, robustness, roles, subgroups, suite
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.models import checkpoint
@@ -84,7 +84,7 @@ def measure(
         )
     everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
     test = everything.subset(cfg.images, cfg.seed)
-    spec = robustness.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
+    spec = suite.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
     network = checkpoint.load_network(model)
     crafter, scorer = roles.sides(network, info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model)
     unattacked = scorer.forward(test.images)

@@ -13,7 +13,7 @@ from buckler import params, release
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.robustness import AttackSpec
+from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint, runtime, vgg
 from buckler.models.classifier import Classifier
 from pipelines import attack

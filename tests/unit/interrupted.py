@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.robustness import AttackSpec, run_suite
+from buckler.evaluation.suite import AttackSpec, run_suite
 from buckler.models.forward import Forward
 from tests.unit.linear import Linear
 

@@ -24,7 +24,7 @@ from buckler.signing import canonical
 Answer = Mapping[str, npt.NDArray[Any]]
 
 # What turns a model and pictures into answers; reports about them may change without another attack.
-CODE = ("attacks/*.py", "detection/*.py", "models/*.py", "evaluation/evasion.py", "evaluation/robustness.py")
+CODE = ("attacks/*.py", "detection/*.py", "models/*.py", "evaluation/evasion.py", "evaluation/suite.py")
 LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "adversarial-robustness-toolbox")
 KEPT_DAYS = 30  # that an evaluation nobody went on with is kept
 CHECKSUM_BYTES = hashlib.sha256().digest_size

@@ -20,8 +20,9 @@ from buckler.attacks.iterative import margins
 from buckler.attacks.noise import sign_noise
 from buckler.data import images as pictures
 from buckler.evaluation.convergence import Convergence
-from buckler.evaluation.robustness import AttackSpec, Outcome, Right
+from buckler.evaluation.robustness import Right
 from buckler.evaluation.roles import DRAWS
+from buckler.evaluation.suite import AttackSpec, Outcome
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Images, Labels, Logits, probabilities
 

@@ -7,16 +7,9 @@ from buckler.attacks.base import Options, entry
 from buckler.attacks.table import ATTACKS
 from buckler.data.pictures import Pictures
 from buckler.evaluation import robustness
-from buckler.evaluation.robustness import (
-    AttackSpec,
-    Outcome,
-    Progress,
-    cell,
-    subgroup_rates,
-    worst_case,
-    worst_case_rates,
-)
+from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, worst_case_rates
 from buckler.evaluation.statistics import wilson
+from buckler.evaluation.suite import AttackSpec, Outcome, Progress, run_suite
 from buckler.models.info import ModelInfo
 from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
@@ -297,7 +290,7 @@ def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
     suite = [AttackSpec("fgsm", (1, 4)), AttackSpec("pgd", (2,), steps=2), AttackSpec("noise", (8,))]
     suite += [AttackSpec("pgd_l2", (200,), steps=2), AttackSpec("fgsm_targeted", (2,), target=1)]
     runs = [
-        robustness.run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
+        run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
         for chunk in (3, len(images))
     ]
     assert [(o.spec.attack, o.epsilon_255) for o in runs[0]] == [

@@ -5,9 +5,9 @@ import pytest
 
 from buckler.attacks.adaptive import Expectation
 from buckler.evaluation.convergence import Convergence
-from buckler.evaluation.robustness import AttackSpec, Outcome, run_suite
 from buckler.evaluation.roles import DRAWS
 from buckler.evaluation.sanity import doubt, overlooked
+from buckler.evaluation.suite import AttackSpec, Outcome, run_suite
 from buckler.models.forward import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
