@@ -187,7 +187,7 @@ def measure(name: str, plan: Plan, directory: Path, pictures: Sequence[bytes]) -
                     ready_seconds=round(ready, 1),
                 )
             )
-            print(f"{name}, {clients} clients: {results[-1].requests_per_second} requests/s", file=sys.stderr)
+            print(f"{name}, clients: {clients}, {results[-1].requests_per_second} requests/s", file=sys.stderr)
     return results
 
 
@@ -372,7 +372,7 @@ def _draw(results: Sequence[Result], path: Path) -> None:
     panels: dict[str, dict[str, tuple[float, float, float]]] = {}
     for result in results:
         rate = result.requests_per_second
-        panels.setdefault(f"{result.clients} clients", {})[result.server] = (rate, rate, rate)
+        panels.setdefault(f"clients: {result.clients}", {})[result.server] = (rate, rate, rate)
     plots.bars(panels, "requests per second over HTTP", path)
 
 
