@@ -68,10 +68,10 @@ def run(cfg: CalibrateParams) -> None:
         clean = ask(training.images)
         innocent = [ask(images) for images in _innocent(shown, cfg)]
         attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
-    detector = Detector.fit(clean, innocent, attacked)
     clouds = Clouds.fit(clean.features, training.truth)
     with np.load(CLEAN, allow_pickle=False) as arrays:
         calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
+    detector = Detector.fit(clean, innocent, attacked).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
     Screening(
         detector,

@@ -14,7 +14,7 @@ Source: the probe: Alain & Bengio, "Understanding intermediate layers using line
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ INVERSE_PENALTY = 1e-3
 # by thousands.
 SURPRISE = 10.0
 LARGEST_SURPRISE = 30.0  # standard deviations; beyond, nothing more is to be learnt
+LEVELLED_AT = 0.8  # the quantile of clean scores that is made equal: near the tail, yet on a fifth of the pictures
+FEWEST_TO_LEVEL = 30  # clean pictures of an answer; fewer would say little about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Detector:
         probe, expected: The logits foretold are ``features @ probe + expected``; ``(p, classes)``, ``(classes,)``.
         spread: Standard deviation of what clean logits differ from those foretold, ``(classes,)``.
         surprise: Weights of that difference's size and of its square, ``(2, classes)``.
-        bias: Of the score.
+        bias: Of the score, one for each answer, ``(classes,)``.
     """
 
     offset: npt.NDArray[np.float32]
@@ -85,15 +87,34 @@ class Detector:
         # The weights of all pictures and those of one answer meet in the same features.
         directions = weights[:width] + weights[width : width * (1 + classes)].reshape(classes, width)
         surprise = SURPRISE * weights[width * (1 + classes) :].reshape(2, classes)
-        arrays = (offset, scale, directions, probe, expected, spread, surprise, bias)
+        arrays = (offset, scale, directions, probe, expected, spread, surprise, np.repeat(bias, classes))
         return cls(*(np.asarray(array, np.float32) for array in arrays))
 
+    def levelled(self, clean: Forward) -> "Detector":
+        """Return it with scores shifted so that clean pictures of every answer are about equally suspicious.
+
+        One line through all scores would otherwise flag mostly one class. A quantile of each answer's scores is laid
+        on that of all; an answer with few pictures stays where it is.
+
+        Args:
+            clean: What the network made of clean pictures that neither it nor the detector learnt from.
+        """
+        scores, answers = self.score(clean), clean.logits.argmax(axis=1)
+        of_all = np.quantile(scores, LEVELLED_AT)
+        bias = self.bias.copy()
+        for answer in range(len(bias)):
+            own = scores[answers == answer]
+            if len(own) >= FEWEST_TO_LEVEL:
+                bias[answer] += of_all - np.quantile(own, LEVELLED_AT)
+        return replace(self, bias=bias)
+
     def score(self, forward: Forward) -> Scores:
-        """Return how suspicious each picture of ``forward`` is: the log-odds of an attack, as fitted, ``(n,)``."""
+        """Return how suspicious each picture of ``forward`` is, ``(n,)``: log-odds of an attack, as fitted, shifted."""
+        answers = forward.logits.argmax(axis=1)
         scaled = (_blocks(forward.features, READ) - self.offset) / self.scale
-        traces = (scaled * self.directions[forward.logits.argmax(axis=1)]).sum(axis=1)
+        traces = (scaled * self.directions[answers]).sum(axis=1)
         surprise = _surprise(forward, self.probe, self.expected, self.spread)
-        return np.asarray(traces + surprise @ self.surprise.ravel() + self.bias[0], np.float64)
+        return np.asarray(traces + surprise @ self.surprise.ravel() + self.bias[answers], np.float64)
 
 
 def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -18,7 +18,7 @@ from buckler.models.forward import Forward, Images, probabilities
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
-SCHEMA = 2
+SCHEMA = 3
 # In the order in which they stand in an answer.
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality")
 Flags = dict[str, npt.NDArray[np.bool_]]  # reason -> (n,)

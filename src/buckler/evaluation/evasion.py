@@ -29,7 +29,7 @@ from buckler.models.precision import Precision
 Objective = Literal["joint", "selective", "camouflage"]
 OBJECTIVES: tuple[Objective, ...] = ("joint", "selective", "camouflage")
 CLEAR = 0.2  # by how much an answer should be wrong, in logits, and a score below its line: more than rounding moves
-WEIGHT = 1.0  # of the detector's part beside the margin; both are log-odds
+WEIGHT = 1.0  # of the detector's part beside the margin; the score is in log-odds too
 CAMOUFLAGE = 1.0  # of the distance to the other class's cloud, which is about 1 where that class's pictures lie
 
 
@@ -79,12 +79,14 @@ def _score(screening: Screening, logits: Any, features: Any) -> Any:
     """Return the detector's score as TensorFlow can differentiate it; held against the detector's own by a test."""
     d = screening.detector
     scaled = (_blocks(features, READ) - d.offset) / d.scale
-    traces = tf.reduce_sum(scaled * tf.gather(tf.constant(d.directions), tf.argmax(logits, 1)), 1)
+    answers = tf.argmax(logits, 1)
+    traces = tf.reduce_sum(scaled * tf.gather(tf.constant(d.directions), answers), 1)
     off = tf.abs(logits - (tf.matmul(_blocks(features, PROBED), d.probe) + d.expected)) / d.spread
     surprise = tf.concat([off, off**2 / 3], 1)
     # Beyond the largest surprise the detector learns nothing more, but the way back begins there (straight through).
     surprise += tf.stop_gradient(tf.minimum(surprise, LARGEST_SURPRISE) - surprise)
-    return traces + tf.linalg.matvec(surprise, tf.constant(d.surprise.ravel())) + d.bias[0]
+    bias = tf.gather(tf.constant(d.bias), answers)
+    return traces + tf.linalg.matvec(surprise, tf.constant(d.surprise.ravel())) + bias
 
 
 def _other_cloud(screening: Screening, features: Any, labels: Any) -> Any:

@@ -53,6 +53,31 @@ def test_clean_pictures_of_either_answer_are_flagged_alike(detector):
     assert abs(flagged[answers == 0].mean() - flagged[answers == 1].mean()) < 0.03
 
 
+def test_levelled_scores_flag_either_answer_alike_though_one_class_looks_more_suspicious(detector):
+    def slanted(seed):
+        passed = passes(np.random.default_rng(seed), 2000)
+        malignant = passed.logits.argmax(axis=1) == 1
+        passed.features[malignant, LAST.start : LAST.start + 20] += 0.3
+        return passed, malignant
+
+    def gap(judge):
+        fresh, malignant = slanted(6)
+        flagged = judge.score(fresh) > np.quantile(judge.score(fresh), 0.95)
+        return flagged[malignant].mean() - flagged[~malignant].mean()
+
+    assert gap(detector) > 0.05
+    assert abs(gap(detector.levelled(slanted(7)[0]))) < 0.025
+
+
+def test_an_answer_with_few_clean_pictures_stays_where_it_was(detector):
+    passed = passes(np.random.default_rng(8), 400)
+    malignant = passed.logits.argmax(axis=1) == 1
+    few = np.flatnonzero(~malignant | (np.cumsum(malignant) <= 13))
+    levelled = detector.levelled(Forward(passed.logits[few], passed.features[few]))
+    assert levelled.bias[1] == detector.bias[1]
+    assert levelled.bias[0] != detector.bias[0]
+
+
 def test_a_picture_scores_the_same_whoever_is_beside_it(detector):
     passed = passes(np.random.default_rng(4), 8)
     alone = detector.score(Forward(passed.logits[3:4], passed.features[3:4]))
