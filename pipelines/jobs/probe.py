@@ -38,6 +38,7 @@ ADVERSARIAL = "adversarial"
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
 BATCH_SIZE = 32
+LOOKED_AT = 10  # pictures, to find one that is right when clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,14 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     needed = cfg.pictures + cfg.square_pictures
     if len(everything.ids) < needed:
         raise DataError(f"expected at least {needed} test pictures, {TEST} lists {len(everything.ids)}")
-    drawn = np.random.default_rng(cfg.seed).permutation(len(everything.ids))[:needed]
-    parts = (np.sort(drawn[: cfg.pictures]), np.sort(drawn[cfg.pictures :]))
+    drawn = np.random.default_rng(cfg.seed).permutation(len(everything.ids))
+
+    def is_wrong(place: int) -> bool:
+        return offline(everything.images[place]).label != offline.labels[everything.truth[place]]
+
+    # From a picture that is wrong as it is there is nothing to search for; one of those only where no other is left.
+    others = sorted(drawn[cfg.pictures : cfg.pictures + LOOKED_AT * cfg.square_pictures], key=is_wrong)
+    parts = (np.sort(drawn[: cfg.pictures]), np.sort(others[: cfg.square_pictures]))
     sent, searched = (
         Pictures(tuple(everything.ids[i] for i in part), everything.images[part], everything.truth[part])
         for part in parts

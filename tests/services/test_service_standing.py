@@ -1,8 +1,6 @@
 """What the watch signs about the version that serves reaches every answer; nobody else's word does, and no old one."""
 
 import json
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +8,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import promotion, promotion_record, signing, standing, tracking
+from buckler import signing, standing, tracking
 from buckler.standing import Claim
 from services.classifier import standings
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
 from services.classifier.settings import Settings
-from tests.services.running import Server, serving, write_verdict
+from tests.services.champions import Champion, wait_for
+from tests.services.running import Server, serving
 
 pytestmark = pytest.mark.slow
 
@@ -25,45 +24,6 @@ DEGRADED, WITHDRAWN = Claim("degraded", "0.1 < 0.3"), Claim("withdrawn", "0.1 < 
 
 def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0
-
-
-class Champion:
-    """A champion in a real registry, and whoever may sign about it."""
-
-    def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
-        self.name, self.version = name, ""
-        self.key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
-        self._release, self._keys, self._directory = release, keys, directory
-        self.publish(**verdict)
-
-    def publish(self, **verdict: object) -> str:
-        """Register and promote the same model with another verdict."""
-        place = Path(shutil.copytree(self._release, self._directory / f"v{time.monotonic_ns()}" / "release"))
-        write_verdict(place, self._keys, self.name, **verdict)
-        found = signing.open_release(place, self.key.public_key())
-        run = tracking.start_run("service", "test", {})
-        uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
-        tracking.finish_run(run)
-        tags = {tracking.DIGEST_TAG: found.subject_digest, tracking.VERDICT_TAG: found.id}
-        self.version = tracking.register(self.name, uri, tags=tags, description="test")
-        record = promotion_record.issue(
-            self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC)
-        )
-        tracking.tag_version(self.name, self.version, tracking.PROMOTION_TAG, record)
-        tracking.set_alias(self.name, tracking.CHAMPION, self.version)
-        return self.version
-
-    def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
-        """Sign what ``job`` says; return the text that stands in the registry then."""
-        promotion.restate(self.name, self.version, self.key, job, claim, **renewal)
-        return self.text()
-
-    def text(self) -> str:
-        return tracking.version(self.name, self.version).standing
-
-    def put_back(self, text: str) -> None:
-        """Do what anybody who may write to the registry can."""
-        tracking.tag_version(self.name, self.version, tracking.STANDING_TAG, text)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -234,13 +194,6 @@ def server(
     with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:
         wait_for(lambda: server.get("/readyz").status_code == 200)
         yield server
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_a_client_sees_review_then_no_answer_then_answers_again(server: Server, champion: Champion, picture: bytes):
