@@ -76,7 +76,14 @@ def processes() -> list[Process]:
             {"API docs": "/docs", "predictions": "/predict", "service metrics": "/metrics"},
             {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]},
         ),
-        Process("watch", [str(BIN / "buckler"), "watch"], watch, "/metrics", {"watch metrics": "/metrics"}),
+        Process(
+            "watch",
+            [str(BIN / "buckler"), "watch"],
+            watch,
+            "/metrics",
+            {"watch metrics": "/metrics"},
+            {"BUCKLER_WATCH_SERVICE_URL": f"http://127.0.0.1:{service}"},
+        ),
     ]
     return found + _monitoring({"service": service, "watch": watch})
 

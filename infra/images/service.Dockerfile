@@ -20,7 +20,8 @@ WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/durable.py \
      src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
      src/buckler/promotion_record.py src/buckler/query_watch.py src/buckler/receipts.py \
-     src/buckler/selftest.py src/buckler/signing.py src/buckler/tracking.py src/buckler/
+     src/buckler/selftest.py src/buckler/signing.py src/buckler/standing.py \
+     src/buckler/tracking.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
      src/buckler/data/overlay.py src/buckler/data/structure.py src/buckler/data/uploads.py \
      src/buckler/data/

@@ -1,24 +1,32 @@
 """Job ``reevaluate``: attacks what serves once more, white box, and lets the gate decide again.
 
-Reads   the champion's release from the registry, data/splits/*.csv and the test pictures
+Reads   the champion's release from the registry, data/splits/*.csv and the test pictures; the newest labelled pictures
+        where watch.newest.path names some
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
 Keeps   .buckler/watch/attack/: what it goes on with when killed
 
-Failing means that the champion no longer keeps what its verdict promised, or that the verdict has expired.
+Failing means that the champion no longer keeps what its verdict promised, on the pinned pictures or on the newest, each
+judged by itself. Passing renews the verdict (`buckler.standing`); the private key has to be there for that.
 """
 
+import logging
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import gates, params, publishing, signing, tracking, watch
-from buckler.data import pictures
-from buckler.errors import DataError
-from buckler.evaluation import accuracy, report, robustness, roles, subgroups, suite
+from pydantic import TypeAdapter, ValidationError
+
+from buckler import gates, params, promotion, publishing, signing, tracking, watch
+from buckler.data import newest, pictures
+from buckler.data.pictures import Pictures
+from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
+from buckler.evaluation import accuracy, report, robustness, roles, subgroups
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
+from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
 from buckler.release import PublishParams, policy_of
 from buckler.watch import Result, WatchParams
@@ -27,93 +35,203 @@ SPLITS = Path("data/splits")
 JOURNAL = watch.STATE / "attack"
 JOB = "reevaluate"
 BATCH_SIZE = 32
+PINNED, NEWEST = "pinned", "newest"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one set of pictures says of the champion.
+
+    Attributes:
+        evidence: As the gate wants it.
+        cells: Each attack at each radius.
+        decision: Of the gate, on these pictures alone.
+    """
+
+    evidence: gates.Evidence
+    cells: list[robustness.Cell]
+    decision: gates.GateDecision
+
+    def as_state(self) -> dict[str, Any]:
+        """Return what is kept for the exporter."""
+        worst = (self.evidence.worst_case or {}).values()
+        return {
+            "images": self.evidence.pictures,
+            "clean_accuracy": asdict(self.evidence.clean_accuracy) if self.evidence.clean_accuracy else None,
+            "worst_case": [asdict(entry) for entry in worst],
+            "cells": [asdict(cell) for cell in self.cells],
+            "reasons": list(self.decision.failures),
+        }
 
 
 def run() -> Result:
     """Attack the champion as params.yaml says, report, and return whether it still passes."""
     cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
+    suite = suite_of(cfg)
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
         path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
-        # Its expiry is judged below: an expired champion is attacked too, somebody wants to know.
+        # Its expiry is not judged: an expired champion that passes is renewed.
         verdict = signing.open_release(path, signing.load_public_key())
+        note_standing(names.model_name, version, verdict)
+        policy = policy_of(verdict)
         judged = report.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
         journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
-        evidence, cells = measure(path / signing.MODEL_DIR, cfg, judged["subgroup_columns"], journal)
-    policy = policy_of(verdict)
-    reasons = _reasons(verdict, policy, evidence)
+        subject = Subject(path / signing.MODEL_DIR, cfg, suite, journal, policy)
+        found = {PINNED: subject.pinned(judged["subgroup_columns"])}
+        if cfg.newest.path:
+            found[NEWEST] = subject.newest()
+    failures, reasons = _failures(verdict, found)
     state = {
-        "schema": 1,
+        "schema": 2,
         "finished_at": datetime.now(UTC).isoformat(),
         "model": {"name": names.model_name, "version": version, "digest": verdict.subject_digest},
         "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
-        "images": evidence.pictures,
         "passed": not reasons,
-        "reasons": reasons,
+        "failures": failures,
         "floors": {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())},
-        "clean_accuracy": asdict(evidence.clean_accuracy),
-        "cells": [asdict(cell) for cell in cells],
+        **found[PINNED].as_state(),
+        "reasons": reasons,
+        **({NEWEST: found[NEWEST].as_state()} if NEWEST in found else {}),
     }
     watch.write_state(JOB, state)
     _record(cfg, names, state)
-    journal.finish()
-    what = f"{names.model_name} version {version}, {evidence.pictures} pictures"
-    return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}")
+    if _can_sign():  # else the next try, with the key in its place, need not attack once more
+        journal.finish()
+    looked_at = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
+    what = f"{names.model_name} version {version}, {looked_at} pictures"
+    message = f"{what}: {'; '.join(reasons) or 'passed'}"
+    return Result(not reasons, message, version=version, renews_days=policy.valid_days)
 
 
-def measure(
-    model: Path, cfg: WatchParams, bands: subgroups.Bands, journal: Journal
-) -> tuple[gates.Evidence, list[robustness.Cell]]:
-    """Attack the model in directory ``model`` on the pinned test pictures.
+def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
+    """Return ``watch.suite``.
+
+    Raises:
+        ParamsError: A line is none of a suite.
+    """
+    try:
+        suite = TypeAdapter(tuple[AttackSpec, ...]).validate_python([dict(line) for line in cfg.suite])
+        check_names(suite)
+    except (ValidationError, ValueError) as error:
+        raise ParamsError(f"params.yaml: watch.suite: {error}") from error
+    if not suite:
+        raise ParamsError("params.yaml: watch.suite: expected at least one attack, got none")
+    return suite
+
+
+def note_standing(model_name: str, number: str, verdict: signing.Verdict) -> None:
+    """Keep where the champion stands before it is attacked, for the exporter."""
+    version = tracking.version(model_name, number)
+    try:
+        stands = promotion.standing_of(model_name, version, verdict, signing.load_public_key())
+    except VerdictError as error:  # the service does not follow it either
+        log.warning("%s", error)
+        return
+    times = {"issued_at": stands.issued_at, "expires_at": stands.expires_at}
+    watch.note_champion(number, state=stands.state, reasons=stands.reasons, **times)
+
+
+class Subject:
+    """The champion under attack.
 
     Args:
         model: A release's ``model/``.
-        cfg: The attack and how many pictures.
-        bands: The subgroups to report, as the release's own evidence names them.
+        cfg: How many pictures.
+        suite: The attacks.
         journal: Knows what was done before it was interrupted.
-
-    Raises:
-        DataError: The model was made from other data than lies here; it may have been trained on what is
-            the test split here.
+        policy: By which it was judged.
     """
-    info = checkpoint.load_info(model)
-    here = pictures.version(SPLITS)
-    if here != info.data_version:
-        raise DataError(
-            f"the champion was made from data {info.data_version}, {SPLITS} holds {here}; "
-            "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+
+    def __init__(
+        self, model: Path, cfg: WatchParams, suite: Sequence[AttackSpec], journal: Journal, policy: gates.Policy
+    ) -> None:
+        self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
+        self._info = checkpoint.load_info(model)
+        self._sides = roles.sides(
+            checkpoint.load_network(model), self._info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model
         )
-    everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
-    test = everything.subset(cfg.images, cfg.seed)
-    spec = suite.AttackSpec(cfg.attack, cfg.epsilon_255, cfg.steps)
-    network = checkpoint.load_network(model)
-    crafter, scorer = roles.sides(network, info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model)
-    unattacked = scorer.forward(test.images)
-    guesses = unattacked.logits.argmax(axis=1)
-    clean = guesses == test.truth
-    found = robustness.evaluate(
-        crafter, scorer, test, [spec], info=info, clean=unattacked, seed=cfg.seed, journal=journal
-    )
-    classes = {"labels": info.labels, "malignant": info.malignant}
-    worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
-    groups = subgroups.groups(pictures.columns(SPLITS / "test.csv", test.ids), bands)
-    evidence = gates.Evidence(
-        pictures=len(test.ids),
-        labels=info.labels,
-        clean_accuracy=wilson(int(clean.sum()), len(clean)),
-        worst_case={entry.epsilon_255: entry for entry in worst},
-        subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
-        malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
-    )
-    return evidence, found.cells
+
+    def pinned(self, bands: subgroups.Bands) -> Measured:
+        """Attack the pinned test pictures.
+
+        Args:
+            bands: The subgroups to report, as the release's own evidence names them.
+
+        Raises:
+            DataError: The model was made from other data than lies here; it may have been trained on what is
+                the test split here.
+        """
+        info, here = self._info, pictures.version(SPLITS)
+        if here != info.data_version:
+            raise DataError(
+                f"the champion was made from data {info.data_version}, {SPLITS} holds {here}; "
+                "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+            )
+        everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
+        test = everything.subset(self._cfg.images, self._cfg.seed)
+        return self._measure(test, pictures.columns(SPLITS / "test.csv", test.ids), bands)
+
+    def newest(self) -> Measured:
+        """Attack the newest labelled pictures.
+
+        Raises:
+            DataError: There are none that it has not learnt from.
+        """
+        info, cfg = self._info, self._cfg.newest
+        learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
+        found = newest.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.images, known=learnt)
+        return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
+
+    def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> Measured:
+        info, (crafter, scorer) = self._info, self._sides
+        unattacked = scorer.forward(test.images)
+        guesses = unattacked.logits.argmax(axis=1)
+        clean = guesses == test.truth
+        found = robustness.evaluate(
+            crafter,
+            scorer,
+            test,
+            self._suite,
+            info=info,
+            clean=unattacked,
+            seed=self._cfg.seed,
+            journal=self._journal,
+        )
+        classes = {"labels": info.labels, "malignant": info.malignant}
+        worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
+        groups = subgroups.groups(columns, bands)
+        evidence = gates.Evidence(
+            pictures=len(test.ids),
+            labels=info.labels,
+            clean_accuracy=wilson(int(clean.sum()), len(clean)),
+            worst_case={entry.epsilon_255: entry for entry in worst},
+            subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
+            malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
+        )
+        return Measured(evidence, found.cells, gates.decide_again(evidence, self._policy))
 
 
-def _reasons(verdict: signing.Verdict, policy: gates.Policy, evidence: gates.Evidence) -> list[str]:
-    reasons = list(gates.decide_again(evidence, policy).failures)
+def _failures(verdict: signing.Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
+    """Return what is refuted, as the exporter names it, and in sentences."""
+    kinds, reasons = [], []
+    for name, measured in found.items():
+        before = "" if name == PINNED else f"{name} pictures: "
+        kinds += [kind if name == PINNED else f"{name}_{kind}" for kind in measured.decision.kinds]
+        reasons += [f"{before}{failure}" for failure in measured.decision.failures]
     if not verdict.passed:
+        kinds.append("verdict_failed")
         reasons.append("its verdict says that it never passed the gate")
-    if verdict.expired():
-        reasons.append(f"its verdict expired at {verdict.expires_at.isoformat()}")
-    return reasons
+    return kinds, reasons
+
+
+def _can_sign() -> bool:
+    try:
+        signing.load_private_key()
+    except BucklerError:
+        return False
+    return True
 
 
 def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> None:
@@ -125,10 +243,17 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
         tracking.OUTCOME_TAG: "passed" if state["passed"] else "failed",
     }
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
-    points = list(publishing.rate("clean_accuracy", state["clean_accuracy"]))
-    for cell in state["cells"]:
-        name = f"{cell['name']}_robust_accuracy"
-        points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
+    points = list(_points(state, ""))
+    if NEWEST in state:
+        points += _points(state[NEWEST], f"{NEWEST}_")
     parameters = publishing.flatten({"watch": asdict(cfg)})
     tracking.log(run_id, params=parameters, metrics=points)
     tracking.finish_run(run_id)
+
+
+def _points(state: dict[str, Any], before: str) -> list[tracking.Point]:
+    points = list(publishing.rate(f"{before}clean_accuracy", state["clean_accuracy"]))
+    for cell in state["cells"]:
+        name = f"{before}{cell['name']}_robust_accuracy"
+        points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
+    return points

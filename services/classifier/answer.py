@@ -157,6 +157,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.SERVICE_UNAVAILABLE,
         "no model with a verdict that holds is loaded; an operator must promote one",
     ),
+    "model_withdrawn": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the verdict of the model was taken back, see its card; an operator must roll back or promote another",
+    ),
     "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being answered; see Retry-After"),
     "keys_unavailable": (
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -56,11 +56,14 @@ TEMPLATE = """
 <body>
 <p class="note">Model card</p>
 <h1>{{ card.model.name }}, version {{ card.model.version }}</h1>
-{% set holds = card.verdict.passed and not card.verdict.expired %}
+{% set holds = card.verdict.passed and not card.verdict.expired and card.standing.state == "holds" %}
 <p class="verdict {{ 'passed' if holds else 'failed' }}">
-{%- if holds %}Passed its gate; the verdict holds until {{ card.verdict.expires_at | moment }}.
-{%- elif card.verdict.passed %}Passed its gate, but the verdict expired on {{ card.verdict.expires_at | moment }}.
+{%- if holds %}Passed its gate; the verdict holds until {{ card.standing.expires_at | moment }}.
+{%- elif card.standing.state == "withdrawn" %}Withdrawn on {{ card.standing.moment | moment }}: there are no answers.
+{%- elif card.standing.state == "degraded" %}Degraded on {{ card.standing.moment | moment }}: all answers need review.
+{%- elif card.verdict.passed %}Passed its gate, but the verdict expired on {{ card.standing.expires_at | moment }}.
 {%- else %}Did not pass its gate.{% endif %}</p>
+{% for text in card.standing.reasons %}<p class="failed">{{ text }}</p>{% endfor %}
 {% for text in card.verdict.reasons %}<p class="failed">{{ text }}</p>{% endfor %}
 {% for text in card.verdict.notes %}<p class="note">{{ text }}</p>{% endfor %}
 

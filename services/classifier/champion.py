@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +35,14 @@ class Sighting:
         version: Its number.
         digest, verdict: What it is said to be.
         promotion: The signed record of how it came to be champion; empty without one.
+        standing: What was signed about it since; no part of which release it is.
     """
 
     version: str
     digest: str = ""
     verdict: str = ""
     promotion: str = ""
+    standing: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:
     from buckler import tracking  # MLflow takes seconds to load and is not needed for a release on disk
 
     found = tracking.by_alias(settings.model_name, alias)
-    return Sighting(found.version, found.digest, found.verdict, found.promotion) if found else None
+    if found is None:
+        return None
+    return Sighting(found.version, found.digest, found.verdict, found.promotion, found.standing)
 
 
 @contextmanager

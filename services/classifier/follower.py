@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buckler import signing
 from buckler.errors import BucklerError, SelfTestError, VerdictError
 from buckler.promotion_record import Record
+from buckler.standing import Standing
 from services.classifier import champion, metrics
 from services.classifier.champion import NEVER, Candidate, Sighting
 from services.classifier.holder import Holder
 from services.classifier.loading import Served, bound_threads, load
 from services.classifier.settings import Settings
 from services.classifier.sources import Directory, Registry, Source
+from services.classifier.standings import Standings
 
 LONGEST_RETRY_SECONDS = 600.0
 NEVER_AGAIN = math.inf
@@ -40,9 +42,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What was refused, how often in a row, and when (on the monotonic clock) it may be tried again."""
+    """What was refused, how often in a row, and when (on the monotonic clock) it may be tried again.
+
+    A verdict that has expired may be renewed: with another standing it is worth another try.
+    """
 
     seen: Seen
+    standing: Standing | None
     times: int
     again_at: float
 
@@ -56,6 +62,7 @@ class Follower:
     def __init__(self, settings: Settings, source: Source, holder: Holder) -> None:
         self.settings, self.holder = settings, holder
         self._source = source
+        self._standings = Standings(settings)
         self._taken: Seen | None = None
         self._refused: Refusal | None = None
         self._newest = NEVER
@@ -83,17 +90,21 @@ class Follower:
             return error
         self._away = None
         self.count_check()
+        self._hear(sighting, key)
         seen = Seen(sighting, signing.key_id(key))
-        if seen != self._taken and self._due(seen):
+        if seen != self._taken and self._due(seen, key):
             self._try(seen, key)
+        self._restate(key)
         return None
 
     def take(self, served: Served) -> None:
         """Let ``served`` answer, and say so."""
-        before = self.holder.served
-        if served is before:
+        before, previous = self.holder.served, self.holder.previous
+        if before and served.predictor is before.predictor:
+            self.holder.restate(served)
+            metrics.show_standing(served)
             return
-        from_memory = served is self.holder.previous
+        from_memory = previous is not None and served.predictor is previous.predictor
         self.holder.swap(served)
         metrics.show_model(served, before)
         if before:
@@ -119,7 +130,8 @@ class Follower:
         """
         self._newest = kept.promoted_at
         try:
-            served = load(kept, self.settings, signing.load_public_key())
+            key = signing.load_public_key()
+            served = load(kept, self.settings, key, standing=self._standings.of(kept.version, key))
         except Exception as error:  # as in `_try`
             self._say_refused(error)
         else:
@@ -139,15 +151,38 @@ class Follower:
         jitter = random.uniform(0, self.settings.follow_jitter_seconds)  # noqa: S311 - nothing secret
         return self.settings.follow_seconds + jitter
 
-    def _due(self, seen: Seen) -> bool:
+    def _due(self, seen: Seen, key: Ed25519PublicKey) -> bool:
         refused = self._refused
-        return refused is None or refused.seen != seen or time.monotonic() >= refused.again_at
+        if refused is None or refused.seen != seen or time.monotonic() >= refused.again_at:
+            return True
+        return refused.standing != self._standings.of(seen.sighting.version, key)
+
+    def _hear(self, sighting: Sighting, key: Ed25519PublicKey) -> None:
+        if not self.may_answer:
+            return
+        try:
+            self._standings.hear(sighting, key)
+        except VerdictError as error:  # what was heard before goes on
+            self._say_refused(error)
+
+    def _restate(self, key: Ed25519PublicKey) -> None:
+        """Follow what was signed about the version that answers, whether another is to take its place or not."""
+        served = self.holder.served
+        if served is None or not self.may_answer:
+            return
+        try:
+            now = served.under(self._standings.of(served.version, key))
+        except VerdictError:  # of another release under that number, which is refused elsewhere
+            return
+        if now is not served:
+            self.take(now)
+            logger.warning("version %s is %s %s", now.version, now.state, "; ".join(now.standing.reasons))
 
     def _try(self, seen: Seen, key: Ed25519PublicKey) -> None:
         try:
             served, record = self._admitted(seen.sighting, key)
         except Exception as error:  # whatever a file or a runtime makes of it: this thread and the old model go on
-            self._refuse(seen, error)
+            self._refuse(seen, error, self._standings.of(seen.sighting.version, key))
             return
         self._taken, self._refused = seen, None
         self._newest = record.moment if record else NEVER
@@ -160,8 +195,8 @@ class Follower:
         if served is None:
             return self._fetched(sighting, key, record), record
         verdict = served.predictor.verdict
-        if verdict.expired():
-            raise VerdictError("expired", f"the verdict {verdict.id} expired at {verdict.expires_at.isoformat()}")
+        served = served.under(self._standings.of(sighting.version, key))
+        signing.check_holds(verdict, holds_until=served.expires_at)
         if record and served.kept:
             record.check(verdict)
             self._source.keep(replace(served.kept, promoted_at=record.moment))
@@ -176,20 +211,21 @@ class Follower:
 
     def _fetched(self, sighting: Sighting, key: Ed25519PublicKey, record: Record | None) -> Served:
         with self._source.fetched(sighting) as candidate:
-            served = load(candidate, self.settings, key, may_answer=self.may_answer)
+            stands = self._standings.of(sighting.version, key) if self.may_answer else None
+            served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=stands)
             if record:
                 record.check(served.predictor.verdict)
                 candidate = replace(candidate, promoted_at=record.moment)
             return replace(served, kept=self._source.keep(candidate))
 
-    def _refuse(self, seen: Seen, error: Exception) -> None:
+    def _refuse(self, seen: Seen, error: Exception, stands: Standing | None) -> None:
         if self._changed_meanwhile(seen):
             return  # half of the old and half of the new was read; the next look sees one whole
         times = self._refused.times + 1 if self._refused and self._refused.seen == seen else 1
         # A registry or a disk may come back; bytes and signatures do not get better by themselves.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
         lasting = reason_of(error) != metrics.UNAVAILABLE
-        self._refused = Refusal(seen, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
+        self._refused = Refusal(seen, stands, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
         self.show_behind(True)
         self._say_refused(error)
 

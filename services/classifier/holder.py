@@ -33,6 +33,10 @@ class Holder:
         self._served = served
         self.forget()
 
+    def restate(self, served: Served) -> None:
+        """Let the same model go on under another standing."""
+        self._served = served
+
     def forget(self) -> None:
         """Let go of the model before this one once its time is over: it takes as much memory as this one."""
         if self._previous and time.monotonic() - self._since >= self._keep:

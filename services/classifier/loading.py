@@ -4,12 +4,14 @@ import gc
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
+from buckler.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
 from services.classifier.champion import Candidate, Sighting
 from services.classifier.settings import Settings
 
@@ -21,12 +23,46 @@ logger = logging.getLogger("buckler.service")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The model that answers, and what it is called; ``kept`` is where its release lies, None if it is not kept."""
+    """The model that answers, and what it is called.
+
+    Attributes:
+        kept: Where its release lies, None if it is not kept.
+        standing: What was signed about it since its verdict, None if nothing was.
+    """
 
     predictor: "Predictor"
     name: str
     version: str
     kept: Candidate | None = None
+    standing: Standing | None = None
+
+    @property
+    def state(self) -> State:
+        """Whether its verdict still counts."""
+        return self.standing.state if self.standing else HOLDS
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it may not answer any more."""
+        return self.state == WITHDRAWN
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when its verdict holds, as renewed."""
+        return self.standing.expires_at if self.standing else self.predictor.verdict.expires_at
+
+    def under(self, standing: Standing | None) -> "Served":
+        """Return the same model as it stands now: from when on its answers ask for review is told to it, too.
+
+        Raises:
+            VerdictError: ``standing``: that is about another release.
+        """
+        if standing is None or standing == self.standing:
+            return self
+        standing.check(self.predictor.verdict)
+        degraded = standing.state == DEGRADED
+        self.predictor.holds_until = datetime.min.replace(tzinfo=UTC) if degraded else standing.expires_at
+        return replace(self, standing=standing)
 
     def is_what(self, sighting: Sighting) -> bool:
         """Tell whether the registry names this very release; it may have been promoted once more since."""
@@ -58,7 +94,14 @@ def bound_threads(workers: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def load(candidate: Candidate, settings: Settings, key: Ed25519PublicKey, *, may_answer: bool = True) -> Served:
+def load(
+    candidate: Candidate,
+    settings: Settings,
+    key: Ed25519PublicKey,
+    *,
+    may_answer: bool = True,
+    standing: Standing | None = None,
+) -> Served:
     """Return the model of ``candidate``, ready to answer.
 
     Args:
@@ -66,6 +109,7 @@ def load(candidate: Candidate, settings: Settings, key: Ed25519PublicKey, *, may
         settings: Name the model that its verdict must be about.
         key: Of whom its verdict must be signed.
         may_answer: Whether clients will see its answers: then its verdict must have passed and not be expired.
+        standing: What was signed about it since its verdict.
 
     Raises:
         VerdictError: The verdict is missing, does not hold, or is about something else.
@@ -78,7 +122,10 @@ def load(candidate: Candidate, settings: Settings, key: Ed25519PublicKey, *, may
     started = time.perf_counter()
     model, threads = candidate.path / signing.MODEL_DIR, threads_each(settings.workers)
     if may_answer:
-        predictor = Predictor.load(candidate.path, key, name=settings.model_name, threads=threads)
+        holds_until = standing.expires_at if standing else None
+        predictor = Predictor.load(
+            candidate.path, key, name=settings.model_name, threads=threads, holds_until=holds_until
+        )
     else:
         verdict = signing.open_release(candidate.path, key, name=settings.model_name)
         predictor = Predictor.of(model, verdict, threads=threads)
@@ -93,4 +140,4 @@ def load(candidate: Candidate, settings: Settings, key: Ed25519PublicKey, *, may
         predictor.verdict.id,
         time.perf_counter() - started,
     )
-    return Served(predictor, settings.model_name, candidate.version)
+    return Served(predictor, settings.model_name, candidate.version).under(standing)

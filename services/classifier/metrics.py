@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from buckler.errors import VerdictError
+from buckler.standing import STATES
 from services.classifier.answer import ERRORS, Decision, Reason
 
 if TYPE_CHECKING:
@@ -92,7 +93,13 @@ MODEL_INFO = Gauge(
 )
 VERDICT_EXPIRY = Gauge(
     "buckler_model_verdict_expiry_timestamp_seconds",
-    "When the verdict of the model that serves expires; 0 while none serves",
+    "When the verdict of the model that serves expires, as renewed; 0 while none serves",
+    multiprocess_mode="livemax",
+)
+STANDING = Gauge(
+    "buckler_model_standing",
+    "1 for where the model that serves stands: its verdict holds, every answer is to be reviewed, or there is none",
+    ["state"],
     multiprocess_mode="livemax",
 )
 MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker would not load, by reason", ["reason"])
@@ -159,6 +166,8 @@ def create_series() -> None:
         SHADOW_PICTURES.labels(outcome=outcome)
     for about in COMPARED_ABOUT:
         SHADOW_DISAGREEMENTS.labels(about=about)
+    for state in STATES:
+        STANDING.labels(state=state)
     for origin in (FETCHED, FROM_MEMORY):
         SWAPS.labels(model=origin)
 
@@ -170,9 +179,16 @@ def show_model(served: "Served", before: "Served | None" = None) -> None:
     SERVING_SINCE.set_to_current_time()
     predictor = served.predictor
     MODEL_INFO.labels(model=served.name, version=served.version, digest=predictor.digest).set(1)
-    VERDICT_EXPIRY.set(predictor.verdict.expires_at.timestamp())
+    show_standing(served)
     for label in predictor.labels:
         PREDICTIONS.labels(label=label)
+
+
+def show_standing(served: "Served") -> None:
+    """Export whether the verdict of the model that serves still counts, and until when."""
+    VERDICT_EXPIRY.set(served.expires_at.timestamp())
+    for state in STATES:
+        STANDING.labels(state=state).set(state == served.state)
 
 
 def count(prediction: "Prediction") -> None:

@@ -300,7 +300,7 @@ def _probe(name: str, summary: str) -> dict[str, Any]:
 
 def _not_ready() -> dict[str, Any]:
     yes = {"description": "Yes", "content": {"text/plain": {}}}
-    return {"responses": {"200": yes, "503": _error(["no_verified_model"])}}
+    return {"responses": {"200": yes, "503": _error(["no_verified_model", "model_withdrawn"])}}
 
 
 def _receipt_key() -> dict[str, Any]:

@@ -133,12 +133,19 @@ def _named(request: Request) -> "Served":
 
 
 def _ready(_: Request) -> Response:
-    served()
+    _check_standing(served())
     return JSONResponse({"live": True, "ready": True})
 
 
 def _model_ready(request: Request) -> Response:
-    return JSONResponse({"name": _named(request).name, "ready": True})
+    model = _named(request)
+    _check_standing(model)
+    return JSONResponse({"name": model.name, "ready": True})
+
+
+def _check_standing(model: "Served") -> None:
+    if model.withdrawn:
+        raise RefusalError("model_withdrawn")
 
 
 def _json(content: BaseModel) -> Response:
@@ -149,7 +156,12 @@ def _card(request: Request) -> Response:
     model = served()
     predictor = model.predictor
     card = model_card.card(
-        predictor.verdict, predictor.info, name=model.name, version=model.version, now=datetime.now(UTC)
+        predictor.verdict,
+        predictor.info,
+        name=model.name,
+        version=model.version,
+        now=datetime.now(UTC),
+        standing=model.standing,
     )
     if request.url.path == metrics.CARD_PAGE or "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(card_page.page(card), headers={"content-security-policy": card_page.POLICY})

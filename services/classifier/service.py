@@ -96,7 +96,8 @@ class Classifier:
 
     def __is_ready__(self) -> bool:
         """Tell BentoML's /readyz whether a verified model is loaded; it stays so while another one is being loaded."""
-        return self._holder.served is not None
+        served = self._holder.served
+        return served is not None and not served.withdrawn
 
     @property
     def served(self) -> Served | None:
@@ -129,6 +130,8 @@ class Classifier:
         served = self._holder.served  # once: another may take its place before this answer is complete
         if served is None:
             raise RefusalError("no_verified_model")
+        if served.withdrawn:
+            raise RefusalError("model_withdrawn")
         self._evidence.check()
         return served
 

@@ -51,9 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     promote.add_argument("--version", metavar="N", help="default: the challenger")
 
     _add(commands, "rollback", _rollback, "go back to the champion before this one")
-    _add(commands, "champion", _champion, "show what serves and why; exit code 1 if its verdict does not hold")
+    champion = _add(commands, "champion", _champion, "show what serves and why; exit code 1 if it may not serve so")
+    champion.add_argument("--lift", metavar="JOB", help="take back what a job of the watch holds against the champion")
+    champion.add_argument("--version", metavar="N", help="with --lift: of another version")
 
     watch = _add(commands, "watch", _watch, "run scheduled jobs and serve their metrics")
+    watch.add_argument("--history", metavar="JOB", nargs="?", const="", help="show the last runs, of JOB or of all")
+    watch.add_argument("--log", metavar="N", type=int, help="show the log of run N of the history")
+    watch.add_argument("--attempt", type=int, default=1, help=argparse.SUPPRESS)
     watch.add_argument(
         "--once",
         metavar="JOB",
@@ -192,9 +197,11 @@ def _tell(move: "Move", done: str) -> None:
         print(f"{move.model_name}: {done}, the champion is version {move.version}{before}")
 
 
-def _champion(_: argparse.Namespace) -> int:
+def _champion(arguments: argparse.Namespace) -> int:
     from buckler import promotion, release, signing, tracking
 
+    if arguments.lift is not None:
+        _lift(arguments.lift, arguments.version)
     name = _model_name()
     serving = promotion.serving(name, signing.load_public_key())
     if serving is None:
@@ -203,23 +210,59 @@ def _champion(_: argparse.Namespace) -> int:
     print(f"champion   {name} version {serving.version.version}, promoted {promoted}")
     if serving.verdict is not None:
         print(release.describe(serving.verdict))
+    if serving.standing is not None:
+        stands = serving.standing
+        print(f"standing   {stands.state} until {stands.expires_at.isoformat()}, since {stands.moment.isoformat()}")
+        for reason in stands.reasons:
+            print(f"against    {reason}")
     if serving.problem is not None:
         print(f"refused: {serving.problem}", file=sys.stderr)
         return 1
     return 0
 
 
+def _lift(job: str, version: str | None) -> None:
+    from buckler.watch import policy
+
+    print(policy.lift(job, version))
+
+
 def _watch(arguments: argparse.Namespace) -> int:
     from buckler import params, watch
+    from buckler.watch import jobs, logs
+
+    if arguments.log is not None:
+        print(logs.read(arguments.log), end="")
+        return 0
+    if arguments.history is not None:
+        return _watch_history(arguments.history or None)
+    if arguments.once is not None:
+        jobs.check_name(arguments.once)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    cfg = params.load("watch", watch.WatchParams)
     if arguments.once is not None:
-        run = watch.run_once(arguments.once)
+        run = watch.run_once(arguments.once, cfg=cfg, attempt=arguments.attempt)
         print(f"{run.job} {run.outcome} after {run.seconds:.1f} s: {run.message}")
         return watch.EXIT_CODES[run.outcome or "error"]
-    cfg = params.load("watch", watch.WatchParams)
     watch.serve(dataclasses.replace(cfg, host=arguments.host or cfg.host))
+    return 0
+
+
+def _watch_history(job: str | None) -> int:
+    from datetime import datetime
+
+    from buckler import watch
+    from buckler.watch import jobs
+
+    if job is not None:
+        jobs.check_name(job)
+    for run in watch.History().runs(job):
+        began = datetime.fromtimestamp(run.started_at).astimezone().isoformat(timespec="seconds")
+        lasted = "" if run.seconds is None else f"{run.seconds:.1f} s"
+        tried = f" (attempt {run.attempt})" if run.attempt > 1 else ""
+        print(f"{run.number:6}  {began}  {lasted:>9}  {run.job} {run.outcome or 'running'}{tried}: {run.message}")
     return 0
 
 

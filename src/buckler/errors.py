@@ -56,6 +56,7 @@ class VerdictError(BucklerError):
         "expired",
         "not_promoted",
         "superseded",
+        "standing",
     )
 
     def __init__(self, reason: str, message: str) -> None:

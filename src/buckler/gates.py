@@ -27,6 +27,8 @@ Reports = Mapping[str, Mapping[str, Any]]  # report name without suffix -> its J
 Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
 
 CLEAN = "clean"
+# What a later measurement may refute, in the order of the rules.
+KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 SUBGROUP_ALPHA = 1 - CONFIDENCE
 
 Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
@@ -186,11 +188,12 @@ class Evidence:
 class GateDecision:
     """The outcome; ``failures`` has a sentence for each rule that is broken, and nothing passes with one.
 
-    ``notes`` say what was measured but not judged.
+    ``notes`` say what was measured but not judged; ``kinds``, of ``KINDS``, what a later measurement refutes.
     """
 
     failures: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -255,33 +258,38 @@ def decide_again(measured: Evidence, policy: Policy) -> GateDecision:
     rule as in ``decide``, which allows for chance already.
     """
     refuted = [
-        f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) lies below {floor:.3f}"
-        for name, rate, floor in _asked(measured, policy)
+        (kind, f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) lies below {floor:.3f}")
+        for kind, name, rate, floor in _asked(measured, policy)
         if rate is not None and rate.high < floor
     ]
-    return GateDecision((*refuted, *_subgroup_floors(measured, policy)), tuple(_subgroups_not_judged(measured, policy)))
+    refuted += [("subgroup", failure) for failure in _subgroup_floors(measured, policy)]
+    return GateDecision(
+        tuple(failure for _, failure in refuted),
+        tuple(_subgroups_not_judged(measured, policy)),
+        tuple(dict.fromkeys(kind for kind, _ in refuted)),
+    )
 
 
-def _asked(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, Rate | None, float]]:
-    """Yield the name, what was measured and the floor of everything that the policy asks of all pictures together."""
+def _asked(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate | None, float]]:
+    """Yield all that the policy asks of all pictures together: its kind and name, what was measured, the floor."""
     worst = evidence.worst_case or {}
-    yield _accuracy(0), evidence.clean_accuracy, policy.min_clean_accuracy
+    yield "clean_accuracy", _accuracy(0), evidence.clean_accuracy, policy.min_clean_accuracy
     for radius, floor in sorted(policy.min_robust_accuracy.items()):
         entry = worst.get(radius)
-        yield _accuracy(radius), entry.robust_accuracy if entry else None, floor
+        yield "robust_accuracy", _accuracy(radius), entry.robust_accuracy if entry else None, floor
     # Data without a malignant label has no such rates; a two-class screening set always has.
     if evidence.malignant_recall is not None:
-        yield "malignant recall", evidence.malignant_recall, policy.min_malignant_recall
+        yield "malignant_recall", "malignant recall", evidence.malignant_recall, policy.min_malignant_recall
     clinical = {"sensitivity": policy.min_robust_sensitivity, "specificity": policy.min_robust_specificity}
     for name, floors in clinical.items():
         for radius, floor in sorted(floors.items()):
             rate = getattr(worst.get(radius), name, None)
             if rate is not None or radius not in worst:
-                yield f"worst-case {name} up to {radius}/255", rate, floor
+                yield name, f"worst-case {name} up to {radius}/255", rate, floor
 
 
 def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
-    for name, rate, floor in _asked(evidence, policy):
+    for _, name, rate, floor in _asked(evidence, policy):
         yield from _floor(name, rate, floor, policy.max_margin_of_error)
     yield from _ceiling("calibration error", evidence.calibration_error, policy.max_calibration_error)
     yield from detector_floors.failures(evidence.detector, policy)

@@ -60,6 +60,8 @@ class Predictor:
         digest: Of the model directory, as the verdict names it.
         verdict: The signed verdict it serves under.
         precision: That it computes in.
+        holds_until: Aware time after which every answer asks for review: the verdict's expiry, until somebody who
+            knows of a renewal sets another.
     """
 
     def __init__(
@@ -73,12 +75,19 @@ class Predictor:
         self.labels, self.image_size = info.labels, info.image_size
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
+        self.holds_until = verdict.expires_at
         self.precision = network.precision
         self._network, self._screening, self._explainer = network, screening, explainer
 
     @classmethod
     def load(
-        cls, release: Path, public_key: Ed25519PublicKey, *, name: str | None = None, threads: int | None = None
+        cls,
+        release: Path,
+        public_key: Ed25519PublicKey,
+        *,
+        name: str | None = None,
+        threads: int | None = None,
+        holds_until: datetime | None = None,
     ) -> "Predictor":
         """Return the model of ``release``, after its verdict and every byte it speaks for were verified.
 
@@ -87,13 +96,16 @@ class Predictor:
             public_key: Of whom the verdict must be signed.
             name: Of the registered model that the verdict must be about; default: any.
             threads: To compute with; default: one for each processor.
+            holds_until: Aware time to which the verdict was renewed; default: its own expiry.
 
         Raises:
             VerdictError: The verdict is missing, does not hold, or is about other bytes.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = signing.verify_release(release, public_key, name=name)
-        return cls.of(release / signing.MODEL_DIR, verdict, threads=threads)
+        verdict = signing.verify_release(release, public_key, name=name, holds_until=holds_until)
+        predictor = cls.of(release / signing.MODEL_DIR, verdict, threads=threads)
+        predictor.holds_until = holds_until or verdict.expires_at
+        return predictor
 
     @classmethod
     def of(
@@ -143,7 +155,7 @@ class Predictor:
         self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
 
     def _reasons(self, found: set[str]) -> tuple[str, ...]:
-        if datetime.now(UTC) >= self.verdict.expires_at:
+        if datetime.now(UTC) >= self.holds_until:
             found.add("model_degraded")
         return tuple(reason for reason in REASONS if reason in found)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from buckler import signing
+from buckler.standing import HOLDS, Standing, State
 
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
@@ -59,6 +60,16 @@ class CardVerdict(BaseModel):
     expired: bool
     commit: str | None = Field(description="Of the code that trained and judged it")
     uncommitted_changes: bool | None
+
+
+class CardStanding(BaseModel):
+    """Whether the verdict still counts: what the watch signed since."""
+
+    state: State = Field(description="`degraded`: every answer asks for review; `withdrawn`: there are no answers")
+    reasons: list[str]
+    issued_at: datetime = Field(description="When the verdict was given, or renewed last")
+    expires_at: datetime = Field(description="As renewed")
+    moment: datetime = Field(description="When it was signed; the verdict's own time if nothing was since")
 
 
 class CardClean(BaseModel):
@@ -137,6 +148,7 @@ class ModelCard(BaseModel):
     model: CardModel
     data: CardData
     verdict: CardVerdict
+    standing: CardStanding
     clean: CardClean
     worst_case: list[CardRobust]
     attacks: list[CardAttack]
@@ -147,7 +159,15 @@ class ModelCard(BaseModel):
     limits: list[str] = Field(description="What must not be expected of it")
 
 
-def card(verdict: signing.Verdict, info: "ModelInfo", *, name: str, version: str, now: datetime) -> ModelCard:
+def card(
+    verdict: signing.Verdict,
+    info: "ModelInfo",
+    *,
+    name: str,
+    version: str,
+    now: datetime,
+    standing: Standing | None = None,
+) -> ModelCard:
     """Return the card of a released model.
 
     Args:
@@ -155,8 +175,10 @@ def card(verdict: signing.Verdict, info: "ModelInfo", *, name: str, version: str
         info: Of the model directory that ``verdict`` is about.
         name, version: What the service calls it.
         now: Aware time, for whether the verdict has expired.
+        standing: What was signed since; None: nothing.
     """
     said = verdict.statement
+    expires_at = standing.expires_at if standing else verdict.expires_at
     content = {
         "model": {
             "name": name,
@@ -169,7 +191,14 @@ def card(verdict: signing.Verdict, info: "ModelInfo", *, name: str, version: str
             "image_size": info.image_size,
         },
         "data": {"version": info.data_version, "pictures_attacked": said.get("data", {}).get("images")},
-        "verdict": _verdict(verdict, now),
+        "verdict": {**_verdict(verdict), "expired": now >= expires_at},
+        "standing": {
+            "state": standing.state if standing else HOLDS,
+            "reasons": list(standing.reasons) if standing else [],
+            "issued_at": standing.issued_at if standing else verdict.issued_at,
+            "expires_at": expires_at,
+            "moment": standing.moment if standing else verdict.issued_at,
+        },
         "clean": {
             "accuracy": said.get("clean_accuracy"),
             "malignant_recall": said.get("malignant_recall"),
@@ -181,12 +210,12 @@ def card(verdict: signing.Verdict, info: "ModelInfo", *, name: str, version: str
         "checks": said.get("checks", []),
         "floors": said.get("policy", {}),
         "detector": said.get("detector"),
-        "limits": _limits(said, info, verdict),
+        "limits": _limits(said, info, verdict, expires_at),
     }
     return ModelCard.model_validate(content)
 
 
-def _verdict(verdict: signing.Verdict, now: datetime) -> dict[str, Any]:
+def _verdict(verdict: signing.Verdict) -> dict[str, Any]:
     source = verdict.statement.get("source", {})
     return {
         "id": verdict.id,
@@ -195,13 +224,12 @@ def _verdict(verdict: signing.Verdict, now: datetime) -> dict[str, Any]:
         "notes": verdict.statement.get("notes", []),
         "issued_at": verdict.issued_at,
         "expires_at": verdict.expires_at,
-        "expired": verdict.expired(now),
         "commit": source.get("commit"),
         "uncommitted_changes": source.get("dirty"),
     }
 
 
-def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict) -> list[str]:
+def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict, expires_at: datetime) -> list[str]:
     radius = max((row["epsilon_255"] for row in said.get("worst_case", [])), default=0)
     labels = ", ".join(info.labels)
     limits = [
@@ -214,7 +242,7 @@ def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict
         if radius
         else "Nothing is claimed of it under attack: the verdict holds no worst case.",
         "A picture that the detector calls clean may still be attacked, above all by whoever knows the detector.",
-        f"The verdict holds until {verdict.expires_at:%Y-%m-%d %H:%M} UTC; after that every answer asks for review.",
+        f"The verdict holds until {expires_at:%Y-%m-%d %H:%M} UTC; after that every answer asks for review.",
     ]
     if info.defence == "none":
         limits.insert(3, "It was trained without any defence against attacks.")

@@ -9,14 +9,15 @@ import fcntl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import gates, promotion_record, release, signing, tracking
+from buckler import gates, promotion_record, release, signing, standing, tracking
 from buckler.errors import DataError, PromotionRefusedError, RegistryError, VerdictError
+from buckler.standing import Claim, Standing
 from buckler.tracking import Version
 
 LOCK = tracking.STATE / "promotion.lock"
@@ -46,11 +47,12 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The champion and whether its verdict holds now; ``problem`` says why not."""
+    """The champion and whether its verdict holds now, as renewed or taken back; ``problem`` says why not."""
 
     version: Version
     verdict: signing.Verdict | None
     problem: str | None
+    standing: Standing | None = None
 
 
 def promote(
@@ -105,7 +107,7 @@ def _rollback(model_name: str, key: Ed25519PrivateKey, now: datetime | None) -> 
     for earlier in _earlier(model_name, champion):
         try:
             with fetched(model_name, earlier.version) as path:
-                verdict = signing.verify_release(path, key.public_key(), name=model_name, now=now)
+                verdict = _holding(path, model_name, earlier, key.public_key(), now)
         except VerdictError as error:
             passed_over.append(f"version {earlier.version}: {error}")
             continue
@@ -126,14 +128,99 @@ def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | No
     champion = tracking.by_alias(model_name, tracking.CHAMPION)
     if champion is None:
         return None
-    verdict = None
+    verdict, stands = None, None
     try:
         with fetched(model_name, champion.version) as path:
-            verdict = signing.open_release(path, public_key)
-            signing.verify_release(path, public_key, name=model_name, now=now)
+            verdict = signing.open_release(path, public_key, name=model_name)
+        stands = standing_of(model_name, champion, verdict, public_key)
+        signing.check_holds(verdict, now=now, holds_until=stands.expires_at)
+        _check_claims(stands)
     except VerdictError as error:
-        return Serving(champion, verdict, str(error))
-    return Serving(champion, verdict, _problem(model_name, champion, verdict, public_key))
+        return Serving(champion, verdict, str(error), stands)
+    return Serving(champion, verdict, _problem(model_name, champion, verdict, public_key), stands)
+
+
+def restate(
+    model_name: str,
+    number: str,
+    key: Ed25519PrivateKey,
+    job: str,
+    claim: Claim | None,
+    *,
+    expires_at: datetime | None = None,
+    now: datetime | None = None,
+) -> Standing:
+    """Sign where a version stands now, put it beside the version and return it.
+
+    Args:
+        model_name: In the registry.
+        number: The version.
+        key: Signs; the version's verdict must be signed with it too.
+        job: Whose claim changes.
+        claim: What it holds against the version; None: nothing any more.
+        expires_at: Aware time to which the verdict is renewed; default: as it was.
+        now: Aware time; default: the clock.
+
+    Raises:
+        RegistryError: No such version, or the registry cannot be asked.
+        VerdictError: The version carries no authentic verdict.
+    """
+    with _one_at_a_time():
+        version = tracking.version(model_name, number)
+        before = _before(model_name, version, key.public_key())
+        # Later than what it replaces, whatever the clock says: the service follows nothing older.
+        moment = max(now or datetime.now(UTC), before.moment + TICK)
+        after = replace(before.claimed(job, claim), moment=moment)
+        if expires_at is not None:
+            after = replace(after, issued_at=moment, expires_at=expires_at)
+        tracking.tag_version(model_name, number, tracking.STANDING_TAG, standing.issue(after, key))
+        return after
+
+
+def _before(model_name: str, version: Version, public_key: Ed25519PublicKey) -> Standing:
+    """Return where ``version`` stands; what somebody else put there does not count."""
+    with suppress(VerdictError):
+        return standing.read(version.standing, public_key, model_name=model_name, version=version.version)
+    with fetched(model_name, version.version) as path:
+        verdict = signing.open_release(path, public_key, name=model_name)
+    return standing.of_verdict(verdict, model_name=model_name, version=version.version)
+
+
+def standing_of(model_name: str, version: Version, verdict: signing.Verdict, public_key: Ed25519PublicKey) -> Standing:
+    """Return where ``version`` stands.
+
+    Raises:
+        VerdictError: ``standing``: what is put down beside it does not hold.
+    """
+    if not version.standing:
+        return standing.of_verdict(verdict, model_name=model_name, version=version.version)
+    found = standing.read(version.standing, public_key, model_name=model_name, version=version.version)
+    found.check(verdict)
+    return found
+
+
+def _holding(
+    path: Path, model_name: str, version: Version, public_key: Ed25519PublicKey, now: datetime | None
+) -> signing.Verdict:
+    """Return the verdict of the release in ``path`` if it holds, as renewed, and nothing is held against it since.
+
+    Raises:
+        VerdictError: It does not.
+    """
+    verdict = signing.open_release(path, public_key, name=model_name)
+    found = standing_of(model_name, version, verdict, public_key)
+    signing.check_holds(verdict, now=now, holds_until=found.expires_at)
+    _check_claims(found)
+    return verdict
+
+
+def _check_claims(found: Standing) -> None:
+    if found.claims:
+        raise VerdictError(
+            "standing",
+            f"version {found.version} of {found.model} is {found.state}: {'; '.join(found.reasons)};"
+            f" `buckler champion --lift JOB --version {found.version}` lifts what a job holds against it",
+        )
 
 
 @contextmanager
@@ -228,7 +315,7 @@ def _refuse_unless_it_may(
     what = f"version {candidate.version} of {model_name} is not promoted"
     with fetched(model_name, candidate.version) as path:
         try:
-            verdict = signing.verify_release(path, public_key, name=model_name, now=now)
+            verdict = _holding(path, model_name, candidate, public_key, now)
         except VerdictError as error:
             raise PromotionRefusedError(what, _reasons(path, public_key, error)) from error
         evidence = release.read_evidence(path / signing.EVIDENCE_DIR).evidence

@@ -76,6 +76,41 @@ def check(predictor: Predictor, model: Path) -> None:
         )
 
 
+def is_known(model: Path, shares: Sequence[float], picture: int) -> bool:
+    """Tell whether ``shares`` are what some precision of the model answered to reference picture ``picture``.
+
+    Whoever asks a service does not see in which precision it computes; another model is none of them.
+
+    Args:
+        model: A release's ``model/``.
+        shares: The probabilities, in the order of the labels.
+        picture: Its place in ``reference_pictures``.
+
+    Raises:
+        SelfTestError: There are no reference pictures.
+    """
+    found = np.log(np.maximum(shares, SMALLEST_SHARE))
+    references = [_read(model / FILE, precision) for precision in _precisions(model / FILE)]
+    return any(
+        bool(
+            np.all(
+                np.abs(found - reference["expected"][picture][: len(found)])
+                <= reference["tolerance"][picture][: len(found)]
+            )
+        )
+        for reference in references
+    )
+
+
+def reference_pictures(model: Path) -> npt.NDArray[np.uint8]:
+    """Return the reference pictures in the directory ``model``, ``(n, size, size, 3)``.
+
+    Raises:
+        SelfTestError: There are none.
+    """
+    return np.asarray(_read(model / FILE, _precisions(model / FILE)[0])["pictures"], np.uint8)
+
+
 def draw_pictures(size: int, *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Return ``(count, size, size, 3)``: a dark spot on a lighter ground with some noise, all colours from the seed."""
     generator = np.random.default_rng(seed)
@@ -109,6 +144,17 @@ def _read(path: Path, precision: str) -> Mapping[str, npt.NDArray[Any]]:
         raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
     except (OSError, KeyError, ValueError) as error:
         raise SelfTestError(f"{path} does not hold reference pictures and answers: {error!r}") from error
+
+
+def _precisions(path: Path) -> list[str]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = sorted(name.removeprefix("expected_") for name in arrays.files if name.startswith("expected_"))
+    except (OSError, ValueError) as error:
+        raise SelfTestError(f"expected reference pictures in {path}: {error!r}") from error
+    if not found:
+        raise SelfTestError(f"expected answers to reference pictures in {path}, there are none")
+    return found
 
 
 def _is_randomised(model: Path) -> bool:

@@ -338,7 +338,12 @@ def parse_object(content: bytes, what: str) -> dict[str, Any]:
 
 
 def verify_release(
-    release: Path, public_key: Ed25519PublicKey, *, name: str | None = None, now: datetime | None = None
+    release: Path,
+    public_key: Ed25519PublicKey,
+    *,
+    name: str | None = None,
+    now: datetime | None = None,
+    holds_until: datetime | None = None,
 ) -> Verdict:
     """Return the verdict of ``release`` if it holds: authentic, about these bytes, passed, not expired.
 
@@ -347,20 +352,28 @@ def verify_release(
         public_key: Of whom the verdict must be signed.
         name: Of the registered model that the verdict must be about; default: any.
         now: Aware time to check the expiry at; default: the clock.
+        holds_until: Aware time to which it was renewed (`buckler.standing`); default: what it says itself.
 
     Raises:
         VerdictError: Its ``reason`` says which of these fails first.
     """
     verdict = open_release(release, public_key, name=name)
+    check_holds(verdict, now=now, holds_until=holds_until)
+    return verdict
+
+
+def check_holds(verdict: Verdict, *, now: datetime | None = None, holds_until: datetime | None = None) -> None:
+    """See that an authentic ``verdict`` passed and has not expired; see `verify_release`.
+
+    Raises:
+        VerdictError: ``failed`` or ``expired``.
+    """
     if not verdict.passed:
         reasons = "; ".join(map(str, verdict.statement.get("reasons", []))) or "no reason given"
-        raise VerdictError("failed", f"{release} did not pass the gate: {reasons}")
-    if verdict.expired(now):
-        raise VerdictError(
-            "expired",
-            f"the verdict of {release} expired at {verdict.expires_at.isoformat()}; run the gate again",
-        )
-    return verdict
+        raise VerdictError("failed", f"the verdict {verdict.id} says that the gate was not passed: {reasons}")
+    end = holds_until or verdict.expires_at
+    if (now or datetime.now(UTC)) >= end:
+        raise VerdictError("expired", f"the verdict {verdict.id} expired at {end.isoformat()}; run the gate again")
 
 
 def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:

@@ -45,6 +45,7 @@ DIGEST_TAG = "buckler.digest"
 OUTCOME_TAG = "buckler.outcome"
 PROMOTED_TAG = "buckler.promoted_at"
 PROMOTION_TAG = "buckler.promotion"
+STANDING_TAG = "buckler.standing"
 WITHDRAWN_TAG = "buckler.rolled_back_at"
 KIND_TAG = "buckler.kind"
 
@@ -69,6 +70,7 @@ class Version:
         promoted_at: ISO time of its last promotion; empty if it never was champion.
         run_id: Of the run that made it.
         promotion: The signed record of its last promotion or of the last roll-back to it; empty without one.
+        standing: What was signed about it since its verdict; empty if nothing was.
     """
 
     version: str
@@ -77,6 +79,7 @@ class Version:
     promoted_at: str
     run_id: str
     promotion: str = ""
+    standing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,7 @@ def _version(entry: ModelVersion) -> Version:
         promoted_at=tags.get(PROMOTED_TAG, ""),
         run_id=str(entry.run_id),
         promotion=tags.get(PROMOTION_TAG, ""),
+        standing=tags.get(STANDING_TAG, ""),
     )
 
 

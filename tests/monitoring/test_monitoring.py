@@ -70,7 +70,8 @@ def service_metrics() -> set[str]:
 def watch_metrics() -> set[str]:
     """Return the names that the watch gives to its families when it is scraped."""
     names = set()
-    for call in ast.walk(ast.parse(Path(buckler.watch.__file__).read_text())):
+    modules = sorted(Path(buckler.watch.__file__).parent.glob("*.py"))
+    for call in (node for module in modules for node in ast.walk(ast.parse(module.read_text()))):
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
             name, kind = call.args[0].value, ast.unparse(call.func)
             if isinstance(name, str) and re.fullmatch(r"buckler_[a-z0-9_]+", name):

@@ -3,16 +3,23 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import mlflow
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from buckler import promotion, publishing, release, signing, tracking, watch
 from buckler.data import manifest, pictures
+from buckler.errors import ParamsError
 from buckler.models import checkpoint, vgg
 from buckler.models.classifier import Classifier
+from buckler.watch.settings import NewestParams
+from pipelines.jobs import reevaluate
 from tests import projects, screenings
+from tests.unit.watch import made as watching
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +34,15 @@ LENIENT = replace(
     min_subgroup_clean_accuracy=0.0,
     min_subgroup_robust_accuracy={},
 )
-SETTINGS = """
-watch: {{reevaluate_cron: "17 3 * * *", jitter_seconds: 0, misfire_grace_seconds: 60, attack: fgsm,
-  epsilon_255: [1, 8], steps: 1, images: 16, seed: 7, host: 127.0.0.1, port: 9108}}
-publish: {{experiment: {name}, model_name: {name}}}
-"""
+
+
+def write_settings(root, name, **changes):
+    """Write the sections that the job reads."""
+    suite = ({"attack": "fgsm", "epsilon_255": [1, 8]}, {"attack": "pgd", "epsilon_255": [1], "steps": 2})
+    cfg = watching.watching(images=16, suite=suite, **changes)
+    sections = {"watch": watching.as_section(cfg), "publish": {"experiment": name, "model_name": name}}
+    (root / "params.yaml").write_text(yaml.safe_dump(sections))
+    return cfg
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +67,7 @@ def champion(made, project, registry, monkeypatch):
     for part in ("models", "reports", "data"):
         shutil.rmtree(project / part, ignore_errors=True)
         shutil.copytree(made / part, project / part)
-    (project / "params.yaml").write_text(SETTINGS.format(name=registry))
+    write_settings(project, registry)
     signing.generate_key_pair(signing.KEY_DIR)
 
     def promoted(policy):
@@ -83,8 +94,9 @@ def test_the_champion_is_attacked_again_reported_and_recorded(champion):
     assert state["model"]["name"] == name
     assert state["model"]["version"] == "1"
     assert state["images"] == 16
+    assert state["failures"] == []
     assert state["floors"] == {"1": 0.0}
-    assert [(cell["attack"], cell["epsilon_255"]) for cell in state["cells"]] == [("fgsm", 1), ("fgsm", 8)]
+    assert [(cell["attack"], cell["epsilon_255"]) for cell in state["cells"]] == [("fgsm", 1), ("fgsm", 8), ("pgd", 1)]
     # An untrained network guesses: the confusion counts say that each picture was really scored.
     assert all(np.sum(cell["confusion"]) == 16 for cell in state["cells"])
     for cell in state["cells"]:
@@ -102,7 +114,74 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     run = watch.run_once("reevaluate")
     assert run.outcome == "failed", run.message
     assert "lies below" in run.message
-    assert not json.loads((watch.STATE / "reevaluate.json").read_text())["passed"]
+    state = json.loads((watch.STATE / "reevaluate.json").read_text())
+    assert not state["passed"]
+    assert "robust_accuracy" in state["failures"]
+    assert watching.metrics()['buckler_gate_failures{reason="robust_accuracy"}'] == 1
+
+
+def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the_next_try(champion, project, registry):
+    name = champion(LENIENT)
+    cfg = write_settings(project, name)
+    key = signing.private_key_path()
+    aside = key.rename(project / "aside.pem")
+    run = watch.run_once("reevaluate", cfg=cfg)
+    assert run.outcome == "error"
+    assert "buckler keys init" in run.message
+    assert watch.read_state("reevaluate")["passed"]  # it is reported all the same
+    kept = sorted(reevaluate.JOURNAL.rglob("*"))
+    assert kept
+
+    aside.rename(key)
+    run = watch.run_once("reevaluate", cfg=cfg)
+    assert run.outcome == "passed"
+    assert "renewed until" in run.message
+    stands = promotion.serving(name, signing.load_public_key()).standing
+    assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
+    assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
+    assert not list(reevaluate.JOURNAL.rglob("*.npz"))
+
+
+def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
+    name = champion(LENIENT)
+    champion(replace(LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
+    cfg = write_settings(project, name, policy={**dict.fromkeys(watch.JOBS, ()), "reevaluate": ("alert", "rollback")})
+    run = watch.run_once("reevaluate", cfg=cfg)
+    assert run.outcome == "failed"
+    assert "rolled back to version 1" in run.message
+    assert tracking.by_alias(name, tracking.CHAMPION).version == "1"
+
+
+def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_of_them(champion, project):
+    name = champion(LENIENT)
+    generator = np.random.default_rng(9)
+    for label in projects.LABELS:
+        (project / "new" / label).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+            Image.fromarray(pixels).save(project / "new" / label / f"{number}.png")
+    shutil.copy(project / "data/images/0.png", project / "new/benign/learnt.png")
+    (project / "new/benign/broken.png").write_bytes(b"no picture")
+    write_settings(project, name, newest=NewestParams("new", 0))
+    run = watch.run_once("reevaluate")
+    assert run.outcome == "passed", run.message
+    assert "16 pinned and 6 newest pictures" in run.message
+    state = watch.read_state("reevaluate")
+    assert (state["images"], state["newest"]["images"]) == (16, 6)
+    assert len(state["newest"]["cells"]) == len(state["cells"]) == 3
+
+
+def test_a_folder_of_newest_pictures_that_is_not_there_stops_the_job(champion, project):
+    write_settings(project, champion(LENIENT), newest=NewestParams("nowhere", 0))
+    run = watch.run_once("reevaluate")
+    assert run.outcome == "error"
+    assert "watch.newest.path" in run.message
+
+
+def test_a_suite_with_an_unknown_attack_is_named(project):
+    cfg = watching.watching(suite=({"attack": "magic", "epsilon_255": [1]},))
+    with pytest.raises(ParamsError, match=r"watch\.suite: .*got 'magic'"):
+        reevaluate.suite_of(cfg)
 
 
 def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, project):
@@ -115,7 +194,7 @@ def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, pr
 
 
 def test_without_a_champion_the_job_says_what_to_do(project, registry):
-    (project / "params.yaml").write_text(SETTINGS.format(name=registry))
+    write_settings(project, registry)
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
     assert "buckler promote" in run.message

@@ -47,7 +47,7 @@ SMALL = {
     "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],
     "detect.evasion": {"pictures": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
     "watch.images": 10,
-    "watch.epsilon_255": [1, 4],
+    "watch.suite": [{"attack": "fgsm", "epsilon_255": [1, 4]}],
 }
 # Nothing is asked of so small a model; that a floor stops one is tested with the gate.
 NO_FLOORS = {

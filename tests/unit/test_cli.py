@@ -177,7 +177,7 @@ def test_a_job_that_cannot_run_exits_2_and_an_unknown_one_too(project, capsys):
     assert cli.main(["watch", "--once", "dance"]) == 2
     assert "dance" in capsys.readouterr().err
     assert cli.main(["watch", "--once", "reevaluate"]) == 2
-    assert "no params.yaml" in capsys.readouterr().out
+    assert "no params.yaml" in capsys.readouterr().err
 
 
 def test_a_command_must_be_given(capsys):

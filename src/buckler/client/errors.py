@@ -155,6 +155,10 @@ class NoVerifiedModelError(ServiceError, code="no_verified_model"):
     """No model with a verdict that holds is loaded."""
 
 
+class ModelWithdrawnError(ServiceError, code="model_withdrawn"):
+    """The verdict of the model that serves was taken back."""
+
+
 class OverloadedError(ServiceError, code="overloaded"):
     """Too many requests are being answered."""
 

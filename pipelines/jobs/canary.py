@@ -1,0 +1,102 @@
+"""Job ``canary``: known pictures through the service's REST way; their answers must be the known ones.
+
+Reads   params.yaml, the service, the reference pictures of the release that it says it answers with
+Writes  .buckler/watch/canary.json, .buckler/watch/champion.json: where the model that answers stands
+Keeps   .buckler/watch/releases/: that release
+
+The pictures are those by which the service tests itself when it loads a model, so that each of them has the answer that
+the release gave when it was judged. Failing means that the service answers something else.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from buckler import params, selftest, signing, watch
+from buckler.client import Client
+from buckler.data.images import to_png
+from buckler.errors import BucklerError
+from buckler.release import PublishParams
+from buckler.watch import Result, WatchParams, released
+
+JOB = "canary"
+TIMEOUT_SECONDS = 10.0
+TRIES = 3  # at pictures that one and the same model answered
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryParams:
+    """Section ``canary`` of params.yaml.
+
+    Attributes:
+        pictures: Of the release's reference pictures.
+        min_right: Share that must have the known answer.
+    """
+
+    pictures: int
+    min_right: float
+
+
+def run() -> Result:
+    """Ask the service about the known pictures, and return whether it answered as it must."""
+    watching, cfg = params.load("watch", WatchParams), params.load(JOB, CanaryParams)
+    name = params.load("publish", PublishParams).model_name
+    with Client(watching.address, key=watching.key(), timeout=TIMEOUT_SECONDS, retries=1) as service:
+        for _ in range(TRIES):
+            card = service.model_card()
+            note_standing(card)
+            found = ask(service, card, name, cfg.pictures)
+            if found is not None:
+                return _judge(card, found, cfg)
+    raise BucklerError(f"the service changed its model {TRIES} times while it was asked; the next run sees")
+
+
+def note_standing(card: Mapping[str, Any]) -> None:
+    """Keep where the model that answers stands, as its card says, for the exporter."""
+    standing = card["standing"]
+    watch.note_champion(
+        card["model"]["version"],
+        issued_at=datetime.fromisoformat(standing["issued_at"]),
+        expires_at=datetime.fromisoformat(standing["expires_at"]),
+        state=standing["state"],
+        reasons=standing["reasons"],
+    )
+
+
+def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tuple[list[bool], list[float]] | None:
+    """Return of each known picture whether its answer was the known one, and the seconds it took.
+
+    Returns:
+        None if another model answered than the one of ``card``.
+    """
+    model = released.release_of(card, name) / signing.MODEL_DIR
+    right, seconds = [], []
+    for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
+        began = time.perf_counter()
+        answer = service.predict(to_png(picture / 255))
+        seconds.append(time.perf_counter() - began)
+        if answer.model.digest != card["model"]["digest"]:
+            return None
+        shares = [answer.probabilities[label] for label in card["model"]["labels"]]
+        right.append(selftest.is_known(model, shares, place))
+    return right, seconds
+
+
+def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: CanaryParams) -> Result:
+    right, seconds = found
+    ratio, version = sum(right) / len(right), card["model"]["version"]
+    state = {
+        "schema": 1,
+        "finished_at": datetime.now(UTC).isoformat(),
+        "version": version,
+        "digest": card["model"]["digest"],
+        "pictures": len(right),
+        "right_ratio": ratio,
+        "seconds": round(sum(seconds) / len(seconds), 4),
+        "passed": ratio >= cfg.min_right,
+    }
+    watch.write_state(JOB, state)
+    message = f"version {version}: {sum(right)} of {len(right)} known pictures have their known answers"
+    return Result(ratio >= cfg.min_right, message, version=version)

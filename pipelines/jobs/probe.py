@@ -1,0 +1,279 @@
+"""Job ``probe``: clean and attacked pictures through the service's REST way, beside the same release off-line.
+
+Reads   params.yaml, the service, the release that it says it answers with, data/splits/test.csv and its pictures;
+        models/surrogate/ where probe.crafted_on says so
+Writes  .buckler/watch/probe.json
+Keeps   .buckler/watch/releases/: that release; .buckler/watch/probe/: the pictures that were crafted on it
+
+An attacker from outside has no other way in. Transfer pictures are crafted off-line; Square asks the service itself,
+a bounded number of times, and the service should notice. The service remembers what it was asked for an hour: Square
+searches from pictures that are not sent otherwise, so that none of those is taken for a part of its run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import ConfigDict
+
+from buckler import params, signing, watch
+from buckler.client import Answer, Client, ServiceError
+from buckler.data import images, pictures
+from buckler.data.pictures import Pictures
+from buckler.errors import BucklerError, DataError
+from buckler.inference import Predictor
+from buckler.release import PublishParams
+from buckler.watch import Result, WatchParams, released
+
+JOB = "probe"
+TEST = Path("data/splits/test.csv")
+SURROGATE = Path("models/surrogate")
+CRAFTED = watch.STATE / "probe"
+ADVERSARIAL = "adversarial"
+CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
+SMALLEST_SHARE = 1e-12
+BATCH_SIZE = 32
+LOOKED_AT = 10  # pictures, to find one that is right when clean
+
+
+@dataclass(frozen=True, slots=True)
+class TransferParams:
+    """The attack whose pictures are crafted off-line."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    attack: str
+    epsilon_255: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeParams:
+    """Section ``probe`` of params.yaml.
+
+    Attributes:
+        pictures: Clean test pictures, and as many attacked by transfer.
+        square_pictures: Others, that Square searches from.
+        queries: Of Square, for each of them.
+        transfer: How the transferred ones are crafted.
+        crafted_on: ``release``: the reference of what serves; ``surrogate``: another model, ``models/surrogate``.
+        square_epsilon_255: Square's radius.
+        seed: Of the choice and of the attacks.
+        min_parity: Share of pictures with the same label as off-line.
+        max_probability_gap: Mean over the pictures of the largest difference of a probability to that off-line.
+        max_flagged: Kind of pictures -> share that may be called adversarial.
+        min_flagged: Kind of pictures -> share that must be.
+        min_robust_accuracy: Attack -> share that must stay right.
+    """
+
+    pictures: int
+    square_pictures: int
+    queries: int
+    transfer: TransferParams
+    crafted_on: Literal["release", "surrogate"]
+    square_epsilon_255: int
+    seed: int
+    min_parity: float
+    max_probability_gap: float
+    max_flagged: Mapping[Literal["clean"], float]
+    min_flagged: Mapping[Literal["transfer", "square"], float]
+    min_robust_accuracy: Mapping[Literal["transfer", "square"], float]
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """The service as an attacker sees it: pictures in, probabilities out; what it said is kept.
+
+    Attributes:
+        client: Asks it.
+        labels: In the order of the columns.
+        digest: Of the model that must answer.
+        flagged: Of each picture asked about, whether it was called adversarial.
+    """
+
+    client: Client
+    labels: Sequence[str]
+    digest: str
+    flagged: list[bool] = field(default_factory=list)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Return log-probabilities ``(batch, classes)``."""
+        return np.log(np.maximum([self.shares(picture) for picture in batch], SMALLEST_SHARE)).astype(np.float32)
+
+    def shares(self, picture: np.ndarray) -> list[float]:
+        """Return the probabilities of one picture, ``(size, size, 3)`` in 0..1.
+
+        Raises:
+            BucklerError: Another model answers by now.
+        """
+        try:
+            answer = self.client.predict(images.to_png(picture))
+        except ServiceError as error:
+            if error.code == "query_attack":
+                # Refused as a part of a run: it was noticed. To the search it is an answer that tells nothing.
+                self.flagged.append(True)
+                return [1 / len(self.labels)] * len(self.labels)
+            raise
+        self._check(answer)
+        self.flagged.append(ADVERSARIAL in answer.reasons)
+        return [answer.probabilities[label] for label in self.labels]
+
+    def _check(self, answer: Answer) -> None:
+        if answer.model.digest != self.digest:
+            raise BucklerError("the service changed its model during the probe; the next one sees the new one")
+
+
+def run() -> Result:
+    """Probe the service as params.yaml says, report, and return whether it is what it must be."""
+    watching, cfg = params.load("watch", WatchParams), params.load(JOB, ProbeParams)
+    name = params.load("publish", PublishParams).model_name
+    with Client(watching.address, key=watching.key()) as client:
+        card = client.model_card()
+        release = released.release_of(card, name)
+        verdict = signing.open_release(release, signing.load_public_key(), name=name)
+        offline = Predictor.of(release / signing.MODEL_DIR, verdict)
+        sent, searched = choose(cfg, offline)
+        attacked = crafted(cfg, release / signing.MODEL_DIR, sent)
+        labels, digest = card["model"]["labels"], card["model"]["digest"]
+        endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
+        shares = {
+            kind: np.array([endpoints[kind].shares(p) for p in batch])
+            for kind, batch in ((CLEAN, sent.images), (TRANSFER, attacked))
+        }
+        held = {TRANSFER: _held(shares[CLEAN], shares[TRANSFER], sent.truth)}
+        held[SQUARE] = search(endpoints[SQUARE], searched, cfg)
+    known = np.array([_offline(offline, p) for p in np.concatenate([sent.images, attacked])])
+    through = np.concatenate([shares[CLEAN], shares[TRANSFER]])
+    state: dict[str, Any] = {
+        "schema": 1,
+        "finished_at": datetime.now(UTC).isoformat(),
+        "version": card["model"]["version"],
+        "digest": digest,
+        "pictures": len(sent.ids),
+        "queries": len(endpoints[SQUARE].flagged),
+        "parity_ratio": float((known.argmax(axis=1) == through.argmax(axis=1)).mean()),
+        "probability_gap": float(np.abs(known - through).max(axis=1).mean()),
+        "flagged_ratio": {kind: float(np.mean(each.flagged)) for kind, each in endpoints.items()},
+        "robust_accuracy": {attack: float(np.mean(right)) for attack, right in held.items()},
+    }
+    reasons = judge(state, cfg)
+    watch.write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
+    what = f"version {state['version']}, {len(sent.ids)} pictures, {state['queries']} queries of Square"
+    return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}", version=state["version"])
+
+
+def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
+    """Return the pictures that are sent, and the others that Square searches from.
+
+    Raises:
+        DataError: There are not enough.
+    """
+    everything = pictures.load(TEST, offline.labels, size=offline.image_size)
+    needed = cfg.pictures + cfg.square_pictures
+    if len(everything.ids) < needed:
+        raise DataError(f"expected at least {needed} test pictures, {TEST} lists {len(everything.ids)}")
+    drawn = np.random.default_rng(cfg.seed).permutation(len(everything.ids))
+
+    def is_wrong(place: int) -> bool:
+        return offline(everything.images[place]).label != offline.labels[everything.truth[place]]
+
+    # From a picture that is wrong as it is there is nothing to search for; one of those only where no other is left.
+    others = sorted(drawn[cfg.pictures : cfg.pictures + LOOKED_AT * cfg.square_pictures], key=is_wrong)
+    parts = (np.sort(drawn[: cfg.pictures]), np.sort(others[: cfg.square_pictures]))
+    sent, searched = (
+        Pictures(tuple(everything.ids[i] for i in part), everything.images[part], everything.truth[part])
+        for part in parts
+    )
+    return sent, searched
+
+
+def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
+    """Return the pictures ``sent`` as the transfer attack changes them; crafted once for each model, then kept."""
+    source = model if cfg.crafted_on == "release" else SURROGATE
+    about = {"source": signing.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
+    question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
+    kept = CRAFTED / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
+    if kept.exists():
+        return np.load(kept).astype(np.float32) / 255
+    found = _craft(cfg, source, sent)
+    CRAFTED.mkdir(parents=True, exist_ok=True)
+    for old in CRAFTED.glob("*.npy"):
+        old.unlink()
+    aside = CRAFTED / ".new.npy"
+    np.save(aside, np.rint(found * 255).astype(np.uint8))
+    aside.replace(kept)
+    return found
+
+
+def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
+    from buckler.attacks.base import Batch, Options
+    from buckler.attacks.black_box import transfer
+    from buckler.attacks.table import ATTACKS
+    from buckler.models.checkpoint import load_network
+    from buckler.models.classifier import Classifier
+    from buckler.models.precision import crafting_precision
+
+    how = cfg.transfer
+    surrogate = Classifier(load_network(source), crafting_precision(), batch_size=BATCH_SIZE)
+    (found,) = transfer(
+        ATTACKS[how.attack],
+        surrogate,
+        lambda batch: np.zeros(len(batch), np.int64),  # the service is asked later, by whoever counts
+        Batch(sent.images, sent.truth, range(len(sent.ids))),
+        epsilons=[how.epsilon_255 / 255],
+        options=Options(steps=how.steps, seed=cfg.seed),
+    )
+    return np.asarray(found.adversarial)
+
+
+def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[bool]:
+    """Return of each picture whether it is right clean and after Square has asked ``endpoint`` about it."""
+    from buckler.attacks.square import square
+
+    held = []
+    for image, truth in zip(searched.images, searched.truth, strict=True):
+        right = int(endpoint(image[None])[0].argmax()) == int(truth)
+        if right:
+            labels = np.array([truth])
+            # One query less: the clean picture was one, and the best found is asked about once more.
+            budget: dict[str, Any] = {"epsilon": cfg.square_epsilon_255 / 255, "queries": max(1, cfg.queries - 2)}
+            # All of it is spent: an attack that is lucky at once could not be noticed.
+            best = square(endpoint, image[None], labels, early_exit=False, seed=cfg.seed, **budget)
+            right = int(endpoint(best)[0].argmax()) == int(truth)
+        held.append(right)
+    return held
+
+
+def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
+    """Return why the service is not what it must be; nothing if it is."""
+    reasons = []
+    if not state["parity_ratio"] >= cfg.min_parity:
+        reasons.append(f"parity with the release off-line {state['parity_ratio']:.3f} < {cfg.min_parity:g}")
+    if not state["probability_gap"] <= cfg.max_probability_gap:
+        reasons.append(f"probability gap {state['probability_gap']:.4f} > {cfg.max_probability_gap:g}")
+    flagged, robust = state["flagged_ratio"], state["robust_accuracy"]
+    for kind, ceiling in cfg.max_flagged.items():
+        if not flagged[kind] <= ceiling:
+            reasons.append(f"flagged of {kind} pictures {flagged[kind]:.3f} > {ceiling:g}")
+    for kind, floor in cfg.min_flagged.items():
+        if not flagged[kind] >= floor:
+            reasons.append(f"flagged of {kind} pictures {flagged[kind]:.3f} < {floor:g}")
+    for attack, floor in cfg.min_robust_accuracy.items():
+        if not robust[attack] >= floor:
+            reasons.append(f"robust accuracy under {attack} {robust[attack]:.3f} < {floor:g}")
+    return reasons
+
+
+def _held(clean: np.ndarray, attacked: np.ndarray, truth: np.ndarray) -> list[bool]:
+    right = (clean.argmax(axis=1) == truth) & (attacked.argmax(axis=1) == truth)
+    return [bool(each) for each in right]
+
+
+def _offline(predictor: Predictor, picture: np.ndarray) -> list[float]:
+    answer = predictor(picture)
+    return [answer.probabilities[label] for label in predictor.labels]

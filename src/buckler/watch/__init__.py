@@ -1,0 +1,42 @@
+"""Runs jobs on a schedule, keeps their history, follows the policy, and tells Prometheus about all of it.
+
+Each scheduled run is a process of its own, the same command that an external scheduler would start
+(``buckler watch --once JOB``): it may crash, be killed or outlive the scheduler and takes nothing along, and
+its memory goes when it ends. All state is on disk below ``.buckler/watch``; the exporter reads it at each
+scrape, so that a restart loses nothing and runs started elsewhere count too.
+
+A job is ``pipelines/jobs/NAME.py`` with ``run() -> Result``, a line in the table ``JOBS``, and a line each in
+``watch.jobs`` and ``watch.policy`` of params.yaml.
+"""
+
+from buckler.watch.exporter import Exporter
+from buckler.watch.history import EXIT_CODES, OUTCOMES, History, Outcome, Run
+from buckler.watch.jobs import JOBS, Job, Result, load_job
+from buckler.watch.runs import run_once
+from buckler.watch.schedule import build_scheduler, serve
+from buckler.watch.settings import ACTIONS, Action, JobParams, WatchParams
+from buckler.watch.state import STATE, note_champion, read_state, write_state
+
+__all__ = [
+    "ACTIONS",
+    "EXIT_CODES",
+    "JOBS",
+    "OUTCOMES",
+    "STATE",
+    "Action",
+    "Exporter",
+    "History",
+    "Job",
+    "JobParams",
+    "Outcome",
+    "Result",
+    "Run",
+    "WatchParams",
+    "build_scheduler",
+    "load_job",
+    "note_champion",
+    "read_state",
+    "run_once",
+    "serve",
+    "write_state",
+]

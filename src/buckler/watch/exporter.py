@@ -1,0 +1,88 @@
+"""What Prometheus sees of the watch, read anew from disk at each scrape."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from buckler.standing import STATES
+from buckler.watch import locks
+from buckler.watch.findings import gauge
+from buckler.watch.history import OUTCOMES, History, Run
+from buckler.watch.jobs import JOBS
+from buckler.watch.settings import ACTIONS
+from buckler.watch.state import CHAMPION, read_state
+
+
+class Exporter(Collector):
+    """Metrics of the history, of what the jobs found and of what followed."""
+
+    def __init__(self, history: History | None = None, periods: Mapping[str, float] | None = None) -> None:
+        """Read ``history``; ``periods`` are the seconds between two due runs of each job, for rules about lateness."""
+        self._history = history or History()
+        self._periods = periods or {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; a series of every job is there from the start, times of what never was are 0."""
+        yield from self._jobs()
+        yield from self._runs()
+        yield from self._actions()
+        for name, job in JOBS.items():
+            yield from job.metrics(read_state(name))
+        yield from _champion()
+
+    def _jobs(self) -> Iterator[Metric]:
+        success = gauge("buckler_watch_last_success_timestamp_seconds", "When the job last completed.", "job")
+        last = gauge("buckler_watch_last_run_timestamp_seconds", "When the job last ended, in an error too.", "job")
+        duration = gauge("buckler_watch_duration_seconds", "How long the last finished run took.", "job")
+        running = gauge("buckler_watch_running", "1 while the job runs.", "job")
+        period = gauge("buckler_watch_period_seconds", "Longest time between two due runs of the job.", "job")
+        for job in JOBS:
+            finished = self._history.latest(job, completed=False)
+            success.add_metric([job], _ended(self._history.latest(job, completed=True)))
+            last.add_metric([job], _ended(finished))
+            duration.add_metric([job], (finished.seconds or 0) if finished else 0)
+            running.add_metric([job], int(locks.is_running(job)))
+            if job in self._periods:
+                period.add_metric([job], self._periods[job])
+        yield from (success, last, duration, running, period)
+
+    def _runs(self) -> Iterator[Metric]:
+        counts, tried = self._history.counts(), self._history.attempts()
+        runs = CounterMetricFamily("buckler_watch_runs", "Finished runs of scheduled jobs.", labels=["job", "outcome"])
+        attempts = CounterMetricFamily("buckler_watch_attempts", "Runs that were started.", labels=["job"])
+        for job in JOBS:
+            for outcome in OUTCOMES:
+                runs.add_metric([job, outcome], counts.get((job, outcome), 0))
+            attempts.add_metric([job], tried.get(job, 0))
+        yield from (runs, attempts)
+
+    def _actions(self) -> Iterator[Metric]:
+        taken = self._history.actions()
+        actions = CounterMetricFamily(
+            "buckler_policy_actions", "What followed from failed runs.", labels=["job", "action"]
+        )
+        for job in JOBS:
+            for action in ACTIONS:
+                actions.add_metric([job, action], taken.get((job, action), 0))
+        yield actions
+
+
+def _champion() -> Iterator[Metric]:
+    seen = read_state(CHAMPION)
+    standing = gauge("buckler_standing", "1 for where the champion stands, when last looked at.", "state")
+    for state in STATES:
+        standing.add_metric([state], int(bool(seen) and (seen or {}).get("state") == state))
+    yield standing
+    if seen is None:
+        return
+    expiry = gauge("buckler_verdict_expiry_timestamp_seconds", "When the champion's verdict expires, as renewed.")
+    expiry.add_metric([], datetime.fromisoformat(seen["expires_at"]).timestamp())
+    issued = gauge("buckler_verdict_issued_timestamp_seconds", "When it was given, or last renewed.")
+    issued.add_metric([], datetime.fromisoformat(seen["issued_at"]).timestamp())
+    yield from (expiry, issued)
+
+
+def _ended(run: Run | None) -> float:
+    return run.started_at + (run.seconds or 0) if run else 0

@@ -1,0 +1,87 @@
+"""Metrics of what each job last found: a function a job, from its state to its families.
+
+Series that have a meaningful zero are there before the first run; what was never measured is absent.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+# Why a re-evaluation fails: what the gate finds (`buckler.gates.KINDS`), on the pinned pictures and on the newest, and
+# what the verdict itself says.
+GATE_KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
+GATE_REASONS = (*GATE_KINDS, *(f"newest_{kind}" for kind in GATE_KINDS), "verdict_failed")
+
+State = Mapping[str, Any] | None
+
+
+def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """Return an empty family."""
+    return GaugeMetricFamily(name, text, labels=labels)
+
+
+def reevaluation(state: State) -> Iterator[Metric]:
+    """Yield what the last re-evaluation found."""
+    failures = gauge("buckler_gate_failures", "1 for why the champion failed when last attacked again.", "reason")
+    found = (state or {}).get("failures", ())
+    for reason in GATE_REASONS:
+        failures.add_metric([reason], int(reason in found))
+    yield failures
+    if state is not None:
+        yield from _accuracies(state)
+
+
+def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
+    passed = gauge("buckler_gate_passed", "1 if the champion passed when last attacked again.", "model")
+    passed.add_metric([state["model"]["name"]], int(state["passed"]))
+    clean = gauge("buckler_clean_accuracy_ratio", "Share right without attack, when last measured.")
+    clean.add_metric([], state["clean_accuracy"]["value"])
+    labels = ("attack", "epsilon_255")
+    robust = gauge("buckler_robust_accuracy_ratio", "Share right clean and attacked, when last measured.", *labels)
+    low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % interval.", *labels)
+    high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % interval.", *labels)
+    for cell in state["cells"]:
+        # The name of its line: two lines of a suite may run the same attack.
+        series = [cell.get("name", cell["attack"]), str(cell["epsilon_255"])]
+        robust.add_metric(series, cell["robust_accuracy"]["value"])
+        low.add_metric(series, cell["robust_accuracy"]["low"])
+        high.add_metric(series, cell["robust_accuracy"]["high"])
+    floor = gauge(
+        "buckler_robust_accuracy_floor_ratio",
+        "Least worst-case robust accuracy up to the radius that the champion's verdict allows.",
+        "epsilon_255",
+    )
+    for radius, share in state["floors"].items():
+        floor.add_metric([radius], share)
+    yield from (passed, clean, robust, low, high, floor)
+
+
+def canary(state: State) -> Iterator[Metric]:
+    """Yield how the service answered the known pictures when last asked."""
+    if state is None:
+        return
+    right = gauge("buckler_canary_right_ratio", "Share of the known pictures that had their known answer.")
+    right.add_metric([], state["right_ratio"])
+    seconds = gauge("buckler_canary_seconds", "Mean time from a known picture to its answer.")
+    seconds.add_metric([], state["seconds"])
+    yield from (right, seconds)
+
+
+def probe(state: State) -> Iterator[Metric]:
+    """Yield how the service answered clean and attacked pictures when last probed."""
+    if state is None:
+        return
+    parity = gauge("buckler_probe_parity_ratio", "Share of pictures with the same label off-line and through REST.")
+    parity.add_metric([], state["parity_ratio"])
+    gap = gauge(
+        "buckler_probe_probability_gap_ratio", "Mean over pictures of the largest difference of a probability to that."
+    )
+    gap.add_metric([], state["probability_gap"])
+    flagged = gauge("buckler_probe_flagged_ratio", "Share of pictures called adversarial.", "pictures")
+    for pictures, share in state["flagged_ratio"].items():
+        flagged.add_metric([pictures], share)
+    robust = gauge("buckler_probe_robust_accuracy_ratio", "Share right clean and attacked, through REST.", "attack")
+    for attack, share in state["robust_accuracy"].items():
+        robust.add_metric([attack], share)
+    yield from (parity, gap, flagged, robust)

@@ -1,0 +1,83 @@
+"""The log of each run: what its process writes to stdout and stderr, C++ included, in a file of bounded size."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from buckler.errors import BucklerError
+from buckler.watch.state import STATE
+
+LOGS = STATE / "logs"
+LONGEST_LOG = 1024 * 1024  # bytes
+KEPT_LOGS = 100  # of one job
+CUT = b"\n[the rest is left out]\n"
+LAST_WORDS_SECONDS = 5.0
+
+
+def path_of(job: str, number: int) -> Path:
+    """Return where the log of run ``number`` lies."""
+    return LOGS / f"{job}-{number:08d}.log"
+
+
+def read(number: int) -> str:
+    """Return the log of run ``number``.
+
+    Raises:
+        BucklerError: There is none, or it was removed because there are newer ones.
+    """
+    found = sorted(LOGS.glob(f"*-{number:08d}.log"))
+    if not found:
+        raise BucklerError(f"no log of run {number}; `buckler watch --history` lists the runs, the last ones have one")
+    return found[0].read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def captured(job: str, number: int) -> Iterator[None]:
+    """Copy what this process writes to stdout and stderr into the log of run ``number``, and on to stderr."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for old in sorted(LOGS.glob(f"{job}-*.log"))[: -KEPT_LOGS + 1]:
+        old.unlink(missing_ok=True)
+    reader, writer = os.pipe()
+    kept = (os.dup(1), os.dup(2))
+    copy = threading.Thread(target=_copy, args=(reader, kept[1], path_of(job, number)), daemon=True)
+    copy.start()
+    _flush()
+    for descriptor in (1, 2):
+        os.dup2(writer, descriptor)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        _flush()
+        for descriptor, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, descriptor)
+        # A process that the job left behind may hold the other end for ever: it is not waited for.
+        copy.join(LAST_WORDS_SECONDS)
+        os.close(kept[0])
+
+
+def _copy(reader: int, screen: int, path: Path) -> None:
+    room = LONGEST_LOG
+    with path.open("wb", buffering=0) as file:
+        while content := os.read(reader, 65536):
+            _write(screen, content)
+            if room > 0:
+                file.write(content[:room] + (CUT if len(content) > room else b""))
+                room -= len(content)
+    os.close(reader)
+    os.close(screen)
+
+
+def _write(screen: int, content: bytes) -> None:
+    try:
+        os.write(screen, content)
+    except OSError:  # whoever looked at it is gone; the log goes on
+        return
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

@@ -1,0 +1,53 @@
+"""The release that a service says it answers with, from the registry: its answers can be known off-line."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from buckler import signing
+from buckler.errors import VerdictError
+from buckler.watch.state import STATE
+
+RELEASES = STATE / "releases"
+KEEP = 2
+
+
+def release_of(card: Mapping[str, Any], model_name: str) -> Path:
+    """Return the directory of the release that a model card is about.
+
+    Args:
+        card: As the service gives it.
+        model_name: In the registry.
+
+    Raises:
+        RegistryError: The registry does not have it, or cannot be asked.
+        VerdictError: What the registry has under that number is not what the service says it answers with.
+    """
+    version, digest = str(card["model"]["version"]), str(card["model"]["digest"])
+    place = RELEASES / digest.replace(":", "-")
+    if not place.is_dir():
+        _fetch(model_name, version, digest, place)
+    place.touch()
+    return place
+
+
+def _fetch(model_name: str, version: str, digest: str, place: Path) -> None:
+    from buckler import promotion  # MLflow takes seconds to load
+
+    with promotion.fetched(model_name, version) as path:
+        verdict = signing.open_release(path, signing.load_public_key(), name=model_name)
+        if verdict.subject_digest != digest:
+            raise VerdictError(
+                "digest",
+                f"the service answers as version {version} with model {digest}, the registry has"
+                f" {verdict.subject_digest} under that number",
+            )
+        RELEASES.mkdir(parents=True, exist_ok=True)
+        aside = RELEASES / f".{place.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.move(path, aside)
+        aside.rename(place)
+    releases = sorted(RELEASES.glob("sha256-*"), key=lambda kept: kept.stat().st_mtime, reverse=True)
+    for old in (kept for kept in releases[KEEP:] if kept != place):
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""One run of a job: alone, within its time, with its log, and with what follows from it."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from buckler.errors import BucklerError
+from buckler.watch import locks, logs, policy
+from buckler.watch.history import EXIT_CODES, History, Outcome, Run
+from buckler.watch.jobs import Result, load_job
+from buckler.watch.settings import WatchParams
+
+log = logging.getLogger(__name__)
+
+
+def run_once(name: str, history: History | None = None, *, cfg: WatchParams | None = None, attempt: int = 1) -> Run:
+    """Run job ``name`` here and now, note it in the history, and return how it ended.
+
+    Args:
+        name: Of the table.
+        history: Where it is noted.
+        cfg: Its time limit, and the policy that is followed; without it there is neither.
+        attempt: Which one this is of the same due run, from 1.
+
+    Raises:
+        BucklerError: No such job, or it is running already; neither is noted.
+    """
+    job = load_job(name)
+    history = history or History()
+    with locks.locked(name):
+        number, began = history.start(name, attempt), time.monotonic()
+
+        def end(outcome: Outcome, message: str) -> None:
+            history.finish(number, time.monotonic() - began, outcome, message)
+
+        limit = cfg.jobs[name].limit_seconds if cfg else None
+        with logs.captured(name, number), _ended_after(limit, end):
+            log.info("%s, run %d, attempt %d", name, number, attempt)
+            outcome, message = _outcome(name, job, cfg, history)
+            log.info("%s %s: %s", name, outcome, message)
+        end(outcome, message)
+    (run,) = history.runs(name, limit=1)
+    return run
+
+
+def _outcome(name: str, job: Callable[[], Result], cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:
+    try:
+        result = job()
+        done = policy.follow(name, result, cfg, history) if cfg else []
+    except BucklerError as error:
+        return "error", str(error)
+    except Exception as error:
+        # The history must say so whatever happened; the traceback goes to the log.
+        log.exception("job %s broke", name)
+        return "error", f"{type(error).__name__}: {error}"
+    return ("passed" if result.passed else "failed"), "; ".join([result.message, *done])
+
+
+@contextmanager
+def _ended_after(seconds: float | None, end: Callable[[Outcome, str], None]) -> Iterator[None]:
+    """End this process if what is inside takes longer; a watch that was killed could not do it from outside."""
+    if seconds is None:
+        yield
+        return
+
+    def give_up() -> None:
+        message = f"took longer than {seconds:g} s and was ended"
+        log.error("%s", message)
+        end("error", message)
+        os._exit(EXIT_CODES["error"])
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

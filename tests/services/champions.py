@@ -1,0 +1,57 @@
+"""A champion in a real registry, for tests of what is signed about it."""
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from buckler import promotion, promotion_record, signing, tracking
+from buckler.standing import Claim
+from tests.services.running import write_verdict
+
+
+class Champion:
+    """A champion in a real registry, and whoever may sign about it."""
+
+    def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
+        self.name, self.version = name, ""
+        self.key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
+        self._release, self._keys, self._directory = release, keys, directory
+        self.publish(**verdict)
+
+    def publish(self, **verdict: object) -> str:
+        """Register and promote the same model with another verdict."""
+        place = Path(shutil.copytree(self._release, self._directory / f"v{time.monotonic_ns()}" / "release"))
+        write_verdict(place, self._keys, self.name, **verdict)
+        found = signing.open_release(place, self.key.public_key())
+        run = tracking.start_run("service", "test", {})
+        uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
+        tracking.finish_run(run)
+        tags = {tracking.DIGEST_TAG: found.subject_digest, tracking.VERDICT_TAG: found.id}
+        self.version = tracking.register(self.name, uri, tags=tags, description="test")
+        record = promotion_record.issue(
+            self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC)
+        )
+        tracking.tag_version(self.name, self.version, tracking.PROMOTION_TAG, record)
+        tracking.set_alias(self.name, tracking.CHAMPION, self.version)
+        return self.version
+
+    def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
+        """Sign what ``job`` says; return the text that stands in the registry then."""
+        promotion.restate(self.name, self.version, self.key, job, claim, **renewal)
+        return self.text()
+
+    def text(self) -> str:
+        return tracking.version(self.name, self.version).standing
+
+    def put_back(self, text: str) -> None:
+        """Do what anybody who may write to the registry can."""
+        tracking.tag_version(self.name, self.version, tracking.STANDING_TAG, text)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)

@@ -1,0 +1,198 @@
+"""Canary and probe, with a key of their own, against a real service that follows a real registry."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from buckler import api_keys, audit, selftest, signing, watch
+from buckler.errors import BucklerError, VerdictError
+from buckler.watch import policy, released
+from pipelines.jobs import probe
+from tests import projects
+from tests.services.champions import Champion, wait_for
+from tests.services.running import IMAGE_SIZE, Server, serving
+from tests.unit.watch import made
+
+pytestmark = pytest.mark.slow
+
+PROBE = {
+    "pictures": 4,
+    "square_pictures": 1,
+    "queries": 40,
+    "transfer": {"attack": "pgd", "epsilon_255": 4, "steps": 2},
+    "crafted_on": "release",
+    "square_epsilon_255": 8,
+    "seed": 7,
+    "min_parity": 0.99,
+    "max_probability_gap": 0.03,
+    "max_flagged": {"clean": 0.0},
+    "min_flagged": {"square": 0.5},
+    "min_robust_accuracy": {},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("watched")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(keys: Path, mlflow_database: str, home: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+        patch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+        patch.setenv(signing.SIGNING_KEY_ENV, str(keys / signing.PRIVATE_KEY_FILE))
+        patch.chdir(home)
+        yield
+
+
+@pytest.fixture(scope="module")
+def champion(release: Path, keys: Path, home: Path, environment: None) -> Champion:
+    return Champion("watched-http", release, keys, home)
+
+
+@pytest.fixture(scope="module")
+def server(champion: Champion, keys: Path, mlflow_database: str, home: Path) -> Iterator[Server]:
+    """The service, which asks for keys."""
+    _, secret = api_keys.create(home / "api.json", role=api_keys.Role.PREDICT, name="watch")
+    (home / "watch.key").write_text(secret)
+    settings = {
+        "MLFLOW_TRACKING_URI": mlflow_database,
+        "BUCKLER_MODEL_NAME": champion.name,
+        "BUCKLER_REQUIRE_KEYS": "always",
+        "BUCKLER_API_KEYS": str(home / "api.json"),
+        "BUCKLER_KEY_REQUESTS_PER_SECOND": "1000",
+        "BUCKLER_FOLLOW_SECONDS": "0.3",
+        "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
+    }
+    (home / "server").mkdir()
+    with serving(home / "server", keys, **settings) as server:
+        wait_for(lambda: server.get("/readyz").status_code == 200)
+        yield server
+
+
+@pytest.fixture
+def project(server: Server, champion: Champion, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project directory whose watch asks the server."""
+    monkeypatch.chdir(tmp_path)
+    projects.write_splits(tmp_path, IMAGE_SIZE, 8, np.random.default_rng(5))
+    cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
+    write_params(champion, cfg)
+    return tmp_path
+
+
+def write_params(champion: Champion, cfg: watch.WatchParams, **probing: object) -> None:
+    sections = {
+        "watch": made.as_section(cfg),
+        "canary": {"pictures": 3, "min_right": 1.0},
+        "probe": {**PROBE, **probing},
+        "publish": {"experiment": "watched", "model_name": champion.name},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(sections))
+
+
+def change_the_known_answers() -> None:
+    """Let the watch expect something else than the release ever answered."""
+    (place,) = released.RELEASES.glob("sha256-*")
+    path = place / "model" / selftest.FILE
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] + (3.0 if name.startswith("expected") else 0) for name in arrays.files}
+    np.savez(path, **kept)
+
+
+def test_the_canary_knows_the_answers_of_the_release_that_serves(project, champion):
+    run = watch.run_once("canary")
+    assert (run.outcome, run.message) == ("passed", "version 1: 3 of 3 known pictures have their known answers")
+    state = watch.read_state("canary")
+    assert (state["right_ratio"], state["pictures"]) == (1.0, 3)
+    assert 0 < state["seconds"] < 10
+    found = made.metrics()
+    assert found["buckler_canary_right_ratio"] == 1
+    assert found['buckler_standing{state="holds"}'] == 1
+    assert found["buckler_verdict_expiry_timestamp_seconds"] > found["buckler_verdict_issued_timestamp_seconds"] > 0
+
+
+def test_answers_that_are_not_the_known_ones_degrade_the_service_until_they_are_again(project, server, home):
+    watching = made.watching(policy={**dict.fromkeys(watch.JOBS, ()), "canary": ("alert", "degrade")})
+    key, picture = (home / "watch.key").read_text(), Path("data/images/0.png").read_bytes()
+
+    def reasons() -> list[str]:
+        return server.predict(picture, authorization=f"Bearer {key}").json()["reasons"]
+
+    assert watch.run_once("canary", cfg=watching).outcome == "passed"
+    change_the_known_answers()
+    run = watch.run_once("canary", cfg=watching)
+    assert run.outcome == "failed"
+    assert "0 of 3" in run.message
+    assert "version 1 is degraded" in run.message
+    wait_for(lambda: "model_degraded" in reasons())
+
+    for place in released.RELEASES.glob("sha256-*"):
+        place.rename(project / "aside")  # it is fetched anew, as it is
+    assert watch.run_once("canary", cfg=watching).outcome == "passed"
+    wait_for(lambda: "model_degraded" not in reasons())
+    report = audit.verify(policy.AUDIT_LOG)
+    assert (report.lines, report.problem) == (3, None)
+    actions = [json.loads(line)["action"] for line in policy.AUDIT_LOG.read_text().splitlines()]
+    assert actions == ["alert", "degrade", "lift"]
+
+
+def test_a_service_that_does_not_answer_is_an_error_and_no_judgement(project, champion):
+    write_params(champion, made.watching(key_file="nowhere"))
+    run = watch.run_once("canary")
+    assert run.outcome == "error"
+    assert "no answer from http://127.0.0.1:1" in run.message
+
+
+def test_without_its_key_the_watch_says_which_error_it_got(project, champion, server):
+    write_params(champion, made.watching(service_url=server.url, key_file="nowhere"))
+    run = watch.run_once("canary")
+    assert run.outcome == "error"
+    assert "key_missing" in run.message
+
+
+def test_a_model_that_is_not_the_registrys_under_that_number_is_named(project, champion):
+    card = {"model": {"version": champion.version, "digest": "sha256:" + 64 * "0"}}
+    with pytest.raises(VerdictError, match="the registry has sha256:"):
+        released.release_of(card, champion.name)
+
+
+def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed(project):
+    run = watch.run_once("probe")
+    assert run.outcome == "passed", run.message
+    state = watch.read_state("probe")
+    assert state["parity_ratio"] == 1
+    assert state["probability_gap"] < 1e-3
+    assert state["flagged_ratio"]["clean"] == 0
+    assert state["flagged_ratio"]["square"] >= 0.5
+    assert set(state["robust_accuracy"]) == {"transfer", "square"}
+    assert 1 <= state["queries"] <= PROBE["queries"]
+    crafted = [path.stat().st_mtime_ns for path in probe.CRAFTED.glob("*.npy")]
+
+    # Once more: nothing is crafted again, and its own search has not made its clean pictures suspicious.
+    again = watch.run_once("probe")
+    assert again.outcome == "passed", again.message
+    assert watch.read_state("probe")["flagged_ratio"]["clean"] == 0
+    assert [path.stat().st_mtime_ns for path in probe.CRAFTED.glob("*.npy")] == crafted
+    assert made.metrics()["buckler_probe_parity_ratio"] == 1
+
+
+def test_a_probe_that_misses_its_floors_says_which(project, champion, server, home):
+    cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
+    write_params(champion, cfg, min_flagged={"transfer": 0.9}, min_robust_accuracy={"transfer": 1.1})
+    run = watch.run_once("probe")
+    assert run.outcome == "failed"
+    assert "flagged of transfer pictures" in run.message
+    assert "robust accuracy under transfer" in run.message
+    assert not watch.read_state("probe")["passed"]
+
+
+def test_too_few_test_pictures_are_said(project, champion, server, home):
+    cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
+    write_params(champion, cfg, pictures=50)
+    with pytest.raises(BucklerError, match=r"expected at least 51 test pictures, .* lists 8"):
+        probe.run()

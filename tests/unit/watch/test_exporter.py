@@ -1,0 +1,114 @@
+import json
+
+import pytest
+
+from buckler import gates, watch
+from buckler.errors import DataError
+from buckler.watch import findings
+from tests.unit.watch.made import metrics
+
+
+def test_every_series_of_a_job_is_there_before_its_first_run(here):
+    found = metrics(periods=dict.fromkeys(watch.JOBS, 60.0))
+    for job in watch.JOBS:
+        for outcome in watch.OUTCOMES:
+            assert found[f'buckler_watch_runs_total{{job="{job}",outcome="{outcome}"}}'] == 0
+        for action in watch.ACTIONS:
+            assert found[f'buckler_policy_actions_total{{action="{action}",job="{job}"}}'] == 0
+        for name in ("last_success_timestamp_seconds", "last_run_timestamp_seconds", "duration_seconds", "running"):
+            assert found[f'buckler_watch_{name}{{job="{job}"}}'] == 0
+        assert found[f'buckler_watch_attempts_total{{job="{job}"}}'] == 0
+        assert found[f'buckler_watch_period_seconds{{job="{job}"}}'] == 60
+    for reason in findings.GATE_REASONS:
+        assert found[f'buckler_gate_failures{{reason="{reason}"}}'] == 0
+    for state in ("holds", "degraded", "withdrawn"):
+        assert found[f'buckler_standing{{state="{state}"}}'] == 0
+    assert "buckler_canary_right_ratio" not in found
+
+
+def test_the_reasons_of_the_gate_are_a_closed_list_that_holds_all_of_its_kinds():
+    assert findings.GATE_KINDS == gates.KINDS
+
+
+def test_a_run_in_an_error_is_no_success(job):
+    job(lambda: watch.Result(False, "too low"))
+    run = watch.run_once("reevaluate")
+    before = metrics()
+
+    def broken():
+        raise DataError("no test.csv")
+
+    job(broken)
+    watch.run_once("reevaluate")
+    after = metrics()
+    success = 'buckler_watch_last_success_timestamp_seconds{job="reevaluate"}'
+    last = 'buckler_watch_last_run_timestamp_seconds{job="reevaluate"}'
+    assert before[success] == pytest.approx(run.started_at + run.seconds)
+    assert after[success] == before[success]
+    assert after[last] > before[last]
+    assert after['buckler_watch_runs_total{job="reevaluate",outcome="failed"}'] == 1
+    assert after['buckler_watch_runs_total{job="reevaluate",outcome="error"}'] == 1
+
+
+def test_a_job_that_runs_is_seen_running(job):
+    seen = {}
+
+    def looking():
+        seen.update(metrics())
+        return watch.Result(True, "")
+
+    job(looking)
+    watch.run_once("reevaluate")
+    assert seen['buckler_watch_running{job="reevaluate"}'] == 1
+    assert seen['buckler_watch_running{job="canary"}'] == 0
+    assert metrics()['buckler_watch_running{job="reevaluate"}'] == 0
+
+
+def test_what_the_re_evaluation_found_outlasts_a_restart(here):
+    rate = {"value": 0.4, "low": 0.3, "high": 0.5}
+    watch.write_state(
+        "reevaluate",
+        {
+            "model": {"name": "skin-lesion"},
+            "passed": False,
+            "failures": ["robust_accuracy", "newest_sensitivity"],
+            "floors": {"1": 0.3},
+            "clean_accuracy": {**rate, "value": 0.8},
+            "cells": [{"name": "one-step", "attack": "fgsm", "epsilon_255": 2, "robust_accuracy": rate}],
+        },
+    )
+    found = metrics()
+    assert found['buckler_gate_passed{model="skin-lesion"}'] == 0
+    assert found["buckler_clean_accuracy_ratio"] == 0.8
+    assert found['buckler_robust_accuracy_ratio{attack="one-step",epsilon_255="2"}'] == 0.4
+    assert found['buckler_robust_accuracy_low_ratio{attack="one-step",epsilon_255="2"}'] == 0.3
+    assert found['buckler_robust_accuracy_high_ratio{attack="one-step",epsilon_255="2"}'] == 0.5
+    assert found['buckler_robust_accuracy_floor_ratio{epsilon_255="1"}'] == 0.3
+    assert found['buckler_gate_failures{reason="robust_accuracy"}'] == 1
+    assert found['buckler_gate_failures{reason="newest_sensitivity"}'] == 1
+    assert found['buckler_gate_failures{reason="clean_accuracy"}'] == 0
+
+
+def test_what_canary_and_probe_found_is_exported(here):
+    watch.write_state("canary", {"right_ratio": 0.5, "seconds": 0.25})
+    shares = {"clean": 0.1, "transfer": 0.6, "square": 0.8}
+    robust = {"transfer": 0.2, "square": 1.0}
+    probed = {"parity_ratio": 1.0, "probability_gap": 0.001, "flagged_ratio": shares, "robust_accuracy": robust}
+    watch.write_state("probe", probed)
+    found = metrics()
+    assert (found["buckler_canary_right_ratio"], found["buckler_canary_seconds"]) == (0.5, 0.25)
+    assert (found["buckler_probe_parity_ratio"], found["buckler_probe_probability_gap_ratio"]) == (1, 0.001)
+    assert found['buckler_probe_flagged_ratio{pictures="square"}'] == 0.8
+    assert found['buckler_probe_robust_accuracy_ratio{attack="transfer"}'] == 0.2
+
+
+def test_a_damaged_state_does_not_take_the_other_metrics_along(here):
+    watch.STATE.mkdir(parents=True)
+    (watch.STATE / "reevaluate.json").write_text("{")
+    assert 'buckler_watch_duration_seconds{job="reevaluate"}' in metrics()
+
+
+def test_a_state_is_replaced_at_once(here):
+    for number in (1, 2):
+        watch.write_state("reevaluate", {"number": number})
+    assert json.loads((watch.STATE / "reevaluate.json").read_text()) == {"number": 2}

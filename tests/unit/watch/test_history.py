@@ -1,0 +1,36 @@
+import sqlite3
+from contextlib import closing
+
+from buckler import watch
+from buckler.watch import history
+
+
+def test_the_history_is_a_table_that_anybody_can_read(job):
+    job(lambda: watch.Result(True, "fine"))
+    watch.run_once("reevaluate")
+    with closing(sqlite3.connect(".buckler/watch/history.db")) as database:
+        rows = database.execute("SELECT job, outcome, message, attempt FROM runs").fetchall()
+    assert rows == [("reevaluate", "passed", "fine", 1)]
+
+
+def test_a_history_from_before_there_were_attempts_is_taken_over(here):
+    watch.STATE.mkdir(parents=True)
+    with closing(sqlite3.connect(watch.STATE / "history.db")) as database, database:
+        database.execute(
+            "CREATE TABLE runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL, seconds REAL, "
+            "outcome TEXT, message TEXT NOT NULL DEFAULT '')"
+        )
+        database.execute("INSERT INTO runs VALUES (1, 'reevaluate', 5.0, 2.0, 'failed', 'too low')")
+    known = watch.History()
+    assert known.runs() == [watch.Run("reevaluate", 5.0, 2.0, "failed", "too low", attempt=1, number=1)]
+    assert (known.counts(), known.attempts()) == ({("reevaluate", "failed"): 1}, {"reevaluate": 1})
+
+
+def test_counters_go_on_when_old_runs_are_forgotten(here, monkeypatch):
+    monkeypatch.setattr(history, "KEPT_RUNS", 3)
+    known = watch.History()
+    for _ in range(6):
+        known.finish(known.start("canary"), 0.1, "passed", "")
+    assert len(known.runs("canary")) == 3
+    assert known.counts() == {("canary", "passed"): 6}
+    assert known.attempts() == {"canary": 6}

@@ -1,0 +1,180 @@
+"""What follows from what a job found, in a real MLflow registry with signed standings."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+
+from buckler import audit, promotion, publishing, release, signing, standing, tracking, watch
+from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
+from buckler.watch import policy
+from tests import projects
+from tests.unit.watch import made
+
+
+@pytest.fixture
+def name(project, registry):
+    """A registry with the champion 2, promoted after 1; return the model's name there."""
+    (project / "params.yaml").write_text(yaml.safe_dump({"publish": {"experiment": registry, "model_name": registry}}))
+    signing.generate_key_pair(signing.KEY_DIR)
+    for weights in (b"one", b"two"):
+        publish(project, registry, weights)
+        promotion.promote(registry, signing.load_private_key())
+    return registry
+
+
+def publish(project, registry, weights):
+    projects.make_project(project, weights=weights)
+    verdict = projects.build(project, name=registry, key=signing.load_private_key())
+    names, source = release.PublishParams(registry, registry), release.Source(None, False)
+    return publishing.publish(
+        project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
+    ).version
+
+
+def champion(name):
+    return tracking.by_alias(name, tracking.CHAMPION).version
+
+
+def stands(name, version):
+    text = tracking.version(name, version).standing
+    return standing.read(text, signing.load_public_key(), model_name=name, version=version) if text else None
+
+
+def follow(result, *actions, job="reevaluate", promote=False):
+    cfg = made.watching(policy={**dict.fromkeys(watch.JOBS, ()), job: actions}, promote=promote)
+    return policy.follow(job, result, cfg, watch.History())
+
+
+def audited():
+    report = audit.verify(policy.AUDIT_LOG)
+    assert report.problem is None
+    return [json.loads(line) for line in policy.AUDIT_LOG.read_text().splitlines()]
+
+
+FAILED = watch.Result(False, "0.1 < 0.3", version="2")
+PASSED = watch.Result(True, "passed", version="2")
+
+
+def test_passing_renews_the_verdict_by_a_signed_standing(name):
+    (done,) = follow(watch.Result(True, "passed", version="2", renews_days=60))
+    found = stands(name, "2")
+    assert found.state == "holds"
+    assert found.expires_at - datetime.now(UTC) > timedelta(days=59)
+    assert done == f"renewed until {found.expires_at.isoformat()}"
+    assert [line["action"] for line in audited()] == ["renew"]
+    assert made.metrics()["buckler_verdict_expiry_timestamp_seconds"] == found.expires_at.timestamp()
+    # What expired by itself holds again, for `buckler champion` and for a roll-back.
+    later = datetime.now(UTC) + timedelta(days=45)
+    assert promotion.serving(name, signing.load_public_key(), now=later).problem is None
+
+
+def test_passing_without_a_renewal_asks_nobody(here):
+    assert follow(PASSED, job="canary") == []
+
+
+def test_without_the_key_passing_is_no_renewal_and_says_what_to_do(name):
+    signing.private_key_path().unlink()
+    with pytest.raises(BucklerError, match="buckler keys init"):
+        follow(watch.Result(True, "passed", version="2", renews_days=30))
+
+
+def test_an_alert_is_counted_and_in_the_log_and_touches_nothing(name):
+    follow(FAILED, "alert")
+    assert stands(name, "2") is None
+    assert champion(name) == "2"
+    assert made.metrics()['buckler_policy_actions_total{action="alert",job="reevaluate"}'] == 1
+    (line,) = audited()
+    assert (line["job"], line["action"], line["reason"]) == ("reevaluate", "alert", "0.1 < 0.3")
+
+
+@pytest.mark.parametrize(("action", "state"), [("degrade", "degraded"), ("stop", "withdrawn")])
+def test_what_speaks_against_a_version_is_signed_once_and_lifted_by_the_same_job_only(name, action, state):
+    follow(FAILED, action)
+    follow(FAILED, action)
+    found = stands(name, "2")
+    assert (found.state, found.reasons) == (state, ("reevaluate: 0.1 < 0.3",))
+    assert made.metrics()[f'buckler_policy_actions_total{{action="{action}",job="reevaluate"}}'] == 1
+    assert made.metrics()[f'buckler_standing{{state="{state}"}}'] == 1
+    follow(PASSED, job="canary")
+    assert stands(name, "2").state == state
+    follow(PASSED)
+    assert stands(name, "2").state == "holds"
+    assert stands(name, "2").moment > found.moment
+    assert [line["action"] for line in audited()] == [action, "lift"]
+    assert made.metrics()['buckler_standing{state="holds"}'] == 1
+
+
+def test_two_jobs_have_a_claim_each(name):
+    follow(FAILED, "stop")
+    follow(watch.Result(False, "wrong answers", version="2"), "degrade", job="canary")
+    follow(PASSED)
+    assert (stands(name, "2").state, list(stands(name, "2").claims)) == ("degraded", ["canary"])
+
+
+def test_a_result_about_no_version_is_about_the_champion(name):
+    follow(watch.Result(False, "darker"), "degrade", job="probe")
+    assert stands(name, "2").reasons == ("probe: darker",)
+    follow(watch.Result(True, "as ever"), job="probe")
+    assert stands(name, "2").state == "holds"
+
+
+def test_a_roll_back_goes_to_the_last_champion_that_holds(name):
+    (done,) = follow(FAILED, "rollback")
+    assert done == "rolled back to version 1"
+    assert champion(name) == "1"
+    assert made.metrics()['buckler_policy_actions_total{action="rollback",job="reevaluate"}'] == 1
+
+
+def test_what_was_judged_and_is_not_the_champion_any_more_is_not_rolled_back_again(name):
+    follow(FAILED, "rollback")
+    (done,) = follow(FAILED, "rollback")
+    assert "no longer the champion" in done
+    assert champion(name) == "1"
+
+
+def test_where_there_is_nothing_to_roll_back_to_every_answer_is_reviewed(name):
+    promotion.restate(name, "1", signing.load_private_key(), "drift", standing.Claim("withdrawn", "darker"))
+    (done,) = follow(FAILED, "rollback")
+    assert "cannot be rolled back" in done
+    assert (champion(name), stands(name, "2").state) == ("2", "degraded")
+    with pytest.raises(RegistryError, match=r"version 1: version 1 of .* is withdrawn: drift: darker"):
+        promotion.rollback(name, signing.load_private_key())
+
+
+def test_without_the_key_a_failure_stays_a_failure_and_the_log_says_what_was_not_done(name):
+    signing.private_key_path().unlink()
+    done = follow(FAILED, "alert", "rollback")
+    assert "rollback was not possible" in done[0]
+    assert [line["outcome"] for line in audited()] == ["done", "not done"]
+    assert made.metrics()['buckler_policy_actions_total{action="rollback",job="reevaluate"}'] == 0
+
+
+def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person_lifts_it(name):
+    follow(FAILED, "degrade", "rollback")
+    assert champion(name) == "1"
+    with pytest.raises(PromotionRefusedError, match="is degraded: reevaluate"):
+        promotion.promote(name, signing.load_private_key(), number="2")
+    with pytest.raises(BucklerError, match="drift holds nothing against version 2"):
+        policy.lift("drift", "2")
+    assert policy.lift("reevaluate", "2") == "lifted from version 2"
+    assert promotion.promote(name, signing.load_private_key(), number="2").version == "2"
+
+
+def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
+    challenger = publish(project, name, b"three")
+    renewing = watch.Result(True, "passed", version="2", renews_days=30)
+    follow(renewing)
+    assert champion(name) == "2"
+    follow(renewing, promote=True)
+    assert champion(name) == challenger
+    assert audited()[-1]["action"] == "promote"
+
+
+def test_a_standing_that_somebody_else_signed_does_not_hold(name):
+    projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
+    tracking.tag_version(name, "2", tracking.STANDING_TAG, projects_key)
+    assert "does not hold" in promotion.serving(name, signing.load_public_key()).problem
+    follow(watch.Result(True, "passed", version="2", renews_days=30))  # signs a new one
+    assert promotion.serving(name, signing.load_public_key()).problem is None
