@@ -40,7 +40,7 @@ OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "error")
 EXIT_CODES: dict[Outcome, int] = {"passed": 0, "failed": 1, "error": 2}
 
 # By name, not by import: what a job does lies above this package, and TensorFlow loads only where it runs.
-JOBS = {"reevaluate": "pipelines.jobs.reevaluate:run"}
+JOBS = {"reevaluate": "pipelines.jobs.reevaluate:run", "drift": "pipelines.jobs.drift:run"}
 
 STOP_SECONDS = 10  # what a job gets to end in when the watch is stopped
 
