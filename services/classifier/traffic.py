@@ -97,8 +97,8 @@ class Recorder:
                 self._write()
         while not self._queue.empty():
             self._measure(self._queue.get_nowait())
-        if self._rows:
-            self._write()
+        while self._rows and self._write():
+            pass
 
     def _gather(self) -> None:
         """Measure what is offered, until there is a batch or it is time to write."""
@@ -124,25 +124,27 @@ class Recorder:
             metrics.TRAFFIC_DROPPED.inc()
             logger.exception("a picture could not be measured")
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write a batch of what was measured and tell whether the database takes more."""
         if self._traffic is None:
-            return
+            return False
         batch = self._rows[:BATCH]
         try:
             self._traffic.write(batch)
         except TrafficError as error:
             self._put_off(error, len(batch))
-            return
+            return False
         except Exception:  # a fault of ours: the service goes on, and the numbers say what is missing
             logger.exception("traffic: %d pictures could not be written", len(batch))
             self._let_go(len(batch))
-            return
+            return False
         if self._failures:
             logger.info("the traffic's database takes pictures again, %d were kept", len(self._rows))
         self._failures = 0
         self._rows = self._rows[len(batch) :]
         metrics.TRAFFIC_RECORDED.inc(len(batch))
         self._prune()
+        return True
 
     def _put_off(self, error: TrafficError, count: int) -> None:
         """Try again later what may pass; let go of what will not, or one bad row would stop all others."""

@@ -84,7 +84,7 @@ def test_the_exit_codes_are_those_of_the_contract():
 
 
 def test_an_unknown_job_is_named_beside_the_known_ones(here):
-    with pytest.raises(BucklerError, match=r"\['reevaluate'\], got 'dance'"):
+    with pytest.raises(BucklerError, match=r"'reevaluate'.*, got 'dance'"):
         watch.run_once("dance")
 
 
