@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from infra.drills.service import free_port
 
 USER, PASSWORD = "buckler", "s3cret-of-the-test"
@@ -52,10 +54,14 @@ class Postgres:
 
 
 def binary(program: str) -> str:
-    """Return the path of one of PostgreSQL's programs; Debian keeps them off the path, by version."""
-    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    """Return the path of one of PostgreSQL's programs; where they are not installed, fail in CI and skip elsewhere."""
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))  # not on the path
     found = str(debian[-1]) if debian else shutil.which(program)
-    assert found, f"{program} is not installed; `apt install postgresql`"
+    if found is None:
+        message = f"{program} is not installed; on Debian: apt install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
     return found
 
 

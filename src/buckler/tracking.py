@@ -47,6 +47,7 @@ PROMOTED_TAG = "buckler.promoted_at"
 PROMOTION_TAG = "buckler.promotion"
 WITHDRAWN_TAG = "buckler.rolled_back_at"
 KIND_TAG = "buckler.kind"
+NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
 
 # What these say below that level is about MLflow's own affairs: tables made, pip not found.
 _LOG_LEVELS = {
