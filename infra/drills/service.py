@@ -81,6 +81,7 @@ def running(directory: Path, env: Mapping[str, str], *, workers: int = 1) -> Ite
         "BENTOML_HOME": str(directory / "bentoml"),
         "BUCKLER_RELEASES_DIR": str(directory / "releases"),
         "BUCKLER_AUDIT_LOG": str(directory / "audit/audit.jsonl"),
+        "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
         "BUCKLER_WORKERS": str(workers),
         "BUCKLER_FOLLOW_SECONDS": "1",
         "BUCKLER_FOLLOW_JITTER_SECONDS": "0",

@@ -6,14 +6,15 @@ COPY pyproject.toml requirements.lock ./
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
-      --requirements pyproject.toml --extra cpu --extra train --constraints requirements.lock
+      --requirements pyproject.toml --extra cpu --extra postgres --extra train --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
 # DVC and the record of a run's commit ask git.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /project /project/.buckler /var/lib/mlflow \
- && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys
+ && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys \
+ && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 COPY src/buckler /app/src/buckler
 COPY pipelines /app/pipelines
@@ -23,6 +24,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     BUCKLER_API_KEYS=/var/lib/buckler-keys/api.json \
+    BUCKLER_TRAFFIC_URL=sqlite:////var/lib/buckler-traffic/traffic.db \
     DVC_NO_ANALYTICS=1 \
     MLFLOW_DISABLE_TELEMETRY=true
 USER 10001

@@ -9,19 +9,20 @@ COPY pyproject.toml requirements.lock ./
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
-      --requirements pyproject.toml --extra serve --constraints requirements.lock
+      --requirements pyproject.toml --extra serve --extra postgres --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler \
- && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys
+ && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys \
+ && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/durable.py \
      src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
      src/buckler/promotion_record.py src/buckler/query_watch.py src/buckler/receipts.py \
      src/buckler/selftest.py src/buckler/signing.py src/buckler/standing.py \
-     src/buckler/tracking.py src/buckler/
+     src/buckler/tracking.py src/buckler/traffic.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
      src/buckler/data/overlay.py src/buckler/data/structure.py src/buckler/data/uploads.py \
      src/buckler/data/
@@ -40,6 +41,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     BUCKLER_API_KEYS=/var/lib/buckler-keys/api.json \
     BUCKLER_AUDIT_LOG=/var/lib/buckler/audit/audit.jsonl \
     BUCKLER_RELEASES_DIR=/var/lib/buckler/releases \
+    BUCKLER_TRAFFIC_URL=sqlite:////var/lib/buckler-traffic/traffic.db \
     BUCKLER_VERDICT_KEY=/etc/buckler/verdict.pub
 USER 10001
 VOLUME /var/lib/buckler

@@ -311,6 +311,7 @@ def _server(name: str, directory: Path) -> Iterator[tuple[int, "subprocess.Popen
         "BUCKLER_RELEASE": str(directory / "release"),
         "BUCKLER_VERDICT_KEY": str(directory / signing.PUBLIC_KEY_FILE),
         "BUCKLER_AUDIT_LOG": str(directory / "audit/audit.jsonl"),
+        "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
         "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",  # a slow answer is to be measured, not cut off
     }
     began = time.perf_counter()

@@ -29,6 +29,7 @@ from services.classifier.form import rebuild
 from services.classifier.orders import ORDER, ORDERS
 from services.classifier.routes import canonical
 from services.classifier.settings import Settings
+from services.classifier.traffic import OF_THE_WATCH, is_of_the_watch
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = "x-request-id"
@@ -102,9 +103,11 @@ class FrontDoor:
             raise RefusalError("not_found")
         if method not in methods:
             raise RefusalError("method_not_allowed", headers={"allow": ", ".join(methods)})
-        key = self._access.key(path, Headers(scope=exchange.scope))
+        headers = Headers(scope=exchange.scope)
+        key = self._access.key(path, headers)
         exchange.key_id = key.id if key else "-"
         CLIENT_ID.set(key.id if key else ANONYMOUS)
+        OF_THE_WATCH.set(is_of_the_watch(key, headers))
         self._access.check_role(path, key)
         self._access.take_place(path, key, place)
         return key

@@ -142,6 +142,14 @@ SHADOW_REFUSED = Counter(
     "buckler_shadow_refused_total", "Challengers that a worker would not load as a shadow, by reason", ["reason"]
 )
 
+TRAFFIC_RECORDED = Counter(
+    "buckler_traffic_recorded_total", "Answered pictures whose numbers were written to the traffic's database"
+)
+TRAFFIC_DROPPED = Counter(
+    "buckler_traffic_dropped_total",
+    "Answered pictures that were not, because the database was away or too many came at once",
+)
+
 
 def create_series() -> None:
     """Create at zero every series whose labels are known before a model is."""

@@ -28,7 +28,8 @@ import bentoml
 from bentoml.validators import ContentType
 from pydantic import ValidationError
 
-from buckler.data.uploads import load_pixels
+from buckler.data import uploads
+from buckler.data.uploads import Upload
 from buckler.errors import UnusableImageError
 from services.classifier import connections, metrics, pages
 from services.classifier.access import announce
@@ -38,10 +39,11 @@ from services.classifier.follower import Follower, follow
 from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.holder import Holder
 from services.classifier.loading import Served, keep_from_the_collector
-from services.classifier.orders import ORDER, ORDERS, Picture, Pixels
+from services.classifier.orders import ORDER, ORDERS, Picture
 from services.classifier.queries import Queries, suspected
 from services.classifier.settings import Settings
 from services.classifier.shadow import Shadow
+from services.classifier.traffic import Recorder
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
 # BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.
@@ -85,12 +87,15 @@ class Classifier:
             self._follower.start()
         self._shadow = Shadow(SETTINGS)
         self._shadow.start()
+        self._recorder = Recorder(SETTINGS)
+        self._recorder.start()
         keep_from_the_collector()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Follow no more."""
+        """Follow and record no more."""
         self._shadow.stop()
+        self._recorder.stop()
         if self._follower:
             self._follower.stop()
 
@@ -137,29 +142,30 @@ class Classifier:
 
     def _ask(self, served: Served, picture: Path | Picture, request_id: str) -> Answer:
         predictor = served.predictor
-        pixels = pixels_of(picture, size=predictor.image_size)
-        of_a_run = self._queries.suspects(pixels, picture)
+        upload = opened(picture, size=predictor.image_size)
+        of_a_run = self._queries.suspects(upload.pixels, picture)
         with metrics.INFERENCE_SECONDS.time(), self._shadow.standing_back():
-            prediction = predictor(pixels)
+            prediction = predictor(upload.pixels)
         if of_a_run:
             prediction = suspected(prediction)
         answer = Answer.of(prediction, served, request_id)
         answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
         metrics.count(prediction)
         self._shadow.offer(picture, answer)
+        self._recorder.offer(upload, prediction, predictor.digest)
         return answer
 
 
-def pixels_of(picture: Path | Picture, *, size: int) -> Pixels:
-    """Return the pixels of a picture in whatever form it came, ``(size, size, 3)`` float32 in 0..1.
+def opened(picture: Path | Picture, *, size: int) -> Upload:
+    """Return a picture in whatever form it came, ``size`` pixels a side.
 
     Raises:
         RefusalError: It is not usable; the code says why.
     """
     if not isinstance(picture, Path | bytes):
-        return picture
+        return Upload(picture)
     try:
-        return load_pixels(picture, size=size)
+        return uploads.load(picture, size=size)
     except UnusableImageError as error:
         raise RefusalError(error.code, str(error)) from error
 

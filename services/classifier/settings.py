@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from buckler import audit
 from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
+from buckler.traffic import DEFAULT_URL as TRAFFIC_URL
 
 PREFIX = "BUCKLER_"
 MEBIBYTE = 1024 * 1024
@@ -61,6 +62,10 @@ class Settings(BaseModel):
             instant; 0 lets go of it at once. Until then two models take their memory.
         shadow_share: Share of the answered pictures, 0 to 1, that the registry's challenger is asked about too; its
             answers are compared and never given. It takes the memory of another model.
+        traffic_url: Database that numbers about answered pictures are written to (`buckler.traffic`), as
+            ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``; ``off`` for none.
+        traffic_days: After so many days they are deleted.
+        traffic_rows: Of more than so many the oldest are deleted; a million take some 400 MB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -94,6 +99,9 @@ class Settings(BaseModel):
     follow_jitter_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     previous_model_seconds: float = Field(default=3600.0, ge=0)
     shadow_share: float = Field(default=0.0, ge=0, le=1)
+    traffic_url: str = TRAFFIC_URL
+    traffic_days: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    traffic_rows: int = Field(default=1_000_000, ge=1)
 
     @property
     def keys_required(self) -> bool:

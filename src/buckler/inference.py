@@ -1,6 +1,6 @@
 """A released model and its detector, verified, then asked: one pass, one answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler import signing
 from buckler.detection.screening import Screening
+from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
 from buckler.models import runtime
 from buckler.models.explanation import Explainer, HeadWeights, Relevance
@@ -29,6 +30,7 @@ class Prediction:
         decision: ``accept``, or ``review`` where ``reasons`` names at least one of ``REASONS``.
         score: The detector's; higher is more suspicious.
         verdict: ``adversarial`` if ``score > threshold``, else ``clean``.
+        sketch: Its features in a few numbers, for whoever watches what arrives; no part of the answer.
     """
 
     label: str
@@ -38,6 +40,7 @@ class Prediction:
     score: float
     threshold: float
     verdict: Literal["clean", "adversarial"]
+    sketch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 class Network(Protocol):
@@ -78,6 +81,7 @@ class Predictor:
         self.holds_until = verdict.expires_at
         self.precision = network.precision
         self._network, self._screening, self._explainer = network, screening, explainer
+        self._sketch = Sketch.of(screening.detector)
 
     @classmethod
     def load(
@@ -144,6 +148,7 @@ class Predictor:
             score=float(scores[0]),
             threshold=self._screening.threshold,
             verdict="adversarial" if flags["adversarial"][0] else "clean",
+            sketch=tuple(self._sketch(forward.features)[0].tolist()),
         )
 
     def explain(self, pixels: Images, label: str) -> Relevance:

@@ -4,7 +4,7 @@ It says nothing that the signed verdict, or the files whose digest that names, d
 is ``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv 1810.03993, for the sections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -247,3 +247,62 @@ def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict
     if info.defence == "none":
         limits.insert(3, "It was trained without any defence against attacks.")
     return limits
+
+
+LONGEST_MARKDOWN = 5000  # characters that MLflow's databases keep of a version's description
+
+
+def markdown(card: ModelCard) -> str:
+    """Return the card as Markdown, for a registry's pages; where it would be too long, without each single attack."""
+    sections = [_head(card), _under_attack(card), _each_attack(card), _bullets("What not to expect", card.limits)]
+    text = "\n\n".join(section for section in sections if section)
+    if len(text) > LONGEST_MARKDOWN:
+        sections[2] = "Each attack: see the nested runs."
+        text = "\n\n".join(section for section in sections if section)
+    return text
+
+
+def _head(card: ModelCard) -> str:
+    verdict, model = card.verdict, card.model
+    outcome = "passed its gate" if verdict.passed else "FAILED its gate"
+    changed = " with uncommitted changes" if verdict.uncommitted_changes else ""
+    times = f"issued {verdict.issued_at:%Y-%m-%d %H:%M}, expires {verdict.expires_at:%Y-%m-%d %H:%M} UTC"
+    rows = [
+        ("verdict", f"`{verdict.id}`, {times}"),
+        ("model", f"`{model.digest}`"),
+        ("network", f"{model.architecture}, {model.image_size} pixels a side, defence: {model.defence}"),
+        ("labels", ", ".join(model.labels)),
+        ("data", f"`{card.data.version}`"),
+        ("code", f"`{verdict.commit or 'not in git'}`{changed}"),
+        ("clean accuracy", _percent(card.clean.accuracy)),
+        ("malignant recall", _percent(card.clean.malignant_recall)),
+    ]
+    parts = (f"## {model.name}: {outcome}", _table(("", ""), rows), _bullets("Why it failed", verdict.reasons))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _under_attack(card: ModelCard) -> str:
+    rows = [
+        (f"{row.epsilon_255}/255", _percent(row.robust_accuracy), _percent(row.sensitivity), _percent(row.specificity))
+        for row in card.worst_case
+    ]
+    titles = ("worst case up to", "robust accuracy", "sensitivity", "specificity")
+    return f"### Under attack\n\n{_table(titles, rows)}" if rows else ""
+
+
+def _each_attack(card: ModelCard) -> str:
+    rows = [(each.name, f"{each.epsilon_255}/255", _percent(each.robust_accuracy)) for each in card.attacks]
+    return _table(("attack", "radius", "robust accuracy"), rows) if rows else ""
+
+
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [titles, ("---",) * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bullets(title: str, lines: list[str]) -> str:
+    return "\n".join([f"### {title}", "", *(f"- {line}" for line in lines)]) if lines else ""
+
+
+def _percent(rate: Rate | None) -> str:
+    return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" if rate else "not measured"

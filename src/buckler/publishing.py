@@ -5,13 +5,15 @@ Reports are files first: everything said here can be read from them, and is only
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from buckler import model_card, signing, tracking
 from buckler import release as releases
-from buckler import signing, tracking
 from buckler.evaluation import report
 from buckler.gates import Reports
+from buckler.models.info import load_info
 from buckler.tracking import Point
 
 
@@ -52,14 +54,14 @@ def publish(
     if published is None:
         # What a publication left behind that was killed before it could register its version.
         tracking.delete_runs(names.experiment, tracking.VERDICT_TAG, verdict.id)
-        tags = _tags(release, source, verdict, lock)
-        run_id = tracking.start_run(names.experiment, _name(names, verdict), tags)
+        tags, text = _tags(release, source, verdict, lock), _card(release, verdict, names.model_name)
+        run_id = tracking.start_run(names.experiment, _name(names, verdict), {**tags, tracking.NOTE_TAG: text})
         uri = _record(run_id, release, reports, names.experiment, parameters, tags)
         number = tracking.register(
             names.model_name,
             uri,
             tags={name: tags[name] for name in _IDENTITY},
-            description=f"```\n{releases.describe(verdict)}\n```",
+            description=text,
         )
         published = Published(run_id, number, True)
     tracking.set_alias(names.model_name, tracking.CHALLENGER, published.version)
@@ -78,6 +80,13 @@ def _published(model_name: str, verdict: signing.Verdict) -> Published | None:
 
 def _name(names: releases.PublishParams, verdict: signing.Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
+
+
+def _card(release: Path, verdict: signing.Verdict, name: str) -> str:
+    info = load_info(release / signing.MODEL_DIR)
+    # The registry gives the number afterwards; the card's page shows it without.
+    card = model_card.card(verdict, info, name=name, version="", now=datetime.now(UTC))
+    return model_card.markdown(card)
 
 
 def _tags(release: Path, source: releases.Source, verdict: signing.Verdict, lock: Path) -> dict[str, str]:

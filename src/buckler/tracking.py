@@ -48,6 +48,7 @@ PROMOTION_TAG = "buckler.promotion"
 STANDING_TAG = "buckler.standing"
 WITHDRAWN_TAG = "buckler.rolled_back_at"
 KIND_TAG = "buckler.kind"
+NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
 
 # What these say below that level is about MLflow's own affairs: tables made, pip not found.
 _LOG_LEVELS = {

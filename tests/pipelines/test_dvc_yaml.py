@@ -75,7 +75,7 @@ def test_every_parameter_that_a_stage_names_exists():
 
 def test_every_section_is_read_by_a_stage_or_a_job():
     used = {key.partition(".")[0] for stage in STAGES.values() for key in stage.get("params", [])}
-    assert set(params.read(ROOT / "params.yaml")) - used == {"watch", "probe", "canary", "profiles"}
+    assert set(params.read(ROOT / "params.yaml")) - used == {"watch", "probe", "canary", "drift", "profiles"}
 
 
 def test_what_one_stage_reads_of_data_another_writes():

@@ -73,6 +73,9 @@ def test_the_version_is_the_challenger_with_signature_example_and_description(na
     assert version.tags[tracking.VERDICT_TAG] == verdict.id
     assert version.tags[tracking.DIGEST_TAG] == verdict.subject_digest
     assert verdict.id in version.description
+    assert "What not to expect" in version.description
+    run = client.get_run(version.run_id)
+    assert run.data.tags["mlflow.note.content"] == version.description
     model = mlflow.models.get_model_info(f"models:/{names.model_name}@challenger")
     assert model.run_id == version.run_id
     assert model.signature.inputs.inputs[0].shape == (-1, 32, 32, 3)

@@ -86,6 +86,7 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
         "BUCKLER_VERDICT_KEY": str(keys / signing.PUBLIC_KEY_FILE),
         "BUCKLER_RELEASES_DIR": str(directory / "releases"),
         "BUCKLER_AUDIT_LOG": str(audit),
+        "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
         **settings,
     }
     command = [sys.executable, "-m", "services.classifier", "--port", str(port)]

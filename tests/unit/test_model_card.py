@@ -58,3 +58,34 @@ def test_what_a_verdict_does_not_state_is_left_open():
     found = card(bare)
     assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, [], None)
     assert "Nothing is claimed of it under attack" in "\n".join(found.limits)
+
+
+def test_as_markdown_it_says_the_verdict_the_numbers_and_the_limits(verdict):
+    text = model_card.markdown(card(verdict))
+    assert text.startswith("## skin-lesion: passed its gate")
+    assert verdict.id in text
+    assert verdict.subject_digest in text
+    assert "| clean accuracy | 80.0% (71.1% to 86.7%) |" in text
+    assert "| 1/255 | 40.0% (30.9% to 49.8%) |" in text
+    assert all(f"- {limit}" in text for limit in card(verdict).limits)
+    assert "Why it failed" not in text
+
+
+def test_as_markdown_a_failed_verdict_says_why(project):
+    projects.make_project(project, clean=60, robust=10)
+    text = model_card.markdown(card(projects.build(project, now=NOW)))
+    assert text.startswith("## skin-lesion: FAILED its gate")
+    assert "- clean accuracy 0.600 < 0.700" in text
+
+
+def test_as_markdown_many_attacks_are_left_to_the_runs(verdict):
+    found = card(verdict)
+    many = found.model_copy(update={"attacks": found.attacks * 100})
+    assert len(model_card.markdown(many)) <= model_card.LONGEST_MARKDOWN
+    assert "see the nested runs" in model_card.markdown(many)
+    assert all(limit in model_card.markdown(many) for limit in found.limits)
+
+
+def test_as_markdown_what_a_verdict_does_not_state_is_said_to_be_unmeasured():
+    bare = signing.Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
+    assert "| clean accuracy | not measured |" in model_card.markdown(card(bare))

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
+from buckler import drift_report
 from buckler.errors import BucklerError
 from buckler.watch import findings
 
@@ -46,6 +47,7 @@ JOBS: dict[str, Job] = {
     "reevaluate": Job("pipelines.jobs.reevaluate:run", findings.reevaluation),
     "probe": Job("pipelines.jobs.probe:run", findings.probe),
     "canary": Job("pipelines.jobs.canary:run", findings.canary),
+    "drift": Job("pipelines.jobs.drift:run", drift_report.drift_metrics),
 }
 
 

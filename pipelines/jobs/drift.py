@@ -1,0 +1,152 @@
+"""Job ``drift``: holds the newest served pictures against those that the champion's lines were drawn on.
+
+Reads   the traffic's database (BUCKLER_TRAFFIC_URL), the champion's release from the registry,
+        data/splits/*.csv and, once a champion, the calibration pictures
+Writes  .buckler/watch/drift.json
+Keeps   .buckler/watch/drift-reference/<digest>.json: the calibration pictures' numbers
+
+Failing means that something has drifted. With fewer pictures than ``drift.min_pictures`` it passes and says so.
+"""
+
+import json
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from buckler import drift_report, durable, params, signing, tracking, traffic, watch
+from buckler.data import manifest, pictures, uploads
+from buckler.drift import DriftParams, compare
+from buckler.errors import DataError, RegistryError
+from buckler.inference import Predictor
+from buckler.release import PublishParams
+from buckler.traffic import Observation, Traffic, TrafficError
+from buckler.watch import Result
+
+SPLITS = Path("data/splits")
+REFERENCE = watch.STATE / "drift-reference"
+REFERENCE_SCHEMA = 1
+JOB = "drift"
+
+
+def run() -> Result:
+    """Compare as params.yaml says, report, and return whether the traffic is what it was."""
+    cfg, names = params.load("drift", DriftParams), params.load("publish", PublishParams)
+    champion = _champion(names.model_name)
+    served = _window(cfg)
+    window = [each for each in served if each.digest == champion.digest]
+    enough = len(window) >= cfg.min_pictures
+    reference = reference_of(champion, names.model_name) if enough else []
+    findings = compare(reference, window, cfg) if enough else ()
+    reasons = drift_report.reasons(findings)
+    others = len(served) - len(window)
+    watch.write_state(
+        JOB,
+        {
+            "schema": 1,
+            "finished_at": datetime.now(UTC).isoformat(),
+            "model": {"name": names.model_name, "version": champion.version, "digest": champion.digest},
+            "passed": not reasons,
+            "enough": enough,
+            "reasons": reasons,
+            "window": _described(window, cfg) | {"of_other_models": others},
+            "reference": {"pictures": len(reference)},
+            **drift_report.findings_of(findings, cfg),
+        },
+    )
+    return Result(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
+
+
+def _champion(model_name: str) -> tracking.Version:
+    champion = tracking.by_alias(model_name, tracking.CHAMPION)
+    if champion is None:
+        raise RegistryError(f"{model_name} has no champion to compare with; `buckler promote` makes one")
+    return champion
+
+
+def _window(cfg: DriftParams) -> list[Observation]:
+    url = traffic.url_from_env()
+    if url == traffic.OFF:
+        raise TrafficError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
+    with Traffic(url) as database:
+        return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_pictures)
+
+
+def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
+    moments = [datetime.fromtimestamp(each.moment, UTC).isoformat() for each in (*window[:1], *window[-1:])]
+    return {
+        "pictures": len(window),
+        "min_pictures": cfg.min_pictures,
+        "hours": cfg.window_hours,
+        "first": moments[0] if moments else None,
+        "last": moments[-1] if moments else None,
+    }
+
+
+def _message(name: str, champion: tracking.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
+    told = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
+    if others:
+        # Seldom wrong for a while after a promotion; for long, the service refuses the champion or is another one.
+        told += f"; {others} more were answered by another model than the champion"
+    return f"{name} version {champion.version}, {count} pictures: {told}"
+
+
+# --- the reference
+
+
+def reference_of(champion: tracking.Version, model_name: str) -> list[Observation]:
+    """Return what the service would remember of the calibration pictures, computed once for each champion.
+
+    Raises:
+        DataError: Here are other pictures than those that the champion was made from.
+        RegistryError, VerdictError, ModelError: Its release cannot be had.
+    """
+    path = REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
+    known = _read(path)
+    if known is None:
+        with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
+            release = tracking.download(model_name, champion.version, Path(scratch) / "release")
+            # An expired champion's traffic is looked at too: somebody may want to know.
+            verdict = signing.open_release(release, signing.load_public_key(), name=model_name)
+            known = measure(Predictor.of(release / signing.MODEL_DIR, verdict))
+        _keep(path, known)
+    return known
+
+
+def measure(predictor: Predictor) -> list[Observation]:
+    """Return the observations of the calibration pictures, as the service would make them.
+
+    Raises:
+        DataError: Here are other pictures than those that the model was made from.
+    """
+    here = pictures.version(SPLITS)
+    if here != predictor.info.data_version:
+        raise DataError(
+            f"the champion was made from data {predictor.info.data_version}, {SPLITS} holds {here}; "
+            "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+        )
+    found = []
+    for path in manifest.read(SPLITS / "calibration.csv")["path"]:
+        upload = uploads.load(Path(path), size=predictor.image_size)
+        found.append(traffic.observe(upload, predictor(upload.pixels), digest=predictor.digest))
+    return found
+
+
+def _read(path: Path) -> list[Observation] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != REFERENCE_SCHEMA:
+            return None
+        return [Observation(**{**row, "sketch": tuple(row["sketch"])}) for row in document["observations"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing, damaged or of another version: it is measured again
+
+
+def _keep(path: Path, observations: list[Observation]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob("*.json"):
+        old.unlink()
+    rows = [asdict(each) for each in observations]
+    durable.write(path, json.dumps({"schema": REFERENCE_SCHEMA, "observations": rows}).encode())

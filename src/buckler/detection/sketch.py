@@ -1,0 +1,43 @@
+"""A picture's features in a few numbers: enough to see that many pictures have changed, too few to know one by.
+
+What arrives is compared with what the lines were drawn on (`buckler.drift`), so something of each picture has to be
+kept for days. Random projections keep distances between clouds of pictures and are the same for every release; there
+is nothing to fit and nothing to ship.
+
+Source: Achlioptas, "Database-friendly random projections", 2003.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from buckler.detection.detector import READ, Detector
+from buckler.models.forward import Features, slices
+
+NUMBERS = 32
+SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Projects features, scaled as the detector of a release scales them; ``projection`` is (d, ``NUMBERS``)."""
+
+    offset: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+    projection: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, detector: Detector) -> "Sketch":
+        """Return the sketch that goes with ``detector``."""
+        width = len(detector.offset)
+        # Raw bits: of a generator's methods NumPy may change what they draw, and old sketches would mean nothing.
+        words = np.random.PCG64(SEED).random_raw(width * NUMBERS)
+        signs = (words >> np.uint64(63)).astype(np.float32) * 2 - 1
+        return cls(detector.offset, detector.scale, signs.reshape(width, NUMBERS) / np.float32(np.sqrt(width)))
+
+    def __call__(self, features: Features) -> npt.NDArray[np.float32]:
+        """Return ``(n, NUMBERS)`` for ``features`` (n, d_all)."""
+        places = slices()
+        read = np.concatenate([features[:, places[block]] for block in READ], axis=1)
+        return np.asarray(((read - self.offset) / self.scale) @ self.projection, np.float32)

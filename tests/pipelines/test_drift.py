@@ -1,0 +1,296 @@
+"""The real job: a published, promoted, exported VGG-19 at its smallest, drawn pictures, and a database of traffic."""
+
+import hashlib
+import io
+import json
+import time
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from buckler import promotion, publishing, release, selftest, signing, tracking, traffic, watch
+from buckler.data import manifest, pictures, sources, uploads
+from buckler.inference import Predictor
+from buckler.models import checkpoint, export, vgg
+from buckler.models.runtime import Runtime, RuntimeInfo
+from pipelines.jobs import drift
+from tests import projects, screenings
+
+pytestmark = pytest.mark.slow
+
+SIZE, PER_CLASS = 32, 40
+SETTINGS = """
+drift: {{window_hours: 24, window_pictures: 500, min_pictures: 50, alpha: 0.01, min_ks: 0.15, min_total_variation: 0.15,
+  min_mmd: 0.1, permutations: 2000, seed: 7}}
+publish: {{experiment: {name}, model_name: {name}}}
+"""
+
+
+def drawn(seed: int, per_class: int = PER_CLASS) -> list[tuple[str, bytes]]:
+    items = sources.generated(per_class=per_class, seed=seed, size=SIZE)
+    return [(item.label, item.read()) for item in items]
+
+
+def write_splits(root, drawings) -> None:
+    """Write the pictures and three splits that each list all of them."""
+    rows = []
+    for number, (label, content) in enumerate(drawings):
+        path = root / f"data/images/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test", "group": ""}
+        about = {"id": path.name, "path": f"data/images/{number}.png", "label": label, "mode": "RGB"}
+        rows.append({**about, **facts, "width": SIZE, "height": SIZE})
+    for name in pictures.SPLITS:
+        manifest.write(manifest.build(rows), root / f"data/splits/{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project directory with an untrained, exported network, a detector, pictures and reports."""
+    root = tmp_path_factory.mktemp("made")
+    write_splits(root, drawn(seed=1))
+    base = vgg.build_base(SIZE, "none", seed=7)
+    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
+    checkpoint.save(network, info, root / "models/classifier")
+    images = np.stack([uploads.load_pixels(content, size=SIZE) for _, content in drawn(seed=3, per_class=20)])
+    runtime = root / "models/runtime"
+    export.write(network, images, runtime)
+    RuntimeInfo(("float32",), "test").save(runtime)
+    asked = Runtime(runtime / "float32.xml", "float32")
+    screenings.fit(asked, images, np.arange(len(images)) % 2).save(root / "models/detector")
+    digests = [signing.directory_digest(root / f"models/{part}") for part in ("classifier", "runtime")]
+    projects.write_reports(root / "reports", digests[0], 80, 40, runtime=digests[1])
+    return root
+
+
+@pytest.fixture
+def name(made, project, registry, monkeypatch, tmp_path):
+    """Publish and promote the model, and return its name in the registry."""
+    for part in ("models", "reports", "data"):
+        (project / part).rename(project / f"{part}-unused") if (project / part).exists() else None
+        (project / part).symlink_to(made / part)
+    (project / "params.yaml").write_text(SETTINGS.format(name=registry))
+    monkeypatch.setenv(traffic.URL_ENV, f"sqlite:///{tmp_path}/traffic.db")
+    signing.generate_key_pair(signing.KEY_DIR)
+    key = signing.load_private_key()
+    verdict = release.build(
+        project / "release",
+        classifier=made / "models/classifier",
+        runtime=made / "models/runtime",
+        detector=made / "models/detector",
+        reports=made / "reports",
+        policy=replace(projects.POLICY, max_detector_fpr=1.0),
+        name=registry,
+        source=release.Source(None, False),
+        key=key,
+        write_self_test=selftest.write,
+    )
+    names = release.PublishParams(registry, registry)
+    publishing.publish(
+        project / "release",
+        made / "reports",
+        names=names,
+        parameters={},
+        source=release.Source(None, False),
+        verdict=verdict,
+    )
+    promotion.promote(registry, key)
+    return registry
+
+
+@pytest.fixture
+def served(name, project):
+    """Return a function that answers pictures as the service does, and remembers them."""
+    verdict = signing.open_release(project / "release", signing.load_public_key())
+    predictor = Predictor.of(project / "release/model", verdict)
+    moments = count(time.time() - 3600)
+
+    def serve(contents, change=lambda pixels: pixels, digest=predictor.digest):
+        observations = []
+        for content in contents:
+            upload = uploads.load(content, size=SIZE)
+            upload = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
+            prediction = predictor(upload.pixels)
+            observations.append(traffic.observe(upload, prediction, digest=digest, moment=next(moments)))
+        with traffic.Traffic(traffic.url_from_env()) as database:
+            database.write(observations)
+
+    return serve
+
+
+def state():
+    return watch.read_state("drift")
+
+
+def others(seed: int = 2) -> list[bytes]:
+    """Pictures that the model has never seen, of the same kind."""
+    return [content for _, content in drawn(seed)]
+
+
+def test_traffic_of_the_same_kind_passes(served):
+    served(others())
+    run = watch.run_once("drift")
+    assert run.outcome == "passed", run.message
+    assert "80 pictures: passed" in run.message
+    found = state()
+    assert found["window"]["pictures"] == found["reference"]["pictures"] == 80
+    assert not any(kind["detected"] for kind in found["kinds"].values())
+    assert all(0 < kind["p"] <= 1 for kind in found["kinds"].values())
+
+
+def box_blur(pixels):
+    padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    return sum(padded[i : i + SIZE, j : j + SIZE] for i in range(3) for j in range(3)) / 9
+
+
+@pytest.mark.parametrize(
+    ("change", "quantity"),
+    [
+        pytest.param(lambda pixels: pixels * 0.75, "brightness", id="darker"),
+        pytest.param(lambda pixels: np.clip(pixels * [1.1, 1, 0.88], 0, 1), "blue", id="colour cast"),
+        pytest.param(box_blur, "sharpness", id="blurred"),
+    ],
+)
+def test_another_light_camera_or_focus_fails_and_says_by_what(served, change, quantity):
+    served(others(), change)
+    run = watch.run_once("drift")
+    assert run.outcome == "failed"
+    assert f"{quantity} drifted" in run.message
+    found = state()
+    assert not found["passed"]
+    assert found["kinds"]["input"]["detected"]
+    drifted = [each for each in found["quantities"] if each["drifted"]]
+    assert quantity in {each["quantity"] for each in drifted}
+    assert len(found["reasons"]) == len(drifted)
+
+
+def test_too_few_pictures_pass_and_say_so(served):
+    served(others()[:49], lambda pixels: pixels * 0.5)
+    run = watch.run_once("drift")
+    assert (run.outcome, run.message.partition(": ")[2]) == ("passed", "too few pictures")
+    assert state()["window"]["pictures"] == 49
+    assert not state()["enough"]
+    assert state()["kinds"]["input"] == {"detected": False, "p": None, "quantity": None}
+
+
+def test_without_any_traffic_there_are_too_few_pictures(name):
+    run = watch.run_once("drift")
+    assert (run.outcome, state()["window"]["first"]) == ("passed", None), run.message
+
+
+def test_what_another_model_answered_is_said_and_not_compared(served):
+    served(others())
+    served(others(4), lambda pixels: pixels * 0.5, digest="sha256:another")
+    run = watch.run_once("drift")
+    assert run.outcome == "passed"
+    assert "80 more were answered by another model than the champion" in run.message
+    assert state()["window"]["of_other_models"] == 80
+
+
+def test_old_traffic_is_not_looked_at(served, project):
+    served(others())
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("window_hours: 24", "window_hours: 0.5"))
+    assert "too few" in watch.run_once("drift").message
+
+
+def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(served, monkeypatch):
+    served(others())
+    measured = []
+    real = drift.measure
+    monkeypatch.setattr(drift, "measure", lambda predictor: measured.append(1) or real(predictor))
+    first, second = (watch.run_once("drift") and state()["quantities"] for _ in range(2))
+    assert first == second
+    (kept,) = drift.REFERENCE.glob("*.json")
+    kept.write_text(kept.read_text()[:100])
+    assert watch.run_once("drift").outcome == "passed"
+    assert state()["quantities"] == first
+    assert len(measured) == 2
+
+
+def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, name):
+    """Or the reference would differ from all traffic by how it was made."""
+    served([content for _, content in drawn(seed=1)])
+    with traffic.Traffic(traffic.url_from_env()) as database:
+        answered = database.window(since=0, limit=1000)
+    measured = drift.reference_of(tracking.by_alias(name, tracking.CHAMPION), name)
+    for one, other in zip(answered, measured, strict=True):
+        np.testing.assert_allclose(one.sketch, other.sketch, rtol=1e-5, atol=1e-6)
+        assert replace(one, moment=0, sketch=()) == replace(other, moment=0, sketch=())
+
+
+def test_other_data_than_the_models_stop_the_job_with_the_next_step(served, project):
+    served(others())
+    (project / "data").unlink()
+    write_splits(project, drawn(seed=9))
+    run = watch.run_once("drift")
+    assert run.outcome == "error"
+    assert "dvc checkout" in run.message
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("off", "no traffic is recorded"), ("sqlite:////proc/x/y", "cannot be used")]
+)
+def test_a_database_that_cannot_be_read_is_an_error(name, monkeypatch, url, said):
+    monkeypatch.setenv(traffic.URL_ENV, url)
+    run = watch.run_once("drift")
+    assert run.outcome == "error"
+    assert said in run.message
+
+
+def test_without_a_champion_the_job_says_what_to_do(project, registry):
+    (project / "params.yaml").write_text(SETTINGS.format(name=registry))
+    assert "buckler promote" in watch.run_once("drift").message
+
+
+def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
+    served(others())
+    watch.run_once("drift")
+    text = (watch.STATE / "drift.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    for each in state()["quantities"]:
+        chart = each["chart"]
+        assert len(chart["reference"]) == len(chart["window"]) <= 20
+        assert sum(chart["window"]) == pytest.approx(1)
+
+
+def test_another_camera_is_found_on_real_pictures(real_data):
+    """Dermoscopy from the archive, half of it as reference: clean passes, a warm cast and dim light do not."""
+    from buckler.drift import DriftParams, compare
+
+    cfg = DriftParams(24, 500, 50, 0.01, 0.15, 0.15, 0.1, 2000, 7)
+    files = (
+        sorted((real_data / "skin/benign").glob("*.jpg"))[:240]
+        + sorted((real_data / "skin/malignant").glob("*.jpg"))[:240]
+    )
+    order = np.random.default_rng(5).permutation(len(files))
+    loaded = [uploads.load(files[place], size=112) for place in order]
+
+    def seen(upload, change=lambda pixels: pixels):
+        found = traffic.measure(np.ascontiguousarray(change(upload.pixels), np.float32))
+        rest = {"label": "benign", "decision": "accept", "score": 0.0, "probabilities": {"benign": 1.0}}
+        sides = {"width": upload.width, "height": upload.height, "size_bytes": upload.size_bytes}
+        return traffic.Observation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
+
+    reference, clean = [seen(each) for each in loaded[:200]], [seen(each) for each in loaded[200:]]
+    assert not [each.quantity for each in compare(reference, clean, cfg) if each.drifted]
+    for change, quantity in (
+        (lambda pixels: pixels * 0.85, "brightness"),
+        (lambda pixels: np.clip(pixels * [1.05, 1, 0.85], 0, 1), "blue"),
+    ):
+        window = [seen(each, change) for each in loaded[200:]]
+        assert quantity in {each.quantity for each in compare(reference, window, cfg) if each.drifted}
+    window = [seen(uploads.load(_recompressed(each), size=112)) for each in loaded[200:]]
+    assert {"size_bytes"} <= {each.quantity for each in compare(reference, window, cfg) if each.drifted}
+
+
+def _recompressed(upload) -> bytes:
+    """Return the picture as a phone app would send it that saves bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray((upload.pixels * 255).astype(np.uint8)).resize((224, 224)).save(buffer, "JPEG", quality=30)
+    return buffer.getvalue()

@@ -1,0 +1,211 @@
+"""The record of traffic, on SQLite files and a real PostgreSQL."""
+
+import multiprocessing
+import sqlite3
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from buckler import traffic
+from buckler.data.uploads import Upload
+from buckler.inference import Prediction
+from buckler.traffic import Observation, Traffic, TrafficError, measure, observe
+from tests.databases import PASSWORD, Postgres, postgres
+
+SIDE = 48
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/traffic/traffic.db"
+    server = request.getfixturevalue("server")
+    with Traffic(server.url) as database, database._connected() as connection:
+        traffic._TABLE.drop(connection)
+    return server.url
+
+
+@pytest.fixture
+def database(url):
+    with Traffic(url) as database:
+        yield database
+
+
+def seen(moment: float | None = None, **changes: object) -> Observation:
+    numbers = dict.fromkeys(("brightness", "contrast", "red", "green", "blue", "saturation"), 0.5)
+    values = {
+        "moment": time.time() if moment is None else moment,
+        "digest": "sha256:" + "0" * 64,
+        **{"width": 640, "height": 480, "size_bytes": 50_000, **numbers, "sharpness": 120.0},
+        **{"label": "gutartig – über", "decision": "accept", "score": -2.5},
+        **{"probabilities": {"gutartig – über": 0.75, "malignant": 0.25}, "sketch": (0.5, -1.25, 0.0)},
+    }
+    return Observation(**{**values, **changes})
+
+
+def everything(database: Traffic) -> list[Observation]:
+    return database.window(since=0, limit=10**6)
+
+
+def test_what_was_written_is_read_back(database):
+    written = [seen(), seen(width=None, height=None, size_bytes=None)]
+    database.write(written)
+    assert everything(database) == written
+
+
+def test_a_window_holds_the_newest_in_their_order(database):
+    moments = [100.0, 400.0, 300.0, 200.0]
+    database.write([seen(moment) for moment in moments])
+    assert [each.moment for each in database.window(since=150, limit=2)] == [300.0, 400.0]
+    assert [each.moment for each in database.window(since=150, limit=9)] == [200.0, 300.0, 400.0]
+
+
+def test_what_is_old_or_too_much_is_forgotten(database):
+    now = time.time()
+    database.write([seen(now - 3 * 86400), seen(now - 86400), *(seen(now + second) for second in range(5))])
+    assert database.prune(days=2, rows=100) == 1
+    assert database.prune(days=2, rows=4) == 2
+    assert [each.moment for each in everything(database)] == [now + second for second in range(1, 5)]
+    assert database.prune(days=2, rows=4) == 0
+
+
+def write_many(url: str, worker: int, start) -> None:
+    start.wait()
+    with Traffic(url) as database:
+        for _ in range(10):
+            database.write([seen(digest=f"worker {worker}") for _ in range(20)])
+
+
+def test_several_workers_that_begin_at_once_lose_nothing(url):
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(4)
+    workers = [context.Process(target=write_many, args=(url, number, start)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    with Traffic(url) as database:
+        digests = [each.digest for each in everything(database)]
+    assert {name: digests.count(name) for name in set(digests)} == {f"worker {number}": 200 for number in range(4)}
+
+
+def test_a_batch_is_written_whole_or_not_at_all(database):
+    with pytest.raises(TrafficError) as caught:
+        database.write([seen(), seen(label=None)])
+    assert not caught.value.passing
+    assert everything(database) == []
+
+
+def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
+    path = tmp_path / "traffic.db"
+    database = Traffic(f"sqlite:///{path}")
+    database.write([seen()])
+    database.close()
+    for file in tmp_path.glob("traffic.db*"):
+        file.unlink()
+    with pytest.raises(TrafficError) as caught:
+        database.write([seen()])
+    assert caught.value.passing
+    database.write([seen()])
+    assert len(everything(database)) == 1
+    database.close()
+
+
+def test_a_reader_does_not_stop_a_writer(tmp_path):
+    path = tmp_path / "traffic.db"
+    database = Traffic(f"sqlite:///{path}")
+    database.write([seen()])
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM buckler_traffic_1").fetchone() == (1,)
+    database.write([seen()])
+    assert reader.execute("SELECT count(*) FROM buckler_traffic_1").fetchone() == (1,)
+    reader.close()
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_is_said_without_its_password_and_comes_back(server: Postgres):
+    database = Traffic(server.url)
+    database.write([seen()])
+    server.stop()
+    try:
+        with pytest.raises(TrafficError, match="cannot be used") as caught:
+            database.write([seen()])
+    finally:
+        server.start()
+    assert caught.value.passing
+    assert PASSWORD not in str(caught.value)
+    database.write([seen()])
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_not_quoted(server: Postgres):
+    url = server.url.replace(PASSWORD, "hunter2")
+    with Traffic(url) as database, pytest.raises(TrafficError, match="BUCKLER_TRAFFIC_URL") as caught:
+        database.write([seen()])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://root:hunter2@host/name", "hunter2", "postgresql://a:hunter2@host:port/name"])
+def test_another_kind_of_url_is_refused_without_being_quoted(url):
+    with pytest.raises(TrafficError, match="expected sqlite:///FILE or postgresql") as caught:
+        Traffic(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def picture(seed: int = 3) -> np.ndarray:
+    """A smooth field with some grain, as a photograph has."""
+    generator = np.random.default_rng(seed)
+    ramp = np.linspace(0.3, 0.7, SIDE, dtype=np.float32)
+    return np.clip(ramp[:, None, None] + generator.normal(0, 0.02, (SIDE, SIDE, 3)), 0, 1).astype(np.float32)
+
+
+def test_measures_follow_what_they_are_named_after():
+    image, plain = picture(), measure(picture())
+    assert measure(image * 0.5)["brightness"] == pytest.approx(plain["brightness"] / 2, rel=1e-5)
+    assert measure(image * 0.5)["contrast"] == pytest.approx(plain["contrast"] / 2, rel=1e-5)
+    warm = measure(image * np.array([1, 0.8, 0.6], np.float32))
+    assert warm["blue"] == pytest.approx(0.6 * plain["blue"], rel=1e-5)
+    assert warm["red"] == plain["red"]
+    assert warm["saturation"] > plain["saturation"] + 0.3
+    blurred = (image + np.roll(image, 1, axis=0) + np.roll(image, 1, axis=1)) / 3
+    assert measure(blurred)["sharpness"] < plain["sharpness"]
+
+
+def test_measures_of_a_plain_picture_are_known_on_paper():
+    red = np.zeros((8, 8, 3), np.float32)
+    red[..., 0] = 0.5
+    found = measure(red)
+    expected = {"brightness": 0.1495, "contrast": 0, "red": 0.5, "green": 0, "blue": 0, "saturation": 1, "sharpness": 0}
+    assert found == pytest.approx(expected, abs=1e-6)
+    spot = np.zeros((5, 5, 3), np.float32)
+    spot[2, 2] = 1
+    # The Laplacian of one bright pixel: -4 in its place, 1 beside it, 0 at the corners of the nine inner pixels.
+    assert measure(spot)["sharpness"] == pytest.approx(255**2 * np.var([0, 1, 0, 1, -4, 1, 0, 1, 0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_black_and_white_are_measured_too(value):
+    assert all(np.isfinite(list(measure(np.full((8, 8, 3), value, np.float32)).values())))
+
+
+def test_what_is_remembered_of_a_picture_holds_no_pixels_and_nobodys_name():
+    prediction = Prediction("benign", {"benign": 1.0}, "accept", (), -1.0, 2.0, "clean", sketch=(1.0, 2.0))
+    found = observe(Upload(picture(), 1000, 800, 12345), prediction, digest="sha256:1", moment=5.0)
+    assert (found.width, found.height, found.size_bytes) == (1000, 800, 12345)
+    assert (found.label, found.decision, found.score, found.sketch) == ("benign", "accept", -1.0, (1.0, 2.0))
+    sizes = [np.size(getattr(found, name)) for name in Observation.__dataclass_fields__ if name != "probabilities"]
+    assert max(sizes) == 2
+    assert not {"image", "pixels", "file", "name", "client", "key"} & set(Observation.__dataclass_fields__)
+    assert replace(found, moment=6.0) != found
