@@ -114,7 +114,10 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
     try:
         suite = TypeAdapter(tuple[AttackSpec, ...]).validate_python([dict(line) for line in cfg.suite])
         check_names(suite)
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
+        faults = "; ".join(f"line {fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        raise ParamsError(f"params.yaml: watch.suite: {faults}") from error
+    except ValueError as error:
         raise ParamsError(f"params.yaml: watch.suite: {error}") from error
     if not suite:
         raise ParamsError("params.yaml: watch.suite: expected at least one attack, got none")

@@ -116,8 +116,8 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     assert "lies below" in run.message
     state = json.loads((watch.STATE / "reevaluate.json").read_text())
     assert not state["passed"]
-    assert "robust_accuracy" in state["failures"]
-    assert watching.metrics()['buckler_gate_failures{reason="robust_accuracy"}'] == 1
+    assert "clean_accuracy" in state["failures"]
+    assert watching.metrics()['buckler_gate_failures{reason="clean_accuracy"}'] == 1
 
 
 def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the_next_try(champion, project, registry):

@@ -135,3 +135,21 @@ def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_i
     np.savez(directory / selftest.FILE, **{**kept, "expected_float32": kept["expected_float32"] + 1})
     with pytest.raises(SelfTestError, match="as when it was judged"):
         selftest.check(Predictor.of(directory, verdict, precision="float32"), directory)
+
+
+def test_whoever_asks_a_service_can_tell_the_known_answers_from_others(model, predictor):
+    pictures = selftest.reference_pictures(model)
+    assert pictures.shape == (selftest.PICTURES, 32, 32, 3)
+    for place, picture in enumerate(pictures):
+        shares = list(predictor(np.asarray(picture / 255, np.float32)).probabilities.values())
+        assert selftest.is_known(model, shares, place)
+        assert not selftest.is_known(model, shares[::-1], place)
+        assert not selftest.is_known(model, [float("nan")] * 2, place)
+
+
+def test_a_release_without_known_answers_is_named(tmp_path):
+    with pytest.raises(SelfTestError, match="expected reference pictures in"):
+        selftest.reference_pictures(tmp_path)
+    np.savez(tmp_path / selftest.FILE, pictures=np.zeros((1, 2, 2, 3)))
+    with pytest.raises(SelfTestError, match="there are none"):
+        selftest.reference_pictures(tmp_path)

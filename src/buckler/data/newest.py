@@ -42,7 +42,7 @@ def load(root: Path, labels: Sequence[str], *, size: int, count: int, known: Seq
     for file in files:
         if count and len(chosen) == count:
             break
-        if file_digest(file) in learnt:
+        if file_digest(file).removeprefix("sha256:") in learnt:  # manifests hold the bare digits
             continue
         try:
             pixels = images.load_pixels(file, size=size)

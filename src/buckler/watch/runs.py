@@ -13,6 +13,8 @@ from buckler.watch.history import EXIT_CODES, History, Outcome, Run
 from buckler.watch.jobs import Result, load_job
 from buckler.watch.settings import WatchParams
 
+LAST_WORDS_SECONDS = 0.2  # for the log to be written
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,7 @@ def _ended_after(seconds: float | None, end: Callable[[Outcome, str], None]) -> 
         message = f"took longer than {seconds:g} s and was ended"
         log.error("%s", message)
         end("error", message)
+        time.sleep(LAST_WORDS_SECONDS)
         os._exit(EXIT_CODES["error"])
 
     timer = threading.Timer(seconds, give_up)

@@ -1,0 +1,56 @@
+"""What the probe makes of its numbers; tests/services has it against a real service."""
+
+import pytest
+
+from buckler import params
+from pipelines.jobs import probe
+from pipelines.jobs.canary import CanaryParams
+
+CFG = params.parse(
+    "probe",
+    probe.ProbeParams,
+    {
+        "pictures": 4,
+        "square_pictures": 1,
+        "queries": 40,
+        "transfer": {"attack": "pgd", "epsilon_255": 4, "steps": 2},
+        "crafted_on": "release",
+        "square_epsilon_255": 8,
+        "seed": 7,
+        "min_parity": 0.9,
+        "max_probability_gap": 0.03,
+        "max_flagged": {"clean": 0.2},
+        "min_flagged": {"transfer": 0.3, "square": 0.5},
+        "min_robust_accuracy": {"transfer": 0.1},
+    },
+)
+GOOD = {
+    "parity_ratio": 1.0,
+    "probability_gap": 0.001,
+    "flagged_ratio": {"clean": 0.1, "transfer": 0.4, "square": 0.6},
+    "robust_accuracy": {"transfer": 0.2, "square": 1.0},
+}
+
+
+def test_what_keeps_to_every_line_passes():
+    assert probe.judge(GOOD, CFG) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"parity_ratio": 0.8}, "parity with the release off-line 0.800 < 0.9"),
+        ({"probability_gap": float("nan")}, "probability gap nan > 0.03"),
+        ({"flagged_ratio": {"clean": 0.3, "transfer": 0.4, "square": 0.6}}, "flagged of clean pictures 0.300 > 0.2"),
+        ({"flagged_ratio": {"clean": 0.1, "transfer": 0.2, "square": 0.6}}, "flagged of transfer pictures 0.200 < 0.3"),
+        ({"flagged_ratio": {"clean": 0.1, "transfer": 0.4, "square": 0.1}}, "flagged of square pictures 0.100 < 0.5"),
+        ({"robust_accuracy": {"transfer": 0.0, "square": 1.0}}, "robust accuracy under transfer 0.000 < 0.1"),
+    ],
+)
+def test_each_line_that_is_crossed_is_a_reason(changes, reason):
+    assert probe.judge({**GOOD, **changes}, CFG) == [reason]
+
+
+def test_the_sections_of_params_are_read():
+    assert params.load("probe", probe.ProbeParams).queries > 12  # a run that the service can notice
+    assert params.load("canary", CanaryParams).pictures

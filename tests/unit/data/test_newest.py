@@ -1,0 +1,67 @@
+import hashlib
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from buckler.data import newest
+from buckler.errors import DataError
+from tests import projects
+
+LABELS = ("benign", "malignant")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three benign pictures and a malignant one, a second apart, the first the oldest."""
+    generator = np.random.default_rng(3)
+    for age, name in enumerate(("benign/c.png", "benign/a.png", "malignant/b.png", "benign/d.png")):
+        path = tmp_path / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+        os.utime(path, (1000 + age, 1000 + age))
+    return tmp_path / "new"
+
+
+def load(root, count=0, known=()):
+    return newest.load(root, LABELS, size=32, count=count, known=known)
+
+
+def test_all_pictures_are_read_in_the_order_of_their_names(root):
+    found = load(root)
+    assert found.ids == ("benign/a.png", "benign/c.png", "benign/d.png", "malignant/b.png")
+    assert found.truth.tolist() == [0, 0, 0, 1]
+    assert found.images.shape == (4, 32, 32, 3)
+
+
+def test_the_newest_count(root):
+    assert load(root, count=2).ids == ("benign/d.png", "malignant/b.png")
+
+
+def test_what_the_model_has_learnt_from_is_left_out_whatever_it_is_called(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    projects.write_splits(tmp_path, 32, 2, np.random.default_rng(1))
+    learnt = tmp_path / "data/images/0.png"
+    (root / "benign/renamed.png").write_bytes(learnt.read_bytes())
+    digest = hashlib.sha256(learnt.read_bytes()).hexdigest()
+    assert digest in (tmp_path / "data/splits/train.csv").read_text()
+    assert "benign/renamed.png" not in load(root, known=[tmp_path / "data/splits/train.csv"]).ids
+    assert "benign/renamed.png" in load(root).ids
+
+
+def test_what_cannot_be_decoded_is_left_out(root, caplog):
+    (root / "benign/broken.png").write_bytes(b"no picture")
+    assert len(load(root).ids) == 4
+    assert "broken.png" in caplog.text
+
+
+def test_a_folder_that_is_no_class_or_holds_nothing_is_named(root, tmp_path):
+    (root / "unclear").mkdir()
+    with pytest.raises(DataError, match=r"folders \['unclear'\], the model knows"):
+        load(root)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no new picture"):
+        load(tmp_path / "empty")
+    with pytest.raises(DataError, match="there is none"):
+        load(tmp_path / "nowhere")
