@@ -15,9 +15,10 @@ from starlette.datastructures import Headers
 
 from buckler import signing
 from buckler.api_keys import ApiKey, Role
+from buckler.client import Client
 from buckler.data.uploads import Upload, load
 from buckler.inference import Prediction, Predictor
-from buckler.traffic import Observation, Traffic, observe
+from buckler.traffic import WATCH_HEADER, Observation, Traffic, observe
 from services.classifier import traffic
 from services.classifier.settings import Settings
 from services.classifier.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
@@ -188,7 +189,8 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
     with ThreadPoolExecutor(4) as pool:
         answers = [each.json() for each in pool.map(lambda _: recorded.predict(picture), range(24))]
     assert recorded.predict(b"hello").status_code == 415
-    assert recorded.predict(picture, **{"x-buckler-watch": "probe"}).status_code == 200
+    with Client(recorded.url, headers={WATCH_HEADER: "probe"}) as watch:
+        assert watch.predict(picture).label in answers[0]["probabilities"]
     wait_for(lambda: len(remembered(database.url)) >= 24)
     time.sleep(1.5)  # longer than a batch waits: the others would be there by now
     rows = remembered(database.url)
