@@ -32,6 +32,7 @@ OFF = "off"
 WATCH_KEY_NAME = "watch"
 WATCH_HEADER = "x-buckler-watch"
 
+DEGRADED = "model_degraded"
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 5
 # URLs as people write them; SQLAlchemy's own default for the first two is a driver that is not maintained any more.
@@ -63,7 +64,9 @@ class Observation:
         red, green, blue: Means, 0..1.
         saturation: Mean, 0..1, as in HSV.
         sharpness: Variance of the Laplacian of the luma, in squared 8-bit levels.
-        label, decision, probabilities, score: As answered.
+        label, probabilities, score: As answered.
+        decision: As answered for what the picture is; that the model is degraded turns no picture into another, and
+            would count as drift for as long as drift degrades the model.
         sketch: See `buckler.detection.sketch`.
     """
 
@@ -96,7 +99,7 @@ def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: fl
         size_bytes=upload.size_bytes,
         **measure(upload.pixels),
         label=prediction.label,
-        decision=prediction.decision,
+        decision="review" if set(prediction.reasons) - {DEGRADED} else "accept",
         score=prediction.score,
         probabilities=prediction.probabilities,
         sketch=prediction.sketch,

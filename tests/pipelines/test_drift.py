@@ -38,11 +38,11 @@ def write_splits(root, drawings) -> None:
     """Write the pictures and three splits that each list all of them."""
     rows = []
     for number, (label, content) in enumerate(drawings):
-        path = root / f"data/images/{number}.png"
+        path = root / f"data/images/{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test", "group": ""}
-        about = {"id": path.name, "path": f"data/images/{number}.png", "label": label, "mode": "RGB"}
+        about = {"id": path.name, "path": f"data/images/{number:03}.png", "label": label, "mode": "RGB"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE})
     for name in pictures.SPLITS:
         manifest.write(manifest.build(rows), root / f"data/splits/{name}.csv")

@@ -13,10 +13,12 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.datastructures import Headers
 
+from buckler import signing
 from buckler.api_keys import ApiKey, Role
-from buckler.data.uploads import Upload
-from buckler.inference import Prediction
-from buckler.traffic import Observation, Traffic
+from buckler.client import Client
+from buckler.data.uploads import Upload, load
+from buckler.inference import Prediction, Predictor
+from buckler.traffic import WATCH_HEADER, Observation, Traffic, observe
 from services.classifier import traffic
 from services.classifier.settings import Settings
 from services.classifier.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
@@ -181,11 +183,14 @@ def recorded(tmp_path_factory, release: Path, keys: Path, database: Postgres) ->
         yield server
 
 
-def test_each_answer_of_all_workers_is_a_row_and_nothing_else(recorded: Server, database: Postgres, picture: bytes):
+def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
+    recorded: Server, database: Postgres, picture: bytes, release: Path, keys: Path
+):
     with ThreadPoolExecutor(4) as pool:
         answers = [each.json() for each in pool.map(lambda _: recorded.predict(picture), range(24))]
     assert recorded.predict(b"hello").status_code == 415
-    assert recorded.predict(picture, **{"x-buckler-watch": "probe"}).status_code == 200
+    with Client(recorded.url, headers={WATCH_HEADER: "probe"}) as watch:
+        assert watch.predict(picture).label in answers[0]["probabilities"]
     wait_for(lambda: len(remembered(database.url)) >= 24)
     time.sleep(1.5)  # longer than a batch waits: the others would be there by now
     rows = remembered(database.url)
@@ -194,7 +199,14 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(recorded: Server, 
     assert (row.digest, row.label, row.decision) == (answer["model"]["digest"], answer["label"], answer["decision"])
     assert row.probabilities == pytest.approx(answer["probabilities"])
     assert (row.width, row.height, row.size_bytes) == (160, 120, len(picture))
-    assert len(row.sketch) == 32
+    predictor = Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
+    upload = load(picture, size=predictor.image_size)
+    expected = observe(upload, predictor(upload.pixels), digest=predictor.digest)
+    # What the job makes of the calibration pictures, it makes as the service does.
+    assert row.sketch == pytest.approx(expected.sketch, rel=1e-3, abs=1e-4)
+    assert (row.brightness, row.saturation, row.sharpness) == pytest.approx(
+        (expected.brightness, expected.saturation, expected.sharpness)
+    )
     assert "buckler_traffic_recorded_total 24.0" in recorded.get("/metrics").text
     assert "buckler_traffic_dropped_total 0.0" in recorded.get("/metrics").text
 

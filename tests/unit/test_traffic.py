@@ -209,3 +209,12 @@ def test_what_is_remembered_of_a_picture_holds_no_pixels_and_nobodys_name():
     assert max(sizes) == 2
     assert not {"image", "pixels", "file", "name", "client", "key"} & set(Observation.__dataclass_fields__)
     assert replace(found, moment=6.0) != found
+
+
+def test_a_degraded_model_makes_no_other_traffic():
+    """Or drift that degrades the model would never end."""
+    degraded = Prediction("benign", {"benign": 1.0}, "review", ("model_degraded",), -1.0, 2.0, "clean")
+    both = replace(degraded, reasons=("image_quality", "model_degraded"))
+    upload = Upload(picture())
+    assert observe(upload, degraded, digest="sha256:1").decision == "accept"
+    assert observe(upload, both, digest="sha256:1").decision == "review"

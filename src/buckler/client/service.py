@@ -75,6 +75,7 @@ class Client:
         timeout: float = 60.0,
         retries: int = 3,
         longest_wait: float = 30.0,
+        headers: Mapping[str, str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """Connect to nothing yet.
@@ -86,10 +87,11 @@ class Client:
             timeout: Seconds for one try.
             retries: How often a request is sent again that the service puts off, or that found nobody listening.
             longest_wait: Seconds; who is put off for longer gets the error instead.
+            headers: Sent with each request.
             sleep: Waits.
         """
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        own = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers={**(headers or {}), **own}, timeout=timeout)
         self._url, self._receipt_key = url, receipt_key
         self._retries, self._longest_wait, self._sleep = retries, longest_wait, sleep
 
