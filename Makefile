@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Pictures to a gated, served model, one clean and one attacked request, then stop
 	@$(BIN)/python infra/local.py demo
 
-up: setup ## Start MLflow, the service, the watch (and Prometheus if installed) and leave them running
+up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
 	@$(BIN)/python infra/local.py up
 
 down: ## Stop what `make up` started
