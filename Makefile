@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock drill-service bench paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock dashboards drill-service bench paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Pictures to a gated, served model, one clean and one attacked request, then stop
 	@$(BIN)/python infra/local.py demo
 
-up: setup ## Start MLflow, the service, the watch (and Prometheus if installed) and leave them running
+up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
 	@$(BIN)/python infra/local.py up
 
 down: ## Stop what `make up` started
@@ -57,6 +57,9 @@ format: setup ## Rewrite the code in the house style
 lock: setup ## Resolve pyproject.toml again and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra cpu --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
+
+dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
+	@$(BIN)/python -m monitoring.grafana.build
 
 paper: setup ## The paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }

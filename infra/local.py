@@ -1,10 +1,10 @@
 """Runs the platform as processes of this machine: `python infra/local.py up | down | demo`.
 
 Each process has a pid file and a log in .buckler/run/. Ports: `watch.port` of params.yaml for the watch, and
-BUCKLER_MLFLOW_PORT, BUCKLER_SERVICE_PORT, BUCKLER_PROMETHEUS_PORT, BUCKLER_ALERTMANAGER_PORT for the others.
-Prometheus and Alertmanager are started where they are installed. The service is on loopback and asks for no keys;
-if it is to (BUCKLER_REQUIRE_KEYS=always, or another BUCKLER_HOST), BUCKLER_CLIENT_KEY is the key that the demo asks
-with, and BUCKLER_SCRAPE_KEY_FILE the file with the one for Prometheus.
+BUCKLER_MLFLOW_PORT, BUCKLER_SERVICE_PORT, BUCKLER_CONSOLE_PORT, BUCKLER_PROMETHEUS_PORT, BUCKLER_ALERTMANAGER_PORT for
+the others. Prometheus and Alertmanager are started where they are installed. The service is on loopback and asks for
+no keys; if it is to (BUCKLER_REQUIRE_KEYS=always, or another BUCKLER_HOST), BUCKLER_CLIENT_KEY is the key that demo and
+console ask with, BUCKLER_WATCH_KEY the watch's, and BUCKLER_SCRAPE_KEY_FILE the file with the one for Prometheus.
 """
 
 import argparse
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / ".buckler/run"
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
+PORTS = {"mlflow": 5000, "service": 3000, "console": 8088, "prometheus": 9090, "alertmanager": 9093}
 
 
 class LocalError(Exception):
@@ -57,35 +58,54 @@ class Process:
     @property
     def address(self) -> str:
         """Return its root address."""
-        return f"http://127.0.0.1:{self.port}"
+        return _url(self.port)
 
 
 def processes() -> list[Process]:
     """Return what this machine can run, in the order of starting."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    mlflow, service = _port("MLFLOW", 5000), _port("SERVICE", 3000)
-    watch = int(settings["watch"]["port"])
-    python = sys.executable
-    found = [
-        Process("mlflow", [*_mlflow(), "--port", str(mlflow)], mlflow, "/health", {"MLflow UI": "/"}),
+    ports = {name: _port(name.upper(), default) for name, default in PORTS.items()}
+    ports["watch"] = int(settings["watch"]["port"])
+    model = {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]}
+    return [*_servers(ports, model), *_console(ports, model), *_monitoring(ports)]
+
+
+def _servers(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process]:
+    return [
+        Process("mlflow", [*_mlflow(), "--port", str(ports["mlflow"])], ports["mlflow"], "/health", {"MLflow UI": "/"}),
         Process(
             "service",
-            [python, "-m", "services.classifier", "--port", str(service)],
-            service,
+            [sys.executable, "-m", "services.classifier", "--port", str(ports["service"])],
+            ports["service"],
             "/livez",
             {"API docs": "/docs", "predictions": "/predict", "service metrics": "/metrics"},
-            {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]},
+            model,
         ),
         Process(
             "watch",
             [str(BIN / "buckler"), "watch"],
-            watch,
+            ports["watch"],
             "/metrics",
             {"watch metrics": "/metrics"},
-            {"BUCKLER_WATCH_SERVICE_URL": f"http://127.0.0.1:{service}"},
+            {"BUCKLER_WATCH_SERVICE_URL": _url(ports["service"])},
         ),
     ]
-    return found + _monitoring({"service": service, "watch": watch})
+
+
+def _console(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process]:
+    """Return the console, told where the others are, if this tree has it."""
+    if not (ROOT / "services/console").is_dir():
+        return []
+    others = {
+        f"BUCKLER_{name.upper()}_URL": _url(ports[name]) for name in ("service", "prometheus", "alertmanager", "watch")
+    }
+    env = {**others, **model, "BUCKLER_CONSOLE_PORT": str(ports["console"])}
+    command = [sys.executable, "-m", "services.console"]
+    return [Process("console", command, ports["console"], "/livez", {"console": "/"}, env)]
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _port(name: str, default: int) -> int:
@@ -100,28 +120,35 @@ def _mlflow() -> list[str]:
     ]
 
 
-def _monitoring(targets: Mapping[str, int]) -> list[Process]:
+def _monitoring(ports: Mapping[str, int]) -> list[Process]:
     """Return Prometheus and Alertmanager where installed, on a copy of their files that names our ports."""
-    server, alertmanager = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
-    port, alert_port = _port("PROMETHEUS", 9090), _port("ALERTMANAGER", 9093)
     config = ROOT / ".buckler/monitoring"
-    shutil.copytree(ROOT / "monitoring", config, dirs_exist_ok=True)
-    for name, target in {**targets, "alertmanager": alert_port}.items():
+    _configure(config, ports)
+    found = []
+    if server := shutil.which("prometheus"):
+        command = [server, f"--config.file={config}/prometheus/prometheus.yml", f"--storage.tsdb.path={config}/data"]
+        # The objectives of docs/slo.md look back 30 days; 15 are kept by default.
+        command += ["--storage.tsdb.retention.time=35d", f"--web.listen-address=127.0.0.1:{ports['prometheus']}"]
+        pages = {"Prometheus": "/", "alerts": "/alerts"}
+        found.append(Process("prometheus", command, ports["prometheus"], "/-/ready", pages))
+    if alertmanager := shutil.which("prometheus-alertmanager"):
+        command = [alertmanager, f"--config.file={config}/alertmanager/alertmanager.yml"]
+        command += [f"--storage.path={config}/alerts", f"--web.listen-address=127.0.0.1:{ports['alertmanager']}"]
+        command += ["--cluster.listen-address="]
+        found.append(Process("alertmanager", command, ports["alertmanager"], "/-/ready", {"Alertmanager": "/"}))
+    return found
+
+
+def _configure(config: Path, ports: Mapping[str, int]) -> None:
+    # What an earlier version had, and this one has no more, must not stay: Prometheus reads every file of rules.
+    shutil.rmtree(config / "prometheus/rules", ignore_errors=True)
+    for part in ("prometheus", "alertmanager"):
+        shutil.copytree(ROOT / "monitoring" / part, config / part, dirs_exist_ok=True)
+    for name in ("service", "watch", "alertmanager"):
         target_file = config / f"prometheus/targets/{name}.yml"
-        target_file.write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{target}"]}]), encoding="utf-8")
+        target_file.write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{ports[name]}"]}]), encoding="utf-8")
     if key := os.environ.get("BUCKLER_SCRAPE_KEY_FILE"):
         _copy_key(Path(key), config / "prometheus/keys/service.key")
-    found = []
-    if server:
-        command = [server, f"--config.file={config}/prometheus/prometheus.yml"]
-        command += [f"--storage.tsdb.path={config}/data", f"--web.listen-address=127.0.0.1:{port}"]
-        found.append(Process("prometheus", command, port, "/-/ready", {"Prometheus": "/alerts"}))
-    if alertmanager:
-        command = [alertmanager, f"--config.file={config}/alertmanager/alertmanager.yml"]
-        command += [f"--storage.path={config}/alerts", f"--web.listen-address=127.0.0.1:{alert_port}"]
-        command += ["--cluster.listen-address="]
-        found.append(Process("alertmanager", command, alert_port, "/-/ready", {"Alertmanager": "/"}))
-    return found
 
 
 def _copy_key(source: Path, target: Path) -> None:
@@ -150,6 +177,9 @@ def up() -> None:
     for process in wanted:
         for name, path in process.pages.items():
             print(f"  {name:<18} {process.address}{path}")
+    missing = {"prometheus", "alertmanager"} - {process.name for process in wanted}
+    if missing:
+        print(f"  not installed: {', '.join(sorted(missing))} (Debian: apt install prometheus prometheus-alertmanager)")
     if not _answers(_service(wanted).address + "/readyz"):
         print("  the service has no champion whose verdict holds and answers 503 until `make demo` has made one")
 

@@ -74,7 +74,8 @@ def test_every_rule_of_the_policy_is_named():
 
 @pytest.mark.parametrize("document", [PROTOCOL, THREATS], ids=["protocol", "threats"])
 def test_files_and_alerts_that_are_named_exist(document):
-    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "monitoring/prometheus/rules/alerts.yml").read_text()))
+    rules = [path.read_text() for path in (ROOT / "monitoring/prometheus/rules").glob("*.yml")]
+    alerts = set(re.findall(r"alert: (\w+)", "\n".join(rules)))
     named = quoted(document)
     assert {name for name in named if re.fullmatch(r"Buckler[A-Z]\w+", name)} <= alerts
     for name in named | set(re.findall(r"\]\(([^)]+)\)", document)):

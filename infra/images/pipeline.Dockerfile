@@ -1,4 +1,4 @@
-# The image of the pipeline, the watch and the MLflow server. Build from the project's root:
+# The image of the pipeline, the watch, the console and the MLflow server. Build from the project's root:
 #   docker build --file infra/images/pipeline.Dockerfile --tag buckler-pipeline .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
@@ -18,6 +18,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && 
 COPY --from=build /opt/venv /opt/venv
 COPY src/buckler /app/src/buckler
 COPY pipelines /app/pipelines
+COPY services /app/services
 COPY infra/images/buckler /usr/local/bin/buckler
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app/src:/app \

@@ -86,6 +86,7 @@ class Access:
         """
         if path in LIMITED:
             _enter(held, self._limiter.place(key.id if key else None))
+            held.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
     def take_more(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
         """Take the places of a request's other pictures, once it is read: each counts as one sent alone.

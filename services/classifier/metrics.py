@@ -64,6 +64,11 @@ REQUEST_SECONDS = Histogram(
     ["endpoint"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+IN_PROGRESS = Gauge(
+    "buckler_requests_in_progress",
+    "Requests with pictures that are in the works, waiting for the model or computed; of all workers",
+    multiprocess_mode="livesum",
+)
 INFERENCE_SECONDS = Histogram(
     "buckler_inference_seconds",
     "Time of one picture in model and detector",

@@ -45,7 +45,7 @@ def copied(dockerfile: Path) -> list[str]:
 
 
 def test_compose_runs_the_whole_platform():
-    assert set(SERVICES) == {"mlflow", "service", "watch", "prometheus", "alertmanager", "grafana"}
+    assert set(SERVICES) == {"mlflow", "service", "watch", "console", "prometheus", "alertmanager", "grafana"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -105,6 +105,7 @@ def test_clients_keys_are_made_in_one_container_and_only_read_in_the_others():
     assert places == {
         "service": ["/var/lib/buckler-keys", "ro"],
         "watch": ["/var/lib/buckler-keys"],
+        "console": ["/var/lib/buckler-keys", "ro"],
         "prometheus": ["/etc/prometheus/keys", "ro"],
     }
     # The files are their maker's; Prometheus is another user and gets in by the group.
@@ -137,6 +138,17 @@ def test_prometheus_finds_the_containers_at_their_ports():
         assert group["targets"] == [f"{name}:{expected}"]
         assert f"127.0.0.1:{expected}:{expected}" in SERVICES[name]["ports"]
         assert (ROOT / f"monitoring/prometheus/targets/{name}.yml").is_file()
+
+
+def test_the_console_is_told_where_the_other_containers_are():
+    environment = SERVICES["console"]["environment"]
+    told = {name: text for name, text in environment.items() if name.endswith("_URL")}
+    for name, url in told.items():
+        container = name.removeprefix("BUCKLER_").removesuffix("_URL").lower()
+        (published,) = SERVICES[container]["ports"]
+        assert url == f"http://{container}:{published.split(':')[-1]}"
+    assert len(told) == 4
+    assert "watch:/project/.buckler:ro" in SERVICES["console"]["volumes"]
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)

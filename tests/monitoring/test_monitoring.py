@@ -1,12 +1,7 @@
 """Rules, alerts and dashboards: valid, tested both ways, documented, and about metrics that exist."""
 
 import ast
-import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +9,17 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-import buckler.watch
 from services.classifier import metrics
+from tests.monitoring.queries import MONITORING, PENDING, PROMETHEUS, ROOT, RULE_TESTS, RULES, Query, queries, rules
+from tests.monitoring.tools import run
 
-ROOT = Path(__file__).parents[2]
-MONITORING = ROOT / "monitoring"
-PROMETHEUS = MONITORING / "prometheus"
-RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
-RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
-DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
-
-
-def run(program: str, *arguments: str | Path) -> str:
-    """Run one of Prometheus' tools; where it is not installed, fail in CI and skip elsewhere."""
-    if shutil.which(program) is None:
-        message = f"{program} is not installed (Debian: prometheus, prometheus-alertmanager)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-def rules(kind: str) -> list[dict[str, Any]]:
-    """Return all rules of ``kind``: ``alert`` or ``record``."""
-    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"] if kind in rule]
+# How much of 30 days' budget an alert may see used up how fast, over a long and a short window: Site Reliability
+# Workbook, "Alerting on SLOs", table of the recommended parameters.
+BURN_RATES = {"Fast": ((14.4, "1h", "5m"), (6, "6h", "30m")), "Slowly": ((3, "1d", "2h"), (1, "3d", "6h"))}
+OBJECTIVES = {"Availability": ("errors", "0.005"), "Latency": ("slow", "0.01")}
 
 
 ALERTS = rules("alert")
-
-
-def panels() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in DASHBOARDS:
-        for panel in json.loads(path.read_text())["panels"]:
-            yield f"{path.stem}: {panel['title']}", panel
-
-
-def names_in(expression: str) -> set[str]:
-    """Return the metrics and recorded series that an expression reads."""
-    without_labels = re.sub(r"\{[^}]*\}", "", expression)
-    return set(re.findall(r"\b(?:[a-z]+:)?buckler_[a-z0-9_:]+", without_labels))
 
 
 def service_metrics() -> set[str]:
@@ -68,14 +32,12 @@ def service_metrics() -> set[str]:
 
 
 def watch_metrics() -> set[str]:
-    """Return the names that the watch gives to its families when it is scraped."""
+    """Return the names that stand in the code of the watch and its jobs; counters get their suffix when scraped."""
     names = set()
-    modules = sorted(Path(buckler.watch.__file__).parent.glob("*.py"))
-    for call in (node for module in modules for node in ast.walk(ast.parse(module.read_text()))):
-        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
-            name, kind = call.args[0].value, ast.unparse(call.func)
-            if isinstance(name, str) and re.fullmatch(r"buckler_[a-z0-9_]+", name):
-                names.add(name + "_total" * (kind == "CounterMetricFamily"))
+    for path in [*(ROOT / "src/buckler").rglob("*.py"), *(ROOT / "pipelines/jobs").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"buckler_[a-z0-9_]+", str(node.value)):
+                names |= {node.value, f"{node.value}_total"}
     return names
 
 
@@ -111,21 +73,6 @@ def test_the_rules_fire_and_stay_quiet_as_written_down(path: Path):
     run("promtool", "test", "rules", path)
 
 
-def test_alertmanager_accepts_its_configuration():
-    run("amtool", "check-config", MONITORING / "alertmanager/alertmanager.yml")
-
-
-def test_alertmanager_inhibits_only_alerts_that_exist():
-    configuration = yaml.safe_load((MONITORING / "alertmanager/alertmanager.yml").read_text())
-    matchers = [
-        matcher
-        for rule in configuration["inhibit_rules"]
-        for matcher in rule["source_matchers"] + rule["target_matchers"]
-    ]
-    named = {name for matcher in matchers for name in re.findall(r"Buckler\w+", matcher)}
-    assert named <= {alert["alert"] for alert in ALERTS}
-
-
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_every_alert_waits_says_what_and_leads_to_its_page(alert: dict[str, Any]):
     assert alert["for"]
@@ -133,7 +80,8 @@ def test_every_alert_waits_says_what_and_leads_to_its_page(alert: dict[str, Any]
     assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
     assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
     page = (ROOT / alert["annotations"]["runbook_url"]).read_text()
-    assert page.startswith(f"# {alert['alert']}\n")
+    assert page.startswith(f"# {alert['alert']}\n\n**What it means.** ")
+    assert "\n**Do.** " in page or "| do |" in page
     for link in re.findall(r"\]\(([^)]+)\)", page):
         assert (ROOT / "docs/runbooks" / link).is_file()
 
@@ -141,6 +89,14 @@ def test_every_alert_waits_says_what_and_leads_to_its_page(alert: dict[str, Any]
 def test_every_runbook_page_belongs_to_an_alert():
     pages = {path.stem for path in (ROOT / "docs/runbooks").glob("Buckler*.md")}
     assert pages == {alert["alert"] for alert in ALERTS}
+
+
+def test_the_pages_name_dashboards_and_panels_that_exist(panel_titles: dict[str, set[str]]):
+    for path in (ROOT / "docs/runbooks").glob("*.md"):
+        page = " ".join(path.read_text().split())
+        for sentence in re.findall(r"[Dd]ashboard ((?:\*[^*]+\*(?:,? and |, )?)+)", page):
+            board, *panels = re.findall(r"\*([^*]+)\*", sentence)
+            assert set(panels) <= panel_titles[f"buckler-{board.lower()}"], path.name
 
 
 @pytest.mark.parametrize("alert", [alert["alert"] for alert in ALERTS])
@@ -155,48 +111,42 @@ def test_every_alert_is_tested_both_ways(alert: str):
     assert set(cases) == {True, False}
 
 
-@pytest.mark.parametrize("rule", ALERTS + rules("record"), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_every_metric_in_a_rule_is_exported(rule: dict[str, Any]):
-    assert names_in(rule["expr"]) <= KNOWN
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("pace", BURN_RATES)
+def test_budgets_are_watched_at_the_rates_and_windows_of_the_workbook(objective: str, pace: str):
+    (alert,) = (each for each in ALERTS if each["alert"] == f"Buckler{objective}Burning{pace}")
+    metric, budget = OBJECTIVES[objective]
+    series = f"job:buckler_predict_{metric}:ratio_rate"
+    conditions = [
+        " and ".join(f"{series}{window} > {factor} * {budget}" for window in windows)
+        for factor, *windows in BURN_RATES[pace]
+    ]
+    assert alert["expr"] == " or ".join(conditions)
 
 
-@pytest.mark.parametrize(("title", "panel"), list(panels()), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_panel_reads_metrics_that_are_exported(title: str, panel: dict[str, Any]):
-    if panel["type"] == "row":
-        return
-    assert panel["targets"]
-    for target in panel["targets"]:
-        assert target["datasource"] == {"type": "prometheus", "uid": "prometheus"}
-        assert names_in(target["expr"]) <= KNOWN
-        assert names_in(target["expr"]) or "up{" in target["expr"]
+def test_the_objectives_are_stated_as_the_rules_and_dashboards_have_them():
+    text = (ROOT / "docs/slo.md").read_text()
+    for _, budget in OBJECTIVES.values():
+        assert f"{100 * (1 - float(budget)):g} %" in text
+        assert any(f"/ {budget}" in query.expr for query in queries())
 
 
-def test_every_exported_metric_is_used_somewhere():
-    expressions = [rule["expr"] for rule in ALERTS + rules("record")]
-    expressions += [target["expr"] for _, panel in panels() for target in panel.get("targets", [])]
-    used = set().union(*map(names_in, expressions))
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in service_metrics() | watch_metrics()}
-    unused = {family for family in families if not any(name.startswith(family) for name in used)}
-    assert unused <= {"buckler_watch_last_run_timestamp_seconds", "buckler_watch_duration_seconds"}
+@pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
+def test_every_query_reads_what_is_exported_and_no_other_name(query: Query):
+    assert query.names <= KNOWN | PENDING
+    assert query.names or re.search(r"\b(up|ALERTS)\{", query.expr)
 
 
-def test_dashboards_have_a_fixed_uid_and_panels_that_do_not_overlap():
-    assert [json.loads(path.read_text())["uid"] for path in DASHBOARDS] == ["buckler"]
-    taken: dict[tuple[int, int], str] = {}
-    ids = []
-    for title, panel in panels():
-        ids.append(panel["id"])
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
-                assert taken.setdefault((x, y), title) == title
-    assert len(ids) == len(set(ids))
+def test_what_is_called_pending_is_read_by_a_query():
+    read = " ".join(query.expr for query in queries())
+    assert {name for name in PENDING if name not in read} == set()
 
 
-def test_grafana_is_provisioned_with_the_datasource_that_the_dashboards_name():
+def test_grafana_is_provisioned_with_prometheus_and_the_dashboards():
     folder = MONITORING / "grafana/provisioning"
     sources = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
-    assert [(source["uid"], source["type"]) for source in sources] == [("prometheus", "prometheus")]
+    assert [(source["uid"], source["type"], source["isDefault"]) for source in sources] == [
+        ("prometheus", "prometheus", True)
+    ]
     providers = yaml.safe_load((folder / "dashboards/buckler.yml").read_text())["providers"]
     assert [provider["type"] for provider in providers] == ["file"]

@@ -207,7 +207,7 @@ def test_promotion_is_idempotent_and_watch_attacks_the_champion_again(project):
 
 
 def test_the_demo_asks_the_served_model_and_stops_what_it_started(project):
-    names = ("MLFLOW", "SERVICE", "PROMETHEUS", "ALERTMANAGER")
+    names = ("MLFLOW", "SERVICE", "CONSOLE", "PROMETHEUS", "ALERTMANAGER")
     ports = {f"BUCKLER_{name}_PORT": str(free_port()) for name in names}
     result = project("python", "infra/local.py", "demo", **ports)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -77,6 +77,18 @@ def test_an_answer_that_takes_too_long_is_given_up_without_waiting_for_it():
     assert code(post(sleep)) == (504, "timeout")
 
 
+def test_a_request_counts_as_in_progress_until_it_is_answered():
+    seen = []
+
+    async def look(request: Request) -> Response:
+        seen.append(REGISTRY.get_sample_value("buckler_requests_in_progress"))
+        return PlainTextResponse("done")
+
+    assert post(look).status_code == 200
+    assert seen == [1]
+    assert REGISTRY.get_sample_value("buckler_requests_in_progress") == 0
+
+
 def test_an_unexpected_exception_is_answered_without_its_text_and_logged(caplog):
     async def fail(request: Request) -> Response:
         raise RuntimeError("secret")

@@ -1,0 +1,272 @@
+"""Dashboard *Serving*: is it up, fast enough, and what does it answer?"""
+
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from monitoring.grafana.parts import (
+    COUNT,
+    GREEN,
+    ORANGE,
+    PER_SECOND,
+    RATIO,
+    RED,
+    SECONDS,
+    Row,
+    board,
+    heat,
+    lines,
+    stacked,
+    value,
+)
+
+ASKED = 'endpoint=~"/predict|/explain|/v2/models/infer"'
+DAY = 86400
+DIFFERENCE = "increase(buckler_shadow_probability_difference_bucket[1h])"
+
+NOW = Row(
+    "Now",
+    [
+        value(
+            "Instances up",
+            "Instances of the service that Prometheus reaches",
+            'sum(up{job="buckler-service"})',
+            COUNT,
+            steps=[(RED, None), (GREEN, 1)],
+            span=3,
+        ),
+        value(
+            "Alerts firing",
+            "Alerts of all Buckler's rules; Prometheus' page /alerts says which",
+            'count(ALERTS{alertname=~"Buckler.+", alertstate="firing"}) or vector(0)',
+            COUNT,
+            steps=[(GREEN, None), (RED, 1)],
+            span=3,
+        ),
+        value(
+            "Model", "Name and version that serve", "buckler_model_info == 1", COUNT, legend="{{model}} {{version}}"
+        ).text_mode(BigValueTextMode.NAME),
+        value(
+            "Standing",
+            "What the registry's signed standing says, as the service follows it",
+            "max by (state) (buckler_model_standing) == 1",
+            COUNT,
+            legend="{{state}}",
+        ).text_mode(BigValueTextMode.NAME),
+        value(
+            "Verdict holds for",
+            "Time until the verdict of the serving model expires; negative once it has, or when no model serves",
+            "min(buckler_model_verdict_expiry_timestamp_seconds) - time()",
+            SECONDS,
+            steps=[(RED, None), (ORANGE, 1), (GREEN, 3 * DAY)],
+        ),
+        value(
+            "Serves since",
+            "Time since a worker last took another model",
+            "time() - max(buckler_release_serving_since_timestamp_seconds)",
+            SECONDS,
+            span=3,
+        ),
+        value(
+            "Last look",
+            "Time since the slowest worker last found out which release is to serve",
+            "time() - min(buckler_release_check_timestamp_seconds)",
+            SECONDS,
+            steps=[(GREEN, None), (RED, 600)],
+            span=3,
+        ),
+    ],
+)
+
+OBJECTIVES = Row(
+    "Objectives (docs/slo.md)",
+    [
+        value(
+            "Availability, 30 days",
+            "Share of the requests with pictures that were not answered 5xx; 99.5 % are meant",
+            "1 - job:buckler_predict_errors:ratio_rate30d",
+            RATIO,
+            steps=[(RED, None), (GREEN, 0.995)],
+        ),
+        value(
+            "Within a second, 30 days",
+            "Share of the requests to /predict that were answered within a second; 99 % are meant",
+            "1 - job:buckler_predict_slow:ratio_rate30d",
+            RATIO,
+            steps=[(RED, None), (GREEN, 0.99)],
+        ),
+        lines(
+            "Error budget left",
+            "Of what may go wrong in 30 days; below zero the objective is missed",
+            [
+                ("1 - job:buckler_predict_errors:ratio_rate30d / 0.005", "availability"),
+                ("1 - job:buckler_predict_slow:ratio_rate30d / 0.01", "latency"),
+            ],
+            RATIO,
+            steps=[(RED, None), (GREEN, 0)],
+            span=8,
+        ),
+        lines(
+            "Burn rate",
+            "How many times faster than sustainable the budget is used up; the lines are where alerts fire",
+            [
+                ("job:buckler_predict_errors:ratio_rate1h / 0.005", "availability, 1 h"),
+                ("job:buckler_predict_errors:ratio_rate6h / 0.005", "availability, 6 h"),
+                ("job:buckler_predict_slow:ratio_rate1h / 0.01", "latency, 1 h"),
+                ("job:buckler_predict_slow:ratio_rate6h / 0.01", "latency, 6 h"),
+            ],
+            COUNT,
+            steps=[(GREEN, None), (ORANGE, 6), (RED, 14.4)],
+            span=8,
+        ),
+    ],
+)
+
+TRAFFIC = Row(
+    "Traffic",
+    [
+        stacked(
+            "Requests with pictures",
+            "By status code; refused pictures (4xx) are answers, not errors",
+            [(f"sum by (code) (rate(buckler_requests_total{{{ASKED}}}[$__rate_interval])) > 0", "{{code}}")],
+            PER_SECOND,
+        ),
+        lines(
+            "Latency of /predict",
+            "Median and 99th percentile of the whole request, and mean time in model and detector",
+            [
+                ("job:buckler_predict_seconds:p50_rate5m", "p50"),
+                ("job:buckler_predict_seconds:p99_rate5m", "p99"),
+                (
+                    "sum(rate(buckler_inference_seconds_sum[5m])) / sum(rate(buckler_inference_seconds_count[5m]))",
+                    "model and detector, mean",
+                ),
+            ],
+            SECONDS,
+            steps=[(GREEN, None), (RED, 1)],
+        ),
+        lines(
+            "In progress",
+            "Requests with pictures that wait for the model or are computed, of all workers",
+            [("sum(buckler_requests_in_progress)", "in progress")],
+            COUNT,
+            span=8,
+        ),
+        lines(
+            "Errors and refusals",
+            "Share of the requests with pictures that failed, and requests a second that were refused",
+            [
+                ("job:buckler_predict_errors:ratio_rate5m", "5xx, share"),
+                ('sum(rate(buckler_requests_total{code=~"401|403"}[$__rate_interval]))', "no key that holds"),
+                ('sum(rate(buckler_requests_total{code="429"}[$__rate_interval]))', "too much"),
+            ],
+            COUNT,
+            span=8,
+        ),
+        lines(
+            "Connections dropped",
+            "Because a client kept the service waiting, or because there were too many",
+            [("sum by (reason) (rate(buckler_connections_dropped_total[$__rate_interval]))", "{{reason}}")],
+            PER_SECOND,
+            steps=[(GREEN, None), (RED, 1)],
+            span=8,
+        ),
+    ],
+)
+
+DECISIONS = Row(
+    "Decisions and detector",
+    [
+        stacked(
+            "Answers by label",
+            "Pictures answered a second",
+            [("sum by (label) (rate(buckler_predictions_total[$__rate_interval]))", "{{label}}")],
+            PER_SECOND,
+            span=8,
+        ),
+        lines(
+            "Decisions",
+            "By decision and reason; a picture with two reasons counts under both",
+            [
+                (
+                    "sum by (decision, reason) (rate(buckler_decisions_total[$__rate_interval]))",
+                    "{{decision}} {{reason}}",
+                )
+            ],
+            PER_SECOND,
+            span=8,
+        ),
+        lines(
+            "Flagged and reviewed",
+            "Share of the pictures of the last 15 minutes, and of the last day; the line is where an alert fires",
+            [
+                ("job:buckler_flagged:ratio_increase15m", "flagged"),
+                ("job:buckler_flagged:ratio_increase1d", "flagged, last day"),
+                ("job:buckler_review:ratio_increase15m", "for review"),
+            ],
+            RATIO,
+            steps=[(GREEN, None), (RED, 0.25)],
+            span=8,
+        ),
+        heat(
+            "Detector score",
+            "Distribution of the scores over time; higher is more suspicious",
+            "sum by (le) (increase(buckler_detector_score_bucket[$__rate_interval]))",
+            span=16,
+        ),
+        value(
+            "Query attacks, last day",
+            "Runs of near-identical pictures from one client",
+            "sum(increase(buckler_query_attacks_total[1d]))",
+            COUNT,
+            steps=[(GREEN, None), (ORANGE, 0.5)],
+            span=8,
+        ),
+    ],
+)
+
+RELEASES = Row(
+    "Releases and shadow",
+    [
+        lines(
+            "Swaps and refusals",
+            "Releases taken over while running, and releases refused; behind: what serves is not what is to serve",
+            [
+                ("sum by (model) (increase(buckler_release_swaps_total[15m]))", "taken, {{model}}"),
+                (
+                    "sum by (reason) (increase(buckler_model_refused_total[15m])) > 0 or vector(0)",
+                    "refused, {{reason}}",
+                ),
+                ("max(buckler_release_behind)", "behind"),
+                ("sum(increase(buckler_shadow_refused_total[15m]))", "shadow refused"),
+            ],
+            COUNT,
+        ),
+        lines(
+            "Challenger against champion",
+            "Share of the compared pictures on which they differ",
+            [("job:buckler_shadow_disagreements:ratio_increase1h", "{{about}}")],
+            RATIO,
+        ),
+        lines(
+            "Pictures of the shadow",
+            "Compared, dropped because it was busy, failed",
+            [("sum by (outcome) (increase(buckler_shadow_pictures_total[15m]))", "{{outcome}}")],
+            COUNT,
+        ),
+        lines(
+            "Probability difference",
+            "Of 95 % and of half of the compared pictures at most",
+            [
+                (f"histogram_quantile({share}, sum by (le) ({DIFFERENCE}))", f"{100 * share:.0f} %")
+                for share in (0.95, 0.5)
+            ],
+            COUNT,
+        ),
+    ],
+)
+
+BOARD = board(
+    "buckler-serving",
+    "Serving",
+    "Is the service up and fast enough, and what does it answer?",
+    [NOW, OBJECTIVES, TRAFFIC, DECISIONS, RELEASES],
+)

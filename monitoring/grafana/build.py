@@ -1,0 +1,35 @@
+"""Writes the dashboards as Grafana reads them: `make dashboards`, after any change in boards/ or parts.py.
+
+They are built with Grafana's own schema library, so that a field which Grafana does not know is an error here; what it
+writes is committed, so that Grafana needs nothing but the files.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from monitoring.grafana.boards import drift, jobs, robustness, serving
+
+FOLDER = Path(__file__).parent / "dashboards"
+BOARDS = (serving.BOARD, robustness.BOARD, drift.BOARD, jobs.BOARD)
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield each dashboard's file and what belongs into it."""
+    for board in BOARDS:
+        yield FOLDER / f"{board.uid}.json", json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def main() -> None:
+    """Write them all, and remove what is no dashboard any more."""
+    wanted = dict(files())
+    for stale in set(FOLDER.glob("*.json")) - set(wanted):
+        stale.unlink()
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""`make up`: which processes, at which addresses, wired to each other; what it starts is tested in pipelines/."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra import local
+from infra.drills.service import free_port
+from tests.monitoring.tools import run
+
+CHOSEN = ("mlflow", "service", "console", "prometheus", "alertmanager")
+
+
+@pytest.fixture
+def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Chosen ports, in a copy of what `make up` reads, so that nothing of the developer's is touched."""
+    for part in ("monitoring", "params.yaml", "services"):
+        copy = shutil.copytree if (local.ROOT / part).is_dir() else shutil.copy
+        copy(local.ROOT / part, tmp_path / part)
+    monkeypatch.setattr(local, "ROOT", tmp_path)
+    monkeypatch.delenv("BUCKLER_SCRAPE_KEY_FILE", raising=False)
+    chosen = {name: free_port() for name in CHOSEN}
+    for name, port in chosen.items():
+        monkeypatch.setenv(f"BUCKLER_{name.upper()}_PORT", str(port))
+    watch = yaml.safe_load((tmp_path / "params.yaml").read_text())["watch"]["port"]
+    return {**chosen, "watch": watch}
+
+
+def test_every_process_listens_at_its_port_and_all_pages_are_named_once(ports: dict[str, int]):
+    found = local.processes()
+    assert {process.name: process.port for process in found}.items() <= ports.items()
+    assert {"mlflow", "service", "watch"} <= {process.name for process in found}
+    pages = [name for process in found for name in process.pages]
+    assert len(pages) == len(set(pages))
+
+
+def test_prometheus_and_alertmanager_are_started_where_they_are_installed(ports: dict[str, int]):
+    started = {process.name for process in local.processes()}
+    assert ("prometheus" in started) == bool(shutil.which("prometheus"))
+    assert ("alertmanager" in started) == bool(shutil.which("prometheus-alertmanager"))
+
+
+def test_prometheus_is_told_our_ports_and_reads_only_the_rules_of_this_version(ports: dict[str, int]):
+    config = local.ROOT / ".buckler/monitoring/prometheus"
+    (config / "rules").mkdir(parents=True)
+    (config / "rules/old.yml").write_text("groups: []")
+    local.processes()
+    for name in ("service", "watch", "alertmanager"):
+        assert yaml.safe_load((config / f"targets/{name}.yml").read_text()) == [
+            {"targets": [f"127.0.0.1:{ports[name]}"]}
+        ]
+    assert {path.name for path in (config / "rules").iterdir()} == {
+        path.name for path in (local.ROOT / "monitoring/prometheus/rules").iterdir()
+    }
+    run("promtool", "check", "config", config / "prometheus.yml")
+
+
+def test_the_console_is_started_where_the_tree_has_it_and_told_where_the_others_are(ports: dict[str, int]):
+    console = local.ROOT / "services/console"
+    shutil.rmtree(console, ignore_errors=True)
+    assert "console" not in {process.name for process in local.processes()}
+    console.mkdir()
+    (process,) = (each for each in local.processes() if each.name == "console")
+    told = {name: url for name, url in process.env.items() if name.endswith("_URL")}
+    assert told == {
+        f"BUCKLER_{name.upper()}_URL": f"http://127.0.0.1:{ports[name]}"
+        for name in ("service", "prometheus", "alertmanager", "watch")
+    }
+    assert process.env["BUCKLER_CONSOLE_PORT"] == str(ports["console"])
+
+
+def test_the_scrape_key_is_copied_and_a_missing_one_says_how_to_make_it(
+    ports: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("BUCKLER_SCRAPE_KEY_FILE", str(tmp_path / "absent.key"))
+    with pytest.raises(local.LocalError, match="keys create --role operate"):
+        local.processes()
+    (tmp_path / "absent.key").write_text("bk_test")
+    local.processes()
+    assert (local.ROOT / ".buckler/monitoring/prometheus/keys/service.key").read_text() == "bk_test"
+
+
+def test_anything_but_a_known_action_is_refused():
+    done = subprocess.run([sys.executable, local.__file__, "restart"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "invalid choice" in done.stderr

@@ -1,0 +1,268 @@
+"""The platform in small, and real: a promoted release and a challenger, the service, the watch, Prometheus.
+
+Everything is started as an operator starts it. The network is the real one at its smallest, untrained.
+"""
+
+import os
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import yaml
+
+from buckler import api_keys, promotion, publishing, release, selftest, signing
+from buckler.api_keys import Role
+from buckler.data import images, pictures, synthetic
+from buckler.models import checkpoint, export, vgg
+from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+from infra.drills.service import end, free_port, running, wait_until
+from tests import projects, screenings
+from tests.monitoring.queries import PROMETHEUS, ROOT
+from tests.monitoring.tools import needs
+
+NAME = "boards"
+SIZE, COUNT = 32, 24
+LENIENT = replace(
+    projects.POLICY,
+    min_clean_accuracy=0.0,
+    min_robust_accuracy={1: 0.0},
+    min_malignant_recall=0.0,
+    min_robust_sensitivity={},
+    min_robust_specificity={},
+    min_subgroup_clean_accuracy=0.0,
+    min_subgroup_robust_accuracy={},
+)
+SCRAPE_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A running Prometheus."""
+
+    url: str
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Return the data of an answer of its API.
+
+        Raises:
+            AssertionError: It refuses, with its own words.
+        """
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def values(self, expr: str) -> list[float]:
+        """Return what a query gives now, without what is no number."""
+        data = self.get("query", query=expr)
+        found = [data["result"]] if data["resultType"] == "scalar" else [each["value"] for each in data["result"]]
+        return [number for _, text in found if not np.isnan(number := float(text))]
+
+
+@contextmanager
+def platform(root: Path) -> Iterator[Asked]:
+    """Run the platform under traffic until the context ends; the watch's jobs have run when it begins."""
+    env = make_project(root)
+    keys = make_keys(root)
+    with ExitStack() as stack:
+        service_env = {**env, "BUCKLER_API_KEYS": str(root / "keys/api.json"), "BUCKLER_REQUIRE_KEYS": "always"}
+        service = stack.enter_context(running(root / "service", {**service_env, "BUCKLER_SHADOW_SHARE": "1"}))
+        watch_port = free_port()
+        write_params(root, watch_port)
+        targets = {"service": service.port, "watch": watch_port}
+        prometheus = stack.enter_context(run_prometheus(root / "prometheus", targets, root / "keys/scrape.key"))
+        client = {**env, "BUCKLER_WATCH_SERVICE_URL": service.url, "BUCKLER_WATCH_KEY": keys["watch"]}
+        stack.enter_context(run_watch(root, client, watch_port))
+        wait_until(lambda: prometheus.values("min(up)") == [1.0], 60, "Prometheus to reach service and watch")
+        send_traffic(service.url, keys["ward"])
+        run_jobs(root, client)
+        wait_until(lambda: compared(service.url, keys["ward"], prometheus), 60, "a comparison with the challenger")
+        yield prometheus
+
+
+def make_project(root: Path) -> dict[str, str]:
+    """Publish a release and promote it, publish another as the challenger; return what processes need to know."""
+    projects.write_splits(root, SIZE, COUNT, np.random.default_rng(7))
+    base = vgg.build_base(SIZE, "none", seed=7)
+    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
+    noise = np.random.default_rng(7).uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
+    checkpoint.save(network, info, root / "models/classifier")
+    runtime = root / "models/runtime"
+    runtime.mkdir()
+    export.write(network, noise, runtime)
+    RuntimeInfo(("float32",), "test").save(runtime)
+    judge = Runtime(runtime / FILES["float32"], "float32")
+    screening = screenings.fit(judge, noise, np.arange(COUNT) % 2)
+    digest, exported = (signing.directory_digest(root / "models" / part) for part in ("classifier", "runtime"))
+    projects.write_reports(root / "reports", digest, 80, 40, runtime=exported)
+    signing.generate_key_pair(root / signing.KEY_DIR)
+    key = signing.load_private_key(root / signing.KEY_DIR / signing.PRIVATE_KEY_FILE)
+    for promote, confidence in ((True, 0.0), (False, 0.9)):  # the challenger is no champion by another name
+        replace(screening, min_confidence=confidence).save(root / "models/detector")
+        parts = {"runtime": runtime, "write_self_test": selftest.write}
+        verdict = projects.build(root, policy=LENIENT, name=NAME, key=key, **parts)
+        publishing.publish(
+            root / "models/release",
+            root / "reports",
+            names=release.PublishParams(NAME, NAME),
+            parameters={},
+            source=release.Source(None, False),
+            verdict=verdict,
+        )
+        if promote:
+            promotion.promote(NAME, key)
+    private, public = (root / signing.KEY_DIR / name for name in (signing.PRIVATE_KEY_FILE, signing.PUBLIC_KEY_FILE))
+    return {
+        "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
+        "BUCKLER_MODEL_NAME": NAME,
+        signing.SIGNING_KEY_ENV: str(private),
+        signing.VERDICT_KEY_ENV: str(public),
+    }
+
+
+def make_keys(root: Path) -> dict[str, str]:
+    """Make the keys of a client, of the watch, and, in a file, of Prometheus."""
+    path = root / "keys/api.json"
+    path.parent.mkdir()
+    ward, watch = (api_keys.create(path, role=Role.PREDICT, name=name)[1] for name in ("ward", "watch"))
+    _, operator = api_keys.create(path, role=Role.OPERATE, name="prometheus")
+    (root / "keys/scrape.key").write_text(operator)
+    return {"ward": ward, "watch": watch}
+
+
+def write_params(root: Path, port: int) -> None:
+    """Write the project's own params.yaml with as little to do as the jobs allow."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings["watch"] |= {"port": port, "images": 16}
+    settings["publish"] |= {"experiment": NAME, "model_name": NAME}
+    (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+@contextmanager
+def run_prometheus(directory: Path, targets: Mapping[str, int], key: Path) -> Iterator[Asked]:
+    """Run Prometheus on the project's files, but for addresses, and with as many seconds as they have minutes."""
+    program, port = needs("prometheus"), free_port()
+    configure(directory, targets, key)
+    command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
+    with started([*command, f"--web.listen-address=127.0.0.1:{port}"], directory, {}, directory / "log"):
+        asked = Asked(f"http://127.0.0.1:{port}")
+        wait_until(lambda: answers(f"{asked.url}/-/ready"), 60, "Prometheus")
+        yield asked
+
+
+def configure(directory: Path, targets: Mapping[str, int], key: Path) -> None:
+    """Copy Prometheus' files, name our ports, and let nothing wait longer than the test does."""
+    for part in ("targets", "keys", "rules"):
+        (directory / part).mkdir(parents=True)
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    seconds = f"{SCRAPE_SECONDS}s"
+    configuration["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), seconds)
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    for path in (PROMETHEUS / "rules").glob("*.yml"):
+        content = yaml.safe_load(path.read_text())
+        for group in content["groups"]:
+            group.pop("interval", None)
+        (directory / "rules" / path.name).write_text(yaml.safe_dump(content))
+    for name, port in targets.items():
+        (directory / f"targets/{name}.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{port}"]}]))
+    (directory / "targets/alertmanager.yml").write_text("[]")
+    (directory / "keys/service.key").write_text(key.read_text())
+
+
+@contextmanager
+def run_watch(root: Path, env: Mapping[str, str], port: int) -> Iterator[None]:
+    """Run the watch."""
+    with started(buckler("watch"), root, env, root / "watch.log"):
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/metrics"), 60, "the watch")
+        yield
+
+
+def run_jobs(root: Path, env: Mapping[str, str]) -> None:
+    """Run each job of the watch once, as an external scheduler would; it must have a result."""
+    from buckler.watch import JOBS
+
+    for job in JOBS:
+        # Again while it fails: the watch may just be running it, too.
+        log = root / f"{job}.log"
+        wait_until(lambda job=job, log=log: run_job(job, root, env, log) in (0, 1), 60, f"a result of {job}, see {log}")
+
+
+def run_job(job: str, root: Path, env: Mapping[str, str], log: Path) -> int:
+    """Return the exit code of one run."""
+    with log.open("ab") as output:
+        command = buckler("watch", "--once", job)
+        return subprocess.run(
+            command, cwd=root, env=environment(env), stdout=output, stderr=output, check=False
+        ).returncode
+
+
+def send_traffic(url: str, key: str) -> None:
+    """Send what a day brings: pictures, a search by queries (flagged), no picture, and no key."""
+    shown = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(6):
+            assert ask(client, lesion(number), shown) == 200
+        searched = np.asarray(images.load_pixels(lesion(7)))
+        for step in range(16):
+            changed = np.clip(searched + np.random.default_rng(step).choice([-2, 2], searched.shape) / 255, 0, 1)
+            assert ask(client, images.to_png(changed.astype(np.float32)), shown) in (200, 429)
+        assert ask(client, b"no picture", shown) in (415, 422)
+        assert ask(client, lesion(1), {}) == 401
+
+
+def compared(url: str, key: str, prometheus: Asked) -> bool:
+    """Send one more picture and tell whether the challenger has been asked about one."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        ask(client, lesion(11), {"authorization": f"Bearer {key}"})
+    return prometheus.values('sum(buckler_shadow_pictures_total{outcome="compared"})') > [0.0]
+
+
+def lesion(number: int) -> bytes:
+    """Return a drawn picture as PNG."""
+    return images.to_png(synthetic.draw(projects.LABELS[number % 2], number, seed=1, size=96))
+
+
+def ask(client: httpx.Client, picture: bytes, headers: Mapping[str, str]) -> int:
+    """Send a picture and return how it was answered."""
+    return client.post("/predict", files={"image": ("a.png", picture)}, headers=headers).status_code
+
+
+def buckler(*arguments: str) -> list[str]:
+    """Return the command line of `buckler`."""
+    return [sys.executable, "-m", "buckler.cli", *arguments]
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return ours, without what a developer has set, and with ``env``."""
+    ours = {name: text for name, text in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
+    return {**ours, **env}
+
+
+@contextmanager
+def started(command: list[str], cwd: Path, env: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run a process until the context ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment(env), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        end(process)
+
+
+def answers(url: str) -> bool:
+    """Tell whether somebody answers there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False

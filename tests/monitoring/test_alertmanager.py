@@ -1,0 +1,115 @@
+"""Who is told, and what is not told because it follows from something else: asked of a real Alertmanager."""
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.drills.service import end, free_port
+from tests.monitoring.queries import MONITORING, rules
+from tests.monitoring.tools import needs, run
+
+CONFIGURATION = MONITORING / "alertmanager/alertmanager.yml"
+CONTENT: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
+ALERTS = {alert["alert"] for alert in rules("alert")}
+
+
+def matched(matchers: list[str]) -> set[str]:
+    """Return the alerts that the one matcher on a name matches."""
+    (matcher,) = matchers
+    name = re.fullmatch(r'alertname=~?"(.+)"', matcher)
+    assert name, matcher
+    return {alert for alert in ALERTS if re.fullmatch(name[1], alert)}
+
+
+def pairs() -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return source, target and the labels that both must share, of every rule."""
+    return [
+        (source, target, tuple(rule.get("equal", ())))
+        for rule in CONTENT["inhibit_rules"]
+        for source in sorted(matched(rule["source_matchers"]))
+        for target in sorted(matched(rule["target_matchers"]))
+    ]
+
+
+class Alertmanager:
+    """A running one."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def tell(self, *alerts: dict[str, str]) -> None:
+        body = json.dumps([{"labels": labels} for labels in alerts]).encode()
+        request = urllib.request.Request(
+            f"{self._url}/api/v2/alerts", body, {"content-type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 200
+
+    def suppressed(self, **labels: str) -> bool:
+        with urllib.request.urlopen(f"{self._url}/api/v2/alerts", timeout=10) as response:
+            found = [each for each in json.load(response) if labels.items() <= each["labels"].items()]
+        (alert,) = found
+        return alert["status"]["state"] == "suppressed"
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    program, port, directory = needs("prometheus-alertmanager"), free_port(), tmp_path_factory.mktemp("alertmanager")
+    command = [program, f"--config.file={CONFIGURATION}", f"--storage.path={directory}"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with Path(directory, "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    running = Alertmanager(port)
+    try:
+        deadline = time.monotonic() + 30
+        while not running.ready() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield running
+    finally:
+        end(process)
+
+
+def test_alertmanager_accepts_its_configuration():
+    run("amtool", "check-config", CONFIGURATION)
+
+
+@pytest.mark.parametrize(("severity", "receiver"), [("critical", "on-call"), ("warning", "working-hours")])
+def test_critical_alerts_wake_somebody_and_warnings_wait(severity: str, receiver: str):
+    labels = ["alertname=BucklerServiceDown", "job=buckler-service", f"severity={severity}"]
+    assert run("amtool", "config", "routes", "test", f"--config.file={CONFIGURATION}", *labels).strip() == receiver
+
+
+def test_every_matcher_matches_an_alert_that_exists():
+    for rule in CONTENT["inhibit_rules"]:
+        assert matched(rule["source_matchers"])
+        assert matched(rule["target_matchers"])
+
+
+@pytest.mark.parametrize(("source", "target", "equal"), pairs())
+def test_what_follows_from_another_alert_is_suppressed_and_what_is_elsewhere_is_not(
+    alertmanager: Alertmanager, source: str, target: str, equal: tuple[str, ...], request: pytest.FixtureRequest
+):
+    here = dict.fromkeys(("job", "instance"), request.node.name)
+    elsewhere = {label: f"not {text}" for label, text in here.items()}
+    alertmanager.tell({"alertname": target, **here}, {"alertname": target, **elsewhere})
+    before = alertmanager.suppressed(alertname=target, **here)
+    alertmanager.tell({"alertname": source, **here})
+    assert alertmanager.suppressed(alertname=target, **here)
+    if equal:
+        assert not before
+        assert alertmanager.suppressed(alertname=target, **elsewhere) is before
