@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import yaml
 from cryptography.hazmat.primitives import serialization
 
 from buckler import promotion, publishing, release, selftest, signing
@@ -19,6 +20,7 @@ from buckler.gates import Policy
 from infra.drills.service import end, free_port
 from tests import projects, screenings
 
+ROOT = Path(__file__).parents[2]
 IMAGE_SIZE = 32
 CHROMIUM = "/usr/bin/chromium"
 
@@ -138,17 +140,43 @@ class Scene:
             yield url
 
     @contextmanager
+    def prometheus(self, service: str) -> Iterator[str]:
+        """Run Prometheus with the project's rules on ``service``; no watch is there, which it notices."""
+        shutil.copytree(ROOT / "monitoring/prometheus", self.root / "prometheus", dirs_exist_ok=True)
+        config = yaml.safe_load((self.root / "prometheus/prometheus.yml").read_text())
+        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        (self.root / "prometheus/prometheus.yml").write_text(yaml.safe_dump(config))
+        for name, target in (("service", service.removeprefix("http://")), ("watch", "127.0.0.1:9")):
+            targets = yaml.safe_dump([{"targets": [target]}])
+            (self.root / f"prometheus/targets/{name}.yml").write_text(targets)
+        port = free_port()
+        command = ["prometheus", "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
+        command.append(f"--web.listen-address=127.0.0.1:{port}")
+        with self._server(command, {}, f"http://127.0.0.1:{port}", "/-/ready") as url:
+            yield url
+
+    @contextmanager
     def _running(self, module: str, health: str, settings: dict[str, str], *port_option: str) -> Iterator[str]:
         port = free_port()
         others = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
         environment = {**others, **self.env, "BUCKLER_CONSOLE_PORT": str(port), **settings}
         command = [sys.executable, "-m", module, *(part for option in port_option for part in (option, str(port)))]
-        log = self.root / f"{module}.{port}.log"
+        with self._server(command, environment, f"http://127.0.0.1:{port}", health) as url:
+            yield url
+
+    @contextmanager
+    def _server(self, command: list[str], environment: dict[str, str], url: str, health: str) -> Iterator[str]:
+        name = command[2] if command[1] == "-m" else command[0]
+        log = self.root / f"{name}.{url.rpartition(':')[2]}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=self.root, env=environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=self.root,
+                env=environment or None,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
-        url = f"http://127.0.0.1:{port}"
         try:
             _wait(url + health, process, log)
             yield url

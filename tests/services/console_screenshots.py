@@ -8,21 +8,17 @@ console, and Prometheus where it is installed.
 import argparse
 import os
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import yaml
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from buckler import params, watch
 from buckler.gates import Policy
-from infra.drills.service import end, free_port
 from tests.services.console_scene import CHROMIUM, Scene
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +45,9 @@ def main() -> None:
         scene.publish(policy, min_robust_accuracy={1: 0.6})
         _attack_again(scene.root)
         service = stack.enter_context(scene.service())
-        settings = stack.enter_context(_prometheus(service, scene.root))
+        settings = {}
+        if shutil.which("prometheus"):
+            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service))
         _send(service, pictures, arguments.traffic_seconds)
         console = stack.enter_context(scene.console(service, **settings))
         _take(console, pictures, out)
@@ -61,30 +59,6 @@ def _attack_again(root: Path) -> None:
         (root / name).symlink_to(ROOT / name)
     if watch.run_once("reevaluate").outcome == "error":
         raise SystemExit(f"error: {watch.History().runs(limit=1)[0].message}")
-
-
-@contextmanager
-def _prometheus(service: str, root: Path) -> Iterator[dict[str, str]]:
-    """Run Prometheus with the project's rules on the service, where it is installed."""
-    program = shutil.which("prometheus")
-    if program is None:
-        yield {}
-        return
-    shutil.copytree(ROOT / "monitoring/prometheus", root / "prometheus")
-    config = yaml.safe_load((root / "prometheus/prometheus.yml").read_text())
-    config["global"] |= {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"}
-    (root / "prometheus/prometheus.yml").write_text(yaml.safe_dump(config))
-    targets = [{"targets": [service.removeprefix("http://")]}]
-    (root / "prometheus/targets/service.yml").write_text(yaml.safe_dump(targets))
-    port = free_port()
-    command = [program, "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    with (root / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield {"BUCKLER_PROMETHEUS_URL": f"http://127.0.0.1:{port}"}
-    finally:
-        end(process)
 
 
 def _send(service: str, pictures: list[Path], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,6 +302,26 @@ def test_a_key_is_shown_once_and_opens_the_page_for_engineers(browser, scene, se
         page.get_by_role("button", name="Sign out").click()
         expect(page).to_have_url(f"{guarded}/sign-in")
         page.context.close()
+
+
+def test_figures_and_alerts_come_from_prometheus_where_it_runs(browser, scene, service, picture):
+    if not shutil.which("prometheus") and os.environ.get("CI") != "true":
+        pytest.skip("needs Debian's prometheus")
+    with (
+        scene.prometheus(service) as prometheus,
+        scene.console(service, BUCKLER_PROMETHEUS_URL=prometheus) as console,
+        browser.new_context() as context,
+    ):
+        page = context.new_page()
+        page.set_default_timeout(60 * SECOND)
+        page.wait_for_timeout(3 * SECOND)  # what is counted before the first scrape is no rate
+        choose(page, console, picture)
+        page.wait_for_timeout(3 * SECOND)
+        open_engineer(page, console)
+        expect(page.locator("[data-panel$=live]")).to_contain_text("From Prometheus")
+        expect(page.locator("li", has_text="Traffic")).to_contain_text("a minute")
+        expect(page.locator("li", has_text="Latency, median")).to_contain_text("ms")
+        expect(page.locator(".alert", has_text="BucklerWatchDown")).to_contain_text("pending")
 
 
 def test_figures_come_from_the_service_where_there_is_no_prometheus(page, console, service, picture):
