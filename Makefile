@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock dashboards drill-service bench paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock dashboards drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ format: setup ## Rewrite the code in the house style
 
 lock: setup ## Resolve pyproject.toml again and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--extra cpu --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
+		--extra cpu --extra console --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
 
 dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
 	@$(BIN)/python -m monitoring.grafana.build
@@ -89,6 +89,9 @@ drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, o
 bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
 	@$(BIN)/python -m pipelines.jobs.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
+
+screenshots: setup ## After `make demo`: the pictures of the console in docs/images (needs Debian's chromium)
+	@$(BIN)/python -m tests.services.console_screenshots
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

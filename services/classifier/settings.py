@@ -107,7 +107,7 @@ class Settings(BaseModel):
     def keys_required(self) -> bool:
         """Whether a client must show a key."""
         if self.require_keys == "auto":
-            return not _is_loopback(self.bound_host)
+            return not is_loopback(self.bound_host)
         return self.require_keys == "always"
 
     @classmethod
@@ -128,7 +128,8 @@ class Settings(BaseModel):
             raise ParamsError(f"environment: {faults}") from error
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Return whether nobody but this machine can reach what is bound to ``host``."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:  # a name may be anywhere

@@ -1,0 +1,150 @@
+"""Attacks a picture as whoever has the model's weights would: FGSM on the float32 reference of what answers.
+
+The picture is brought to the model's size first and sent as a PNG afterwards, so that nothing on the way changes
+it: what was crafted is what the service sees, whole levels of 255, within the radius.
+"""
+
+import logging
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from buckler import signing
+from buckler.client import Answer
+from buckler.data import images, uploads
+from buckler.errors import BucklerError
+from services.console.asking import Service, as_address
+from services.console.settings import Settings
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most people never attack
+    from buckler.models.classifier import Classifier
+
+RADII = (0.5, 1.0, 2.0, 4.0, 8.0)  # in 1/255
+AMPLIFIED = 15  # the largest radius then fills the range around grey
+
+logger = logging.getLogger("buckler.console")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The float32 network of the release with the model ``digest``."""
+
+    digest: str
+    image_size: int
+    classifier: "Classifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """One picture before and after; pictures are ``data:`` addresses.
+
+    Attributes:
+        epsilon_255: Largest change of a pixel, in levels of 255.
+        largest: Change that was made in whole levels; 0 where the radius leaves none.
+    """
+
+    epsilon_255: float
+    largest: int
+    clean: str
+    attacked: str
+    perturbation: str
+    before: Answer
+    after: Answer
+
+    @property
+    def changed(self) -> bool:
+        """Return whether the label is another one now."""
+        return self.before.label != self.after.label
+
+
+class Attacker:
+    """Holds the reference of the model that answered last; loads another one when that changes."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        self._settings, self._service = settings, service
+        self._lock = threading.Lock()
+        self._reference: Reference | None = None
+
+    def prepare(self) -> None:
+        """Begin to load in the background, so that the first attack does not wait for all of it."""
+        threading.Thread(target=self._prepare, daemon=True, name="attack").start()
+
+    def _prepare(self) -> None:
+        try:
+            self._current()
+        except BucklerError as error:  # the attack itself will say so to somebody
+            logger.info("the attack is not ready: %s", error)
+
+    def attack(self, picture: bytes, epsilon_255: float) -> Attacked:
+        """Return what an attack within a radius does to a picture and to its answer.
+
+        Raises:
+            BucklerError: The service does not answer, or the model's release cannot be had or does not hold.
+        """
+        reference = self._current()
+        clean = uploads.load_pixels(picture, size=reference.image_size)
+        attacked = _craft(reference.classifier, clean, epsilon_255)
+        with self._service.client() as client:
+            before, after = (client.predict(images.to_png(pixels)) for pixels in (clean, attacked))
+        levels = np.rint((attacked - clean) * 255)
+        return Attacked(
+            epsilon_255=epsilon_255,
+            largest=int(np.abs(levels).max()),
+            clean=as_address(images.to_png(clean)),
+            attacked=as_address(images.to_png(attacked)),
+            perturbation=as_address(images.to_png(0.5 + AMPLIFIED * levels / 255)),
+            before=before,
+            after=after,
+        )
+
+    def _current(self) -> Reference:
+        """Return the reference of the model that answers now."""
+        with self._service.client() as client:
+            model = client.model_card()["model"]
+        with self._lock:
+            if self._reference is None or self._reference.digest != model["digest"]:
+                self._reference = None  # let go of one network before another is loaded
+                self._reference = self._load(model)
+            return self._reference
+
+    def _load(self, model: dict[str, Any]) -> Reference:
+        with tempfile.TemporaryDirectory(prefix="buckler-console-") as scratch:
+            release = self._settings.release or _download(model, Path(scratch) / "release")
+            verdict = signing.open_release(release, signing.load_public_key(), name=model["name"])
+            if verdict.subject_digest != model["digest"]:
+                raise BucklerError(
+                    f"the service answers with model {model['digest']}, version {model['version']} in the registry is"
+                    f" {verdict.subject_digest}; is BUCKLER_SERVICE_URL of another registry?"
+                )
+            return _reference(release / signing.MODEL_DIR, model["digest"])
+
+
+def _download(model: dict[str, Any], destination: Path) -> Path:
+    from buckler import tracking  # MLflow takes seconds to load
+
+    return tracking.download(model["name"], model["version"], destination)
+
+
+def _reference(model: Path, digest: str) -> Reference:
+    try:
+        from buckler.models import checkpoint
+        from buckler.models.classifier import Classifier
+    except ModuleNotFoundError as error:
+        raise BucklerError(
+            f"an attack needs gradients, and {error.name} is not installed; install the extra `cpu`"
+        ) from error
+    info = checkpoint.load_info(model)
+    return Reference(digest, info.image_size, Classifier(checkpoint.load_network(model), batch_size=1))
+
+
+def _craft(classifier: "Classifier", pixels: Any, epsilon_255: float) -> Any:
+    from buckler.attacks.ball import as_8_bit
+    from buckler.attacks.gradient import fgsm
+
+    batch = pixels[None]
+    guess = classifier.logits(batch).argmax(axis=1)  # nobody knows the truth: away from what it says now
+    return as_8_bit(fgsm(classifier, batch, guess, epsilon=epsilon_255 / 255), batch, epsilon_255 / 255)[0]

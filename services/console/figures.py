@@ -1,0 +1,300 @@
+"""Live figures: of Prometheus where it answers and knows the service, else of two reads of the service's metrics."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from buckler.errors import BucklerError
+from services.console import words
+from services.console.settings import Settings
+
+TIMEOUT_SECONDS = 3.0
+HOUR, STEP = 3600, 60
+READS = 120  # kept in memory, for the small lines; an hour of a page that is open
+ASKED = ("/predict", "/explain", "/v2/models/infer")
+_ASKED = f'endpoint=~"{"|".join(ASKED)}"'
+_BUCKETS = f"sum by (le) (rate(buckler_request_seconds_bucket{{{_ASKED}}}[5m]))"
+_PICTURES = "(sum(increase(buckler_predictions_total[15m])) > 0)"
+QUERIES = {
+    "requests": f"sum(rate(buckler_requests_total{{{_ASKED}}}[5m]))",
+    "errors": f'sum(rate(buckler_requests_total{{{_ASKED},code=~"5.."}}[5m]))'
+    f" / (sum(rate(buckler_requests_total{{{_ASKED}}}[5m])) > 0)",
+    "p50": f"histogram_quantile(0.5, {_BUCKETS})",
+    "p99": f"histogram_quantile(0.99, {_BUCKETS})",
+    "flagged": f'sum(increase(buckler_decisions_total{{reason="adversarial"}}[15m])) / {_PICTURES}',
+    "review": f'1 - sum(increase(buckler_decisions_total{{decision="accept"}}[15m])) / {_PICTURES}',
+}
+NAMES = {
+    "requests": "Traffic",
+    "errors": "Errors",
+    "p50": "Latency, median",
+    "p99": "Latency, 99th percentile",
+    "flagged": "Flagged as manipulated",
+    "review": "Sent to review",
+}
+WATCHED = r"buckler_(drift|canary|probe|standing|model_standing|gate_passed|verdict_expiry).*"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number: ``value`` in words for people, ``series`` its last hour, oldest first."""
+
+    name: str
+    value: str
+    series: tuple[float | None, ...] = ()
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series' latest value."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is known now; ``source`` says from where, ``problems`` what could not be had and what to do."""
+
+    source: str
+    figures: tuple[Figure, ...] = ()
+    drift: tuple[Sample, ...] = ()
+    watched: tuple[Sample, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Totals of the service at one moment."""
+
+    at: float
+    requests: float = 0.0
+    errors: float = 0.0
+    pictures: float = 0.0
+    flagged: float = 0.0
+    accepted: float = 0.0
+    buckets: Mapping[float, float] = field(default_factory=dict)
+
+
+class AwayError(BucklerError):
+    """A server of figures does not answer as expected."""
+
+
+class Figures:
+    """Reads figures; remembers earlier reads of the service, for rates between two."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reads: deque[Read] = deque(maxlen=READS)
+        self._lock = threading.Lock()
+
+    def live(self) -> Live:
+        """Return what can be had; nothing here raises because a server is away."""
+        with httpx.Client(timeout=TIMEOUT_SECONDS) as http:
+            try:
+                figures, watched = self._from_prometheus(http)
+                return Live(
+                    "From Prometheus: lines of the last hour, shares of the last quarter of it.",
+                    figures,
+                    *_parted(watched),
+                )
+            except AwayError as error:
+                why = str(error)
+            watched, problems = self._watched(http)
+            try:
+                figures = self._from_service(http)
+            except AwayError as error:
+                return Live("", (), *_parted(watched), (why, str(error), *problems))
+            return Live(
+                "From the service itself, of the time between two looks of this page.",
+                figures,
+                *_parted(watched),
+                problems,
+            )
+
+    def _from_prometheus(self, http: httpx.Client) -> tuple[tuple[Figure, ...], list[Sample]]:
+        url = self._settings.prometheus_url
+        # From the present when a page asks, to whole steps: otherwise every look would draw another line.
+        end = time.time() // STEP * STEP
+        figures = []
+        for name, query in QUERIES.items():
+            now = _values(_get(http, f"{url}/api/v1/query", {"query": query}))
+            if name == "requests" and not now:
+                raise AwayError(f"Prometheus at {url} has no figures of the service; is it among its targets?")
+            span = {"query": query, "start": str(end - HOUR), "end": str(end), "step": str(STEP)}
+            line = _line(_get(http, f"{url}/api/v1/query_range", span), end)
+            figures.append(_figure(name, now[0].value if now else None, line))
+        watched = _values(_get(http, f"{url}/api/v1/query", {"query": f'{{__name__=~"{WATCHED}"}}'}))
+        return tuple(figures), watched
+
+    def _from_service(self, http: httpx.Client) -> tuple[Figure, ...]:
+        text = _text(http, f"{self._settings.service_url}/metrics", self._scrape_headers())
+        read = total(_parse(text), time.monotonic())
+        with self._lock:
+            if self._reads and self._reads[-1].requests > read.requests:
+                self._reads.clear()  # it was started anew and counts from zero
+            self._reads.append(read)
+            reads = list(self._reads)
+        return between(reads)
+
+    def _watched(self, http: httpx.Client) -> tuple[list[Sample], tuple[str, ...]]:
+        url = self._settings.watch_url
+        try:
+            samples = _parse(_text(http, f"{url}/metrics", {}))
+        except AwayError as error:
+            return [], (f"{error}; `buckler watch` runs what measures drift and attacks the champion again",)
+        return [sample for sample in samples if sample.name.startswith("buckler_")], ()
+
+    def _scrape_headers(self) -> dict[str, str]:
+        path = self._settings.scrape_key_file
+        if path is None:
+            return {}
+        try:
+            return {"authorization": f"Bearer {path.read_text(encoding='ascii').strip()}"}
+        except (OSError, ValueError) as error:
+            raise AwayError(f"cannot read BUCKLER_SCRAPE_KEY_FILE {path}: {error}") from error
+
+
+def total(samples: Iterable[Sample], at: float) -> Read:
+    """Sum up what the service counts."""
+    sums: dict[str, float] = dict.fromkeys(("requests", "errors", "pictures", "flagged", "accepted"), 0.0)
+    buckets: dict[float, float] = {}
+    for sample in samples:
+        labels = sample.labels
+        asked = labels.get("endpoint") in ASKED
+        if sample.name == "buckler_requests_total" and asked:
+            sums["requests"] += sample.value
+            sums["errors"] += sample.value * labels["code"].startswith("5")
+        elif sample.name == "buckler_request_seconds_bucket" and asked:
+            edge = float(labels["le"])
+            buckets[edge] = buckets.get(edge, 0.0) + sample.value
+        elif sample.name == "buckler_predictions_total":
+            sums["pictures"] += sample.value
+        elif sample.name == "buckler_decisions_total":
+            sums["flagged"] += sample.value * (labels["reason"] == "adversarial")
+            sums["accepted"] += sample.value * (labels["decision"] == "accept")
+    return Read(at, buckets=buckets, **sums)
+
+
+def between(reads: list[Read]) -> tuple[Figure, ...]:
+    """Return the figures of the time between the last two reads, and those before as lines."""
+    if len(reads) < 2:
+        return tuple(Figure(name, "with the next look", known=False) for name in NAMES.values())
+    rows = [_rates(first, second) for first, second in pairwise(reads)]
+    return tuple(_figure(name, rows[-1][name], [row[name] for row in rows]) for name in QUERIES)
+
+
+def _rates(first: Read, second: Read) -> dict[str, float | None]:
+    requests, pictures = second.requests - first.requests, second.pictures - first.pictures
+    counts = {edge: count - first.buckets.get(edge, 0.0) for edge, count in second.buckets.items()}
+    return {
+        "requests": requests / max(second.at - first.at, 1e-3),
+        "errors": _share(second.errors - first.errors, requests),
+        "p50": quantile(counts, 0.5),
+        "p99": quantile(counts, 0.99),
+        "flagged": _share(second.flagged - first.flagged, pictures),
+        "review": _share(pictures - (second.accepted - first.accepted), pictures),
+    }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def quantile(counts: Mapping[float, float], share: float) -> float | None:
+    """Return a quantile of a histogram with cumulative ``counts`` by upper edge, as Prometheus estimates it."""
+    edges = sorted(counts)
+    if not edges or counts[edges[-1]] <= 0:
+        return None
+    rank = share * counts[edges[-1]]
+    low_edge, low_count = 0.0, 0.0
+    for edge in edges:
+        if counts[edge] >= rank:
+            if math.isinf(edge):
+                return low_edge
+            inside = counts[edge] - low_count
+            return low_edge + (edge - low_edge) * ((rank - low_count) / inside if inside else 1.0)
+        low_edge, low_count = edge, counts[edge]
+    return low_edge
+
+
+def _figure(name: str, value: float | None, series: Iterable[float | None]) -> Figure:
+    known = value is not None and math.isfinite(value)
+    return Figure(
+        NAMES[name], _shown(name, value) if value is not None and known else "no requests", tuple(series), known
+    )
+
+
+def _shown(name: str, value: float) -> str:
+    if name == "requests":
+        return f"{value * 60:.1f} a minute" if value < 1 else f"{value:.1f} a second"
+    if name in ("p50", "p99"):
+        return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+    return words.percent(min(max(value, 0.0), 1.0))
+
+
+def _parted(samples: list[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Part what is said of drift from the rest of what the watch measures."""
+    drift = tuple(sample for sample in samples if sample.name.startswith("buckler_drift_"))
+    return drift, tuple(sample for sample in samples if not sample.name.startswith("buckler_drift_"))
+
+
+def _get(http: httpx.Client, url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    try:
+        answer = http.get(url, params=query)
+        answer.raise_for_status()
+        result: list[dict[str, Any]] = answer.json()["data"]["result"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        address = url.partition("/api/")[0]
+        raise AwayError(f"Prometheus does not answer at {address} (BUCKLER_PROMETHEUS_URL)") from error
+    return result
+
+
+def _values(result: list[dict[str, Any]]) -> list[Sample]:
+    found = []
+    for series in result:
+        labels = dict(series["metric"])
+        value = float(series["value"][1])
+        if not math.isnan(value):
+            found.append(Sample(labels.pop("__name__", ""), labels, value))
+    return found
+
+
+def _line(result: list[dict[str, Any]], end: float) -> list[float | None]:
+    """Return an hour of one series, one value a step, None where there is none."""
+    if not result:
+        return []
+    known = {round(float(at)): float(value) for at, value in result[0]["values"]}
+    values = [known.get(round(end - HOUR + STEP * number)) for number in range(HOUR // STEP + 1)]
+    return [value if value is not None and math.isfinite(value) else None for value in values]
+
+
+def _text(http: httpx.Client, url: str, headers: Mapping[str, str]) -> str:
+    try:
+        answer = http.get(url, headers=headers)
+        answer.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        raise AwayError(
+            f"{url} answers {error.response.status_code}; BUCKLER_SCRAPE_KEY_FILE names a key with the role operate"
+        ) from error
+    except httpx.HTTPError as error:
+        raise AwayError(f"nobody answers at {url}") from error
+    return answer.text
+
+
+def _parse(text: str) -> list[Sample]:
+    try:
+        families = list(text_string_to_metric_families(text))
+    except ValueError as error:
+        raise AwayError(f"what came is no page of metrics: {error}") from error
+    return [Sample(s.name, s.labels, s.value) for family in families for s in family.samples]

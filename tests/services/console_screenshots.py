@@ -1,0 +1,129 @@
+"""Takes the pictures of the console that the README shows, of the project's own model: `make screenshots`.
+
+Needs a finished project (`make demo`) and Debian's chromium. Everything that is seen ran: a registry of its own with
+two releases of the project's model, the second judged by a higher floor that it does not reach, the service, the
+console, and Prometheus where it is installed.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from buckler import params, watch
+from buckler.gates import Policy
+from tests.services.console_scene import CHROMIUM, Scene
+
+ROOT = Path(__file__).parents[2]
+DEFAULT_OUT = ROOT / "docs/images"
+MAX_BYTES = 300_000
+TRAFFIC_SECONDS = 75.0
+
+
+def main() -> None:
+    """Parse where to put them, and take them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    parser.add_argument("--traffic-seconds", type=float, default=TRAFFIC_SECONDS)
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    policy = params.load("gate", Policy, ROOT / "params.yaml")
+    pictures = sorted((ROOT / "data/images").glob("*/*.png"))[::7]
+    with tempfile.TemporaryDirectory(prefix="buckler-screens-") as scratch, ExitStack() as stack:
+        scene = Scene(Path(scratch) / "scene", ROOT, params.read(ROOT / "params.yaml")["publish"]["model_name"])
+        os.environ.update(scene.env)
+        os.chdir(scene.root)
+        for number in (scene.publish(policy), scene.publish(policy)):
+            scene.promote(number)
+        scene.publish(policy, min_robust_accuracy={1: 0.6})
+        _attack_again(scene.root)
+        service = stack.enter_context(scene.service())
+        settings = {}
+        if shutil.which("prometheus"):
+            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service))
+        _send(service, pictures, arguments.traffic_seconds)
+        console = stack.enter_context(scene.console(service, **settings))
+        _take(console, pictures, out)
+
+
+def _attack_again(root: Path) -> None:
+    """Run the watch's job on the champion, with the project's own settings and test pictures."""
+    for name in ("params.yaml", "data"):
+        (root / name).symlink_to(ROOT / name)
+    if watch.run_once("reevaluate").outcome == "error":
+        raise SystemExit(f"error: {watch.History().runs(limit=1)[0].message}")
+
+
+def _send(service: str, pictures: list[Path], seconds: float) -> None:
+    """Let the service have something to count."""
+    until, number = time.monotonic() + seconds, 0
+    with httpx.Client(base_url=service, timeout=30) as http:
+        while time.monotonic() < until:
+            http.post("/predict", files={"image": ("image", pictures[number % len(pictures)].read_bytes())})
+            number += 1
+            time.sleep(0.4)
+
+
+def _take(console: str, pictures: list[Path], out: Path) -> None:
+    malignant = [path for path in pictures if path.parent.name == "malignant"]
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        for scheme in ("light", "dark"):
+            context = browser.new_context(color_scheme=scheme, viewport={"width": 1120, "height": 700})
+            page = context.new_page()
+            page.set_default_timeout(180_000)
+            page.goto(console)
+            page.set_input_files("#file", malignant[0])
+            page.wait_for_selector("article.answer")
+            _save(page, out / f"console-picture-{scheme}.png")
+            if scheme == "light":
+                _find_a_change(page, malignant)
+                _save(page, out / "console-attack.png", "#attack")
+            page.goto(f"{console}/engineer")
+            page.wait_for_selector(".sides")
+            page.wait_for_selector(".figures")
+            _save(page, out / f"console-engineer-{scheme}.png")
+            context.close()
+        phone = browser.new_context(color_scheme="light", viewport={"width": 320, "height": 640})
+        page = phone.new_page()
+        page.goto(console)
+        page.set_input_files("#file", malignant[0])
+        page.wait_for_selector("article.answer")
+        _save(page, out / "console-phone.png")
+        browser.close()
+
+
+def _find_a_change(page: Page, pictures: list[Path]) -> None:
+    """Leave the page at the first picture whose label an attack within 4/255 changes, the last one if none does."""
+    page.get_by_text("Attack", exact=True).click()
+    page.get_by_text("4/255").click()
+    for picture in pictures[:20]:
+        page.set_input_files("#file", picture)
+        page.wait_for_selector(".pair, #attacked .problem")
+        page.wait_for_selector("#attacked:not([aria-busy])", state="attached")
+        if "changed from" in page.inner_text("#attacked"):
+            return
+
+
+def _save(page: Page, path: Path, selector: str | None = None) -> None:
+    """Take the whole page, or one part; in few enough colours for a repository."""
+    if selector:
+        page.locator(selector).screenshot(path=path)
+    else:
+        page.screenshot(path=path, full_page=True)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise SystemExit(f"error: expected {path} to be at most {MAX_BYTES} bytes, got {size}")
+
+
+if __name__ == "__main__":
+    main()
