@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock drill-service bench paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock drill-service drill-watch bench paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 
 drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
 	@$(BIN)/python -m infra.drills $(if $(ONLY),--only $(ONLY))
+
+drill-watch: setup ## After `make demo`, with Prometheus: what goes wrong is noticed and taken back (15 minutes; ONLY=NAME)
+	@$(BIN)/python -m infra.drills --suite watch $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
