@@ -1,4 +1,4 @@
-"""Holds the service's drills on real processes: `python -m infra.drills [--only NAME] [--short]`.
+"""Holds drills on real processes: `python -m infra.drills [--suite service|watch] [--only NAME] [--short]`.
 
 Needs a project whose pipeline has run (`make demo`). Everything else, a registry, a signing key, the service, is made
 for each drill in a temporary directory; nothing of the project is changed. Exit code 1: some drill did not pass.
@@ -15,21 +15,31 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
 from buckler.errors import BucklerError
-from infra.drills import processes, releases, report
+from infra.drills import processes, releases, report, watch
 from infra.drills.registry import Builder, DrillError, Registry
 from infra.drills.report import Drill
 from infra.drills.scene import FULL, SHORT, Scale, Scene
 
-REPORT = Path("reports/drills-service.json")
-DRILLS: dict[str, Callable[[Scene, Drill], None]] = {
-    "swap": releases.swap,
-    "kill_worker": processes.kill_worker,
-    "kill_promotion": releases.kill_promotion,
-    "tampering": releases.tampering,
-    "disk_full": processes.disk_full,
-    "overload": processes.overload,
-    "memory": processes.memory,
+SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {
+    "service": {
+        "swap": releases.swap,
+        "kill_worker": processes.kill_worker,
+        "kill_promotion": releases.kill_promotion,
+        "tampering": releases.tampering,
+        "disk_full": processes.disk_full,
+        "overload": processes.overload,
+        "memory": processes.memory,
+    },
+    "watch": {
+        "moved_by_hand": watch.moved_by_hand,
+        "verdict_expires": watch.verdict_expires,
+        "query_attack": watch.query_attack,
+        "drift": watch.drift,
+        "reevaluation_fails": watch.reevaluation_fails,
+        "watch_killed": watch.watch_killed,
+    },
 }
+DRILLS = {name: drill for suite in SUITES.values() for name, drill in suite.items()}
 
 
 def hold(name: str, project: Path, scale: Scale) -> Drill:
@@ -55,22 +65,24 @@ def hold(name: str, project: Path, scale: Scale) -> Drill:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, hold the drills, write the report and say how they went."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=DRILLS, action="append", help="repeatable; default: all")
+    parser.add_argument("--suite", choices=SUITES, default="service")
+    parser.add_argument("--only", choices=DRILLS, action="append", help="repeatable; default: all of the suite")
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes: shows only that they work")
     parser.add_argument("--project", type=Path, default=Path(), help="default: this directory")
-    parser.add_argument("--report", type=Path, default=REPORT)
+    parser.add_argument("--report", type=Path, help="default: reports/drills-SUITE.json")
     arguments = parser.parse_args(argv)
+    path = arguments.report or Path(f"reports/drills-{arguments.suite}.json")
     held = []
     try:
-        for name in arguments.only or DRILLS:
+        for name in arguments.only or SUITES[arguments.suite]:
             print(f"== {name}", flush=True)
             held.append(hold(name, arguments.project, SHORT if arguments.short else FULL))
-            report.write(held, arguments.report)
+            report.write(held, path)
             _tell(held[-1])
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{sum(drill.passed for drill in held)} of {len(held)} passed; figures in {arguments.report}")
+    print(f"{sum(drill.passed for drill in held)} of {len(held)} passed; figures in {path}")
     return 0 if all(drill.passed for drill in held) else 1
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,32 +32,44 @@ class Builder:
             if not (project / needed).exists():
                 raise DrillError(f"expected {needed} in {project.resolve()}; `make demo` makes it")
         self.key = Ed25519PrivateKey.generate()
-        self._project, self._scratch = project, scratch
+        self.project, self._scratch = project, scratch
         self._count = 0
         self._self_test: Path | None = None
 
-    def build(self) -> Path:
-        """Return a new release, issued later than the one before."""
+    def build(self, *, failing: bool = False, expires: datetime | None = None) -> Path:
+        """Return a new release, issued later than the one before.
+
+        Args:
+            failing: Hold it to what no model reaches: its verdict says that it did not pass.
+            expires: Until when its verdict holds; default: as long as the project's policy says.
+
+        Raises:
+            DrillError: The project's model does not pass its gate.
+        """
         self._count += 1
+        policy = params.load("gate", Policy, self.project / "params.yaml")
+        now = datetime.now(UTC) + timedelta(seconds=self._count)
+        if failing:
+            policy = replace(policy, min_clean_accuracy=1.0)
         path = self._scratch / str(self._count) / tracking.RELEASE_DIR
         verdict = release.build(
             path,
             **self._parts(),
-            reports=self._project / "reports",
-            policy=params.load("gate", Policy, self._project / "params.yaml"),
+            reports=self.project / "reports",
+            policy=policy,
             name=NAME,
             source=release.Source(None, False),
             key=self.key,
             write_self_test=self._write_self_test,
-            now=datetime.now(UTC) + timedelta(seconds=self._count),
+            now=expires - timedelta(days=policy.valid_days) if expires else now,
         )
-        if not verdict.passed:
+        if not verdict.passed and not failing:
             raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.statement['reasons'])}")
         return path
 
     def _parts(self) -> dict[str, Path]:
         """Return what the pipeline made of a model; a network that was not exported has no runtime."""
-        parts = {name: self._project / "models" / name for name in ("classifier", "runtime", "detector")}
+        parts = {name: self.project / "models" / name for name in ("classifier", "runtime", "detector")}
         return {name: place for name, place in parts.items() if place.exists()}
 
     def _write_self_test(self, model: Path) -> None:

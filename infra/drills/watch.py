@@ -1,0 +1,253 @@
+"""Drills about the watch: what goes wrong with everything running is noticed, told, and taken back."""
+
+import csv
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image, ImageEnhance
+
+from buckler import audit
+from buckler.client import Answer, Client, ServiceError
+from buckler.data.images import load_pixels, to_png
+from infra.drills.load import Load, clients
+from infra.drills.platform import Platform, in_a_minute, platform
+from infra.drills.registry import DrillError
+from infra.drills.report import Drill
+from infra.drills.scene import Scene
+from infra.drills.service import wait_until
+
+PATIENCE = 240.0
+SCRAPE = 15.0  # seconds, of monitoring/prometheus/prometheus.yml
+LEAST_LEFT = 45  # seconds that a verdict about to expire still holds: the service has to start
+QUERIES = 120
+EPSILON = 8 / 255
+QUICK = [{"attack": "fgsm", "epsilon_255": [1]}]
+LONG = [{"attack": "fgsm", "epsilon_255": [1, 2]}, {"attack": "pgd", "epsilon_255": [1, 2], "steps": 40}]
+
+
+def moved_by_hand(scene: Scene, drill: Drill) -> None:
+    """A model that failed its gate is moved to champion by hand: refused, told, and the champion goes on answering."""
+    first = scene.champion()
+    worse = scene.registry.register(scene.builder.build(failing=True))
+    with platform(scene, {}) as running, clients(running.service.port, 2) as load:
+        moved = time.monotonic()
+        scene.registry.point_to(worse)
+        wait_until(lambda: running.service.metric("buckler_model_refused_total") > 0, PATIENCE, "the refusal")
+        drill.figures["seconds_to_refusal"] = round(time.monotonic() - moved, 1)
+        running.wait_for_alert("BucklerModelRefused")
+        drill.figures["seconds_to_alert"] = round(time.monotonic() - moved, 1)
+        versions = {each.version for each in load.after(moved) if each.status == "200"}
+    drill.figures |= {"answered_by_versions": sorted(versions), "failed": load.failed()}
+    drill.require(versions == {first}, f"expected answers of version {first} only, got {sorted(versions)}")
+    drill.require(load.failed() == 0, f"{load.failed()} requests failed")
+    told = drill.figures["seconds_to_alert"] - drill.figures["seconds_to_refusal"]
+    drill.require(told <= 2 * SCRAPE + 2, f"expected the alert within two scrapes, it took {told:.0f} s")
+
+
+def verdict_expires(scene: Scene, drill: Drill) -> None:
+    """The verdict expires while it serves: every answer asks for review, and the alert fires."""
+    expires = datetime.now(UTC) + timedelta(seconds=LEAST_LEFT)
+    scene.registry.promote(scene.registry.register(scene.builder.build(expires=expires)))
+    with platform(scene, {}) as running, Client(running.service.url) as client:
+        picture = next(_pictures(running.directory))
+        if datetime.now(UTC) < expires:
+            drill.require("model_degraded" not in client.predict(picture).reasons, "degraded before it expired")
+        wait_until(lambda: "model_degraded" in client.predict(picture).reasons, PATIENCE, "a degraded answer")
+        drill.figures["seconds_to_degraded"] = _since(expires)
+        drill.require(client.predict(picture).decision == "review", "a degraded answer does not ask for review")
+        running.wait_for_alert("BucklerVerdictExpired")
+        drill.figures["seconds_to_alert"] = _since(expires)
+
+
+def query_attack(scene: Scene, drill: Drill) -> None:
+    """An attacker searches with Square through REST: noticed, flagged and told."""
+    from buckler.attacks.square import square
+
+    scene.champion()
+    with platform(scene, {}) as running, Client(running.service.url) as client:
+        endpoint = Searched(client)
+        size = client.model_card()["model"]["image_size"]
+        pixels = load_pixels(next(_pictures(running.directory)), size=size)
+        label = endpoint(pixels[None]).argmax(axis=1)
+        began = time.monotonic()
+        square(endpoint, pixels[None], label, epsilon=EPSILON, queries=QUERIES, early_exit=False, seed=7)
+        drill.figures |= {"queries": endpoint.asked, "flagged_or_refused": endpoint.noticed}
+        drill.figures["first_noticed_at_query"] = endpoint.first
+        running.wait_for_alert("BucklerQueryAttack")
+        drill.figures["seconds_to_alert"] = round(time.monotonic() - began, 1)
+    drill.require(endpoint.first is not None and endpoint.first <= 50, "not noticed within 50 queries")
+
+
+class Searched:
+    """The service as Square sees it; what it noticed is counted.
+
+    Attributes:
+        asked, noticed: Pictures sent, and of them those flagged or refused as part of a search.
+        first: The number of the first that was; None while none was.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._labels: tuple[str, ...] = tuple(client.model_card()["model"]["labels"])
+        self.asked = self.noticed = 0
+        self.first: int | None = None
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return log-probabilities ``(batch, classes)``; even ones for what was refused."""
+        return np.log(np.maximum([self._ask(image) for image in images], 1e-12)).astype(np.float32)
+
+    def _ask(self, image: np.ndarray) -> list[float]:
+        self.asked += 1
+        try:
+            answer: Answer | None = self._client.predict(to_png(image))
+        except ServiceError as error:
+            if error.code != "query_attack":
+                raise
+            answer = None
+        if answer is None or "adversarial" in answer.reasons:
+            self.noticed += 1
+            self.first = self.first or self.asked
+        shares = answer.probabilities if answer else {}
+        return [shares.get(label, 1 / len(self._labels)) for label in self._labels]
+
+
+def drift(scene: Scene, drill: Drill) -> None:
+    """Clean traffic raises no drift alert; darker pictures of another camera do, within the window."""
+    scene.champion()
+    with platform(scene, {"jobs": {"drift": {"cron": "* * * * *"}}}) as running, Client(running.service.url) as client:
+        window = _window(running)
+        pictures = list(_pictures(running.directory))
+        drill.figures["window_pictures"] = window
+        for place in range(window):
+            client.predict(pictures[place % len(pictures)])
+        before = running.watched("buckler_watch_runs_total", job="drift", outcome="passed")
+        wait_until(
+            lambda: running.watched("buckler_watch_runs_total", job="drift", outcome="passed") > before + 1,
+            PATIENCE,
+            "two judgements of clean traffic",
+        )
+        time.sleep(2 * SCRAPE)
+        drill.figures["drift_on_clean_traffic"] = int(running.watched("buckler_drift_detected"))
+        drill.require(not running.states("BucklerDrift"), "an alert on clean traffic")
+        drill.require(drill.figures["drift_on_clean_traffic"] == 0, "drift was found in clean traffic")
+        shifted = time.monotonic()
+        for place in range(window):
+            client.predict(_other_camera(pictures[place % len(pictures)]))
+        drill.figures["seconds_to_send_the_window"] = round(time.monotonic() - shifted, 1)
+        running.wait_for_alert("BucklerDrift")
+        drill.figures["seconds_to_alert"] = round(time.monotonic() - shifted, 1)
+
+
+def reevaluation_fails(scene: Scene, drill: Drill) -> None:
+    """The scheduled re-evaluation refutes the champion on the newest pictures: rolled back, and nothing is lost."""
+    first = scene.champion()
+    second = scene.champion()
+    newest = scene.directory / "newest"
+    watching = {
+        "suite": QUICK,
+        "images": 60,
+        "newest": {"path": str(newest), "images": 0},
+        "policy": {"reevaluate": ["alert", "rollback"]},
+        "jobs": {"reevaluate": {"cron": in_a_minute()}},
+    }
+    _mislabel(scene.builder.project, newest)
+    with platform(scene, watching) as running, clients(running.service.port, 2) as load:
+        wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin")
+        began = time.monotonic()
+        wait_until(lambda: scene.registry.champion() == first, PATIENCE, "the roll-back")
+        drill.figures["seconds_to_roll_back"] = round(time.monotonic() - began, 1)
+        wait_until(lambda: _last(load, 8) == {first}, PATIENCE, "answers of the version before")
+        drill.figures["seconds_to_answers_of_the_version_before"] = round(time.monotonic() - began, 1)
+        running.wait_for_alert("BucklerPolicyAction")
+        drill.figures["seconds_to_alert"] = round(time.monotonic() - began, 1)
+        drill.figures["audit_log_holds"] = _audit_holds(running)
+    drill.figures |= {"versions": [second, first], "requests": len(load.exchanges), "failed": load.failed()}
+    drill.require(load.failed() == 0, f"{load.failed()} requests failed")
+    drill.require(drill.figures["audit_log_holds"], "the watch's audit log does not hold")
+
+
+def watch_killed(scene: Scene, drill: Drill) -> None:
+    """The watch and its job are killed in the middle of a re-evaluation; started again, it goes on and ends it."""
+    scene.champion()
+    watching = {"suite": LONG, "images": 0, "jobs": {"reevaluate": {"cron": in_a_minute()}}}
+    with platform(scene, watching) as running:
+        wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin")
+        journal = running.directory / ".buckler/watch/attack"
+        wait_until(lambda: any(journal.rglob("*.npz")), PATIENCE, "the first attack to be done")
+        running.kill_watch()
+        killed = time.monotonic()
+        running.start_watch()
+        wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin again")
+        drill.figures["seconds_to_begin_again"] = round(time.monotonic() - killed, 1)
+        wait_until(lambda: _finished(running) > 0, 2 * PATIENCE, "its end")
+        drill.figures["seconds_to_caught_up"] = round(time.monotonic() - killed, 1)
+        drill.figures["interrupted"] = int(
+            running.watched("buckler_watch_runs_total", job="reevaluate", outcome="error")
+        )
+    drill.require(drill.figures["interrupted"] == 1, "the interrupted run is not in the history")
+
+
+def _is_due(running: Platform) -> bool:
+    return running.watched("buckler_watch_running", job="reevaluate") == 1
+
+
+def _finished(running: Platform) -> float:
+    outcomes = ("passed", "failed")
+    return sum(running.watched("buckler_watch_runs_total", job="reevaluate", outcome=outcome) for outcome in outcomes)
+
+
+def _last(load: Load, count: int) -> set[str]:
+    return {each.version for each in load.exchanges[-count:] if each.status == "200"}
+
+
+def _audit_holds(running: Platform) -> bool:
+    return audit.verify(running.directory / ".buckler/watch/audit.log").problem is None
+
+
+def _since(moment: datetime) -> float:
+    return round((datetime.now(UTC) - moment).total_seconds(), 1)
+
+
+def _window(running: Platform) -> int:
+    return int(yaml.safe_load((running.directory / "params.yaml").read_text(encoding="utf-8"))["drift"]["window"])
+
+
+def _rows(project: Path, split: str = "test") -> list[dict[str, str]]:
+    with (project / f"data/splits/{split}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _pictures(directory: Path) -> Iterator[bytes]:
+    """Yield the test pictures, as files."""
+    for row in _rows(directory):
+        yield (directory / row["path"]).read_bytes()
+
+
+def _other_camera(content: bytes) -> bytes:
+    """Return a picture as a darker camera with a colour cast would have taken it."""
+    with Image.open(io.BytesIO(content)) as opened:
+        picture = ImageEnhance.Brightness(opened.convert("RGB")).enhance(0.7)
+    red, green, blue = picture.split()
+    cast = Image.merge("RGB", (red, green.point(lambda v: int(v * 0.92)), blue.point(lambda v: int(v * 0.8))))
+    buffer = io.BytesIO()
+    cast.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _mislabel(project: Path, newest: Path) -> None:
+    """Lay test pictures into the folders of the other class: what the newest labels would refute a model by."""
+    rows = _rows(project)
+    labels = sorted({row["label"] for row in rows})
+    if len(labels) != 2:
+        raise DrillError(f"this drill is for two classes, the project has {labels}")
+    other = dict(zip(labels, reversed(labels), strict=True))
+    for row in rows[:80]:
+        target = newest / other[row["label"]]
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project / row["path"], target / Path(row["path"]).name)
