@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image, ImageEnhance
 
 from buckler import audit
@@ -27,6 +26,7 @@ SCRAPE = 15.0  # seconds, of monitoring/prometheus/prometheus.yml
 LEAST_LEFT = 45  # seconds that a verdict about to expire still holds: the service has to start
 QUERIES = 120
 EPSILON = 8 / 255
+WINDOW = 120  # pictures that the drift job looks at
 QUICK = [{"attack": "fgsm", "epsilon_255": [1]}]
 LONG = [{"attack": "fgsm", "epsilon_255": [1, 2]}, {"attack": "pgd", "epsilon_255": [1, 2], "steps": 40}]
 
@@ -120,11 +120,12 @@ class Searched:
 def drift(scene: Scene, drill: Drill) -> None:
     """Clean traffic raises no drift alert; darker pictures of another camera do, within the window."""
     scene.champion()
-    with platform(scene, {"jobs": {"drift": {"cron": "* * * * *"}}}) as running, Client(running.service.url) as client:
-        window = _window(running)
+    watching = {"jobs": {"drift": {"cron": "* * * * *"}}}
+    sections = {"drift": {"window_pictures": WINDOW}}
+    with platform(scene, watching, **sections) as running, Client(running.service.url) as client:
         pictures = list(_pictures(running.directory))
-        drill.figures["window_pictures"] = window
-        for place in range(window):
+        drill.figures["window_pictures"] = WINDOW
+        for place in range(WINDOW):
             client.predict(pictures[place % len(pictures)])
         before = running.watched("buckler_watch_runs_total", job="drift", outcome="passed")
         wait_until(
@@ -137,7 +138,7 @@ def drift(scene: Scene, drill: Drill) -> None:
         drill.require(not running.states("BucklerDrift"), "an alert on clean traffic")
         drill.require(drill.figures["drift_on_clean_traffic"] == 0, "drift was found in clean traffic")
         shifted = time.monotonic()
-        for place in range(window):
+        for place in range(WINDOW):
             client.predict(_other_camera(pictures[place % len(pictures)]))
         drill.figures["seconds_to_send_the_window"] = round(time.monotonic() - shifted, 1)
         running.wait_for_alert("BucklerDrift")
@@ -212,10 +213,6 @@ def _audit_holds(running: Platform) -> bool:
 
 def _since(moment: datetime) -> float:
     return round((datetime.now(UTC) - moment).total_seconds(), 1)
-
-
-def _window(running: Platform) -> int:
-    return int(yaml.safe_load((running.directory / "params.yaml").read_text(encoding="utf-8"))["drift"]["window"])
 
 
 def _rows(project: Path, split: str = "test") -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Every query of rules and dashboards, what it reads, and what of that this tree does not export yet."""
+"""Every query of rules and dashboards, and what it reads."""
 
 import json
 import re
@@ -16,33 +16,6 @@ RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
 
-# Read by rules and panels, and not exported yet (a scheduled job: not in the watch's table yet); test_live.py fails for
-# a name that is. Empty once the watch's jobs, the standing and the record of traffic are in.
-PENDING = {
-    "buckler_canary_right_ratio",
-    "buckler_canary_seconds",
-    "buckler_drift_detected",
-    "buckler_drift_distance_ratio",
-    "buckler_drift_p_value_ratio",
-    "buckler_drift_window_pictures",
-    "buckler_gate_failures",
-    "buckler_model_standing",
-    "buckler_policy_actions_total",
-    "buckler_probe_flagged_ratio",
-    "buckler_probe_parity_ratio",
-    "buckler_probe_probability_gap_ratio",
-    "buckler_probe_robust_accuracy_ratio",
-    "buckler_standing",
-    "buckler_traffic_dropped_total",
-    "buckler_traffic_recorded_total",
-    "buckler_verdict_expiry_timestamp_seconds",
-    "buckler_verdict_issued_timestamp_seconds",
-    "buckler_watch_attempts_total",
-    "buckler_watch_period_seconds",
-    "buckler_watch_running",
-    'exported_job="drift"',
-}
-
 
 @dataclass(frozen=True)
 class Query:
@@ -57,11 +30,6 @@ class Query:
         """The metrics and recorded series that it reads."""
         without_labels = re.sub(r"\{[^}]*\}", "", self.expr)
         return set(re.findall(r"\b(?:[a-z]+:)?buckler_[a-z0-9_:]+", without_labels))
-
-    @property
-    def pending(self) -> bool:
-        """Whether it reads what is not exported yet."""
-        return bool(self.names & PENDING) or any(f"{{{name}}}" in self.expr for name in PENDING)
 
     @property
     def shown(self) -> str:

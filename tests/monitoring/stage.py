@@ -123,6 +123,7 @@ def make_project(root: Path) -> dict[str, str]:
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
         "BUCKLER_MODEL_NAME": NAME,
+        "BUCKLER_TRAFFIC_URL": f"sqlite:///{root}/traffic.db",
         signing.SIGNING_KEY_ENV: str(private),
         signing.VERDICT_KEY_ENV: str(public),
     }
@@ -142,6 +143,8 @@ def write_params(root: Path, port: int) -> None:
     """Write the project's own params.yaml with as little to do as the jobs allow."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["watch"] |= {"port": port, "images": 16}
+    settings["probe"] |= {"pictures": 4, "square_pictures": 1, "queries": 20}
+    settings["drift"] |= {"min_pictures": 8}
     settings["publish"] |= {"experiment": NAME, "model_name": NAME}
     (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.monitoring.queries import PENDING, Query, queries
+from tests.monitoring.queries import Query, queries
 from tests.monitoring.stage import Asked, platform
 
 pytestmark = pytest.mark.slow
@@ -36,17 +36,9 @@ def exported(prometheus: Asked) -> set[str]:
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
 def test_every_query_gives_data(prometheus: Asked, deadline: float, query: Query):
-    if query.pending:
-        prometheus.get("query", query=query.shown)  # it is one that Prometheus understands
-        return
     while not (found := prometheus.values(query.shown)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert found, query.shown
-
-
-def test_nothing_that_is_called_pending_is_exported(exported: set[str], prometheus: Asked):
-    jobs = {f'exported_job="{job}"' for job in prometheus.get("label/exported_job/values")}
-    assert PENDING.isdisjoint(exported | jobs)
 
 
 def test_everything_exported_is_shown_or_alerted_on(exported: set[str]):

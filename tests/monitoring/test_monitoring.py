@@ -10,7 +10,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from services.classifier import metrics
-from tests.monitoring.queries import MONITORING, PENDING, PROMETHEUS, ROOT, RULE_TESTS, RULES, Query, queries, rules
+from tests.monitoring.queries import MONITORING, PROMETHEUS, ROOT, RULE_TESTS, RULES, Query, queries, rules
 from tests.monitoring.tools import run
 
 # How much of 30 days' budget an alert may see used up how fast, over a long and a short window: Site Reliability
@@ -133,13 +133,8 @@ def test_the_objectives_are_stated_as_the_rules_and_dashboards_have_them():
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
 def test_every_query_reads_what_is_exported_and_no_other_name(query: Query):
-    assert query.names <= KNOWN | PENDING
+    assert query.names <= KNOWN
     assert query.names or re.search(r"\b(up|ALERTS)\{", query.expr)
-
-
-def test_what_is_called_pending_is_read_by_a_query():
-    read = " ".join(query.expr for query in queries())
-    assert {name for name in PENDING if name not in read} == set()
 
 
 def test_grafana_is_provisioned_with_prometheus_and_the_dashboards():
