@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from buckler.errors import BucklerError
 from buckler.watch import locks, logs, policy
 from buckler.watch.history import EXIT_CODES, History, Outcome, Run
-from buckler.watch.jobs import Result, load_job
+from buckler.watch.jobs import check_name, load_job
 from buckler.watch.settings import WatchParams
 
 LAST_WORDS_SECONDS = 0.2  # for the log to be written
@@ -30,7 +30,7 @@ def run_once(name: str, history: History | None = None, *, cfg: WatchParams | No
     Raises:
         BucklerError: No such job, or it is running already; neither is noted.
     """
-    job = load_job(name)
+    check_name(name)
     history = history or History()
     with locks.locked(name):
         number, began = history.start(name, attempt), time.monotonic()
@@ -41,16 +41,16 @@ def run_once(name: str, history: History | None = None, *, cfg: WatchParams | No
         limit = cfg.jobs[name].limit_seconds if cfg else None
         with logs.captured(name, number), _ended_after(limit, end):
             log.info("%s, run %d, attempt %d", name, number, attempt)
-            outcome, message = _outcome(name, job, cfg, history)
+            outcome, message = _outcome(name, cfg, history)
             log.info("%s %s: %s", name, outcome, message)
         end(outcome, message)
     (run,) = history.runs(name, limit=1)
     return run
 
 
-def _outcome(name: str, job: Callable[[], Result], cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:
+def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:
     try:
-        result = job()
+        result = load_job(name)()  # a job that cannot be imported is one that broke, and noted as that
         done = policy.follow(name, result, cfg, history) if cfg else []
     except BucklerError as error:
         return "error", str(error)

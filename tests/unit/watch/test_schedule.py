@@ -158,6 +158,20 @@ def write_project(directory: Path, port: int) -> watch.WatchParams:
     return cfg
 
 
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def miss(cfg: watch.WatchParams, name: str, late: timedelta) -> None:
+    """Leave a schedule behind in which a job was due a while ago."""
+    scheduler = watch.build_scheduler(cfg)
+    scheduler._process_jobs = lambda: None  # its thread looks once more while it is being shut down
+    scheduler.modify_job(name, next_run_time=datetime.now(UTC) - late)
+    scheduler.shutdown()
+
+
 def start() -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "buckler.cli", "watch"],
@@ -187,10 +201,7 @@ def test_the_watch_runs_a_missed_job_serves_metrics_and_stops_cleanly(here, monk
     """A run that was due while the watch was off is made up for; here it finds no champion."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
-    scheduler = watch.build_scheduler(write_project(here, port))
-    scheduler.pause()
-    scheduler.modify_job("reevaluate", next_run_time=datetime.now(UTC) - timedelta(minutes=30))
-    scheduler.shutdown()
+    miss(write_project(here, port), "reevaluate", timedelta(minutes=30))
 
     process = start()
     try:
@@ -207,17 +218,12 @@ def test_the_watch_runs_a_missed_job_serves_metrics_and_stops_cleanly(here, monk
 
 
 @pytest.mark.slow
-def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeypatch):
-    """The job waits on a pipe that nobody writes to: it is in the middle when both are killed."""
+def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeypatch, listener):
+    """The job waits for a service that takes its connection and never answers: it is in the middle when killed."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
-    scheduler = watch.build_scheduler(write_project(here, port))
-    scheduler.pause()
-    scheduler.modify_job("canary", next_run_time=datetime.now(UTC) - timedelta(minutes=1))
-    scheduler.shutdown()
-    (here / "publish").mkdir()
+    miss(write_project(here, port), "canary", timedelta(minutes=1))
     settings = yaml.safe_load((here / "params.yaml").read_text())
-    listener = socket.create_server(("127.0.0.1", 0))  # takes connections, and never answers
     settings["watch"]["service_url"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings["canary"] = {"pictures": 1, "min_right": 1.0}
     (here / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -225,15 +231,14 @@ def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeyp
     process = start()
     running = 'buckler_watch_running{job="canary"} 1.0'
     assert running in scraped(port, running, process)
-    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     process.kill()
-    process.communicate(timeout=30)
-    # It outlives the watch, and its lock says so.
-    time.sleep(0.5)
+    process.wait(timeout=30)
+    # The job outlives the watch, and its lock says so.
     assert locks.is_running("canary")
     assert watch.History().unfinished("canary")
-    for child in children or _jobs_of(here):
-        os.kill(child, signal.SIGKILL)
+    (child,) = _jobs_of(here)
+    os.kill(child, signal.SIGKILL)
+    process.stdout.close()
     listener.close()
     deadline = time.monotonic() + 10
     while locks.is_running("canary"):
@@ -249,7 +254,7 @@ def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeyp
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-    newest, oldest = watch.History().runs("canary")
+    newest, oldest = watch.History().runs("canary")  # the second found nobody listening
     assert oldest.message == "was interrupted"
     assert "no answer from" in newest.message
 
