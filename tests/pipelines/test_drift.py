@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from buckler.data import manifest, pictures, sources, uploads
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
-from pipelines.jobs import drift
+from pipelines.jobs import drift, drift_table
 from tests import projects, screenings
 
 pytestmark = pytest.mark.slow
@@ -257,6 +258,19 @@ def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
         chart = each["chart"]
         assert len(chart["reference"]) == len(chart["window"]) <= 20
         assert sum(chart["window"]) == pytest.approx(1)
+
+
+def test_the_table_says_what_is_noticed_and_how_often_clean_pictures_are(name, monkeypatch, capsys):
+    monkeypatch.setattr(drift_table, "RELEASE", Path("release"))
+    monkeypatch.setattr(drift_table, "CLEAN_DRAWS", 3)
+    monkeypatch.setattr("sys.argv", ["drift_table", "--pictures", "60"])
+    drift_table.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| 60 test pictures, changed | drifted from 80 for calibration |"
+    assert "| none | nothing |" in lines  # the test split lists the very same pictures here
+    assert any(line.startswith("| 20 % darker | brightness") for line in lines)
+    assert any(line.startswith("| 3 x 3 box blur |") and "sharpness" in line for line in lines)
+    assert "clean samples drawn anew: 0 of 3 drift" in lines
 
 
 def test_another_camera_is_found_on_real_pictures(real_data):
