@@ -11,8 +11,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
-from scipy.stats import PermutationMethod, chi2_contingency, ks_2samp
 
 from buckler.errors import ParamsError
 from buckler.evaluation.statistics import holm
@@ -196,6 +194,8 @@ def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) ->
     Source: Kolmogorov-Smirnov, in its asymptotic form, which errs on the side of no drift where values repeat.
     """
     a, b = np.asarray(reference, np.float64), np.asarray(window, np.float64)
+    from scipy.stats import ks_2samp  # as below: whoever only watches waits for none of it
+
     found = ks_2samp(a, b, method="asymp")
     return _Tested(float(found.statistic), float(found.pvalue), _histogram(a, b))
 
@@ -213,6 +213,8 @@ def chi_square(reference: Sequence[object], window: Sequence[object], cfg: Drift
 def _chi_square_p(counts: npt.NDArray[np.int64], cfg: DriftParams) -> float:
     if counts.shape[1] < 2:
         return 1.0
+    from scipy.stats import PermutationMethod, chi2_contingency
+
     found = chi2_contingency(counts, correction=False)
     if found.expected_freq.min() < SMALLEST_EXPECTED:
         generator = np.random.default_rng(cfg.seed)
@@ -232,6 +234,8 @@ def mmd(reference: Sequence[object], window: Sequence[object], cfg: DriftParams)
     generator = np.random.default_rng(cfg.seed)
     a, b = (_some(np.asarray(side, np.float64), generator) for side in (reference, window))
     both = np.concatenate([a, b])
+    from scipy.spatial.distance import cdist
+
     squares = cdist(both, both, "sqeuclidean")
     width = float(np.median(squares[np.triu_indices(len(both), k=1)])) or 1.0
     kernel = np.exp(-squares / width)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 NAME = "haut-läsion"
 SECOND = 1000
+expect.set_options(timeout=60 * SECOND)  # pictures are computed, on machines that may be busy
 # Chromium notes each answer of 400 or more; those that a test asks for on purpose are no fault of the page.
 REFUSED = re.compile(r"the server responded with a status of 4\d\d")
 
