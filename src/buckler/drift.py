@@ -193,9 +193,9 @@ def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) ->
 
     Source: Kolmogorov-Smirnov, in its asymptotic form, which errs on the side of no drift where values repeat.
     """
-    a, b = np.asarray(reference, np.float64), np.asarray(window, np.float64)
-    from scipy.stats import ks_2samp  # as below: whoever only watches waits for none of it
+    from scipy.stats import ks_2samp  # here, as below: whoever only shows what was found need not wait for SciPy
 
+    a, b = np.asarray(reference, np.float64), np.asarray(window, np.float64)
     found = ks_2samp(a, b, method="asymp")
     return _Tested(float(found.statistic), float(found.pvalue), _histogram(a, b))
 
@@ -231,11 +231,11 @@ def mmd(reference: Sequence[object], window: Sequence[object], cfg: DriftParams)
 
     Source: Gretton et al., "A kernel two-sample test", JMLR 2012, eq. 3 and section 8 for the median.
     """
+    from scipy.spatial.distance import cdist
+
     generator = np.random.default_rng(cfg.seed)
     a, b = (_some(np.asarray(side, np.float64), generator) for side in (reference, window))
     both = np.concatenate([a, b])
-    from scipy.spatial.distance import cdist
-
     squares = cdist(both, both, "sqeuclidean")
     width = float(np.median(squares[np.triu_indices(len(both), k=1)])) or 1.0
     kernel = np.exp(-squares / width)
