@@ -55,7 +55,14 @@ class Platform:
             stderr=log,
             start_new_session=True,
         )
-        wait_until(lambda: _read(f"{self.metrics}/metrics") is not None, START_SECONDS, "the watch to start")
+        process = self.watch
+        wait_until(
+            lambda: _read(f"{self.metrics}/metrics") is not None or process.poll() is not None,
+            START_SECONDS,
+            "the watch to start",
+        )
+        if process.poll() is not None:
+            raise DrillError(f"the watch does not start:\n{(self.directory / 'watch.log').read_text(encoding='utf-8')}")
 
     def kill_watch(self) -> None:
         """Kill -9 the watch and the job that it runs, as a power cut does."""
@@ -119,15 +126,14 @@ def platform(scene: Scene, watching: Mapping[str, Any] | None = None, **sections
     if server is None:
         raise DrillError("expected Prometheus to be installed, as on Debian by `apt install prometheus`")
     directory = scene.registry.root
-    port = free_port()
-    write_params(scene, directory, {"port": port, **(watching or {})}, sections)
     if not (directory / "data").exists():
         (directory / "data").symlink_to(scene.builder.project / "data")
     traffic = f"sqlite:///{scene.directory / 'traffic.db'}"
     with scene.service({"BUCKLER_TRAFFIC_URL": traffic}) as service:
         env = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
         env |= {**scene.registry.env, "BUCKLER_WATCH_SERVICE_URL": service.url, "BUCKLER_TRAFFIC_URL": traffic}
-        prometheus_port = free_port()
+        port, prometheus_port = free_port(), free_port()  # late: until it is taken, anybody may
+        write_params(scene, directory, {"port": port, **(watching or {})}, sections)
         started = Platform(service, directory, f"http://127.0.0.1:{prometheus_port}", env)
         started.metrics = f"http://127.0.0.1:{port}"
         process = _start_prometheus(server, scene.directory / "prometheus", prometheus_port, service.port, port)
