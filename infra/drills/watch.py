@@ -52,7 +52,7 @@ def moved_by_hand(scene: Scene, drill: Drill) -> None:
 
 def verdict_expires(scene: Scene, drill: Drill) -> None:
     """The verdict expires while it serves: every answer asks for review, and the alert fires."""
-    expires = datetime.now(UTC) + timedelta(seconds=LEAST_LEFT)
+    expires = (datetime.now(UTC) + timedelta(seconds=LEAST_LEFT)).replace(microsecond=0)
     scene.registry.promote(scene.registry.register(scene.builder.build(expires=expires)))
     with platform(scene, {}) as running, Client(running.service.url) as client:
         picture = next(_pictures(running.directory))
