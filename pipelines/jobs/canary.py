@@ -43,7 +43,7 @@ def run() -> Result:
     """Ask the service about the known pictures, and return whether it answered as it must."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, CanaryParams)
     name = params.load("publish", PublishParams).model_name
-    with Client(watching.address, key=watching.key(), timeout=TIMEOUT_SECONDS, retries=1) as service:
+    with Client(watching.address, timeout=TIMEOUT_SECONDS, retries=1, **watching.as_client()) as service:
         for _ in range(TRIES):
             card = service.model_card()
             note_standing(card)

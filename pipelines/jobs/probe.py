@@ -132,7 +132,7 @@ def run() -> Result:
     """Probe the service as params.yaml says, report, and return whether it is what it must be."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, ProbeParams)
     name = params.load("publish", PublishParams).model_name
-    with Client(watching.address, key=watching.key()) as client:
+    with Client(watching.address, **watching.as_client()) as client:
         card = client.model_card()
         release = released.release_of(card, name)
         verdict = signing.open_release(release, signing.load_public_key(), name=name)

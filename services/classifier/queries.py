@@ -14,6 +14,7 @@ from services.classifier.answer import RefusalError
 from services.classifier.evidence import CLIENT_ID, Evidence
 from services.classifier.orders import Picture
 from services.classifier.settings import Settings
+from services.classifier.traffic import OF_THE_WATCH
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
     from buckler.inference import Prediction
@@ -54,7 +55,8 @@ class Queries:
         return sighting.in_run
 
     def _report(self, sighting: Sighting, picture: Path | Picture) -> None:
-        metrics.QUERY_ATTACKS.inc()
+        if not OF_THE_WATCH.get():  # its probe searches on purpose, each time
+            metrics.QUERY_ATTACKS.inc()
         logger.warning(
             "client %s sends pictures that are all but the same, %d by now: a search for an adversarial one?",
             CLIENT_ID.get(),

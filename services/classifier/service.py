@@ -43,7 +43,7 @@ from services.classifier.orders import ORDER, ORDERS, Picture
 from services.classifier.queries import Queries, suspected
 from services.classifier.settings import Settings
 from services.classifier.shadow import Shadow
-from services.classifier.traffic import Recorder
+from services.classifier.traffic import OF_THE_WATCH, Recorder
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
 # BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.
@@ -150,7 +150,8 @@ class Classifier:
             prediction = suspected(prediction)
         answer = Answer.of(prediction, served, request_id)
         answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
-        metrics.count(prediction)
+        if not OF_THE_WATCH.get():  # what it sends on purpose would hide, or look like, what clients send
+            metrics.count(prediction)
         self._shadow.offer(picture, answer)
         self._recorder.offer(upload, prediction, predictor.digest)
         return answer

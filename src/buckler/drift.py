@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ParamsError
-from buckler.evaluation.statistics import holm
 from buckler.traffic import Observation
 
 Kind = Literal["input", "features", "predictions", "detector"]
@@ -155,6 +154,8 @@ def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg
     Raises:
         ValueError: A side has fewer than two pictures.
     """
+    from buckler.evaluation.statistics import holm  # SciPy, as below: whoever only shows what was found needs none
+
     if min(len(reference), len(window)) < 2:
         raise ValueError(f"expected at least 2 pictures a side, got {len(reference)} and {len(window)}")
     tested = {
@@ -193,7 +194,7 @@ def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) ->
 
     Source: Kolmogorov-Smirnov, in its asymptotic form, which errs on the side of no drift where values repeat.
     """
-    from scipy.stats import ks_2samp  # here, as below: whoever only shows what was found need not wait for SciPy
+    from scipy.stats import ks_2samp
 
     a, b = np.asarray(reference, np.float64), np.asarray(window, np.float64)
     found = ks_2samp(a, b, method="asymp")

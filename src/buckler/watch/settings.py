@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from buckler.errors import BucklerError
+from buckler.traffic import WATCH_HEADER
 from buckler.watch.jobs import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]
@@ -103,6 +104,14 @@ class WatchParams:
     def address(self) -> str:
         """Of the service."""
         return os.environ.get(SERVICE_URL_ENV) or self.service_url
+
+    def as_client(self) -> dict[str, Any]:
+        """Return what a client says so that the service knows whose pictures these are.
+
+        Raises:
+            BucklerError: As ``key``.
+        """
+        return {"key": self.key(), "headers": {WATCH_HEADER: "1"}}
 
     def key(self) -> str | None:
         """Return the API key that canary and probe show, None without one.
