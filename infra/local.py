@@ -36,7 +36,7 @@ class LocalError(Exception):
 
 @dataclass(frozen=True)
 class Process:
-    """One server: how to start it and where it answers once it is up."""
+    """One server: how to start it and where it answers once it is up; a page may lie at one of several paths."""
 
     name: str
     command: list[str]
@@ -129,7 +129,8 @@ def _monitoring(ports: Mapping[str, int]) -> list[Process]:
         command = [server, f"--config.file={config}/prometheus/prometheus.yml", f"--storage.tsdb.path={config}/data"]
         # The objectives of docs/slo.md look back 30 days; 15 are kept by default.
         command += ["--storage.tsdb.retention.time=35d", f"--web.listen-address=127.0.0.1:{ports['prometheus']}"]
-        pages = {"Prometheus": "/", "alerts": "/alerts"}
+        # Debian's package has no page /alerts, but the one of before.
+        pages = {"Prometheus": "/", "alerts": "/classic/alerts /alerts"}
         found.append(Process("prometheus", command, ports["prometheus"], "/-/ready", pages))
     if alertmanager := shutil.which("prometheus-alertmanager"):
         command = [alertmanager, f"--config.file={config}/alertmanager/alertmanager.yml"]
@@ -175,8 +176,8 @@ def up() -> None:
         down()
         raise
     for process in wanted:
-        for name, path in process.pages.items():
-            print(f"  {name:<18} {process.address}{path}")
+        for name, paths in process.pages.items():
+            print(f"  {name:<18} {_first_page(process, paths.split())}")
     missing = {"prometheus", "alertmanager"} - {process.name for process in wanted}
     if missing:
         print(f"  not installed: {', '.join(sorted(missing))} (Debian: apt install prometheus prometheus-alertmanager)")
@@ -262,6 +263,12 @@ def _answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _first_page(process: Process, paths: list[str]) -> str:
+    """Return the address of the first path that answers, of several; of one, whether it does or not."""
+    addresses = [process.address + path for path in paths]
+    return next((each for each in addresses[:-1] if _answers(each)), addresses[-1])
 
 
 def _service(found: list[Process]) -> Process:

@@ -1,8 +1,11 @@
 """`make up`: which processes, at which addresses, wired to each other; what it starts is tested in pipelines/."""
 
+import functools
+import http.server
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,17 @@ def test_the_scrape_key_is_copied_and_a_missing_one_says_how_to_make_it(
     (tmp_path / "absent.key").write_text("bk_test")
     local.processes()
     assert (local.ROOT / ".buckler/monitoring/prometheus/keys/service.key").read_text() == "bk_test"
+
+
+def test_of_several_paths_of_a_page_the_first_that_answers_is_named(tmp_path: Path):
+    (tmp_path / "alerts").write_text("here")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        process = local.Process("prometheus", [], server.server_port, "/", {})
+        assert local._first_page(process, ["/classic/alerts", "/alerts"]) == f"{process.address}/alerts"
+        assert local._first_page(process, ["/alerts", "/classic/alerts"]) == f"{process.address}/alerts"
+        server.shutdown()
 
 
 def test_anything_but_a_known_action_is_refused():

@@ -104,8 +104,8 @@ def _take(console: str, out: Path) -> None:
 
 
 def _attack(page: Page, epsilon_255: float) -> None:
-    page.get_by_text("Attack", exact=True).click()
-    page.get_by_text(f"{epsilon_255:g}/255", exact=True).click()
+    page.get_by_role("switch", name="Attack").check()
+    page.get_by_role("radio", name=f"{epsilon_255:g}/255", exact=True).check()
     page.wait_for_selector(".pair, #attacked .problem")
     page.wait_for_selector("#attacked:not([aria-busy])", state="attached")
 

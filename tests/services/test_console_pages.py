@@ -157,10 +157,10 @@ def test_the_attack_switch_shows_the_picture_before_and_after_within_the_radius(
     expect(page.locator(".perturbation")).to_contain_text("Largest change 2 of 255 levels")
     expect(page.locator("#attacked .advice")).to_have_count(2)
     expect(page.locator("#attacked")).to_contain_text(re.compile(r"The label\s+(changed|stays)"))
-    page.get_by_text("8/255").click()
+    page.get_by_role("radio", name="8/255").check()
     expect(page.locator(".perturbation")).to_contain_text("Largest change 8 of 255 levels")
     assert largest_change(page) == 8
-    page.get_by_text("0.5/255").click()
+    page.get_by_role("radio", name="0.5/255").check()
     expect(page.locator(".outcome")).to_contain_text("Nothing is left of this attack")
     assert largest_change(page) == 0
 

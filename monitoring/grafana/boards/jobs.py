@@ -14,7 +14,7 @@ NOW = Row(
         ),
         value(
             "Alerts firing",
-            "Alerts of all Buckler's rules; Prometheus' page /alerts says which",
+            "Alerts of all Buckler's rules; Prometheus' page of alerts says which",
             'count(ALERTS{alertname=~"Buckler.+", alertstate="firing"}) or vector(0)',
             COUNT,
             steps=[(GREEN, None), (RED, 1)],
