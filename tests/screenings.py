@@ -7,7 +7,7 @@ import numpy as np
 from buckler.detection.clouds import Clouds
 from buckler.detection.detector import Detector
 from buckler.detection.harmless import noisy
-from buckler.detection.quality import QualityLimits
+from buckler.detection.quality import MEASURES, QualityLimits
 from buckler.detection.screening import Screening
 from buckler.models.forward import Forward
 
@@ -18,7 +18,7 @@ def fit(judge, images, labels, **lines):
     changed = judge.forward(noisy(images, np.random.default_rng(0), epsilon=2 / 255))
     # Logits pushed apart, as iterated attacks do.
     attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
-    everything = QualityLimits(np.full(3, -np.inf, np.float32), np.full(3, np.inf, np.float32))
+    everything = QualityLimits(*(np.full(len(MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
     fitted = Screening(
         Detector.fit(clean, [clean, changed], [attacked]),
         Clouds.fit(clean.features, labels),

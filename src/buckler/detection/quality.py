@@ -1,4 +1,4 @@
-"""Is a picture fit to be judged at all? Brightness, contrast and blur, held against what training pictures have.
+"""Is a picture fit to be judged at all? Brightness, contrast, blur and colour, held against what training pictures have.
 
 Measured on the network's own input, so that it is about what the network sees. Nothing is set by hand: a picture is
 unfit where it lies beyond all but the most extreme pictures of the training split.
@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from buckler.models.forward import Images
 
-MEASURES = ("brightness", "contrast", "blur")
+MEASURES = ("brightness", "contrast", "blur", "colour")
 TAIL = 0.001  # share of training pictures that may lie beyond each limit: a few bad ones do not set it
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """The range of each measure, ``low`` and ``high`` (3,), in the order of ``MEASURES``."""
+    """The range of each measure, ``low`` and ``high`` (4,), in the order of ``MEASURES``."""
 
     low: npt.NDArray[np.float32]
     high: npt.NDArray[np.float32]
@@ -28,8 +28,9 @@ class QualityLimits:
         """Return the limits that clean training ``images`` (n, h, w, 3) set."""
         measured = measure(images)
         low, high = (np.asarray(np.quantile(measured, q, axis=0), np.float32) for q in (TAIL, 1 - TAIL))
-        # Sharp pictures and pictures full of contrast are welcome.
-        low[MEASURES.index("blur")], high[MEASURES.index("contrast")] = -np.inf, np.inf
+        # Sharp pictures, and pictures full of contrast or colour, are welcome.
+        low[MEASURES.index("blur")] = -np.inf
+        high[[MEASURES.index("contrast"), MEASURES.index("colour")]] = np.inf
         return cls(low, high)
 
     def unfit(self, images: Images) -> npt.NDArray[np.bool_]:
@@ -39,16 +40,17 @@ class QualityLimits:
 
 
 def measure(images: Images) -> npt.NDArray[np.float32]:
-    """Return ``(n, 3)``: mean and standard deviation of the luma, and blur in 0..1, of ``images`` (n, h, w, 3).
+    """Return ``(n, 4)``: mean and standard deviation of the luma, blur and colour in 0..1, of ``images`` (n, h, w, 3).
 
-    Blur is the share of its gradient that a picture keeps when it is blurred once more: one that is sharp loses much.
+    Colour is how far a pixel's strongest channel lies above its weakest, on average: none in a radiograph. Blur is the share of its gradient that a picture keeps when it is blurred once more: one that is sharp loses much.
 
     Source: Crete, Dolmiere, Ladret & Nicolas, "The blur effect: perception and estimation with a new no-reference
         perceptual blur metric", SPIE 6492, 2007; here with a 3 x 3 box.
     """
     luma = images @ LUMA
     kept = _gradient(_box(luma)) / (_gradient(luma) + 1e-6)
-    return np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2)), kept], axis=1)
+    colour = (images.max(axis=3) - images.min(axis=3)).mean(axis=(1, 2))
+    return np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2)), kept, colour], axis=1)
 
 
 def _box(luma: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

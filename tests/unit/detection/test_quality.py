@@ -40,8 +40,9 @@ def test_pictures_like_the_training_ones_are_fit(limits, fresh):
         lambda images: np.clip(images * 3, 0, 1),
         lambda images: np.full_like(images, 0.6),
         np.zeros_like,
+        lambda images: np.broadcast_to(images.mean(axis=3, keepdims=True), images.shape),
     ],
-    ids=["blurred", "dark", "overexposed", "plain", "black"],
+    ids=["blurred", "dark", "overexposed", "plain", "black", "grey"],
 )
 def test_what_cannot_be_judged_is_unfit(limits, fresh, spoil):
     assert limits.unfit(spoil(fresh)).mean() >= 0.95
