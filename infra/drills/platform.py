@@ -24,6 +24,7 @@ from infra.drills.service import OWN, ROOT, Service, end, free_port, wait_until
 
 START_SECONDS = 120
 NEVER = "0 0 29 2 *"  # next due on a leap day
+SOON = "soon"  # stands for the next minute but one from when the watch is started
 
 
 @dataclass
@@ -153,7 +154,7 @@ def write_params(scene: Scene, directory: Path, watching: Mapping[str, Any], sec
     values["publish"] |= {"experiment": "drill", "model_name": scene.registry.env["BUCKLER_MODEL_NAME"]}
     jobs = {name: {**job, "cron": NEVER, "jitter_seconds": 0} for name, job in values["watch"]["jobs"].items()}
     for name, changes in watching.get("jobs", {}).items():
-        jobs[name] |= changes
+        jobs[name] |= {**changes, "cron": _in_a_minute() if changes["cron"] == SOON else changes["cron"]}
     policy = {**values["watch"]["policy"], **watching.get("policy", {})}
     values["watch"] |= {**watching, "jobs": jobs, "policy": policy}
     for name, changes in sections.items():
@@ -161,9 +162,8 @@ def write_params(scene: Scene, directory: Path, watching: Mapping[str, Any], sec
     (directory / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def in_a_minute() -> str:
-    """Return a cron expression for the next minute that begins in at least five seconds."""
-    due = datetime.now() + timedelta(seconds=65)
+def _in_a_minute() -> str:
+    due = datetime.now() + timedelta(seconds=90)
     return f"{due.minute} {due.hour} {due.day} {due.month} *"
 
 

@@ -15,7 +15,7 @@ from buckler import audit
 from buckler.client import Answer, Client, ServiceError
 from buckler.data.images import load_pixels, to_png
 from infra.drills.load import Load, clients
-from infra.drills.platform import Platform, in_a_minute, platform
+from infra.drills.platform import SOON, Platform, platform
 from infra.drills.registry import DrillError
 from infra.drills.report import Drill
 from infra.drills.scene import Scene
@@ -155,7 +155,7 @@ def reevaluation_fails(scene: Scene, drill: Drill) -> None:
         "images": 60,
         "newest": {"path": str(newest), "images": 0},
         "policy": {"reevaluate": ["alert", "rollback"]},
-        "jobs": {"reevaluate": {"cron": in_a_minute()}},
+        "jobs": {"reevaluate": {"cron": SOON}},
     }
     _mislabel(scene.builder.project, newest)
     with platform(scene, watching) as running, clients(running.service.port, 2) as load:
@@ -176,7 +176,7 @@ def reevaluation_fails(scene: Scene, drill: Drill) -> None:
 def watch_killed(scene: Scene, drill: Drill) -> None:
     """The watch and its job are killed in the middle of a re-evaluation; started again, it goes on and ends it."""
     scene.champion()
-    watching = {"suite": LONG, "images": 0, "jobs": {"reevaluate": {"cron": in_a_minute()}}}
+    watching = {"suite": LONG, "images": 0, "jobs": {"reevaluate": {"cron": SOON}}}
     with platform(scene, watching) as running:
         wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin")
         journal = running.directory / ".buckler/watch/attack"

@@ -1,4 +1,4 @@
-"""Is a picture fit to be judged at all? Brightness, contrast, blur and colour, held against what training pictures have.
+"""Is a picture fit to be judged at all? Brightness, contrast, blur and colour, held against training pictures.
 
 Measured on the network's own input, so that it is about what the network sees. Nothing is set by hand: a picture is
 unfit where it lies beyond all but the most extreme pictures of the training split.
@@ -42,7 +42,8 @@ class QualityLimits:
 def measure(images: Images) -> npt.NDArray[np.float32]:
     """Return ``(n, 4)``: mean and standard deviation of the luma, blur and colour in 0..1, of ``images`` (n, h, w, 3).
 
-    Colour is how far a pixel's strongest channel lies above its weakest, on average: none in a radiograph. Blur is the share of its gradient that a picture keeps when it is blurred once more: one that is sharp loses much.
+    Colour is how far a pixel's strongest channel lies above its weakest, on average: none in a radiograph. Blur is the
+    share of its gradient that a picture keeps when it is blurred once more: one that is sharp loses much.
 
     Source: Crete, Dolmiere, Ladret & Nicolas, "The blur effect: perception and estimation with a new no-reference
         perceptual blur metric", SPIE 6492, 2007; here with a 3 x 3 box.
