@@ -153,6 +153,7 @@ class Scene:
         command = ["prometheus", "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
         with self._server(command, {}, f"http://127.0.0.1:{port}", "/-/ready") as url:
+            _wait_for_a_scrape(url)
             yield url
 
     @contextmanager
@@ -182,6 +183,17 @@ class Scene:
             yield url
         finally:
             end(process)
+
+
+def _wait_for_a_scrape(url: str) -> None:
+    """Wait until the service was scraped twice: what is counted before the first time is no rate."""
+    query = {"query": 'count_over_time(up{job="buckler-service"}[1m]) >= 2'}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if httpx.get(f"{url}/api/v1/query", params=query, timeout=5).json()["data"]["result"]:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"Prometheus at {url} does not scrape the service")
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -315,7 +315,6 @@ def test_figures_and_alerts_come_from_prometheus_where_it_runs(browser, scene, s
     ):
         page = context.new_page()
         page.set_default_timeout(60 * SECOND)
-        page.wait_for_timeout(3 * SECOND)  # what is counted before the first scrape is no rate
         choose(page, console, picture)
         page.wait_for_timeout(3 * SECOND)
         open_engineer(page, console)
