@@ -6,7 +6,8 @@ COPY pyproject.toml requirements.lock ./
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
-      --requirements pyproject.toml --extra cpu --extra postgres --extra train --constraints requirements.lock
+      --requirements pyproject.toml --extra console --extra cpu --extra postgres --extra train \
+      --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
 # DVC and the record of a run's commit ask git.
