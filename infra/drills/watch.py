@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -124,6 +125,8 @@ def drift(scene: Scene, drill: Drill) -> None:
     sections = {"drift": {"window_pictures": WINDOW}}
     with platform(scene, watching, **sections) as running, Client(running.service.url) as client:
         pictures = list(_pictures(running.directory))
+        # Split files list one class after the other; half of them alone would be drift indeed.
+        random.Random(7).shuffle(pictures)  # noqa: S311 - an order, not a secret
         drill.figures["window_pictures"] = WINDOW
         for place in range(WINDOW):
             client.predict(pictures[place % len(pictures)])
