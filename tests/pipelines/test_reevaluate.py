@@ -24,16 +24,6 @@ from tests.unit.watch import made as watching
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
-LENIENT = replace(
-    projects.POLICY,
-    min_clean_accuracy=0.0,
-    min_robust_accuracy={1: 0.0},
-    min_malignant_recall=0.0,
-    min_robust_sensitivity={},
-    min_robust_specificity={},
-    min_subgroup_clean_accuracy=0.0,
-    min_subgroup_robust_accuracy={},
-)
 
 
 def write_settings(root, name, **changes):
@@ -87,7 +77,7 @@ def champion(made, project, registry, monkeypatch):
 
 
 def test_the_champion_is_attacked_again_reported_and_recorded(champion):
-    name = champion(LENIENT)
+    name = champion(projects.LENIENT)
     run = watch.run_once("reevaluate")
     assert run.outcome == "passed", run.message
     state = json.loads((watch.STATE / "reevaluate.json").read_text())
@@ -110,7 +100,7 @@ def test_the_champion_is_attacked_again_reported_and_recorded(champion):
 
 def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     # The reports the gate saw promised more than this untrained model keeps.
-    champion(replace(LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
+    champion(replace(projects.LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
     run = watch.run_once("reevaluate")
     assert run.outcome == "failed", run.message
     assert "lies below" in run.message
@@ -121,7 +111,7 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
 
 
 def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the_next_try(champion, project, registry):
-    name = champion(LENIENT)
+    name = champion(projects.LENIENT)
     cfg = write_settings(project, name)
     key = signing.private_key_path()
     aside = key.rename(project / "aside.pem")
@@ -143,8 +133,8 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
 
 
 def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
-    name = champion(LENIENT)
-    champion(replace(LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
+    name = champion(projects.LENIENT)
+    champion(replace(projects.LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
     cfg = write_settings(project, name, policy={**dict.fromkeys(watch.JOBS, ()), "reevaluate": ("alert", "rollback")})
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "failed"
@@ -153,7 +143,7 @@ def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
 
 
 def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_of_them(champion, project):
-    name = champion(LENIENT)
+    name = champion(projects.LENIENT)
     generator = np.random.default_rng(9)
     for label in projects.LABELS:
         (project / "new" / label).mkdir(parents=True)
@@ -172,7 +162,7 @@ def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_o
 
 
 def test_a_folder_of_newest_pictures_that_is_not_there_stops_the_job(champion, project):
-    write_settings(project, champion(LENIENT), newest=NewestParams("nowhere", 0))
+    write_settings(project, champion(projects.LENIENT), newest=NewestParams("nowhere", 0))
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
     assert "watch.newest.path" in run.message
@@ -185,7 +175,7 @@ def test_a_suite_with_an_unknown_attack_is_named(project):
 
 
 def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, project):
-    champion(LENIENT)
+    champion(projects.LENIENT)
     frame = manifest.read(project / "data/splits/train.csv")
     manifest.write(frame[1:], project / "data/splits/train.csv")
     run = watch.run_once("reevaluate")
@@ -201,7 +191,7 @@ def test_without_a_champion_the_job_says_what_to_do(project, registry):
 
 
 def test_mlflow_loads_the_champion_and_gets_probabilities(champion):
-    name = champion(LENIENT)
+    name = champion(projects.LENIENT)
     model = mlflow.pyfunc.load_model(f"models:/{name}@{tracking.CHAMPION}")
     pixels = np.random.default_rng(1).uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
     shares = model.predict(pixels)

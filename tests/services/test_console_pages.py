@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from buckler import api_keys, audit
+from tests.monitoring.tools import needs
 from tests.services.console_scene import CHROMIUM, Scene, small_project
 from tests.services.running import encode
 
@@ -307,8 +307,7 @@ def test_a_key_is_shown_once_and_opens_the_page_for_engineers(browser, scene, se
 
 
 def test_figures_and_alerts_come_from_prometheus_where_it_runs(browser, scene, service, picture):
-    if not shutil.which("prometheus") and os.environ.get("CI") != "true":
-        pytest.skip("needs Debian's prometheus")
+    needs("prometheus")
     with (
         scene.prometheus(service) as prometheus,
         scene.console(service, BUCKLER_PROMETHEUS_URL=prometheus) as console,
