@@ -97,15 +97,19 @@ class Console:
 
     # --- who may
 
+    def _check(self, request: Request, session: Session, role: Role | None) -> None:
+        """Raise DeniedError unless the request is for this host and from somebody with ``role``."""
+        self._sessions.check_host(request)
+        if role:
+            self._sessions.require(session, role)
+
     def _page(self, handler: Handler, role: Role | None) -> Callable[[Request], Awaitable[Response]]:
         """Wrap a page: without the key it takes, it leads to where one is shown."""
 
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
             try:
-                self._sessions.check_host(request)
-                if role:
-                    self._sessions.require(session, role)
+                self._check(request, session, role)
             except DeniedError as error:
                 if error.status == HTTPStatus.UNAUTHORIZED:
                     return RedirectResponse(f"/sign-in?next={request.url.path}", HTTPStatus.SEE_OTHER)
@@ -123,8 +127,7 @@ class Console:
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
             try:
-                self._sessions.check_host(request)
-                self._sessions.require(session, Role.OPERATE)
+                self._check(request, session, Role.OPERATE)
                 return await handler(request, session)
             except DeniedError as error:
                 return pages.problem(words.refusal(error), error.status)
@@ -139,15 +142,8 @@ class Console:
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
             try:
-                self._sessions.check_host(request)
-                if role:
-                    self._sessions.require(session, role)
-                if TOKEN_HEADER in request.headers:
-                    self._sessions.check_token(session, request.headers[TOKEN_HEADER])
-                elif request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                    self._sessions.check_token(session, (await _form(request)).get("token", ""))
-                else:
-                    self._sessions.check_token(session, "")
+                self._check(request, session, role)
+                self._sessions.check_token(session, await _token(request))
                 return await handler(request, session)
             except DeniedError as error:
                 return pages.problem(words.refusal(error), error.status)
@@ -321,6 +317,15 @@ async def _form(request: Request) -> dict[str, str]:
         request.state.form = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
     form: dict[str, str] = request.state.form
     return form
+
+
+async def _token(request: Request) -> str:
+    """Return the token that a page sends in a header, or a form in its body; empty where there is none."""
+    if TOKEN_HEADER in request.headers:
+        return request.headers[TOKEN_HEADER]
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return (await _form(request)).get("token", "")
+    return ""
 
 
 def _next(path: str | None) -> str:

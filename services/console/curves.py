@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.evaluation.charts import MARKS, interval, percent
+from buckler.evaluation.charts import MARKS, Line, Mark, interval, percent
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 446, 14, 206
@@ -14,38 +14,12 @@ Rates = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A value with its interval, and its words."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One model's line; ``style`` is a class of the style sheet."""
-
-    name: str
-    style: str
-    shape: str
-    points: tuple[Point, ...]
-
-    @property
-    def path(self) -> str:
-        """Return the line as the points of a polyline."""
-        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
-
-
-@dataclass(frozen=True, slots=True)
 class Chart:
     """Robust accuracy by radius, a curve a model."""
 
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[Line, ...]
 
 
 def robustness(named: Sequence[tuple[str, Rates]]) -> Chart | None:
@@ -56,7 +30,7 @@ def robustness(named: Sequence[tuple[str, Rates]]) -> Chart | None:
     gap = (RIGHT - LEFT - 40) / (len(radii) - 1)
     places = {radius: LEFT + 20 + gap * i for i, radius in enumerate(radii)}
     curves = tuple(
-        Curve(name, f"c{number}", MARKS[number], tuple(_points(name, rates, places, _shift(number, len(named)))))
+        Line(name, f"c{number}", MARKS[number], tuple(_marks(name, rates, places, _shift(number, len(named)))))
         for number, (name, rates) in enumerate(named)
     )
     x_ticks = tuple((place, f"{radius}/255" if radius else "no attack") for radius, place in places.items())
@@ -67,9 +41,9 @@ def _shift(number: int, count: int) -> float:
     return (number - (count - 1) / 2) * DODGE
 
 
-def _points(name: str, rates: Rates, places: Mapping[int, float], shift: float) -> list[Point]:
+def _marks(name: str, rates: Rates, places: Mapping[int, float], shift: float) -> list[Mark]:
     return [
-        Point(
+        Mark(
             places[radius] + shift,
             _height(rate["value"]),
             _height(rate["low"]),

@@ -284,7 +284,7 @@ def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
     rates = {0: {"value": 0.9, "low": 0.8, "high": 0.95}, 1: {"value": 0.4, "low": 0.3, "high": 0.5}}
     chart = curves.robustness([("one", rates)])
     assert chart is not None
-    clean, attacked = chart.curves[0].points
+    clean, attacked = chart.curves[0].marks
     assert clean.y < attacked.y
     assert attacked.high < attacked.y < attacked.low
     assert attacked.words == "one, up to 1/255: 40.0% (30.0% to 50.0%)"
