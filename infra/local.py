@@ -67,7 +67,7 @@ def processes() -> list[Process]:
     ports = {name: _port(name.upper(), default) for name, default in PORTS.items()}
     ports["watch"] = int(settings["watch"]["port"])
     model = {"BUCKLER_MODEL_NAME": settings["publish"]["model_name"]}
-    return [*_servers(ports, model), *_console(ports, model), *_monitoring(ports)]
+    return [*_servers(ports, model), _console(ports, model), *_monitoring(ports)]
 
 
 def _servers(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process]:
@@ -92,16 +92,14 @@ def _servers(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process
     ]
 
 
-def _console(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process]:
-    """Return the console, told where the others are, if this tree has it."""
-    if not (ROOT / "services/console").is_dir():
-        return []
+def _console(ports: Mapping[str, int], model: Mapping[str, str]) -> Process:
+    """Return the console, told where the others are."""
     others = {
         f"BUCKLER_{name.upper()}_URL": _url(ports[name]) for name in ("service", "prometheus", "alertmanager", "watch")
     }
     env = {**others, **model, "BUCKLER_CONSOLE_PORT": str(ports["console"])}
     command = [sys.executable, "-m", "services.console"]
-    return [Process("console", command, ports["console"], "/livez", {"console": "/"}, env)]
+    return Process("console", command, ports["console"], "/livez", {"console": "/"}, env)
 
 
 def _url(port: int) -> str:

@@ -21,7 +21,7 @@ CHOSEN = ("mlflow", "service", "console", "prometheus", "alertmanager")
 @pytest.fixture
 def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Chosen ports, in a copy of what `make up` reads, so that nothing of the developer's is touched."""
-    for part in ("monitoring", "params.yaml", "services"):
+    for part in ("monitoring", "params.yaml"):
         copy = shutil.copytree if (local.ROOT / part).is_dir() else shutil.copy
         copy(local.ROOT / part, tmp_path / part)
     monkeypatch.setattr(local, "ROOT", tmp_path)
@@ -36,7 +36,7 @@ def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_every_process_listens_at_its_port_and_all_pages_are_named_once(ports: dict[str, int]):
     found = local.processes()
     assert {process.name: process.port for process in found}.items() <= ports.items()
-    assert {"mlflow", "service", "watch"} <= {process.name for process in found}
+    assert {"mlflow", "service", "watch", "console"} <= {process.name for process in found}
     pages = [name for process in found for name in process.pages]
     assert len(pages) == len(set(pages))
 
@@ -62,11 +62,7 @@ def test_prometheus_is_told_our_ports_and_reads_only_the_rules_of_this_version(p
     run("promtool", "check", "config", config / "prometheus.yml")
 
 
-def test_the_console_is_started_where_the_tree_has_it_and_told_where_the_others_are(ports: dict[str, int]):
-    console = local.ROOT / "services/console"
-    shutil.rmtree(console, ignore_errors=True)
-    assert "console" not in {process.name for process in local.processes()}
-    console.mkdir()
+def test_the_console_is_told_where_the_others_are(ports: dict[str, int]):
     (process,) = (each for each in local.processes() if each.name == "console")
     told = {name: url for name, url in process.env.items() if name.endswith("_URL")}
     assert told == {

@@ -70,7 +70,8 @@ def platform(root: Path) -> Iterator[Asked]:
         prometheus = stack.enter_context(run_prometheus(root / "prometheus", targets, root / "keys/scrape.key"))
         client = {**env, "BUCKLER_WATCH_SERVICE_URL": service.url, "BUCKLER_WATCH_KEY": keys["watch"]}
         stack.enter_context(run_watch(root, client, watch_port))
-        wait_until(lambda: prometheus.values("min(up)") == [1.0], 60, "Prometheus to reach service and watch")
+        # Both: what was counted before its first scrape is no increase to Prometheus.
+        wait_until(lambda: prometheus.values("sum(up)") == [len(targets)], 60, "Prometheus to reach service and watch")
         send_traffic(service.url, keys["ward"])
         run_jobs(root, client)
         wait_until(lambda: compared(service.url, keys["ward"], prometheus), 60, "a comparison with the challenger")

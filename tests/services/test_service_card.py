@@ -86,6 +86,7 @@ def test_the_page_shows_the_numbers_and_nothing_in_it_is_fetched_or_run(judged: 
     for row in findings["checks"]:
         assert row["name"].replace("_", " ") in page
     assert not re.search(r"<script|https?:|url\(|@import|\son\w+=", page)
+    assert re.search(r"<code>max_evaded</code></dt><dd>none</dd>", page)
     assert "&lt;script&gt;" in page
     assert "prefers-color-scheme: dark" in page
 

@@ -23,6 +23,13 @@ class QualityLimits:
     low: npt.NDArray[np.float32]
     high: npt.NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` where a measure has no limits."""
+        if not self.low.shape == self.high.shape == (len(MEASURES),):
+            raise ValueError(
+                f"expected low and high of {', '.join(MEASURES)}, got shapes {self.low.shape} and {self.high.shape}"
+            )
+
     @classmethod
     def fit(cls, images: Images) -> "QualityLimits":
         """Return the limits that clean training ``images`` (n, h, w, 3) set."""

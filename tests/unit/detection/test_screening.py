@@ -50,3 +50,12 @@ def test_a_missing_array_is_named(tmp_path, screening):
         np.savez(tmp_path / "detector.npz", **{name: arrays[name] for name in arrays.files if name != "clouds.scale"})
     with pytest.raises(ModelError, match=r"clouds\.scale"):
         Screening.load(tmp_path)
+
+
+def test_limits_of_fewer_measures_than_are_measured_are_refused(tmp_path, screening):
+    screening.save(tmp_path)
+    with np.load(tmp_path / "detector.npz") as arrays:
+        cut = {name: array[:-1] if name.startswith("quality.") else array for name, array in arrays.items()}
+    np.savez(tmp_path / "detector.npz", **cut)
+    with pytest.raises(ModelError, match="expected low and high of brightness, contrast, blur, colour"):
+        Screening.load(tmp_path)
