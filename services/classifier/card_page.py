@@ -134,7 +134,8 @@ test.</p>
 {% if card.floors %}<h2>The floors it was judged by</h2>
 <dl>{% for name, value in card.floors.items() %}<dt><code>{{ name }}</code></dt><dd>
 {%- if value is mapping %}{% for radius, floor in value.items() %}{{ radius }}/255: {{ floor }}
-{{- "" if loop.last else ", " }}{% else %}none{% endfor %}{% else %}{{ value }}{% endif %}</dd>{% endfor %}</dl>{% endif %}
+{{- "" if loop.last else ", " }}{% else %}none{% endfor %}{% else %}{{ value }}{% endif %}</dd>
+{% endfor %}</dl>{% endif %}
 
 <h2>What it is</h2>
 <dl>
