@@ -93,7 +93,7 @@ bench: setup ## Speed of attacks and of serving against others: make bench [IMAG
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
 	@$(BIN)/python -m pipelines.jobs.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
-screenshots: setup ## After `make demo`: the pictures of the console in docs/images (needs Debian's chromium)
+screenshots: setup ## After `make demo`: the pictures of the console in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console_screenshots
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays

@@ -23,6 +23,7 @@ from tests import projects, screenings
 ROOT = Path(__file__).parents[2]
 IMAGE_SIZE = 32
 CHROMIUM = "/usr/bin/chromium"
+AWAY = "http://127.0.0.1:9"  # where nobody answers
 
 
 def small_project(root: Path) -> Path:
@@ -132,22 +133,30 @@ class Scene:
     @contextmanager
     def console(self, service: str, **settings: str) -> Iterator[str]:
         """Run the console, away from whatever else runs on this machine; give its address."""
-        away = "http://127.0.0.1:9"
-        elsewhere = dict.fromkeys(("BUCKLER_PROMETHEUS_URL", "BUCKLER_ALERTMANAGER_URL", "BUCKLER_WATCH_URL"), away)
+        elsewhere = dict.fromkeys(("BUCKLER_PROMETHEUS_URL", "BUCKLER_ALERTMANAGER_URL", "BUCKLER_WATCH_URL"), AWAY)
         with self._running(
             "services.console", "/livez", elsewhere | {"BUCKLER_SERVICE_URL": service} | settings
         ) as url:
             yield url
 
     @contextmanager
-    def prometheus(self, service: str) -> Iterator[str]:
-        """Run Prometheus with the project's rules on ``service``; no watch is there, which it notices."""
+    def watch(self, service: str) -> Iterator[str]:
+        """Run the watch, in whose root there is a params.yaml, on ``service``; give the address of its metrics."""
+        port = yaml.safe_load((self.root / "params.yaml").read_text())["watch"]["port"]
+        command = [sys.executable, "-m", "buckler.cli", "watch"]
+        environment = self._environment({"BUCKLER_WATCH_SERVICE_URL": service})
+        with self._server(command, environment, f"http://127.0.0.1:{port}", "/metrics") as url:
+            yield url
+
+    @contextmanager
+    def prometheus(self, service: str, watch: str = AWAY) -> Iterator[str]:
+        """Run Prometheus with the project's rules on ``service``, and on a watch, whose absence it notices."""
         shutil.copytree(ROOT / "monitoring/prometheus", self.root / "prometheus", dirs_exist_ok=True)
         config = yaml.safe_load((self.root / "prometheus/prometheus.yml").read_text())
         config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         (self.root / "prometheus/prometheus.yml").write_text(yaml.safe_dump(config))
-        for name, target in (("service", service.removeprefix("http://")), ("watch", "127.0.0.1:9")):
-            targets = yaml.safe_dump([{"targets": [target]}])
+        for name, target in (("service", service), ("watch", watch)):
+            targets = yaml.safe_dump([{"targets": [target.removeprefix("http://")]}])
             (self.root / f"prometheus/targets/{name}.yml").write_text(targets)
         port = free_port()
         command = ["prometheus", "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
@@ -159,11 +168,14 @@ class Scene:
     @contextmanager
     def _running(self, module: str, health: str, settings: dict[str, str], *port_option: str) -> Iterator[str]:
         port = free_port()
-        others = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
-        environment = {**others, **self.env, "BUCKLER_CONSOLE_PORT": str(port), **settings}
+        environment = self._environment({"BUCKLER_CONSOLE_PORT": str(port), **settings})
         command = [sys.executable, "-m", module, *(part for option in port_option for part in (option, str(port)))]
         with self._server(command, environment, f"http://127.0.0.1:{port}", health) as url:
             yield url
+
+    def _environment(self, settings: dict[str, str]) -> dict[str, str]:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
+        return {**others, **self.env, **settings}
 
     @contextmanager
     def _server(self, command: list[str], environment: dict[str, str], url: str, health: str) -> Iterator[str]:

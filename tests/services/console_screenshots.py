@@ -1,13 +1,14 @@
 """Takes the pictures of the console that the README shows, of the project's own model: `make screenshots`.
 
 Needs a finished project (`make demo`) and Debian's chromium. Everything that is seen ran: a registry of its own with
-two releases of the project's model, the second judged by a higher floor that it does not reach, the service, the
-console, and Prometheus where it is installed.
+two releases of the project's model, the second judged by a higher floor that it does not reach, the service under some
+minutes of traffic, the watch, the console, and Prometheus where it is installed.
 """
 
 import argparse
 import json
 import os
+import random
 import shutil
 import tempfile
 import time
@@ -15,17 +16,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import yaml
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from tqdm import tqdm
 
 from buckler import params, watch
+from buckler.data import manifest
 from buckler.gates import Policy
+from infra.drills.service import free_port
 from tests.services.console_scene import CHROMIUM, Scene
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_OUT = ROOT / "docs/images"
 MAX_BYTES = 300_000
-TRAFFIC_SECONDS = 40.0
+TRAFFIC_SECONDS = 600.0  # lines have a point a minute
+PAUSE_SECONDS = 0.4
+SCRAPED_SECONDS = 5.0  # after which Prometheus has seen what changed
 
 
 def main() -> None:
@@ -36,7 +43,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     policy = params.load("gate", Policy, ROOT / "params.yaml")
-    pictures = sorted((ROOT / "data/images").glob("*/*.png"))[::7]
+    pictures = [ROOT / path for path in manifest.read(ROOT / "data/splits/test.csv")["path"]]
+    random.Random(7).shuffle(pictures)  # the file has one class after the other
     with tempfile.TemporaryDirectory(prefix="buckler-screens-") as scratch, ExitStack() as stack:
         scene = Scene(Path(scratch) / "scene", ROOT, params.read(ROOT / "params.yaml")["publish"]["model_name"])
         os.environ.update(scene.env)
@@ -44,32 +52,42 @@ def main() -> None:
         for number in (scene.publish(policy), scene.publish(policy)):
             scene.promote(number)
         scene.publish(policy, min_robust_accuracy={1: 0.6})
-        _attack_again(scene.root)
+        _settle(scene.root)
+        _run("reevaluate")
         service = stack.enter_context(scene.service())
-        settings = {}
+        settings = {"BUCKLER_WATCH_URL": stack.enter_context(scene.watch(service))}
         if shutil.which("prometheus"):
-            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service))
+            watched = settings["BUCKLER_WATCH_URL"]
+            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service, watched))
         _send(service, pictures, arguments.traffic_seconds)
+        _run("drift")
+        time.sleep(SCRAPED_SECONDS)
         console = stack.enter_context(scene.console(service, **settings))
         _take(console, out)
 
 
-def _attack_again(root: Path) -> None:
-    """Run the watch's job on the champion, with the project's own settings and test pictures."""
-    for name in ("params.yaml", "data"):
-        (root / name).symlink_to(ROOT / name)
-    if watch.run_once("reevaluate").outcome == "error":
-        raise SystemExit(f"error: {watch.History().runs(limit=1)[0].message}")
+def _settle(root: Path) -> None:
+    """Give the watch the project's own settings and pictures, and a port that nobody has."""
+    (root / "data").symlink_to(ROOT / "data")
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings["watch"]["port"] = free_port()
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _run(job: str) -> None:
+    """Run a job of the watch before its time."""
+    found = watch.run_once(job)
+    if found.outcome == "error":
+        raise SystemExit(f"error: {job}: {found.message}")
 
 
 def _send(service: str, pictures: list[Path], seconds: float) -> None:
     """Let the service have something to count."""
-    until, number = time.monotonic() + seconds, 0
     with httpx.Client(base_url=service, timeout=30) as http:
-        while time.monotonic() < until:
-            http.post("/predict", files={"image": ("image", pictures[number % len(pictures)].read_bytes())})
-            number += 1
-            time.sleep(0.4)
+        for number in tqdm(range(int(seconds / PAUSE_SECONDS)), desc="traffic", unit="picture"):
+            picture = pictures[number % len(pictures)]
+            http.post("/predict", files={"image": ("image", picture.read_bytes())}).raise_for_status()
+            time.sleep(PAUSE_SECONDS)
 
 
 def _take(console: str, out: Path) -> None:
