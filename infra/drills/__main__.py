@@ -14,11 +14,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
+from buckler import release
 from buckler.errors import BucklerError
 from infra.drills import processes, releases, report, watch
 from infra.drills.registry import Builder, DrillError, Registry
 from infra.drills.report import Drill
 from infra.drills.scene import FULL, SHORT, Scale, Scene
+from pipelines.jobs.paper_table import machine
 
 SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {
     "service": {
@@ -72,12 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="default: reports/drills-SUITE.json")
     arguments = parser.parse_args(argv)
     path = arguments.report or Path(f"reports/drills-{arguments.suite}.json")
+    source = release.source_of(Path.cwd())
+    where = {"machine": machine(), "commit": source.commit, "dirty": source.dirty}
     held = []
     try:
         for name in arguments.only or SUITES[arguments.suite]:
             print(f"== {name}", flush=True)
             held.append(hold(name, arguments.project, SHORT if arguments.short else FULL))
-            report.write(held, path)
+            report.write(held, path, where)
             _tell(held[-1])
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)

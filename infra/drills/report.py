@@ -1,7 +1,7 @@
 """What a drill found: figures, and whether each thing that it must show was seen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,18 @@ class Drill:
         return {"name": self.name, "passed": self.passed, "figures": self.figures, "failures": self.failures}
 
 
-def write(drills: Sequence[Drill], path: Path) -> None:
-    """Write the report; drills that were not held this time stay in it as they are."""
+def write(drills: Sequence[Drill], path: Path, where: Mapping[str, Any]) -> None:
+    """Write the report; drills that were not held this time stay in it as they are.
+
+    Args:
+        drills: Those that were held.
+        path: Of the report.
+        where: Machine and commit that they were held on; stands beside each.
+    """
     try:
         before = {drill["name"]: drill for drill in json.loads(path.read_text(encoding="utf-8"))["drills"]}
     except (OSError, ValueError, KeyError):
         before = {}
-    merged = before | {drill.name: drill.as_json() for drill in drills}
+    merged = before | {drill.name: drill.as_json() | where for drill in drills}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"drills": list(merged.values())}, indent=2) + "\n", encoding="utf-8")

@@ -22,12 +22,12 @@ def test_a_drill_passes_only_if_everything_it_must_show_was_seen(tmp_path):
     good, bad = report.Drill("good", {"seconds": 1.5}), report.Drill("bad")
     good.require(True, "never said")
     bad.require(False, "3 requests failed")
-    report.write([good, bad], tmp_path / "reports/drills.json")
-    report.write([report.Drill("bad")], tmp_path / "reports/drills.json")
+    report.write([good, bad], tmp_path / "reports/drills.json", {"commit": "a"})
+    report.write([report.Drill("bad")], tmp_path / "reports/drills.json", {"commit": "b"})
     assert json.loads((tmp_path / "reports/drills.json").read_text()) == {
         "drills": [
-            {"name": "good", "passed": True, "figures": {"seconds": 1.5}, "failures": []},
-            {"name": "bad", "passed": True, "figures": {}, "failures": []},
+            {"name": "good", "passed": True, "figures": {"seconds": 1.5}, "failures": [], "commit": "a"},
+            {"name": "bad", "passed": True, "figures": {}, "failures": [], "commit": "b"},
         ]
     }
     assert bad.as_json()["failures"] == ["3 requests failed"]
@@ -107,4 +107,5 @@ def test_drills_are_held_on_the_projects_model_and_their_figures_written(trained
     assert sum(kills["figures"]["states_seen"].values()) == 4
     assert set(kills["figures"]["states_seen"]) <= {"old", "new"}
     assert (swap["passed"], swap["figures"]["failed"], swap["figures"]["roll_backs_from_memory"]) == (True, 0, 2)
+    assert "cores" in swap["machine"]
     assert "2 of 2 passed" in capsys.readouterr().out
