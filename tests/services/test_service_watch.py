@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,16 @@ def champion(release: Path, keys: Path, home: Path, environment: None) -> Champi
 
 @pytest.fixture(scope="module")
 def server(champion: Champion, keys: Path, mlflow_database: str, home: Path) -> Iterator[Server]:
-    """The service, which asks for keys."""
     _, secret = api_keys.create(home / "api.json", role=api_keys.Role.PREDICT, name="watch")
     (home / "watch.key").write_text(secret)
+    with running(home / "server", champion, keys, mlflow_database) as server:
+        yield server
+
+
+@contextmanager
+def running(directory: Path, champion: Champion, keys: Path, mlflow_database: str, **changes: str) -> Iterator[Server]:
+    """The service, which asks for keys."""
+    home = directory.parent
     settings = {
         "MLFLOW_TRACKING_URI": mlflow_database,
         "BUCKLER_MODEL_NAME": champion.name,
@@ -68,9 +76,10 @@ def server(champion: Champion, keys: Path, mlflow_database: str, home: Path) -> 
         "BUCKLER_KEY_REQUESTS_PER_SECOND": "1000",
         "BUCKLER_FOLLOW_SECONDS": "0.3",
         "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
+        **changes,
     }
-    (home / "server").mkdir()
-    with serving(home / "server", keys, **settings) as server:
+    directory.mkdir()
+    with serving(directory, keys, **settings) as server:
         wait_for(lambda: server.get("/readyz").status_code == 200)
         yield server
 
@@ -179,6 +188,16 @@ def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed
     assert watch.read_state("probe")["flagged_ratio"]["clean"] == 0
     assert [path.stat().st_mtime_ns for path in probe.CRAFTED.glob("*.npy")] == crafted
     assert made.metrics()["buckler_probe_parity_ratio"] == 1
+
+
+def test_a_search_that_the_service_refuses_counts_as_noticed(project, champion, keys, mlflow_database, home):
+    with running(home / "refusing", champion, keys, mlflow_database, BUCKLER_QUERY_ATTACK="refuse") as refusing:
+        write_params(champion, made.watching(service_url=refusing.url, key_file=str(home / "watch.key")))
+        run = watch.run_once("probe")
+        lines = map(json.loads, refusing.audit.read_text().splitlines())
+        assert [line["follows"] for line in lines if line.get("event") == "query_attack"] == ["refuse"]
+    assert run.outcome == "passed", run.message
+    assert watch.read_state("probe")["flagged_ratio"]["square"] >= 0.5
 
 
 def test_a_probe_that_misses_its_floors_says_which(project, champion, server, home):
