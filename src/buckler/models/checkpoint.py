@@ -1,6 +1,8 @@
 """A network on disk, as Keras keeps it: the reference that is trained, attacked and exported. No pickle, no code."""
 
 import json
+import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,38 @@ _LAYERS = {f"buckler>{layer.__name__}": layer for layer in (vgg.ImageNetNormalis
 
 
 def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
-    """Write ``network`` and ``info`` into ``directory``, which is made if missing."""
+    """Write ``network`` and ``info`` into ``directory``, which is made if missing.
+
+    The same network makes the same bytes whenever it is saved: whoever trains it again can compare digests.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / NETWORK_FILE)
+    _forget_the_occasion(directory / NETWORK_FILE)
     text = json.dumps(asdict(info), indent=2) + "\n"
     (directory / INFO_FILE).write_text(text, encoding="utf-8")
+
+
+def _forget_the_occasion(path: Path) -> None:
+    """Write Keras's archive anew without the time and the addresses in memory that it notes."""
+    aside = path.with_suffix(".aside")
+    with zipfile.ZipFile(path) as noted, zipfile.ZipFile(aside, "w") as bare:
+        for member in noted.infolist():
+            entry = zipfile.ZipInfo(member.filename)  # of 1980, as Keras dates those that it writes itself
+            entry.file_size = member.file_size
+            with noted.open(member) as source, bare.open(entry, "w") as target:
+                if member.filename.endswith(".json"):
+                    target.write(_without_the_occasion(source.read()))
+                else:
+                    shutil.copyfileobj(source, target)
+    aside.replace(path)
+
+
+def _without_the_occasion(text: bytes) -> bytes:
+    def bare(part: dict[str, Any]) -> dict[str, Any]:
+        # The second names an address: that layers share the object that says "float32", which may as well be two.
+        return {name: value for name, value in part.items() if name not in ("date_saved", "shared_object_id")}
+
+    return json.dumps(json.loads(text, object_hook=bare)).encode()
 
 
 def load_network(directory: Path) -> keras.Model:

@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+import time
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
+from buckler import signing
 from buckler.errors import InputRangeError, ModelError
 from buckler.models import checkpoint, precision, vgg
 from buckler.models.classifier import Classifier
@@ -141,6 +143,15 @@ def test_a_saved_classifier_answers_as_before(tmp_path, tiny_network, tiny_pictu
     images, _ = tiny_pictures
     loaded = Classifier(checkpoint.load_network(tmp_path)).logits(images)
     np.testing.assert_allclose(loaded, Classifier(tiny_network).logits(images), atol=1e-5)
+
+
+def test_the_same_network_makes_the_same_bytes_whenever_it_is_saved(tmp_path, tiny_network):
+    first, again = tmp_path / "first", tmp_path / "again"
+    checkpoint.save(tiny_network, INFO, first)
+    twin = checkpoint.load_network(first)  # other objects, at other addresses
+    time.sleep(1.1)  # Keras notes the second
+    checkpoint.save(twin, INFO, again)
+    assert signing.directory_digest(first) == signing.directory_digest(again)
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path, tiny_network):
