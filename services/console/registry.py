@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from buckler import signing
@@ -17,6 +18,7 @@ from services.console.settings import Settings
 if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page need not wait for
     from buckler.gates import Evidence
     from buckler.promotion import Move
+    from buckler.standing import Standing
     from buckler.tracking import Version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -36,13 +38,15 @@ class Side:
     """The version that bears one alias.
 
     Attributes:
+        stands: What the watch has put down beside it since its verdict; None where that, or the verdict, does not hold.
         said: The signed statement; empty where there is none that holds.
-        problems: Why it may not serve; nothing means that it may.
+        problems: Why it may not serve, or not as if nothing were wrong; nothing means that it may.
     """
 
     alias: str
     version: "Version"
     opened: Opened
+    stands: "Standing | None"
     problems: tuple[str, ...]
 
     @property
@@ -54,6 +58,11 @@ class Side:
     def said(self) -> Mapping[str, Any]:
         """Return what the verdict states."""
         return self.verdict.statement if self.verdict else {}
+
+    @property
+    def renewed(self) -> bool:
+        """Return whether its verdict holds longer than it said, because it has passed again since."""
+        return bool(self.stands and self.verdict and self.stands.expires_at != self.verdict.expires_at)
 
     @property
     def rates(self) -> dict[int, Mapping[str, float]]:
@@ -142,7 +151,9 @@ class Registry:
             opened = self._open(version.version, key)
             self._known = {**dict(list(self._known.items())[-3:]), about: opened}
         opened = self._known[about]
-        return Side(alias, version, opened, tuple(_problems(alias, version, opened, key, self._name)))
+        stands, problem = _standing(version, opened, key, self._name)
+        problems = _problems(alias, version, opened, stands, key, self._name)
+        return Side(alias, version, opened, stands, (*([problem] if problem else []), *problems))
 
     def _open(self, number: str, key: Any) -> Opened:
         from buckler import promotion, release
@@ -158,8 +169,22 @@ class Registry:
                 return Opened(verdict, problem=str(error).replace(str(path), "the release"))
 
 
-def _problems(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Iterator[str]:
-    from buckler import promotion_record
+def _standing(version: "Version", opened: Opened, key: Any, name: str) -> "tuple[Standing | None, str | None]":
+    """Return where a version stands, or why that is not known."""
+    from buckler import promotion
+
+    if opened.verdict is None:
+        return None, None
+    try:
+        return promotion.standing_of(name, version, opened.verdict, key), None
+    except VerdictError as error:
+        return None, str(error)
+
+
+def _problems(
+    alias: str, version: "Version", opened: Opened, stands: "Standing | None", key: Any, name: str
+) -> Iterator[str]:
+    from buckler import promotion, promotion_record
 
     verdict = opened.verdict
     if opened.problem:
@@ -168,14 +193,16 @@ def _problems(alias: str, version: "Version", opened: Opened, key: Any, name: st
         return
     if not verdict.passed:
         yield from (str(reason) for reason in verdict.statement.get("reasons", ()))
-    if verdict.expired():
-        yield f"its verdict expired at {verdict.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again"
-    if alias == CHAMPION:
-        try:
+    if stands and datetime.now(UTC) >= stands.expires_at:
+        yield f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again"
+    try:
+        if stands:
+            promotion.check_claims(stands)
+        if alias == CHAMPION:
             record = promotion_record.read(version.promotion, key, model_name=name, version=version.version)
             record.check(verdict)
-        except VerdictError as error:
-            yield str(error)
+    except VerdictError as error:
+        yield str(error)
 
 
 def _refusals(challenger: Side | None, champion: Side | None) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | No
             verdict = signing.open_release(path, public_key, name=model_name)
         stands = standing_of(model_name, champion, verdict, public_key)
         signing.check_holds(verdict, now=now, holds_until=stands.expires_at)
-        _check_claims(stands)
+        check_claims(stands)
     except VerdictError as error:
         return Serving(champion, verdict, str(error), stands)
     return Serving(champion, verdict, _problem(model_name, champion, verdict, public_key), stands)
@@ -210,11 +210,16 @@ def _holding(
     verdict = signing.open_release(path, public_key, name=model_name)
     found = standing_of(model_name, version, verdict, public_key)
     signing.check_holds(verdict, now=now, holds_until=found.expires_at)
-    _check_claims(found)
+    check_claims(found)
     return verdict
 
 
-def _check_claims(found: Standing) -> None:
+def check_claims(found: Standing) -> None:
+    """See that nothing is held against a version.
+
+    Raises:
+        VerdictError: ``standing``: some job of the watch does.
+    """
     if found.claims:
         raise VerdictError(
             "standing",

@@ -13,7 +13,7 @@ from buckler.client import ServiceError
 from buckler.errors import ParamsError
 from services.console import curves, pages, words
 from services.console.app import create
-from services.console.figures import Read, between, quantile
+from services.console.figures import Live, Read, Sample, between, quantile
 from services.console.settings import Settings
 from tests.test_architecture import loaded_by
 
@@ -293,6 +293,18 @@ def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
 def test_a_gap_in_the_figures_is_a_gap_in_the_line():
     assert len(curves.spark([1.0, 2.0, None, 3.0, 4.0])) == 2
     assert curves.spark([None, 1.0]) == ()
+
+
+def test_what_drift_did_not_compare_is_not_called_as_before():
+    found = [Sample("buckler_drift_detected", {"kind": kind}, 0.0) for kind in ("input", "features")]
+    found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
+    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    assert page.count("not compared") == 2
+    assert "3 pictures in the window, too few to tell." in page
+    found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
+    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    assert (page.count("not compared"), page.count("as before")) == (1, 1)
+    assert "p = 0.250" in page
 
 
 def test_names_are_escaped_and_umlauts_stay():

@@ -3,13 +3,16 @@
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler import api_keys, audit
+from buckler import api_keys, audit, promotion
+from buckler.standing import Claim
+from tests import projects
 from tests.monitoring.tools import needs
 from tests.services.console_scene import CHROMIUM, Scene, small_project
 from tests.services.running import encode
@@ -233,6 +236,18 @@ def test_rolling_back_is_followed_by_the_service_and_put_on_record(page, console
     choose(page, console, picture)
     page.get_by_text("Who answered").click()
     expect(page.locator(".answer-more")).to_contain_text("version 1")
+
+
+def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, scene):
+    number = scene.champion()
+    promotion.restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
+    open_engineer(page, console)
+    champion = page.locator(".side").first
+    expect(champion).to_contain_text("Degraded")
+    expect(champion).to_contain_text("canary: 0 of 3 known answers")
+    promotion.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    open_engineer(page, console)
+    expect(champion).to_contain_text("verdict holds, renewed, until 2099-01-01")
 
 
 @pytest.mark.parametrize("page", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
