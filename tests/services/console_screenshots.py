@@ -55,10 +55,10 @@ def main() -> None:
         _settle(scene.root)
         _run("reevaluate")
         service = stack.enter_context(scene.service())
-        settings = {"BUCKLER_WATCH_URL": stack.enter_context(scene.watch(service))}
+        watching = stack.enter_context(scene.watch(service))
+        settings = {"BUCKLER_WATCH_URL": watching}
         if shutil.which("prometheus"):
-            watched = settings["BUCKLER_WATCH_URL"]
-            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service, watched))
+            settings["BUCKLER_PROMETHEUS_URL"] = stack.enter_context(scene.prometheus(service, watching))
         _send(service, pictures, arguments.traffic_seconds)
         _run("drift")
         time.sleep(SCRAPED_SECONDS)

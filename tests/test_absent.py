@@ -1,0 +1,12 @@
+import pytest
+
+from tests.absent import absent
+
+
+def test_what_is_absent_fails_in_ci_and_is_a_reason_elsewhere(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no such program"):
+        absent("no such program")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="no such program"):
+        absent("no such program")
