@@ -1,6 +1,8 @@
 """Fixtures for several folders of tests. Helpers that tests import lie beside this file."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
     return projects.make_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory like `tmp_path` for what the tests of a module share; it goes with them unless one failed."""
+    failed = request.session.testsfailed
+    directory = tmp_path_factory.mktemp(request.node.path.stem)
+    yield directory
+    if request.session.testsfailed == failed:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

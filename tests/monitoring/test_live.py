@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,8 @@ PATIENCE = 45.0  # for the first samples of what the last traffic changed, of al
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    root = tmp_path_factory.mktemp("boards")
+def prometheus(module_tmp_path: Path) -> Iterator[Asked]:
+    root = module_tmp_path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
         patch.chdir(root)

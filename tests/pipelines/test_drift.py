@@ -50,9 +50,9 @@ def write_splits(root, drawings) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(module_tmp_path):
     """A project directory with an untrained, exported network, a detector, pictures and reports."""
-    root = tmp_path_factory.mktemp("made")
+    root = module_tmp_path
     write_splits(root, drawn(seed=1))
     base = vgg.build_base(SIZE, "none", seed=7)
     network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))

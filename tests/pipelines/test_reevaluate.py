@@ -36,9 +36,9 @@ def write_settings(root, name, **changes):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(module_tmp_path):
     """A project directory with an untrained network, a detector and test pictures; copied by each test."""
-    root = tmp_path_factory.mktemp("made")
+    root = module_tmp_path
     generator = np.random.default_rng(7)
     projects.write_splits(root, SIZE, COUNT, generator)
     base = vgg.build_base(SIZE, "none", seed=7)

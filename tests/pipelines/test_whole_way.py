@@ -108,8 +108,8 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    made = Project(tmp_path_factory.mktemp("way") / "project")
+def project(module_tmp_path):
+    made = Project(module_tmp_path / "project")
     result = made("dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
     return made

@@ -1,10 +1,14 @@
 """A champion in a real registry, for tests of what is signed about it."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from buckler import promotion, promotion_record, signing, tracking
 from buckler.standing import Claim
@@ -22,12 +26,13 @@ class Champion:
 
     def publish(self, **verdict: object) -> str:
         """Register and promote the same model with another verdict."""
-        place = Path(shutil.copytree(self._release, self._directory / f"v{time.monotonic_ns()}" / "release"))
-        write_verdict(place, self._keys, self.name, **verdict)
-        found = signing.open_release(place, self.key.public_key())
-        run = tracking.start_run("service", "test", {})
-        uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
-        tracking.finish_run(run)
+        with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
+            place = Path(shutil.copytree(self._release, Path(scratch) / "release"))
+            write_verdict(place, self._keys, self.name, **verdict)
+            found = signing.open_release(place, self.key.public_key())
+            run = tracking.start_run("service", "test", {})
+            uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
+            tracking.finish_run(run)
         tags = {tracking.DIGEST_TAG: found.subject_digest, tracking.VERDICT_TAG: found.id}
         self.version = tracking.register(self.name, uri, tags=tags, description="test")
         record = promotion_record.issue(
@@ -48,6 +53,13 @@ class Champion:
     def put_back(self, text: str) -> None:
         """Do what anybody who may write to the registry can."""
         tracking.tag_version(self.name, self.version, tracking.STANDING_TAG, text)
+
+
+def forget(model_name: str) -> None:
+    """Remove what the registry's versions hold, 180 MB each, once no test needs it."""
+    for version in tracking.versions(model_name):
+        uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
+        shutil.rmtree(local_file_uri_to_path(uri))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

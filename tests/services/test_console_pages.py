@@ -27,10 +27,9 @@ REFUSED = re.compile(r"the server responded with a status of 4\d\d")
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(module_tmp_path: Path) -> Iterator[Scene]:
     """Versions 1 and 2 promoted in turn, version 3 the challenger, which failed its gate."""
-    root = tmp_path_factory.mktemp("console")
-    scene = Scene(root / "scene", small_project(root / "project"), NAME)
+    scene = Scene(module_tmp_path / "scene", small_project(module_tmp_path / "project"), NAME)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(scene.root)
         for name, value in scene.env.items():

@@ -28,8 +28,8 @@ def findings(tmp_path_factory) -> dict:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory, release: Path, keys: Path, findings) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("judged")
+def judged(module_tmp_path: Path, release: Path, keys: Path, findings) -> Iterator[Server]:
+    directory = module_tmp_path
     copy = Path(shutil.copytree(release, directory / "release"))
     notes = {"notes": ["<script>alert(1)</script> & so on"]}
     write_verdict(copy, keys, **{**findings, **notes})

@@ -18,6 +18,7 @@ from services.classifier import champion, follower
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
 from services.classifier.settings import Settings
+from tests.services.champions import forget
 from tests.services.running import load_served, write_verdict
 
 pytestmark = pytest.mark.slow
@@ -104,8 +105,9 @@ def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def registry(settings: Settings, keys: Path) -> Registry:
-    return Registry(settings.model_name, keys)
+def registry(settings: Settings, keys: Path) -> Iterator[Registry]:
+    yield Registry(settings.model_name, keys)
+    forget(settings.model_name)
 
 
 @pytest.fixture
@@ -276,14 +278,14 @@ class Standing(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def standing(release: Path, keys: Path, environment: None, tmp_path_factory: pytest.TempPathFactory) -> Standing:
-    directory = tmp_path_factory.mktemp("standing")
-    settings = settings_in(directory, "standing")
-    registry, make = Registry(settings.model_name, keys), Maker(release, keys, directory, settings.model_name)
+def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path) -> Iterator[Standing]:
+    settings = settings_in(module_tmp_path, "standing")
+    registry, make = Registry(settings.model_name, keys), Maker(release, keys, module_tmp_path, settings.model_name)
     registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
     two = make("two")
     registry.publish(two)
-    return Standing(settings, registry, two, *serving(settings))
+    yield Standing(settings, registry, two, *serving(settings))
+    forget(settings.model_name)
 
 
 def test_a_restarted_worker_still_knows_which_promotion_was_the_newest(settings, registry, make):

@@ -25,8 +25,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> float:
 
 
 @pytest.fixture(scope="module")
-def place(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(release, tmp_path_factory.mktemp("place") / "release"))
+def place(release: Path, module_tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release, module_tmp_path / "place/release"))
 
 
 @pytest.fixture(scope="module")

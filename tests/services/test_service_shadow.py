@@ -17,6 +17,7 @@ from services.classifier.loading import Served
 from services.classifier.settings import Settings
 from services.classifier.shadow import QUEUE, ChallengerFollower, Shadow
 from services.classifier.sources import Challenger
+from tests.services.champions import forget
 from tests.services.running import write_verdict
 
 pytestmark = pytest.mark.slow
@@ -193,3 +194,4 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     assert value("buckler_shadow_refused_total", reason="signature") == before + (not taken)
     assert value("buckler_model_refused_total", reason="signature") == refused
     assert not list(settings.releases_dir.iterdir())
+    forget(name)

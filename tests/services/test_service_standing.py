@@ -14,7 +14,7 @@ from services.classifier import standings
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
 from services.classifier.settings import Settings
-from tests.services.champions import Champion, wait_for
+from tests.services.champions import Champion, forget, wait_for
 from tests.services.running import Server, serving
 
 pytestmark = pytest.mark.slow
@@ -42,8 +42,9 @@ def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Callable[..., Champion]:
-    return lambda **verdict: Champion(settings.model_name, release, keys, tmp_path, **verdict)
+def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., Champion]]:
+    yield lambda **verdict: Champion(settings.model_name, release, keys, tmp_path, **verdict)
+    forget(settings.model_name)
 
 
 def begin(settings: Settings) -> tuple[Holder, Follower]:
@@ -177,21 +178,20 @@ def test_the_kept_file_is_bounded_and_damage_to_it_is_survived(settings, make, m
 
 
 @pytest.fixture(scope="module")
-def champion(release: Path, keys: Path, tmp_path_factory: pytest.TempPathFactory, environment: None) -> Champion:
-    return Champion("standing-http", release, keys, tmp_path_factory.mktemp("standing"))
+def champion(release: Path, keys: Path, module_tmp_path: Path, environment: None) -> Iterator[Champion]:
+    yield (champion := Champion("standing-http", release, keys, module_tmp_path))
+    forget(champion.name)
 
 
 @pytest.fixture(scope="module")
-def server(
-    champion: Champion, keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(champion: Champion, keys: Path, mlflow_database: str, module_tmp_path: Path) -> Iterator[Server]:
     settings = {
         "MLFLOW_TRACKING_URI": mlflow_database,
         "BUCKLER_MODEL_NAME": champion.name,
         "BUCKLER_FOLLOW_SECONDS": "0.3",
         "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
     }
-    with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:
+    with serving(module_tmp_path, keys, **settings) as server:
         wait_for(lambda: server.get("/readyz").status_code == 200)
         yield server
 

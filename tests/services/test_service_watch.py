@@ -14,7 +14,7 @@ from buckler.errors import BucklerError, VerdictError
 from buckler.watch import policy, released
 from pipelines.jobs import probe
 from tests import projects
-from tests.services.champions import Champion, wait_for
+from tests.services.champions import Champion, forget, wait_for
 from tests.services.running import IMAGE_SIZE, Server, serving
 from tests.unit.watch import made
 
@@ -37,8 +37,8 @@ PROBE = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("watched")
+def home(module_tmp_path: Path) -> Path:
+    return module_tmp_path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,8 +52,9 @@ def environment(keys: Path, mlflow_database: str, home: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def champion(release: Path, keys: Path, home: Path, environment: None) -> Champion:
-    return Champion("watched-http", release, keys, home)
+def champion(release: Path, keys: Path, home: Path, environment: None) -> Iterator[Champion]:
+    yield (champion := Champion("watched-http", release, keys, home))
+    forget(champion.name)
 
 
 @pytest.fixture(scope="module")
