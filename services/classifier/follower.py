@@ -7,10 +7,10 @@ and not tried again before something about it changes. The last good one goes on
 
 import logging
 import math
-import random
 import threading
 import time
 from dataclasses import dataclass, replace
+from random import SystemRandom
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -148,7 +148,8 @@ class Follower:
             self.check()
 
     def _pause(self) -> float:
-        jitter = random.uniform(0, self.settings.follow_jitter_seconds)  # noqa: S311 - nothing secret
+        # Not `random.uniform`: a thread would change what somebody else has seeded.
+        jitter = SystemRandom().uniform(0, self.settings.follow_jitter_seconds)
         return self.settings.follow_seconds + jitter
 
     def _due(self, seen: Seen, key: Ed25519PublicKey) -> bool:

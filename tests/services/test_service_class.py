@@ -3,9 +3,10 @@
 import gc
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import REGISTRY
@@ -22,6 +23,8 @@ from tests.services.running import load_served, write_verdict
 
 pytestmark = pytest.mark.slow
 
+Starter = Callable[..., Any]
+
 
 @pytest.fixture(scope="module")
 def served(release: Path, keys: Path) -> Served:
@@ -37,6 +40,20 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings = Settings(audit_log=tmp_path / "audit/audit.jsonl")
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
     return settings
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Starter]:
+    """Start services as BentoML does, and end them after the test: their threads would go on."""
+    started = []
+
+    def start(served: Served | None = None) -> Any:
+        started.append(Classifier.inner(served))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
 
 
 @pytest.fixture
@@ -59,10 +76,10 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def test_an_answer_holds_what_the_contract_promises(served: Served, picture: bytes, tmp_path: Path):
+def test_an_answer_holds_what_the_contract_promises(served: Served, picture: bytes, tmp_path: Path, start: Starter):
     path = tmp_path / "image"
     path.write_bytes(picture)
-    answer = Classifier.inner(served).predict(path)
+    answer = start(served).predict(path)
 
     assert isinstance(answer, Answer)
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
@@ -78,10 +95,12 @@ def test_an_answer_holds_what_the_contract_promises(served: Served, picture: byt
     }
 
 
-def test_an_answer_is_counted_by_label_decision_and_score(served: Served, picture: bytes, tmp_path: Path):
+def test_an_answer_is_counted_by_label_decision_and_score(
+    served: Served, picture: bytes, tmp_path: Path, start: Starter
+):
     path = tmp_path / "image"
     path.write_bytes(picture)
-    service = Classifier.inner(served)
+    service = start(served)
     before = value("buckler_detector_score_count")
     answer = service.predict(path)
     counted = value("buckler_predictions_total", label=answer.label)
@@ -90,8 +109,8 @@ def test_an_answer_is_counted_by_label_decision_and_score(served: Served, pictur
     assert value("buckler_detector_score_count") == before + 2
 
 
-def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_received(served, upload, settings):
-    service = Classifier.inner(served)
+def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_received(served, upload, settings, start):
+    service = start(served)
     answer = service.predict(upload)
     token = CLIENT_ID.set("key-7")
     service.predict(upload)
@@ -106,15 +125,15 @@ def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_receiv
     assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
 
 
-def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings):
+def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings, start):
     (tmp_path / "image").write_bytes(b"hello")
     with pytest.raises(RefusalError):
-        Classifier.inner(served).predict(tmp_path / "image")
+        start(served).predict(tmp_path / "image")
     assert audit.verify(settings.audit_log).lines == 0
 
 
-def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog):
-    service = Classifier.inner(served)
+def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog, start):
+    service = start(served)
     (settings.audit_log.parent / "audit.jsonl.lock").unlink()
     settings.audit_log.unlink()
     settings.audit_log.mkdir()
@@ -127,16 +146,16 @@ def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, up
     assert value("buckler_detector_score_count") == before
 
 
-def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, monkeypatch, caplog):
+def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, monkeypatch, caplog, start):
     settings = Settings(audit_log=tmp_path)
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
-    Classifier.inner(served)
+    start(served)
     assert "/predict answers 503 until this is mended" in caplog.text
 
 
-def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, monkeypatch, caplog):
+def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, monkeypatch, caplog, start):
     monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(audit_log="off"))
-    assert Classifier.inner(served).predict(upload).label
+    assert start(served).predict(upload).label
     assert "no audit log is kept" in caplog.text
 
 
@@ -148,11 +167,11 @@ def asked_for_a_receipt():
 
 
 def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
-    served, upload, settings, keys, tmp_path, monkeypatch, asked_for_a_receipt
+    served, upload, settings, keys, tmp_path, monkeypatch, asked_for_a_receipt, start
 ):
     settings = settings.model_copy(update={"receipt_key": keys / receipts.PRIVATE_KEY_FILE})
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
-    answer = Classifier.inner(served).predict(upload)
+    answer = start(served).predict(upload)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
     public = signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
@@ -163,21 +182,21 @@ def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
 
 
 def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_asked(
-    served, upload, settings, asked_for_a_receipt
+    served, upload, settings, asked_for_a_receipt, start
 ):
     with pytest.raises(RefusalError) as caught:
-        Classifier.inner(served).predict(upload)
+        start(served).predict(upload)
     assert (caught.value.code, caught.value.error_code) == ("receipt_unavailable", 406)
     assert audit.verify(settings.audit_log).lines == 0
 
 
 def test_the_key_of_verdicts_signs_no_receipt(
-    served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt
+    served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt, start
 ):
     settings = settings.model_copy(update={"receipt_key": keys / signing.PRIVATE_KEY_FILE})
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
     with pytest.raises(RefusalError) as caught:
-        Classifier.inner(served).predict(upload)
+        start(served).predict(upload)
     assert caught.value.code == "receipt_unavailable"
     assert "which no service may hold" in caplog.text
 
@@ -186,11 +205,11 @@ def test_the_key_of_verdicts_signs_no_receipt(
     ("content", "code"),
     [(b"", "image_empty"), (b"hello", "image_unsupported"), (b"\xff\xd8\xff\xe0 cut", "image_unreadable")],
 )
-def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path, content, code):
+def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path, content, code, start):
     path = tmp_path / "image"
     path.write_bytes(content)
     with pytest.raises(RefusalError) as caught:
-        Classifier.inner(served).predict(path)
+        start(served).predict(path)
     assert caught.value.code == code
 
 
@@ -256,10 +275,10 @@ def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted
     assert value("buckler_model_refused_total", reason=reason) == before + 1
 
 
-def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, settings, monkeypatch):
+def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, settings, monkeypatch, start):
     take_the_verdict_away(copy, keys)
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings.model_copy(update={"release": copy}))
-    service = Classifier.inner()
+    service = start()
     assert not service.__is_ready__()
     with pytest.raises(RefusalError) as caught:
         service.predict(Path("image"))
@@ -321,8 +340,8 @@ def test_settings_come_from_the_environment_and_a_wrong_one_is_named():
         Settings.from_env({"BUCKLER_WORKERS": "many"})
 
 
-def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served) -> None:
+def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served, start: Starter) -> None:
     gc.unfreeze()
-    Classifier.inner(served)
+    start(served)
     assert gc.get_freeze_count() > 10_000
     gc.unfreeze()
