@@ -6,7 +6,7 @@ looked at anew each time. Promotion believes nothing of this: it fetches, verifi
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -151,9 +151,8 @@ class Registry:
             opened = self._open(version.version, key)
             self._known = {**dict(list(self._known.items())[-3:]), about: opened}
         opened = self._known[about]
-        stands, problem = _standing(version, opened, key, self._name)
-        problems = _problems(alias, version, opened, stands, key, self._name)
-        return Side(alias, version, opened, stands, (*([problem] if problem else []), *problems))
+        problems = tuple(_problems(alias, version, opened, key, self._name))
+        return Side(alias, version, opened, _standing(version, opened, key, self._name), problems)
 
     def _open(self, number: str, key: Any) -> Opened:
         from buckler import promotion, release
@@ -169,21 +168,17 @@ class Registry:
                 return Opened(verdict, problem=str(error).replace(str(path), "the release"))
 
 
-def _standing(version: "Version", opened: Opened, key: Any, name: str) -> "tuple[Standing | None, str | None]":
-    """Return where a version stands, or why that is not known."""
+def _standing(version: "Version", opened: Opened, key: Any, name: str) -> "Standing | None":
     from buckler import promotion
 
     if opened.verdict is None:
-        return None, None
-    try:
-        return promotion.standing_of(name, version, opened.verdict, key), None
-    except VerdictError as error:
-        return None, str(error)
+        return None
+    with suppress(VerdictError):  # it is among the problems
+        return promotion.standing_of(name, version, opened.verdict, key)
+    return None
 
 
-def _problems(
-    alias: str, version: "Version", opened: Opened, stands: "Standing | None", key: Any, name: str
-) -> Iterator[str]:
+def _problems(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Iterator[str]:
     from buckler import promotion, promotion_record
 
     verdict = opened.verdict
@@ -193,11 +188,11 @@ def _problems(
         return
     if not verdict.passed:
         yield from (str(reason) for reason in verdict.statement.get("reasons", ()))
-    if stands and datetime.now(UTC) >= stands.expires_at:
-        yield f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again"
     try:
-        if stands:
-            promotion.check_claims(stands)
+        stands = promotion.standing_of(name, version, verdict, key)
+        if datetime.now(UTC) >= stands.expires_at:
+            yield f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again"
+        promotion.check_claims(stands)
         if alias == CHAMPION:
             record = promotion_record.read(version.promotion, key, model_name=name, version=version.version)
             record.check(verdict)
