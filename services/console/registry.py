@@ -6,7 +6,7 @@ looked at anew each time. Promotion believes nothing of this: it fetches, verifi
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -150,9 +150,7 @@ class Registry:
         if about not in self._known:
             opened = self._open(version.version, key)
             self._known = {**dict(list(self._known.items())[-3:]), about: opened}
-        opened = self._known[about]
-        problems = tuple(_problems(alias, version, opened, key, self._name))
-        return Side(alias, version, opened, _standing(version, opened, key, self._name), problems)
+        return _judged(alias, version, self._known[about], key, self._name)
 
     def _open(self, number: str, key: Any) -> Opened:
         from buckler import promotion, release
@@ -168,36 +166,33 @@ class Registry:
                 return Opened(verdict, problem=str(error).replace(str(path), "the release"))
 
 
-def _standing(version: "Version", opened: Opened, key: Any, name: str) -> "Standing | None":
-    from buckler import promotion
-
-    if opened.verdict is None:
-        return None
-    with suppress(VerdictError):  # it is among the problems
-        return promotion.standing_of(name, version, opened.verdict, key)
-    return None
-
-
-def _problems(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Iterator[str]:
+def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Side:
     from buckler import promotion, promotion_record
 
-    verdict = opened.verdict
-    if opened.problem:
-        yield opened.problem
-    if verdict is None:
-        return
-    if not verdict.passed:
-        yield from (str(reason) for reason in verdict.statement.get("reasons", ()))
-    try:
-        stands = promotion.standing_of(name, version, verdict, key)
-        if datetime.now(UTC) >= stands.expires_at:
-            yield f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again"
-        promotion.check_claims(stands)
+    problems = [opened.problem] if opened.problem else []
+    verdict, stands = opened.verdict, None
+    if verdict is not None:
+        if not verdict.passed:
+            problems += map(str, verdict.statement.get("reasons", ()))
+        with _told(problems):
+            stands = promotion.standing_of(name, version, verdict, key)
+            if datetime.now(UTC) >= stands.expires_at:
+                problems.append(f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
+            promotion.check_claims(stands)
         if alias == CHAMPION:
-            record = promotion_record.read(version.promotion, key, model_name=name, version=version.version)
-            record.check(verdict)
+            with _told(problems):
+                record = promotion_record.read(version.promotion, key, model_name=name, version=version.version)
+                record.check(verdict)
+    return Side(alias, version, opened, stands, tuple(problems))
+
+
+@contextmanager
+def _told(problems: list[str]) -> Iterator[None]:
+    """Add what does not hold to ``problems`` and go on: a person wants every reason, not the first."""
+    try:
+        yield
     except VerdictError as error:
-        yield str(error)
+        problems.append(str(error))
 
 
 def _refusals(challenger: Side | None, champion: Side | None) -> tuple[str, ...]:

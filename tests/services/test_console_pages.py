@@ -10,8 +10,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler import api_keys, audit, promotion
+from buckler import api_keys, audit, promotion, tracking
 from buckler.standing import Claim
+from services.console.registry import Registry
+from services.console.settings import Settings
 from tests import projects
 from tests.monitoring.tools import needs
 from tests.services.console_scene import CHROMIUM, Scene, small_project
@@ -247,6 +249,22 @@ def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, sce
     promotion.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
     open_engineer(page, console)
     expect(champion).to_contain_text("verdict holds, renewed, until 2099-01-01")
+
+
+def test_every_reason_against_the_champion_is_told_at_once(scene):
+    number = scene.champion()
+    good = tracking.version(NAME, number)
+    for tag in (tracking.STANDING_TAG, tracking.PROMOTION_TAG):
+        tracking.tag_version(NAME, number, tag, "{")
+    try:
+        champion = Registry(Settings(model_name=NAME)).overview().champion
+    finally:
+        tracking.tag_version(NAME, number, tracking.STANDING_TAG, good.standing)
+        tracking.tag_version(NAME, number, tracking.PROMOTION_TAG, good.promotion)
+    assert champion.stands is None
+    standing, promoted = champion.problems
+    assert "standing" in standing
+    assert "promotion" in promoted
 
 
 @pytest.mark.parametrize("page", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
