@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from infra.drills.service import end, free_port
 from tests.monitoring.queries import MONITORING, rules
 from tests.monitoring.tools import needs, run
+from tests.waiting import wait_for
 
 CONFIGURATION = MONITORING / "alertmanager/alertmanager.yml"
 CONTENT: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
@@ -66,15 +66,6 @@ class Alertmanager:
         (alert,) = found
         return alert["status"]["state"] == "suppressed"
 
-    def suppresses(self, **labels: str) -> bool:
-        """Wait until that alert is suppressed; the inhibitor reads what it is told a moment after the answer."""
-        deadline = time.monotonic() + 10
-        while not self.suppressed(**labels):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
-
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
@@ -85,9 +76,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     running = Alertmanager(port)
     try:
-        deadline = time.monotonic() + 30
-        while not running.ready() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(running.ready, 30)
         yield running
     finally:
         end(process)
@@ -118,7 +107,8 @@ def test_what_follows_from_another_alert_is_suppressed_and_what_is_elsewhere_is_
     alertmanager.tell({"alertname": target, **here}, {"alertname": target, **elsewhere})
     before = alertmanager.suppressed(alertname=target, **here)
     alertmanager.tell({"alertname": source, **here})
-    assert alertmanager.suppresses(alertname=target, **here)
+    # The inhibitor reads what it is told a moment after the answer.
+    wait_for(lambda: alertmanager.suppressed(alertname=target, **here), 10)
     if equal:
         assert not before
         assert alertmanager.suppressed(alertname=target, **elsewhere) is before

@@ -2,8 +2,6 @@
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,10 +58,3 @@ def forget(model_name: str) -> None:
     for version in tracking.versions(model_name):
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
         shutil.rmtree(local_file_uri_to_path(uri))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)

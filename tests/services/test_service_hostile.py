@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from services.classifier.settings import Settings
 from tests import malformed
 from tests.services.running import Server, encode, serving
 from tests.services.test_service_http import error_code, scrape, total
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -136,16 +137,7 @@ def test_many_bombs_at_once_are_decoded_one_after_the_other(exposed: Server):
     # 504 where the queue is longer than the time for an answer: honest, and said so.
     assert len(statuses) == 6
     assert set(statuses) <= {200, 504}
-    assert wait_until(lambda: exposed.predict(encode("PNG", (40, 40))).status_code == 200)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.5)
-    return False
+    wait_for(lambda: exposed.predict(encode("PNG", (40, 40))).status_code == 200)
 
 
 def poured(size: int) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from services.classifier.shadow import QUEUE, ChallengerFollower, Shadow
 from services.classifier.sources import Challenger
 from tests.services.champions import forget
 from tests.services.running import write_verdict
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -29,13 +30,6 @@ def value(name: str, **labels: str) -> float:
 
 def pictures(outcome: str) -> float:
     return value("buckler_shadow_pictures_total", outcome=outcome)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition()
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from services.classifier import standings
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
 from services.classifier.settings import Settings
-from tests.services.champions import Champion, forget, wait_for
+from tests.services.champions import Champion, forget
 from tests.services.running import Server, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -24,6 +24,7 @@ from services.classifier.settings import Settings
 from services.classifier.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
 from tests.databases import Postgres, postgres
 from tests.services.running import Server, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +34,6 @@ UPLOAD = Upload(np.full((32, 32, 3), 0.5, np.float32), 640, 480, 1000)
 
 def counted(what: str) -> float:
     return REGISTRY.get_sample_value(f"buckler_traffic_{what}_total") or 0
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert condition()
 
 
 def remembered(url: str) -> list[Observation]:

@@ -14,9 +14,10 @@ from buckler.errors import BucklerError, VerdictError
 from buckler.watch import policy, released
 from pipelines.jobs import probe
 from tests import projects
-from tests.services.champions import Champion, forget, wait_for
+from tests.services.champions import Champion, forget
 from tests.services.running import IMAGE_SIZE, Server, serving
 from tests.unit.watch import made
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
