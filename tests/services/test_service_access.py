@@ -1,21 +1,17 @@
-"""Who gets in: keys, roles and limits at the front door, before an application that says when it is asked."""
+"""Who gets in: keys and roles at the front door."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import httpx
 import pytest
 from prometheus_client import REGISTRY
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from buckler import api_keys
 from buckler.api_keys import Role
@@ -23,63 +19,17 @@ from services.classifier import access, metrics
 from services.classifier.__main__ import server
 from services.classifier.answer import ERRORS
 from services.classifier.evidence import ANONYMOUS, CLIENT_ID
-from services.classifier.front_door import METHODS, FrontDoor
+from services.classifier.front_door import METHODS
 from services.classifier.openapi import document
 from services.classifier.routes import canonical
 from services.classifier.settings import Settings
+from tests.services.door import PICTURE, Keys, ask, bearer, client, code, front_door, required
 from tests.services.running import Server, serving
-
-PICTURE = {"image": ("Erika.jpg", b"pixels")}
-
-
-class Keys:
-    """A file with one key of each role."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.predict, self.predict_key = api_keys.create(path, role=Role.PREDICT, name="ward-3")
-        self.operate, self.operate_key = api_keys.create(path, role=Role.OPERATE, name="prometheus")
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path / "api.json")
-
-
-async def answer(request: Request) -> Response:
-    await request.body()
-    return PlainTextResponse("answered")
-
-
-def front_door(settings: Settings, predict: Callable[[Request], Any] = answer) -> FrontDoor:
-    others = [Route(path, answer) for path in METHODS if path != "/predict"]
-    return FrontDoor(Starlette(routes=[Route("/predict", predict, methods=["POST"]), *others]), settings=settings)
-
-
-@asynccontextmanager
-async def client(app: FrontDoor) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
-        yield client
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
-
-
-def ask(app: FrontDoor, method: str, path: str, headers: Any = None) -> httpx.Response:
-    async def once() -> httpx.Response:
-        async with client(app) as http:
-            return await http.request(method, path, headers=headers, files=PICTURE if method == "POST" else None)
-
-    return asyncio.run(once())
-
-
-def code(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["error"]["code"]
-
-
-def required(keys: Keys, **changes: Any) -> Settings:
-    return Settings(**{"api_keys": keys.path, "require_keys": "always", **changes})
 
 
 # --- when keys are asked for
@@ -280,165 +230,6 @@ def test_the_audit_log_is_told_the_keys_id_and_of_one_request_only(keys: Keys):
     assert found[1] not in (keys.predict.id, ANONYMOUS)
     open_to_all = front_door(Settings(require_keys="never"), who)
     assert ask(open_to_all, "POST", "/predict").text == ANONYMOUS
-
-
-# --- how much
-
-
-def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_served(keys: Keys):
-    app = front_door(required(keys, key_requests_per_second=0.5, key_burst=3))
-    _, other = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
-    answers = [ask(app, "POST", "/predict", bearer(keys.predict_key)) for _ in range(4)]
-    assert [response.status_code for response in answers] == [200, 200, 200, 429]
-    assert code(answers[-1]) == (429, "rate_limited")
-    assert answers[-1].headers["retry-after"] in ("1", "2")
-    assert ask(app, "POST", "/predict", bearer(other)).status_code == 200
-
-
-def test_refused_keys_and_the_metrics_use_up_no_rate(keys: Keys):
-    app = front_door(required(keys, key_requests_per_second=0.1, key_burst=1))
-    for _ in range(5):
-        assert ask(app, "POST", "/predict", bearer(keys.operate_key)).status_code == 403
-        assert ask(app, "GET", "/metrics", bearer(keys.operate_key)).status_code == 200
-    assert ask(app, "POST", "/predict", bearer(keys.predict_key)).status_code == 200
-
-
-class Gate:
-    """An endpoint whose answers wait until they are let go."""
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.open = asyncio.Event()
-
-    async def answer(self, request: Request) -> Response:
-        self.waiting += 1
-        await self.open.wait()
-        return PlainTextResponse("answered")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def test_one_key_has_only_so_many_requests_in_the_works(keys: Keys):
-    async def scene() -> None:
-        gate = Gate()
-        async with client(front_door(required(keys, key_concurrency=2), gate.answer)) as http:
-
-            def post() -> Any:
-                return http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
-
-            first = [asyncio.ensure_future(post()) for _ in range(2)]
-            await until(lambda: gate.waiting == 2)
-            third = await post()
-            assert code(third) == (429, "too_many_at_once")
-            assert third.headers["retry-after"] == "1"
-            gate.open.set()
-            assert [response.status_code for response in await asyncio.gather(*first)] == [200, 200]
-            assert (await post()).status_code == 200
-
-    asyncio.run(scene())
-
-
-@pytest.mark.parametrize("require_keys", ["always", "never"])
-def test_beyond_the_limit_of_all_together_a_request_is_refused_at_once_and_unread(keys: Keys, require_keys: str):
-    async def unread() -> AsyncIterator[bytes]:
-        raise AssertionError("nobody may ask for the body")
-        yield b""
-
-    async def scene() -> None:
-        gate = Gate()
-        settings = required(keys, max_in_progress=3, require_keys=require_keys)
-        async with client(front_door(settings, gate.answer)) as http:
-            headers = bearer(keys.predict_key)
-            first = [asyncio.ensure_future(http.post("/predict", files=PICTURE, headers=headers)) for _ in range(3)]
-            await until(lambda: gate.waiting == 3)
-            for _ in range(20):
-                refused = await http.post("/predict", content=unread(), headers=headers)
-                assert code(refused) == (503, "overloaded")
-                assert refused.headers["retry-after"] == "1"
-            # A full service neither looks dead nor goes unseen.
-            for path in ("/livez", "/readyz", "/healthz", "/docs", "/metrics"):
-                assert (await http.get(path, headers=bearer(keys.operate_key))).status_code == 200
-            gate.open.set()
-            assert {response.status_code for response in await asyncio.gather(*first)} == {200}
-            assert (await http.post("/predict", files=PICTURE, headers=headers)).status_code == 200
-
-    asyncio.run(scene())
-
-
-def test_a_client_that_is_slow_to_send_holds_a_place_only_until_its_time_is_up(keys: Keys):
-    async def trickle() -> AsyncIterator[bytes]:
-        yield b"--b\r\n"
-        await asyncio.sleep(5)
-
-    async def scene() -> None:
-        settings = required(keys, key_concurrency=1, body_timeout_seconds=0.2)
-        headers = {**bearer(keys.predict_key), "content-type": "multipart/form-data; boundary=b"}
-        async with client(front_door(settings)) as http:
-            slow = asyncio.ensure_future(http.post("/predict", content=trickle(), headers=headers))
-            await asyncio.sleep(0.05)
-            second = await http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
-            assert code(second) == (429, "too_many_at_once")
-            assert code(await slow) == (408, "body_timeout")
-            third = await http.post("/predict", files=PICTURE, headers=bearer(keys.predict_key))
-            assert third.status_code == 200
-
-    asyncio.run(scene())
-
-
-def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_back(keys: Keys):
-    async def fail(request: Request) -> Response:
-        raise RuntimeError
-
-    async def hang_up() -> dict[str, str]:
-        return {"type": "http.disconnect"}
-
-    async def nobody(message: object) -> None:
-        """Take what the server sends to a client that is gone."""
-
-    async def scene() -> None:
-        app = front_door(required(keys, max_in_progress=1, key_concurrency=1), fail)
-        headers = bearer(keys.predict_key)
-        raw = [
-            (b"authorization", headers["authorization"].encode()),
-            (b"content-type", b"multipart/form-data; boundary=b"),
-        ]
-        async with client(app) as http:
-            for _ in range(2):
-                assert code(await http.post("/predict", content=b"{}", headers=headers))[0] == 415
-                assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (500, "internal_error")
-                await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, nobody)
-
-    asyncio.run(scene())
-
-
-def test_an_answer_that_came_too_late_keeps_its_place_until_its_thread_has_ended(keys: Keys):
-    ended: list[float] = []
-
-    def compute() -> None:
-        time.sleep(0.6)
-        ended.append(time.monotonic())
-
-    async def predict(request: Request) -> Response:
-        await anyio.to_thread.run_sync(compute)
-        return PlainTextResponse("too late")
-
-    async def scene() -> None:
-        settings = required(keys, max_in_progress=1, request_timeout_seconds=0.2)
-        async with client(front_door(settings, predict)) as http:
-            headers = bearer(keys.predict_key)
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
-            await asyncio.sleep(0.05)  # for whatever would let go of the place too early
-            assert not ended
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (503, "overloaded")
-            await until(lambda: bool(ended))
-            await asyncio.sleep(0.05)
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
-
-    asyncio.run(scene())
 
 
 # --- what is written down about it
