@@ -84,10 +84,10 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@$(BIN)/python -m pipelines.jobs.hardened_table
 
 drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
-	@$(BIN)/python -m infra.drills $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m drills $(if $(ONLY),--only $(ONLY))
 
 drill-watch: setup ## After `make demo`, with Prometheus: what goes wrong is noticed and taken back (15 minutes; ONLY=NAME)
-	@$(BIN)/python -m infra.drills --suite watch $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"

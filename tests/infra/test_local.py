@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from drills.service import free_port
 from infra import local
-from infra.drills.service import free_port
 from tests.monitoring.tools import run
 
 CHOSEN = ("mlflow", "service", "console", "prometheus", "alertmanager")

@@ -23,7 +23,7 @@ from buckler.api_keys import Role
 from buckler.data import images, pictures, synthetic
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
-from infra.drills.service import end, free_port, running, wait_until
+from drills.service import end, free_port, running, wait_until
 from tests import projects, screenings
 from tests.monitoring.queries import PROMETHEUS, ROOT
 from tests.monitoring.tools import needs

@@ -13,7 +13,7 @@ import yaml
 
 from buckler import params, signing
 from buckler.data import pictures
-from infra.drills.service import free_port
+from drills.service import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

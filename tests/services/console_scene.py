@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from buckler import promotion, publishing, release, selftest, signing
 from buckler.gates import Policy
-from infra.drills.service import end, free_port
+from drills.service import end, free_port
 from tests import projects, screenings
 
 ROOT = Path(__file__).parents[2]

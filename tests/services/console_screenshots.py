@@ -24,7 +24,7 @@ from tqdm import tqdm
 from buckler import params, watch
 from buckler.data import manifest
 from buckler.gates import Policy
-from infra.drills.service import free_port
+from drills.service import free_port
 from tests.services.console_scene import CHROMIUM, Scene
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from buckler import signing
-from infra.drills.service import end, free_port
+from drills.service import end, free_port
 from services.classifier.follower import follow
 from services.classifier.holder import Holder
 from services.classifier.loading import Served

@@ -15,7 +15,7 @@ from buckler.api_keys import Role
 from buckler.client import Answer, Client, ServiceError, UnreachableError
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
-from infra.drills.service import free_port
+from drills.service import free_port
 from services.classifier.answer import ERRORS
 from tests.services.running import LABELS, Server, encode, serving
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.drills.registry import Builder, Registry
-from infra.drills.service import Service, running
+from drills.registry import Builder, Registry
+from drills.service import Service, running
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Holds drills on real processes: `python -m infra.drills [--suite service|watch] [--only NAME] [--short]`.
+"""Holds drills on real processes: `python -m drills [--suite service|watch] [--only NAME] [--short]`.
 
 Needs a project whose pipeline has run (`make demo`). Everything else, a registry, a signing key, the service, is made
 for each drill in a temporary directory; nothing of the project is changed. Exit code 1: some drill did not pass.
@@ -16,10 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first
 
 from buckler import release
 from buckler.errors import BucklerError
-from infra.drills import processes, releases, report, watch
-from infra.drills.registry import Builder, DrillError, Registry
-from infra.drills.report import Drill
-from infra.drills.scene import FULL, SHORT, Scale, Scene
+from drills import processes, releases, report, watch
+from drills.registry import Builder, DrillError, Registry
+from drills.report import Drill
+from drills.scene import FULL, SHORT, Scale, Scene
 from pipelines.jobs.paper_table import machine
 
 SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {

@@ -15,12 +15,12 @@ from PIL import Image, ImageEnhance
 from buckler import audit
 from buckler.client import Answer, Client, ServiceError
 from buckler.data.images import load_pixels, to_png
-from infra.drills.load import Load, clients
-from infra.drills.platform import SOON, Platform, platform
-from infra.drills.registry import DrillError
-from infra.drills.report import Drill
-from infra.drills.scene import Scene
-from infra.drills.service import wait_until
+from drills.load import Load, clients
+from drills.platform import SOON, Platform, platform
+from drills.registry import DrillError
+from drills.report import Drill
+from drills.scene import Scene
+from drills.service import wait_until
 
 PATIENCE = 240.0
 SCRAPE = 15.0  # seconds, of monitoring/prometheus/prometheus.yml

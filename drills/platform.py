@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from infra.drills.registry import DrillError
-from infra.drills.scene import Scene
-from infra.drills.service import OWN, ROOT, Service, end, free_port, wait_until
+from drills.registry import DrillError
+from drills.scene import Scene
+from drills.service import OWN, ROOT, Service, end, free_port, wait_until
 
 START_SECONDS = 120
 NEVER = "0 0 29 2 *"  # next due on a leap day

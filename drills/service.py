@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.drills.registry import DrillError
+from drills.registry import DrillError
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180

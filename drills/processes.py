@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from buckler import audit
-from infra.drills.load import LOST, Load, clients, storm
-from infra.drills.registry import DrillError
-from infra.drills.report import Drill
-from infra.drills.scene import Scene
-from infra.drills.service import Service, wait_until
+from drills.load import LOST, Load, clients, storm
+from drills.registry import DrillError
+from drills.report import Drill
+from drills.scene import Scene
+from drills.service import Service, wait_until
 
 CLIENTS = 4
 PATIENCE = 120.0

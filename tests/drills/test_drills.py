@@ -12,9 +12,8 @@ import yaml
 
 from buckler import signing
 from buckler.release import as_json
-from infra.drills import __main__ as drills
-from infra.drills import load, report
-from infra.drills.registry import Builder, DrillError
+from drills import __main__, load, report
+from drills.registry import Builder, DrillError
 from tests import projects
 
 
@@ -100,7 +99,7 @@ def trained(project: Path) -> Path:
 @pytest.mark.slow
 def test_drills_are_held_on_the_projects_model_and_their_figures_written(trained, capsys):
     arguments = ["--short", "--only", "kill_promotion", "--only", "swap", "--project", str(trained)]
-    assert drills.main([*arguments, "--report", "reports/drills-service.json"]) == 0
+    assert __main__.main([*arguments, "--report", "reports/drills-service.json"]) == 0
     held = json.loads((trained / "reports/drills-service.json").read_text())["drills"]
     kills, swap = held
     assert (kills["name"], kills["passed"], kills["figures"]["kills"]) == ("kill_promotion", True, 4)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from buckler import promotion, signing
-from infra.drills.load import Load, clients
-from infra.drills.registry import NAME, DrillError
-from infra.drills.report import Drill
-from infra.drills.scene import Scene
-from infra.drills.service import Service, wait_until
+from drills.load import Load, clients
+from drills.registry import NAME, DrillError
+from drills.report import Drill
+from drills.scene import Scene
+from drills.service import Service, wait_until
 
 CLIENTS = 4
 PATIENCE = 120.0
