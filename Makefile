@@ -65,7 +65,7 @@ paper: setup ## The paper's experiment: make paper IMAGES=<class-per-folder pict
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
-	@$(BIN)/python -m pipelines.jobs.paper_table
+	@$(BIN)/python -m benchmarks.paper_table
 
 ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
@@ -81,7 +81,7 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS) \
 		--set train.defence=none --set publish.model_name=skin-lesion-undefended
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
-	@$(BIN)/python -m pipelines.jobs.hardened_table
+	@$(BIN)/python -m benchmarks.hardened_table
 
 drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
 	@$(BIN)/python -m drills $(if $(ONLY),--only $(ONLY))
@@ -90,8 +90,8 @@ drill-watch: setup ## After `make demo`, with Prometheus: what goes wrong is not
 	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
-	@$(BIN)/python -m pipelines.jobs.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
-	@$(BIN)/python -m pipelines.jobs.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 screenshots: setup ## After `make demo`: the pictures of the console in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console_screenshots

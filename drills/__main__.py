@@ -14,13 +14,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
+from benchmarks.paper_table import machine
 from buckler import release
 from buckler.errors import BucklerError
 from drills import processes, releases, report, watch
 from drills.registry import Builder, DrillError, Registry
 from drills.report import Drill
 from drills.scene import FULL, SHORT, Scale, Scene
-from pipelines.jobs.paper_table import machine
 
 SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {
     "service": {

@@ -208,7 +208,7 @@ def demo() -> None:
     already = any(_running(process) for process in processes())
     up()
     try:
-        _step("ask the service", sys.executable, "-m", "pipelines.jobs.ask", "--url", _service(processes()).address)
+        _step("ask the service", sys.executable, "-m", "benchmarks.ask", "--url", _service(processes()).address)
     finally:
         if not already:
             down()

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import drift_table
 from buckler import promotion, publishing, release, selftest, signing, tracking, traffic, watch
 from buckler.data import manifest, pictures, sources, uploads
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
-from pipelines.jobs import drift, drift_table
+from pipelines.jobs import drift
 from tests import projects, screenings
 
 pytestmark = pytest.mark.slow

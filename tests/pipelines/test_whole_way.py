@@ -151,7 +151,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
 
 
 def test_the_table_beside_the_papers_says_what_the_reports_say(project):
-    result = project("python", "-m", "pipelines.jobs.paper_table")
+    result = project("python", "-m", "benchmarks.paper_table")
     assert result.returncode == 0, result.stderr
     clean = project.report("evaluation.json")["clean_accuracy"]["value"]
     assert f"| clean | {clean:.1%} (" in result.stdout

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from benchmarks import hardened_table
 from buckler.evaluation import plots, report
-from pipelines.jobs import hardened_table
 from tests import projects
 
 

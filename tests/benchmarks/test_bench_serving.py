@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.jobs import closed_loop
-from pipelines.jobs.bench_serving import BARE, OURS, PEERS, SERVERS, Result, compare
+from benchmarks import closed_loop
+from benchmarks.bench_serving import BARE, OURS, PEERS, SERVERS, Result, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = Result(OURS, 16, 36.0, 20.0, 40.0, 0, 700, 9.0, 300.0, 4.0)
@@ -98,7 +98,7 @@ def test_a_server_that_is_gone_is_an_error_and_no_answer(server):
 
 @pytest.mark.slow
 def test_every_server_is_measured_at_every_number_of_clients(tmp_path):
-    command = [sys.executable, "-m", "pipelines.jobs.bench_serving", "--quick", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.bench_serving", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "serving.json").read_text())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.paper_table import machine
 from buckler import params, signing, traffic
 from buckler.data import manifest, uploads
 from buckler.data.uploads import Upload
@@ -19,7 +20,6 @@ from buckler.inference import Predictor
 from buckler.models.forward import Images
 from buckler.traffic import Observation
 from pipelines.jobs.drift import SPLITS, measure
-from pipelines.jobs.paper_table import machine
 
 RELEASE = Path("models/release")
 CLEAN_DRAWS = 60

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import closed_loop
 from buckler import params, signing
 from buckler.errors import BucklerError, DataError
-from pipelines.jobs import closed_loop
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
 
@@ -41,12 +41,12 @@ FASTER, AROUND, P50_MS, MEMORY_MIB, READY_SECONDS = 12.0, 0.20, 30.0, 700.0, 10.
 SERVERS: Mapping[str, tuple[list[str], str, str]] = {  # command to which a port is added, path to ask, path when up
     OURS: (["services.classifier", "--port"], "/predict", "/readyz"),
     BARE: (
-        ["bentoml", "serve", "pipelines.jobs.peers.bentoml_bare:Bare", "--host", "127.0.0.1", "--port"],
+        ["bentoml", "serve", "benchmarks.peers.bentoml_bare:Bare", "--host", "127.0.0.1", "--port"],
         "/predict",
         "/readyz",
     ),
     PEERS[0]: (
-        ["uvicorn", "pipelines.jobs.peers.fastapi_keras:app", "--log-level", "warning", "--port"],
+        ["uvicorn", "benchmarks.peers.fastapi_keras:app", "--log-level", "warning", "--port"],
         "/predict",
         "/docs",
     ),
@@ -215,9 +215,9 @@ def machine(load_before: float) -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
+    from benchmarks.paper_table import processor
     from buckler.models.precision import cpu_flags
     from buckler.models.runtime import native
-    from pipelines.jobs.paper_table import processor
 
     return {
         "processor": processor(),

@@ -2,9 +2,9 @@
 
 import pytest
 
+from benchmarks import query_evasions
 from buckler.data import images, synthetic
 from buckler.errors import BucklerError
-from pipelines.jobs import query_evasions
 
 
 def test_a_plain_search_is_noticed_and_a_large_enough_change_hides_it():

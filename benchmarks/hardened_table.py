@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper_table import machine
 from buckler import release
 from buckler.evaluation import plots, report
 from buckler.evaluation.statistics import Rate
-from pipelines.jobs.paper_table import machine
 from pipelines.stage import stage
 
 UNDEFENDED, HARDENED = Path("reports"), Path("reports/hardened")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.bench_attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
 from buckler.errors import BucklerError
 from buckler.models.precision import crafting_precision
-from pipelines.jobs.bench_attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ("art", "cleverhans", "foolbox")
@@ -21,7 +21,7 @@ PEERS = ("art", "cleverhans", "foolbox")
 def document(tmp_path_factory):
     """What the quick run writes, its output, and its folder."""
     out = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "pipelines.jobs.bench_attacks", "--quick", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.bench_attacks", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "attacks.json").read_text()), done.stdout, out

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bench_serving import machine
 from buckler.data import images, sources
 from buckler.errors import DataError
 from buckler.evaluation import report
@@ -29,7 +30,6 @@ from buckler.models.classifier import Classifier
 from buckler.models.features import add_features
 from buckler.models.forward import Images, Logits, probabilities
 from buckler.models.precision import crafting_precision
-from pipelines.jobs.bench_serving import machine
 from pipelines.stage import stage
 
 OUT = Path("reports/bench")

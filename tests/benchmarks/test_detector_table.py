@@ -1,4 +1,4 @@
-from pipelines.jobs.detector_table import table
+from benchmarks.detector_table import table
 
 RATE = {"value": 0.05, "low": 0.01, "high": 0.1, "pictures": 100}
 REPORT = {

@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from benchmarks.bench_engines import ENGINES, Round, Task, work
 from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.errors import BucklerError, DataError
@@ -38,7 +39,6 @@ from buckler.models.classifier import Classifier
 from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision, cpu_flags, crafting_precision
 from buckler.training.loop import Schedule, train_head
-from pipelines.jobs.bench_engines import ENGINES, Round, Task, work
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
 
@@ -294,7 +294,7 @@ def compare(results: Sequence[Result]) -> list[Target]:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
-    from pipelines.jobs.paper_table import processor
+    from benchmarks.paper_table import processor
 
     peers = ("adversarial-robustness-toolbox", "cleverhans", "foolbox")
     return {
