@@ -19,11 +19,11 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm_grid
 from buckler.data import images, pictures
 from buckler.errors import BucklerError
-from buckler.evaluation import report
 from buckler.evaluation.accuracy import is_malignant
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.forward import probabilities
+from buckler.state import documents
 from pipelines.stage import stage
 
 MODEL = Path("models/release/model")
@@ -42,7 +42,7 @@ def run(url: str) -> None:
         picture = images.to_png(pixels)
         (OUT / f"{kind}.png").write_bytes(picture)
         answers[kind] = _post(url, picture)
-    report.write_json(OUT / "answers.json", {"picture": name, "epsilon_255": epsilon_255, **answers})
+    documents.write_json(OUT / "answers.json", {"picture": name, "epsilon_255": epsilon_255, **answers})
     print(f"picture {name} (true label {true}); attacked by FGSM within {epsilon_255}/255 a pixel\n")
     _print_beside(answers["clean"], answers["attacked"])
 

@@ -195,7 +195,7 @@ class Worker:
 def run(plan: Plan, out: Path = OUT) -> None:
     """Measure, write and print."""
     from buckler import release
-    from buckler.evaluation import report
+    from buckler.state import documents
 
     source = release.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
@@ -206,7 +206,7 @@ def run(plan: Plan, out: Path = OUT) -> None:
     targets = compare(results)
     about = {"machine": machine(), "commit": source.commit, "dirty": source.dirty, "settings": asdict(plan)}
     numbers = {"results": results, "targets": targets}
-    report.write_json(out / "attacks.json", {"schema": 1, **about, **numbers})
+    documents.write_json(out / "attacks.json", {"schema": 1, **about, **numbers})
     _draw(results, out / "attacks.png")
     print("\n".join(_table(results, targets)))
     print(f"wrote {out}/attacks.json and attacks.png")

@@ -23,13 +23,13 @@ import numpy as np
 from benchmarks.bench_serving import machine
 from buckler.data import images, sources
 from buckler.errors import DataError
-from buckler.evaluation import report
 from buckler.models import checkpoint, export, runtime
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.features import add_features
 from buckler.models.forward import Images, Logits, probabilities
 from buckler.models.precision import crafting_precision
+from buckler.state import documents
 from pipelines.stage import stage
 
 OUT = Path("reports/bench")
@@ -67,7 +67,7 @@ def run(model: Path, folder: str, out: Path, *, rounds: int = 4, pictures: int =
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         asked = dict(engines(network, calibration, Path(scratch)))
         results = measure(asked, shown, rounds)
-    report.write_json(
+    documents.write_json(
         out / "runtimes.json", {"schema": 1, "machine": machine(load_before), "image_size": size, "results": results}
     )
     print("| engine | images/s (spread) | CPU ms | same label | probability gap |\n|---|---|---|---|---|")

@@ -98,7 +98,7 @@ class Result:
 def run(plan: Plan, out: Path = OUT) -> None:
     """Measure, write and print."""
     from buckler import release
-    from buckler.evaluation import report
+    from buckler.state import documents
 
     source = release.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
@@ -107,7 +107,7 @@ def run(plan: Plan, out: Path = OUT) -> None:
         results = [result for name in SERVERS for result in measure(name, plan, Path(scratch), pictures)]
     targets = compare(results)
     about = {"machine": machine(load_before), "commit": source.commit, "dirty": source.dirty, "settings": asdict(plan)}
-    report.write_json(out / "serving.json", {"schema": 1, **about, "results": results, "targets": targets})
+    documents.write_json(out / "serving.json", {"schema": 1, **about, "results": results, "targets": targets})
     _draw(results, out / "serving.png")
     print("\n".join(_table(results, targets)))
     print(f"wrote {out}/serving.json and serving.png")

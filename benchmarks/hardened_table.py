@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks.paper_table import machine
 from buckler import release
-from buckler.evaluation import plots, report
+from buckler.evaluation import plots
 from buckler.evaluation.statistics import Rate
+from buckler.state import documents
 from pipelines.stage import stage
 
 UNDEFENDED, HARDENED = Path("reports"), Path("reports/hardened")
@@ -78,7 +79,7 @@ def rates(robustness: Mapping[str, Any]) -> dict[str, Rate]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return report.read_json(folder / "robustness.json")
+    return documents.read_json(folder / "robustness.json")
 
 
 def _budget(cell: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from buckler import release
-from buckler.evaluation import report
 from buckler.models.precision import cpu_flags
+from buckler.state import documents
 from pipelines.stage import stage
 
 REPORTS = Path("reports")
@@ -22,7 +22,7 @@ PAPER_CLEAN, PAPER_FGSM = "88 %", "11 % (radius not stated)"
 
 def run() -> None:
     """Print the table, the confusion matrices and where it was measured."""
-    evaluation, robustness = (report.read_json(REPORTS / f"{name}.json") for name in ("evaluation", "robustness"))
+    evaluation, robustness = (documents.read_json(REPORTS / f"{name}.json") for name in ("evaluation", "robustness"))
     print("\n".join(lines(evaluation, robustness)))
 
 

@@ -20,7 +20,7 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
 from buckler.data import pictures
-from buckler.evaluation import convergence, page, plots, report, robustness, roles, sanity, subgroups
+from buckler.evaluation import convergence, page, plots, robustness, roles, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
@@ -29,6 +29,7 @@ from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
+from buckler.state import documents
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
@@ -84,7 +85,7 @@ def run(cfg: AttackParams) -> None:
     checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen) + sanity.overlooked(curves)
     accuracy = wilson(int(clean.sum()), len(clean))
     classes = {"labels": info.labels, "malignant": info.malignant}
-    report.write_json(
+    documents.write_json(
         REPORTS / "robustness.json",
         {
             "schema": 1,
@@ -106,7 +107,7 @@ def run(cfg: AttackParams) -> None:
         },
     )
     held = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in outcomes}
-    report.write_csv(
+    documents.write_csv(
         REPORTS / "outcomes.csv",
         [
             {"id": name, "label": info.labels[test.truth[i]], "clean": int(clean[i])}
@@ -121,7 +122,7 @@ def run(cfg: AttackParams) -> None:
         for outcome in _telling(outcomes, clean, test.truth)
     ]
     _draw(cells, worst, clean_guesses, test.truth, info.labels, triptychs[0])
-    text = page.render(report.read_json(REPORTS / "robustness.json"), triptychs)
+    text = page.render(documents.read_json(REPORTS / "robustness.json"), triptychs)
     (REPORTS / "robustness.html").write_text(text, encoding="utf-8")
     journal.finish()
 
@@ -171,7 +172,7 @@ def _draw(
         }
         for c in cells
     ]
-    report.write_csv(REPORTS / "plots/robustness.csv", rows)
+    documents.write_csv(REPORTS / "plots/robustness.csv", rows)
     chance = float(np.bincount(truth).max() / len(truth))
     curves: dict[str, dict[int, Rate]] = {}
     for c in sorted((c for c in cells if c.norm == "linf"), key=lambda c: c.epsilon_255):

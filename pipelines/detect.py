@@ -21,7 +21,7 @@ from buckler.attacks.table import ATTACKS
 from buckler.data import foreign, pictures
 from buckler.detection import harmless
 from buckler.detection.screening import Screening
-from buckler.evaluation import detection, plots, report, roles, subgroups
+from buckler.evaluation import detection, plots, roles, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
@@ -29,6 +29,7 @@ from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
+from buckler.state import documents
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
@@ -118,7 +119,7 @@ def run(cfg: DetectParams) -> None:
         evaded[evasion.epsilon_255] = evasion.evaded | evaded.get(evasion.epsilon_255, False)
     groups = subgroups.groups(pictures.columns(TEST, bench.everything.ids), {})
     risk = detection.risk_coverage(bench.clean, bench.everything.truth)
-    report.write_json(
+    documents.write_json(
         REPORTS / "detector.json",
         {
             "schema": 2,

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from buckler import params, signing
 from buckler.data import pictures
-from buckler.evaluation import accuracy, plots, report, roles
+from buckler.evaluation import accuracy, plots, roles
 from buckler.models import checkpoint
+from buckler.state import documents
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -57,7 +58,7 @@ def run(cfg: EvaluateParams) -> None:
     result = accuracy.evaluate(
         logits, test.truth, labels=info.labels, malignant=info.malignant, bins=cfg.calibration_bins
     )
-    report.write_json(
+    documents.write_json(
         REPORTS / "evaluation.json",
         {
             "schema": 1,
@@ -90,7 +91,7 @@ def _draw(
 ) -> None:
     guesses = [info.labels[i] for i in logits.argmax(axis=1)]
     rows = zip(test.ids, (info.labels[i] for i in test.truth), guesses, strict=True)
-    report.write_csv(
+    documents.write_csv(
         REPORTS / "plots/predictions.csv",
         [{"id": name, "true": true, "predicted": guess} for name, true, guess in rows],
     )

@@ -21,11 +21,12 @@ from buckler.attacks.gradient import fgsm
 from buckler.attacks.iterative import pgd
 from buckler.data import pictures
 from buckler.errors import ModelError
-from buckler.evaluation import parity, report
+from buckler.evaluation import parity
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.forward import Images
 from buckler.models.precision import crafting_precision
+from buckler.state import documents
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -108,7 +109,7 @@ def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:
 
 
 def _report(cfg: ExportParams, serves: str, precisions: Mapping[str, Any]) -> None:
-    report.write_json(
+    documents.write_json(
         REPORT,
         {
             "schema": 1,

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from buckler import params, release, selftest, signing
-from buckler.evaluation import report
 from buckler.gates import Policy
+from buckler.state import documents
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
@@ -43,12 +43,12 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
     )
     statement = verdict.statement
     outcome = {name: statement[name] for name in ("passed", "reasons", "notes", "policy")}
-    report.write_json(
+    documents.write_json(
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
     )
     judged = release.read_evidence(RELEASE / signing.EVIDENCE_DIR)
-    report.write_json(REPORTS / "metrics.json", release.headline(judged.reports) | {"gate_passed": verdict.passed})
+    documents.write_json(REPORTS / "metrics.json", release.headline(judged.reports) | {"gate_passed": verdict.passed})
     print(release.describe(verdict))
     if not verdict.passed:
         print("the gate FAILED: this model will be published, but neither promoted nor served")

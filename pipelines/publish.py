@@ -9,7 +9,7 @@ The only stage that talks to MLflow. A second time it finds what it published an
 from pathlib import Path
 
 from buckler import params, publishing, release, signing, tracking
-from buckler.evaluation import report
+from buckler.state import documents
 from pipelines.stage import stage
 
 RELEASE = Path("models/release")
@@ -28,7 +28,7 @@ def run(names: release.PublishParams) -> None:
         source=release.source_of(Path.cwd()),
         verdict=verdict,
     )
-    report.write_json(
+    documents.write_json(
         REPORTS / "publish.json",
         {
             "schema": 1,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
-from buckler.evaluation import report
+from buckler.state import documents
 from pipelines.stage import stage
 
 VALIDATED = Path("data/validated.csv")
@@ -45,7 +45,7 @@ def run(cfg: SplitParams) -> None:
     assigned = splits.assign(frame, groups, test=cfg.test, calibration=cfg.calibration, seed=cfg.seed)
     for name in pictures.SPLITS:
         manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
-    report.write_json(REPORT, _summary(frame, pairs, groups, assigned))
+    documents.write_json(REPORT, _summary(frame, pairs, groups, assigned))
 
 
 def _summary(

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import manifest, pictures
-from buckler.evaluation import report
 from buckler.models import checkpoint, vgg
 from buckler.models.backend import keras
 from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation, RandomisedInput
+from buckler.state import documents
 from buckler.training.adversarial import Examples, History, Recipe, harden
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
@@ -52,7 +52,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     if cfg.defence == "adversarial":
         history = _harden(network, recipe, cfg, data, labels)
     checkpoint.save(network, info, CLASSIFIER)
-    report.write_csv(REPORTS / "training/history.csv", history)
+    documents.write_csv(REPORTS / "training/history.csv", history)
 
 
 def _train_head(cfg: TrainParams, labels: tuple[str, ...], title: str) -> tuple[keras.Sequential, History]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from buckler import params
 from buckler.data import expectations, images, manifest
 from buckler.errors import DataError, UnusableImageError
-from buckler.evaluation import report
+from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 
@@ -48,7 +48,7 @@ def run(limits: expectations.Limits, data: DataParams) -> None:
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
     outcome = expectations.check(frame, problems, kept, limits, data.malignant)
     outcome.write_data_docs(DATA_DOCS)
-    report.write_json(REPORT, _summary(frame, kept, faults, decodable[repeated], outcome))
+    documents.write_json(REPORT, _summary(frame, kept, faults, decodable[repeated], outcome))
     if outcome.violated:
         lines = [f"{one.name}: expected {one.expected}; seen: {one.seen}" for one in outcome.violated]
         raise DataError("\n  - ".join([f"the pictures do not hold what they must (see {REPORT}):", *lines]))

@@ -12,10 +12,10 @@ from PIL import Image
 
 from buckler import release, signing
 from buckler.data import manifest, pictures
-from buckler.evaluation import report
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.gates import Policy
+from buckler.state import documents
 
 PICTURES = 100
 LABELS = ("benign", "malignant")
@@ -89,7 +89,7 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtim
         "confusion": [[40, 10], [10, 40]],
         "seconds": 1.0,
     }
-    report.write_json(reports / "evaluation.json", {**about, **evaluation})
+    documents.write_json(reports / "evaluation.json", {**about, **evaluation})
     robustness = {
         "cells": [cell(radius, max(robust - radius + 1, 0), clean) for radius in (1, 2)],
         "worst_case": [worst_case(robust, PICTURES)],
@@ -97,21 +97,21 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtim
         "subgroups": [subgroup(label, clean // 2, robust // 2) for label in LABELS],
         "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "0 of 32"}],
     }
-    report.write_json(reports / "robustness.json", {**about, **robustness})
+    documents.write_json(reports / "robustness.json", {**about, **robustness})
     row = {"attack": "fgsm", "epsilon_255": 1, "auc": 0.8, "tpr_at_fpr": {"0.05": 0.4}, "adaptive": False}
     row["stops_at_boundary"] = False
     detector = {"threshold": 2.1, "max_fpr": 0.05, "clean_fpr": wilson(5, PICTURES), "attacks": [row]}
     detector |= {"harmless": [], "subgroups": [], "worst": []}
-    report.write_json(reports / "detector.json", {"schema": 2, **detector})
-    report.write_json(reports / "runtime.json", runtime_report(digest, runtime))
-    report.write_json(reports / "validation.json", {"schema": 1, "passed": True})
+    documents.write_json(reports / "detector.json", {"schema": 2, **detector})
+    documents.write_json(reports / "runtime.json", runtime_report(digest, runtime))
+    documents.write_json(reports / "validation.json", {"schema": 1, "passed": True})
     rows = [
         {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1": int(i < robust)}
         for i in range(PICTURES)
     ]
-    report.write_csv(reports / "outcomes.csv", rows)
+    documents.write_csv(reports / "outcomes.csv", rows)
     history = [{"epoch": epoch, "loss": 1 / epoch, "val_accuracy": 0.5 + epoch / 10} for epoch in (1, 2, 3)]
-    report.write_csv(reports / "training/history.csv", history)
+    documents.write_csv(reports / "training/history.csv", history)
     (reports / "plots").mkdir(exist_ok=True)
     (reports / "plots/confusion.png").write_bytes(b"\x89PNG")
 

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import drift_report, durable, params, signing, tracking, traffic, watch
+from buckler import drift_report, params, signing, tracking, traffic, watch
 from buckler.data import manifest, pictures, uploads
 from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
 from buckler.inference import Predictor
 from buckler.release import PublishParams
+from buckler.state import files
 from buckler.traffic import Observation, Traffic, TrafficError
 from buckler.watch import Result
 
@@ -149,4 +150,4 @@ def _keep(path: Path, observations: list[Observation]) -> None:
     for old in path.parent.glob("*.json"):
         old.unlink()
     rows = [asdict(each) for each in observations]
-    durable.write(path, json.dumps({"schema": REFERENCE_SCHEMA, "observations": rows}).encode())
+    files.write(path, json.dumps({"schema": REFERENCE_SCHEMA, "observations": rows}).encode())

@@ -23,12 +23,13 @@ from buckler import gates, params, promotion, publishing, signing, tracking, wat
 from buckler.data import newest, pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
-from buckler.evaluation import accuracy, report, robustness, roles, subgroups
+from buckler.evaluation import accuracy, robustness, roles, subgroups
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
 from buckler.release import PublishParams, policy_of
+from buckler.state import documents
 from buckler.watch import Result, WatchParams
 
 SPLITS = Path("data/splits")
@@ -76,7 +77,7 @@ def run() -> Result:
         verdict = signing.open_release(path, signing.load_public_key())
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
-        judged = report.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
+        judged = documents.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
         journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
         subject = Subject(path / signing.MODEL_DIR, cfg, suite, journal, policy)
         found = {PINNED: subject.pinned(judged["subgroup_columns"])}

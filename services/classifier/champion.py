@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from buckler import durable, signing
+from buckler import signing
 from buckler.errors import VerdictError
+from buckler.state import files
 from services.classifier.settings import Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -122,7 +123,7 @@ def note(kept: Candidate, settings: Settings) -> None:
         "release": kept.path.name,
         "promoted_at": kept.promoted_at.isoformat(),
     }
-    durable.write(settings.releases_dir / LAST_GOOD, json.dumps(last).encode())
+    files.write(settings.releases_dir / LAST_GOOD, json.dumps(last).encode())
 
 
 def last_good(settings: Settings) -> Candidate | None:

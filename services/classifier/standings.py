@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import durable, signing, standing
+from buckler import signing, standing
 from buckler.errors import VerdictError
 from buckler.standing import Standing
+from buckler.state import files
 from services.classifier.champion import Sighting
 from services.classifier.settings import Settings
 
@@ -76,7 +77,7 @@ class Standings:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             content = {"model": self._name, "standings": dict(latest[-KEEP:])}
-            durable.write(self._path, json.dumps(content).encode())
+            files.write(self._path, json.dumps(content).encode())
         except OSError as error:  # a full disk is no reason not to follow
             logger.warning("the standing cannot be kept for after a restart: %s", error)
 

@@ -25,8 +25,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from buckler import durable
 from buckler.errors import BucklerError
+from buckler.state import files
 
 SCHEMA = 1
 API_KEYS_ENV = "BUCKLER_API_KEYS"
@@ -250,4 +250,4 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:
     document = {"schema": SCHEMA, "keys": [dataclasses.asdict(key) for key in keys]}
-    durable.write(path, json.dumps(document, indent=2).encode())
+    files.write(path, json.dumps(document, indent=2).encode())

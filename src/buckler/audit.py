@@ -27,9 +27,9 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from buckler import durable
 from buckler.errors import AuditError
 from buckler.signing import canonical
+from buckler.state.files import sync_directory
 
 SCHEMA = 1
 START = "sha256:" + 64 * "0"  # what the first line names as the line before it
@@ -244,7 +244,7 @@ class AuditLog:
                 _write_all(file, line)
                 self._sync(file)
                 if end == 0:
-                    durable.sync_directory(self.path.parent)
+                    sync_directory(self.path.parent)
             except OSError:
                 with suppress(OSError):  # what stays is torn, and moved aside before the next line
                     os.ftruncate(file, end)

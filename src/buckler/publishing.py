@@ -11,9 +11,9 @@ from typing import Any
 
 from buckler import model_card, signing, tracking
 from buckler import release as releases
-from buckler.evaluation import report
 from buckler.gates import Reports
 from buckler.models.info import load_info
+from buckler.state import documents
 from buckler.tracking import Point
 
 
@@ -126,7 +126,7 @@ def _record(
 
 def _model_info(release: Path) -> dict[str, Any]:
     # As JSON: the models' own reader would bring the whole engine along.
-    return report.read_json(release / signing.MODEL_DIR / "model.json")
+    return documents.read_json(release / signing.MODEL_DIR / "model.json")
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler import params, signing
 from buckler.errors import DataError
-from buckler.evaluation import report
 from buckler.gates import Evidence, GateDecision, Policy, Reports, decide
+from buckler.state import documents
 
 REPORTS = ("validation", "evaluation", "robustness", "detector")
 RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
@@ -57,7 +57,7 @@ def read_evidence(directory: Path) -> Judged:
     Raises:
         DataError: One is missing or malformed.
     """
-    reports = {name: report.read_json(directory / f"{name}.json") for name in _reports_in(directory)}
+    reports = {name: documents.read_json(directory / f"{name}.json") for name in _reports_in(directory)}
     return Judged(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
 
 
@@ -151,7 +151,7 @@ def build(
             "source": dataclasses.asdict(source),
             "evidence": signing.file_digests(aside / signing.EVIDENCE_DIR),
         }
-        report.write_json(aside / signing.VERDICT_FILE, signing.sign(statement, key))
+        documents.write_json(aside / signing.VERDICT_FILE, signing.sign(statement, key))
     return signing.open_release(destination, key.public_key())
 
 

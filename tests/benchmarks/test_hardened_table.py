@@ -4,13 +4,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import hardened_table
-from buckler.evaluation import plots, report
+from buckler.evaluation import plots
+from buckler.state import documents
 from tests import projects
 
 
 def robustness(folder, clean, robust):
     projects.write_reports(folder, "sha256:model", clean, robust)
-    return report.read_json(folder / "robustness.json")
+    return documents.read_json(folder / "robustness.json")
 
 
 def test_each_network_has_its_column_and_what_falls_short_says_by_how_much(tmp_path):

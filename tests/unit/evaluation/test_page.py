@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from buckler.attacks.table import ATTACKS
-from buckler.evaluation import page, page_template, report
+from buckler.evaluation import page, page_template
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.statistics import wilson
+from buckler.state import documents
 from tests import projects
 
 LABELS = ("gutartig <1 mm & glatt>", "bösartig")
@@ -32,8 +33,8 @@ def document(tmp_path, **more):
             {"name": "noise_not_stronger_than_fgsm_at_2", "passed": True, "detail": "0.790 & 0.390"},
         ],
     }
-    report.write_json(tmp_path / "robustness.json", {**facts, **more})
-    return report.read_json(tmp_path / "robustness.json")
+    documents.write_json(tmp_path / "robustness.json", {**facts, **more})
+    return documents.read_json(tmp_path / "robustness.json")
 
 
 def optional():

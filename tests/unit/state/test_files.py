@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from buckler import durable
+from buckler.state import files
 
 
 def test_a_file_is_replaced_whole_and_is_its_owners_alone(tmp_path):
     path = tmp_path / "state.json"
     path.write_bytes(b"old and longer")
-    durable.write(path, b"new")
+    files.write(path, b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
@@ -19,14 +19,14 @@ def test_a_file_is_replaced_whole_and_is_its_owners_alone(tmp_path):
 
 def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "state.json"
-    durable.write(path, b"old")
+    files.write(path, b"old")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        durable.write(path, b"new")
+        files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -40,7 +40,7 @@ def test_the_new_content_and_then_the_new_name_reach_the_disk(tmp_path, monkeypa
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
-    durable.write(path, b"new")
+    files.write(path, b"new")
     (content, before), (directory, after) = synced
     assert content.startswith(str(tmp_path / ".state.json."))
     assert (before, directory, after) == (False, str(tmp_path), True)
