@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import closed_loop
-from buckler import params, signing
+from buckler import params
 from buckler.errors import BucklerError, DataError
+from buckler.trust import digests, envelope, keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
 
@@ -126,7 +127,7 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     base = vgg.build_base(plan.image_size, plan.weights, seed=cfg.seed)
     head = vgg.build_head(int(np.prod(base.output_shape[1:])), len(labels), vgg.Head(cfg.hidden), seed=cfg.seed)
     network = vgg.join(base, head)
-    model = directory / "release" / signing.MODEL_DIR
+    model = directory / "release" / verdict.MODEL_DIR
     checkpoint.save(network, checkpoint.ModelInfo(labels, (), plan.image_size, "none"), model)
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(runtime.native(), export.ENGINE).save(model)
@@ -259,20 +260,20 @@ def _pictures(plan: Plan) -> tuple[list[bytes], np.ndarray, np.ndarray, tuple[st
 
 def _sign(directory: Path) -> None:
     release = directory / "release"
-    (release / signing.EVIDENCE_DIR).mkdir()
-    (release / signing.EVIDENCE_DIR / "note.txt").write_text("made to be measured: no gate has seen it\n")
-    signing.generate_key_pair(directory)
+    (release / verdict.EVIDENCE_DIR).mkdir()
+    (release / verdict.EVIDENCE_DIR / "note.txt").write_text("made to be measured: no gate has seen it\n")
+    keys.generate_key_pair(directory)
     now = datetime.now(UTC)
     statement = {
-        "schema": signing.SCHEMA,
-        "subject": {"name": "skin-lesion", "digest": signing.directory_digest(release / signing.MODEL_DIR)},
+        "schema": verdict.SCHEMA,
+        "subject": {"name": "skin-lesion", "digest": digests.directory_digest(release / verdict.MODEL_DIR)},
         "passed": True,
         "issued_at": now.isoformat(),
         "expires_at": (now + timedelta(days=1)).isoformat(),
-        "evidence": signing.file_digests(release / signing.EVIDENCE_DIR),
+        "evidence": digests.file_digests(release / verdict.EVIDENCE_DIR),
     }
-    key = signing.load_private_key(directory / signing.PRIVATE_KEY_FILE)
-    (release / signing.VERDICT_FILE).write_text(json.dumps(signing.sign(statement, key)))
+    key = keys.load_private_key(directory / keys.PRIVATE_KEY_FILE)
+    (release / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
 
 
 def _save_for_mlflow(network: Any, destination: Path) -> None:
@@ -307,9 +308,9 @@ def _server(name: str, directory: Path) -> Iterator[tuple[int, "subprocess.Popen
         "BENTOML_HOME": str(directory / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "BUCKLER_BENCH_MODEL": str(directory / "release" / signing.MODEL_DIR),
+        "BUCKLER_BENCH_MODEL": str(directory / "release" / verdict.MODEL_DIR),
         "BUCKLER_RELEASE": str(directory / "release"),
-        "BUCKLER_VERDICT_KEY": str(directory / signing.PUBLIC_KEY_FILE),
+        "BUCKLER_VERDICT_KEY": str(directory / keys.PUBLIC_KEY_FILE),
         "BUCKLER_AUDIT_LOG": str(directory / "audit/audit.jsonl"),
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
         "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",  # a slow answer is to be measured, not cut off

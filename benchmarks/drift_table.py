@@ -12,13 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.paper_table import machine
-from buckler import params, signing, traffic
+from buckler import params, traffic
 from buckler.data import manifest, uploads
 from buckler.data.uploads import Upload
 from buckler.drift import DriftParams, compare
 from buckler.inference import Predictor
 from buckler.models.forward import Images
 from buckler.traffic import Observation
+from buckler.trust import keys
+from buckler.trust.verdict import MODEL_DIR, open_release
 from pipelines.jobs.drift import SPLITS, measure
 
 RELEASE = Path("models/release")
@@ -70,8 +72,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=160, help="of the test split, in a window")
     count, cfg = parser.parse_args().pictures, params.load("drift", DriftParams)
-    verdict = signing.open_release(RELEASE, signing.load_public_key())
-    predictor = Predictor.of(RELEASE / signing.MODEL_DIR, verdict)
+    verdict = open_release(RELEASE, keys.load_public_key())
+    predictor = Predictor.of(RELEASE / MODEL_DIR, verdict)
     paths = manifest.read(SPLITS / "test.csv")["path"].sample(frac=1, random_state=cfg.seed)[:count]
     served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]
     reference, found = measure(predictor), dict(windows(predictor, served))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler import audit
+from buckler.trust import audit
 from drills.load import LOST, Load, clients, storm
 from drills.registry import DrillError
 from drills.report import Drill

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import params, promotion, promotion_record, release, selftest, signing, tracking
+from buckler import params, promotion, release, selftest, tracking
 from buckler.errors import BucklerError
 from buckler.gates import Policy
+from buckler.trust import keys
+from buckler.trust.promotion import issue
+from buckler.trust.verdict import Verdict, open_release
 
 NAME = "drill"
 
@@ -89,19 +92,19 @@ class Registry:
         self.public_key = key.public_key()
         root.mkdir(parents=True)
         (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")
-        private, public = root / signing.PRIVATE_KEY_FILE, root / signing.PUBLIC_KEY_FILE
+        private, public = root / keys.PRIVATE_KEY_FILE, root / keys.PUBLIC_KEY_FILE
         private.write_bytes(_private_pem(key))
-        public.write_bytes(signing.public_pem(self.public_key))
+        public.write_bytes(keys.public_pem(self.public_key))
         self.env = {
             "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
-            signing.SIGNING_KEY_ENV: str(private),
-            signing.VERDICT_KEY_ENV: str(public),
+            keys.SIGNING_KEY_ENV: str(private),
+            keys.VERDICT_KEY_ENV: str(public),
             "BUCKLER_MODEL_NAME": NAME,
         }
 
     def register(self, path: Path) -> str:
         """Return the number of the new version that holds the release in ``path``."""
-        verdict = signing.open_release(path, self.public_key)
+        verdict = open_release(path, self.public_key)
         run = tracking.start_run(NAME, "drill", {})
         uri = tracking.log_release(run, path, labels=verdict.statement["labels"], image_size=1)
         tracking.finish_run(run)
@@ -121,11 +124,9 @@ class Registry:
         uri = tracking.connect().get_model_version_download_uri(NAME, number)
         harm(Path(uri.removeprefix("file://")) / "data" / tracking.RELEASE_DIR)
 
-    def sign_promotion(self, number: str, verdict: signing.Verdict) -> None:
+    def sign_promotion(self, number: str, verdict: Verdict) -> None:
         """Put down a promotion without its checks: as if the harm was done after them."""
-        record = promotion_record.issue(
-            self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC)
-        )
+        record = issue(self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC))
         tracking.tag_version(NAME, number, tracking.PROMOTION_TAG, record)
 
     def point_to(self, number: str) -> None:

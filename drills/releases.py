@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler import promotion, signing
+from buckler import promotion
+from buckler.trust import verdict
 from drills.load import Load, clients
 from drills.registry import NAME, DrillError
 from drills.report import Drill
@@ -139,7 +140,7 @@ def swap_two_files(release: Path) -> None:
 
 def take_the_signature_away(release: Path) -> None:
     """Remove the verdict."""
-    (release / signing.VERDICT_FILE).unlink()
+    (release / verdict.VERDICT_FILE).unlink()
 
 
 def tampering(scene: Scene, drill: Drill) -> None:
@@ -181,7 +182,7 @@ def tampering(scene: Scene, drill: Drill) -> None:
 def _harmed(scene: Scene, harm: Harm) -> None:
     path = scene.builder.build()
     number = scene.registry.register(path)
-    scene.registry.sign_promotion(number, signing.open_release(path, scene.registry.public_key))
+    scene.registry.sign_promotion(number, verdict.open_release(path, scene.registry.public_key))
     scene.registry.harm(number, harm)
     scene.registry.point_to(number)
 
@@ -189,13 +190,13 @@ def _harmed(scene: Scene, harm: Harm) -> None:
 def _replayed(scene: Scene) -> None:
     older, path = scene.builder.build(), scene.builder.build()
     number = scene.registry.register(path)
-    scene.registry.sign_promotion(number, signing.open_release(path, scene.registry.public_key))
+    scene.registry.sign_promotion(number, verdict.open_release(path, scene.registry.public_key))
     scene.registry.harm(number, lambda release: _copy_verdict(older, release))
     scene.registry.point_to(number)
 
 
 def _copy_verdict(source: Path, target: Path) -> None:
-    shutil.copyfile(source / signing.VERDICT_FILE, target / signing.VERDICT_FILE)
+    shutil.copyfile(source / verdict.VERDICT_FILE, target / verdict.VERDICT_FILE)
 
 
 def _refusals(service: Service) -> dict[str, float]:
@@ -206,4 +207,4 @@ def _refusals(service: Service) -> dict[str, float]:
 
 
 def _largest(release: Path) -> Path:
-    return max((release / signing.MODEL_DIR).iterdir(), key=lambda path: path.stat().st_size)
+    return max((release / verdict.MODEL_DIR).iterdir(), key=lambda path: path.stat().st_size)

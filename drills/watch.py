@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from buckler import audit
 from buckler.client import Answer, Client, ServiceError
 from buckler.data.images import load_pixels, to_png
+from buckler.trust import audit
 from drills.load import Load, clients
 from drills.platform import SOON, Platform, platform
 from drills.registry import DrillError

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from buckler import params, signing
+from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
@@ -30,6 +30,7 @@ from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
 from buckler.state import documents
+from buckler.trust import digests
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
@@ -90,8 +91,8 @@ def run(cfg: AttackParams) -> None:
         {
             "schema": 1,
             "model": {
-                "digest": signing.directory_digest(CLASSIFIER),
-                "runtime": signing.directory_digest(RUNTIME),
+                "digest": digests.directory_digest(CLASSIFIER),
+                "runtime": digests.directory_digest(RUNTIME),
             },
             "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
             "labels": info.labels,
@@ -146,8 +147,8 @@ def _passes(outcomes: list[Outcome]) -> dict[str, np.ndarray]:
 
 def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures.Pictures) -> dict[str, Any]:
     return {
-        "model": signing.directory_digest(CLASSIFIER),
-        "runtime": signing.directory_digest(RUNTIME),
+        "model": digests.directory_digest(CLASSIFIER),
+        "runtime": digests.directory_digest(RUNTIME),
         "data": info.data_version,
         "ids": test.ids_digest,
         "batch_size": cfg.batch_size,

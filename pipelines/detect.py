@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from buckler import params, signing
+from buckler import params
 from buckler.attacks.table import ATTACKS
 from buckler.data import foreign, pictures
 from buckler.detection import harmless
@@ -30,6 +30,7 @@ from buckler.models import checkpoint
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
 from buckler.state import documents
+from buckler.trust.digests import directory_digest
 from pipelines.stage import stage
 
 TEST = Path("data/splits/test.csv")
@@ -82,7 +83,7 @@ class Bench:
 
     def journal(self, attacker: str) -> Journal:
         """Return what remembers what an attacker has tried so far."""
-        digests = {name: signing.directory_digest(place) for name, place in _MODELS.items()}
+        digests = {name: directory_digest(place) for name, place in _MODELS.items()}
         circumstances = {"batch_size": self.cfg.batch_size, "seed": self.cfg.seed, "attacker": attacker}
         self.journals.append(Journal(JOURNAL, digests | circumstances))
         return self.journals[-1]
@@ -123,7 +124,7 @@ def run(cfg: DetectParams) -> None:
         REPORTS / "detector.json",
         {
             "schema": 2,
-            "model": {name: signing.directory_digest(place) for name, place in _MODELS.items()},
+            "model": {name: directory_digest(place) for name, place in _MODELS.items()},
             "scored_in": bench.scorer.precision,
             "threshold": bench.screening.threshold,
             "max_fpr": bench.screening.max_fpr,

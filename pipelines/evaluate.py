@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from buckler import params, signing
+from buckler import params
 from buckler.data import pictures
 from buckler.evaluation import accuracy, plots, roles
 from buckler.models import checkpoint
 from buckler.state import documents
+from buckler.trust import digests
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -63,8 +64,8 @@ def run(cfg: EvaluateParams) -> None:
         {
             "schema": 1,
             "model": {
-                "digest": signing.directory_digest(CLASSIFIER),
-                "runtime": signing.directory_digest(RUNTIME),
+                "digest": digests.directory_digest(CLASSIFIER),
+                "runtime": digests.directory_digest(RUNTIME),
                 "scored_in": judge.precision,
             },
             "data": {"version": info.data_version, "images": len(test.ids)},

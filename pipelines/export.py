@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from buckler import gates, params, signing
+from buckler import gates, params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm
 from buckler.attacks.iterative import pgd
@@ -27,6 +27,7 @@ from buckler.models.classifier import Classifier
 from buckler.models.forward import Images
 from buckler.models.precision import crafting_precision
 from buckler.state import documents
+from buckler.trust import digests
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -113,7 +114,7 @@ def _report(cfg: ExportParams, serves: str, precisions: Mapping[str, Any]) -> No
         REPORT,
         {
             "schema": 1,
-            "model": {"digest": signing.directory_digest(CLASSIFIER), "runtime": signing.directory_digest(RUNTIME)},
+            "model": {"digest": digests.directory_digest(CLASSIFIER), "runtime": digests.directory_digest(RUNTIME)},
             "serves": serves,
             "attack": {"attack": "pgd", "epsilon_255": cfg.epsilon_255, "steps": cfg.steps},
             "crafted_in": crafting_precision(),

@@ -12,9 +12,11 @@ see why. So the stage succeeds either way.
 from collections.abc import Callable
 from pathlib import Path
 
-from buckler import params, release, selftest, signing
+from buckler import params, release, selftest
 from buckler.gates import Policy
 from buckler.state import documents
+from buckler.trust import keys
+from buckler.trust.verdict import EVIDENCE_DIR
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
@@ -26,9 +28,9 @@ REPORTS = Path("reports")
 
 def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
     """Judge, sign, write, and say it plainly; see `release.build` for ``write_self_test``."""
-    key, created = signing.load_or_create_private_key()
+    key, created = keys.load_or_create_private_key()
     if created:
-        print(f"made a key pair to sign verdicts with: {signing.private_key_path()} (keep it secret) and .pub")
+        print(f"made a key pair to sign verdicts with: {keys.private_key_path()} (keep it secret) and .pub")
     verdict = release.build(
         RELEASE,
         classifier=CLASSIFIER,
@@ -47,7 +49,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
     )
-    judged = release.read_evidence(RELEASE / signing.EVIDENCE_DIR)
+    judged = release.read_evidence(RELEASE / EVIDENCE_DIR)
     documents.write_json(REPORTS / "metrics.json", release.headline(judged.reports) | {"gate_passed": verdict.passed})
     print(release.describe(verdict))
     if not verdict.passed:

@@ -8,8 +8,10 @@ The only stage that talks to MLflow. A second time it finds what it published an
 
 from pathlib import Path
 
-from buckler import params, publishing, release, signing, tracking
+from buckler import params, publishing, release, tracking
 from buckler.state import documents
+from buckler.trust import keys
+from buckler.trust.verdict import open_release
 from pipelines.stage import stage
 
 RELEASE = Path("models/release")
@@ -19,7 +21,7 @@ REPORTS = Path("reports")
 def run(names: release.PublishParams) -> None:
     """Publish what lies in models/release."""
     # Intact and ours is enough: a model that failed its gate is recorded too, and promotion refuses it.
-    verdict = signing.open_release(RELEASE, signing.load_public_key())
+    verdict = open_release(RELEASE, keys.load_public_key())
     published = publishing.publish(
         RELEASE,
         REPORTS,

@@ -10,12 +10,13 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
-from buckler import release, signing
+from buckler import release
 from buckler.data import manifest, pictures
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.gates import Policy
 from buckler.state import documents
+from buckler.trust import digests, verdict
 
 PICTURES = 100
 LABELS = ("benign", "malignant")
@@ -68,8 +69,8 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
         path = root / "models" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    runtime = signing.directory_digest(root / "models/runtime")
-    write_reports(reports, signing.directory_digest(classifier), clean, robust, runtime=runtime)
+    runtime = digests.directory_digest(root / "models/runtime")
+    write_reports(reports, digests.directory_digest(classifier), clean, robust, runtime=runtime)
     return root
 
 
@@ -170,7 +171,7 @@ def subgroup(label: str, clean: int, robust: int) -> Subgroup:
     return Subgroup("label", label, half, wilson(clean, half), (held,))
 
 
-def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> signing.Verdict:
+def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> verdict.Verdict:
     """Build ``<root>/models/release`` of the project in ``root``."""
     return release.build(
         root / "models/release",

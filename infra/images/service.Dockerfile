@@ -18,10 +18,10 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/audit.py src/buckler/state/files.py \
+COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/trust/audit.py src/buckler/state/files.py \
      src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
-     src/buckler/promotion_record.py src/buckler/query_watch.py src/buckler/receipts.py \
-     src/buckler/selftest.py src/buckler/signing.py src/buckler/standing.py \
+     src/buckler/trust/promotion.py src/buckler/query_watch.py src/buckler/trust/receipt.py \
+     src/buckler/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
      src/buckler/tracking.py src/buckler/traffic.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
      src/buckler/data/overlay.py src/buckler/data/structure.py src/buckler/data/uploads.py \

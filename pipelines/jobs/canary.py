@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from buckler import params, selftest, signing, watch
+from buckler import params, selftest, watch
 from buckler.client import Client
 from buckler.data.images import to_png
 from buckler.errors import BucklerError
 from buckler.release import PublishParams
+from buckler.trust import verdict
 from buckler.watch import Result, WatchParams, released
 
 JOB = "canary"
@@ -71,7 +72,7 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     Returns:
         None if another model answered than the one of ``card``.
     """
-    model = released.release_of(card, name) / signing.MODEL_DIR
+    model = released.release_of(card, name) / verdict.MODEL_DIR
     right, seconds = [], []
     for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
         began = time.perf_counter()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import drift_report, params, signing, tracking, traffic, watch
+from buckler import drift_report, params, tracking, traffic, watch
 from buckler.data import manifest, pictures, uploads
 from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
@@ -24,6 +24,8 @@ from buckler.inference import Predictor
 from buckler.release import PublishParams
 from buckler.state import files
 from buckler.traffic import Observation, Traffic, TrafficError
+from buckler.trust import keys
+from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import Result
 
 SPLITS = Path("data/splits")
@@ -110,8 +112,8 @@ def reference_of(champion: tracking.Version, model_name: str) -> list[Observatio
         with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
             release = tracking.download(model_name, champion.version, Path(scratch) / "release")
             # An expired champion's traffic is looked at too: somebody may want to know.
-            verdict = signing.open_release(release, signing.load_public_key(), name=model_name)
-            known = measure(Predictor.of(release / signing.MODEL_DIR, verdict))
+            verdict = open_release(release, keys.load_public_key(), name=model_name)
+            known = measure(Predictor.of(release / MODEL_DIR, verdict))
         _keep(path, known)
     return known
 

@@ -21,13 +21,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import ConfigDict
 
-from buckler import params, signing, watch
+from buckler import params, watch
 from buckler.client import Answer, Client, ServiceError
 from buckler.data import images, pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError
 from buckler.inference import Predictor
 from buckler.release import PublishParams
+from buckler.trust import digests, keys
+from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import Result, WatchParams, released
 
 JOB = "probe"
@@ -135,10 +137,10 @@ def run() -> Result:
     with Client(watching.address, **watching.as_client()) as client:
         card = client.model_card()
         release = released.release_of(card, name)
-        verdict = signing.open_release(release, signing.load_public_key(), name=name)
-        offline = Predictor.of(release / signing.MODEL_DIR, verdict)
+        verdict = open_release(release, keys.load_public_key(), name=name)
+        offline = Predictor.of(release / MODEL_DIR, verdict)
         sent, searched = choose(cfg, offline)
-        attacked = crafted(cfg, release / signing.MODEL_DIR, sent)
+        attacked = crafted(cfg, release / MODEL_DIR, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
         endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
         shares = {
@@ -195,7 +197,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
 def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
     """Return the pictures ``sent`` as the transfer attack changes them; crafted once for each model, then kept."""
     source = model if cfg.crafted_on == "release" else SURROGATE
-    about = {"source": signing.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
+    about = {"source": digests.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
     kept = CRAFTED / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():

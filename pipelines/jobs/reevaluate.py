@@ -6,7 +6,7 @@ Writes  .buckler/watch/reevaluate.json, a run in MLflow
 Keeps   .buckler/watch/attack/: what it goes on with when killed
 
 Failing means that the champion no longer keeps what its verdict promised, on the pinned pictures or on the newest, each
-judged by itself. Passing renews the verdict (`buckler.standing`); the private key has to be there for that.
+judged by itself. Passing renews the verdict (`buckler.trust.standing`); the private key has to be there for that.
 """
 
 import logging
@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from buckler import gates, params, promotion, publishing, signing, tracking, watch
+from buckler import gates, params, promotion, publishing, tracking, watch
 from buckler.data import newest, pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
@@ -30,6 +30,8 @@ from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
 from buckler.release import PublishParams, policy_of
 from buckler.state import documents
+from buckler.trust import keys
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
 from buckler.watch import Result, WatchParams
 
 SPLITS = Path("data/splits")
@@ -74,12 +76,12 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
         path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
         # Its expiry is not judged: an expired champion that passes is renewed.
-        verdict = signing.open_release(path, signing.load_public_key())
+        verdict = open_release(path, keys.load_public_key())
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
-        judged = documents.read_json(path / signing.EVIDENCE_DIR / "robustness.json")
+        judged = documents.read_json(path / EVIDENCE_DIR / "robustness.json")
         journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
-        subject = Subject(path / signing.MODEL_DIR, cfg, suite, journal, policy)
+        subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
         found = {PINNED: subject.pinned(judged["subgroup_columns"])}
         if cfg.newest.path:
             found[NEWEST] = subject.newest()
@@ -125,11 +127,11 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
     return suite
 
 
-def note_standing(model_name: str, number: str, verdict: signing.Verdict) -> None:
+def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     """Keep where the champion stands before it is attacked, for the exporter."""
     version = tracking.version(model_name, number)
     try:
-        stands = promotion.standing_of(model_name, version, verdict, signing.load_public_key())
+        stands = promotion.standing_of(model_name, version, verdict, keys.load_public_key())
     except VerdictError as error:  # the service does not follow it either
         log.warning("%s", error)
         return
@@ -217,7 +219,7 @@ class Subject:
         return Measured(evidence, found.cells, gates.decide_again(evidence, self._policy))
 
 
-def _failures(verdict: signing.Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
+def _failures(verdict: Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
     """Return what is refuted, as the exporter names it, and in sentences."""
     kinds, reasons = [], []
     for name, measured in found.items():
@@ -232,7 +234,7 @@ def _failures(verdict: signing.Verdict, found: dict[str, Measured]) -> tuple[lis
 
 def _can_sign() -> bool:
     try:
-        signing.load_private_key()
+        keys.load_private_key()
     except BucklerError:
         return False
     return True

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from buckler import signing
 from buckler.errors import VerdictError
 from buckler.state import files
+from buckler.trust import digests
 from services.classifier.settings import Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -94,7 +94,7 @@ def keep(candidate: Candidate, settings: Settings) -> Candidate:
     Raises:
         OSError: It cannot be kept; what was kept before still is.
     """
-    digest = signing.directory_digest(candidate.path)
+    digest = digests.directory_digest(candidate.path)
     place = settings.releases_dir / digest.replace(":", "-")
     if _digest_on_disk(place) != digest:
         with tempfile.TemporaryDirectory(prefix=DAMAGED, dir=settings.releases_dir) as aside:
@@ -142,7 +142,7 @@ def last_good(settings: Settings) -> Candidate | None:
 
 def _digest_on_disk(place: Path) -> str | None:
     try:
-        return signing.directory_digest(place)
+        return digests.directory_digest(place)
     except VerdictError:
         return None
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import audit, receipts, signing
-from buckler.audit import AuditLog
 from buckler.errors import AuditError, BucklerError
+from buckler.trust import audit, digests, receipt
+from buckler.trust.audit import AuditLog
 from services.classifier.answer import Answer, ReceiptAnswer, RefusalError
 from services.classifier.orders import Picture
 from services.classifier.settings import Settings
@@ -71,7 +71,7 @@ class Evidence:
         line = self._write(audit.entry(content, client=CLIENT_ID.get(), input_digest=digest, moment=moment))
         if not RECEIPT_WANTED.get() or self._key is None:
             return answer
-        envelope = receipts.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
+        envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
     def note(self, event: str, picture: Path | Picture, **details: Any) -> None:
@@ -97,7 +97,7 @@ class Evidence:
 
 def _digest(picture: Path | Picture) -> str:
     if isinstance(picture, Path):
-        return signing.file_digest(picture)
+        return digests.file_digest(picture)
     # Of pixels: the float32 values as they lie in memory, little-endian, row by row.
     content = picture if isinstance(picture, bytes) else picture.astype("<f4").tobytes()
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -120,7 +120,7 @@ def open_log(settings: Settings) -> AuditLog | None:
 def receipt_key(settings: Settings) -> Ed25519PrivateKey | None:
     """Return the key to sign receipts with; None without one, or with one that must not be used, which is logged."""
     try:
-        return receipts.load_key(settings.receipt_key)
+        return receipt.load_key(settings.receipt_key)
     except BucklerError as error:
         logger.error("no receipt is signed: %s", error)
         return None

@@ -14,10 +14,11 @@ from random import SystemRandom
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import signing
 from buckler.errors import BucklerError, SelfTestError, VerdictError
-from buckler.promotion_record import Record
-from buckler.standing import Standing
+from buckler.trust import keys
+from buckler.trust.promotion import Record
+from buckler.trust.standing import Standing
+from buckler.trust.verdict import check_holds
 from services.classifier import champion, metrics
 from services.classifier.champion import NEVER, Candidate, Sighting
 from services.classifier.holder import Holder
@@ -81,7 +82,7 @@ class Follower:
         """Look once and take what is new; never raises, and returns why the source could not be asked."""
         self.holder.forget()
         try:
-            key = signing.load_public_key()
+            key = keys.load_public_key()
             sighting = self._source.look()
         except Exception as error:  # as in `_try`
             if self._away is None:  # said once, not at every look
@@ -91,7 +92,7 @@ class Follower:
         self._away = None
         self.count_check()
         self._hear(sighting, key)
-        seen = Seen(sighting, signing.key_id(key))
+        seen = Seen(sighting, keys.key_id(key))
         if seen != self._taken and self._due(seen, key):
             self._try(seen, key)
         self._restate(key)
@@ -130,7 +131,7 @@ class Follower:
         """
         self._newest = kept.promoted_at
         try:
-            key = signing.load_public_key()
+            key = keys.load_public_key()
             served = load(kept, self.settings, key, standing=self._standings.of(kept.version, key))
         except Exception as error:  # as in `_try`
             self._say_refused(error)
@@ -197,7 +198,7 @@ class Follower:
             return self._fetched(sighting, key, record), record
         verdict = served.predictor.verdict
         served = served.under(self._standings.of(sighting.version, key))
-        signing.check_holds(verdict, holds_until=served.expires_at)
+        check_holds(verdict, holds_until=served.expires_at)
         if record and served.kept:
             record.check(verdict)
             self._source.keep(replace(served.kept, promoted_at=record.moment))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import signing
-from buckler.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
+from buckler.trust.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
+from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.champion import Candidate, Sighting
 from services.classifier.settings import Settings
 
@@ -120,14 +120,14 @@ def load(
     from buckler.inference import Predictor
 
     started = time.perf_counter()
-    model, threads = candidate.path / signing.MODEL_DIR, threads_each(settings.workers)
+    model, threads = candidate.path / MODEL_DIR, threads_each(settings.workers)
     if may_answer:
         holds_until = standing.expires_at if standing else None
         predictor = Predictor.load(
             candidate.path, key, name=settings.model_name, threads=threads, holds_until=holds_until
         )
     else:
-        verdict = signing.open_release(candidate.path, key, name=settings.model_name)
+        verdict = open_release(candidate.path, key, name=settings.model_name)
         predictor = Predictor.of(model, verdict, threads=threads)
     predictor.warm_up()
     selftest.check(predictor, model)

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from buckler.errors import VerdictError
-from buckler.standing import STATES
+from buckler.trust.standing import STATES
 from services.classifier.answer import ERRORS, Decision, Reason
 
 if TYPE_CHECKING:

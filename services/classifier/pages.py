@@ -19,7 +19,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from buckler import model_card, signing
+from buckler import model_card
+from buckler.trust import keys
 from services.classifier import card_page, metrics, oip
 from services.classifier.answer import RefusalError, error_response
 from services.classifier.evidence import receipt_key
@@ -102,7 +103,7 @@ def _receipt_key(settings: Settings) -> Response:
     key = receipt_key(settings)
     if key is None:
         return Response(status_code=HTTPStatus.NOT_FOUND)
-    return Response(signing.public_pem(key.public_key()), media_type="application/x-pem-file")
+    return Response(keys.public_pem(key.public_key()), media_type="application/x-pem-file")
 
 
 def served() -> "Served":

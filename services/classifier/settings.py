@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from buckler import audit
 from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
 from buckler.traffic import DEFAULT_URL as TRAFFIC_URL
+from buckler.trust import audit
 
 PREFIX = "BUCKLER_"
 MEBIBYTE = 1024 * 1024

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import promotion_record, signing
 from buckler.errors import RegistryError, VerdictError
-from buckler.promotion_record import Record
+from buckler.trust import promotion, verdict
+from buckler.trust.promotion import Record
 from services.classifier import champion
 from services.classifier.champion import CHALLENGER, CHAMPION, Candidate, Sighting
 from services.classifier.settings import Settings
@@ -67,7 +67,7 @@ class Registry:
     def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
         """Return the record of its promotion; see `Source`."""
         name, version = self._settings.model_name, sighting.version
-        record = promotion_record.read(sighting.promotion, key, model_name=name, version=version)
+        record = promotion.read(sighting.promotion, key, model_name=name, version=version)
         if record.moment < newest:
             raise VerdictError(
                 "superseded",
@@ -121,7 +121,7 @@ class Directory:
     def look(self) -> Sighting:
         """Return what is there, by the verdict file's time and place on the disk; see `Source`."""
         try:
-            stat = (self._path / signing.VERDICT_FILE).stat()
+            stat = (self._path / verdict.VERDICT_FILE).stat()
         except OSError as error:
             raise VerdictError("missing", f"expected a release in {self._path}: {error}") from error
         return Sighting(FROM_DIRECTORY, f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}")

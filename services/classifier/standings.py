@@ -11,10 +11,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import signing, standing
 from buckler.errors import VerdictError
-from buckler.standing import Standing
 from buckler.state import files
+from buckler.trust import keys, standing
+from buckler.trust.standing import Standing
 from services.classifier.champion import Sighting
 from services.classifier.settings import Settings
 
@@ -63,9 +63,9 @@ class Standings:
 
     def _begin_with(self, key: Ed25519PublicKey) -> None:
         """Read what was kept, whenever the key is another one: what that did not sign does not count."""
-        if self._key == signing.key_id(key):
+        if self._key == keys.key_id(key):
             return
-        self._key, self._texts, self._newest, self._refused = signing.key_id(key), {}, {}, None
+        self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
         for version, text in _read(self._path, self._name).items():
             with suppress(VerdictError):
                 self._newest[version] = standing.read(text, key, model_name=self._name, version=version)

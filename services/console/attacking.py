@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from buckler import signing
 from buckler.client import Answer
 from buckler.data import images, uploads
 from buckler.errors import BucklerError
+from buckler.trust import keys
+from buckler.trust.verdict import MODEL_DIR, open_release
 from services.console.asking import Service, as_address
 from services.console.settings import Settings
 
@@ -114,13 +115,13 @@ class Attacker:
     def _load(self, model: dict[str, Any]) -> Reference:
         with tempfile.TemporaryDirectory(prefix="buckler-console-") as scratch:
             release = self._settings.release or _download(model, Path(scratch) / "release")
-            verdict = signing.open_release(release, signing.load_public_key(), name=model["name"])
+            verdict = open_release(release, keys.load_public_key(), name=model["name"])
             if verdict.subject_digest != model["digest"]:
                 raise BucklerError(
                     f"the service answers with model {model['digest']}, version {model['version']} in the registry is"
                     f" {verdict.subject_digest}; is BUCKLER_SERVICE_URL of another registry?"
                 )
-            return _reference(release / signing.MODEL_DIR, model["digest"])
+            return _reference(release / MODEL_DIR, model["digest"])
 
 
 def _download(model: dict[str, Any], destination: Path) -> Path:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from buckler import signing
 from buckler.errors import BucklerError, RegistryError, VerdictError
+from buckler.trust import keys
+from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
 from services.console.settings import Settings
 
 if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page need not wait for
     from buckler.gates import Evidence
     from buckler.promotion import Move
-    from buckler.standing import Standing
     from buckler.tracking import Version
+    from buckler.trust.standing import Standing
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -28,7 +29,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 class Opened:
     """What a verified release holds; ``problem`` says why it is not believed."""
 
-    verdict: signing.Verdict | None
+    verdict: Verdict | None
     evidence: "Evidence | None" = None
     problem: str | None = None
 
@@ -50,7 +51,7 @@ class Side:
     problems: tuple[str, ...]
 
     @property
-    def verdict(self) -> signing.Verdict | None:
+    def verdict(self) -> Verdict | None:
         """Return its verdict, if that is authentic."""
         return self.opened.verdict
 
@@ -126,7 +127,7 @@ class Registry:
         """
         from buckler import promotion
 
-        return promotion.promote(self._name, signing.load_private_key(), number=number)
+        return promotion.promote(self._name, keys.load_private_key(), number=number)
 
     def rollback(self) -> "Move":
         """Go back as `buckler rollback` does.
@@ -137,7 +138,7 @@ class Registry:
         """
         from buckler import promotion
 
-        return promotion.rollback(self._name, signing.load_private_key())
+        return promotion.rollback(self._name, keys.load_private_key())
 
     def _side(self, alias: str) -> Side | None:
         from buckler import tracking
@@ -145,7 +146,7 @@ class Registry:
         version = tracking.by_alias(self._name, alias)
         if version is None:
             return None
-        key = signing.load_public_key()
+        key = keys.load_public_key()
         about = (version.version, version.digest, version.verdict)
         if about not in self._known:
             opened = self._open(version.version, key)
@@ -157,17 +158,18 @@ class Registry:
 
         with promotion.fetched(self._name, number) as path:
             try:
-                verdict = signing.open_release(path, key, name=self._name)
+                verdict = open_release(path, key, name=self._name)
             except VerdictError as error:
                 return Opened(None, problem=str(error).replace(str(path), "the release"))
             try:
-                return Opened(verdict, release.read_evidence(path / signing.EVIDENCE_DIR).evidence)
+                return Opened(verdict, release.read_evidence(path / EVIDENCE_DIR).evidence)
             except BucklerError as error:
                 return Opened(verdict, problem=str(error).replace(str(path), "the release"))
 
 
 def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Side:
-    from buckler import promotion, promotion_record
+    from buckler import promotion
+    from buckler.trust.promotion import read
 
     problems = [opened.problem] if opened.problem else []
     verdict, stands = opened.verdict, None
@@ -181,7 +183,7 @@ def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str)
             promotion.check_claims(stands)
         if alias == CHAMPION:
             with _told(problems):
-                record = promotion_record.read(version.promotion, key, model_name=name, version=version.version)
+                record = read(version.promotion, key, model_name=name, version=version.version)
                 record.check(verdict)
     return Side(alias, version, opened, stands, tuple(problems))
 

@@ -173,17 +173,19 @@ def _model_name() -> str:
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    from buckler import promotion, signing
+    from buckler import promotion
+    from buckler.trust.keys import load_private_key
 
-    move = promotion.promote(_model_name(), signing.load_private_key(), number=arguments.version)
+    move = promotion.promote(_model_name(), load_private_key(), number=arguments.version)
     _tell(move, "promoted")
     return 0
 
 
 def _rollback(_: argparse.Namespace) -> int:
-    from buckler import promotion, signing
+    from buckler import promotion
+    from buckler.trust.keys import load_private_key
 
-    _tell(promotion.rollback(_model_name(), signing.load_private_key()), "rolled back")
+    _tell(promotion.rollback(_model_name(), load_private_key()), "rolled back")
     return 0
 
 
@@ -198,12 +200,13 @@ def _tell(move: "Move", done: str) -> None:
 
 
 def _champion(arguments: argparse.Namespace) -> int:
-    from buckler import promotion, release, signing, tracking
+    from buckler import promotion, release, tracking
+    from buckler.trust.keys import load_public_key
 
     if arguments.lift is not None:
         _lift(arguments.lift, arguments.version)
     name = _model_name()
-    serving = promotion.serving(name, signing.load_public_key())
+    serving = promotion.serving(name, load_public_key())
     if serving is None:
         raise BucklerError(f"{name} has no champion in {tracking.shown_uri()}; `buckler promote` makes one")
     promoted = serving.version.promoted_at or "by hand"
@@ -267,9 +270,10 @@ def _watch_history(job: str | None) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from buckler import signing
+    from buckler.trust.keys import load_public_key
+    from buckler.trust.verdict import verify_release
 
-    verdict = signing.verify_release(arguments.release, signing.load_public_key())
+    verdict = verify_release(arguments.release, load_public_key())
     print(f"verdict    {verdict.id}")
     print(f"model      {verdict.subject_digest}")
     print(f"expires    {verdict.expires_at.isoformat()}")
@@ -299,10 +303,11 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def _keys_init(arguments: argparse.Namespace) -> int:
-    from buckler import receipts, signing
+    from buckler.trust import keys
+    from buckler.trust import receipt as receipts
 
-    directory = arguments.directory or signing.KEY_DIR
-    module, reader = (receipts, "client") if arguments.purpose == "receipts" else (signing, "service")
+    directory = arguments.directory or keys.KEY_DIR
+    module, reader = (receipts, "client") if arguments.purpose == "receipts" else (keys, "service")
     module.generate_key_pair(directory)
     print(f"made {directory / module.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
     print(f"made {directory / module.PUBLIC_KEY_FILE} (checks; give it to every {reader})")
@@ -310,10 +315,11 @@ def _keys_init(arguments: argparse.Namespace) -> int:
 
 
 def _verify_receipt(arguments: argparse.Namespace) -> int:
-    from buckler import receipts, signing
+    from buckler.trust.keys import load_public_key
+    from buckler.trust.receipt import verify as receipt_verify
 
-    key = signing.load_public_key(arguments.key, named_by="--key")
-    receipt = receipts.verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
+    key = load_public_key(arguments.key, named_by="--key")
+    receipt = receipt_verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
     answer, model = receipt.answer, receipt.answer["model"]
     print(
         f"holds: {answer['label']} ({answer['decision']}) for {receipt.input_digest}, by {model['name']} version"
@@ -324,10 +330,10 @@ def _verify_receipt(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from buckler import signing
     from buckler.client import Client, ServiceError
+    from buckler.trust.keys import load_public_key
 
-    key = signing.load_public_key(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
+    key = load_public_key(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
     tell = _tell_json if arguments.json else _tell_line
     codes = [0]
     with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
@@ -359,10 +365,11 @@ def _tell_json(picture: Path, answer: "Answer | ServiceError") -> int:
 
 
 def _audit_verify(arguments: argparse.Namespace) -> int:
-    from buckler import audit
+    from buckler.trust.audit import log_path
+    from buckler.trust.audit import verify as audit_verify
 
-    path = arguments.file or audit.log_path()
-    report = audit.verify(
+    path = arguments.file or log_path()
+    report = audit_verify(
         path, expect_head=arguments.expect_head, expect_lines=arguments.expect_lines, after=arguments.after
     )
     span = f", {report.first} to {report.head.sequence}" if report.lines else ""

@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import signing
 from buckler.detection.screening import Screening
 from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
@@ -16,6 +15,7 @@ from buckler.models import runtime
 from buckler.models.explanation import Explainer, HeadWeights, Relevance
 from buckler.models.forward import Forward, Images, probabilities
 from buckler.models.info import ModelInfo, load_info
+from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
 
 REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
 
@@ -72,7 +72,7 @@ class Predictor:
         network: Network,
         screening: Screening,
         info: ModelInfo,
-        verdict: signing.Verdict,
+        verdict: Verdict,
         explainer: Explainer,
     ) -> None:
         self.labels, self.image_size = info.labels, info.image_size
@@ -106,8 +106,8 @@ class Predictor:
             VerdictError: The verdict is missing, does not hold, or is about other bytes.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = signing.verify_release(release, public_key, name=name, holds_until=holds_until)
-        predictor = cls.of(release / signing.MODEL_DIR, verdict, threads=threads)
+        verdict = verify_release(release, public_key, name=name, holds_until=holds_until)
+        predictor = cls.of(release / MODEL_DIR, verdict, threads=threads)
         predictor.holds_until = holds_until or verdict.expires_at
         return predictor
 
@@ -115,7 +115,7 @@ class Predictor:
     def of(
         cls,
         model: Path,
-        verdict: signing.Verdict,
+        verdict: Verdict,
         *,
         threads: int | None = None,
         precision: runtime.ServingPrecision | None = None,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from buckler import signing
-from buckler.standing import HOLDS, Standing, State
+from buckler.trust.standing import HOLDS, Standing, State
+from buckler.trust.verdict import Verdict
 
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
@@ -160,7 +160,7 @@ class ModelCard(BaseModel):
 
 
 def card(
-    verdict: signing.Verdict,
+    verdict: Verdict,
     info: "ModelInfo",
     *,
     name: str,
@@ -215,7 +215,7 @@ def card(
     return ModelCard.model_validate(content)
 
 
-def _verdict(verdict: signing.Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict) -> dict[str, Any]:
     source = verdict.statement.get("source", {})
     return {
         "id": verdict.id,
@@ -229,7 +229,7 @@ def _verdict(verdict: signing.Verdict) -> dict[str, Any]:
     }
 
 
-def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: signing.Verdict, expires_at: datetime) -> list[str]:
+def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
     radius = max((row["epsilon_255"] for row in said.get("worst_case", [])), default=0)
     labels = ", ".join(info.labels)
     limits = [

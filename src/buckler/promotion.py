@@ -15,10 +15,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import gates, promotion_record, release, signing, standing, tracking
+from buckler import gates, release, tracking
 from buckler.errors import DataError, PromotionRefusedError, RegistryError, VerdictError
-from buckler.standing import Claim, Standing
 from buckler.tracking import Version
+from buckler.trust import promotion
+from buckler.trust.standing import Claim, Standing, of_verdict
+from buckler.trust.standing import issue as issue_standing
+from buckler.trust.standing import read as read_standing
+from buckler.trust.verdict import EVIDENCE_DIR, Verdict, check_holds, open_release
 
 LOCK = tracking.STATE / "promotion.lock"
 TICK = timedelta(microseconds=1)
@@ -50,7 +54,7 @@ class Serving:
     """The champion and whether its verdict holds now, as renewed or taken back; ``problem`` says why not."""
 
     version: Version
-    verdict: signing.Verdict | None
+    verdict: Verdict | None
     problem: str | None
     standing: Standing | None = None
 
@@ -131,9 +135,9 @@ def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | No
     verdict, stands = None, None
     try:
         with fetched(model_name, champion.version) as path:
-            verdict = signing.open_release(path, public_key, name=model_name)
+            verdict = open_release(path, public_key, name=model_name)
         stands = standing_of(model_name, champion, verdict, public_key)
-        signing.check_holds(verdict, now=now, holds_until=stands.expires_at)
+        check_holds(verdict, now=now, holds_until=stands.expires_at)
         check_claims(stands)
     except VerdictError as error:
         return Serving(champion, verdict, str(error), stands)
@@ -173,43 +177,43 @@ def restate(
         after = replace(before.claimed(job, claim), moment=moment)
         if expires_at is not None:
             after = replace(after, issued_at=moment, expires_at=expires_at)
-        tracking.tag_version(model_name, number, tracking.STANDING_TAG, standing.issue(after, key))
+        tracking.tag_version(model_name, number, tracking.STANDING_TAG, issue_standing(after, key))
         return after
 
 
 def _before(model_name: str, version: Version, public_key: Ed25519PublicKey) -> Standing:
     """Return where ``version`` stands; what somebody else put there does not count."""
     with suppress(VerdictError):
-        return standing.read(version.standing, public_key, model_name=model_name, version=version.version)
+        return read_standing(version.standing, public_key, model_name=model_name, version=version.version)
     with fetched(model_name, version.version) as path:
-        verdict = signing.open_release(path, public_key, name=model_name)
-    return standing.of_verdict(verdict, model_name=model_name, version=version.version)
+        verdict = open_release(path, public_key, name=model_name)
+    return of_verdict(verdict, model_name=model_name, version=version.version)
 
 
-def standing_of(model_name: str, version: Version, verdict: signing.Verdict, public_key: Ed25519PublicKey) -> Standing:
+def standing_of(model_name: str, version: Version, verdict: Verdict, public_key: Ed25519PublicKey) -> Standing:
     """Return where ``version`` stands.
 
     Raises:
         VerdictError: ``standing``: what is put down beside it does not hold.
     """
     if not version.standing:
-        return standing.of_verdict(verdict, model_name=model_name, version=version.version)
-    found = standing.read(version.standing, public_key, model_name=model_name, version=version.version)
+        return of_verdict(verdict, model_name=model_name, version=version.version)
+    found = read_standing(version.standing, public_key, model_name=model_name, version=version.version)
     found.check(verdict)
     return found
 
 
 def _holding(
     path: Path, model_name: str, version: Version, public_key: Ed25519PublicKey, now: datetime | None
-) -> signing.Verdict:
+) -> Verdict:
     """Return the verdict of the release in ``path`` if it holds, as renewed, and nothing is held against it since.
 
     Raises:
         VerdictError: It does not.
     """
-    verdict = signing.open_release(path, public_key, name=model_name)
+    verdict = open_release(path, public_key, name=model_name)
     found = standing_of(model_name, version, verdict, public_key)
-    signing.check_holds(verdict, now=now, holds_until=found.expires_at)
+    check_holds(verdict, now=now, holds_until=found.expires_at)
     check_claims(found)
     return verdict
 
@@ -256,7 +260,7 @@ def _move(
     model_name: str,
     number: str,
     champion: Version | None,
-    verdict: signing.Verdict,
+    verdict: Verdict,
     key: Ed25519PrivateKey,
     moment: datetime,
 ) -> None:
@@ -273,8 +277,8 @@ def _move(
     tracking.set_alias(model_name, tracking.CHAMPION, number)
 
 
-def _put_down(model_name: str, number: str, verdict: signing.Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
-    record = promotion_record.issue(key, model_name=model_name, version=number, verdict=verdict, moment=moment)
+def _put_down(model_name: str, number: str, verdict: Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
+    record = promotion.issue(key, model_name=model_name, version=number, verdict=verdict, moment=moment)
     tracking.tag_version(model_name, number, tracking.PROMOTION_TAG, record)
 
 
@@ -284,16 +288,16 @@ def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None)
     return max([now, *(record.moment + TICK for record in _records(model_name, public_key))])
 
 
-def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion_record.Record]:
+def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion.Record]:
     for version in tracking.versions(model_name):
         with suppress(VerdictError):
-            yield promotion_record.read(version.promotion, public_key, model_name=model_name, version=version.version)
+            yield promotion.read(version.promotion, public_key, model_name=model_name, version=version.version)
 
 
-def _problem(model_name: str, champion: Version, verdict: signing.Verdict, public_key: Ed25519PublicKey) -> str | None:
+def _problem(model_name: str, champion: Version, verdict: Verdict, public_key: Ed25519PublicKey) -> str | None:
     """Say why the alias may not stand where it does; None if a promotion put it there."""
     try:
-        record = promotion_record.read(champion.promotion, public_key, model_name=model_name, version=champion.version)
+        record = promotion.read(champion.promotion, public_key, model_name=model_name, version=champion.version)
         record.check(verdict)
     except VerdictError as error:
         return str(error)
@@ -315,7 +319,7 @@ def _refuse_unless_it_may(
     champion: Version | None,
     public_key: Ed25519PublicKey,
     now: datetime | None,
-) -> tuple[signing.Verdict, tuple[str, ...]]:
+) -> tuple[Verdict, tuple[str, ...]]:
     """Return the verdict and notes for people, or raise PromotionRefusedError with every reason there is."""
     what = f"version {candidate.version} of {model_name} is not promoted"
     with fetched(model_name, candidate.version) as path:
@@ -323,7 +327,7 @@ def _refuse_unless_it_may(
             verdict = _holding(path, model_name, candidate, public_key, now)
         except VerdictError as error:
             raise PromotionRefusedError(what, _reasons(path, public_key, error)) from error
-        evidence = release.read_evidence(path / signing.EVIDENCE_DIR).evidence
+        evidence = release.read_evidence(path / EVIDENCE_DIR).evidence
     other: gates.Evidence | None = None
     notes: tuple[str, ...] = ("no champion yet: nothing to compare with",)
     if champion is not None:
@@ -338,7 +342,7 @@ def _refuse_unless_it_may(
 def _reasons(path: Path, public_key: Ed25519PublicKey, error: VerdictError) -> list[str]:
     if error.reason != "failed":
         return [str(error)]
-    return [str(reason) for reason in signing.open_release(path, public_key).statement["reasons"]]
+    return [str(reason) for reason in open_release(path, public_key).statement["reasons"]]
 
 
 def _champions_evidence(
@@ -347,8 +351,8 @@ def _champions_evidence(
     """Return what the champion was judged by. An expired verdict is still evidence; a broken one is none."""
     try:
         with fetched(model_name, champion.version) as path:
-            signing.open_release(path, public_key)
-            return release.read_evidence(path / signing.EVIDENCE_DIR).evidence, ()
+            open_release(path, public_key)
+            return release.read_evidence(path / EVIDENCE_DIR).evidence, ()
     except (VerdictError, DataError) as error:
         # A champion that proves nothing must not keep a proven one out.
         which = f"the champion, version {champion.version}"

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import model_card, signing, tracking
+from buckler import model_card, tracking
 from buckler import release as releases
 from buckler.gates import Reports
 from buckler.models.info import load_info
 from buckler.state import documents
 from buckler.tracking import Point
+from buckler.trust import digests
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ def publish(
     names: releases.PublishParams,
     parameters: Mapping[str, Any],
     source: releases.Source,
-    verdict: signing.Verdict,
+    verdict: Verdict,
     lock: Path = Path("dvc.lock"),
 ) -> Published:
     """Record the run and register ``release`` as the challenger; a second time changes nothing.
@@ -71,25 +73,25 @@ def publish(
 _IDENTITY = (tracking.DIGEST_TAG, tracking.VERDICT_TAG, tracking.OUTCOME_TAG)
 
 
-def _published(model_name: str, verdict: signing.Verdict) -> Published | None:
+def _published(model_name: str, verdict: Verdict) -> Published | None:
     for entry in tracking.versions(model_name):
         if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
             return Published(entry.run_id, entry.version, False)
     return None
 
 
-def _name(names: releases.PublishParams, verdict: signing.Verdict) -> str:
+def _name(names: releases.PublishParams, verdict: Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
 
 
-def _card(release: Path, verdict: signing.Verdict, name: str) -> str:
-    info = load_info(release / signing.MODEL_DIR)
+def _card(release: Path, verdict: Verdict, name: str) -> str:
+    info = load_info(release / MODEL_DIR)
     # The registry gives the number afterwards; the card's page shows it without.
     card = model_card.card(verdict, info, name=name, version="", now=datetime.now(UTC))
     return model_card.markdown(card)
 
 
-def _tags(release: Path, source: releases.Source, verdict: signing.Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: Path, source: releases.Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
         "data_version": str(verdict.statement["data"]["version"]),
@@ -98,7 +100,7 @@ def _tags(release: Path, source: releases.Source, verdict: signing.Verdict, lock
         tracking.DIGEST_TAG: verdict.subject_digest,
         tracking.VERDICT_TAG: verdict.id,
         tracking.OUTCOME_TAG: "passed" if verdict.passed else "failed",
-        "dvc_lock": signing.file_digest(lock) if lock.exists() else "none",
+        "dvc_lock": digests.file_digest(lock) if lock.exists() else "none",
     }
 
 
@@ -110,7 +112,7 @@ def _record(
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    judged = releases.read_evidence(release / signing.EVIDENCE_DIR)
+    judged = releases.read_evidence(release / EVIDENCE_DIR)
     tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(judged.reports), *_history(reports)])
     for cell in judged.reports["robustness"]["cells"]:
         _record_cell(run_id, experiment, cell, tags)
@@ -126,7 +128,7 @@ def _record(
 
 def _model_info(release: Path) -> dict[str, Any]:
     # As JSON: the models' own reader would bring the whole engine along.
-    return documents.read_json(release / signing.MODEL_DIR / "model.json")
+    return documents.read_json(release / MODEL_DIR / "model.json")
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:

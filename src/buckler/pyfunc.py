@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler import signing
+from buckler.trust import keys
 
 if TYPE_CHECKING:
     from buckler.inference import Predictor
@@ -41,4 +41,4 @@ def _load_pyfunc(data_path: str) -> PyfuncModel:
     """
     from buckler.inference import Predictor
 
-    return PyfuncModel(Predictor.load(Path(data_path), signing.load_public_key()))
+    return PyfuncModel(Predictor.load(Path(data_path), keys.load_public_key()))

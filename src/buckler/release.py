@@ -1,6 +1,6 @@
 """A release: the model, the evidence it was judged by, and the signed verdict, in one directory.
 
-What the gate decides becomes a document here. `buckler.signing` says what must hold of a release.
+What the gate decides becomes a document here. `buckler.trust.verdict` says what must hold of a release.
 """
 
 import csv
@@ -17,10 +17,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import params, signing
+from buckler import params
 from buckler.errors import DataError
 from buckler.gates import Evidence, GateDecision, Policy, Reports, decide
 from buckler.state import documents
+from buckler.trust import envelope
+from buckler.trust.digests import digest_of, file_digest, file_digests
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, SCHEMA, VERDICT_FILE, Verdict, open_release
 
 REPORTS = ("validation", "evaluation", "robustness", "detector")
 RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
@@ -93,9 +96,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise DataError(f"no {path}; run `dvc repro` first") from error
 
 
-def policy_of(verdict: signing.Verdict) -> Policy:
+def policy_of(verdict: Verdict) -> Policy:
     """Return the policy under which ``verdict`` was given."""
-    return params.parse("policy", Policy, verdict.statement.get("policy"), Path(signing.VERDICT_FILE))
+    return params.parse("policy", Policy, verdict.statement.get("policy"), Path(VERDICT_FILE))
 
 
 def build(
@@ -111,7 +114,7 @@ def build(
     key: Ed25519PrivateKey,
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
-) -> signing.Verdict:
+) -> Verdict:
     """Judge a model by its reports, write its release and return the signed verdict, passing or not.
 
     No champion takes part: stages do not ask the registry. Promotion decides again, with the champion.
@@ -136,23 +139,23 @@ def build(
     """
     with replacing(destination) as aside:
         parts = (classifier, detector) if runtime is None else (classifier, runtime, detector)
-        files = _copy_model(aside / signing.MODEL_DIR, parts)
+        files = _copy_model(aside / MODEL_DIR, parts)
         if write_self_test:
-            write_self_test(aside / signing.MODEL_DIR)
-        judged = _copy_evidence(reports, aside / signing.EVIDENCE_DIR)
+            write_self_test(aside / MODEL_DIR)
+        judged = _copy_evidence(reports, aside / EVIDENCE_DIR)
         _check_subject(judged.reports, "digest", classifier, files[classifier])
         if runtime is not None:
             _check_subject(judged.reports, "runtime", runtime, files[runtime])
         statement = {
-            "schema": signing.SCHEMA,
-            "subject": _subject(name, aside / signing.MODEL_DIR),
+            "schema": SCHEMA,
+            "subject": _subject(name, aside / MODEL_DIR),
             **_findings(judged.reports),
             **_ruling(decide(judged.evidence, None, policy), policy, now or datetime.now(UTC)),
             "source": dataclasses.asdict(source),
-            "evidence": signing.file_digests(aside / signing.EVIDENCE_DIR),
+            "evidence": file_digests(aside / EVIDENCE_DIR),
         }
-        documents.write_json(aside / signing.VERDICT_FILE, signing.sign(statement, key))
-    return signing.open_release(destination, key.public_key())
+        documents.write_json(aside / VERDICT_FILE, envelope.sign(statement, key))
+    return open_release(destination, key.public_key())
 
 
 def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
@@ -160,7 +163,7 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
     destination.mkdir()
     digests = {}
     for part in parts:
-        names = signing.file_digests(part)
+        names = file_digests(part)
         clash = [name for name in names if (destination / name).exists()]
         if clash:
             raise DataError(f"{part} has {clash}, which another part of the release has too")
@@ -168,7 +171,7 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part / name, destination / name)
         # Of the copies: what was judged must be what is shipped, whoever writes to `part` meanwhile.
-        digests[part] = signing.digest_of({name: signing.file_digest(destination / name) for name in names})
+        digests[part] = digest_of({name: file_digest(destination / name) for name in names})
     return digests
 
 
@@ -193,8 +196,8 @@ def _check_subject(reports: Reports, key: str, part: Path, digest: str) -> None:
 
 
 def _subject(name: str, model: Path) -> dict[str, Any]:
-    files = signing.file_digests(model)
-    return {"name": name, "digest": signing.digest_of(files), "files": files}
+    files = file_digests(model)
+    return {"name": name, "digest": digest_of(files), "files": files}
 
 
 def _findings(reports: Reports) -> dict[str, Any]:
@@ -289,7 +292,7 @@ def headline(reports: Reports) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
-def describe(verdict: signing.Verdict) -> str:
+def describe(verdict: Verdict) -> str:
     """Return a few lines for people: what was judged, how it fared, until when it holds."""
     statement: Mapping[str, Any] = verdict.statement
     lines = [

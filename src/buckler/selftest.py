@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler import signing
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
 from buckler.models import runtime
+from buckler.trust import digests, verdict
 
 FILE = "selftest.npz"
 INFO_FILE = "model.json"
@@ -162,9 +162,9 @@ def _is_randomised(model: Path) -> bool:
     return bool(json.loads((model / INFO_FILE).read_bytes()).get("defence") == "randomised")
 
 
-def _nobodys_word(model: Path) -> signing.Verdict:
+def _nobodys_word(model: Path) -> verdict.Verdict:
     """Return a verdict that says nothing: the gate's comes after this, about these bytes too."""
     now = datetime.now(UTC)
-    return signing.Verdict(
-        "", signing.directory_digest(model), passed=False, issued_at=now, expires_at=now, statement={}
+    return verdict.Verdict(
+        "", digests.directory_digest(model), passed=False, issued_at=now, expires_at=now, statement={}
     )

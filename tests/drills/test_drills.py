@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buckler import signing
 from buckler.release import as_json
+from buckler.trust import digests
 from drills import __main__, load, report
 from drills.registry import Builder, DrillError
 from tests import projects
@@ -86,7 +86,7 @@ def trained(project: Path) -> Path:
     (project / "models/detector").mkdir()
     for name in ("detector.npz", "detector.json"):
         (project / "models/classifier" / name).rename(project / "models/detector" / name)
-    projects.write_reports(project / "reports", signing.directory_digest(project / "models/classifier"), 80, 40)
+    projects.write_reports(project / "reports", digests.directory_digest(project / "models/classifier"), 80, 40)
     policy = as_json(projects.POLICY)
     numbers = {
         name: {int(radius): floor for radius, floor in value.items()} if isinstance(value, dict) else value

@@ -18,11 +18,21 @@ import httpx
 import numpy as np
 import yaml
 
-from buckler import api_keys, promotion, publishing, release, selftest, signing
+from buckler import api_keys, promotion, publishing, release, selftest
 from buckler.api_keys import Role
 from buckler.data import images, pictures, synthetic
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+from buckler.trust import digests
+from buckler.trust.keys import (
+    KEY_DIR,
+    PRIVATE_KEY_FILE,
+    PUBLIC_KEY_FILE,
+    SIGNING_KEY_ENV,
+    VERDICT_KEY_ENV,
+    generate_key_pair,
+    load_private_key,
+)
 from drills.service import end, free_port, running, wait_until
 from tests import projects, screenings
 from tests.monitoring.queries import PROMETHEUS, ROOT
@@ -92,10 +102,10 @@ def make_project(root: Path) -> dict[str, str]:
     RuntimeInfo(("float32",), "test").save(runtime)
     judge = Runtime(runtime / FILES["float32"], "float32")
     screening = screenings.fit(judge, noise, np.arange(COUNT) % 2)
-    digest, exported = (signing.directory_digest(root / "models" / part) for part in ("classifier", "runtime"))
+    digest, exported = (digests.directory_digest(root / "models" / part) for part in ("classifier", "runtime"))
     projects.write_reports(root / "reports", digest, 80, 40, runtime=exported)
-    signing.generate_key_pair(root / signing.KEY_DIR)
-    key = signing.load_private_key(root / signing.KEY_DIR / signing.PRIVATE_KEY_FILE)
+    generate_key_pair(root / KEY_DIR)
+    key = load_private_key(root / KEY_DIR / PRIVATE_KEY_FILE)
     for promote, confidence in ((True, 0.0), (False, 0.9)):  # the challenger is no champion by another name
         replace(screening, min_confidence=confidence).save(root / "models/detector")
         parts = {"runtime": runtime, "write_self_test": selftest.write}
@@ -110,13 +120,13 @@ def make_project(root: Path) -> dict[str, str]:
         )
         if promote:
             promotion.promote(NAME, key)
-    private, public = (root / signing.KEY_DIR / name for name in (signing.PRIVATE_KEY_FILE, signing.PUBLIC_KEY_FILE))
+    private, public = (root / KEY_DIR / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
         "BUCKLER_MODEL_NAME": NAME,
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{root}/traffic.db",
-        signing.SIGNING_KEY_ENV: str(private),
-        signing.VERDICT_KEY_ENV: str(public),
+        SIGNING_KEY_ENV: str(private),
+        VERDICT_KEY_ENV: str(public),
     }
 
 

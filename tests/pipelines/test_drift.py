@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import drift_table
-from buckler import promotion, publishing, release, selftest, signing, tracking, traffic, watch
+from buckler import promotion, publishing, release, selftest, tracking, traffic, watch
 from buckler.data import manifest, pictures, sources, uploads
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
+from buckler.trust import keys
+from buckler.trust.digests import directory_digest
+from buckler.trust.verdict import open_release
 from pipelines.jobs import drift
 from tests import projects, screenings
 
@@ -65,7 +68,7 @@ def made(module_tmp_path):
     RuntimeInfo(("float32",), "test").save(runtime)
     asked = Runtime(runtime / "float32.xml", "float32")
     screenings.fit(asked, images, np.arange(len(images)) % 2).save(root / "models/detector")
-    digests = [signing.directory_digest(root / f"models/{part}") for part in ("classifier", "runtime")]
+    digests = [directory_digest(root / f"models/{part}") for part in ("classifier", "runtime")]
     projects.write_reports(root / "reports", digests[0], 80, 40, runtime=digests[1])
     return root
 
@@ -78,8 +81,8 @@ def name(made, project, registry, monkeypatch, tmp_path):
         (project / part).symlink_to(made / part)
     (project / "params.yaml").write_text(SETTINGS.format(name=registry))
     monkeypatch.setenv(traffic.URL_ENV, f"sqlite:///{tmp_path}/traffic.db")
-    signing.generate_key_pair(signing.KEY_DIR)
-    key = signing.load_private_key()
+    keys.generate_key_pair(keys.KEY_DIR)
+    key = keys.load_private_key()
     verdict = release.build(
         project / "release",
         classifier=made / "models/classifier",
@@ -108,7 +111,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
 @pytest.fixture
 def served(name, project):
     """Return a function that answers pictures as the service does, and remembers them."""
-    verdict = signing.open_release(project / "release", signing.load_public_key())
+    verdict = open_release(project / "release", keys.load_public_key())
     predictor = Predictor.of(project / "release/model", verdict)
     moments = count(time.time() - 3600)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from buckler import gates, signing
+from buckler import gates
 from buckler.errors import ModelError
 from buckler.models import checkpoint, runtime, vgg
 from buckler.models.classifier import Classifier
+from buckler.trust import digests
 from pipelines import export
 from tests import projects
 
@@ -43,8 +44,8 @@ def test_eight_bits_serve_where_they_keep_to_the_limits(trained, capsys):
     report = json.loads(export.REPORT.read_text())
     assert report["serves"] == "int8"
     assert report["model"] == {
-        "digest": signing.directory_digest(export.CLASSIFIER),
-        "runtime": signing.directory_digest(export.RUNTIME),
+        "digest": digests.directory_digest(export.CLASSIFIER),
+        "runtime": digests.directory_digest(export.RUNTIME),
     }
     assert set(report["precisions"]) == {"int8", "float32"}  # bfloat16 is not native here
     assert runtime.load_info(export.RUNTIME).precisions == ("int8", "float32")

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from buckler import signing
 from buckler.errors import BucklerError
+from buckler.trust import keys
+from buckler.trust.verdict import open_release, verify_release
 from pipelines import gate
 from tests import projects
 
@@ -12,7 +13,7 @@ def test_the_stage_makes_a_key_pair_signs_and_reports(project, capsys):
     gate.run(projects.POLICY, "skin-lesion")
     said = capsys.readouterr().out
     assert "made a key pair" in said
-    verdict = signing.verify_release(project / "models/release", signing.load_public_key())
+    verdict = verify_release(project / "models/release", keys.load_public_key())
     report = json.loads((project / "reports/gate.json").read_text())
     assert report["passed"]
     assert report["reasons"] == []
@@ -38,16 +39,16 @@ def test_a_failing_model_is_signed_as_failing_and_the_reasons_are_printed(projec
     assert "clean accuracy 0.600 < 0.700" in said
     assert "the gate FAILED" in said
     assert not json.loads((project / "reports/gate.json").read_text())["passed"]
-    assert not signing.open_release(project / "models/release", signing.load_public_key()).passed
+    assert not open_release(project / "models/release", keys.load_public_key()).passed
 
 
 def test_a_second_run_uses_the_same_key(project, capsys):
     gate.run(projects.POLICY, "skin-lesion")
-    key = signing.PUBLIC_KEY_FILE
-    before = (signing.KEY_DIR / key).read_bytes()
+    key = keys.PUBLIC_KEY_FILE
+    before = (keys.KEY_DIR / key).read_bytes()
     capsys.readouterr()
     gate.run(projects.POLICY, "skin-lesion")
-    assert (signing.KEY_DIR / key).read_bytes() == before
+    assert (keys.KEY_DIR / key).read_bytes() == before
     assert "key pair" not in capsys.readouterr().out
 
 

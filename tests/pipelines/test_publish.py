@@ -4,9 +4,11 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from buckler import params, publishing, signing, tracking
+from buckler import params, publishing, tracking
 from buckler.errors import VerdictError
 from buckler.release import PublishParams
+from buckler.trust import digests, keys
+from buckler.trust.verdict import open_release
 from pipelines import gate, publish
 from tests import projects
 
@@ -69,7 +71,7 @@ def test_each_attack_cell_is_a_nested_run_with_its_parameters_and_results(names,
 def test_the_version_is_the_challenger_with_signature_example_and_description(names, client, project):
     publish.run(names)
     version = client.get_model_version_by_alias(names.model_name, "challenger")
-    verdict = signing.open_release(project / "models/release", signing.load_public_key())
+    verdict = open_release(project / "models/release", keys.load_public_key())
     assert version.tags[tracking.VERDICT_TAG] == verdict.id
     assert version.tags[tracking.DIGEST_TAG] == verdict.subject_digest
     assert verdict.id in version.description
@@ -89,7 +91,7 @@ def test_the_version_is_the_challenger_with_signature_example_and_description(na
 def test_the_release_comes_back_from_the_registry_byte_for_byte(names, project):
     publish.run(names)
     fetched = tracking.download(names.model_name, "1", project / "fetched")
-    assert signing.file_digests(fetched) == signing.file_digests(project / "models/release")
+    assert digests.file_digests(fetched) == digests.file_digests(project / "models/release")
 
 
 def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names, client, capsys):

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from buckler import promotion, publishing, release, signing, tracking, watch
+from buckler import promotion, publishing, release, tracking, watch
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.models import checkpoint, vgg
 from buckler.models.classifier import Classifier
+from buckler.trust import digests, keys
 from buckler.watch.settings import NewestParams
 from pipelines.jobs import reevaluate
 from tests import projects, screenings
@@ -47,7 +48,7 @@ def made(module_tmp_path):
     checkpoint.save(network, info, root / "models/classifier")
     noise = generator.uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     screenings.fit(Classifier(network), noise, np.arange(COUNT) % 2).save(root / "models/detector")
-    projects.write_reports(root / "reports", signing.directory_digest(root / "models/classifier"), 80, 40)
+    projects.write_reports(root / "reports", digests.directory_digest(root / "models/classifier"), 80, 40)
     return root
 
 
@@ -58,10 +59,10 @@ def champion(made, project, registry, monkeypatch):
         shutil.rmtree(project / part, ignore_errors=True)
         shutil.copytree(made / part, project / part)
     write_settings(project, registry)
-    signing.generate_key_pair(signing.KEY_DIR)
+    keys.generate_key_pair(keys.KEY_DIR)
 
     def promoted(policy):
-        verdict = projects.build(project, policy=policy, name=registry, key=signing.load_private_key())
+        verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
         publishing.publish(
             project / "models/release",
             project / "reports",
@@ -70,7 +71,7 @@ def champion(made, project, registry, monkeypatch):
             source=release.Source(None, False),
             verdict=verdict,
         )
-        promotion.promote(registry, signing.load_private_key())
+        promotion.promote(registry, keys.load_private_key())
         return registry
 
     return promoted
@@ -113,7 +114,7 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
 def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the_next_try(champion, project, registry):
     name = champion(projects.LENIENT)
     cfg = write_settings(project, name)
-    key = signing.private_key_path()
+    key = keys.private_key_path()
     aside = key.rename(project / "aside.pem")
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "error"
@@ -126,7 +127,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "passed"
     assert "renewed until" in run.message
-    stands = promotion.serving(name, signing.load_public_key()).standing
+    stands = promotion.serving(name, keys.load_public_key()).standing
     assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
     assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
     assert not list(reevaluate.JOURNAL.rglob("*.npz"))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buckler import params, signing
+from buckler import params
 from buckler.data import pictures
+from buckler.trust import digests
 from drills.service import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_stage_writes_the_report_that_others_rely_on(project):
     robustness, evaluation = project.report("robustness.json"), project.report("evaluation.json")
-    digest = signing.directory_digest(project.root / "models/classifier")
+    digest = digests.directory_digest(project.root / "models/classifier")
     assert robustness["model"]["digest"] == evaluation["model"]["digest"] == digest
     version = pictures.version(project.root / "data/splits")
     assert robustness["data"]["version"] == evaluation["data"]["version"] == version
@@ -215,7 +216,7 @@ def test_the_demo_asks_the_served_model_and_stops_what_it_started(project):
     for page in ("MLflow UI", "API docs", "service metrics", "watch metrics"):
         assert page in result.stdout
     answers = project.report("ask/answers.json")
-    digest = signing.directory_digest(project.root / "models/release/model")
+    digest = digests.directory_digest(project.root / "models/release/model")
     assert answers["clean"]["model"]["digest"] == answers["attacked"]["model"]["digest"] == digest
     assert answers["clean"]["probabilities"] != answers["attacked"]["probabilities"]
     assert not list((project.root / ".buckler/run").glob("*.pid"))

@@ -8,8 +8,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from buckler import promotion, promotion_record, signing, tracking
-from buckler.standing import Claim
+from buckler import promotion, tracking
+from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
+from buckler.trust.promotion import issue
+from buckler.trust.standing import Claim
+from buckler.trust.verdict import open_release
 from tests.services.running import write_verdict
 
 
@@ -18,7 +21,7 @@ class Champion:
 
     def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
         self.name, self.version = name, ""
-        self.key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
+        self.key = load_private_key(keys / PRIVATE_KEY_FILE)
         self._release, self._keys, self._directory = release, keys, directory
         self.publish(**verdict)
 
@@ -27,15 +30,13 @@ class Champion:
         with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
             place = Path(shutil.copytree(self._release, Path(scratch) / "release"))
             write_verdict(place, self._keys, self.name, **verdict)
-            found = signing.open_release(place, self.key.public_key())
+            found = open_release(place, self.key.public_key())
             run = tracking.start_run("service", "test", {})
             uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
             tracking.finish_run(run)
         tags = {tracking.DIGEST_TAG: found.subject_digest, tracking.VERDICT_TAG: found.id}
         self.version = tracking.register(self.name, uri, tags=tags, description="test")
-        record = promotion_record.issue(
-            self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC)
-        )
+        record = issue(self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC))
         tracking.tag_version(self.name, self.version, tracking.PROMOTION_TAG, record)
         tracking.set_alias(self.name, tracking.CHAMPION, self.version)
         return self.version

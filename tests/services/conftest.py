@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from buckler import receipts, signing
+from buckler.trust import receipt, verdict
+from buckler.trust.keys import generate_key_pair
 from tests import screenings
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, write_verdict
 
@@ -14,8 +15,8 @@ from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("keys")
-    signing.generate_key_pair(directory)
-    receipts.generate_key_pair(directory)
+    generate_key_pair(directory)
+    receipt.generate_key_pair(directory)
     return directory
 
 
@@ -32,7 +33,7 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test")
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     release = tmp_path_factory.mktemp("releases") / "release"
-    model = release / signing.MODEL_DIR
+    model = release / verdict.MODEL_DIR
     checkpoint.save(network, info, model)
     export.write(network, pictures, model)
     RuntimeInfo(("int8", "float32"), "test").save(model)
@@ -40,8 +41,8 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     screening = screenings.fit(Runtime(model / FILES["int8"], "int8"), pictures, labels, min_confidence=0.5)
     screening.save(model)
     selftest.write(model)
-    (release / signing.EVIDENCE_DIR).mkdir()
-    (release / signing.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')
+    (release / verdict.EVIDENCE_DIR).mkdir()
+    (release / verdict.EVIDENCE_DIR / "gate.json").write_text('{"passed": true}\n')
     write_verdict(release, keys)
     return release
 
@@ -55,7 +56,7 @@ def picture() -> bytes:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
     """The service on the real release, with two workers."""
-    key = str(keys / receipts.PRIVATE_KEY_FILE)
+    key = str(keys / receipt.PRIVATE_KEY_FILE)
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_RECEIPT_KEY": key}
     with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:
         yield server

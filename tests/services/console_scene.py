@@ -15,8 +15,10 @@ import numpy as np
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from buckler import promotion, publishing, release, selftest, signing
+from buckler import promotion, publishing, release, selftest
 from buckler.gates import Policy
+from buckler.trust import keys
+from buckler.trust.digests import directory_digest
 from drills.service import end, free_port
 from tests import projects, screenings
 
@@ -45,7 +47,7 @@ def small_project(root: Path) -> Path:
     labels = np.arange(len(pictures)) % 2
     served = Runtime(runtime / FILES["float32"], "float32")
     screenings.fit(served, pictures, labels, min_confidence=0.5).save(root / "models/detector")
-    digests = signing.directory_digest(classifier), signing.directory_digest(runtime)
+    digests = directory_digest(classifier), directory_digest(runtime)
     projects.write_reports(root / "reports", digests[0], 80, 40, runtime=digests[1])
     return root
 
@@ -64,7 +66,7 @@ class Scene:
         )
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "verdict.pem").write_bytes(private)
-        (self.root / "verdict.pub").write_bytes(signing.public_pem(projects.PUBLIC))
+        (self.root / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
         self._count = 0
         self._self_test: Path | None = None
         self.env = {

@@ -16,7 +16,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from buckler import signing
+from buckler.trust import digests, envelope, verdict
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, load_private_key
 from drills.service import end, free_port
 from services.classifier.follower import follow
 from services.classifier.holder import Holder
@@ -33,16 +34,16 @@ def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: 
     """Sign a verdict about the bytes that lie in ``release`` now."""
     now = datetime.now(UTC)
     statement = {
-        "schema": signing.SCHEMA,
-        "subject": {"name": name, "digest": signing.directory_digest(release / signing.MODEL_DIR)},
+        "schema": verdict.SCHEMA,
+        "subject": {"name": name, "digest": digests.directory_digest(release / verdict.MODEL_DIR)},
         "passed": True,
         "issued_at": now.isoformat(),
         "expires_at": (now + timedelta(days=1)).isoformat(),
-        "evidence": signing.file_digests(release / signing.EVIDENCE_DIR),
+        "evidence": digests.file_digests(release / verdict.EVIDENCE_DIR),
         **changes,
     }
-    key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
-    (release / signing.VERDICT_FILE).write_text(json.dumps(signing.sign(statement, key)))
+    key = load_private_key(keys / PRIVATE_KEY_FILE)
+    (release / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
 
 
 def load_served(settings: Settings) -> Served | None:
@@ -83,7 +84,7 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))},
         "BENTOML_HOME": str(home),
-        "BUCKLER_VERDICT_KEY": str(keys / signing.PUBLIC_KEY_FILE),
+        "BUCKLER_VERDICT_KEY": str(keys / PUBLIC_KEY_FILE),
         "BUCKLER_RELEASES_DIR": str(directory / "releases"),
         "BUCKLER_AUDIT_LOG": str(audit),
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",

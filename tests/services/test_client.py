@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from buckler import api_keys, cli, receipts, signing
+from buckler import api_keys, cli
 from buckler.api_keys import Role
 from buckler.client import Answer, Client, ServiceError, UnreachableError
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
+from buckler.trust import receipt
+from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_key
 from drills.service import free_port
 from services.classifier.answer import ERRORS
 from tests.services.running import LABELS, Server, encode, serving
@@ -30,7 +32,7 @@ def client(server: Server) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def public(keys: Path):
-    return signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    return load_public_key(keys / receipt.PUBLIC_KEY_FILE)
 
 
 @pytest.fixture
@@ -84,8 +86,8 @@ def test_a_receipt_is_checked_before_the_answer_is_given(server: Server, picture
         answer = client.predict(picture)
         assert answer.receipt.answer["request_id"] == answer.request_id
         assert all(each.receipt for each in client.predict_many([picture, encode("PNG", (40, 40))]))
-    signing.generate_key_pair(tmp_path)
-    other = signing.load_public_key(tmp_path / signing.PUBLIC_KEY_FILE)
+    generate_key_pair(tmp_path)
+    other = load_public_key(tmp_path / PUBLIC_KEY_FILE)
     with Client(server.url, receipt_key=other) as client, pytest.raises(ReceiptError, match=r"the answer: .*signature"):
         client.predict(picture)
 
@@ -160,9 +162,9 @@ def test_the_command_prints_json_for_programs(server, path, tmp_path, capsys):
 
 def test_the_command_takes_no_answer_without_a_receipt_that_holds(server, path, keys, tmp_path, capsys):
     command = ["predict", str(path), "--url", server.url, "--receipt-key"]
-    assert cli.main([*command, str(keys / receipts.PUBLIC_KEY_FILE)]) in (0, 1)
-    signing.generate_key_pair(tmp_path)
-    assert cli.main([*command, str(tmp_path / signing.PUBLIC_KEY_FILE)]) == 1
+    assert cli.main([*command, str(keys / receipt.PUBLIC_KEY_FILE)]) in (0, 1)
+    generate_key_pair(tmp_path)
+    assert cli.main([*command, str(tmp_path / PUBLIC_KEY_FILE)]) == 1
     assert "refused: " in capsys.readouterr().err
 
 

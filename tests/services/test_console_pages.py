@@ -10,8 +10,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler import api_keys, audit, promotion, tracking
-from buckler.standing import Claim
+from buckler import api_keys, promotion, tracking
+from buckler.trust import audit
+from buckler.trust.standing import Claim
 from services.console.registry import Registry
 from services.console.settings import Settings
 from tests import projects

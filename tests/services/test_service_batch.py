@@ -10,8 +10,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from buckler import api_keys, audit, receipts, signing
+from buckler import api_keys
 from buckler.api_keys import Role
+from buckler.trust import audit
+from buckler.trust.keys import load_public_key
+from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.answer import Answer, Answers, ErrorAnswer
 from tests.services.running import Server, encode, serving
 from tests.services.test_service_http import scrape, total
@@ -69,11 +72,11 @@ def test_each_answer_is_a_line_of_the_log_and_counted_and_no_bad_picture_is(serv
 def test_each_answer_has_its_own_receipt(server: Server, picture: bytes, keys, tmp_path):
     other = encode("PNG", (40, 40))
     answers = send(server.url, picture, other, **{"X-Buckler-Receipt": "ed25519"}).json()["answers"]
-    public = signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    public = load_public_key(keys / PUBLIC_KEY_FILE)
     for number, (answer, content) in enumerate(zip(answers, (picture, other), strict=True)):
         (tmp_path / f"{number}.json").write_text(json.dumps(answer))
         (tmp_path / f"{number}.jpg").write_bytes(content)
-        receipt = receipts.verify(tmp_path / f"{number}.json", tmp_path / f"{number}.jpg", public)
+        receipt = verify(tmp_path / f"{number}.json", tmp_path / f"{number}.jpg", public)
         assert receipt.answer["request_id"] == answer["request_id"]
 
 

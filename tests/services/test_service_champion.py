@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import promotion_record, selftest, signing, tracking
+from buckler import selftest, tracking
+from buckler.trust import digests, promotion
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key
+from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier import champion, follower
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
@@ -39,14 +42,14 @@ class Registry:
 
     def __init__(self, name: str, keys: Path) -> None:
         self.name = name
-        self._key = signing.load_private_key(keys / signing.PRIVATE_KEY_FILE)
+        self._key = load_private_key(keys / PRIVATE_KEY_FILE)
         self._moves = 0
 
     def register(self, release: Path, *, tags: bool = True) -> str:
         run = tracking.start_run("service", "test", {})
         uri = tracking.log_release(run, release, labels=["benign", "malignant"], image_size=32)
         tracking.finish_run(run)
-        verdict = signing.open_release(release, self._key.public_key()) if tags else None
+        verdict = open_release(release, self._key.public_key()) if tags else None
         known = {tracking.DIGEST_TAG: verdict.subject_digest, tracking.VERDICT_TAG: verdict.id} if verdict else {}
         return tracking.register(self.name, uri, tags=known, description="test")
 
@@ -57,11 +60,11 @@ class Registry:
     def promote(self, release: Path, version: str) -> None:
         """Move the alias as `buckler promote` and `buckler rollback` do."""
         self._moves += 1
-        text = promotion_record.issue(
+        text = promotion.issue(
             self._key,
             model_name=self.name,
             version=version,
-            verdict=signing.open_release(release, self._key.public_key()),
+            verdict=open_release(release, self._key.public_key()),
             moment=BEGIN + timedelta(hours=self._moves),
         )
         tracking.tag_version(self.name, version, tracking.PROMOTION_TAG, text)
@@ -89,7 +92,7 @@ class Maker:
 def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield
 
@@ -130,7 +133,7 @@ def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(se
     served = load_served(settings)
     assert served is not None
     assert served.version == first
-    assert served.predictor.digest == signing.directory_digest(good / signing.MODEL_DIR)
+    assert served.predictor.digest == digests.directory_digest(good / MODEL_DIR)
 
     tampered = make("tampered")
     second = registry.register(tampered)
@@ -143,7 +146,7 @@ def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(se
     assert (served.version, second) == (first, "2")
     assert refused("digest") == before + 1
     kept = [path.name for path in settings.releases_dir.iterdir() if path.is_dir()]
-    assert kept == [signing.directory_digest(good).replace(":", "-")]
+    assert kept == [digests.directory_digest(good).replace(":", "-")]
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
     served = load_served(settings)

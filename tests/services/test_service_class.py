@@ -11,7 +11,10 @@ from typing import Any, get_args
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import audit, receipts, signing
+from buckler.trust import audit, digests
+from buckler.trust import receipt as receipts
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
+from buckler.trust.verdict import VERDICT_FILE
 from services.classifier import champion, loading, metrics
 from services.classifier.answer import Answer, Reason, RefusalError
 from services.classifier.champion import Candidate
@@ -30,7 +33,7 @@ Starter = Callable[..., Any]
 def served(release: Path, keys: Path) -> Served:
     from buckler.inference import Predictor
 
-    predictor = Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
+    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
     return Served(predictor, "skin-lesion", "3")
 
 
@@ -64,7 +67,7 @@ def upload(picture: bytes, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trusted(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+    monkeypatch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
 
 
 @pytest.fixture
@@ -120,7 +123,7 @@ def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_receiv
     assert (report.problem, report.lines) == (None, 2)
     first, second = map(json.loads, settings.audit_log.read_text().splitlines())
     assert first["answer"] == answer.model_dump()
-    assert first["input"] == signing.file_digest(upload)
+    assert first["input"] == digests.file_digest(upload)
     assert (first["client"], second["client"]) == ("anonymous", "key-7")
     assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
 
@@ -174,7 +177,7 @@ def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
     answer = start(served).predict(upload)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
-    public = signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
     receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
     sequence, digest = receipt.audit
     report = audit.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
@@ -193,7 +196,7 @@ def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_as
 def test_the_key_of_verdicts_signs_no_receipt(
     served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt, start
 ):
-    settings = settings.model_copy(update={"receipt_key": keys / signing.PRIVATE_KEY_FILE})
+    settings = settings.model_copy(update={"receipt_key": keys / PRIVATE_KEY_FILE})
     monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
     with pytest.raises(RefusalError) as caught:
         start(served).predict(upload)
@@ -245,16 +248,16 @@ def sign_for_yesterday(release: Path, keys: Path) -> None:
 
 
 def sign_with_another_key(release: Path, keys: Path) -> None:
-    signing.generate_key_pair(release.parent / "other")
+    generate_key_pair(release.parent / "other")
     write_verdict(release, release.parent / "other")
 
 
 def take_the_verdict_away(release: Path, keys: Path) -> None:
-    (release / signing.VERDICT_FILE).unlink()
+    (release / VERDICT_FILE).unlink()
 
 
 def scribble_on_the_verdict(release: Path, keys: Path) -> None:
-    (release / signing.VERDICT_FILE).write_text("{")
+    (release / VERDICT_FILE).write_text("{")
 
 
 @pytest.mark.parametrize(
@@ -300,8 +303,8 @@ def test_the_last_good_release_is_remembered_under_the_digest_of_its_bytes(relea
     settings = Settings(releases_dir=tmp_path / "releases")
     found = kept(release, settings, "4")
     assert found.version == "4"
-    assert found.path.name == signing.directory_digest(release).replace(":", "-")
-    assert signing.directory_digest(found.path) == signing.directory_digest(release)
+    assert found.path.name == digests.directory_digest(release).replace(":", "-")
+    assert digests.directory_digest(found.path) == digests.directory_digest(release)
     assert champion.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
 
 
@@ -309,7 +312,7 @@ def test_a_kept_release_that_rotted_on_disk_is_replaced_by_the_sound_one(release
     settings = Settings(releases_dir=tmp_path / "releases")
     flip_a_byte_of_the_weights(kept(release, settings, "4").path, keys)
     found = kept(release, settings, "4")
-    assert signing.directory_digest(found.path) == signing.directory_digest(release)
+    assert digests.directory_digest(found.path) == digests.directory_digest(release)
 
 
 def test_a_note_that_points_elsewhere_is_not_followed(release, tmp_path):

@@ -13,7 +13,9 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from PIL import Image
 from pydantic import ValidationError
 
-from buckler import audit, receipts, signing
+from buckler.trust import audit
+from buckler.trust.keys import load_public_key
+from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.answer import ERRORS
 from services.classifier.fhir import outcome, wants_fhir
 from tests.services.running import LABELS, Server, encode
@@ -123,8 +125,8 @@ def test_a_report_is_a_line_of_the_log_and_can_carry_a_receipt(server: Server, p
     (extension,) = report.json()["extension"]
     (tmp_path / "receipt.json").write_bytes(base64.b64decode(extension["valueBase64Binary"]))
     (tmp_path / "picture.jpg").write_bytes(picture)
-    public = signing.load_public_key(keys / receipts.PUBLIC_KEY_FILE)
-    receipt = receipts.verify(tmp_path / "receipt.json", tmp_path / "picture.jpg", public)
+    public = load_public_key(keys / PUBLIC_KEY_FILE)
+    receipt = verify(tmp_path / "receipt.json", tmp_path / "picture.jpg", public)
     assert receipt.answer["request_id"] == report.json()["id"]
     assert json.loads(server.audit.read_text().splitlines()[-1])["answer"]["label"] == receipt.answer["label"]
 

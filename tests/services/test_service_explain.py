@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from buckler import audit
+from buckler.trust import audit
 from services.classifier.answer import RefusalError
 from services.classifier.explain import Explanation, asked_label
 from tests.services.running import LABELS, Server, encode

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import signing
 from buckler.errors import VerdictError
+from buckler.trust import keys
 from services.classifier.champion import Sighting
 from services.classifier.follower import Follower
 from services.classifier.holder import Holder
@@ -48,8 +48,8 @@ def source() -> Source:
 
 @pytest.fixture
 def following(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follower:
-    signing.generate_key_pair(tmp_path)
-    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(tmp_path / signing.PUBLIC_KEY_FILE))
+    keys.generate_key_pair(tmp_path)
+    monkeypatch.setenv(keys.VERDICT_KEY_ENV, str(tmp_path / keys.PUBLIC_KEY_FILE))
     return Follower(Settings(), source, Holder())
 
 
@@ -75,8 +75,8 @@ def test_a_key_that_was_replaced_is_a_reason_to_try_again(source, following, tmp
     following.check()
     following.check()
     assert source.tries == 1
-    signing.generate_key_pair(tmp_path / "new")
-    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(tmp_path / "new" / signing.PUBLIC_KEY_FILE))
+    keys.generate_key_pair(tmp_path / "new")
+    monkeypatch.setenv(keys.VERDICT_KEY_ENV, str(tmp_path / "new" / keys.PUBLIC_KEY_FILE))
     following.check()
     assert source.tries == 2
 

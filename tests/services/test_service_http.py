@@ -15,7 +15,8 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
-from buckler import audit, cli
+from buckler import cli
+from buckler.trust import audit
 from services.classifier.answer import ERRORS, Answer, ErrorAnswer
 from services.classifier.openapi import NOT_OF_PREDICT
 from services.classifier.settings import Settings

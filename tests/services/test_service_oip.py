@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
-from buckler import audit
 from buckler.data import images
+from buckler.trust import audit
 from services.classifier.answer import ERRORS
 from services.classifier.oip import OUTPUTS
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode

@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
-from buckler import audit
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
 from buckler.data import images, synthetic
 from buckler.inference import Prediction
+from buckler.trust import audit
 from services.classifier.queries import suspected
 from tests.services.running import IMAGE_SIZE, LABELS, Server, serving
 from tests.services.test_service_http import scrape, total

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import signing, tracking
+from buckler import tracking
+from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.answer import Answer
 from services.classifier.holder import Holder
 from services.classifier.loading import Served
@@ -36,7 +37,7 @@ def pictures(outcome: str) -> float:
 def predictor(release: Path, keys: Path):
     from buckler.inference import Predictor
 
-    return Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
+    return Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
 
 
 @pytest.fixture
@@ -167,10 +168,10 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     release, keys, tmp_path, monkeypatch, mlflow_database, passed, trusted, taken
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-    monkeypatch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+    monkeypatch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
     monkeypatch.chdir(tmp_path)
     if not trusted:
-        signing.generate_key_pair(tmp_path / "other")
+        generate_key_pair(tmp_path / "other")
         keys = tmp_path / "other"
     name = f"shadow-{passed}-{trusted}"
     challenger = Path(shutil.copytree(release, tmp_path / "challenger" / "release"))

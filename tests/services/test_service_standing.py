@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import signing, standing, tracking
-from buckler.standing import Claim
+from buckler import tracking
+from buckler.trust import standing
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_private_key
+from buckler.trust.standing import Claim
 from services.classifier import standings
 from services.classifier.follower import Follower, follow
 from services.classifier.holder import Holder
@@ -31,7 +33,7 @@ def value(name: str, **labels: str) -> float:
 def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield
 
@@ -120,8 +122,8 @@ def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settin
     champion = make()
     champion.state(DEGRADED)
     holder, following = begin(settings)
-    signing.generate_key_pair(tmp_path / "other")
-    other = signing.load_private_key(tmp_path / "other" / signing.PRIVATE_KEY_FILE)
+    generate_key_pair(tmp_path / "other")
+    other = load_private_key(tmp_path / "other" / PRIVATE_KEY_FILE)
     known = standing.read(
         champion.text(), champion.key.public_key(), model_name=champion.name, version=champion.version
     )

@@ -13,12 +13,12 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.datastructures import Headers
 
-from buckler import signing
 from buckler.api_keys import ApiKey, Role
 from buckler.client import Client
 from buckler.data.uploads import Upload, load
 from buckler.inference import Prediction, Predictor
 from buckler.traffic import WATCH_HEADER, Observation, Traffic, observe
+from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier import traffic
 from services.classifier.settings import Settings
 from services.classifier.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
@@ -193,7 +193,7 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
     assert (row.digest, row.label, row.decision) == (answer["model"]["digest"], answer["label"], answer["decision"])
     assert row.probabilities == pytest.approx(answer["probabilities"])
     assert (row.width, row.height, row.size_bytes) == (160, 120, len(picture))
-    predictor = Predictor.load(release, signing.load_public_key(keys / signing.PUBLIC_KEY_FILE))
+    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
     upload = load(picture, size=predictor.image_size)
     expected = observe(upload, predictor(upload.pixels), digest=predictor.digest)
     # What the job makes of the calibration pictures, it makes as the service does.

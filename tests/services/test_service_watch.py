@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from buckler import api_keys, audit, selftest, signing, watch
+from buckler import api_keys, selftest, watch
 from buckler.errors import BucklerError, VerdictError
+from buckler.trust import audit
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
 from buckler.watch import policy, released
 from pipelines.jobs import probe
 from tests import projects
@@ -46,8 +48,8 @@ def home(module_tmp_path: Path) -> Path:
 def environment(keys: Path, mlflow_database: str, home: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(signing.VERDICT_KEY_ENV, str(keys / signing.PUBLIC_KEY_FILE))
-        patch.setenv(signing.SIGNING_KEY_ENV, str(keys / signing.PRIVATE_KEY_FILE))
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        patch.setenv(SIGNING_KEY_ENV, str(keys / PRIVATE_KEY_FILE))
         patch.chdir(home)
         yield
 

@@ -5,7 +5,8 @@ import sys
 import pytest
 import yaml
 
-from buckler import api_keys, cli, publishing, release, signing
+from buckler import api_keys, cli, publishing, release
+from buckler.trust import keys
 from tests import projects
 
 
@@ -17,11 +18,11 @@ def published(project, registry):
         "train:\n  epochs: 15  # as the paper\n  hidden: [128, 64]\n"
         "profiles: {quick: {train.epochs: 1}}\n"
     )
-    signing.generate_key_pair(signing.KEY_DIR)
+    keys.generate_key_pair(keys.KEY_DIR)
 
     def publish(**results):
         projects.make_project(project, **results)
-        verdict = projects.build(project, name=registry, key=signing.load_private_key())
+        verdict = projects.build(project, name=registry, key=keys.load_private_key())
         publishing.publish(
             project / "models/release",
             project / "reports",
@@ -100,7 +101,7 @@ def test_verify_holds_until_a_byte_changes(published, project, capsys):
 
 def test_keys_are_made_once(project, capsys):
     assert cli.main(["keys", "init"]) == 0
-    assert signing.load_public_key()
+    assert keys.load_public_key()
     assert cli.main(["keys", "init"]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert cli.main(["keys", "init", "--directory", "elsewhere"]) == 0

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from buckler import signing
 from buckler.detection.quality import QualityLimits
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export
 from buckler.models.explanation import Explainer, HeadWeights
 from buckler.models.info import ModelInfo
 from buckler.models.runtime import RuntimeInfo
-from buckler.signing import Verdict
+from buckler.trust import keys
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from tests import screenings
 from tests.services.running import write_verdict
 
@@ -101,16 +101,16 @@ def test_warm_up_answers_without_a_picture(tiny_classifier, screening):
 @pytest.fixture
 def release(screening, tiny_network, tmp_path):
     """A release without an exported network, and a function that signs what lies in it now."""
-    signing.generate_key_pair(tmp_path / "keys")
+    keys.generate_key_pair(tmp_path / "keys")
     release = tmp_path / "release"
-    checkpoint.save(tiny_network, INFO, release / signing.MODEL_DIR)
-    screening.save(release / signing.MODEL_DIR)
-    (release / signing.EVIDENCE_DIR).mkdir()
-    (release / signing.EVIDENCE_DIR / "gate.json").write_text("{}")
+    checkpoint.save(tiny_network, INFO, release / MODEL_DIR)
+    screening.save(release / MODEL_DIR)
+    (release / EVIDENCE_DIR).mkdir()
+    (release / EVIDENCE_DIR / "gate.json").write_text("{}")
 
     def sign():
         write_verdict(release, tmp_path / "keys")
-        return signing.load_public_key(tmp_path / "keys" / signing.PUBLIC_KEY_FILE)
+        return keys.load_public_key(tmp_path / "keys" / keys.PUBLIC_KEY_FILE)
 
     return release, sign
 
@@ -120,8 +120,8 @@ def test_the_exported_network_answers_where_there_is_one_and_the_reference_where
 ):
     directory, sign = release
     reference = Predictor.load(directory, sign())
-    export.write(tiny_network, tiny_pictures[0], directory / signing.MODEL_DIR)
-    RuntimeInfo(("float32",), "test").save(directory / signing.MODEL_DIR)
+    export.write(tiny_network, tiny_pictures[0], directory / MODEL_DIR)
+    RuntimeInfo(("float32",), "test").save(directory / MODEL_DIR)
     exported = Predictor.load(directory, sign(), threads=1)
     assert (reference.precision, exported.precision) == ("float32", "float32")
     assert [type(predictor._network).__name__ for predictor in (reference, exported)] == ["Classifier", "Runtime"]

@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buckler import model_card, signing
+from buckler import model_card
 from buckler.models.checkpoint import ModelInfo
+from buckler.trust.verdict import Verdict
 from tests import projects
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -54,7 +55,7 @@ def test_its_limits_name_the_largest_radius_that_was_attacked_and_the_day_it_end
 
 
 def test_what_a_verdict_does_not_state_is_left_open():
-    bare = signing.Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
+    bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
     found = card(bare)
     assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, [], None)
     assert "Nothing is claimed of it under attack" in "\n".join(found.limits)
@@ -87,5 +88,5 @@ def test_as_markdown_many_attacks_are_left_to_the_runs(verdict):
 
 
 def test_as_markdown_what_a_verdict_does_not_state_is_said_to_be_unmeasured():
-    bare = signing.Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
+    bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
     assert "| clean accuracy | not measured |" in model_card.markdown(card(bare))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from buckler import promotion, promotion_record, publishing, release, signing, tracking
+from buckler import promotion, publishing, release, tracking
 from buckler.errors import PromotionRefusedError, RegistryError
+from buckler.trust.promotion import Record, read
+from buckler.trust.verdict import open_release
 from tests import projects
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -249,9 +251,9 @@ def test_promoting_the_champion_again_signs_it_anew(registry, publish):
     assert record(registry, "1").moment == at(1) > before
 
 
-def record(name: str, number: str) -> promotion_record.Record:
+def record(name: str, number: str) -> Record:
     text = tracking.version(name, number).promotion
-    return promotion_record.read(text, projects.PUBLIC, model_name=name, version=number)
+    return read(text, projects.PUBLIC, model_name=name, version=number)
 
 
 def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clock_says(registry, publish):
@@ -264,7 +266,7 @@ def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clo
     promotion.rollback(registry, projects.KEY, now=at(0) + timedelta(hours=1))
     assert second.moment < record(registry, "1").moment
     release_dir = stored_release(registry, "1")
-    record(registry, "1").check(signing.open_release(release_dir, projects.PUBLIC))
+    record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
 
 
 def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_nothing(registry, publish, monkeypatch):

@@ -4,16 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buckler import release, signing
+from buckler import release
 from buckler.errors import BucklerError, DataError
 from buckler.evaluation.statistics import wilson
+from buckler.trust.verdict import verify_release
 from tests import projects
 
 
 def test_a_release_verifies_and_its_statement_says_what_a_reviewer_asks(project):
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     projects.build(project, now=now)
-    verdict = signing.verify_release(project / "models/release", projects.PUBLIC, now=now)
+    verdict = verify_release(project / "models/release", projects.PUBLIC, now=now)
     statement = verdict.statement
     assert statement["subject"]["name"] == "skin-lesion"
     assert set(statement["subject"]["files"]) == {
@@ -39,7 +40,7 @@ def test_a_model_that_fails_is_released_with_a_signed_refusal(project):
     assert not verdict.passed
     assert len(verdict.statement["reasons"]) == 2
     with pytest.raises(BucklerError, match=r"clean accuracy 0\.600 < 0\.700"):
-        signing.verify_release(project / "models/release", projects.PUBLIC)
+        verify_release(project / "models/release", projects.PUBLIC)
 
 
 def test_the_evidence_in_a_release_reads_like_the_reports(project):
@@ -89,7 +90,7 @@ def test_a_failed_build_leaves_the_release_before_it_as_it_was(project):
     (project / "reports/detector.json").write_text("{}")
     with pytest.raises(DataError):
         projects.build(project)
-    assert signing.verify_release(project / "models/release", projects.PUBLIC) == before
+    assert verify_release(project / "models/release", projects.PUBLIC) == before
     assert {path.name for path in (project / "models").iterdir()} == {"classifier", "runtime", "detector", "release"}
 
 
@@ -97,7 +98,7 @@ def test_a_new_build_replaces_all_of_the_release_before_it(project):
     projects.build(project)
     (project / "models/release/model/left-over").touch()
     projects.build(project)
-    signing.verify_release(project / "models/release", projects.PUBLIC)
+    verify_release(project / "models/release", projects.PUBLIC)
 
 
 def test_files_of_the_same_name_in_both_parts_are_refused(project):

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from buckler import selftest, signing
+from buckler import selftest
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
 from buckler.models import checkpoint, export, randomised, runtime, vgg
 from buckler.models.classifier import Classifier
+from buckler.trust import digests
+from buckler.trust.verdict import Verdict
 from tests import screenings
 
 LABELS = ("benign", "malignant")
@@ -27,7 +29,7 @@ def save(network, directory, defence="none"):
 
 def predictor_of(model):
     now = datetime.now(UTC)
-    verdict = signing.Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
+    verdict = Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
     return Predictor.of(model, verdict)
 
 
@@ -112,10 +114,10 @@ def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
 
 
 def test_the_answers_are_signed_with_the_model(model, tmp_path):
-    before = signing.directory_digest(model)
+    before = digests.directory_digest(model)
     copy = shutil.copytree(model, tmp_path / "copy")
     (copy / selftest.FILE).write_bytes(b"other")
-    assert signing.directory_digest(copy) != before
+    assert digests.directory_digest(copy) != before
 
 
 def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_in(tiny_network, tmp_path):
@@ -125,7 +127,7 @@ def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_i
     runtime.RuntimeInfo(("int8", "float32"), "test").save(directory)
     selftest.write(directory)
     now = datetime.now(UTC)
-    verdict = signing.Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
+    verdict = Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
     for precision in runtime.offered(directory):
         served = Predictor.of(directory, verdict, precision=precision)
         assert served.precision == precision

@@ -2,8 +2,9 @@ import socket
 
 import pytest
 
-from buckler import signing, tracking
+from buckler import tracking
 from buckler.errors import RegistryError
+from buckler.trust import verdict
 from tests import projects
 
 
@@ -22,7 +23,7 @@ def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
     tracking.set_alias(registry, tracking.CHAMPION, number)
     path, version = tracking.champion_release(registry, project / "cache/release")
     assert (path, version) == (project / "cache/release", number)
-    assert signing.verify_release(path, projects.PUBLIC).passed
+    assert verdict.verify_release(path, projects.PUBLIC).passed
     assert [entry.name for entry in (project / "cache").iterdir()] == ["release"]
 
 

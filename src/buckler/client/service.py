@@ -13,10 +13,9 @@ from typing import Any, Literal, Self
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler import receipts
 from buckler.client.errors import ServiceError, UnreachableError
 from buckler.errors import BucklerError
-from buckler.receipts import Receipt
+from buckler.trust.receipt import Receipt, check
 
 BACKOFF_SECONDS = 0.5  # before the first new try to connect; then twice that, and so on
 
@@ -191,7 +190,7 @@ class Client:
         if self._receipt_key:
             digest = f"sha256:{hashlib.sha256(picture).hexdigest()}"
             answer = json.dumps(content).encode()
-            receipt = receipts.check(answer, digest, self._receipt_key, named=("the answer", "the picture"))
+            receipt = check(answer, digest, self._receipt_key, named=("the answer", "the picture"))
         return Answer(
             request_id=content["request_id"],
             label=content["label"],

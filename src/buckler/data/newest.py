@@ -9,7 +9,7 @@ import numpy as np
 from buckler.data import images, manifest
 from buckler.data.pictures import Pictures
 from buckler.errors import DataError, UnusableImageError
-from buckler.signing import file_digest
+from buckler.trust.digests import file_digest
 
 log = logging.getLogger(__name__)
 

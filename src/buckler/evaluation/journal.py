@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 import buckler
-from buckler.signing import canonical
+from buckler.trust.digests import canonical
 
 Answer = Mapping[str, npt.NDArray[Any]]
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from buckler.standing import STATES
+from buckler.trust.standing import STATES
 from buckler.watch import locks
 from buckler.watch.findings import gauge
 from buckler.watch.history import OUTCOMES, History, Run

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from buckler import params, signing, standing
-from buckler.audit import AuditLog
+from buckler import params
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
-from buckler.standing import Claim, Standing, State
+from buckler.trust import keys, standing
+from buckler.trust.audit import AuditLog
+from buckler.trust.standing import Claim, Standing, State
 from buckler.watch import state
 from buckler.watch.history import History
 from buckler.watch.jobs import Result
@@ -204,7 +205,7 @@ class Case:
 
 
 def _key() -> "Ed25519PrivateKey":
-    return signing.load_private_key()
+    return keys.load_private_key()
 
 
 def _model_name() -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from buckler import signing
 from buckler.errors import VerdictError
+from buckler.trust import keys
+from buckler.trust.verdict import open_release
 from buckler.watch.state import STATE
 
 RELEASES = STATE / "releases"
@@ -36,7 +37,7 @@ def _fetch(model_name: str, version: str, digest: str, place: Path) -> None:
     from buckler import promotion  # MLflow takes seconds to load
 
     with promotion.fetched(model_name, version) as path:
-        verdict = signing.open_release(path, signing.load_public_key(), name=model_name)
+        verdict = open_release(path, keys.load_public_key(), name=model_name)
         if verdict.subject_digest != digest:
             raise VerdictError(
                 "digest",

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from buckler.standing import State
+from buckler.trust.standing import State
 
 STATE = Path(".buckler/watch")
 CHAMPION = "champion"

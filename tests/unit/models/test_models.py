@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from buckler import signing
 from buckler.errors import InputRangeError, ModelError
 from buckler.models import checkpoint, precision, vgg
 from buckler.models.classifier import Classifier
 from buckler.models.forward import slices
+from buckler.trust import digests
 
 INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
 
@@ -151,7 +151,7 @@ def test_the_same_network_makes_the_same_bytes_whenever_it_is_saved(tmp_path, ti
     twin = checkpoint.load_network(first)  # other objects, at other addresses
     time.sleep(1.1)  # Keras notes the second
     checkpoint.save(twin, INFO, again)
-    assert signing.directory_digest(first) == signing.directory_digest(again)
+    assert digests.directory_digest(first) == digests.directory_digest(again)
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path, tiny_network):

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from buckler.errors import AuditError
-from buckler.signing import canonical
 from buckler.state.files import sync_directory
+from buckler.trust.digests import canonical
 
 SCHEMA = 1
 START = "sha256:" + 64 * "0"  # what the first line names as the line before it
@@ -44,7 +44,7 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 LONGEST_LINE = 1024 * 1024  # bytes; a damaged file without line ends must not fill the memory
 BLOCK = 4096
 
-logger = logging.getLogger("buckler.audit")
+logger = logging.getLogger("buckler.trust.audit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import signing
 from buckler.errors import VerdictError
+from buckler.trust.envelope import open_envelope, parse_object, sign
+from buckler.trust.verdict import Verdict
 
 PAYLOAD_TYPE = "application/vnd.buckler.promotion+json"
 SCHEMA = 1
@@ -35,7 +36,7 @@ class Record:
     verdict: str
     moment: datetime
 
-    def check(self, verdict: signing.Verdict) -> None:
+    def check(self, verdict: Verdict) -> None:
         """See that ``verdict`` is the one that this promotion rested on.
 
         Raises:
@@ -49,7 +50,7 @@ class Record:
             )
 
 
-def issue(key: Ed25519PrivateKey, *, model_name: str, version: str, verdict: signing.Verdict, moment: datetime) -> str:
+def issue(key: Ed25519PrivateKey, *, model_name: str, version: str, verdict: Verdict, moment: datetime) -> str:
     """Return the record as it is kept in the registry."""
     statement = {
         "schema": SCHEMA,
@@ -59,7 +60,7 @@ def issue(key: Ed25519PrivateKey, *, model_name: str, version: str, verdict: sig
         "verdict": verdict.id,
         "moment": moment.isoformat(),
     }
-    return json.dumps(signing.sign(statement, key, payload_type=PAYLOAD_TYPE), separators=(",", ":"))
+    return json.dumps(sign(statement, key, payload_type=PAYLOAD_TYPE), separators=(",", ":"))
 
 
 def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str) -> Record:
@@ -75,8 +76,8 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
             f"{what} bears no signed promotion: the alias was moved by hand; `buckler promote --version {version}`",
         )
     try:
-        envelope = signing.parse_object(text.encode(), "the promotion")
-        statement = signing.open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE)
+        envelope = parse_object(text.encode(), "the promotion")
+        statement = open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE)
         record = _record(statement)
     except VerdictError as error:
         raise VerdictError("not_promoted", f"the promotion of {what} does not hold: {error}") from error

@@ -12,8 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import signing
 from buckler.errors import BucklerError, ReceiptError, VerdictError
+from buckler.trust import digests, keys
+from buckler.trust.envelope import open_envelope, parse_object, sign
 
 PAYLOAD_TYPE = "application/vnd.buckler.receipt+json"
 SCHEMA = 1
@@ -51,7 +52,7 @@ def generate_key_pair(directory: Path) -> None:
     Raises:
         BucklerError: One of them exists; a key is never overwritten.
     """
-    signing.generate_key_pair(directory, private_file=PRIVATE_KEY_FILE, public_file=PUBLIC_KEY_FILE)
+    keys.generate_key_pair(directory, private_file=PRIVATE_KEY_FILE, public_file=PUBLIC_KEY_FILE)
 
 
 def load_key(named: Path | None) -> Ed25519PrivateKey | None:
@@ -60,11 +61,11 @@ def load_key(named: Path | None) -> Ed25519PrivateKey | None:
     Raises:
         BucklerError: The file is not there, holds no Ed25519 key, or holds the key that verdicts are signed with.
     """
-    path = named or signing.KEY_DIR / PRIVATE_KEY_FILE
+    path = named or keys.KEY_DIR / PRIVATE_KEY_FILE
     if named is None and not path.exists():
         return None
-    key = signing.load_private_key(path, named_by=RECEIPT_KEY_ENV)
-    if signing.key_id(key.public_key()) == _verdict_key_id():
+    key = keys.load_private_key(path, named_by=RECEIPT_KEY_ENV)
+    if keys.key_id(key.public_key()) == _verdict_key_id():
         raise BucklerError(
             f"{path} is the key that verdicts are signed with, which no service may hold; take it away from this"
             " machine and make another with `buckler keys init --for receipts`"
@@ -74,7 +75,7 @@ def load_key(named: Path | None) -> Ed25519PrivateKey | None:
 
 def _verdict_key_id() -> str | None:
     try:
-        return signing.key_id(signing.load_public_key())
+        return keys.key_id(keys.load_public_key())
     except BucklerError:  # then no model serves either
         return None
 
@@ -95,7 +96,7 @@ def issue(
         "answer": dict(answer),
         "audit": {"sequence": audit[0], "digest": audit[1]} if audit else None,
     }
-    return signing.sign(statement, key, payload_type=PAYLOAD_TYPE)
+    return sign(statement, key, payload_type=PAYLOAD_TYPE)
 
 
 def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_digest: str | None = None) -> Receipt:
@@ -112,7 +113,7 @@ def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_diges
         BucklerError: A file cannot be read.
     """
     try:
-        content, picture = path.read_bytes(), signing.file_digest(image)
+        content, picture = path.read_bytes(), digests.file_digest(image)
     except OSError as error:
         raise BucklerError(f"cannot read {error.filename}: {error.strerror}") from error
     return check(content, picture, public_key, model_digest=model_digest, named=(str(path), str(image)))
@@ -147,12 +148,12 @@ def check(
 
 def _open(content: bytes, path: str, public_key: Ed25519PublicKey) -> Receipt:
     try:
-        given = signing.parse_object(content, path)
+        given = parse_object(content, path)
         alone = "payload" in given
         envelope = given if alone else given.pop("receipt", None)
         if envelope is None:
             raise ReceiptError(f"{path} holds no receipt; the answer to a request with X-Buckler-Receipt: ed25519 does")
-        statement = signing.open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE)
+        statement = open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE)
     except VerdictError as error:
         raise ReceiptError(f"{path}: {error}") from error
     receipt = _receipt(statement, path)

@@ -9,8 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler import cli, receipts, signing
+from buckler import cli
 from buckler.errors import BucklerError, ReceiptError, VerdictError
+from buckler.trust import digests, keys
+from buckler.trust import receipt as receipts
+from buckler.trust.envelope import PAYLOAD_TYPE, open_envelope, sign
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key()
@@ -30,7 +33,7 @@ ANSWER = {
 
 def issue(image: Path, key: Ed25519PrivateKey = KEY) -> dict[str, object]:
     audit = (17, f"sha256:{'ab' * 32}")
-    return receipts.issue(ANSWER, key, input_digest=signing.file_digest(image), moment=MOMENT, audit=audit)
+    return receipts.issue(ANSWER, key, input_digest=digests.file_digest(image), moment=MOMENT, audit=audit)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def refusal(path: Path, image: Path, **options: object) -> str:
 def test_a_receipt_says_what_was_answered_about_which_picture_when_and_on_which_line_of_the_log(answer, image):
     receipt = receipts.verify(answer, image, PUBLIC, model_digest=MODEL)
     assert receipt.answer == ANSWER
-    assert receipt.input_digest == signing.file_digest(image)
+    assert receipt.input_digest == digests.file_digest(image)
     assert receipt.issued_at == MOMENT
     assert receipt.audit == (17, f"sha256:{'ab' * 32}")
 
@@ -70,7 +73,7 @@ def test_another_picture_another_model_and_another_key_are_refused(answer, image
     assert "the receipt is about a picture sha256:" in refusal(answer, tmp_path / "other.jpg")
     assert f"the receipt is of {MODEL}" in refusal(answer, image, model_digest=f"sha256:{'00' * 32}")
     answer.write_text(json.dumps(issue(image, Ed25519PrivateKey.generate())))
-    assert f"expected a signature of key {signing.key_id(PUBLIC)}" in refusal(answer, image)
+    assert f"expected a signature of key {keys.key_id(PUBLIC)}" in refusal(answer, image)
 
 
 def test_an_answer_that_was_changed_beside_its_receipt_is_refused_by_field(answer, image):
@@ -132,7 +135,7 @@ def test_what_is_no_receipt_is_refused(tmp_path, image, content):
     ],
 )
 def test_a_signed_statement_of_another_form_is_refused(tmp_path, image, statement):
-    envelope = signing.sign(statement, KEY, payload_type=receipts.PAYLOAD_TYPE)
+    envelope = sign(statement, KEY, payload_type=receipts.PAYLOAD_TYPE)
     (tmp_path / "receipt.json").write_text(json.dumps(envelope))
     assert "does not hold what it must" in refusal(tmp_path / "receipt.json", image)
 
@@ -140,10 +143,10 @@ def test_a_signed_statement_of_another_form_is_refused(tmp_path, image, statemen
 def test_neither_a_verdict_nor_a_receipt_poses_as_the_other_even_with_one_key(tmp_path, image):
     receipt = issue(image)
     with pytest.raises(VerdictError, match="expected payloadType"):
-        signing.open_envelope(receipt, PUBLIC)
+        open_envelope(receipt, PUBLIC)
     with pytest.raises(VerdictError, match="does not fit"):
-        signing.open_envelope({**receipt, "payloadType": signing.PAYLOAD_TYPE}, PUBLIC)
-    verdict = signing.sign(json.loads(base64.b64decode(receipt["payload"])), KEY)
+        open_envelope({**receipt, "payloadType": PAYLOAD_TYPE}, PUBLIC)
+    verdict = sign(json.loads(base64.b64decode(receipt["payload"])), KEY)
     (tmp_path / "receipt.json").write_text(json.dumps(verdict))
     assert "expected payloadType" in refusal(tmp_path / "receipt.json", image)
 
@@ -158,16 +161,16 @@ def test_a_service_without_a_key_signs_none_and_one_that_is_named_must_be_there(
 
 
 def test_the_projects_own_key_is_found(project):
-    receipts.generate_key_pair(signing.KEY_DIR)
+    receipts.generate_key_pair(keys.KEY_DIR)
     key = receipts.load_key(None)
-    assert signing.public_pem(key.public_key()) == (signing.KEY_DIR / "receipts.pub").read_bytes()
-    assert stat.S_IMODE((signing.KEY_DIR / "receipts.pem").stat().st_mode) == 0o600
+    assert keys.public_pem(key.public_key()) == (keys.KEY_DIR / "receipts.pub").read_bytes()
+    assert stat.S_IMODE((keys.KEY_DIR / "receipts.pem").stat().st_mode) == 0o600
 
 
 def test_the_key_that_signs_verdicts_signs_no_receipt(project):
-    signing.generate_key_pair(signing.KEY_DIR)
+    keys.generate_key_pair(keys.KEY_DIR)
     with pytest.raises(BucklerError, match="which no service may hold"):
-        receipts.load_key(signing.KEY_DIR / "verdict.pem")
+        receipts.load_key(keys.KEY_DIR / "verdict.pem")
 
 
 # --- the commands
@@ -176,19 +179,19 @@ def test_the_key_that_signs_verdicts_signs_no_receipt(project):
 def test_keys_for_receipts_are_made_beside_those_for_verdicts_and_once(project, capsys):
     assert cli.main(["keys", "init", "--for", "receipts"]) == 0
     assert "give it to every client" in capsys.readouterr().out
-    assert sorted(path.name for path in signing.KEY_DIR.iterdir()) == ["receipts.pem", "receipts.pub"]
+    assert sorted(path.name for path in keys.KEY_DIR.iterdir()) == ["receipts.pem", "receipts.pub"]
     assert cli.main(["keys", "init"]) == 0
     assert cli.main(["keys", "init", "--for", "receipts"]) == 2
     assert "never overwritten" in capsys.readouterr().err
 
 
 def test_verify_receipt_exits_0_with_one_line_that_says_what_holds(answer, image, tmp_path, capsys):
-    (tmp_path / "receipts.pub").write_bytes(signing.public_pem(PUBLIC))
+    (tmp_path / "receipts.pub").write_bytes(keys.public_pem(PUBLIC))
     command = ["verify-receipt", str(answer), "--image", str(image), "--key", str(tmp_path / "receipts.pub")]
     assert cli.main(command) == 0
     output = capsys.readouterr().out
     assert output.count("\n") == 1
-    assert output.startswith(f"holds: benign (accept) for {signing.file_digest(image)}, by skin-lesion version 3")
+    assert output.startswith(f"holds: benign (accept) for {digests.file_digest(image)}, by skin-lesion version 3")
     assert f"line 17 (sha256:{'ab' * 32}) of its audit log" in output
     assert cli.main([*command, "--model-digest", MODEL]) == 0
 
@@ -197,7 +200,7 @@ def test_verify_receipt_exits_1_where_it_does_not_fit_and_2_where_a_file_cannot_
     answer, image, tmp_path, capsys
 ):
     key = tmp_path / "receipts.pub"
-    key.write_bytes(signing.public_pem(PUBLIC))
+    key.write_bytes(keys.public_pem(PUBLIC))
 
     def run(answer: Path, image: Path, key: Path) -> tuple[int, str]:
         code = cli.main(["verify-receipt", str(answer), "--image", str(image), "--key", str(key)])

@@ -6,17 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import signing, standing
 from buckler.errors import VerdictError
-from buckler.standing import Claim
+from buckler.trust import standing
+from buckler.trust.envelope import PAYLOAD_TYPE, open_envelope, sign
+from buckler.trust.standing import Claim
+from buckler.trust.verdict import Verdict
 from tests.projects import KEY, PUBLIC
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 DEGRADED, WITHDRAWN = Claim("degraded", "too dark"), Claim("withdrawn", "0.1 < 0.3")
 
 
-def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> signing.Verdict:
-    return signing.Verdict(
+def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> Verdict:
+    return Verdict(
         identity, digest, passed=True, issued_at=MOMENT, expires_at=MOMENT + timedelta(days=30), statement={}
     )
 
@@ -55,7 +57,7 @@ def test_the_worst_claim_counts_and_each_job_lifts_its_own_only():
 
 def test_the_document_states_what_a_reader_needs_without_this_package():
     envelope = json.loads(standing.issue(stands(reevaluate=WITHDRAWN), KEY))
-    said = signing.open_envelope(envelope, PUBLIC, payload_type=standing.PAYLOAD_TYPE)
+    said = open_envelope(envelope, PUBLIC, payload_type=standing.PAYLOAD_TYPE)
     assert (said["model"], said["version"], said["state"]) == ("skin", "3", "withdrawn")
     assert said["reasons"] == ["reevaluate: 0.1 < 0.3"]
     assert said["expires_at"] == (MOMENT + timedelta(days=30)).isoformat()
@@ -78,7 +80,7 @@ def signed(payload_type: str = standing.PAYLOAD_TYPE, **changes: object) -> str:
     times = dict.fromkeys(("issued_at", "expires_at", "moment"), MOMENT.isoformat())
     statement = {"schema": 1, "model": "skin", "version": "3", "digest": "d", "verdict": "v", "state": "holds"}
     content = statement | times | {"claims": {}, "reasons": []} | changes
-    return json.dumps(signing.sign(content, KEY, payload_type=payload_type))
+    return json.dumps(sign(content, KEY, payload_type=payload_type))
 
 
 def test_the_form_that_the_faults_below_are_made_from_is_good():
@@ -92,7 +94,7 @@ def test_the_form_that_the_faults_below_are_made_from_is_good():
         ("{", "not valid JSON"),
         (standing.issue(stands(), Ed25519PrivateKey.generate()), "expected a signature of key"),
         (standing.issue(stands(), KEY).replace('"payload":"', '"payload":"AA'), "does not fit|base64"),
-        (signed(signing.PAYLOAD_TYPE), "payloadType"),
+        (signed(PAYLOAD_TYPE), "payloadType"),
         (signed(schema=2), "expected schema 1"),
         (signed(moment="2026-01-01T00:00:00"), "with its zone"),
         (signed(digest=7), "expected text"),

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import signing
 from buckler.errors import VerdictError
+from buckler.trust.envelope import open_envelope, parse_object, sign
+from buckler.trust.verdict import Verdict
 
 PAYLOAD_TYPE = "application/vnd.buckler.standing+json"
 SCHEMA = 1
@@ -66,7 +67,7 @@ class Standing:
         """What speaks against it, a sentence a job."""
         return tuple(f"{job}: {claim.reason}" for job, claim in sorted(self.claims.items()))
 
-    def check(self, verdict: signing.Verdict) -> None:
+    def check(self, verdict: Verdict) -> None:
         """See that this is about ``verdict``.
 
         Raises:
@@ -85,7 +86,7 @@ class Standing:
         return replace(self, claims=others if claim is None else {**others, job: claim})
 
 
-def of_verdict(verdict: signing.Verdict, *, model_name: str, version: str) -> Standing:
+def of_verdict(verdict: Verdict, *, model_name: str, version: str) -> Standing:
     """Return where a version stands of which nobody has said anything since its verdict."""
     return Standing(
         model_name,
@@ -115,7 +116,7 @@ def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
         "reasons": list(standing.reasons),
         "claims": {job: {"state": claim.state, "reason": claim.reason} for job, claim in kept.items()},
     }
-    return json.dumps(signing.sign(statement, key, payload_type=PAYLOAD_TYPE), separators=(",", ":"))
+    return json.dumps(sign(statement, key, payload_type=PAYLOAD_TYPE), separators=(",", ":"))
 
 
 def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str) -> Standing:
@@ -126,8 +127,8 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
     """
     what = f"the standing of version {version} of {model_name}"
     try:
-        envelope = signing.parse_object(text.encode(), "the standing")
-        found = _standing(signing.open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE))
+        envelope = parse_object(text.encode(), "the standing")
+        found = _standing(open_envelope(envelope, public_key, payload_type=PAYLOAD_TYPE))
     except VerdictError as error:
         raise VerdictError("standing", f"{what} does not hold: {error}") from error
     if (found.model, found.version) != (model_name, version):

@@ -6,28 +6,29 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import promotion_record, signing
 from buckler.errors import VerdictError
+from buckler.trust import envelope, promotion
+from buckler.trust.verdict import Verdict
 from tests.projects import KEY, PUBLIC
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> signing.Verdict:
-    return signing.Verdict(identity, digest, passed=True, issued_at=MOMENT, expires_at=MOMENT, statement={})
+def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> Verdict:
+    return Verdict(identity, digest, passed=True, issued_at=MOMENT, expires_at=MOMENT, statement={})
 
 
 def issued(key: Ed25519PrivateKey = KEY) -> str:
-    return promotion_record.issue(key, model_name="skin", version="3", verdict=verdict(), moment=MOMENT)
+    return promotion.issue(key, model_name="skin", version="3", verdict=verdict(), moment=MOMENT)
 
 
-def read(text: str, version: str = "3", name: str = "skin") -> promotion_record.Record:
-    return promotion_record.read(text, PUBLIC, model_name=name, version=version)
+def read(text: str, version: str = "3", name: str = "skin") -> promotion.Record:
+    return promotion.read(text, PUBLIC, model_name=name, version=version)
 
 
 def test_a_record_says_what_was_signed():
     record = read(issued())
-    assert record == promotion_record.Record("skin", "3", "sha256:model", "sha256:verdict", MOMENT)
+    assert record == promotion.Record("skin", "3", "sha256:model", "sha256:verdict", MOMENT)
     record.check(verdict())
 
 
@@ -38,10 +39,10 @@ def test_another_model_or_another_verdict_under_the_promoted_number_is_refused(o
     assert caught.value.reason == "not_promoted"
 
 
-def signed(payload_type: str = promotion_record.PAYLOAD_TYPE, **changes: object) -> str:
+def signed(payload_type: str = promotion.PAYLOAD_TYPE, **changes: object) -> str:
     statement = {"schema": 1, "model": "skin", "version": "3", "digest": "d", "verdict": "v"}
     return json.dumps(
-        signing.sign(statement | {"moment": MOMENT.isoformat()} | changes, KEY, payload_type=payload_type)
+        envelope.sign(statement | {"moment": MOMENT.isoformat()} | changes, KEY, payload_type=payload_type)
     )
 
 
@@ -52,7 +53,7 @@ def signed(payload_type: str = promotion_record.PAYLOAD_TYPE, **changes: object)
         ("{", "not valid JSON"),
         (issued(Ed25519PrivateKey.generate()), "expected a signature of key"),
         (issued().replace('"payload":"', '"payload":"AA'), "does not fit|base64"),
-        (signed(signing.PAYLOAD_TYPE), "payloadType"),
+        (signed(envelope.PAYLOAD_TYPE), "payloadType"),
         (signed(schema=2), "expected schema 1"),
         (signed(moment="2026-01-01T00:00:00"), "with its zone"),
         (signed(digest=7), "expected text"),

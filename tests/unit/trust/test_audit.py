@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler import audit, cli
-from buckler.audit import AuditLog, Head
+from buckler import cli
 from buckler.errors import AuditError
-from tests.unit.appending import answered
+from buckler.trust import audit
+from buckler.trust.audit import AuditLog, Head
+from tests.unit.trust.appending import answered
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +34,7 @@ def write(path: Path, count: int, **options: object) -> list[Head]:
 
 
 def start(path: Path, what: str, amount: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.unit.appending", str(path), what, str(amount)]
+    command = [sys.executable, "-m", "tests.unit.trust.appending", str(path), what, str(amount)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

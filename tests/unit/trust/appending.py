@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from buckler.audit import AuditLog, Fsync, entry
 from buckler.errors import AuditError
+from buckler.trust.audit import AuditLog, Fsync, entry
 
 PROBABILITIES = {"benign": 0.93, "malignant": 0.07}
 

@@ -8,8 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler import signing
 from buckler.errors import BucklerError, VerdictError
+from buckler.trust import keys
+from buckler.trust.digests import directory_digest, file_digest, file_digests
+from buckler.trust.envelope import open_envelope, pre_authentication_encoding, sign
+from buckler.trust.verdict import open_release, verify_release
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -19,8 +22,8 @@ PUBLIC = KEY.public_key()
 def statement_for(release: Path, **changes: object) -> dict[str, object]:
     statement = {
         "schema": 1,
-        "subject": {"name": "skin-lesion", "digest": signing.directory_digest(release / "model")},
-        "evidence": signing.file_digests(release / "evidence"),
+        "subject": {"name": "skin-lesion", "digest": directory_digest(release / "model")},
+        "evidence": file_digests(release / "evidence"),
         "passed": True,
         "reasons": [],
         "issued_at": ISSUED.isoformat(),
@@ -30,7 +33,7 @@ def statement_for(release: Path, **changes: object) -> dict[str, object]:
 
 
 def seal(release: Path, key: Ed25519PrivateKey = KEY, **changes: object) -> None:
-    envelope = signing.sign(statement_for(release, **changes), key)
+    envelope = sign(statement_for(release, **changes), key)
     (release / "verdict.json").write_text(json.dumps(envelope))
 
 
@@ -60,15 +63,15 @@ def shared_release(tmp_path_factory):
 def refused(release: Path, reason: str, **options: object) -> str:
     options.setdefault("now", ISSUED)
     with pytest.raises(VerdictError) as caught:
-        signing.verify_release(release, PUBLIC, **options)
+        verify_release(release, PUBLIC, **options)
     assert caught.value.reason == reason, caught.value
     return str(caught.value)
 
 
 def test_a_sealed_release_holds_and_its_verdict_says_what_was_signed(release):
-    verdict = signing.verify_release(release, PUBLIC, now=ISSUED)
+    verdict = verify_release(release, PUBLIC, now=ISSUED)
     assert verdict.passed
-    assert verdict.subject_digest == signing.directory_digest(release / "model")
+    assert verdict.subject_digest == directory_digest(release / "model")
     assert verdict.issued_at == ISSUED
     assert verdict.id.startswith("sha256:")
     assert len(verdict.id) == len("sha256:") + 64
@@ -76,7 +79,7 @@ def test_a_sealed_release_holds_and_its_verdict_says_what_was_signed(release):
 
 def test_the_signed_bytes_are_the_dsse_examples():
     # The example of the DSSE v1 protocol text.
-    encoded = signing.pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
+    encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
     assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
 
 
@@ -93,7 +96,7 @@ def test_any_flipped_bit_in_model_evidence_or_verdict_is_refused(shared_release,
         if path.name == "verdict.json" and same_json(before, bytes(content)):
             return  # white space between the envelope's fields carries nothing
         with pytest.raises(VerdictError) as caught:
-            signing.verify_release(shared_release, PUBLIC, now=ISSUED)
+            verify_release(shared_release, PUBLIC, now=ISSUED)
         assert caught.value.reason in {"malformed", "signature", "digest"}
     finally:
         path.write_bytes(before)
@@ -119,35 +122,35 @@ def same_json(one: bytes, other: bytes) -> bool:
 )
 def test_what_is_signed_comes_back(statement):
     try:
-        envelope = signing.sign(statement, KEY)
+        envelope = sign(statement, KEY)
     except UnicodeEncodeError:  # lone surrogates are no text
         return
-    assert signing.open_envelope(json.loads(json.dumps(envelope)), PUBLIC) == statement
+    assert open_envelope(json.loads(json.dumps(envelope)), PUBLIC) == statement
 
 
 def test_a_number_that_json_does_not_have_is_not_signed():
     with pytest.raises(ValueError, match="JSON"):
-        signing.sign({"accuracy": float("nan")}, KEY)
+        sign({"accuracy": float("nan")}, KEY)
 
 
 def test_another_key_is_refused_and_both_keys_are_named(release):
     seal(release, Ed25519PrivateKey.generate())
-    assert signing.key_id(PUBLIC) in refused(release, "signature")
+    assert keys.key_id(PUBLIC) in refused(release, "signature")
 
 
 def test_another_keys_signature_under_our_key_id_is_refused(release):
-    envelope = signing.sign(statement_for(release), Ed25519PrivateKey.generate())
-    envelope["signatures"][0]["keyid"] = signing.key_id(PUBLIC)
+    envelope = sign(statement_for(release), Ed25519PrivateKey.generate())
+    envelope["signatures"][0]["keyid"] = keys.key_id(PUBLIC)
     (release / "verdict.json").write_text(json.dumps(envelope))
     refused(release, "signature")
 
 
 def test_a_second_signature_does_not_hurt(release):
-    envelope = signing.sign(statement_for(release), KEY)
-    other = signing.sign(statement_for(release), Ed25519PrivateKey.generate())
+    envelope = sign(statement_for(release), KEY)
+    other = sign(statement_for(release), Ed25519PrivateKey.generate())
     envelope["signatures"] = [*other["signatures"], *envelope["signatures"]]
     (release / "verdict.json").write_text(json.dumps(envelope))
-    assert signing.verify_release(release, PUBLIC, now=ISSUED).passed
+    assert verify_release(release, PUBLIC, now=ISSUED).passed
 
 
 def test_a_failed_verdict_is_refused_with_its_reasons(release):
@@ -157,13 +160,13 @@ def test_a_failed_verdict_is_refused_with_its_reasons(release):
 
 def test_a_verdict_holds_until_the_moment_it_expires(release):
     end = ISSUED + timedelta(days=30)
-    signing.verify_release(release, PUBLIC, now=end - timedelta(seconds=1))
+    verify_release(release, PUBLIC, now=end - timedelta(seconds=1))
     assert end.isoformat() in refused(release, "expired", now=end)
 
 
 def test_an_expired_or_failed_release_can_still_be_opened_as_evidence(release):
     seal(release, passed=False)
-    verdict = signing.open_release(release, PUBLIC)
+    verdict = open_release(release, PUBLIC)
     assert not verdict.passed
     assert verdict.expired(ISSUED + timedelta(days=31))
 
@@ -240,7 +243,7 @@ def test_the_directory_digest_tells_names_from_contents(tmp_path):
     for folder, name, content in (("a", "x", "1"), ("b", "x", "2"), ("c", "y", "1"), ("d", "x", "1")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(content)
-    digests = [signing.directory_digest(tmp_path / folder) for folder in "abcd"]
+    digests = [directory_digest(tmp_path / folder) for folder in "abcd"]
     assert digests[0] == digests[3]
     assert len(set(digests)) == 3
 
@@ -249,30 +252,30 @@ def test_the_digest_of_a_file_is_its_sha256(tmp_path):
     (tmp_path / "empty").touch()
     # sha256 of nothing, from FIPS 180-4's test vectors
     expected = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert signing.file_digest(tmp_path / "empty") == expected
+    assert file_digest(tmp_path / "empty") == expected
 
 
 def test_a_key_pair_signs_and_verifies_and_only_its_owner_can_read_the_private_half(tmp_path):
-    signing.generate_key_pair(tmp_path / "keys")
-    key = signing.load_private_key(tmp_path / "keys" / "verdict.pem")
-    public = signing.load_public_key(tmp_path / "keys" / "verdict.pub")
-    assert signing.open_envelope(signing.sign({"a": 1}, key), public) == {"a": 1}
+    keys.generate_key_pair(tmp_path / "keys")
+    key = keys.load_private_key(tmp_path / "keys" / "verdict.pem")
+    public = keys.load_public_key(tmp_path / "keys" / "verdict.pub")
+    assert open_envelope(sign({"a": 1}, key), public) == {"a": 1}
     assert stat.S_IMODE((tmp_path / "keys" / "verdict.pem").stat().st_mode) == 0o600
 
 
 def test_a_key_is_never_overwritten(tmp_path):
-    signing.generate_key_pair(tmp_path)
+    keys.generate_key_pair(tmp_path)
     before = (tmp_path / "verdict.pem").read_bytes()
     with pytest.raises(BucklerError, match="never overwritten"):
-        signing.generate_key_pair(tmp_path)
+        keys.generate_key_pair(tmp_path)
     assert (tmp_path / "verdict.pem").read_bytes() == before
 
 
 def test_the_projects_own_pair_is_made_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUCKLER_SIGNING_KEY", raising=False)
-    first, created = signing.load_or_create_private_key()
-    again, created_again = signing.load_or_create_private_key()
+    first, created = keys.load_or_create_private_key()
+    again, created_again = keys.load_or_create_private_key()
     assert (created, created_again) == (True, False)
     assert first.private_bytes_raw() == again.private_bytes_raw()
 
@@ -281,26 +284,26 @@ def test_a_named_signing_key_that_is_missing_is_an_error_and_none_is_made(tmp_pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUCKLER_SIGNING_KEY", "secrets/verdict.pem")
     with pytest.raises(BucklerError, match=r"secrets/verdict\.pem.*buckler keys init"):
-        signing.load_or_create_private_key()
+        keys.load_or_create_private_key()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_project_that_only_verifies_does_not_make_a_pair_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUCKLER_SIGNING_KEY", raising=False)
-    signing.generate_key_pair(signing.KEY_DIR)
-    (signing.KEY_DIR / "verdict.pem").unlink()
+    keys.generate_key_pair(keys.KEY_DIR)
+    (keys.KEY_DIR / "verdict.pem").unlink()
     with pytest.raises(BucklerError, match=r"verdict\.pub exists"):
-        signing.load_or_create_private_key()
+        keys.load_or_create_private_key()
 
 
 def test_the_public_key_may_lie_elsewhere(tmp_path, monkeypatch):
-    signing.generate_key_pair(tmp_path / "elsewhere")
+    keys.generate_key_pair(tmp_path / "elsewhere")
     monkeypatch.setenv("BUCKLER_VERDICT_KEY", str(tmp_path / "elsewhere" / "verdict.pub"))
-    assert signing.load_public_key().public_bytes_raw()
+    assert keys.load_public_key().public_bytes_raw()
 
 
-@pytest.mark.parametrize("load", [signing.load_private_key, signing.load_public_key])
+@pytest.mark.parametrize("load", [keys.load_private_key, keys.load_public_key])
 def test_what_is_no_key_is_refused_by_its_path(tmp_path, load):
     (tmp_path / "key").write_text("no key")
     with pytest.raises(BucklerError, match="key"):

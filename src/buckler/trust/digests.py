@@ -1,0 +1,56 @@
+"""SHA-256 digests of files and directories, and the canonical bytes that are signed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from buckler.errors import VerdictError
+
+# --- digests
+
+
+def file_digest(path: Path) -> str:
+    """Return ``sha256:…`` of a file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def file_digests(directory: Path) -> dict[str, str]:
+    """Return relative posix path -> digest of every file below ``directory``, sorted.
+
+    Raises:
+        VerdictError: No such directory or no file in it (``missing``), or something in it is neither a
+            file nor a directory, a symbolic link included (``digest``): its bytes could change unseen.
+    """
+    if not directory.is_dir():
+        raise VerdictError("missing", f"expected a directory {directory}, there is none")
+    digests = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise VerdictError("digest", f"expected only files and directories, got {path}; replace it by a copy")
+        if path.is_file():
+            digests[path.relative_to(directory).as_posix()] = file_digest(path)
+    if not digests:
+        raise VerdictError("missing", f"expected files in {directory}, it is empty")
+    return dict(sorted(digests.items()))
+
+
+def directory_digest(directory: Path) -> str:
+    """Return ``sha256:…`` over the names and bytes of all files below ``directory``.
+
+    Raises:
+        VerdictError: As ``file_digests``.
+    """
+    return digest_of(file_digests(directory))
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """Return the digest of a directory whose files have the digests ``files``."""
+    return f"sha256:{hashlib.sha256(canonical(files)).hexdigest()}"
+
+
+def canonical(values: Mapping[str, Any]) -> bytes:
+    """Return ``values`` as JSON with sorted keys and no spaces; NaN or infinity is a ``ValueError``."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

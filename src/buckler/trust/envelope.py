@@ -1,0 +1,117 @@
+"""DSSE envelopes: a payload, its type and its signatures.
+
+Source: https://github.com/secure-systems-lab/dsse, protocol 1.0."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from buckler.errors import VerdictError
+from buckler.trust.digests import canonical
+from buckler.trust.keys import key_id
+
+PAYLOAD_TYPE = "application/vnd.buckler.verdict+json"
+
+
+# --- envelope
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """Return the bytes that are signed: type and payload, each with its length so that none poses as another.
+
+    Source: DSSE v1 protocol, "PAE".
+    """
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> dict[str, Any]:
+    """Return the DSSE envelope of ``statement``; the type is signed too, so that no kind poses as another."""
+    payload = canonical(statement)
+    signature = key.sign(pre_authentication_encoding(payload_type, payload))
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": payload_type,
+        "signatures": [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()}],
+    }
+
+
+def open_envelope(
+    envelope: object, public_key: Ed25519PublicKey, *, payload_type: str = PAYLOAD_TYPE
+) -> dict[str, Any]:
+    """Return the statement inside ``envelope``; nothing of it is parsed before its signature holds.
+
+    Raises:
+        VerdictError: ``malformed`` or ``signature``.
+    """
+    return parse_object(_open_payload(envelope, public_key, payload_type), "the signed statement")
+
+
+def _open_payload(envelope: object, public_key: Ed25519PublicKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
+        raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
+    if envelope["payloadType"] != payload_type:
+        raise VerdictError("malformed", f"expected payloadType {payload_type!r}, got {envelope['payloadType']!r}")
+    payload = _decode(envelope["payload"])
+    signatures = _signatures(envelope["signatures"])
+    expected = key_id(public_key)
+    if expected not in signatures:
+        raise VerdictError(
+            "signature",
+            f"expected a signature of key {expected}, got {sorted(signatures)}; is it another project's?",
+        )
+    try:
+        public_key.verify(signatures[expected], pre_authentication_encoding(payload_type, payload))
+    except InvalidSignature as error:
+        raise VerdictError("signature", f"the signature of key {expected} does not fit the statement") from error
+    return payload
+
+
+def _signatures(entries: object) -> dict[str, bytes]:
+    if not isinstance(entries, list) or not entries:
+        raise VerdictError("malformed", f"expected a list of signatures, got {entries!r}")
+    signatures = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
+            raise VerdictError("malformed", "expected signatures with keyid and sig")
+        signatures[entry["keyid"]] = _decode(entry["sig"])
+    return signatures
+
+
+def _decode(text: object) -> bytes:
+    try:
+        if not isinstance(text, str):
+            raise ValueError(f"got {type(text).__name__}")
+        content = base64.b64decode(text, validate=True)
+        # Base64 has spare bits before its padding: two texts may mean the same bytes. One must.
+        if base64.b64encode(content).decode() != text:
+            raise ValueError("not in canonical form")
+    except (ValueError, binascii.Error) as error:
+        raise VerdictError("malformed", f"expected base64 text in the envelope: {error}") from error
+    return content
+
+
+def parse_object(content: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in ``content``; ``what`` names it in the error.
+
+    Raises:
+        VerdictError: ``malformed``: it is no JSON, no object, or a key stands there twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key stands there twice")
+        return dict(pairs)
+
+    try:
+        values = json.loads(content, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise VerdictError("malformed", f"{what} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise VerdictError("malformed", f"expected {what} to be a JSON object, got {type(values).__name__}")
+    return values
