@@ -17,9 +17,10 @@ import numpy as np
 
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm_grid
-from buckler.data import images, pictures
+from buckler.data import pictures
 from buckler.errors import BucklerError
 from buckler.evaluation.accuracy import is_malignant
+from buckler.modality.picture import images
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.forward import probabilities

@@ -34,9 +34,9 @@ from benchmarks.bench_engines import ENGINES, Round, Task, work
 from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.errors import BucklerError, DataError
+from buckler.modality.base import Images, Labels
 from buckler.models import checkpoint, vgg
 from buckler.models.classifier import Classifier
-from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision, cpu_flags, crafting_precision
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
@@ -312,7 +312,8 @@ def machine() -> dict[str, Any]:
 
 def _pictures(plan: Plan) -> tuple[Images, Labels, tuple[str, ...]]:
     """Return shuffled pictures, as many as the plan needs, their labels and the names of these."""
-    from buckler.data import images, sources
+    from buckler.data import sources
+    from buckler.modality.picture.images import load_pixels
 
     needed = plan.head + plan.test
     if plan.images:
@@ -327,8 +328,7 @@ def _pictures(plan: Plan) -> tuple[Images, Labels, tuple[str, ...]]:
     order = np.random.default_rng(plan.seed).permutation(len(items))[:needed]
     chosen = [items[place] for place in order]
     decoded = [
-        images.load_pixels(item.read(), size=plan.image_size)
-        for item in tqdm(chosen, unit="picture", desc="read pictures")
+        load_pixels(item.read(), size=plan.image_size) for item in tqdm(chosen, unit="picture", desc="read pictures")
     ]
     return np.stack(decoded), np.array([names.index(item.label) for item in chosen], np.int64), names
 

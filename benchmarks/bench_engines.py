@@ -21,9 +21,9 @@ import tensorflow as tf
 
 from buckler.attacks.gradient import fgsm_grid
 from buckler.attacks.iterative import pgd
+from buckler.modality.base import Images, Labels
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision
 
 

@@ -21,13 +21,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_serving import machine
-from buckler.data import images, sources
+from buckler.data import sources
 from buckler.errors import DataError
+from buckler.modality.base import Images
+from buckler.modality.picture.images import load_pixels
 from buckler.models import checkpoint, export, runtime
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.features import add_features
-from buckler.models.forward import Images, Logits, probabilities
+from buckler.models.forward import Logits, probabilities
 from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from pipelines.stage import stage
@@ -171,7 +173,7 @@ def _pictures(folder: str, size: int, count: int) -> Images:
     if len(items) < count:
         raise DataError(f"expected at least {count} pictures in {folder}, got {len(items)}")
     chosen: Sequence[int] = np.random.default_rng(7).permutation(len(items))[:count].tolist()
-    return np.stack([images.load_pixels(items[place].read(), size=size) for place in chosen])
+    return np.stack([load_pixels(items[place].read(), size=size) for place in chosen])
 
 
 def main() -> None:

@@ -140,14 +140,14 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
 
 def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     """Return a screening of the right shapes: it takes as long as one that was fitted on attacks."""
-    from buckler.detection import harmless
     from buckler.detection.clouds import Clouds
     from buckler.detection.detector import Detector
     from buckler.detection.quality import QualityLimits
     from buckler.detection.screening import Screening
+    from buckler.modality.picture import benign_changes
 
     clean = judge.forward(pixels)
-    moved = judge.forward(harmless.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
+    moved = judge.forward(benign_changes.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
     return Screening(
         Detector.fit(clean, [clean], [moved]),
         Clouds.fit(clean.features, truth),
@@ -239,7 +239,8 @@ def _pictures(plan: Plan) -> tuple[list[bytes], np.ndarray, np.ndarray, tuple[st
 
     from PIL import Image
 
-    from buckler.data import images, sources
+    from buckler.data import sources
+    from buckler.modality.picture.images import load_pixels
 
     if plan.images:
         items = sources.directory(Path(plan.images), per_class=plan.pictures // 2, seed=plan.seed)
@@ -249,13 +250,13 @@ def _pictures(plan: Plan) -> tuple[list[bytes], np.ndarray, np.ndarray, tuple[st
         raise DataError(f"expected at least 4 pictures in {plan.images}, got {len(items)}")
     jpegs = []
     for item in items:
-        eight_bit = np.rint(images.load_pixels(item.read(), size=plan.image_size) * 255).astype(np.uint8)
+        eight_bit = np.rint(load_pixels(item.read(), size=plan.image_size) * 255).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(eight_bit).save(buffer, format="JPEG", quality=92)
         jpegs.append(buffer.getvalue())
     labels = tuple(sorted({item.label for item in items}))
     truth = np.array([labels.index(item.label) for item in items])
-    return jpegs, np.stack([images.load_pixels(jpeg, size=plan.image_size) for jpeg in jpegs]), truth, labels
+    return jpegs, np.stack([load_pixels(jpeg, size=plan.image_size) for jpeg in jpegs]), truth, labels
 
 
 def _sign(directory: Path) -> None:
@@ -286,9 +287,9 @@ def _save_for_mlflow(network: Any, destination: Path) -> None:
 
 
 def _as_json(picture: bytes, size: int) -> tuple[str, bytes]:
-    from buckler.data import images
+    from buckler.modality.picture.images import load_pixels
 
-    pixels = images.load_pixels(picture, size=size)
+    pixels = load_pixels(picture, size=size)
     return "application/json", json.dumps({"inputs": [np.round(pixels, 4).tolist()]}).encode()
 
 

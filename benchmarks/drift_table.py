@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from benchmarks.paper_table import machine
 from buckler import params, traffic
-from buckler.data import manifest, uploads
-from buckler.data.uploads import Upload
+from buckler.data import manifest
 from buckler.drift import DriftParams, compare
 from buckler.inference import Predictor
-from buckler.models.forward import Images
+from buckler.modality.base import Images
+from buckler.modality.picture import uploads
+from buckler.modality.picture.uploads import Upload
 from buckler.traffic import Observation
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from buckler.attacks.square import square
-from buckler.data import images
 from buckler.errors import BucklerError
+from buckler.modality.picture import images
 from buckler.query_watch import QueryWatch
 from pipelines.stage import stage
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from buckler.client import Answer, Client, ServiceError
-from buckler.data.images import load_pixels, to_png
+from buckler.modality.picture.images import load_pixels, to_png
 from buckler.trust import audit
 from drills.load import Load, clients
 from drills.platform import SOON, Platform, platform

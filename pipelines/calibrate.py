@@ -19,16 +19,17 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm_grid
 from buckler.data import pictures
-from buckler.detection import harmless
 from buckler.detection.clouds import Clouds
 from buckler.detection.detector import Detector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at
 from buckler.evaluation import roles
+from buckler.modality.base import Images
+from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Forward, Images
+from buckler.models.forward import Forward
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -59,7 +60,7 @@ def run(cfg: CalibrateParams) -> None:
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
     shown = training.subset(cfg.pictures, cfg.seed)
-    total = len(training.ids) + len(shown.ids) * (1 + len(harmless.SHOWN) + len(cfg.epsilon_255))
+    total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.SHOWN) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 
         def ask(images: Images) -> Forward:
@@ -89,7 +90,7 @@ def run(cfg: CalibrateParams) -> None:
 def _innocent(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
     yield shown.images
     generator = np.random.default_rng(cfg.seed)
-    for change in harmless.SHOWN.values():
+    for change in benign_changes.SHOWN.values():
         yield change(shown.images, generator)
 
 

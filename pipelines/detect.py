@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.attacks.table import ATTACKS
-from buckler.data import foreign, pictures
-from buckler.detection import harmless
+from buckler.data import pictures
 from buckler.detection.screening import Screening
 from buckler.evaluation import detection, plots, roles, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
+from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
 from buckler.models.precision import crafting_precision
@@ -59,7 +59,7 @@ class DetectParams:
     """Section ``detect`` of params.yaml; ``pictures``, ``foreign``: how many of the test split, how many of a kind."""
 
     pictures: int
-    foreign: int
+    strangers: int
     batch_size: int
     seed: int
     suite: tuple[AttackSpec, ...]
@@ -220,15 +220,15 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
 def _harmless_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     generator = np.random.default_rng(bench.cfg.seed)
     shown = bench.everything
-    for name, change in tqdm(harmless.JUDGED.items(), unit="change", desc="change without attack"):
+    for name, change in tqdm(benign_changes.JUDGED.items(), unit="change", desc="change without attack"):
         changed = change(shown.images, generator)
         screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
         yield detection.harmless_row(bench.clean, screened, name)
 
 
 def _foreign_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    for kind in foreign.KINDS:
-        images = foreign.pictures(kind, bench.cfg.foreign, size=bench.info.image_size, seed=bench.cfg.seed)
+    for kind in strangers.KINDS:
+        images = strangers.pictures(kind, bench.cfg.foreign, size=bench.info.image_size, seed=bench.cfg.seed)
         yield detection.foreign_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
 
 

@@ -22,9 +22,9 @@ from buckler.attacks.iterative import pgd
 from buckler.data import pictures
 from buckler.errors import ModelError
 from buckler.evaluation import parity
+from buckler.modality.base import Images
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.forward import Images
 from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from buckler.trust import digests

@@ -12,8 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from buckler import params
-from buckler.data import images, manifest, sources
+from buckler.data import manifest, sources
 from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import images
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 

@@ -19,8 +19,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from buckler import params
-from buckler.data import expectations, images, manifest
+from buckler.data import expectations, manifest
 from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import images
 from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage

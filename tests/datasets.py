@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from buckler.data import images, synthetic
+from buckler.modality.picture import images, synthetic
 
 SIZE = 32
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from buckler.detection.clouds import Clouds
 from buckler.detection.detector import Detector
-from buckler.detection.harmless import noisy
 from buckler.detection.quality import MEASURES, QualityLimits
 from buckler.detection.screening import Screening
+from buckler.modality.picture.benign_changes import noisy
 from buckler.models.forward import Forward
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import bentoml
 from bentoml.validators import ContentType
 
-from buckler.data.images import load_pixels
+from buckler.modality.picture.images import load_pixels
 from buckler.models.forward import probabilities
 from buckler.models.runtime import Runtime
 

@@ -23,8 +23,8 @@ COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/trust/audit.py 
      src/buckler/trust/promotion.py src/buckler/query_watch.py src/buckler/trust/receipt.py \
      src/buckler/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
      src/buckler/tracking.py src/buckler/traffic.py src/buckler/
-COPY src/buckler/data/__init__.py src/buckler/data/dicom.py src/buckler/data/images.py \
-     src/buckler/data/overlay.py src/buckler/data/structure.py src/buckler/data/uploads.py \
+COPY src/buckler/data/__init__.py src/buckler/modality/picture/dicom.py src/buckler/modality/picture/images.py \
+     src/buckler/modality/picture/overlay.py src/buckler/modality/picture/decode_budget.py src/buckler/modality/picture/uploads.py \
      src/buckler/data/
 COPY src/buckler/detection src/buckler/detection
 COPY src/buckler/models src/buckler/models

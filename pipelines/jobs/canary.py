@@ -16,8 +16,8 @@ from typing import Any
 
 from buckler import params, selftest, watch
 from buckler.client import Client
-from buckler.data.images import to_png
 from buckler.errors import BucklerError
+from buckler.modality.picture.images import to_png
 from buckler.release import PublishParams
 from buckler.trust import verdict
 from buckler.watch import Result, WatchParams, released

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from buckler import drift_report, params, tracking, traffic, watch
-from buckler.data import manifest, pictures, uploads
+from buckler.data import manifest, pictures
 from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
 from buckler.inference import Predictor
+from buckler.modality.picture import uploads
 from buckler.release import PublishParams
 from buckler.state import files
 from buckler.traffic import Observation, Traffic, TrafficError

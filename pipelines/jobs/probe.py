@@ -23,10 +23,11 @@ from pydantic import ConfigDict
 
 from buckler import params, watch
 from buckler.client import Answer, Client, ServiceError
-from buckler.data import images, pictures
+from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError
 from buckler.inference import Predictor
+from buckler.modality.picture import images
 from buckler.release import PublishParams
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from buckler import gates, params, promotion, publishing, tracking, watch
-from buckler.data import newest, pictures
+from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
 from buckler.evaluation import accuracy, robustness, roles, subgroups
@@ -187,7 +187,7 @@ class Subject:
         """
         info, cfg = self._info, self._cfg.newest
         learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
-        found = newest.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.images, known=learnt)
+        found = recent.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.images, known=learnt)
         return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> Measured:

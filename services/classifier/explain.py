@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, quote
 
 from starlette.responses import Response
 
-from buckler.data import images, uploads
-from buckler.data.overlay import overlay
+from buckler.modality.picture import images, uploads
+from buckler.modality.picture.overlay import overlay
 from services.classifier.answer import RefusalError
 from services.classifier.orders import Ask
 

@@ -28,9 +28,9 @@ import bentoml
 from bentoml.validators import ContentType
 from pydantic import ValidationError
 
-from buckler.data import uploads
-from buckler.data.uploads import Upload
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import uploads
+from buckler.modality.picture.uploads import Upload
 from services.classifier import connections, metrics, pages
 from services.classifier.access import announce
 from services.classifier.answer import Answer, RefusalError

@@ -16,7 +16,7 @@ from queue import Empty, Full, Queue
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.data.uploads import load_pixels
+from buckler.modality.picture.uploads import load_pixels
 from services.classifier import metrics
 from services.classifier.answer import Answer
 from services.classifier.follower import Follower

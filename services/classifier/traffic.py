@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from buckler.api_keys import ApiKey
-from buckler.data.uploads import Upload
+from buckler.modality.picture.uploads import Upload
 from buckler.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, TrafficError, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings

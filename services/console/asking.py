@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from buckler.client import Answer, Client
-from buckler.data import uploads
 from buckler.errors import BucklerError
+from buckler.modality.picture import uploads
 from services.console.settings import Settings
 
 LONGEST_SIDE = 512

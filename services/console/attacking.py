@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from buckler.client import Answer
-from buckler.data import images, uploads
 from buckler.errors import BucklerError
+from buckler.modality.picture import images, uploads
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.console.asking import Service, as_address

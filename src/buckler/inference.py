@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buckler.detection.screening import Screening
 from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
+from buckler.modality.base import Images
 from buckler.models import runtime
 from buckler.models.explanation import Explainer, HeadWeights, Relevance
-from buckler.models.forward import Forward, Images, probabilities
+from buckler.models.forward import Forward, probabilities
 from buckler.models.info import ModelInfo, load_info
 from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
 

@@ -18,9 +18,9 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
-from buckler.data.uploads import Upload
-from buckler.detection.quality import LUMA
 from buckler.errors import BucklerError
+from buckler.modality.picture.measures import LUMA
+from buckler.modality.picture.uploads import Upload
 
 if TYPE_CHECKING:
     from buckler.inference import Prediction

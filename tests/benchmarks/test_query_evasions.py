@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import query_evasions
-from buckler.data import images, synthetic
 from buckler.errors import BucklerError
+from buckler.modality.picture import images, synthetic
 
 
 def test_a_plain_search_is_noticed_and_a_large_enough_change_hides_it():

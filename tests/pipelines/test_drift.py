@@ -14,8 +14,9 @@ from PIL import Image
 
 from benchmarks import drift_table
 from buckler import promotion, publishing, release, selftest, tracking, traffic, watch
-from buckler.data import manifest, pictures, sources, uploads
+from buckler.data import manifest, pictures, sources
 from buckler.inference import Predictor
+from buckler.modality.picture import uploads
 from buckler.models import checkpoint, export, vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.trust import keys

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
-from buckler.data import images
+from buckler.modality.picture import images
 from buckler.trust import audit
 from services.classifier.answer import ERRORS
 from services.classifier.oip import OUTPUTS

@@ -59,7 +59,7 @@ class OtherModel:
 
 
 def answer_of(predictor, upload: Path) -> Answer:
-    from buckler.data.images import load_pixels
+    from buckler.modality.picture.images import load_pixels
 
     prediction = predictor(load_pixels(upload, size=predictor.image_size))
     return Answer.of(prediction, Served(predictor, "skin-lesion", "1"), "r")

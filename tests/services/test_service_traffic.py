@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 
 from buckler.api_keys import ApiKey, Role
 from buckler.client import Client
-from buckler.data.uploads import Upload, load
 from buckler.inference import Prediction, Predictor
+from buckler.modality.picture.uploads import Upload, load
 from buckler.traffic import WATCH_HEADER, Observation, Traffic, observe
 from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier import traffic

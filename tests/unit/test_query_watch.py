@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
-from buckler.data import images, synthetic
+from buckler.modality.picture import images, synthetic
 from buckler.query_watch import QueryWatch, Rules
 
 SIZE = 64

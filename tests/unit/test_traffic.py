@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from buckler import traffic
-from buckler.data.uploads import Upload
 from buckler.inference import Prediction
+from buckler.modality.picture.uploads import Upload
 from buckler.traffic import Observation, Traffic, TrafficError, measure, observe
 from tests.databases import PASSWORD, Postgres, postgres
 

@@ -12,9 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from buckler.modality.base import Images, Labels
 from buckler.models.backend import tf
 from buckler.models.classifier import GradientClassifier, LossName
-from buckler.models.forward import Forward, Images, Labels, Logits
+from buckler.models.forward import Forward, Logits
 
 Preprocess = Callable[[Images], Images]  # (batch, height, width, 3) in 0..1 to the same
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from buckler.attacks.ball import project, uniform
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, check_pixels
+from buckler.models.forward import Logits
 
 Loss = Literal["cross_entropy", "margin"]
 Values = npt.NDArray[np.float32]  # (batch,), the loss of each picture

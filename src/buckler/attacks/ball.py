@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.base import Norm
-from buckler.models.forward import Images
+from buckler.modality.base import Images
 
 # Levels are compared with this much to spare: 2.9999998, which is 3 in float32, must not become 2.
 HAIR = 1e-4

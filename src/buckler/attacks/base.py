@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels
 
 Norm = Literal["linf", "l2"]
 # What the attacker has of the model: its weights, the scores it answers, the labels it answers, another model, nothing.

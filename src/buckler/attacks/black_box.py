@@ -12,8 +12,8 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, check_pixels
 
 Guess = Callable[[Images], Labels]  # images (batch, height, width, 3) to class indices (batch,)
 

@@ -8,8 +8,9 @@ import numpy.typing as npt
 from buckler.attacks.ball import project, uniform
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import margins
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, check_pixels
+from buckler.models.forward import Logits
 
 Flat = npt.NDArray[np.float64]  # (values,) of a picture, or (batch, values)
 PerPicture = npt.NDArray[np.float64]  # (batch,)

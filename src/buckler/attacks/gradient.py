@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from buckler.attacks.ball import BALLS, generators, project
 from buckler.attacks.base import Attack, Batch, Norm, Options, entry
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, check_pixels
+from buckler.models.forward import Logits
 
 
 def fgsm(classifier: GradientClassifier, images: Images, labels: Labels, *, epsilon: float) -> Images:

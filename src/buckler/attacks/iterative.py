@@ -10,8 +10,9 @@ import numpy.typing as npt
 from buckler.attacks.ball import BALLS
 from buckler.attacks.base import Attack, Batch, Norm, Options, Tuning, entry
 from buckler.attacks.gradient import check_target, least_likely
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, check_pixels
+from buckler.models.forward import Logits
 
 # A picture is left alone once it is wrong by this share of its largest logit: a hair would not survive
 # rounding to 8 bits, nor scoring in another precision than the one it was crafted in.

@@ -6,8 +6,8 @@ from buckler.attacks.ball import unit_l2
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.gradient import steps_along
 from buckler.attacks.iterative import ROAMING, Walk, climb
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, check_pixels
 
 
 def fgm_l2(classifier: GradientClassifier, images: Images, labels: Labels, *, epsilon: float) -> Images:

@@ -16,8 +16,9 @@ from buckler.attacks.ball import lengths, project_l2
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.gradient import check_target
 from buckler.attacks.iterative import margins
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, check_pixels
+from buckler.models.forward import Logits
 
 Floats = npt.NDArray[np.float64]
 # A picture and a class to that class's cross-entropy gradient and the logits.

@@ -6,8 +6,8 @@ import numpy as np
 
 from buckler.attacks.ball import generators, project
 from buckler.attacks.base import Attack, Batch, Options
+from buckler.modality.base import Images, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, check_pixels
 
 
 def sign_noise(images: Images, *, epsilon: float, seed: int = 0, ids: Sequence[int] | None = None) -> Images:

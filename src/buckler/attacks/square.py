@@ -8,8 +8,8 @@ import numpy.typing as npt
 from buckler.attacks.ball import generators, project
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, check_pixels
 
 # Images (batch, height, width, 3) to one score a class, (batch, classes); logits, probabilities, anything that rises.
 Scores = Callable[[Images], npt.NDArray[np.float32]]

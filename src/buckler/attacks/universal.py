@@ -7,8 +7,8 @@ import numpy as np
 from buckler.attacks.ball import project
 from buckler.attacks.base import Attack, Batch, Options, entry
 from buckler.attacks.iterative import EXIT_MARGIN, margins
+from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, check_pixels
 
 
 def universal_perturbation(

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.data import images
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import images
 
 THUMBNAIL: Final = 32
 """Pixels a side; imagehash reduces a picture to as much before its cosine transform."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from buckler.data import images, manifest
+from buckler.data import manifest
 from buckler.errors import DataError
+from buckler.modality.picture.images import load_batch
 
 SPLITS = ("train", "calibration", "test")
 
@@ -55,7 +56,7 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
     paths = [Path(path) for path in frame["path"]]
     return Pictures(
         ids=tuple(frame["id"]),
-        images=images.load_batch(paths, size=size, description=description),
+        images=load_batch(paths, size=size, description=description),
         truth=np.array([places[label] for label in frame["label"]], np.int64),
     )
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from buckler.data import images, manifest, synthetic
+from buckler.data import manifest
 from buckler.errors import DataError
+from buckler.modality.picture import images, synthetic
 
 METADATA = "metadata.csv"
 METADATA_COLUMNS = ("file", "label", "lesion_id")

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.detection.threshold import Scores
-from buckler.models.forward import Features, Labels, slices
+from buckler.modality.base import Labels
+from buckler.models.forward import Features, slices
 
 BLOCK = 3  # the fourth of five: earlier ones miss what is blurred, the last what is dark (see docs/adr)
 

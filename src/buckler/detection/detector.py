@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.detection.threshold import Scores
-from buckler.models.forward import Features, Forward, Labels, Logits, slices
+from buckler.modality.base import Labels
+from buckler.models.forward import Features, Forward, Logits, slices
 
 PROBED = (2, 3)  # blocks that the logits are foretold from, counted from zero
 READ = (2, 3, 4)  # blocks whose features are read for the steps' own traces

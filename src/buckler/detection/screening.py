@@ -14,7 +14,8 @@ from buckler.detection.detector import Detector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.threshold import Scores
 from buckler.errors import ModelError
-from buckler.models.forward import Forward, Images, probabilities
+from buckler.modality.base import Images
+from buckler.models.forward import Forward, probabilities
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from buckler.evaluation.statistics import Rate, share_of, wilson
-from buckler.models.forward import Labels, Logits, probabilities
+from buckler.modality.base import Labels
+from buckler.models.forward import Logits, probabilities
 
 
 @dataclass(frozen=True, slots=True)

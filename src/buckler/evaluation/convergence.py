@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from buckler.attacks.iterative import Walk, climb
 from buckler.evaluation.robustness import Right
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits
+from buckler.models.forward import Logits
 
 PICTURES = 64
 STEPS = 40

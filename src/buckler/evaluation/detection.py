@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from buckler.detection.screening import Flags, Screening
 from buckler.detection.threshold import Scores
 from buckler.evaluation.statistics import Rate, wilson
-from buckler.models.forward import Forward, Images, Labels
+from buckler.modality.base import Images, Labels
+from buckler.models.forward import Forward
 
 FPRS = (0.01, 0.05)
 Held = npt.NDArray[np.bool_]  # (n,)

@@ -20,7 +20,7 @@ from buckler.evaluation.charts import Curve, percent
 from buckler.evaluation.convergence import is_flat, late_gain
 from buckler.evaluation.page_template import STYLE, TEMPLATE
 from buckler.evaluation.plots import amplified
-from buckler.models.forward import Images
+from buckler.modality.base import Images
 
 Document = Mapping[str, Any]
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from buckler.detection.detector import Detector
-from buckler.models.forward import Forward, Images, Labels, probabilities
+from buckler.modality.base import Images, Labels
+from buckler.models.forward import Forward, probabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from buckler.evaluation.roles import Judge
 from buckler.evaluation.statistics import Rate, share_of, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.evaluation.suite import AttackSpec, Outcome, run_shown
+from buckler.modality.base import Labels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Forward, Labels
+from buckler.models.forward import Forward
 from buckler.models.info import ModelInfo
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture

@@ -18,13 +18,14 @@ from buckler.attacks.base import Batch
 from buckler.attacks.gradient import steps_along
 from buckler.attacks.iterative import margins
 from buckler.attacks.noise import sign_noise
-from buckler.data import images as pictures
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import Right
 from buckler.evaluation.roles import DRAWS
 from buckler.evaluation.suite import AttackSpec, Outcome
+from buckler.modality.base import Images, Labels
+from buckler.modality.picture.images import load_pixels, to_png
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Images, Labels, Logits, probabilities
+from buckler.models.forward import Logits, probabilities
 
 # Untargeted, in FGSM's ball, and with more gradients: these have no excuse. Others may rightly be weaker.
 STRONGER_THAN_FGSM = frozenset({"bim", "pgd", "mifgsm", "apgd-ce", "apgd-margin"})
@@ -360,7 +361,7 @@ def _survives_a_file(case: _Case, few: int) -> Check:
     origin, specs, lost, widest = case.images[rows], _lines(case.outcomes), [], 0.0
     for spec in specs:
         crafted = case.attacked(case.crafter, spec, rows)
-        read = np.stack([pictures.load_pixels(pictures.to_png(one)) for one in crafted])
+        read = np.stack([load_pixels(to_png(one)) for one in crafted])
         change = (read.astype(np.float64) - origin).reshape(len(rows), -1) * 255
         length = np.abs(change).max() if spec.entry.norm == "linf" else np.linalg.norm(change, axis=1).max()
         widest = max(widest, float(length) / spec.epsilon_255[0])

@@ -19,8 +19,9 @@ from buckler.attacks.base import Attack, Batch, Norm, Options
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.roles import Judge
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Features, Forward, Images, Labels, Logits
+from buckler.models.forward import Features, Forward, Logits
 
 Rows = npt.NDArray[np.int64]  # positions of pictures
 

@@ -8,11 +8,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from buckler.modality.base import Images, check_pixels
 from buckler.models import runtime  # first: it keeps OpenVINO and NNCF from reporting to their makers
 from buckler.models.backend import keras, tf
 from buckler.models.explanation import HeadWeights
 from buckler.models.features import add_features
-from buckler.models.forward import Images, check_pixels
 from buckler.models.vgg import BLOCK_ENDS
 
 import nncf  # isort: skip

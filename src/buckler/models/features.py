@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from buckler.modality.base import Images
 from buckler.models.backend import keras
-from buckler.models.forward import Images, Maps
+from buckler.models.forward import Maps
 from buckler.models.vgg import BLOCK_ENDS
 
 SILENT = 1e-12  # variance below which a channel counts as silent

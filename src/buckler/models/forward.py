@@ -6,10 +6,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from buckler.errors import InputRangeError
-
-Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
-Labels = npt.NDArray[np.int64]  # (batch,), class indices
 Logits = npt.NDArray[np.float32]  # (batch, classes)
 Features = npt.NDArray[np.float32]  # (batch, features)
 Maps = npt.NDArray[np.float32]  # (batch, height, width, channels), of the last convolution
@@ -21,14 +17,6 @@ class Forward:
 
     logits: Logits
     features: Features
-
-
-def check_pixels(images: Images) -> None:
-    """Raise InputRangeError unless every pixel lies in 0..1."""
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise InputRangeError(
-            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; pass images before normalisation"
-        )
 
 
 def probabilities(logits: Logits) -> npt.NDArray[np.float32]:

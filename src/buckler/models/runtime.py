@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from buckler.errors import ModelError
-from buckler.models.forward import Features, Forward, Images, Logits, Maps, check_pixels
+from buckler.modality.base import Images, check_pixels
+from buckler.models.forward import Features, Forward, Logits, Maps
 from buckler.models.info import read_document
 from buckler.models.precision import cpu_flags
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.iterative import pgd
+from buckler.modality.base import Images, Labels
 from buckler.models import vgg
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
-from buckler.models.forward import Images, Labels
 from buckler.models.precision import Precision
 
 VALIDATION_STEPS = 7  # of PGD, each epoch

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from buckler.modality.base import Images, Labels
 from buckler.models import vgg
 from buckler.models.backend import keras
-from buckler.models.forward import Features, Images, Labels
+from buckler.models.forward import Features
 
 Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
 

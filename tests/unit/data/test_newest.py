@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from buckler.data import newest
+from buckler.data import recent
 from buckler.errors import DataError
 from tests import projects
 
@@ -25,7 +25,7 @@ def root(tmp_path):
 
 
 def load(root, count=0, known=()):
-    return newest.load(root, LABELS, size=32, count=count, known=known)
+    return recent.load(root, LABELS, size=32, count=count, known=known)
 
 
 def test_all_pictures_are_read_in_the_order_of_their_names(root):

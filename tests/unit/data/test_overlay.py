@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from buckler.data.overlay import LONGEST_SIDE, overlay
+from buckler.modality.picture.overlay import LONGEST_SIDE, overlay
 
 
 def painted(size, relevance):

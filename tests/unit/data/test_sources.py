@@ -1,7 +1,8 @@
 import pytest
 
-from buckler.data import images, sources
+from buckler.data import sources
 from buckler.errors import DataError
+from buckler.modality.picture import images
 from tests import datasets
 
 

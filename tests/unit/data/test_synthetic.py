@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.data import synthetic
+from buckler.modality.picture import synthetic
 
 
 def draw(label="benign", index=3, seed=7, size=32):

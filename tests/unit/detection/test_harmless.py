@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.detection import harmless
+from buckler.modality.picture import benign_changes
 
 
 @pytest.fixture
@@ -11,19 +11,19 @@ def pictures():
 
 @pytest.mark.parametrize("radius", [2, 8])
 def test_noise_fills_its_ball_and_no_more(pictures, radius):
-    moved = harmless.noisy(pictures, np.random.default_rng(1), epsilon=radius / 255)
+    moved = benign_changes.noisy(pictures, np.random.default_rng(1), epsilon=radius / 255)
     levels = np.round((moved - pictures) * 255)
     assert np.abs(levels).max() == radius
     assert abs(levels.mean()) < 0.5
 
 
 def test_a_worse_jpeg_changes_more(pictures):
-    lost = [np.abs(harmless.recompressed(pictures, quality=q) - pictures).mean() for q in (92, 60)]
+    lost = [np.abs(benign_changes.recompressed(pictures, quality=q) - pictures).mean() for q in (92, 60)]
     assert 0 < lost[0] < lost[1]
 
 
 def test_every_change_gives_8_bit_pictures_of_the_same_shape(pictures):
-    for change in harmless.JUDGED.values():
+    for change in benign_changes.JUDGED.values():
         changed = change(pictures, np.random.default_rng(2))
         assert changed.shape == pictures.shape
         assert changed.dtype == np.float32

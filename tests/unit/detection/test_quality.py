@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from buckler.data.synthetic import LABELS, draw
-from buckler.detection.quality import MEASURES, QualityLimits, measure
+from buckler.detection.quality import MEASURES, QualityLimits
+from buckler.modality.picture.measures import measure
+from buckler.modality.picture.synthetic import LABELS, draw
 
 SIZE = 64
 

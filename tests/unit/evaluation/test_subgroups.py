@@ -1,8 +1,9 @@
 import pytest
 
-from buckler.data import manifest, pictures, sources, synthetic
+from buckler.data import manifest, pictures, sources
 from buckler.errors import DataError
 from buckler.evaluation import subgroups
+from buckler.modality.picture import synthetic
 from pipelines import ingest
 from pipelines.settings import DataParams
 from tests import datasets

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from PIL import Image
 
-from buckler.models.forward import Images
+from buckler.modality.base import Images
 
 Change = Callable[[Images, np.random.Generator], Images]
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from buckler.data import images, structure
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import decode_budget, images
 from tests import malformed
 
 CORPUS = malformed.corpus()
@@ -132,15 +132,15 @@ def test_what_came_instead_is_named_and_not_quoted(name: str, said: str):
 
 def test_passes_and_parts_are_those_of_the_picture_and_of_nothing_around_it():
     baseline, progressive = (malformed.saved(malformed.noise(), progressive=each) for each in (False, True))
-    assert structure.of_jpeg(baseline).passes == 1
-    assert structure.of_jpeg(progressive).passes == progressive.count(b"\xff\xda")
+    assert decode_budget.of_jpeg(baseline).passes == 1
+    assert decode_budget.of_jpeg(progressive).passes == progressive.count(b"\xff\xda")
     thumbnail = malformed.after_start(malformed.segment(0xE1, b"Exif\0\0" + baseline))
-    assert structure.of_jpeg(thumbnail).passes == 1
-    assert structure.of_jpeg(baseline + 1000 * progressive).passes == 1
-    plain = structure.of_jpeg(baseline).parts
-    assert structure.of_jpeg(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
-    assert structure.of_png(malformed.png()).parts == 3
-    assert structure.of_png(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
+    assert decode_budget.of_jpeg(thumbnail).passes == 1
+    assert decode_budget.of_jpeg(baseline + 1000 * progressive).passes == 1
+    plain = decode_budget.of_jpeg(baseline).parts
+    assert decode_budget.of_jpeg(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
+    assert decode_budget.of_png(malformed.png()).parts == 3
+    assert decode_budget.of_png(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
 
 
 @pytest.mark.parametrize(

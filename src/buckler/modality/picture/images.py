@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.data import structure
 from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import decode_budget
 
 MAX_PIXELS = 50_000_000
 """Pixel budget of a picture, read from its header before any pixel is decoded; a 50-megapixel phone fits."""
@@ -20,7 +20,7 @@ MAX_SIDE = 65_535
 """A JPEG's header holds no more; a PNG of one pixel by millions costs several times its pixels."""
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
-_STRUCTURES = {"JPEG": structure.of_jpeg, "PNG": structure.of_png}
+_STRUCTURES = {"JPEG": decode_budget.of_jpeg, "PNG": decode_budget.of_png}
 # What comes instead, and by which bytes, at which place, it is told; only to say so, nothing else is decoded.
 _OTHERS = (
     ("a GIF", 0, b"GIF8"),
@@ -177,16 +177,17 @@ def _decode(content: bytes) -> Image.Image:
         return _upright(image)
 
 
-def check_parts(name: str, content: bytes) -> structure.Structure:
+def check_parts(name: str, content: bytes) -> decode_budget.Structure:
     """Return what a ``JPEG`` or ``PNG`` is made of, once it is not too much to go through.
 
     Raises:
         UnusableImageError: ``image_unreadable``.
     """
     made_of = _STRUCTURES[name](content)
-    if made_of.parts > structure.MAX_PARTS:
+    if made_of.parts > decode_budget.MAX_PARTS:
         raise UnusableImageError(
-            "image_unreadable", f"expected a {name} of at most {structure.MAX_PARTS:,} parts, got more; save it anew"
+            "image_unreadable",
+            f"expected a {name} of at most {decode_budget.MAX_PARTS:,} parts, got more; save it anew",
         )
     return made_of
 
@@ -221,7 +222,7 @@ def check_budget(width: int, height: int, passes: int = 1) -> None:
         raise UnusableImageError(
             "image_too_large", f"expected sides of at most {MAX_SIDE:,} pixels, got {width} x {height}"
         )
-    if width * height * passes > structure.MAX_PASSED_PIXELS:
+    if width * height * passes > decode_budget.MAX_PASSED_PIXELS:
         raise UnusableImageError(
             "image_unreadable", f"expected fewer scans over {width} x {height} pixels, got {passes}; save it anew"
         )

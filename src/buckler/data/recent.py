@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from buckler.data import images, manifest
+from buckler.data import manifest
 from buckler.data.pictures import Pictures
 from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import images
 from buckler.trust.digests import file_digest
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from buckler.data import images
 from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import images
 
 RED = (200, 10, 20)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.data import dicom, images
+from buckler.modality.picture import dicom, images
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.data import images
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import images
 
 if TYPE_CHECKING:  # takes a quarter of a second, which a service that sees no DICOM need not spend
     from pydicom import Dataset

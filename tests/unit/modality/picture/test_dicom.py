@@ -13,8 +13,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from buckler.data import dicom, images, uploads
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import dicom, images, uploads
 from tests.unit.data.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.data.dicom_files import dicom as write
 
