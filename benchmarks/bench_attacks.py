@@ -35,8 +35,9 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels
-from buckler.models import checkpoint, vgg
+from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.models.precision import Precision, cpu_flags, crafting_precision
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams

@@ -120,7 +120,8 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     The head is random: what is right or wrong takes the same time.
     """
     from buckler import selftest
-    from buckler.models import checkpoint, export, runtime, vgg
+    from buckler.models import checkpoint, export, runtime
+    from buckler.models.networks import vgg
 
     jpegs, pixels, truth, labels = _pictures(plan)
     cfg = params.load("train", TrainParams)
@@ -140,8 +141,8 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
 
 def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     """Return a screening of the right shapes: it takes as long as one that was fitted on attacks."""
-    from buckler.detection.clouds import Clouds
-    from buckler.detection.detector import Detector
+    from buckler.detection.adversarial import Detector
+    from buckler.detection.out_of_distribution import Clouds
     from buckler.detection.quality import QualityLimits
     from buckler.detection.screening import Screening
     from buckler.modality.picture import benign_changes
@@ -280,7 +281,7 @@ def _sign(directory: Path) -> None:
 def _save_for_mlflow(network: Any, destination: Path) -> None:
     import mlflow.tensorflow
 
-    from buckler.models import vgg
+    from buckler.models.networks import vgg
 
     layers = {"buckler>ImageNetNormalisation": vgg.ImageNetNormalisation}
     mlflow.tensorflow.save_model(network, str(destination), custom_objects=layers)

@@ -19,8 +19,8 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm_grid
 from buckler.data import pictures
-from buckler.detection.clouds import Clouds
-from buckler.detection.detector import Detector
+from buckler.detection.adversarial import Detector
+from buckler.detection.out_of_distribution import Clouds
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import pictures
-from buckler.models import vgg
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.models.precision import crafting_precision
 from buckler.training.loop import rotated
 from pipelines.settings import DataParams, TrainParams

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import manifest, pictures
-from buckler.models import checkpoint, vgg
+from buckler.models import checkpoint
 from buckler.models.backend import keras
+from buckler.models.networks import vgg
 from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.state import documents

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from buckler.detection.clouds import Clouds
-from buckler.detection.detector import Detector
+from buckler.detection.adversarial import Detector
+from buckler.detection.out_of_distribution import Clouds
 from buckler.detection.quality import MEASURES, QualityLimits
 from buckler.detection.screening import Screening
 from buckler.modality.picture.benign_changes import noisy

@@ -77,7 +77,7 @@ def test_a_project_whose_pipeline_has_not_run_is_told_what_to_do(tmp_path):
 @pytest.fixture
 def trained(project: Path) -> Path:
     """A project with a real, small model and reports that pass."""
-    from buckler.models import vgg
+    from buckler.models.networks import vgg
     from tests.unit.test_selftest import save
 
     shutil.rmtree(project / "models")

@@ -22,7 +22,8 @@ from buckler import api_keys, promotion, publishing, release, selftest
 from buckler.api_keys import Role
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
-from buckler.models import checkpoint, export, vgg
+from buckler.models import checkpoint, export
+from buckler.models.networks import vgg
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 from buckler.trust import digests
 from buckler.trust.keys import (

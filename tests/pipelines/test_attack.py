@@ -14,8 +14,9 @@ from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec
-from buckler.models import checkpoint, runtime, vgg
+from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from pipelines import attack
 from tests import projects
 

@@ -17,7 +17,8 @@ from buckler import promotion, publishing, release, selftest, tracking, traffic,
 from buckler.data import manifest, pictures, sources
 from buckler.inference import Predictor
 from buckler.modality.picture import uploads
-from buckler.models import checkpoint, export, vgg
+from buckler.models import checkpoint, export
+from buckler.models.networks import vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest

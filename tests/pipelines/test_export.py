@@ -6,8 +6,9 @@ import pytest
 
 from buckler import gates
 from buckler.errors import ModelError
-from buckler.models import checkpoint, runtime, vgg
+from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.trust import digests
 from pipelines import export
 from tests import projects

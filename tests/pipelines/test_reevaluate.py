@@ -14,8 +14,9 @@ from PIL import Image
 from buckler import promotion, publishing, release, tracking, watch
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
-from buckler.models import checkpoint, vgg
+from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.trust import digests, keys
 from buckler.watch.settings import NewestParams
 from pipelines.jobs import reevaluate

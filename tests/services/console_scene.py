@@ -30,7 +30,8 @@ AWAY = "http://127.0.0.1:9"  # where nobody answers
 
 def small_project(root: Path) -> Path:
     """Write models/ and reports/ of a real, small network with random weights that passes its gate."""
-    from buckler.models import checkpoint, export, vgg
+    from buckler.models import checkpoint, export
+    from buckler.models.networks import vgg
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 
     projects.make_project(root)

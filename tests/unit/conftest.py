@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_network():
     """The real network at its smallest, 32 pixels a side, untrained."""
-    from buckler.models import vgg
+    from buckler.models.networks import vgg
 
     base = vgg.build_base(32, "none", seed=1)
     return vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))

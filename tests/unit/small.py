@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from buckler.models.classifier import Classifier
-from buckler.models.vgg import BLOCK_ENDS
+from buckler.models.networks.vgg import BLOCK_ENDS
 
 SIDE = 16
 

@@ -10,8 +10,9 @@ import pytest
 from buckler import selftest
 from buckler.errors import SelfTestError
 from buckler.inference import Predictor
-from buckler.models import checkpoint, export, randomised, runtime, vgg
+from buckler.models import checkpoint, export, randomised, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.trust import digests
 from buckler.trust.verdict import Verdict
 from tests import screenings

@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from buckler.detection.clouds import Clouds
-from buckler.detection.detector import Detector
+from buckler.detection.adversarial import Detector
+from buckler.detection.out_of_distribution import Clouds
 from buckler.detection.quality import QualityLimits
 from buckler.detection.threshold import Scores
 from buckler.errors import ModelError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buckler.detection.detector import READ, Detector
+from buckler.detection.adversarial import READ, Detector
 from buckler.models.forward import Features, slices
 
 NUMBERS = 32

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from buckler.detection.clouds import BLOCK
-from buckler.detection.detector import LARGEST_SURPRISE, PROBED, READ
+from buckler.detection.adversarial import LARGEST_SURPRISE, PROBED, READ
+from buckler.detection.out_of_distribution import BLOCK
 from buckler.detection.screening import Screening
 from buckler.models.classifier import Classifier, LossName
 from buckler.models.forward import slices

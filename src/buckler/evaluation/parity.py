@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from buckler.detection.detector import Detector
+from buckler.detection.adversarial import Detector
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Forward, probabilities
 

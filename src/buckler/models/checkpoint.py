@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import ModelError
-from buckler.models import vgg
 from buckler.models.backend import keras
 from buckler.models.info import INFO_FILE
 from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
+from buckler.models.networks import vgg
 from buckler.models.randomised import RandomisedInput
 
 NETWORK_FILE = "classifier.keras"

@@ -13,7 +13,7 @@ from buckler.models import runtime  # first: it keeps OpenVINO and NNCF from rep
 from buckler.models.backend import keras, tf
 from buckler.models.explanation import HeadWeights
 from buckler.models.features import add_features
-from buckler.models.vgg import BLOCK_ENDS
+from buckler.models.networks.vgg import BLOCK_ENDS
 
 import nncf  # isort: skip
 import openvino as ov  # isort: skip
@@ -28,7 +28,7 @@ def write(network: keras.Model, pictures: Images, directory: Path) -> None:
     The files take one picture and have the outputs `runtime.OUTPUTS`: logits, the detector's features, the last maps.
 
     Args:
-        network: As `buckler.models.vgg.join` makes it, without random layers.
+        network: As `buckler.models.networks.vgg.join` makes it, without random layers.
         pictures: Training pictures ``(n, size, size, 3)`` that the ranges of the activations are taken from.
         directory: Files of the same names are replaced.
     """

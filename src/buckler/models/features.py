@@ -8,7 +8,7 @@ import numpy as np
 from buckler.modality.base import Images
 from buckler.models.backend import keras
 from buckler.models.forward import Maps
-from buckler.models.vgg import BLOCK_ENDS
+from buckler.models.networks.vgg import BLOCK_ENDS
 
 SILENT = 1e-12  # variance below which a channel counts as silent
 

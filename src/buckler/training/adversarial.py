@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from buckler.attacks.iterative import pgd
 from buckler.modality.base import Images, Labels
-from buckler.models import vgg
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.models.precision import Precision
 
 VALIDATION_STEPS = 7  # of PGD, each epoch

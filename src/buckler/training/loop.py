@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.modality.base import Images, Labels
-from buckler.models import vgg
 from buckler.models.backend import keras
 from buckler.models.forward import Features
+from buckler.models.networks import vgg
 
 Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
 

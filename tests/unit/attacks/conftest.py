@@ -14,8 +14,8 @@ def small(request):
 @pytest.fixture(scope="session")
 def tiny_seven():
     """The real network at its smallest, untrained, with a head for seven classes."""
-    from buckler.models import vgg
     from buckler.models.classifier import Classifier
+    from buckler.models.networks import vgg
 
     base = vgg.build_base(32, "none", seed=1)
     return Classifier(vgg.join(base, vgg.build_head(512, 7, vgg.Head((16, 8)), seed=1)), batch_size=4)

@@ -29,7 +29,7 @@ def network():
     """
     import keras
 
-    from buckler.models.vgg import BLOCK_ENDS, ImageNetNormalisation
+    from buckler.models.networks.vgg import BLOCK_ENDS, ImageNetNormalisation
 
     keras.utils.set_random_seed(3)
     pixels = keras.Input((16, 16, 3))

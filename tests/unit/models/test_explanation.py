@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from buckler.errors import ModelError
-from buckler.models import explanation, vgg
+from buckler.models import explanation
 from buckler.models.explanation import Explainer, HeadWeights, grad_cam
 from buckler.models.features import maps_of
+from buckler.models.networks import vgg
 
 SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
 

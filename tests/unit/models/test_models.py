@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from buckler.errors import InputRangeError, ModelError
-from buckler.models import checkpoint, precision, vgg
+from buckler.models import checkpoint, precision
 from buckler.models.classifier import Classifier
 from buckler.models.forward import slices
+from buckler.models.networks import vgg
 from buckler.trust import digests
 
 INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
@@ -200,6 +201,6 @@ def test_precision_can_be_chosen_and_nonsense_is_refused(monkeypatch):
 
 def test_loading_tensorflow_says_nothing_that_a_user_must_read():
     result = subprocess.run(
-        [sys.executable, "-c", "import buckler.models.vgg"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import buckler.models.networks.vgg"], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""

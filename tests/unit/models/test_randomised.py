@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from buckler.models import vgg
 from buckler.models.classifier import Classifier
+from buckler.models.networks import vgg
 from buckler.models.randomised import Randomisation, RandomisedInput
 
 

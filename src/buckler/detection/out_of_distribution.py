@@ -2,7 +2,7 @@
 
 For each class the clean features of one middle block form a cloud; a picture's score is its Mahalanobis distance to
 the nearest. Photographs, text, noise or X-rays lie far off every cloud. Attacked pictures do not: the changes that
-flip an answer are small ones, and `buckler.detection.detector` looks for them.
+flip an answer are small ones, and `buckler.detection.adversarial` looks for them.
 
 Source: Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial
 attacks", arXiv 1807.03888; the covariance is shrunk after Ledoit & Wolf 2004.

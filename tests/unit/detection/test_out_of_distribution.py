@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.detection.clouds import BLOCK, Clouds
+from buckler.detection.out_of_distribution import BLOCK, Clouds
 from buckler.models.forward import slices
 
 WIDTH = slices()[-1].stop

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from buckler.detection.detector import Detector
+from buckler.detection.adversarial import Detector
 from buckler.models.forward import Forward, slices
 
 WIDTH = slices()[-1].stop
@@ -101,7 +101,7 @@ def test_every_number_of_classes_from_two_has_its_directions():
 def test_its_weights_are_those_of_the_regression_solved_directly():
     from sklearn.linear_model import LogisticRegression
 
-    from buckler.detection.detector import INVERSE_PENALTY, _weigh
+    from buckler.detection.adversarial import INVERSE_PENALTY, _weigh
 
     generator = np.random.default_rng(7)
     rows, truth = generator.normal(size=(60, 200)), np.arange(60) % 3 == 0
