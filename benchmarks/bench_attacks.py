@@ -33,12 +33,12 @@ from tqdm import tqdm
 from benchmarks.bench_engines import ENGINES, Round, Task, work
 from buckler import params
 from buckler.attacks.ball import as_8_bit
+from buckler.compute.machine import Precision, cpu_flags, crafting_precision
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
-from buckler.models.precision import Precision, cpu_flags, crafting_precision
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
@@ -295,7 +295,7 @@ def compare(results: Sequence[Result]) -> list[Target]:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers were measured on."""
-    from benchmarks.paper_table import processor
+    from buckler.compute.machine import processor
 
     peers = ("adversarial-robustness-toolbox", "cleverhans", "foolbox")
     return {

@@ -21,10 +21,10 @@ import tensorflow as tf
 
 from buckler.attacks.gradient import fgsm_grid
 from buckler.attacks.iterative import pgd
+from buckler.compute.machine import Precision
 from buckler.modality.base import Images, Labels
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_serving import machine
+from buckler.compute.machine import crafting_precision
 from buckler.data import sources
 from buckler.errors import DataError
 from buckler.modality.base import Images
@@ -30,7 +31,6 @@ from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.features import add_features
 from buckler.models.forward import Logits, probabilities
-from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from pipelines.stage import stage
 

@@ -217,8 +217,7 @@ def machine(load_before: float) -> dict[str, Any]:
     import platform
     from importlib.metadata import version
 
-    from benchmarks.paper_table import processor
-    from buckler.models.precision import cpu_flags
+    from buckler.compute.machine import cpu_flags, processor
     from buckler.models.runtime import native
 
     return {

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper_table import machine
 from buckler import release
+from buckler.compute.machine import machine
 
 REPORT = Path("reports/detector.json")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.paper_table import machine
 from buckler import params, traffic
+from buckler.compute.machine import machine
 from buckler.data import manifest
 from buckler.drift import DriftParams, compare
 from buckler.inference import Predictor

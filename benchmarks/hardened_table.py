@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper_table import machine
 from buckler import release
+from buckler.compute.machine import machine
 from buckler.evaluation import plots
 from buckler.evaluation.statistics import Rate
 from buckler.state import documents

@@ -5,14 +5,12 @@ Reads   reports/{evaluation,robustness}.json
 Source: Selvakkumar, Pal & Jadidi, arXiv 2112.08862: 88 % clean, 11 % under FGSM, radius not stated.
 """
 
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from buckler import release
-from buckler.models.precision import cpu_flags
+from buckler.compute.machine import machine
 from buckler.state import documents
 from pipelines.stage import stage
 
@@ -53,23 +51,6 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
     source = release.source_of(Path.cwd())
     changed = " with uncommitted changes" if source.dirty else ""
     yield f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{changed}"
-
-
-def machine() -> str:
-    """Return the processor and its fast formats, in words."""
-    fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]
-    return f"{processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    lines = _read(Path("/proc/cpuinfo"))
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _read(path: Path) -> Sequence[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _share(rate: dict[str, float]) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
-from benchmarks.paper_table import machine
 from buckler import release
+from buckler.compute.machine import machine
 from buckler.errors import BucklerError
 from drills import processes, releases, report, watch
 from drills.registry import Builder, DrillError, Registry

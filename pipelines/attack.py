@@ -19,6 +19,7 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
+from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.evaluation import convergence, page, plots, robustness, roles, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
@@ -28,7 +29,6 @@ from buckler.evaluation.suite import AttackSpec, Outcome, check_names
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
-from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.attacks.table import ATTACKS
+from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.detection.screening import Screening
 from buckler.evaluation import detection, plots, roles, subgroups
@@ -28,7 +29,6 @@ from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
-from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from buckler.trust.digests import directory_digest
 from pipelines.stage import stage

@@ -19,13 +19,13 @@ from buckler import gates, params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm
 from buckler.attacks.iterative import pgd
+from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.errors import ModelError
 from buckler.evaluation import parity
 from buckler.modality.base import Images
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.precision import crafting_precision
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from buckler import params
+from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
-from buckler.models.precision import crafting_precision
 from buckler.training.loop import rotated
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage

@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from buckler import params
+from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
 from buckler.models import checkpoint
 from buckler.models.backend import keras
 from buckler.models.networks import vgg
-from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.state import documents
 from buckler.training.adversarial import Examples, History, Recipe, harden

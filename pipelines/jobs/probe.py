@@ -217,9 +217,9 @@ def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
     from buckler.attacks.base import Batch, Options
     from buckler.attacks.black_box import transfer
     from buckler.attacks.table import ATTACKS
+    from buckler.compute.machine import crafting_precision
     from buckler.models.checkpoint import load_network
     from buckler.models.classifier import Classifier
-    from buckler.models.precision import crafting_precision
 
     how = cfg.transfer
     surrogate = Classifier(load_network(source), crafting_precision(), batch_size=BATCH_SIZE)

@@ -125,7 +125,7 @@ def connect() -> MlflowClient:
 
 
 @contextmanager
-def _asking(what: str) -> Iterator[MlflowClient]:
+def asking(what: str) -> Iterator[MlflowClient]:
     """Yield a client; whatever MLflow raises becomes one RegistryError that says ``what`` was asked."""
     try:
         yield connect()
@@ -154,7 +154,7 @@ def versions(model_name: str) -> list[Version]:
     Raises:
         RegistryError: The registry cannot be asked.
     """
-    with _asking(f"listing the versions of {model_name}") as client:
+    with asking(f"listing the versions of {model_name}") as client:
         found: list[ModelVersion] = []
         token: str | None = None
         while token is None or token:
@@ -169,7 +169,7 @@ def version(model_name: str, number: str) -> Version:
     Raises:
         RegistryError: There is none of that number, or the registry cannot be asked.
     """
-    with _asking(f"looking for version {number} of {model_name}") as client:
+    with asking(f"looking for version {number} of {model_name}") as client:
         return _version(client.get_model_version(model_name, number))
 
 
@@ -179,7 +179,7 @@ def by_alias(model_name: str, alias: str) -> Version | None:
     Raises:
         RegistryError: The registry cannot be asked.
     """
-    with _asking(f"looking for the {alias} of {model_name}") as client:
+    with asking(f"looking for the {alias} of {model_name}") as client:
         try:
             return _version(client.get_model_version_by_alias(model_name, alias))
         except MlflowException as error:
@@ -203,13 +203,13 @@ def _version(entry: ModelVersion) -> Version:
 
 def set_alias(model_name: str, alias: str, number: str) -> None:
     """Point ``alias`` to version ``number``, in one step."""
-    with _asking(f"making version {number} of {model_name} {alias}") as client:
+    with asking(f"making version {number} of {model_name} {alias}") as client:
         client.set_registered_model_alias(model_name, alias, number)
 
 
 def tag_version(model_name: str, number: str, tag: str, value: str) -> None:
     """Set ``tag`` of version ``number``."""
-    with _asking(f"tagging version {number} of {model_name}") as client:
+    with asking(f"tagging version {number} of {model_name}") as client:
         client.set_model_version_tag(model_name, number, tag, value)
 
 
@@ -223,7 +223,7 @@ def download(model_name: str, number: str, destination: Path) -> Path:
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     with (
-        _asking(f"downloading version {number} of {model_name}") as client,
+        asking(f"downloading version {number} of {model_name}") as client,
         tempfile.TemporaryDirectory(prefix=".download-", dir=destination.parent) as scratch,
     ):
         uri = client.get_model_version_download_uri(model_name, number)
@@ -259,20 +259,20 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], *, parent: st
         RegistryError: The server cannot be asked.
     """
     nesting = {"mlflow.parentRunId": parent} if parent else {}
-    with _asking(f"starting run {name}") as client:
+    with asking(f"starting run {name}") as client:
         run = client.create_run(_experiment(client, experiment), run_name=name, tags={**tags, **nesting})
         return str(run.info.run_id)
 
 
 def finish_run(run_id: str) -> None:
     """Mark a run as complete."""
-    with _asking(f"finishing run {run_id}") as client:
+    with asking(f"finishing run {run_id}") as client:
         client.set_terminated(run_id, "FINISHED")
 
 
 def delete_runs(experiment: str, tag: str, value: str) -> None:
     """Delete the runs of ``experiment`` whose ``tag`` is ``value``."""
-    with _asking(f"cleaning up experiment {experiment}") as client:
+    with asking(f"cleaning up experiment {experiment}") as client:
         for run in client.search_runs([_experiment(client, experiment)], f"tags.`{tag}` = '{value}'"):
             client.delete_run(run.info.run_id)
 
@@ -282,7 +282,7 @@ def log(run_id: str, *, params: Mapping[str, object] | None = None, metrics: Ite
     now = int(time.time() * 1000)
     values = [Metric(point.name, float(point.value), now, point.step) for point in metrics]
     texts = [Param(name, _text(value)) for name, value in (params or {}).items()]
-    with _asking(f"logging to run {run_id}") as client:
+    with asking(f"logging to run {run_id}") as client:
         # A server takes at most 1000 values and 100 parameters a call.
         for start in range(0, len(values), 1000):
             client.log_batch(run_id, metrics=values[start : start + 1000])
@@ -296,7 +296,7 @@ def _text(value: object) -> str:
 
 def attach(run_id: str, folder: str, files: Iterable[Path]) -> None:
     """Store ``files`` as artifacts in ``folder`` of a run."""
-    with _asking(f"storing artifacts of run {run_id}") as client:
+    with asking(f"storing artifacts of run {run_id}") as client:
         for file in files:
             client.log_artifact(run_id, str(file), folder)
 
@@ -313,7 +313,7 @@ def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size
     if release.name != RELEASE_DIR:
         raise ValueError(f"expected a directory named {RELEASE_DIR!r}, got {release}")
     with (
-        _asking(f"storing the model of run {run_id}") as client,
+        asking(f"storing the model of run {run_id}") as client,
         tempfile.TemporaryDirectory() as scratch,
     ):
         experiment = client.get_run(run_id).info.experiment_id
@@ -371,7 +371,7 @@ def _installed(name: str) -> str | None:
 
 def register(model_name: str, model_uri: str, *, tags: Mapping[str, str], description: str) -> str:
     """Register a stored model as a new version of ``model_name`` and return the version's number."""
-    with _asking(f"registering {model_name}") as client:
+    with asking(f"registering {model_name}") as client:
         number = str(mlflow.register_model(model_uri, model_name, tags=dict(tags)).version)
         client.update_model_version(model_name, number, description=description)
         return number

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.bench_attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
+from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
-from buckler.models.precision import crafting_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ("art", "cleverhans", "foolbox")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.precision import crafting_precision
 from buckler.models.randomised import Randomisation
 from pipelines import features, train
 from pipelines.settings import DataParams, TrainParams

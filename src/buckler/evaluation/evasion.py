@@ -14,12 +14,12 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from buckler.compute.machine import Precision
 from buckler.detection.adversarial import LARGEST_SURPRISE, PROBED, READ
 from buckler.detection.out_of_distribution import BLOCK
 from buckler.detection.screening import Screening
 from buckler.models.classifier import Classifier, LossName
 from buckler.models.forward import slices
-from buckler.models.precision import Precision
 
 # joint: away from the label, and below the line, at once.
 # selective: away from the label until that is reached, then below the line, and back; Bryniarski et al., "Evading

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buckler.attacks.adaptive import Expectation
+from buckler.compute.machine import crafting_precision
 from buckler.modality.base import Images
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward, Logits
 from buckler.models.info import ModelInfo
-from buckler.models.precision import crafting_precision
 from buckler.models.runtime import Runtime, is_exported
 
 # AutoAttack's number of passes a step against randomised defences (its version "rand").

@@ -5,12 +5,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from buckler.compute.machine import Precision
 from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.backend import keras, tf
 from buckler.models.features import add_features
 from buckler.models.forward import Forward, Logits
 from buckler.models.networks import vgg
-from buckler.models.precision import Precision
 
 # What an attack climbs: the cross-entropy; by how much the largest other logit exceeds the label's, defined from
 # two classes on and blind to saturation; or the label's logit itself.

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from buckler.compute.machine import cpu_flags
 from buckler.errors import ModelError
 from buckler.modality.base import Images, check_pixels
 from buckler.models.forward import Features, Forward, Logits, Maps
 from buckler.models.info import read_document
-from buckler.models.precision import cpu_flags
 
 # OpenVINO reports to its makers when it is imported, unless the package that does so is missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.iterative import pgd
+from buckler.compute.machine import Precision
 from buckler.modality.base import Images, Labels
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
-from buckler.models.precision import Precision
 
 VALIDATION_STEPS = 7  # of PGD, each epoch
 VALIDATION_PICTURES = 96  # attacked each epoch

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from buckler.attacks.adaptive import Expectation
+from buckler.compute.machine import crafting_precision
 from buckler.evaluation import roles
 from buckler.models import runtime
 from buckler.models.info import ModelInfo
-from buckler.models.precision import crafting_precision
 
 
 def info(defence="none"):

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from buckler.compute import machine
 from buckler.errors import InputRangeError, ModelError
-from buckler.models import checkpoint, precision
+from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.forward import slices
 from buckler.models.networks import vgg
@@ -187,16 +188,16 @@ def test_a_damaged_or_mismatched_checkpoint_is_named(tmp_path, tiny_network):
 def test_precision_follows_the_processor(tmp_path, monkeypatch, flags, expected):
     monkeypatch.delenv("BUCKLER_PRECISION", raising=False)
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
-    assert precision.crafting_precision(tmp_path / "cpuinfo") == expected
-    assert precision.crafting_precision(tmp_path / "absent") == "float32"
+    assert machine.crafting_precision(tmp_path / "cpuinfo") == expected
+    assert machine.crafting_precision(tmp_path / "absent") == "float32"
 
 
 def test_precision_can_be_chosen_and_nonsense_is_refused(monkeypatch):
     monkeypatch.setenv("BUCKLER_PRECISION", "float32")
-    assert precision.crafting_precision() == "float32"
+    assert machine.crafting_precision() == "float32"
     monkeypatch.setenv("BUCKLER_PRECISION", "float8")
     with pytest.raises(ValueError, match="expected BUCKLER_PRECISION"):
-        precision.crafting_precision()
+        machine.crafting_precision()
 
 
 def test_loading_tensorflow_says_nothing_that_a_user_must_read():

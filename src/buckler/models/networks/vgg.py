@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from buckler.compute.machine import POLICIES, Precision
 from buckler.errors import ModelError
 from buckler.models.backend import keras
 from buckler.models.info import ARCHITECTURE
-from buckler.models.precision import POLICIES, Precision
 
 MIN_IMAGE_SIZE = 32  # five poolings leave one pixel
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)

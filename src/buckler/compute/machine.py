@@ -1,8 +1,12 @@
 """Which number formats this machine computes fast, found out rather than assumed."""
 
 import os
+import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+from buckler.compute.machine import cpu_flags
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -34,3 +38,20 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split())
+
+
+def machine() -> str:
+    """Return the processor and its fast formats, in words."""
+    fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]
+    return f"{processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    lines = _read(Path("/proc/cpuinfo"))
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _read(path: Path) -> Sequence[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
