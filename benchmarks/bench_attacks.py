@@ -390,7 +390,7 @@ def _ratios(ours: Result, results: Sequence[Result]) -> list[float]:
 
 
 def _draw(results: Sequence[Result], path: Path) -> None:
-    from buckler.evaluation import plots
+    from buckler.reporting import plots
 
     panels: dict[str, dict[str, tuple[float, float, float]]] = {}
     for task in (FGSM, GRID, PGD):

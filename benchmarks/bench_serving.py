@@ -370,7 +370,7 @@ def _resident_mib(pid: int) -> float:
 
 
 def _draw(results: Sequence[Result], path: Path) -> None:
-    from buckler.evaluation import plots
+    from buckler.reporting import plots
 
     panels: dict[str, dict[str, tuple[float, float, float]]] = {}
     for result in results:

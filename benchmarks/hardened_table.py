@@ -10,8 +10,8 @@ from typing import Any
 
 from buckler import release
 from buckler.compute.machine import machine
-from buckler.evaluation import plots
 from buckler.evaluation.statistics import Rate
+from buckler.reporting import plots
 from buckler.state import documents
 from pipelines.stage import stage
 

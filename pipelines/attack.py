@@ -21,7 +21,7 @@ from buckler.attacks.base import Batch
 from buckler.attacks.table import ATTACKS
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
-from buckler.evaluation import convergence, page, plots, robustness, roles, sanity, subgroups
+from buckler.evaluation import convergence, robustness, roles, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
@@ -29,6 +29,7 @@ from buckler.evaluation.suite import AttackSpec, Outcome, check_names
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
+from buckler.reporting import page, plots
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage

@@ -21,7 +21,7 @@ from buckler.attacks.table import ATTACKS
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.detection.screening import Screening
-from buckler.evaluation import detection, plots, roles, subgroups
+from buckler.evaluation import detection, roles, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
@@ -29,6 +29,7 @@ from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
+from buckler.reporting import plots
 from buckler.state import documents
 from buckler.trust.digests import directory_digest
 from pipelines.stage import stage

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import pictures
-from buckler.evaluation import accuracy, plots, roles
+from buckler.evaluation import accuracy, roles
 from buckler.models import checkpoint
+from buckler.reporting import plots
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.evaluation.charts import MARKS, Line, Mark, interval, percent
+from buckler.reporting.charts import MARKS, Line, Mark, interval, percent
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 446, 14, 206

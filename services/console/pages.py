@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
-from buckler.evaluation import charts
+from buckler.reporting import charts
 from services.console import curves, words
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import hardened_table
-from buckler.evaluation import plots
+from buckler.reporting import plots
 from buckler.state import documents
 from tests import projects
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from buckler.compute.machine import cpu_flags
-
 Precision = Literal["float32", "bfloat16"]
 
 POLICIES: dict[Precision, str] = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -1,8 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from buckler.evaluation import plots
 from buckler.evaluation.statistics import wilson
+from buckler.reporting import plots
 
 
 def drawn(path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from buckler.attacks.table import ATTACKS
-from buckler.evaluation import page, page_template
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.statistics import wilson
+from buckler.reporting import page, page_template
 from buckler.state import documents
 from tests import projects
 

@@ -15,12 +15,12 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from buckler.evaluation import charts
-from buckler.evaluation.charts import Curve, percent
 from buckler.evaluation.convergence import is_flat, late_gain
-from buckler.evaluation.page_template import STYLE, TEMPLATE
-from buckler.evaluation.plots import amplified
 from buckler.modality.base import Images
+from buckler.reporting import charts
+from buckler.reporting.charts import Curve, percent
+from buckler.reporting.page_template import STYLE, TEMPLATE
+from buckler.reporting.plots import amplified
 
 Document = Mapping[str, Any]
 
