@@ -119,9 +119,9 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
 
     The head is random: what is right or wrong takes the same time.
     """
-    from buckler import selftest
     from buckler.models import checkpoint, export, runtime
     from buckler.models.networks import vgg
+    from buckler.serving import selftest
 
     jpegs, pixels, truth, labels = _pictures(plan)
     cfg = params.load("train", TrainParams)

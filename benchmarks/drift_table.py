@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from buckler import params, traffic
+from buckler import params
 from buckler.compute.machine import machine
 from buckler.data import manifest
 from buckler.drift import DriftParams, compare
-from buckler.inference import Predictor
 from buckler.modality.base import Images
 from buckler.modality.picture import uploads
 from buckler.modality.picture.uploads import Upload
-from buckler.traffic import Observation
+from buckler.serving import traffic
+from buckler.serving.predictor import Predictor
+from buckler.serving.traffic import Observation
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from pipelines.jobs.drift import SPLITS, measure

@@ -19,7 +19,7 @@ from PIL import Image
 from buckler.attacks.square import square
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
-from buckler.query_watch import QueryWatch
+from buckler.serving.query_watch import QueryWatch
 from pipelines.stage import stage
 
 SIZE = 224

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import params, promotion, release, selftest, tracking
+from buckler import params, promotion, release, tracking
 from buckler.errors import BucklerError
 from buckler.gates import Policy
+from buckler.serving import registry, selftest
 from buckler.trust import keys
 from buckler.trust.promotion import issue
 from buckler.trust.verdict import Verdict, open_release
@@ -54,7 +55,7 @@ class Builder:
         now = datetime.now(UTC) + timedelta(seconds=self._count)
         if failing:
             policy = replace(policy, min_clean_accuracy=1.0)
-        path = self._scratch / str(self._count) / tracking.RELEASE_DIR
+        path = self._scratch / str(self._count) / registry.RELEASE_DIR
         verdict = release.build(
             path,
             **self._parts(),
@@ -108,7 +109,7 @@ class Registry:
         run = tracking.start_run(NAME, "drill", {})
         uri = tracking.log_release(run, path, labels=verdict.statement["labels"], image_size=1)
         tracking.finish_run(run)
-        tags = {tracking.DIGEST_TAG: verdict.subject_digest, tracking.VERDICT_TAG: verdict.id}
+        tags = {registry.DIGEST_TAG: verdict.subject_digest, registry.VERDICT_TAG: verdict.id}
         return tracking.register(NAME, uri, tags=tags, description="drill")
 
     def promote(self, number: str) -> None:
@@ -121,21 +122,21 @@ class Registry:
 
     def harm(self, number: str, harm: Callable[[Path], None]) -> None:
         """Do ``harm`` to the stored release of a version, as whoever has access to the registry's disk might."""
-        uri = tracking.connect().get_model_version_download_uri(NAME, number)
-        harm(Path(uri.removeprefix("file://")) / "data" / tracking.RELEASE_DIR)
+        uri = registry.connect().get_model_version_download_uri(NAME, number)
+        harm(Path(uri.removeprefix("file://")) / "data" / registry.RELEASE_DIR)
 
     def sign_promotion(self, number: str, verdict: Verdict) -> None:
         """Put down a promotion without its checks: as if the harm was done after them."""
         record = issue(self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC))
-        tracking.tag_version(NAME, number, tracking.PROMOTION_TAG, record)
+        tracking.tag_version(NAME, number, registry.PROMOTION_TAG, record)
 
     def point_to(self, number: str) -> None:
         """Move the alias by hand."""
-        tracking.set_alias(NAME, tracking.CHAMPION, number)
+        tracking.set_alias(NAME, registry.CHAMPION, number)
 
     def champion(self) -> str | None:
         """Return the champion's number."""
-        found = tracking.by_alias(NAME, tracking.CHAMPION)
+        found = registry.by_alias(NAME, registry.CHAMPION)
         return found.version if found else None
 
 

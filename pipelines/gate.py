@@ -12,8 +12,9 @@ see why. So the stage succeeds either way.
 from collections.abc import Callable
 from pathlib import Path
 
-from buckler import params, release, selftest
+from buckler import params, release
 from buckler.gates import Policy
+from buckler.serving import selftest
 from buckler.state import documents
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR

@@ -8,7 +8,8 @@ The only stage that talks to MLflow. A second time it finds what it published an
 
 from pathlib import Path
 
-from buckler import params, publishing, release, tracking
+from buckler import params, publishing, release
+from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
 from buckler.trust.verdict import open_release
@@ -34,7 +35,7 @@ def run(names: release.PublishParams) -> None:
         REPORTS / "publish.json",
         {
             "schema": 1,
-            "tracking_uri": tracking.shown_uri(),
+            "tracking_uri": registry.shown_uri(),
             "model_name": names.model_name,
             "version": published.version,
             "run_id": published.run_id,
@@ -43,7 +44,7 @@ def run(names: release.PublishParams) -> None:
         },
     )
     state = "registered as" if published.created else "stands there already as"
-    print(f"{names.model_name}: {state} version {published.version} (challenger) in {tracking.shown_uri()}")
+    print(f"{names.model_name}: {state} version {published.version} (challenger) in {registry.shown_uri()}")
 
 
 def main() -> None:

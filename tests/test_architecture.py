@@ -52,7 +52,7 @@ def test_importing_the_service_loads_neither_model_nor_registry():
 
 
 def test_what_computes_in_the_service_is_one_engine():
-    assert loaded_by("buckler.inference") == {"openvino"}
+    assert loaded_by("buckler.serving.predictor") == {"openvino"}
 
 
 def test_importing_the_package_makes_no_folder(tmp_path: Path):

@@ -18,11 +18,11 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY src/buckler/__init__.py src/buckler/api_keys.py src/buckler/trust/audit.py src/buckler/state/files.py \
-     src/buckler/errors.py src/buckler/inference.py src/buckler/limits.py src/buckler/model_card.py \
-     src/buckler/trust/promotion.py src/buckler/query_watch.py src/buckler/trust/receipt.py \
-     src/buckler/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
-     src/buckler/tracking.py src/buckler/traffic.py src/buckler/
+COPY src/buckler/__init__.py src/buckler/serving/api_keys.py src/buckler/trust/audit.py src/buckler/state/files.py \
+     src/buckler/errors.py src/buckler/serving/predictor.py src/buckler/serving/limits.py src/buckler/serving/model_card.py \
+     src/buckler/trust/promotion.py src/buckler/serving/query_watch.py src/buckler/trust/receipt.py \
+     src/buckler/serving/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
+     src/buckler/tracking.py src/buckler/serving/traffic.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/modality/picture/dicom.py src/buckler/modality/picture/images.py \
      src/buckler/modality/picture/overlay.py src/buckler/modality/picture/decode_budget.py src/buckler/modality/picture/uploads.py \
      src/buckler/data/

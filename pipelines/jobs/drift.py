@@ -16,15 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import drift_report, params, tracking, traffic, watch
+from buckler import drift_report, params, watch
 from buckler.data import manifest, pictures
 from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
-from buckler.inference import Predictor
 from buckler.modality.picture import uploads
 from buckler.release import PublishParams
+from buckler.serving import registry, traffic
+from buckler.serving.predictor import Predictor
+from buckler.serving.traffic import Observation, Traffic, TrafficError
 from buckler.state import files
-from buckler.traffic import Observation, Traffic, TrafficError
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import Result
@@ -63,8 +64,8 @@ def run() -> Result:
     return Result(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
 
 
-def _champion(model_name: str) -> tracking.Version:
-    champion = tracking.by_alias(model_name, tracking.CHAMPION)
+def _champion(model_name: str) -> registry.Version:
+    champion = registry.by_alias(model_name, registry.CHAMPION)
     if champion is None:
         raise RegistryError(f"{model_name} has no champion to compare with; `buckler promote` makes one")
     return champion
@@ -89,7 +90,7 @@ def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
     }
 
 
-def _message(name: str, champion: tracking.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
+def _message(name: str, champion: registry.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
     told = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
     if others:
         # Seldom wrong for a while after a promotion; for long, the service refuses the champion or is another one.
@@ -100,7 +101,7 @@ def _message(name: str, champion: tracking.Version, count: int, others: int, eno
 # --- the reference
 
 
-def reference_of(champion: tracking.Version, model_name: str) -> list[Observation]:
+def reference_of(champion: registry.Version, model_name: str) -> list[Observation]:
     """Return what the service would remember of the calibration pictures, computed once for each champion.
 
     Raises:
@@ -111,7 +112,7 @@ def reference_of(champion: tracking.Version, model_name: str) -> list[Observatio
     known = _read(path)
     if known is None:
         with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
-            release = tracking.download(model_name, champion.version, Path(scratch) / "release")
+            release = registry.download(model_name, champion.version, Path(scratch) / "release")
             # An expired champion's traffic is looked at too: somebody may want to know.
             verdict = open_release(release, keys.load_public_key(), name=model_name)
             known = measure(Predictor.of(release / MODEL_DIR, verdict))

@@ -26,9 +26,9 @@ from buckler.client import Answer, Client, ServiceError
 from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError
-from buckler.inference import Predictor
 from buckler.modality.picture import images
 from buckler.release import PublishParams
+from buckler.serving.predictor import Predictor
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import Result, WatchParams, released

@@ -29,6 +29,7 @@ from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
 from buckler.release import PublishParams, policy_of
+from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
@@ -74,7 +75,7 @@ def run() -> Result:
     cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
     suite = suite_of(cfg)
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
-        path, version = tracking.champion_release(names.model_name, Path(scratch) / "release")
+        path, version = registry.champion_release(names.model_name, Path(scratch) / "release")
         # Its expiry is not judged: an expired champion that passes is renewed.
         verdict = open_release(path, keys.load_public_key())
         note_standing(names.model_name, version, verdict)
@@ -129,7 +130,7 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
 
 def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     """Keep where the champion stands before it is attacked, for the exporter."""
-    version = tracking.version(model_name, number)
+    version = registry.version(model_name, number)
     try:
         stands = promotion.standing_of(model_name, version, verdict, keys.load_public_key())
     except VerdictError as error:  # the service does not follow it either
@@ -245,8 +246,8 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
         tracking.KIND_TAG: "job",
         "job": JOB,
         "model_version": state["model"]["version"],
-        tracking.DIGEST_TAG: state["model"]["digest"],
-        tracking.OUTCOME_TAG: "passed" if state["passed"] else "failed",
+        registry.DIGEST_TAG: state["model"]["digest"],
+        registry.OUTCOME_TAG: "passed" if state["passed"] else "failed",
     }
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
     points = list(_points(state, ""))

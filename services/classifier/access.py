@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, ExitStack
 
 from starlette.datastructures import Headers
 
-from buckler import api_keys
-from buckler.api_keys import ApiKey, KeyRing, Role
 from buckler.errors import BucklerError, LimitError
-from buckler.limits import Limiter, Limits
+from buckler.serving import api_keys
+from buckler.serving.api_keys import ApiKey, KeyRing, Role
+from buckler.serving.limits import Limiter, Limits
 from services.classifier import metrics
 from services.classifier.answer import RefusalError
 from services.classifier.settings import Settings

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
-    from buckler.inference import Prediction
+    from buckler.serving.predictor import Prediction
     from services.classifier.loading import Served
 
 Decision = Literal["accept", "review"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from buckler.model_card import ModelCard
+from buckler.serving.model_card import ModelCard
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

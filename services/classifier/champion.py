@@ -65,9 +65,9 @@ def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:
     Raises:
         RegistryError: The registry cannot be reached.
     """
-    from buckler import tracking  # MLflow takes seconds to load and is not needed for a release on disk
+    from buckler.serving import registry  # MLflow takes seconds to load and is not needed for a release on disk
 
-    found = tracking.by_alias(settings.model_name, alias)
+    found = registry.by_alias(settings.model_name, alias)
     if found is None:
         return None
     return Sighting(found.version, found.digest, found.verdict, found.promotion, found.standing)
@@ -80,12 +80,12 @@ def downloaded(settings: Settings, version: str) -> Iterator[Candidate]:
     Raises:
         RegistryError: The registry does not have it, or cannot be reached.
     """
-    from buckler import tracking
+    from buckler.serving import registry
 
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     _sweep(settings.releases_dir)
     with tempfile.TemporaryDirectory(prefix=INCOMING, dir=settings.releases_dir) as temporary:
-        yield Candidate(tracking.download(settings.model_name, version, Path(temporary) / "release"), version)
+        yield Candidate(registry.download(settings.model_name, version, Path(temporary) / "release"), version)
 
 
 def keep(candidate: Candidate, settings: Settings) -> Candidate:

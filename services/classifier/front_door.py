@@ -20,7 +20,7 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from buckler.api_keys import ApiKey
+from buckler.serving.api_keys import ApiKey
 from services.classifier import interfaces, metrics
 from services.classifier.access import Access
 from services.classifier.answer import RefusalError, code_and_message

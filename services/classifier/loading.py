@@ -16,7 +16,7 @@ from services.classifier.champion import Candidate, Sighting
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:
-    from buckler.inference import Predictor
+    from buckler.serving.predictor import Predictor
 
 logger = logging.getLogger("buckler.service")
 
@@ -116,8 +116,8 @@ def load(
         ModelError: The verified files cannot be loaded.
         SelfTestError: It does not answer as it did when it was judged.
     """
-    from buckler import selftest  # loads an engine: in the workers, not in their supervisor
-    from buckler.inference import Predictor
+    from buckler.serving import selftest  # loads an engine: in the workers, not in their supervisor
+    from buckler.serving.predictor import Predictor
 
     started = time.perf_counter()
     model, threads = candidate.path / MODEL_DIR, threads_each(settings.workers)

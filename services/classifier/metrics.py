@@ -27,7 +27,7 @@ from buckler.trust.standing import STATES
 from services.classifier.answer import ERRORS, Decision, Reason
 
 if TYPE_CHECKING:
-    from buckler.inference import Prediction
+    from buckler.serving.predictor import Prediction
     from services.classifier.loading import Served
 
 PREDICT = "/predict"

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from buckler.model_card import ModelCard
+from buckler.serving.model_card import ModelCard
 from services.classifier.answer import ERRORS, Answer, Answers, ErrorAnswer
 from services.classifier.evidence import RECEIPT_KIND
 from services.classifier.explain import DECISION_HEADER, LABEL_HEADER

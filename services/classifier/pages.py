@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from buckler import model_card
+from buckler.serving import model_card
 from buckler.trust import keys
 from services.classifier import card_page, metrics, oip
 from services.classifier.answer import RefusalError, error_response

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.query_watch import QueryWatch, Rules, Sighting
+from buckler.serving.query_watch import QueryWatch, Rules, Sighting
 from services.classifier import metrics
 from services.classifier.answer import RefusalError
 from services.classifier.evidence import CLIENT_ID, Evidence
@@ -17,7 +17,7 @@ from services.classifier.settings import Settings
 from services.classifier.traffic import OF_THE_WATCH
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
-    from buckler.inference import Prediction
+    from buckler.serving.predictor import Prediction
 
 REFUSE, OFF = "refuse", "off"
 SUSPECTED = "adversarial"  # the reason of the contract: whoever reads the answer has to do the same as for any other

@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
-from buckler.traffic import DEFAULT_URL as TRAFFIC_URL
+from buckler.serving.api_keys import API_KEYS_FILE
+from buckler.serving.traffic import DEFAULT_URL as TRAFFIC_URL
 from buckler.trust import audit
 
 PREFIX = "BUCKLER_"
@@ -62,7 +62,7 @@ class Settings(BaseModel):
             instant; 0 lets go of it at once. Until then two models take their memory.
         shadow_share: Share of the answered pictures, 0 to 1, that the registry's challenger is asked about too; its
             answers are compared and never given. It takes the memory of another model.
-        traffic_url: Database that numbers about answered pictures are written to (`buckler.traffic`), as
+        traffic_url: Database that numbers about answered pictures are written to (`buckler.serving.traffic`), as
             ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``; ``off`` for none.
         traffic_days: After so many days they are deleted.
         traffic_rows: Of more than so many the oldest are deleted; a million take some 400 MB.

@@ -1,4 +1,4 @@
-"""Remembers numbers of answered pictures (`buckler.traffic`), in a thread that no answer waits for.
+"""Remembers numbers of answered pictures (`buckler.serving.traffic`), in a thread that no answer waits for.
 
 An answer is never late, and never missing, because of this: what finds the queue full is dropped and counted, and so is
 what the database does not take in time. A worker that is killed loses what it has not written, a second of traffic.
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
-from buckler.api_keys import ApiKey
 from buckler.modality.picture.uploads import Upload
-from buckler.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, TrafficError, observe
+from buckler.serving.api_keys import ApiKey
+from buckler.serving.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, TrafficError, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:  # importing it for real would load the engine into the supervisor process
-    from buckler.inference import Prediction
+    from buckler.serving.predictor import Prediction
 
 QUEUE = 64  # pictures that wait to be measured; each holds its pixels
 KEPT = 2000  # rows that are kept while the database is away

@@ -19,9 +19,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from buckler.api_keys import Role
 from buckler.client import ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
+from buckler.serving.api_keys import Role
 from buckler.trust import audit
 from services.console import attacking, curves, events, pages, registry, words
 from services.console.asking import Service

@@ -125,9 +125,9 @@ class Attacker:
 
 
 def _download(model: dict[str, Any], destination: Path) -> Path:
-    from buckler import tracking  # MLflow takes seconds to load
+    from buckler.serving import registry  # MLflow takes seconds to load
 
-    return tracking.download(model["name"], model["version"], destination)
+    return registry.download(model["name"], model["version"], destination)
 
 
 def _reference(model: Path, digest: str) -> Reference:

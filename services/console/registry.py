@@ -19,7 +19,7 @@ from services.console.settings import Settings
 if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page need not wait for
     from buckler.gates import Evidence
     from buckler.promotion import Move
-    from buckler.tracking import Version
+    from buckler.serving.registry import Version
     from buckler.trust.standing import Standing
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -110,11 +110,11 @@ class Registry:
             RegistryError: It cannot be asked.
             BucklerError: There is no key to check signatures with.
         """
-        from buckler import tracking
+        from buckler.serving import registry
 
         with self._lock:  # one download at a time
             champion, challenger = self._side(CHAMPION), self._side(CHALLENGER)
-            former = [entry for entry in tracking.versions(self._name) if entry.promoted_at]
+            former = [entry for entry in registry.versions(self._name) if entry.promoted_at]
         can_go_back = champion is not None and any(_earlier(entry, champion.version) for entry in former)
         return Overview(champion, challenger, _refusals(challenger, champion), can_go_back)
 
@@ -141,9 +141,9 @@ class Registry:
         return promotion.rollback(self._name, keys.load_private_key())
 
     def _side(self, alias: str) -> Side | None:
-        from buckler import tracking
+        from buckler.serving import registry
 
-        version = tracking.by_alias(self._name, alias)
+        version = registry.by_alias(self._name, alias)
         if version is None:
             return None
         key = keys.load_public_key()

@@ -13,9 +13,9 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from buckler import api_keys
-from buckler.api_keys import ApiKey, KeyRing, Role
 from buckler.errors import BucklerError
+from buckler.serving import api_keys
+from buckler.serving.api_keys import ApiKey, KeyRing, Role
 from services.console.settings import Settings
 
 COOKIE = "buckler_console"

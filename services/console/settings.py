@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from buckler.api_keys import API_KEYS_FILE
 from buckler.errors import ParamsError
+from buckler.serving.api_keys import API_KEYS_FILE
 from services.classifier.settings import MEBIBYTE, PREFIX, is_loopback
 
 

@@ -200,7 +200,8 @@ def _tell(move: "Move", done: str) -> None:
 
 
 def _champion(arguments: argparse.Namespace) -> int:
-    from buckler import promotion, release, tracking
+    from buckler import promotion, release
+    from buckler.serving import registry
     from buckler.trust.keys import load_public_key
 
     if arguments.lift is not None:
@@ -208,7 +209,7 @@ def _champion(arguments: argparse.Namespace) -> int:
     name = _model_name()
     serving = promotion.serving(name, load_public_key())
     if serving is None:
-        raise BucklerError(f"{name} has no champion in {tracking.shown_uri()}; `buckler promote` makes one")
+        raise BucklerError(f"{name} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
     promoted = serving.version.promoted_at or "by hand"
     print(f"champion   {name} version {serving.version.version}, promoted {promoted}")
     if serving.verdict is not None:
@@ -385,7 +386,7 @@ def _audit_verify(arguments: argparse.Namespace) -> int:
 
 
 def _keys_create(arguments: argparse.Namespace) -> int:
-    from buckler import api_keys
+    from buckler.serving import api_keys
 
     path = arguments.file or api_keys.file_path()
     key, secret = api_keys.create(path, role=api_keys.Role(arguments.role), name=arguments.name)
@@ -403,7 +404,7 @@ def _keys_create(arguments: argparse.Namespace) -> int:
 
 
 def _keys_list(arguments: argparse.Namespace) -> int:
-    from buckler import api_keys
+    from buckler.serving import api_keys
 
     path = arguments.file or api_keys.file_path()
     keys = api_keys.read(path)
@@ -416,7 +417,7 @@ def _keys_list(arguments: argparse.Namespace) -> int:
 
 
 def _keys_revoke(arguments: argparse.Namespace) -> int:
-    from buckler import api_keys
+    from buckler.serving import api_keys
 
     key = api_keys.revoke(arguments.file or api_keys.file_path(), arguments.id)
     print(f"revoked key {key.id} ({key.role}, {key.name}); a running service refuses it within seconds")

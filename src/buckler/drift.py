@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ParamsError
-from buckler.traffic import Observation
+from buckler.serving.traffic import Observation
 
 Kind = Literal["input", "features", "predictions", "detector"]
 KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")

@@ -17,14 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from buckler import gates, release, tracking
 from buckler.errors import DataError, PromotionRefusedError, RegistryError, VerdictError
-from buckler.tracking import Version
+from buckler.serving import registry
+from buckler.serving.registry import Version
 from buckler.trust import promotion
 from buckler.trust.standing import Claim, Standing, of_verdict
 from buckler.trust.standing import issue as issue_standing
 from buckler.trust.standing import read as read_standing
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict, check_holds, open_release
 
-LOCK = tracking.STATE / "promotion.lock"
+LOCK = registry.STATE / "promotion.lock"
 TICK = timedelta(microseconds=1)
 
 
@@ -80,13 +81,13 @@ def promote(
     """
     with _one_at_a_time():
         candidate = _candidate(model_name, number)
-        champion = tracking.by_alias(model_name, tracking.CHAMPION)
+        champion = registry.by_alias(model_name, registry.CHAMPION)
         verdict, notes = _refuse_unless_it_may(model_name, candidate, champion, key.public_key(), now)
         previous = champion.version if champion else None
         moment = _moment(model_name, key.public_key(), now)
         if previous != candidate.version:
             # The history first: whoever is killed in between leaves the old champion serving.
-            tracking.tag_version(model_name, candidate.version, tracking.PROMOTED_TAG, moment.isoformat())
+            tracking.tag_version(model_name, candidate.version, registry.PROMOTED_TAG, moment.isoformat())
             _move(model_name, candidate.version, champion, verdict, key, moment)
         else:  # said again: it may have been made champion by hand, or the registry come back from an old copy
             _put_down(model_name, candidate.version, verdict, key, moment)
@@ -104,7 +105,7 @@ def rollback(model_name: str, key: Ed25519PrivateKey, *, now: datetime | None = 
 
 
 def _rollback(model_name: str, key: Ed25519PrivateKey, now: datetime | None) -> Move:
-    champion = tracking.by_alias(model_name, tracking.CHAMPION)
+    champion = registry.by_alias(model_name, registry.CHAMPION)
     if champion is None:
         raise RegistryError(f"{model_name} has no champion to roll back from; `buckler promote` makes one")
     passed_over = []
@@ -116,7 +117,7 @@ def _rollback(model_name: str, key: Ed25519PrivateKey, now: datetime | None) -> 
             passed_over.append(f"version {earlier.version}: {error}")
             continue
         moment = _moment(model_name, key.public_key(), now)
-        tracking.tag_version(model_name, champion.version, tracking.WITHDRAWN_TAG, moment.isoformat())
+        tracking.tag_version(model_name, champion.version, registry.WITHDRAWN_TAG, moment.isoformat())
         _move(model_name, earlier.version, champion, verdict, key, moment)
         return Move(model_name, earlier.version, champion.version, tuple(passed_over))
     why = "; ".join(passed_over) or "it is the first"
@@ -129,7 +130,7 @@ def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | No
     Raises:
         RegistryError: The registry cannot be asked.
     """
-    champion = tracking.by_alias(model_name, tracking.CHAMPION)
+    champion = registry.by_alias(model_name, registry.CHAMPION)
     if champion is None:
         return None
     verdict, stands = None, None
@@ -170,14 +171,14 @@ def restate(
         VerdictError: The version carries no authentic verdict.
     """
     with _one_at_a_time():
-        version = tracking.version(model_name, number)
+        version = registry.version(model_name, number)
         before = _before(model_name, version, key.public_key())
         # Later than what it replaces, whatever the clock says: the service follows nothing older.
         moment = max(now or datetime.now(UTC), before.moment + TICK)
         after = replace(before.claimed(job, claim), moment=moment)
         if expires_at is not None:
             after = replace(after, issued_at=moment, expires_at=expires_at)
-        tracking.tag_version(model_name, number, tracking.STANDING_TAG, issue_standing(after, key))
+        tracking.tag_version(model_name, number, registry.STANDING_TAG, issue_standing(after, key))
         return after
 
 
@@ -236,7 +237,7 @@ def check_claims(found: Standing) -> None:
 def fetched(model_name: str, number: str) -> Iterator[Path]:
     """Yield the release of a version, gone afterwards; nothing about it is verified."""
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
-        yield tracking.download(model_name, number, Path(scratch) / f"{model_name}-{number}")
+        yield registry.download(model_name, number, Path(scratch) / f"{model_name}-{number}")
 
 
 @contextmanager
@@ -270,16 +271,16 @@ def _move(
         RegistryError: Somebody on another machine moved the alias from ``champion`` meanwhile.
     """
     _put_down(model_name, number, verdict, key, moment)
-    found = tracking.by_alias(model_name, tracking.CHAMPION)
+    found = registry.by_alias(model_name, registry.CHAMPION)
     if (found and found.version) != (champion and champion.version):
         now_there = f"version {found.version}" if found else "none"
         raise RegistryError(f"the champion of {model_name} changed meanwhile, to {now_there}; look, and try again")
-    tracking.set_alias(model_name, tracking.CHAMPION, number)
+    tracking.set_alias(model_name, registry.CHAMPION, number)
 
 
 def _put_down(model_name: str, number: str, verdict: Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
     record = promotion.issue(key, model_name=model_name, version=number, verdict=verdict, moment=moment)
-    tracking.tag_version(model_name, number, tracking.PROMOTION_TAG, record)
+    tracking.tag_version(model_name, number, registry.PROMOTION_TAG, record)
 
 
 def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None) -> datetime:
@@ -289,7 +290,7 @@ def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None)
 
 
 def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion.Record]:
-    for version in tracking.versions(model_name):
+    for version in registry.versions(model_name):
         with suppress(VerdictError):
             yield promotion.read(version.promotion, public_key, model_name=model_name, version=version.version)
 
@@ -306,10 +307,10 @@ def _problem(model_name: str, champion: Version, verdict: Verdict, public_key: E
 
 def _candidate(model_name: str, number: str | None) -> Version:
     if number is not None:
-        return tracking.version(model_name, number)
-    challenger = tracking.by_alias(model_name, tracking.CHALLENGER)
+        return registry.version(model_name, number)
+    challenger = registry.by_alias(model_name, registry.CHALLENGER)
     if challenger is None:
-        raise RegistryError(f"{model_name} has no challenger in {tracking.shown_uri()}; `dvc repro` publishes one")
+        raise RegistryError(f"{model_name} has no challenger in {registry.shown_uri()}; `dvc repro` publishes one")
     return challenger
 
 
@@ -361,7 +362,7 @@ def _champions_evidence(
 
 def _earlier(model_name: str, champion: Version) -> list[Version]:
     """Return former champions promoted before ``champion``, latest first."""
-    former = [version for version in tracking.versions(model_name) if version.promoted_at]
+    former = [version for version in registry.versions(model_name) if version.promoted_at]
     before = [
         version
         for version in former

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import model_card, tracking
 from buckler import release as releases
+from buckler import tracking
 from buckler.gates import Reports
 from buckler.models.info import load_info
+from buckler.serving import model_card, registry
 from buckler.state import documents
 from buckler.tracking import Point
 from buckler.trust import digests
@@ -55,7 +56,7 @@ def publish(
     published = _published(names.model_name, verdict)
     if published is None:
         # What a publication left behind that was killed before it could register its version.
-        tracking.delete_runs(names.experiment, tracking.VERDICT_TAG, verdict.id)
+        tracking.delete_runs(names.experiment, registry.VERDICT_TAG, verdict.id)
         tags, text = _tags(release, source, verdict, lock), _card(release, verdict, names.model_name)
         run_id = tracking.start_run(names.experiment, _name(names, verdict), {**tags, tracking.NOTE_TAG: text})
         uri = _record(run_id, release, reports, names.experiment, parameters, tags)
@@ -66,15 +67,15 @@ def publish(
             description=text,
         )
         published = Published(run_id, number, True)
-    tracking.set_alias(names.model_name, tracking.CHALLENGER, published.version)
+    tracking.set_alias(names.model_name, registry.CHALLENGER, published.version)
     return published
 
 
-_IDENTITY = (tracking.DIGEST_TAG, tracking.VERDICT_TAG, tracking.OUTCOME_TAG)
+_IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
 
 
 def _published(model_name: str, verdict: Verdict) -> Published | None:
-    for entry in tracking.versions(model_name):
+    for entry in registry.versions(model_name):
         if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
             return Published(entry.run_id, entry.version, False)
     return None
@@ -97,9 +98,9 @@ def _tags(release: Path, source: releases.Source, verdict: Verdict, lock: Path) 
         "data_version": str(verdict.statement["data"]["version"]),
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
         "defence": _model_info(release)["defence"],
-        tracking.DIGEST_TAG: verdict.subject_digest,
-        tracking.VERDICT_TAG: verdict.id,
-        tracking.OUTCOME_TAG: "passed" if verdict.passed else "failed",
+        registry.DIGEST_TAG: verdict.subject_digest,
+        registry.VERDICT_TAG: verdict.id,
+        registry.OUTCOME_TAG: "passed" if verdict.passed else "failed",
         "dvc_lock": digests.file_digest(lock) if lock.exists() else "none",
     }
 

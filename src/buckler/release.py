@@ -131,7 +131,7 @@ def build(
         source: Where the code stood.
         key: Signs.
         write_self_test: Adds reference pictures and answers to the directory of the model, to be signed with it
-            (`buckler.selftest.write`); the service loads no release without them.
+            (`buckler.serving.selftest.write`); the service loads no release without them.
         now: Aware time of issue; default: the clock.
 
     Raises:

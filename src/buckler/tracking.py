@@ -1,86 +1,25 @@
-"""The registry and the record of runs; the only importer of mlflow.
-
-A version in the registry is a release directory (see `buckler.release`) wrapped as a pyfunc model, so that
-MLflow and the service hold the same bytes. The server is ``MLFLOW_TRACKING_URI``; without it a SQLite file of
-the project. The service reads the registry through this module, so it imports no evaluation code.
-"""
+"""Writes runs, models, versions and aliases to MLflow; `buckler.serving.registry` reads them."""
 
 import json
-import logging
-import os
-import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-# Before the import, which starts it: what a hospital trains is nobody else's business.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# First of all: importing it turns MLflow's telemetry off.
+from buckler.serving.registry import RELEASE_DIR, STATE, asking, tracking_uri  # isort: split
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
-from buckler.errors import RegistryError
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-
-STATE = Path(".buckler")
-DATABASE = STATE / "mlflow.db"
 ARTIFACTS = STATE / "mlartifacts"
-
-RELEASE_DIR = "release"  # below the MLflow model's data/
-LOADER = "buckler.pyfunc"
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
-
-VERDICT_TAG = "buckler.verdict"
-DIGEST_TAG = "buckler.digest"
-OUTCOME_TAG = "buckler.outcome"
-PROMOTED_TAG = "buckler.promoted_at"
-PROMOTION_TAG = "buckler.promotion"
-STANDING_TAG = "buckler.trust.standing"
-WITHDRAWN_TAG = "buckler.rolled_back_at"
 KIND_TAG = "buckler.kind"
 NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
-
-# What these say below that level is about MLflow's own affairs: tables made, pip not found.
-_LOG_LEVELS = {
-    "alembic": logging.WARNING,
-    "mlflow.store.db.utils": logging.WARNING,
-    "mlflow.pyfunc": logging.WARNING,
-    "mlflow.utils.environment": logging.ERROR,
-}
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A registered version of a model.
-
-    Attributes:
-        version: Its number, as text.
-        digest: Of the model bytes.
-        verdict: Id of the verdict it was registered with.
-        promoted_at: ISO time of its last promotion; empty if it never was champion.
-        run_id: Of the run that made it.
-        promotion: The signed record of its last promotion or of the last roll-back to it; empty without one.
-        standing: What was signed about it since its verdict; empty if nothing was.
-    """
-
-    version: str
-    digest: str
-    verdict: str
-    promoted_at: str
-    run_id: str
-    promotion: str = ""
-    standing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,50 +31,6 @@ class Point:
     step: int = 0
 
 
-# --- the server
-
-
-def tracking_uri() -> str:
-    """Return ``MLFLOW_TRACKING_URI``, else the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
-
-
-def shown_uri() -> str:
-    """Return the tracking URI without user and password, fit to be printed and stored."""
-    return _without_credentials(tracking_uri())
-
-
-def _without_credentials(text: str) -> str:
-    return _CREDENTIALS.sub("//", text)
-
-
-def connect() -> MlflowClient:
-    """Return a client of the tracking server; the project's own database is made if it is missing."""
-    # MLflow would try for minutes before it admits that nobody is there.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    # Bars of a few files tell a person nothing, and fill the log of a service that asks all day.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for chatty, level in _LOG_LEVELS.items():
-        logging.getLogger(chatty).setLevel(level)
-    uri = tracking_uri()
-    if uri == f"sqlite:///{DATABASE}":
-        STATE.mkdir(exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    return MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def asking(what: str) -> Iterator[MlflowClient]:
-    """Yield a client; whatever MLflow raises becomes one RegistryError that says ``what`` was asked."""
-    try:
-        yield connect()
-    except (MlflowException, OSError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        # MLflow repeats the address as it was given, password included.
-        said = _without_credentials(lines[0])
-        raise RegistryError(f"{what}: {said} (registry {shown_uri()}; MLFLOW_TRACKING_URI names another)") from error
-
-
 def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -143,62 +38,6 @@ def _experiment(client: MlflowClient, name: str) -> str:
     # A server knows where its artifacts go; with a bare database MLflow would put them into ./mlruns.
     local = None if tracking_uri().startswith("http") else ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=local))
-
-
-# --- versions
-
-
-def versions(model_name: str) -> list[Version]:
-    """Return the versions of ``model_name``, oldest first; none if it is not registered.
-
-    Raises:
-        RegistryError: The registry cannot be asked.
-    """
-    with asking(f"listing the versions of {model_name}") as client:
-        found: list[ModelVersion] = []
-        token: str | None = None
-        while token is None or token:
-            page = client.search_model_versions(f"name = '{model_name}'", max_results=200, page_token=token)
-            found, token = [*found, *page], page.token or ""
-        return [_version(entry) for entry in sorted(found, key=lambda entry: int(entry.version))]
-
-
-def version(model_name: str, number: str) -> Version:
-    """Return one version.
-
-    Raises:
-        RegistryError: There is none of that number, or the registry cannot be asked.
-    """
-    with asking(f"looking for version {number} of {model_name}") as client:
-        return _version(client.get_model_version(model_name, number))
-
-
-def by_alias(model_name: str, alias: str) -> Version | None:
-    """Return the version that bears ``alias``; None if there is no such model or alias.
-
-    Raises:
-        RegistryError: The registry cannot be asked.
-    """
-    with asking(f"looking for the {alias} of {model_name}") as client:
-        try:
-            return _version(client.get_model_version_by_alias(model_name, alias))
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return None
-            raise
-
-
-def _version(entry: ModelVersion) -> Version:
-    tags = entry.tags
-    return Version(
-        version=str(entry.version),
-        digest=tags.get(DIGEST_TAG, ""),
-        verdict=tags.get(VERDICT_TAG, ""),
-        promoted_at=tags.get(PROMOTED_TAG, ""),
-        run_id=str(entry.run_id),
-        promotion=tags.get(PROMOTION_TAG, ""),
-        standing=tags.get(STANDING_TAG, ""),
-    )
 
 
 def set_alias(model_name: str, alias: str, number: str) -> None:
@@ -211,42 +50,6 @@ def tag_version(model_name: str, number: str, tag: str, value: str) -> None:
     """Set ``tag`` of version ``number``."""
     with asking(f"tagging version {number} of {model_name}") as client:
         client.set_model_version_tag(model_name, number, tag, value)
-
-
-def download(model_name: str, number: str, destination: Path) -> Path:
-    """Fetch the release of version ``number`` as the directory ``destination``, which must not exist yet.
-
-    It appears whole or not at all. Nothing is verified here: see `signing.verify_release`.
-
-    Raises:
-        RegistryError: It cannot be had.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        asking(f"downloading version {number} of {model_name}") as client,
-        tempfile.TemporaryDirectory(prefix=".download-", dir=destination.parent) as scratch,
-    ):
-        uri = client.get_model_version_download_uri(model_name, number)
-        fetched = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{uri.rstrip('/')}/data/{RELEASE_DIR}", dst_path=scratch
-        )
-        Path(fetched).rename(destination)
-    return destination
-
-
-def champion_release(model_name: str, destination: Path) -> tuple[Path, str]:
-    """Fetch the champion's release as the directory ``destination``; return that and the version's number.
-
-    Raises:
-        RegistryError: There is no champion, or it cannot be had.
-    """
-    champion = by_alias(model_name, CHAMPION)
-    if champion is None:
-        raise RegistryError(
-            f"{model_name} has no champion in {shown_uri()}; "
-            "`dvc repro` publishes a challenger, `buckler promote` makes it champion"
-        )
-    return download(model_name, champion.version, destination), champion.version
 
 
 # --- runs
@@ -331,6 +134,8 @@ def _write_pyfunc(
 ) -> None:
     import numpy as np  # this needs mlflow in full, which readers of the registry need not have
 
+    from buckler.serving import pyfunc
+
     with warnings.catch_warnings():  # it warns about its own type hints
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         import mlflow.pyfunc
@@ -340,7 +145,7 @@ def _write_pyfunc(
     number = np.dtype(np.float32)
     mlflow.pyfunc.save_model(
         path=str(path),
-        loader_module=LOADER,
+        loader_module=pyfunc.__name__,
         data_path=str(release),
         mlflow_model=Model(
             run_id=run_id,

@@ -78,7 +78,7 @@ def test_a_project_whose_pipeline_has_not_run_is_told_what_to_do(tmp_path):
 def trained(project: Path) -> Path:
     """A project with a real, small model and reports that pass."""
     from buckler.models.networks import vgg
-    from tests.unit.test_selftest import save
+    from tests.unit.serving.test_selftest import save
 
     shutil.rmtree(project / "models")
     network = vgg.join(vgg.build_base(32, "none", seed=1), vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))

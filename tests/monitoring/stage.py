@@ -18,13 +18,14 @@ import httpx
 import numpy as np
 import yaml
 
-from buckler import api_keys, promotion, publishing, release, selftest
-from buckler.api_keys import Role
+from buckler import promotion, publishing, release
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
 from buckler.models.networks import vgg
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+from buckler.serving import api_keys, selftest
+from buckler.serving.api_keys import Role
 from buckler.trust import digests
 from buckler.trust.keys import (
     KEY_DIR,

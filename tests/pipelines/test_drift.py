@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from benchmarks import drift_table
-from buckler import promotion, publishing, release, selftest, tracking, traffic, watch
+from buckler import promotion, publishing, release, watch
 from buckler.data import manifest, pictures, sources
-from buckler.inference import Predictor
 from buckler.modality.picture import uploads
 from buckler.models import checkpoint, export
 from buckler.models.networks import vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
+from buckler.serving import selftest, traffic
+from buckler.serving.predictor import Predictor
+from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import open_release
@@ -225,7 +227,7 @@ def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, n
     served([content for _, content in drawn(seed=1)])
     with traffic.Traffic(traffic.url_from_env()) as database:
         answered = database.window(since=0, limit=1000)
-    measured = drift.reference_of(tracking.by_alias(name, tracking.CHAMPION), name)
+    measured = drift.reference_of(by_alias(name, CHAMPION), name)
     for one, other in zip(answered, measured, strict=True):
         np.testing.assert_allclose(one.sketch, other.sketch, rtol=1e-5, atol=1e-6)
         assert replace(one, moment=0, sketch=()) == replace(other, moment=0, sketch=())

@@ -4,9 +4,10 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from buckler import params, publishing, tracking
+from buckler import params, publishing
 from buckler.errors import VerdictError
 from buckler.release import PublishParams
+from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, by_alias, download, versions
 from buckler.trust import digests, keys
 from buckler.trust.verdict import open_release
 from pipelines import gate, publish
@@ -44,7 +45,7 @@ def test_a_run_holds_parameters_metrics_with_history_plots_and_tags(names, clien
     assert parent.data.tags["defence"] == "none"
     assert parent.data.tags["git_commit"] == "none"
     assert parent.data.tags["dvc_lock"].startswith("sha256:")
-    assert parent.data.tags[tracking.OUTCOME_TAG] == "passed"
+    assert parent.data.tags[OUTCOME_TAG] == "passed"
     curve = client.get_metric_history(parent.info.run_id, "training_val_accuracy")
     assert [(point.step, point.value) for point in curve] == [(1, 0.6), (2, 0.7), (3, 0.8)]
     radii = client.get_metric_history(parent.info.run_id, "fgsm_robust_accuracy")
@@ -72,8 +73,8 @@ def test_the_version_is_the_challenger_with_signature_example_and_description(na
     publish.run(names)
     version = client.get_model_version_by_alias(names.model_name, "challenger")
     verdict = open_release(project / "models/release", keys.load_public_key())
-    assert version.tags[tracking.VERDICT_TAG] == verdict.id
-    assert version.tags[tracking.DIGEST_TAG] == verdict.subject_digest
+    assert version.tags[VERDICT_TAG] == verdict.id
+    assert version.tags[DIGEST_TAG] == verdict.subject_digest
     assert verdict.id in version.description
     assert "What not to expect" in version.description
     run = client.get_run(version.run_id)
@@ -90,7 +91,7 @@ def test_the_version_is_the_challenger_with_signature_example_and_description(na
 
 def test_the_release_comes_back_from_the_registry_byte_for_byte(names, project):
     publish.run(names)
-    fetched = tracking.download(names.model_name, "1", project / "fetched")
+    fetched = download(names.model_name, "1", project / "fetched")
     assert digests.file_digests(fetched) == digests.file_digests(project / "models/release")
 
 
@@ -99,7 +100,7 @@ def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names,
     publish.run(names)
     parents, cells = runs_of(client, names)
     assert (len(parents), len(cells)) == (1, 2)
-    assert len(tracking.versions(names.model_name)) == 1
+    assert len(versions(names.model_name)) == 1
     assert "stands there already as version 1" in capsys.readouterr().out
 
 
@@ -108,10 +109,10 @@ def test_a_new_verdict_about_the_same_model_is_a_new_version(names, project):
     (project / "reports/validation.json").write_text('{"schema": 1, "passed": true, "again": true}')
     gate.run(projects.POLICY, names.model_name)
     publish.run(names)
-    first, second = tracking.versions(names.model_name)
+    first, second = versions(names.model_name)
     assert first.digest == second.digest
     assert first.verdict != second.verdict
-    assert tracking.by_alias(names.model_name, "challenger") == second
+    assert by_alias(names.model_name, "challenger") == second
 
 
 def test_a_publication_that_was_killed_halfway_is_done_again_without_a_second_run(names, client, monkeypatch):
@@ -122,11 +123,11 @@ def test_a_publication_that_was_killed_halfway_is_done_again_without_a_second_ru
         patch.setattr(publishing.tracking, "log_release", killed)
         with pytest.raises(KeyboardInterrupt):
             publish.run(names)
-    assert tracking.versions(names.model_name) == []
+    assert versions(names.model_name) == []
     publish.run(names)
     parents, cells = runs_of(client, names)
     assert (len(parents), len(cells)) == (1, 2)
-    assert [version.version for version in tracking.versions(names.model_name)] == ["1"]
+    assert [version.version for version in versions(names.model_name)] == ["1"]
 
 
 def test_a_model_that_failed_its_gate_is_recorded_as_such(names, client, project):
@@ -134,7 +135,7 @@ def test_a_model_that_failed_its_gate_is_recorded_as_such(names, client, project
     gate.run(projects.POLICY, names.model_name)
     publish.run(names)
     version = client.get_model_version_by_alias(names.model_name, "challenger")
-    assert version.tags[tracking.OUTCOME_TAG] == "failed"
+    assert version.tags[OUTCOME_TAG] == "failed"
     assert "clean accuracy 0.600 < 0.700" in version.description
 
 
@@ -142,7 +143,7 @@ def test_a_release_that_was_changed_after_the_gate_is_not_published(names, proje
     (project / "models/release/model/classifier.keras").write_bytes(b"other")
     with pytest.raises(VerdictError, match="the verdict is about"):
         publish.run(names)
-    assert tracking.versions(names.model_name) == []
+    assert versions(names.model_name) == []
 
 
 def test_the_stage_reads_its_section_of_params():

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from buckler import promotion, publishing, release, tracking, watch
+from buckler import promotion, publishing, release, watch
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import digests, keys
 from buckler.watch.settings import NewestParams
 from pipelines.jobs import reevaluate
@@ -141,7 +142,7 @@ def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "failed"
     assert "rolled back to version 1" in run.message
-    assert tracking.by_alias(name, tracking.CHAMPION).version == "1"
+    assert by_alias(name, CHAMPION).version == "1"
 
 
 def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_of_them(champion, project):
@@ -194,7 +195,7 @@ def test_without_a_champion_the_job_says_what_to_do(project, registry):
 
 def test_mlflow_loads_the_champion_and_gets_probabilities(champion):
     name = champion(projects.LENIENT)
-    model = mlflow.pyfunc.load_model(f"models:/{name}@{tracking.CHAMPION}")
+    model = mlflow.pyfunc.load_model(f"models:/{name}@{CHAMPION}")
     pixels = np.random.default_rng(1).uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
     shares = model.predict(pixels)
     assert shares.shape == (3, 2)

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from buckler import promotion, tracking
+from buckler.serving import registry
 from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
 from buckler.trust.promotion import issue
 from buckler.trust.standing import Claim
@@ -34,11 +35,11 @@ class Champion:
             run = tracking.start_run("service", "test", {})
             uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
             tracking.finish_run(run)
-        tags = {tracking.DIGEST_TAG: found.subject_digest, tracking.VERDICT_TAG: found.id}
+        tags = {registry.DIGEST_TAG: found.subject_digest, registry.VERDICT_TAG: found.id}
         self.version = tracking.register(self.name, uri, tags=tags, description="test")
         record = issue(self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC))
-        tracking.tag_version(self.name, self.version, tracking.PROMOTION_TAG, record)
-        tracking.set_alias(self.name, tracking.CHAMPION, self.version)
+        tracking.tag_version(self.name, self.version, registry.PROMOTION_TAG, record)
+        tracking.set_alias(self.name, registry.CHAMPION, self.version)
         return self.version
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
@@ -47,15 +48,15 @@ class Champion:
         return self.text()
 
     def text(self) -> str:
-        return tracking.version(self.name, self.version).standing
+        return registry.version(self.name, self.version).standing
 
     def put_back(self, text: str) -> None:
         """Do what anybody who may write to the registry can."""
-        tracking.tag_version(self.name, self.version, tracking.STANDING_TAG, text)
+        tracking.tag_version(self.name, self.version, registry.STANDING_TAG, text)
 
 
 def forget(model_name: str) -> None:
     """Remove what the registry's versions hold, 180 MB each, once no test needs it."""
-    for version in tracking.versions(model_name):
+    for version in registry.versions(model_name):
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
         shutil.rmtree(local_file_uri_to_path(uri))

@@ -23,10 +23,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
-    from buckler import selftest
     from buckler.models import checkpoint, export
     from buckler.models.networks import vgg
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+    from buckler.serving import selftest
 
     base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
     features = int(np.prod(base.output_shape[1:]))

@@ -15,8 +15,9 @@ import numpy as np
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from buckler import promotion, publishing, release, selftest
+from buckler import promotion, publishing, release
 from buckler.gates import Policy
+from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from drills.service import end, free_port

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from buckler import api_keys
-from buckler.api_keys import Role
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from services.classifier.front_door import METHODS, FrontDoor
 from services.classifier.settings import Settings
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from buckler import api_keys, cli
-from buckler.api_keys import Role
+from buckler import cli
 from buckler.client import Answer, Client, ServiceError, UnreachableError
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from buckler.trust import receipt
 from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_key
 from drills.service import free_port

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from buckler import api_keys
-from buckler.api_keys import Role
 from buckler.client import ServiceError
 from buckler.errors import ParamsError
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from services.console import curves, pages, words
 from services.console.app import create
 from services.console.figures import Live, Read, Sample, between, quantile

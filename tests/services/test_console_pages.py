@@ -10,7 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler import api_keys, promotion, tracking
+from buckler import promotion, tracking
+from buckler.serving import api_keys, registry
 from buckler.trust import audit
 from buckler.trust.standing import Claim
 from services.console.registry import Registry
@@ -254,14 +255,14 @@ def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, sce
 
 def test_every_reason_against_the_champion_is_told_at_once(scene):
     number = scene.champion()
-    good = tracking.version(NAME, number)
-    for tag in (tracking.STANDING_TAG, tracking.PROMOTION_TAG):
+    good = registry.version(NAME, number)
+    for tag in (registry.STANDING_TAG, registry.PROMOTION_TAG):
         tracking.tag_version(NAME, number, tag, "{")
     try:
         champion = Registry(Settings(model_name=NAME)).overview().champion
     finally:
-        tracking.tag_version(NAME, number, tracking.STANDING_TAG, good.standing)
-        tracking.tag_version(NAME, number, tracking.PROMOTION_TAG, good.promotion)
+        tracking.tag_version(NAME, number, registry.STANDING_TAG, good.standing)
+        tracking.tag_version(NAME, number, registry.PROMOTION_TAG, good.promotion)
     assert champion.stands is None
     standing, promoted = champion.problems
     assert "standing" in standing

@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from buckler import api_keys
-from buckler.api_keys import Role
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from services.classifier import access, metrics
 from services.classifier.__main__ import server
 from services.classifier.answer import ERRORS

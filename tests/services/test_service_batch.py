@@ -10,8 +10,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from buckler import api_keys
-from buckler.api_keys import Role
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from buckler.trust import audit
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from buckler.model_card import ModelCard
+from buckler.serving.model_card import ModelCard
 from services.classifier.card_page import POLICY
 from tests import projects
 from tests.services.running import LABELS, Server, serving, write_verdict

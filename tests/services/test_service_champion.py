@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import selftest, tracking
+from buckler import tracking
+from buckler.serving import selftest
+from buckler.serving.registry import CHAMPION, DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
+from buckler.serving.registry import version as version_registry
 from buckler.trust import digests, promotion
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key
 from buckler.trust.verdict import MODEL_DIR, open_release
@@ -50,12 +53,12 @@ class Registry:
         uri = tracking.log_release(run, release, labels=["benign", "malignant"], image_size=32)
         tracking.finish_run(run)
         verdict = open_release(release, self._key.public_key()) if tags else None
-        known = {tracking.DIGEST_TAG: verdict.subject_digest, tracking.VERDICT_TAG: verdict.id} if verdict else {}
+        known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}
         return tracking.register(self.name, uri, tags=known, description="test")
 
     def point_to(self, version: str) -> None:
         """Move the alias by hand, as nothing in MLflow would stop anyone from."""
-        tracking.set_alias(self.name, tracking.CHAMPION, version)
+        tracking.set_alias(self.name, CHAMPION, version)
 
     def promote(self, release: Path, version: str) -> None:
         """Move the alias as `buckler promote` and `buckler rollback` do."""
@@ -67,7 +70,7 @@ class Registry:
             verdict=open_release(release, self._key.public_key()),
             moment=BEGIN + timedelta(hours=self._moves),
         )
-        tracking.tag_version(self.name, version, tracking.PROMOTION_TAG, text)
+        tracking.tag_version(self.name, version, PROMOTION_TAG, text)
         self.point_to(version)
 
     def publish(self, release: Path) -> str:
@@ -138,7 +141,7 @@ def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(se
     tampered = make("tampered")
     second = registry.register(tampered)
     registry.promote(tampered, second)
-    stored = tracking.connect().get_model_version_download_uri(settings.model_name, second).removeprefix("file://")
+    stored = connect().get_model_version_download_uri(settings.model_name, second).removeprefix("file://")
     (Path(stored) / "data/release/model/detector.json").write_text("{}")
     before = refused("digest")
     served = load_served(settings)
@@ -157,7 +160,7 @@ def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(se
 def test_a_last_good_release_that_was_changed_on_disk_does_not_serve(settings, registry, make):
     registry.publish(make("good"))
     assert load_served(settings) is not None
-    tracking.connect().delete_registered_model_alias(settings.model_name, tracking.CHAMPION)
+    connect().delete_registered_model_alias(settings.model_name, CHAMPION)
     assert load_served(settings) is not None
     for path in settings.releases_dir.glob("sha256-*/model/detector.json"):
         path.write_text("{}")
@@ -211,8 +214,8 @@ def back_by_hand_to_a_replaced_version(registry: Registry, make) -> None:
 
 def with_the_promotion_of_another_version(registry: Registry, make) -> None:
     version = registry.register(make("other", issued_at=BEGIN.isoformat()))
-    stolen = tracking.version(registry.name, "2").promotion
-    tracking.tag_version(registry.name, version, tracking.PROMOTION_TAG, stolen)
+    stolen = version_registry(registry.name, "2").promotion
+    tracking.tag_version(registry.name, version, PROMOTION_TAG, stolen)
     registry.point_to(version)
 
 

@@ -31,7 +31,7 @@ Starter = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def served(release: Path, keys: Path) -> Served:
-    from buckler.inference import Predictor
+    from buckler.serving.predictor import Predictor
 
     predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
     return Served(predictor, "skin-lesion", "3")
@@ -217,7 +217,7 @@ def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path,
 
 
 def test_the_reasons_of_the_contract_are_those_of_the_predictor():
-    from buckler.inference import REASONS
+    from buckler.serving.predictor import REASONS
 
     assert get_args(Reason) == REASONS
 

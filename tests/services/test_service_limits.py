@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from buckler import api_keys
-from buckler.api_keys import Role
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
 from tests.services.door import PICTURE, Keys, ask, bearer, client, code, front_door, required
 
 

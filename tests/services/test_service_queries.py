@@ -11,8 +11,8 @@ import pytest
 
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
-from buckler.inference import Prediction
 from buckler.modality.picture import images, synthetic
+from buckler.serving.predictor import Prediction
 from buckler.trust import audit
 from services.classifier.queries import suspected
 from tests.services.running import IMAGE_SIZE, LABELS, Server, serving

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from buckler import tracking
+from buckler.serving import registry
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.answer import Answer
 from services.classifier.holder import Holder
@@ -35,7 +36,7 @@ def pictures(outcome: str) -> float:
 
 @pytest.fixture(scope="module")
 def predictor(release: Path, keys: Path):
-    from buckler.inference import Predictor
+    from buckler.serving.predictor import Predictor
 
     return Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
 
@@ -179,7 +180,7 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     write_verdict(challenger, keys, name, passed=passed, reasons=["weak"], expires_at=expired)
     run = tracking.start_run("service", "test", {})
     uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], image_size=32)
-    tracking.set_alias(name, tracking.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
+    tracking.set_alias(name, registry.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
 
     holder, settings = Holder(), Settings(model_name=name, releases_dir=tmp_path / "releases")
     before = value("buckler_shadow_refused_total", reason="signature")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import tracking
+from buckler.serving import registry
 from buckler.trust import standing
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_private_key
 from buckler.trust.standing import Claim
@@ -113,7 +113,7 @@ def test_an_old_standing_that_is_put_back_counts_for_nothing_and_is_said_once(se
     following.check()
     assert holder.served.withdrawn
     assert value("buckler_model_refused_total", reason="standing") == before + 1
-    tracking.connect().delete_model_version_tag(champion.name, champion.version, tracking.STANDING_TAG)
+    registry.connect().delete_model_version_tag(champion.name, champion.version, registry.STANDING_TAG)
     following.check()
     assert holder.served.withdrawn
 

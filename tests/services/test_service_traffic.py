@@ -13,11 +13,11 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.datastructures import Headers
 
-from buckler.api_keys import ApiKey, Role
 from buckler.client import Client
-from buckler.inference import Prediction, Predictor
 from buckler.modality.picture.uploads import Upload, load
-from buckler.traffic import WATCH_HEADER, Observation, Traffic, observe
+from buckler.serving.api_keys import ApiKey, Role
+from buckler.serving.predictor import Prediction, Predictor
+from buckler.serving.traffic import WATCH_HEADER, Observation, Traffic, observe
 from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier import traffic
 from services.classifier.settings import Settings

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from buckler import api_keys, selftest, watch
+from buckler import watch
 from buckler.errors import BucklerError, VerdictError
+from buckler.serving import api_keys, selftest
 from buckler.trust import audit
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
 from buckler.watch import policy, released

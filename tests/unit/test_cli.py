@@ -5,7 +5,8 @@ import sys
 import pytest
 import yaml
 
-from buckler import api_keys, cli, publishing, release
+from buckler import cli, publishing, release
+from buckler.serving import api_keys
 from buckler.trust import keys
 from tests import projects
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from buckler import drift, drift_report
 from buckler.drift import KINDS, QUANTITIES, DriftParams, compare
 from buckler.errors import ParamsError
-from buckler.traffic import Observation
+from buckler.serving.traffic import Observation
 
 PARAMS = DriftParams(
     window_hours=24,

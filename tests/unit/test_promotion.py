@@ -8,6 +8,7 @@ import pytest
 
 from buckler import promotion, publishing, release, tracking
 from buckler.errors import PromotionRefusedError, RegistryError
+from buckler.serving.registry import CHAMPION, by_alias, connect, version
 from buckler.trust.promotion import Record, read
 from buckler.trust.verdict import open_release
 from tests import projects
@@ -46,13 +47,13 @@ def promote(name: str, days: int = 0, number: str | None = None) -> promotion.Mo
 
 
 def champion(name: str) -> str | None:
-    found = tracking.by_alias(name, tracking.CHAMPION)
+    found = by_alias(name, CHAMPION)
     return found.version if found else None
 
 
 def stored_release(name: str, number: str) -> Path:
     """Return where the registry keeps a version's release, as somebody with access to its disk finds it."""
-    uri = tracking.connect().get_model_version_download_uri(name, number)
+    uri = connect().get_model_version_download_uri(name, number)
     return Path(uri.removeprefix("file://")) / "data" / "release"
 
 
@@ -62,14 +63,14 @@ def test_a_passing_challenger_becomes_the_first_champion(registry, publish):
     assert (move.version, move.previous, move.changed) == ("1", None, True)
     assert "nothing to compare with" in move.notes[0]
     assert champion(registry) == "1"
-    assert tracking.version(registry, "1").promoted_at == NOW.isoformat()
+    assert version(registry, "1").promoted_at == NOW.isoformat()
 
 
 def test_promoting_the_champion_again_changes_nothing(registry, publish):
     publish()
     promote(registry)
     assert not promote(registry, days=1).changed
-    assert tracking.version(registry, "1").promoted_at == NOW.isoformat()
+    assert version(registry, "1").promoted_at == NOW.isoformat()
 
 
 def test_a_failed_gate_is_refused_with_all_its_reasons(registry, publish):
@@ -210,7 +211,7 @@ def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(regi
     publish()
     promote(registry)
     publish(days=1)
-    tracking.set_alias(registry, tracking.CHAMPION, "2")
+    tracking.set_alias(registry, CHAMPION, "2")
     assert promotion.rollback(registry, projects.KEY, now=at(1)).version == "1"
 
 
@@ -237,7 +238,7 @@ def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publ
 
 def test_a_champion_that_was_set_by_hand_is_told_and_promoting_it_mends_that(registry, publish):
     publish()
-    tracking.set_alias(registry, tracking.CHAMPION, "1")
+    tracking.set_alias(registry, CHAMPION, "1")
     assert "moved by hand" in promotion.serving(registry, projects.PUBLIC, now=at(1)).problem
     assert not promote(registry, days=1, number="1").changed
     assert promotion.serving(registry, projects.PUBLIC, now=at(1)).problem is None
@@ -252,7 +253,7 @@ def test_promoting_the_champion_again_signs_it_anew(registry, publish):
 
 
 def record(name: str, number: str) -> Record:
-    text = tracking.version(name, number).promotion
+    text = version(name, number).promotion
     return read(text, projects.PUBLIC, model_name=name, version=number)
 
 
@@ -278,7 +279,7 @@ def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_not
 
     def meanwhile(*arguments: object) -> None:
         put_down(*arguments)
-        tracking.set_alias(registry, tracking.CHAMPION, "3")
+        tracking.set_alias(registry, CHAMPION, "3")
 
     monkeypatch.setattr(promotion, "_put_down", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):

@@ -4,6 +4,17 @@ import pytest
 
 from buckler import tracking
 from buckler.errors import RegistryError
+from buckler.serving.registry import (
+    CHAMPION,
+    DIGEST_TAG,
+    PROMOTED_TAG,
+    by_alias,
+    champion_release,
+    connect,
+    shown_uri,
+    versions,
+)
+from buckler.serving.registry import version as version_registry
 from buckler.trust import verdict
 from tests import projects
 
@@ -14,14 +25,14 @@ def registered(project, name):
     run_id = tracking.start_run(name, "made by a test", {})
     uri = tracking.log_release(run_id, project / "models/release", labels=projects.LABELS, image_size=32)
     tracking.finish_run(run_id)
-    return tracking.register(name, uri, tags={tracking.DIGEST_TAG: "sha256:0"}, description="")
+    return tracking.register(name, uri, tags={DIGEST_TAG: "sha256:0"}, description="")
 
 
 def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
     number = registered(project, registry)
-    assert tracking.by_alias(registry, tracking.CHAMPION) is None
-    tracking.set_alias(registry, tracking.CHAMPION, number)
-    path, version = tracking.champion_release(registry, project / "cache/release")
+    assert by_alias(registry, CHAMPION) is None
+    tracking.set_alias(registry, CHAMPION, number)
+    path, version = champion_release(registry, project / "cache/release")
     assert (path, version) == (project / "cache/release", number)
     assert verdict.verify_release(path, projects.PUBLIC).passed
     assert [entry.name for entry in (project / "cache").iterdir()] == ["release"]
@@ -29,23 +40,23 @@ def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
 
 def test_a_version_carries_its_tags(project, registry):
     number = registered(project, registry)
-    tracking.tag_version(registry, number, tracking.PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
-    version = tracking.version(registry, number)
+    tracking.tag_version(registry, number, PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
+    version = version_registry(registry, number)
     assert version.digest == "sha256:0"
     assert version.promoted_at == "2026-01-01T00:00:00+00:00"
-    assert tracking.versions(registry) == [version]
+    assert versions(registry) == [version]
 
 
 def test_without_a_champion_the_next_step_is_named(project, registry):
     with pytest.raises(RegistryError, match="buckler promote"):
-        tracking.champion_release(registry, project / "release")
-    assert tracking.versions(registry) == []
+        champion_release(registry, project / "release")
+    assert versions(registry) == []
 
 
 def test_an_unknown_version_is_named(project, registry):
     registered(project, registry)
     with pytest.raises(RegistryError, match="version 99"):
-        tracking.version(registry, "99")
+        version_registry(registry, "99")
 
 
 def test_a_server_that_is_not_there_is_one_readable_error(project, monkeypatch):
@@ -55,20 +66,20 @@ def test_a_server_that_is_not_there_is_one_readable_error(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match="looking for the champion") as caught:
-        tracking.by_alias("skin-lesion", tracking.CHAMPION)
+        by_alias("skin-lesion", CHAMPION)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
 def test_the_shown_address_has_no_credentials(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example:5000/path")
-    assert tracking.shown_uri() == "https://mlflow.example:5000/path"
+    assert shown_uri() == "https://mlflow.example:5000/path"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:p@ss@db/mlflow")
-    assert tracking.shown_uri() == "postgresql://db/mlflow"
+    assert shown_uri() == "postgresql://db/mlflow"
 
 
 def test_without_a_server_the_projects_own_database_is_used(project):
-    assert tracking.versions("skin-lesion") == []
+    assert versions("skin-lesion") == []
     assert (project / ".buckler/mlflow.db").exists()
     assert not (project / "mlruns").exists()
 
@@ -90,6 +101,6 @@ def test_a_job_is_recorded_as_a_finished_run(project, registry):
     points = [tracking.Point("robust_accuracy", 0.5, radius) for radius in (1, 2)]
     tracking.log(run_id, params={"attack": "fgsm", "images": 100}, metrics=points)
     tracking.finish_run(run_id)
-    run = tracking.connect().get_run(run_id)
+    run = connect().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"attack": "fgsm", "images": "100"}

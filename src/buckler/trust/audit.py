@@ -44,7 +44,7 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 LONGEST_LINE = 1024 * 1024  # bytes; a damaged file without line ends must not fill the memory
 BLOCK = 4096
 
-logger = logging.getLogger("buckler.trust.audit")
+logger = logging.getLogger("buckler.audit")
 
 
 @dataclass(frozen=True, slots=True)

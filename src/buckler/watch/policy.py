@@ -55,10 +55,10 @@ def lift(job: str, version: str | None = None) -> str:
     Raises:
         BucklerError: There is nothing to take back, no key to sign with, or no registry.
     """
-    from buckler import tracking
+    from buckler.serving import registry
 
     number = version or _champion()
-    name, text = _model_name(), tracking.version(_model_name(), number).standing
+    name, text = _model_name(), registry.version(_model_name(), number).standing
     stands = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
     if stands is None or job not in stands.claims:
         raise BucklerError(f"{job} holds nothing against version {number} of {name}; `buckler champion` shows who does")
@@ -129,11 +129,12 @@ class Case:
 
     def promote(self) -> list[str]:
         """Promote the challenger if its verdict allows; that it does not is no error."""
-        from buckler import promotion, tracking
+        from buckler import promotion
+        from buckler.serving import registry
 
         name = _model_name()
-        challenger = tracking.by_alias(name, tracking.CHALLENGER)
-        champion = tracking.by_alias(name, tracking.CHAMPION)
+        challenger = registry.by_alias(name, registry.CHALLENGER)
+        champion = registry.by_alias(name, registry.CHAMPION)
         if challenger is None or (champion and champion.version == challenger.version):
             return []
         try:
@@ -213,9 +214,9 @@ def _model_name() -> str:
 
 
 def _champion() -> str:
-    from buckler import tracking
+    from buckler.serving import registry
 
-    champion = tracking.by_alias(_model_name(), tracking.CHAMPION)
+    champion = registry.by_alias(_model_name(), registry.CHAMPION)
     if champion is None:
-        raise RegistryError(f"{_model_name()} has no champion in {tracking.shown_uri()}; `buckler promote` makes one")
+        raise RegistryError(f"{_model_name()} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
     return champion.version

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from buckler.errors import BucklerError
-from buckler.traffic import WATCH_HEADER
+from buckler.serving.traffic import WATCH_HEADER
 from buckler.watch.jobs import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]

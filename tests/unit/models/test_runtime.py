@@ -154,7 +154,7 @@ def test_damaged_files_are_refused_in_words(exported, tmp_path):
 
 def test_the_engine_reports_to_nobody_and_brings_no_tensorflow(tmp_path):
     code = (
-        "import sys, buckler.models.runtime, buckler.inference\n"
+        "import sys, buckler.models.runtime, buckler.serving.predictor\n"
         "assert sys.modules['openvino_telemetry'] is None\n"
         "assert not {'tensorflow', 'keras', 'nncf', 'sklearn'} & set(sys.modules)"
     )

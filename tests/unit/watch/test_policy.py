@@ -8,6 +8,8 @@ import yaml
 
 from buckler import promotion, publishing, release, tracking, watch
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
+from buckler.serving.registry import CHAMPION, STANDING_TAG, by_alias
+from buckler.serving.registry import version as version_registry
 from buckler.trust import audit, keys, standing
 from buckler.watch import policy
 from tests import projects
@@ -35,11 +37,11 @@ def publish(project, registry, weights):
 
 
 def champion(name):
-    return tracking.by_alias(name, tracking.CHAMPION).version
+    return by_alias(name, CHAMPION).version
 
 
 def stands(name, version):
-    text = tracking.version(name, version).standing
+    text = version_registry(name, version).standing
     return standing.read(text, keys.load_public_key(), model_name=name, version=version) if text else None
 
 
@@ -175,7 +177,7 @@ def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
 
 def test_a_standing_that_somebody_else_signed_does_not_hold(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
-    tracking.tag_version(name, "2", tracking.STANDING_TAG, projects_key)
+    tracking.tag_version(name, "2", STANDING_TAG, projects_key)
     assert "does not hold" in promotion.serving(name, keys.load_public_key()).problem
     follow(watch.Result(True, "passed", version="2", renews_days=30))  # signs a new one
     assert promotion.serving(name, keys.load_public_key()).problem is None

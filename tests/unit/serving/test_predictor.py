@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from buckler.detection.quality import QualityLimits
-from buckler.inference import Predictor
 from buckler.models import checkpoint, export
 from buckler.models.explanation import Explainer, HeadWeights
 from buckler.models.info import ModelInfo
 from buckler.models.runtime import RuntimeInfo
+from buckler.serving.predictor import Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from tests import screenings
@@ -135,7 +135,7 @@ def test_without_an_exported_network_and_without_tensorflow_the_error_says_what_
     sign()
     code = (
         "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
-        "from pathlib import Path\nfrom buckler import signing\nfrom buckler.inference import Predictor\n"
+        "from pathlib import Path\nfrom buckler import signing\nfrom buckler.serving.predictor import Predictor\n"
         f"Predictor.load(Path({str(directory)!r}), signing.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
         "signing.PUBLIC_KEY_FILE))"
     )

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buckler import model_card
 from buckler.models.checkpoint import ModelInfo
+from buckler.serving import model_card
 from buckler.trust.verdict import Verdict
 from tests import projects
 

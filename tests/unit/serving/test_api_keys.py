@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from buckler import api_keys
-from buckler.api_keys import KeyRing, Role
 from buckler.errors import BucklerError
+from buckler.serving import api_keys
+from buckler.serving.api_keys import KeyRing, Role
 
 
 class Clock:

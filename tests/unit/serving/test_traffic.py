@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from buckler import traffic
-from buckler.inference import Prediction
 from buckler.modality.picture.uploads import Upload
-from buckler.traffic import Observation, Traffic, TrafficError, measure, observe
+from buckler.serving import traffic
+from buckler.serving.predictor import Prediction
+from buckler.serving.traffic import Observation, Traffic, TrafficError, measure, observe
 from tests.databases import PASSWORD, Postgres, postgres
 
 SIDE = 48

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.errors import LimitError
-from buckler.limits import Limiter, Limits, TokenBucket
+from buckler.serving.limits import Limiter, Limits, TokenBucket
 
 
 class Clock:

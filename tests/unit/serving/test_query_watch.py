@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
 from buckler.modality.picture import images, synthetic
-from buckler.query_watch import QueryWatch, Rules
+from buckler.serving.query_watch import QueryWatch, Rules
 
 SIZE = 64
 RUN = Rules().run

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import SelfTestError
-from buckler.inference import Predictor
 from buckler.models import runtime
+from buckler.serving.predictor import Predictor
 from buckler.trust import digests, verdict
 
 FILE = "selftest.npz"

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from buckler import selftest
 from buckler.errors import SelfTestError
-from buckler.inference import Predictor
 from buckler.models import checkpoint, export, randomised, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.serving import selftest
+from buckler.serving.predictor import Predictor
 from buckler.trust import digests
 from buckler.trust.verdict import Verdict
 from tests import screenings

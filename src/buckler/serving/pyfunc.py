@@ -9,7 +9,7 @@ import numpy.typing as npt
 from buckler.trust import keys
 
 if TYPE_CHECKING:
-    from buckler.inference import Predictor
+    from buckler.serving.predictor import Predictor
 
 
 class PyfuncModel:
@@ -39,6 +39,6 @@ def _load_pyfunc(data_path: str) -> PyfuncModel:
     Raises:
         VerdictError: It does not hold; a model that failed its gate is not loaded, through MLflow neither.
     """
-    from buckler.inference import Predictor
+    from buckler.serving.predictor import Predictor
 
     return PyfuncModel(Predictor.load(Path(data_path), keys.load_public_key()))

@@ -23,7 +23,7 @@ from buckler.modality.picture.measures import LUMA
 from buckler.modality.picture.uploads import Upload
 
 if TYPE_CHECKING:
-    from buckler.inference import Prediction
+    from buckler.serving.predictor import Prediction
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
 DEFAULT_URL = "sqlite:///.buckler/traffic/traffic.db"
