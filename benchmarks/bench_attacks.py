@@ -195,10 +195,10 @@ class Worker:
 
 def run(plan: Plan, out: Path = OUT) -> None:
     """Measure, write and print."""
-    from buckler import release
+    from buckler.release import bundle
     from buckler.state import documents
 
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         network, images, labels = prepare(plan, Path(scratch))
         judge = Classifier(network, batch_size=plan.batch_size)

@@ -98,10 +98,10 @@ class Result:
 
 def run(plan: Plan, out: Path = OUT) -> None:
     """Measure, write and print."""
-    from buckler import release
+    from buckler.release import bundle
     from buckler.state import documents
 
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         pictures = prepare(plan, Path(scratch))
         load_before = os.getloadavg()[0]
@@ -260,21 +260,21 @@ def _pictures(plan: Plan) -> tuple[list[bytes], np.ndarray, np.ndarray, tuple[st
 
 
 def _sign(directory: Path) -> None:
-    release = directory / "release"
-    (release / verdict.EVIDENCE_DIR).mkdir()
-    (release / verdict.EVIDENCE_DIR / "note.txt").write_text("made to be measured: no gate has seen it\n")
+    bundle = directory / "release"
+    (bundle / verdict.EVIDENCE_DIR).mkdir()
+    (bundle / verdict.EVIDENCE_DIR / "note.txt").write_text("made to be measured: no gate has seen it\n")
     keys.generate_key_pair(directory)
     now = datetime.now(UTC)
     statement = {
         "schema": verdict.SCHEMA,
-        "subject": {"name": "skin-lesion", "digest": digests.directory_digest(release / verdict.MODEL_DIR)},
+        "subject": {"name": "skin-lesion", "digest": digests.directory_digest(bundle / verdict.MODEL_DIR)},
         "passed": True,
         "issued_at": now.isoformat(),
         "expires_at": (now + timedelta(days=1)).isoformat(),
-        "evidence": digests.file_digests(release / verdict.EVIDENCE_DIR),
+        "evidence": digests.file_digests(bundle / verdict.EVIDENCE_DIR),
     }
     key = keys.load_private_key(directory / keys.PRIVATE_KEY_FILE)
-    (release / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
+    (bundle / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
 
 
 def _save_for_mlflow(network: Any, destination: Path) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from buckler import release
 from buckler.compute.machine import machine
+from buckler.release import bundle
 
 REPORT = Path("reports/detector.json")
 
@@ -48,7 +48,7 @@ def _percent(rate: Mapping[str, float]) -> str:
 def main() -> None:
     """Print the report of the project in the current directory, and where it was measured."""
     report = json.loads(REPORT.read_text(encoding="utf-8"))
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     commit = f"{(source.commit or 'none')[:12]}{' with changes' if source.dirty else ''}"
     print(f"{table(report)}\n\nscored in {report['scored_in']}; machine: {machine()}; commit {commit}")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from buckler import release
 from buckler.compute.machine import machine
 from buckler.evaluation.statistics import Rate
+from buckler.release import bundle
 from buckler.reporting import plots
 from buckler.state import documents
 from pipelines.stage import stage
@@ -48,7 +48,7 @@ def lines(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Iterato
     yield f"worst case over: {'; '.join(suite)}"
     failed = [check["name"] for check in hardened["checks"] if not check["passed"]]
     yield f"checks of the hardened network: {'failed: ' + ', '.join(failed) if failed else 'all passed'}"
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     yield (
         f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{' with changes' if source.dirty else ''}; "
         f"data {hardened['data']['version'][:14]}"

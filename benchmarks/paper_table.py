@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from buckler import release
 from buckler.compute.machine import machine
+from buckler.release import bundle
 from buckler.state import documents
 from pipelines.stage import stage
 
@@ -48,7 +48,7 @@ def lines(evaluation: dict[str, Any], robustness: dict[str, Any]) -> Iterator[st
     fgsm = next(cell for cell in robustness["cells"] if cell["attack"] == "fgsm")
     yield from _matrix("clean", robustness["labels"], robustness["clean_confusion"])
     yield from _matrix(f"FGSM {fgsm['epsilon_255']}/255", robustness["labels"], fgsm["confusion"])
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     changed = " with uncommitted changes" if source.dirty else ""
     yield f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{changed}"
 

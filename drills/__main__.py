@@ -14,9 +14,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
-from buckler import release
 from buckler.compute.machine import machine
 from buckler.errors import BucklerError
+from buckler.release import bundle
 from drills import processes, releases, report, watch
 from drills.registry import Builder, DrillError, Registry
 from drills.report import Drill
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="default: reports/drills-SUITE.json")
     arguments = parser.parse_args(argv)
     path = arguments.report or Path(f"reports/drills-{arguments.suite}.json")
-    source = release.source_of(Path.cwd())
+    source = bundle.source_of(Path.cwd())
     where = {"machine": machine(), "commit": source.commit, "dirty": source.dirty}
     held = []
     try:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler import params, promotion, release, tracking
+from buckler import params
 from buckler.errors import BucklerError
-from buckler.gates import Policy
+from buckler.release import bundle, tracking
+from buckler.release.policy import Policy
+from buckler.release.promote import promote as promote_release
+from buckler.release.promote import rollback as rollback_release
 from buckler.serving import registry, selftest
 from buckler.trust import keys
 from buckler.trust.promotion import issue
@@ -56,13 +59,13 @@ class Builder:
         if failing:
             policy = replace(policy, min_clean_accuracy=1.0)
         path = self._scratch / str(self._count) / registry.RELEASE_DIR
-        verdict = release.build(
+        verdict = bundle.build(
             path,
             **self._parts(),
             reports=self.project / "reports",
             policy=policy,
             name=NAME,
-            source=release.Source(None, False),
+            source=bundle.Source(None, False),
             key=self.key,
             write_self_test=self._write_self_test,
             now=expires - timedelta(days=policy.valid_days) if expires else now,
@@ -114,11 +117,11 @@ class Registry:
 
     def promote(self, number: str) -> None:
         """Promote as `buckler promote` does."""
-        promotion.promote(NAME, self._key, number=number)
+        promote_release(NAME, self._key, number=number)
 
     def rollback(self) -> None:
         """Go back as `buckler rollback` does."""
-        promotion.rollback(NAME, self._key)
+        rollback_release(NAME, self._key)
 
     def harm(self, number: str, harm: Callable[[Path], None]) -> None:
         """Do ``harm`` to the stored release of a version, as whoever has access to the registry's disk might."""

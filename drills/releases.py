@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler import promotion
+from buckler.release import promote
 from buckler.trust import verdict
 from drills.load import Load, clients
 from drills.registry import NAME, DrillError
@@ -107,7 +107,7 @@ def _go(process: "subprocess.Popen[bytes]") -> float:
 
 def _state(scene: Scene, old: str | None, new: str) -> str:
     """Return ``old`` or ``new`` if that is the champion, and one that the service would follow."""
-    serving = promotion.serving(NAME, scene.registry.public_key)
+    serving = promote.serving(NAME, scene.registry.public_key)
     if serving is None or serving.problem:
         return f"broken: {serving and serving.problem}"
     return {old: "old", new: "new"}.get(serving.version.version, "another")

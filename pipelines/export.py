@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from buckler import gates, params
+from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.gradient import fgsm
 from buckler.attacks.iterative import pgd
@@ -26,6 +26,7 @@ from buckler.evaluation import parity
 from buckler.modality.base import Images
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
+from buckler.release import evidence, policy
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -54,7 +55,7 @@ class ExportParams:
     epsilon_255: tuple[int, ...]
     steps: int
     seed: int
-    parity: gates.ParityPolicy
+    parity: policy.ParityPolicy
 
 
 def run(cfg: ExportParams) -> None:
@@ -73,7 +74,7 @@ def run(cfg: ExportParams) -> None:
     sample = training.subset(cfg.pictures, cfg.seed)
     export.write(network, sample.images, RUNTIME)
     measured = _measure(network, sample, test.subset(cfg.pictures, cfg.seed), cfg)
-    failures = {name: gates.parity_failures(found, cfg.parity) for name, found in measured.items()}
+    failures = {name: evidence.parity_failures(found, cfg.parity) for name, found in measured.items()}
     passed = tuple(name for name, why in failures.items() if not why)
     if "float32" not in passed:
         raise ModelError(f"the exported network does not answer as the one it was made of: {failures['float32']}")

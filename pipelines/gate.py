@@ -12,8 +12,9 @@ see why. So the stage succeeds either way.
 from collections.abc import Callable
 from pathlib import Path
 
-from buckler import params, release
-from buckler.gates import Policy
+from buckler import params
+from buckler.release import bundle
+from buckler.release.policy import Policy
 from buckler.serving import selftest
 from buckler.state import documents
 from buckler.trust import keys
@@ -32,7 +33,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
     key, created = keys.load_or_create_private_key()
     if created:
         print(f"made a key pair to sign verdicts with: {keys.private_key_path()} (keep it secret) and .pub")
-    verdict = release.build(
+    verdict = bundle.build(
         RELEASE,
         classifier=CLASSIFIER,
         runtime=RUNTIME,
@@ -40,7 +41,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         reports=REPORTS,
         policy=policy,
         name=model_name,
-        source=release.source_of(Path.cwd()),
+        source=bundle.source_of(Path.cwd()),
         key=key,
         write_self_test=write_self_test,
     )
@@ -50,16 +51,16 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
     )
-    judged = release.read_evidence(RELEASE / EVIDENCE_DIR)
-    documents.write_json(REPORTS / "metrics.json", release.headline(judged.reports) | {"gate_passed": verdict.passed})
-    print(release.describe(verdict))
+    judged = bundle.read_evidence(RELEASE / EVIDENCE_DIR)
+    documents.write_json(REPORTS / "metrics.json", bundle.headline(judged.reports) | {"gate_passed": verdict.passed})
+    print(bundle.describe(verdict))
     if not verdict.passed:
         print("the gate FAILED: this model will be published, but neither promoted nor served")
 
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    name = params.load("publish", release.PublishParams).model_name
+    name = params.load("publish", bundle.PublishParams).model_name
     run(params.load("gate", Policy), name, selftest.write)
 
 

@@ -8,7 +8,8 @@ The only stage that talks to MLflow. A second time it finds what it published an
 
 from pathlib import Path
 
-from buckler import params, publishing, release
+from buckler import params
+from buckler.release import bundle, publish
 from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
@@ -19,16 +20,16 @@ RELEASE = Path("models/release")
 REPORTS = Path("reports")
 
 
-def run(names: release.PublishParams) -> None:
+def run(names: bundle.PublishParams) -> None:
     """Publish what lies in models/release."""
     # Intact and ours is enough: a model that failed its gate is recorded too, and promotion refuses it.
     verdict = open_release(RELEASE, keys.load_public_key())
-    published = publishing.publish(
+    published = publish.publish(
         RELEASE,
         REPORTS,
         names=names,
         parameters=params.read(),
-        source=release.source_of(Path.cwd()),
+        source=bundle.source_of(Path.cwd()),
         verdict=verdict,
     )
     documents.write_json(
@@ -49,7 +50,7 @@ def run(names: release.PublishParams) -> None:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("publish", release.PublishParams))
+    run(params.load("publish", bundle.PublishParams))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
-from buckler import release
 from buckler.data import manifest, pictures
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.gates import Policy
+from buckler.release import bundle
+from buckler.release.policy import Policy
 from buckler.state import documents
 from buckler.trust import digests, verdict
 
@@ -173,7 +173,7 @@ def subgroup(label: str, clean: int, robust: int) -> Subgroup:
 
 def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> verdict.Verdict:
     """Build ``<root>/models/release`` of the project in ``root``."""
-    return release.build(
+    return bundle.build(
         root / "models/release",
         **{
             "classifier": root / "models/classifier",
@@ -181,7 +181,7 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
             "reports": root / "reports",
             "policy": policy,
             "name": name,
-            "source": release.Source("0" * 40, False),
+            "source": bundle.Source("0" * 40, False),
             "key": KEY,
             **options,
         },

@@ -9,7 +9,7 @@ import pytest
 
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation import sanity
-from buckler.gates import Policy
+from buckler.release.policy import Policy
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL, THREATS = (

@@ -22,7 +22,7 @@ COPY src/buckler/__init__.py src/buckler/serving/api_keys.py src/buckler/trust/a
      src/buckler/errors.py src/buckler/serving/predictor.py src/buckler/serving/limits.py src/buckler/serving/model_card.py \
      src/buckler/trust/promotion.py src/buckler/serving/query_watch.py src/buckler/trust/receipt.py \
      src/buckler/serving/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
-     src/buckler/tracking.py src/buckler/serving/traffic.py src/buckler/
+     src/buckler/release/tracking.py src/buckler/serving/traffic.py src/buckler/
 COPY src/buckler/data/__init__.py src/buckler/modality/picture/dicom.py src/buckler/modality/picture/images.py \
      src/buckler/modality/picture/overlay.py src/buckler/modality/picture/decode_budget.py src/buckler/modality/picture/uploads.py \
      src/buckler/data/

@@ -21,7 +21,7 @@ from buckler.data import manifest, pictures
 from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
 from buckler.modality.picture import uploads
-from buckler.release import PublishParams
+from buckler.release.bundle import PublishParams
 from buckler.serving import registry, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import Observation, Traffic, TrafficError

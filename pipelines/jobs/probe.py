@@ -27,7 +27,7 @@ from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError
 from buckler.modality.picture import images
-from buckler.release import PublishParams
+from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release

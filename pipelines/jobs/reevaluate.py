@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from buckler import gates, params, promotion, publishing, tracking, watch
+from buckler import params, watch
 from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
@@ -28,7 +28,10 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
-from buckler.release import PublishParams, policy_of
+from buckler.release import gate, promote, publish, tracking
+from buckler.release.bundle import PublishParams, policy_of
+from buckler.release.evidence import Evidence
+from buckler.release.policy import Policy
 from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
@@ -54,9 +57,9 @@ class Measured:
         decision: Of the gate, on these pictures alone.
     """
 
-    evidence: gates.Evidence
+    evidence: Evidence
     cells: list[robustness.Cell]
-    decision: gates.GateDecision
+    decision: gate.GateDecision
 
     def as_state(self) -> dict[str, Any]:
         """Return what is kept for the exporter."""
@@ -132,7 +135,7 @@ def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     """Keep where the champion stands before it is attacked, for the exporter."""
     version = registry.version(model_name, number)
     try:
-        stands = promotion.standing_of(model_name, version, verdict, keys.load_public_key())
+        stands = promote.standing_of(model_name, version, verdict, keys.load_public_key())
     except VerdictError as error:  # the service does not follow it either
         log.warning("%s", error)
         return
@@ -152,7 +155,7 @@ class Subject:
     """
 
     def __init__(
-        self, model: Path, cfg: WatchParams, suite: Sequence[AttackSpec], journal: Journal, policy: gates.Policy
+        self, model: Path, cfg: WatchParams, suite: Sequence[AttackSpec], journal: Journal, policy: Policy
     ) -> None:
         self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
         self._info = checkpoint.load_info(model)
@@ -209,7 +212,7 @@ class Subject:
         classes = {"labels": info.labels, "malignant": info.malignant}
         worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
         groups = subgroups.groups(columns, bands)
-        evidence = gates.Evidence(
+        evidence = Evidence(
             pictures=len(test.ids),
             labels=info.labels,
             clean_accuracy=wilson(int(clean.sum()), len(clean)),
@@ -217,7 +220,7 @@ class Subject:
             subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
             malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
         )
-        return Measured(evidence, found.cells, gates.decide_again(evidence, self._policy))
+        return Measured(evidence, found.cells, gate.decide_again(evidence, self._policy))
 
 
 def _failures(verdict: Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
@@ -253,14 +256,14 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
     points = list(_points(state, ""))
     if NEWEST in state:
         points += _points(state[NEWEST], f"{NEWEST}_")
-    parameters = publishing.flatten({"watch": asdict(cfg)})
+    parameters = publish.flatten({"watch": asdict(cfg)})
     tracking.log(run_id, params=parameters, metrics=points)
     tracking.finish_run(run_id)
 
 
 def _points(state: dict[str, Any], before: str) -> list[tracking.Point]:
-    points = list(publishing.rate(f"{before}clean_accuracy", state["clean_accuracy"]))
+    points = list(publish.rate(f"{before}clean_accuracy", state["clean_accuracy"]))
     for cell in state["cells"]:
         name = f"{before}{cell['name']}_robust_accuracy"
-        points += publishing.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
+        points += publish.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
     return points

@@ -17,8 +17,8 @@ from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
 from services.console.settings import Settings
 
 if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page need not wait for
-    from buckler.gates import Evidence
-    from buckler.promotion import Move
+    from buckler.release.evidence import Evidence
+    from buckler.release.promote import Move
     from buckler.serving.registry import Version
     from buckler.trust.standing import Standing
 
@@ -125,9 +125,9 @@ class Registry:
             PromotionRefusedError: With every reason.
             BucklerError: There is no key to sign with, or the registry cannot be asked.
         """
-        from buckler import promotion
+        from buckler.release.promote import promote as promote_release
 
-        return promotion.promote(self._name, keys.load_private_key(), number=number)
+        return promote_release(self._name, keys.load_private_key(), number=number)
 
     def rollback(self) -> "Move":
         """Go back as `buckler rollback` does.
@@ -136,9 +136,9 @@ class Registry:
             RegistryError: There is nothing to go back to, or the registry cannot be asked.
             BucklerError: There is no key to sign with.
         """
-        from buckler import promotion
+        from buckler.release.promote import rollback as rollback_release
 
-        return promotion.rollback(self._name, keys.load_private_key())
+        return rollback_release(self._name, keys.load_private_key())
 
     def _side(self, alias: str) -> Side | None:
         from buckler.serving import registry
@@ -154,21 +154,22 @@ class Registry:
         return _judged(alias, version, self._known[about], key, self._name)
 
     def _open(self, number: str, key: Any) -> Opened:
-        from buckler import promotion, release
+        from buckler.release import bundle
+        from buckler.release.promote import fetched
 
-        with promotion.fetched(self._name, number) as path:
+        with fetched(self._name, number) as path:
             try:
                 verdict = open_release(path, key, name=self._name)
             except VerdictError as error:
                 return Opened(None, problem=str(error).replace(str(path), "the release"))
             try:
-                return Opened(verdict, release.read_evidence(path / EVIDENCE_DIR).evidence)
+                return Opened(verdict, bundle.read_evidence(path / EVIDENCE_DIR).evidence)
             except BucklerError as error:
                 return Opened(verdict, problem=str(error).replace(str(path), "the release"))
 
 
 def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Side:
-    from buckler import promotion
+    from buckler.release.promote import check_claims, standing_of
     from buckler.trust.promotion import read
 
     problems = [opened.problem] if opened.problem else []
@@ -177,10 +178,10 @@ def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str)
         if not verdict.passed:
             problems += map(str, verdict.statement.get("reasons", ()))
         with _told(problems):
-            stands = promotion.standing_of(name, version, verdict, key)
+            stands = standing_of(name, version, verdict, key)
             if datetime.now(UTC) >= stands.expires_at:
                 problems.append(f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
-            promotion.check_claims(stands)
+            check_claims(stands)
         if alias == CHAMPION:
             with _told(problems):
                 record = read(version.promotion, key, model_name=name, version=version.version)
@@ -199,12 +200,12 @@ def _told(problems: list[str]) -> Iterator[None]:
 
 def _refusals(challenger: Side | None, champion: Side | None) -> tuple[str, ...]:
     """Return what promotion would say now, by the same rule on the same evidence."""
-    from buckler import gates, release
+    from buckler.release import bundle, gate
 
     if challenger is None or challenger.problems or challenger.verdict is None or challenger.opened.evidence is None:
         return challenger.problems if challenger else ()
     other = champion.opened.evidence if champion else None
-    return gates.decide(challenger.opened.evidence, other, release.policy_of(challenger.verdict)).failures
+    return gate.decide(challenger.opened.evidence, other, bundle.policy_of(challenger.verdict)).failures
 
 
 def _earlier(entry: "Version", champion: "Version") -> bool:

@@ -19,7 +19,7 @@ from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, Rec
 
 if TYPE_CHECKING:
     from buckler.client import Answer, ServiceError
-    from buckler.promotion import Move
+    from buckler.release.promote import Move
 
 CLIENT_KEY_ENV = "BUCKLER_CLIENT_KEY"
 
@@ -167,25 +167,25 @@ def _add(commands: Any, name: str, command: Callable[[argparse.Namespace], int],
 
 def _model_name() -> str:
     from buckler import params
-    from buckler.release import PublishParams
+    from buckler.release.bundle import PublishParams
 
     return params.load("publish", PublishParams).model_name
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    from buckler import promotion
+    from buckler.release.promote import promote as promote_release
     from buckler.trust.keys import load_private_key
 
-    move = promotion.promote(_model_name(), load_private_key(), number=arguments.version)
+    move = promote_release(_model_name(), load_private_key(), number=arguments.version)
     _tell(move, "promoted")
     return 0
 
 
 def _rollback(_: argparse.Namespace) -> int:
-    from buckler import promotion
+    from buckler.release.promote import rollback
     from buckler.trust.keys import load_private_key
 
-    _tell(promotion.rollback(_model_name(), load_private_key()), "rolled back")
+    _tell(rollback(_model_name(), load_private_key()), "rolled back")
     return 0
 
 
@@ -200,20 +200,21 @@ def _tell(move: "Move", done: str) -> None:
 
 
 def _champion(arguments: argparse.Namespace) -> int:
-    from buckler import promotion, release
+    from buckler.release import bundle
+    from buckler.release.promote import serving as serving_release
     from buckler.serving import registry
     from buckler.trust.keys import load_public_key
 
     if arguments.lift is not None:
         _lift(arguments.lift, arguments.version)
     name = _model_name()
-    serving = promotion.serving(name, load_public_key())
+    serving = serving_release(name, load_public_key())
     if serving is None:
         raise BucklerError(f"{name} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
     promoted = serving.version.promoted_at or "by hand"
     print(f"champion   {name} version {serving.version.version}, promoted {promoted}")
     if serving.verdict is not None:
-        print(release.describe(serving.verdict))
+        print(bundle.describe(serving.verdict))
     if serving.standing is not None:
         stands = serving.standing
         print(f"standing   {stands.state} until {stands.expires_at.isoformat()}, since {stands.moment.isoformat()}")

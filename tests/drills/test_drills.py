@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buckler.release import as_json
+from buckler.release.bundle import as_json
 from buckler.trust import digests
 from drills import __main__, load, report
 from drills.registry import Builder, DrillError

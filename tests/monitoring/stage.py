@@ -18,12 +18,13 @@ import httpx
 import numpy as np
 import yaml
 
-from buckler import promotion, publishing, release
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
 from buckler.models.networks import vgg
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+from buckler.release import bundle, publish
+from buckler.release.promote import promote as promote_release
 from buckler.serving import api_keys, selftest
 from buckler.serving.api_keys import Role
 from buckler.trust import digests
@@ -113,16 +114,16 @@ def make_project(root: Path) -> dict[str, str]:
         replace(screening, min_confidence=confidence).save(root / "models/detector")
         parts = {"runtime": runtime, "write_self_test": selftest.write}
         verdict = projects.build(root, policy=projects.LENIENT, name=NAME, key=key, **parts)
-        publishing.publish(
+        publish.publish(
             root / "models/release",
             root / "reports",
-            names=release.PublishParams(NAME, NAME),
+            names=bundle.PublishParams(NAME, NAME),
             parameters={},
-            source=release.Source(None, False),
+            source=bundle.Source(None, False),
             verdict=verdict,
         )
         if promote:
-            promotion.promote(NAME, key)
+            promote_release(NAME, key)
     private, public = (root / KEY_DIR / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from buckler import params, release
+from buckler import params
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
@@ -17,6 +17,7 @@ from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.release import bundle
 from pipelines import attack
 from tests import projects
 
@@ -75,7 +76,7 @@ def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius
     assert report["cells"][2]["knowledge"] == "white_box"
     assert "transfer_not_stronger_than_direct" in {check["name"] for check in report["checks"]}
     # The gate reads the same table, by column.
-    outcomes = release.read_outcomes(ready / "reports/outcomes.csv")
+    outcomes = bundle.read_outcomes(ready / "reports/outcomes.csv")
     assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
     with np.load(ready / "data/features/attacked.npz") as arrays:
         cells = {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from benchmarks import drift_table
-from buckler import promotion, publishing, release, watch
+from buckler import watch
 from buckler.data import manifest, pictures, sources
 from buckler.modality.picture import uploads
 from buckler.models import checkpoint, export
 from buckler.models.networks import vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
+from buckler.release import bundle, promote, publish
 from buckler.serving import selftest, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.registry import CHAMPION, by_alias
@@ -87,7 +88,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
     monkeypatch.setenv(traffic.URL_ENV, f"sqlite:///{tmp_path}/traffic.db")
     keys.generate_key_pair(keys.KEY_DIR)
     key = keys.load_private_key()
-    verdict = release.build(
+    verdict = bundle.build(
         project / "release",
         classifier=made / "models/classifier",
         runtime=made / "models/runtime",
@@ -95,20 +96,20 @@ def name(made, project, registry, monkeypatch, tmp_path):
         reports=made / "reports",
         policy=replace(projects.POLICY, max_detector_fpr=1.0),
         name=registry,
-        source=release.Source(None, False),
+        source=bundle.Source(None, False),
         key=key,
         write_self_test=selftest.write,
     )
-    names = release.PublishParams(registry, registry)
-    publishing.publish(
+    names = bundle.PublishParams(registry, registry)
+    publish.publish(
         project / "release",
         made / "reports",
         names=names,
         parameters={},
-        source=release.Source(None, False),
+        source=bundle.Source(None, False),
         verdict=verdict,
     )
-    promotion.promote(registry, key)
+    promote.promote(registry, key)
     return registry
 
 

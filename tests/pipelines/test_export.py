@@ -4,18 +4,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from buckler import gates
 from buckler.errors import ModelError
 from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.release import policy
 from buckler.trust import digests
 from pipelines import export
 from tests import projects
 
 SIZE, COUNT = 32, 24
-STRICT, LAX = gates.ParityPolicy(1.0, 0.0, 0.0, 0.0), gates.ParityPolicy(0.5, 1.0, 1.0, 1.0)
-CLOSE = gates.ParityPolicy(1.0, 1e-4, 0.0, 0.01)
+STRICT, LAX = policy.ParityPolicy(1.0, 0.0, 0.0, 0.0), policy.ParityPolicy(0.5, 1.0, 1.0, 1.0)
+CLOSE = policy.ParityPolicy(1.0, 1e-4, 0.0, 0.01)
 
 
 def params(parity):

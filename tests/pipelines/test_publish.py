@@ -4,9 +4,10 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from buckler import params, publishing
+from buckler import params
 from buckler.errors import VerdictError
-from buckler.release import PublishParams
+from buckler.release.bundle import PublishParams
+from buckler.release.publish import tracking
 from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, by_alias, download, versions
 from buckler.trust import digests, keys
 from buckler.trust.verdict import open_release
@@ -120,7 +121,7 @@ def test_a_publication_that_was_killed_halfway_is_done_again_without_a_second_ru
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing.tracking, "log_release", killed)
+        patch.setattr(tracking, "log_release", killed)
         with pytest.raises(KeyboardInterrupt):
             publish.run(names)
     assert versions(names.model_name) == []

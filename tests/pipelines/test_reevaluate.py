@@ -11,12 +11,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from buckler import promotion, publishing, release, watch
+from buckler import watch
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import digests, keys
 from buckler.watch.settings import NewestParams
@@ -65,15 +66,15 @@ def champion(made, project, registry, monkeypatch):
 
     def promoted(policy):
         verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
-        publishing.publish(
+        publish.publish(
             project / "models/release",
             project / "reports",
-            names=release.PublishParams(registry, registry),
+            names=bundle.PublishParams(registry, registry),
             parameters={},
-            source=release.Source(None, False),
+            source=bundle.Source(None, False),
             verdict=verdict,
         )
-        promotion.promote(registry, keys.load_private_key())
+        promote.promote(registry, keys.load_private_key())
         return registry
 
     return promoted
@@ -129,7 +130,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "passed"
     assert "renewed until" in run.message
-    stands = promotion.serving(name, keys.load_public_key()).standing
+    stands = promote.serving(name, keys.load_public_key()).standing
     assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
     assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
     assert not list(reevaluate.JOURNAL.rglob("*.npz"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from buckler import promotion, tracking
+from buckler.release import promote, tracking
 from buckler.serving import registry
 from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
 from buckler.trust.promotion import issue
@@ -44,7 +44,7 @@ class Champion:
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
         """Sign what ``job`` says; return the text that stands in the registry then."""
-        promotion.restate(self.name, self.version, self.key, job, claim, **renewal)
+        promote.restate(self.name, self.version, self.key, job, claim, **renewal)
         return self.text()
 
     def text(self) -> str:

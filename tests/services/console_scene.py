@@ -15,8 +15,11 @@ import numpy as np
 import yaml
 from cryptography.hazmat.primitives import serialization
 
-from buckler import promotion, publishing, release
-from buckler.gates import Policy
+from buckler.release import bundle
+from buckler.release.policy import Policy
+from buckler.release.promote import promote as promote_release
+from buckler.release.promote import serving as serving_release
+from buckler.release.publish import publish as publish_release
 from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
@@ -84,34 +87,34 @@ class Scene:
         self._count += 1
         where = self.root / f"releases/{self._count}/release"
         names = ("classifier", "detector", "runtime")
-        verdict = release.build(
+        verdict = bundle.build(
             where,
             **{name: self.project / "models" / name for name in names},
             reports=self.project / "reports",
             policy=replace(policy, **changes),
             name=self.name,
-            source=release.Source(f"{self._count:x}" * 40, False),
+            source=bundle.Source(f"{self._count:x}" * 40, False),
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )
         time.sleep(1)  # a verdict's time has whole seconds, and two alike would be one
-        published = publishing.publish(
+        published = publish_release(
             where,
             self.project / "reports",
-            names=release.PublishParams("console", self.name),
+            names=bundle.PublishParams("console", self.name),
             parameters={},
-            source=release.Source("0" * 40, False),
+            source=bundle.Source("0" * 40, False),
             verdict=verdict,
         )
         return published.version
 
     def promote(self, number: str) -> None:
         """Promote as `buckler promote` does."""
-        promotion.promote(self.name, projects.KEY, number=number)
+        promote_release(self.name, projects.KEY, number=number)
 
     def champion(self) -> str:
         """Return the champion's number."""
-        serving = promotion.serving(self.name, projects.PUBLIC)
+        serving = serving_release(self.name, projects.PUBLIC)
         assert serving is not None
         return serving.version.version
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from buckler import params, watch
 from buckler.data import manifest
-from buckler.gates import Policy
+from buckler.release.policy import Policy
 from drills.service import free_port
 from tests.services.console_scene import CHROMIUM, Scene
 

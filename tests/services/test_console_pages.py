@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler import promotion, tracking
+from buckler.release import promote, tracking
 from buckler.serving import api_keys, registry
 from buckler.trust import audit
 from buckler.trust.standing import Claim
@@ -243,12 +243,12 @@ def test_rolling_back_is_followed_by_the_service_and_put_on_record(page, console
 
 def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, scene):
     number = scene.champion()
-    promotion.restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
+    promote.restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
     open_engineer(page, console)
     champion = page.locator(".side").first
     expect(champion).to_contain_text("Degraded")
     expect(champion).to_contain_text("canary: 0 of 3 known answers")
-    promotion.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    promote.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
     open_engineer(page, console)
     expect(champion).to_contain_text("verdict holds, renewed, until 2099-01-01")
 

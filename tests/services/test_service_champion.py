@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import tracking
+from buckler.release import tracking
 from buckler.serving import selftest
 from buckler.serving.registry import CHAMPION, DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
 from buckler.serving.registry import version as version_registry

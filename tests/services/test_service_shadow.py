@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler import tracking
+from buckler.release import tracking
 from buckler.serving import registry
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.answer import Answer

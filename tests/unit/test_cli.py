@@ -5,7 +5,9 @@ import sys
 import pytest
 import yaml
 
-from buckler import cli, publishing, release
+from buckler import cli
+from buckler.release import bundle
+from buckler.release.publish import publish as publish_release
 from buckler.serving import api_keys
 from buckler.trust import keys
 from tests import projects
@@ -24,12 +26,12 @@ def published(project, registry):
     def publish(**results):
         projects.make_project(project, **results)
         verdict = projects.build(project, name=registry, key=keys.load_private_key())
-        publishing.publish(
+        publish_release(
             project / "models/release",
             project / "reports",
-            names=release.PublishParams(registry, registry),
+            names=bundle.PublishParams(registry, registry),
             parameters={},
-            source=release.Source(None, False),
+            source=bundle.Source(None, False),
             verdict=verdict,
         )
 

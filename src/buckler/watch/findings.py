@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-# Why a re-evaluation fails: what the gate finds (`buckler.gates.KINDS`), on the pinned pictures and on the newest, and
-# what the verdict itself says.
+# Why a re-evaluation fails: the gate's kinds (`buckler.release.gate.KINDS`), on the pinned pictures and on the newest,
+# and the reasons that the verdict itself gives.
 GATE_KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 GATE_REASONS = (*GATE_KINDS, *(f"newest_{kind}" for kind in GATE_KINDS), "verdict_failed")
 

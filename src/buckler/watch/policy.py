@@ -129,7 +129,7 @@ class Case:
 
     def promote(self) -> list[str]:
         """Promote the challenger if its verdict allows; that it does not is no error."""
-        from buckler import promotion
+        from buckler.release.promote import promote as promote_release
         from buckler.serving import registry
 
         name = _model_name()
@@ -138,7 +138,7 @@ class Case:
         if challenger is None or (champion and champion.version == challenger.version):
             return []
         try:
-            move = promotion.promote(name, _key())
+            move = promote_release(name, _key())
         except PromotionRefusedError as error:
             log.info("the challenger is not promoted: %s", error)
             return []
@@ -156,13 +156,13 @@ class Case:
         return f"version {version} is {after.state}"
 
     def _roll_back(self, actions: tuple[Action, ...]) -> str:
-        from buckler import promotion
+        from buckler.release.promote import rollback
 
         key, judged = _key(), self.result.version
         if judged is not None and judged != _champion():
             return f"version {judged} is no longer the champion: not rolled back"
         try:
-            move = promotion.rollback(_model_name(), key)
+            move = rollback(_model_name(), key)
         except RegistryError as error:
             if {"degrade", "stop"} & set(actions):
                 raise
@@ -172,9 +172,9 @@ class Case:
         return f"rolled back to version {move.version}"
 
     def _restate(self, version: str, claim: Claim | None, until: datetime | None = None) -> Standing:
-        from buckler import promotion
+        from buckler.release.promote import restate
 
-        after = promotion.restate(_model_name(), version, _key(), self.job, claim, expires_at=until)
+        after = restate(_model_name(), version, _key(), self.job, claim, expires_at=until)
         if version == _champion():
             state.note_champion(
                 version,

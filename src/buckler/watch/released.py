@@ -34,9 +34,9 @@ def release_of(card: Mapping[str, Any], model_name: str) -> Path:
 
 
 def _fetch(model_name: str, version: str, digest: str, place: Path) -> None:
-    from buckler import promotion  # MLflow takes seconds to load
+    from buckler.release import promote  # MLflow takes seconds to load
 
-    with promotion.fetched(model_name, version) as path:
+    with promote.fetched(model_name, version) as path:
         verdict = open_release(path, keys.load_public_key(), name=model_name)
         if verdict.subject_digest != digest:
             raise VerdictError(

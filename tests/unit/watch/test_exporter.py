@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from buckler import gates, watch
+from buckler import watch
 from buckler.errors import DataError
+from buckler.release import gate
 from buckler.watch import findings
 from tests.unit.watch.made import metrics
 
@@ -27,7 +28,7 @@ def test_every_series_of_a_job_is_there_before_its_first_run(here):
 
 
 def test_the_reasons_of_the_gate_are_a_closed_list_that_holds_all_of_its_kinds():
-    assert findings.GATE_KINDS == gates.KINDS
+    assert findings.GATE_KINDS == gate.KINDS
 
 
 def test_a_run_in_an_error_is_no_success(job):

@@ -6,8 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
-from buckler import promotion, publishing, release, tracking, watch
+from buckler import watch
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
+from buckler.release import bundle, tracking
+from buckler.release.promote import promote as promote_release
+from buckler.release.promote import restate, rollback, serving
+from buckler.release.publish import publish as publish_release
 from buckler.serving.registry import CHAMPION, STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
 from buckler.trust import audit, keys, standing
@@ -23,15 +27,15 @@ def name(project, registry):
     keys.generate_key_pair(keys.KEY_DIR)
     for weights in (b"one", b"two"):
         publish(project, registry, weights)
-        promotion.promote(registry, keys.load_private_key())
+        promote_release(registry, keys.load_private_key())
     return registry
 
 
 def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
     verdict = projects.build(project, name=registry, key=keys.load_private_key())
-    names, source = release.PublishParams(registry, registry), release.Source(None, False)
-    return publishing.publish(
+    names, source = bundle.PublishParams(registry, registry), bundle.Source(None, False)
+    return publish_release(
         project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
     ).version
 
@@ -70,7 +74,7 @@ def test_passing_renews_the_verdict_by_a_signed_standing(name):
     assert made.metrics()["buckler_verdict_expiry_timestamp_seconds"] == found.expires_at.timestamp()
     # What expired by itself holds again, for `buckler champion` and for a roll-back.
     later = datetime.now(UTC) + timedelta(days=45)
-    assert promotion.serving(name, keys.load_public_key(), now=later).problem is None
+    assert serving(name, keys.load_public_key(), now=later).problem is None
 
 
 def test_passing_without_a_renewal_asks_nobody(here):
@@ -138,12 +142,12 @@ def test_what_was_judged_and_is_not_the_champion_any_more_is_not_rolled_back_aga
 
 
 def test_where_there_is_nothing_to_roll_back_to_every_answer_is_reviewed(name):
-    promotion.restate(name, "1", keys.load_private_key(), "drift", standing.Claim("withdrawn", "darker"))
+    restate(name, "1", keys.load_private_key(), "drift", standing.Claim("withdrawn", "darker"))
     (done,) = follow(FAILED, "rollback")
     assert "cannot be rolled back" in done
     assert (champion(name), stands(name, "2").state) == ("2", "degraded")
     with pytest.raises(RegistryError, match=r"version 1: version 1 of .* is withdrawn: drift: darker"):
-        promotion.rollback(name, keys.load_private_key())
+        rollback(name, keys.load_private_key())
 
 
 def test_without_the_key_a_failure_stays_a_failure_and_the_log_says_what_was_not_done(name):
@@ -158,11 +162,11 @@ def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person
     follow(FAILED, "degrade", "rollback")
     assert champion(name) == "1"
     with pytest.raises(PromotionRefusedError, match="is degraded: reevaluate"):
-        promotion.promote(name, keys.load_private_key(), number="2")
+        promote_release(name, keys.load_private_key(), number="2")
     with pytest.raises(BucklerError, match="drift holds nothing against version 2"):
         policy.lift("drift", "2")
     assert policy.lift("reevaluate", "2") == "lifted from version 2"
-    assert promotion.promote(name, keys.load_private_key(), number="2").version == "2"
+    assert promote_release(name, keys.load_private_key(), number="2").version == "2"
 
 
 def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
@@ -178,6 +182,6 @@ def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
 def test_a_standing_that_somebody_else_signed_does_not_hold(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
     tracking.tag_version(name, "2", STANDING_TAG, projects_key)
-    assert "does not hold" in promotion.serving(name, keys.load_public_key()).problem
+    assert "does not hold" in serving(name, keys.load_public_key()).problem
     follow(watch.Result(True, "passed", version="2", renews_days=30))  # signs a new one
-    assert promotion.serving(name, keys.load_public_key()).problem is None
+    assert serving(name, keys.load_public_key()).problem is None

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from buckler import promotion, publishing, release, tracking
 from buckler.errors import PromotionRefusedError, RegistryError
+from buckler.release import bundle, tracking
+from buckler.release import promote as promotion
+from buckler.release.promote import Move, _put_down, _refuse_unless_it_may, rollback, serving
+from buckler.release.promote import promote as promote_release
+from buckler.release.publish import publish as publish_release
 from buckler.serving.registry import CHAMPION, by_alias, connect, version
 from buckler.trust.promotion import Record, read
 from buckler.trust.verdict import open_release
@@ -27,9 +31,9 @@ def publish(project, registry):
     def publish_one(*, days: int = 0, **results: object) -> str:
         projects.make_project(project, weights=f"weights at {days}".encode(), **results)
         verdict = projects.build(project, name=registry, now=at(days))
-        names = release.PublishParams(registry, registry)
-        source = release.Source(None, False)
-        published = publishing.publish(
+        names = bundle.PublishParams(registry, registry)
+        source = bundle.Source(None, False)
+        published = publish_release(
             project / "models/release",
             project / "reports",
             names=names,
@@ -42,8 +46,8 @@ def publish(project, registry):
     return publish_one
 
 
-def promote(name: str, days: int = 0, number: str | None = None) -> promotion.Move:
-    return promotion.promote(name, projects.KEY, number=number, now=at(days))
+def promote(name: str, days: int = 0, number: str | None = None) -> Move:
+    return promote_release(name, projects.KEY, number=number, now=at(days))
 
 
 def champion(name: str) -> str | None:
@@ -181,11 +185,11 @@ def test_rollback_goes_back_step_by_step_and_then_says_that_nothing_is_left(regi
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
-    assert promotion.rollback(registry, projects.KEY, now=at(3)).version == "2"
-    move = promotion.rollback(registry, projects.KEY, now=at(3))
+    assert rollback(registry, projects.KEY, now=at(3)).version == "2"
+    move = rollback(registry, projects.KEY, now=at(3))
     assert (move.version, move.previous) == ("1", "2")
     with pytest.raises(RegistryError, match="no champion before version 1"):
-        promotion.rollback(registry, projects.KEY, now=at(3))
+        rollback(registry, projects.KEY, now=at(3))
     assert champion(registry) == "1"
 
 
@@ -194,7 +198,7 @@ def test_rollback_passes_over_a_version_whose_verdict_no_longer_holds(registry, 
         publish(days=day)
         promote(registry, days=day)
     (stored_release(registry, "2") / "verdict.json").unlink()
-    move = promotion.rollback(registry, projects.KEY, now=at(3))
+    move = rollback(registry, projects.KEY, now=at(3))
     assert move.version == "1"
     assert "version 2" in move.notes[0]
 
@@ -204,7 +208,7 @@ def test_rollback_does_not_go_to_what_was_never_champion(registry, publish):
     publish(days=1)
     promote(registry, days=1)
     with pytest.raises(RegistryError, match="it is the first"):
-        promotion.rollback(registry, projects.KEY, now=at(1))
+        rollback(registry, projects.KEY, now=at(1))
 
 
 def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(registry, publish):
@@ -212,26 +216,26 @@ def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(regi
     promote(registry)
     publish(days=1)
     tracking.set_alias(registry, CHAMPION, "2")
-    assert promotion.rollback(registry, projects.KEY, now=at(1)).version == "1"
+    assert rollback(registry, projects.KEY, now=at(1)).version == "1"
 
 
 def test_a_version_rolled_back_from_can_be_promoted_again(registry, publish):
     for day in range(2):
         publish(days=day)
         promote(registry, days=day)
-    promotion.rollback(registry, projects.KEY, now=at(2))
+    rollback(registry, projects.KEY, now=at(2))
     assert promote(registry, days=3).version == "2"
-    assert promotion.rollback(registry, projects.KEY, now=at(4)).version == "1"
+    assert rollback(registry, projects.KEY, now=at(4)).version == "1"
 
 
 def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publish):
-    assert promotion.serving(registry, projects.PUBLIC) is None
+    assert serving(registry, projects.PUBLIC) is None
     publish()
     promote(registry)
-    now = promotion.serving(registry, projects.PUBLIC, now=at(1))
+    now = serving(registry, projects.PUBLIC, now=at(1))
     assert now.problem is None
     assert now.verdict.passed
-    later = promotion.serving(registry, projects.PUBLIC, now=at(31))
+    later = serving(registry, projects.PUBLIC, now=at(31))
     assert "expired" in later.problem
     assert later.verdict.passed
 
@@ -239,9 +243,9 @@ def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publ
 def test_a_champion_that_was_set_by_hand_is_told_and_promoting_it_mends_that(registry, publish):
     publish()
     tracking.set_alias(registry, CHAMPION, "1")
-    assert "moved by hand" in promotion.serving(registry, projects.PUBLIC, now=at(1)).problem
+    assert "moved by hand" in serving(registry, projects.PUBLIC, now=at(1)).problem
     assert not promote(registry, days=1, number="1").changed
-    assert promotion.serving(registry, projects.PUBLIC, now=at(1)).problem is None
+    assert serving(registry, projects.PUBLIC, now=at(1)).problem is None
 
 
 def test_promoting_the_champion_again_signs_it_anew(registry, publish):
@@ -264,7 +268,7 @@ def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clo
     promote(registry, days=1)
     first, second = record(registry, "1"), record(registry, "2")
     assert first.moment < second.moment
-    promotion.rollback(registry, projects.KEY, now=at(0) + timedelta(hours=1))
+    rollback(registry, projects.KEY, now=at(0) + timedelta(hours=1))
     assert second.moment < record(registry, "1").moment
     release_dir = stored_release(registry, "1")
     record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
@@ -275,7 +279,7 @@ def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_not
     promote(registry)
     publish(days=1)
     publish(days=2)
-    put_down = promotion._put_down
+    put_down = _put_down
 
     def meanwhile(*arguments: object) -> None:
         put_down(*arguments)
@@ -292,7 +296,7 @@ def test_two_promotions_at_once_take_turns(registry, publish, monkeypatch):
     promote(registry)
     publish(days=1)
     publish(days=2, clean=79)
-    compared_with, verify = [], promotion._refuse_unless_it_may
+    compared_with, verify = [], _refuse_unless_it_may
 
     def slow(name, candidate, champion, *rest):
         compared_with.append(champion.version)

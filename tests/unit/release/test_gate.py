@@ -4,13 +4,16 @@ import math
 
 import pytest
 
-from buckler import params, release
-from buckler.detector_floors import DetectorEvidence
+from buckler import params
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.gates import Evidence, ParityPolicy, Policy, decide, decide_again, parity_failures
+from buckler.release import bundle
+from buckler.release.detector_floors import DetectorEvidence
+from buckler.release.evidence import Evidence, parity_failures
+from buckler.release.gate import decide, decide_again
+from buckler.release.policy import ParityPolicy, Policy
 
 POLICY = Policy(
     min_clean_accuracy=0.7,
@@ -335,7 +338,7 @@ def test_a_report_that_lacks_what_the_gate_needs_is_an_error(name):
 
 def test_the_policy_comes_from_params_and_survives_json():
     policy = params.load("gate", Policy)
-    written = json.loads(json.dumps(release.as_json(policy)))
+    written = json.loads(json.dumps(bundle.as_json(policy)))
     assert params.parse("gate", Policy, written) == policy
 
 
@@ -402,7 +405,7 @@ def test_a_parity_policy_that_cannot_be_meant_is_refused():
 
 
 def read_project(project):
-    return release.read_evidence(project / "reports").evidence
+    return bundle.read_evidence(project / "reports").evidence
 
 
 def edit(project, name, change):

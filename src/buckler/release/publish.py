@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import release as releases
-from buckler import tracking
-from buckler.gates import Reports
 from buckler.models.info import load_info
+from buckler.release import bundle, tracking
+from buckler.release.evidence import Reports
+from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
 from buckler.state import documents
-from buckler.tracking import Point
 from buckler.trust import digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 
@@ -33,9 +32,9 @@ def publish(
     release: Path,
     reports: Path,
     *,
-    names: releases.PublishParams,
+    names: bundle.PublishParams,
     parameters: Mapping[str, Any],
-    source: releases.Source,
+    source: bundle.Source,
     verdict: Verdict,
     lock: Path = Path("dvc.lock"),
 ) -> Published:
@@ -81,7 +80,7 @@ def _published(model_name: str, verdict: Verdict) -> Published | None:
     return None
 
 
-def _name(names: releases.PublishParams, verdict: Verdict) -> str:
+def _name(names: bundle.PublishParams, verdict: Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
 
 
@@ -92,7 +91,7 @@ def _card(release: Path, verdict: Verdict, name: str) -> str:
     return model_card.markdown(card)
 
 
-def _tags(release: Path, source: releases.Source, verdict: Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: Path, source: bundle.Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
         "data_version": str(verdict.statement["data"]["version"]),
@@ -113,7 +112,7 @@ def _record(
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    judged = releases.read_evidence(release / EVIDENCE_DIR)
+    judged = bundle.read_evidence(release / EVIDENCE_DIR)
     tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(judged.reports), *_history(reports)])
     for cell in judged.reports["robustness"]["cells"]:
         _record_cell(run_id, experiment, cell, tags)
@@ -175,7 +174,7 @@ def rate(name: str, values: Mapping[str, float], step: int = 0) -> Iterator[Poin
 def _history(reports: Path) -> Iterator[Point]:
     """Yield the training curves; the step is the epoch."""
     path = reports / "training" / "history.csv"
-    for row in releases.read_rows(path) if path.exists() else []:
+    for row in bundle.read_rows(path) if path.exists() else []:
         for column, value in row.items():
             if column != "epoch" and value:
                 yield Point(f"training_{column}", float(value), int(row["epoch"]))

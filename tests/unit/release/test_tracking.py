@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from buckler import tracking
 from buckler.errors import RegistryError
+from buckler.release import tracking
 from buckler.serving.registry import (
     CHAMPION,
     DIGEST_TAG,

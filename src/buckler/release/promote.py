@@ -15,8 +15,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from buckler import gates, release, tracking
 from buckler.errors import DataError, PromotionRefusedError, RegistryError, VerdictError
+from buckler.release import bundle, gate, tracking
+from buckler.release.evidence import Evidence
 from buckler.serving import registry
 from buckler.serving.registry import Version
 from buckler.trust import promotion
@@ -328,13 +329,13 @@ def _refuse_unless_it_may(
             verdict = _holding(path, model_name, candidate, public_key, now)
         except VerdictError as error:
             raise PromotionRefusedError(what, _reasons(path, public_key, error)) from error
-        evidence = release.read_evidence(path / EVIDENCE_DIR).evidence
-    other: gates.Evidence | None = None
+        evidence = bundle.read_evidence(path / EVIDENCE_DIR).evidence
+    other: Evidence | None = None
     notes: tuple[str, ...] = ("no champion yet: nothing to compare with",)
     if champion is not None:
         other, notes = _champions_evidence(model_name, champion, public_key)
     # Decided again, not believed: the gate knew no champion, and its rule costs nothing.
-    decision = gates.decide(evidence, other, release.policy_of(verdict))
+    decision = gate.decide(evidence, other, bundle.policy_of(verdict))
     if not decision.passed:
         raise PromotionRefusedError(what, decision.failures)
     return verdict, notes
@@ -348,12 +349,12 @@ def _reasons(path: Path, public_key: Ed25519PublicKey, error: VerdictError) -> l
 
 def _champions_evidence(
     model_name: str, champion: Version, public_key: Ed25519PublicKey
-) -> tuple[gates.Evidence | None, tuple[str, ...]]:
+) -> tuple[Evidence | None, tuple[str, ...]]:
     """Return what the champion was judged by. An expired verdict is still evidence; a broken one is none."""
     try:
         with fetched(model_name, champion.version) as path:
             open_release(path, public_key)
-            return release.read_evidence(path / EVIDENCE_DIR).evidence, ()
+            return bundle.read_evidence(path / EVIDENCE_DIR).evidence, ()
     except (VerdictError, DataError) as error:
         # A champion that proves nothing must not keep a proven one out.
         which = f"the champion, version {champion.version}"

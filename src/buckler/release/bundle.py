@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler import params
 from buckler.errors import DataError
-from buckler.gates import Evidence, GateDecision, Policy, Reports, decide
+from buckler.release.evidence import Evidence, Reports
+from buckler.release.gate import GateDecision, decide
+from buckler.release.policy import Policy
 from buckler.state import documents
 from buckler.trust import envelope
 from buckler.trust.digests import digest_of, file_digest, file_digests

@@ -2,42 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from buckler.evaluation.statistics import Rate
-
-Floors = Mapping[int, float]  # radius in 1/255 -> a share
-
-
-class DetectorPolicy(Protocol):
-    """The part of the gate's policy that is about the detector; see `buckler.gates.Policy`."""
-
-    @property
-    def max_detector_fpr(self) -> float:
-        """Return the largest share of unattacked pictures that may be flagged."""
-        ...
-
-    @property
-    def max_detector_subgroup_fpr(self) -> float:
-        """Return the same for a class or subgroup."""
-        ...
-
-    @property
-    def min_subgroup_pictures(self) -> int:
-        """Return the least size of a subgroup that is judged."""
-        ...
-
-    @property
-    def min_detector_auc(self) -> Floors:
-        """Return the floors of the area under the ROC curve, worst attack, by radius."""
-        ...
-
-    @property
-    def max_evaded(self) -> Floors:
-        """Return the ceilings of what an adaptive attacker gets past network and detector, by radius."""
-        ...
+from buckler.release.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +47,7 @@ class DetectorEvidence:
         )
 
 
-def failures(found: DetectorEvidence | None, policy: DetectorPolicy) -> Iterator[str]:
+def failures(found: DetectorEvidence | None, policy: Policy) -> Iterator[str]:
     """Yield a sentence for each rule that is broken; NaN breaks every rule."""
     if found is None:
         yield f"the detector was not measured, expected a false positive rate of at most {policy.max_detector_fpr:g}"

@@ -1,17 +1,9 @@
 """The rule for promotion: numbers in, reasons out. Pure: no file, clock or server is touched here."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from buckler import detector_floors
-from buckler.detector_floors import DetectorEvidence
 from buckler.errors import DataError
-from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import (
     CONFIDENCE,
     Rate,
@@ -21,167 +13,14 @@ from buckler.evaluation.statistics import (
     smallest_sample,
     two_proportions_p,
 )
-from buckler.evaluation.subgroups import Subgroup, WorstCase
+from buckler.evaluation.subgroups import Subgroup
+from buckler.release import detector_floors
+from buckler.release.evidence import CLEAN, Evidence
+from buckler.release.policy import Policy
 
-Reports = Mapping[str, Mapping[str, Any]]  # report name without suffix -> its JSON
-Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
-
-CLEAN = "clean"
 # What a later measurement may refute, in the order of the rules.
 KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 SUBGROUP_ALPHA = 1 - CONFIDENCE
-
-Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Section ``gate`` of params.yaml: what a model must reach.
-
-    Three rules keep chance out of it:
-
-    - **Few pictures.** A floor above zero is judged only on enough pictures: so many that the 95 % interval of a rate
-      at that floor is at most plus or minus ``max_margin_of_error``. On fewer the gate fails and says how many it
-      takes. The floors themselves are held against the measured shares.
-    - **Several comparisons.** The challenger is compared with the champion on clean pictures and at every radius.
-      The p-values are adjusted by Holm's method, so that an equal model is refused with a probability of at
-      most ``regression_alpha`` in all of them together.
-    - **Many subgroups.** Among many small groups some fall below any floor by chance. A subgroup's floor is
-      therefore broken only where the share is significantly below it: exact binomial test, adjusted by Holm's
-      method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_pictures`` are reported,
-      not judged, and the decision notes them.
-
-    Attributes:
-        min_clean_accuracy: Share right without attack.
-        min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
-        min_malignant_recall: Share of malignant pictures given a malignant label; not asked of data without.
-        min_robust_sensitivity: Radius -> the same when clean and under every attack up to that radius.
-        min_robust_specificity: Radius -> share of benign pictures given a benign label in that way.
-        min_subgroup_clean_accuracy: Share right without attack in each subgroup.
-        min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
-        min_subgroup_pictures: Least size of a subgroup that is judged.
-        max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
-        max_calibration_error: Expected calibration error.
-        max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
-        max_detector_subgroup_fpr: The same of the clean pictures of a class or subgroup.
-        min_detector_auc: Radius -> area under the ROC curve of the attack at that radius that is told worst.
-        max_evaded: Radius -> share wrong and not flagged under the attacks that know the detector.
-        regression_alpha: Level at which the challenger must not be significantly worse than the champion.
-        valid_days: How long a verdict holds.
-    """
-
-    min_clean_accuracy: float
-    min_robust_accuracy: Floors
-    min_malignant_recall: float
-    min_robust_sensitivity: Floors
-    min_robust_specificity: Floors
-    min_subgroup_clean_accuracy: float
-    min_subgroup_robust_accuracy: Floors
-    min_subgroup_pictures: int
-    max_margin_of_error: float
-    max_calibration_error: float
-    max_detector_fpr: float
-    max_detector_subgroup_fpr: float
-    min_detector_auc: Floors
-    max_evaded: Floors
-    regression_alpha: float
-    valid_days: int
-
-    def __post_init__(self) -> None:
-        """Refuse a policy that cannot be meant: shares outside 0..1, no days, no radius, no picture."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
-        shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
-        counts = {"valid_days", "min_subgroup_pictures"}
-        shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
-        outside = {name: share for name, share in shares.items() if not 0 <= share <= 1}
-        if outside:
-            raise ValueError(f"expected shares in 0..1, got {outside}")
-        if not 0 < self.max_margin_of_error < 0.5:
-            raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
-        radii = chain.from_iterable(by_radius.values())
-        if min(self.valid_days, self.min_subgroup_pictures, *radii) < 1:
-            raise ValueError("expected valid_days, min_subgroup_pictures and radii of at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class ParityPolicy:
-    """How far a runtime may lie from the reference and serve; ``parity`` in section ``export`` of params.yaml."""
-
-    min_label_agreement: float
-    max_probability_gap: float
-    max_robust_accuracy_gap: float
-    max_detector_auc_gap: float
-
-    def __post_init__(self) -> None:
-        """Refuse shares outside 0..1."""
-        outside = {name: share for name, share in dataclasses.asdict(self).items() if not 0 <= share <= 1}
-        if outside:
-            raise ValueError(f"expected shares in 0..1, got {outside}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    name: str
-    passed: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was measured of one model; ``None`` and absent radii mean "not measured".
-
-    Attributes:
-        worst_case: Radius in 1/255 -> what held under all attacks and radii up to it.
-        subgroups: The same of parts of the pictures.
-        failed_checks: Sanity checks that say the robustness numbers are not to be believed.
-        runtime_failures: Why the runtime that serves may not stand in for the reference.
-        runtime_notes: Which faster ones were passed over, and why.
-        outcomes: Per test picture, for the paired comparison.
-    """
-
-    pictures: int
-    labels: tuple[str, ...]
-    clean_accuracy: Rate | None = None
-    worst_case: Mapping[int, WorstCase] | None = None
-    subgroups: Sequence[Subgroup] | None = None
-    malignant_recall: Rate | None = None
-    calibration_error: float | None = None
-    detector: DetectorEvidence | None = None
-    failed_checks: tuple[str, ...] = ()
-    runtime_failures: tuple[str, ...] = ()
-    runtime_notes: tuple[str, ...] = ()
-    outcomes: Outcomes | None = None
-
-    @classmethod
-    def from_reports(cls, reports: Reports, outcomes: Outcomes | None = None) -> "Evidence":
-        """Return what the reports ``evaluation``, ``robustness``, ``detector`` and, if there is one, ``runtime`` say.
-
-        Raises:
-            DataError: A report is missing or lacks what the gate needs.
-        """
-        try:
-            evaluation, robustness = reports["evaluation"], reports["robustness"]
-            checks = TypeAdapter(list[_Check]).validate_python(robustness["checks"])
-            worst = TypeAdapter(list[WorstCase]).validate_python(robustness["worst_case"])
-            runtime_failures, runtime_notes = _of_the_runtime(reports)
-            rate, optional = TypeAdapter(Rate), TypeAdapter(Rate | None)
-            return cls(
-                pictures=int(evaluation["data"]["images"]),
-                labels=tuple(evaluation["labels"]),
-                clean_accuracy=rate.validate_python(evaluation["clean_accuracy"]),
-                worst_case={entry.epsilon_255: entry for entry in worst},
-                subgroups=TypeAdapter(tuple[Subgroup, ...]).validate_python(robustness["subgroups"]),
-                malignant_recall=optional.validate_python(evaluation["malignant_recall"]),
-                calibration_error=float(evaluation["calibration_error"]),
-                detector=DetectorEvidence.from_report(reports["detector"]),
-                failed_checks=tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed),
-                runtime_failures=runtime_failures,
-                runtime_notes=runtime_notes,
-                outcomes=outcomes,
-            )
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise DataError(f"a report lacks what the gate needs ({error!r}); run `dvc repro`") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,35 +38,6 @@ class GateDecision:
     def passed(self) -> bool:
         """Return whether no rule is broken."""
         return not self.failures
-
-
-def parity_failures(parity: Parity, policy: ParityPolicy) -> tuple[str, ...]:
-    """Return why a runtime may not stand in for the reference; nothing means that it may."""
-    failures = []
-    if not parity.label_agreement >= policy.min_label_agreement:  # in this form NaN fails
-        failures.append(f"label agreement {parity.label_agreement:.4f} < {policy.min_label_agreement:g}")
-    for name in ("probability_gap", "robust_accuracy_gap", "detector_auc_gap"):
-        gap, ceiling = getattr(parity, name), getattr(policy, f"max_{name}")
-        if not gap <= ceiling:
-            failures.append(f"{name.replace('_', ' ')} {gap:.4f} > {ceiling:g}")
-    return tuple(failures)
-
-
-def _of_the_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return why the runtime that serves may not, and which faster ones do not; a network in Keras is its reference."""
-    report = reports.get("runtime")
-    if report is None or not report["precisions"]:
-        return (), ()
-    policy = TypeAdapter(ParityPolicy).validate_python(report["policy"])
-    measured = TypeAdapter(dict[str, Parity]).validate_python(report["precisions"])
-    failures = {name: parity_failures(parity, policy) for name, parity in measured.items()}
-    serves = report["serves"]
-    scored = {cell["scored_in"] for cell in reports["robustness"]["cells"]}
-    others = sorted((scored | {reports["evaluation"]["model"]["scored_in"]}) - {serves})
-    refused = [f"runtime {serves}: {failure}" for failure in failures[serves]]
-    refused += [f"runtime {serves} serves, but answers of {others} were counted"] if others else []
-    passed_over = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]
-    return tuple(refused), tuple(note for note in passed_over if not note.startswith(f"runtime {serves} "))
 
 
 def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> GateDecision:

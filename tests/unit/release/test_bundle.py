@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buckler import release
 from buckler.errors import BucklerError, DataError
 from buckler.evaluation.statistics import wilson
+from buckler.release import bundle
 from buckler.trust.verdict import verify_release
 from tests import projects
 
@@ -30,7 +30,7 @@ def test_a_release_verifies_and_its_statement_says_what_a_reviewer_asks(project)
     assert statement["attacks"][0]["steps"] == 1
     assert statement["checks"][0]["name"] == "gradients_not_zero"
     assert statement["reasons"] == []
-    assert release.policy_of(verdict) == projects.POLICY
+    assert bundle.policy_of(verdict) == projects.POLICY
     assert verdict.expires_at - verdict.issued_at == timedelta(days=30)
 
 
@@ -45,7 +45,7 @@ def test_a_model_that_fails_is_released_with_a_signed_refusal(project):
 
 def test_the_evidence_in_a_release_reads_like_the_reports(project):
     projects.build(project)
-    assert release.read_evidence(project / "models/release/evidence") == release.read_evidence(project / "reports")
+    assert bundle.read_evidence(project / "models/release/evidence") == bundle.read_evidence(project / "reports")
 
 
 def test_the_exported_network_is_signed_with_the_rest_and_its_parity_stated(project):
@@ -111,7 +111,7 @@ def test_files_of_the_same_name_in_both_parts_are_refused(project):
 def test_a_table_of_outcomes_that_cannot_be_counted_is_refused(tmp_path, content):
     (tmp_path / "outcomes.csv").write_text(content)
     with pytest.raises(DataError, match="0 or 1"):
-        release.read_outcomes(tmp_path / "outcomes.csv")
+        bundle.read_outcomes(tmp_path / "outcomes.csv")
 
 
 def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
@@ -119,24 +119,24 @@ def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    assert release.source_of(tmp_path).commit is None
+    assert bundle.source_of(tmp_path).commit is None
     git("init", "-q")
     for name in ("code.py", "dvc.lock"):
         (tmp_path / name).write_text("before")
     git("add", ".")
     git("commit", "-qm", "first")
-    clean = release.source_of(tmp_path)
+    clean = bundle.source_of(tmp_path)
     assert len(clean.commit) == 40
     assert not clean.dirty
     (tmp_path / "dvc.lock").write_text("a new result")
     (tmp_path / "untracked").touch()
-    assert release.source_of(tmp_path) == clean
+    assert bundle.source_of(tmp_path) == clean
     (tmp_path / "code.py").write_text("after")
-    assert release.source_of(tmp_path).dirty
+    assert bundle.source_of(tmp_path).dirty
 
 
 def test_a_verdict_is_described_for_people(project):
-    text = release.describe(projects.build(project))
+    text = bundle.describe(projects.build(project))
     assert "passed" in text
     assert "80.0%" in text
     assert "<= 1/255" in text

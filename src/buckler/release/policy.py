@@ -1,0 +1,94 @@
+"""The policy of the gate: the floors and ceilings that a release must meet."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Section ``gate`` of params.yaml: what a model must reach.
+
+    Three rules keep chance out of it:
+
+    - **Few pictures.** A floor above zero is judged only on enough pictures: so many that the 95 % interval of a rate
+      at that floor is at most plus or minus ``max_margin_of_error``. On fewer the gate fails and says how many it
+      takes. The floors themselves are held against the measured shares.
+    - **Several comparisons.** The challenger is compared with the champion on clean pictures and at every radius.
+      The p-values are adjusted by Holm's method, so that an equal model is refused with a probability of at
+      most ``regression_alpha`` in all of them together.
+    - **Many subgroups.** Among many small groups some fall below any floor by chance. A subgroup's floor is
+      therefore broken only where the share is significantly below it: exact binomial test, adjusted by Holm's
+      method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_pictures`` are reported,
+      not judged, and the decision notes them.
+
+    Attributes:
+        min_clean_accuracy: Share right without attack.
+        min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
+        min_malignant_recall: Share of malignant pictures given a malignant label; not asked of data without.
+        min_robust_sensitivity: Radius -> the same when clean and under every attack up to that radius.
+        min_robust_specificity: Radius -> share of benign pictures given a benign label in that way.
+        min_subgroup_clean_accuracy: Share right without attack in each subgroup.
+        min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
+        min_subgroup_pictures: Least size of a subgroup that is judged.
+        max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
+        max_calibration_error: Expected calibration error.
+        max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
+        max_detector_subgroup_fpr: The same of the clean pictures of a class or subgroup.
+        min_detector_auc: Radius -> area under the ROC curve of the attack at that radius that is told worst.
+        max_evaded: Radius -> share wrong and not flagged under the attacks that know the detector.
+        regression_alpha: Level at which the challenger must not be significantly worse than the champion.
+        valid_days: How long a verdict holds.
+    """
+
+    min_clean_accuracy: float
+    min_robust_accuracy: Floors
+    min_malignant_recall: float
+    min_robust_sensitivity: Floors
+    min_robust_specificity: Floors
+    min_subgroup_clean_accuracy: float
+    min_subgroup_robust_accuracy: Floors
+    min_subgroup_pictures: int
+    max_margin_of_error: float
+    max_calibration_error: float
+    max_detector_fpr: float
+    max_detector_subgroup_fpr: float
+    min_detector_auc: Floors
+    max_evaded: Floors
+    regression_alpha: float
+    valid_days: int
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that cannot be meant: shares outside 0..1, no days, no radius, no picture."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
+        shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
+        counts = {"valid_days", "min_subgroup_pictures"}
+        shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
+        outside = {name: share for name, share in shares.items() if not 0 <= share <= 1}
+        if outside:
+            raise ValueError(f"expected shares in 0..1, got {outside}")
+        if not 0 < self.max_margin_of_error < 0.5:
+            raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
+        radii = chain.from_iterable(by_radius.values())
+        if min(self.valid_days, self.min_subgroup_pictures, *radii) < 1:
+            raise ValueError("expected valid_days, min_subgroup_pictures and radii of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ParityPolicy:
+    """How far a runtime may lie from the reference and serve; ``parity`` in section ``export`` of params.yaml."""
+
+    min_label_agreement: float
+    max_probability_gap: float
+    max_robust_accuracy_gap: float
+    max_detector_auc_gap: float
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside 0..1."""
+        outside = {name: share for name, share in dataclasses.asdict(self).items() if not 0 <= share <= 1}
+        if outside:
+            raise ValueError(f"expected shares in 0..1, got {outside}")
