@@ -14,7 +14,6 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import machine
 from buckler.data import manifest
-from buckler.drift import DriftParams, compare
 from buckler.modality.base import Images
 from buckler.modality.picture import uploads
 from buckler.modality.picture.uploads import Upload
@@ -23,7 +22,8 @@ from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import Observation
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
-from pipelines.jobs.drift import SPLITS, measure
+from buckler.watch.drift import DriftParams, compare
+from buckler.watch.jobs.drift import SPLITS, measure
 
 RELEASE = Path("models/release")
 CLEAN_DRAWS = 60

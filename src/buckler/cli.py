@@ -234,7 +234,7 @@ def _lift(job: str, version: str | None) -> None:
 
 def _watch(arguments: argparse.Namespace) -> int:
     from buckler import params, watch
-    from buckler.watch import jobs, logs
+    from buckler.watch import logs, table
 
     if arguments.log is not None:
         print(logs.read(arguments.log), end="")
@@ -242,7 +242,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     if arguments.history is not None:
         return _watch_history(arguments.history or None)
     if arguments.once is not None:
-        jobs.check_name(arguments.once)
+        table.check_name(arguments.once)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
@@ -259,10 +259,10 @@ def _watch_history(job: str | None) -> int:
     from datetime import datetime
 
     from buckler import watch
-    from buckler.watch import jobs
+    from buckler.watch import table
 
     if job is not None:
-        jobs.check_name(job)
+        table.check_name(job)
     for run in watch.History().runs(job):
         began = datetime.fromtimestamp(run.started_at).astimezone().isoformat(timespec="seconds")
         lasted = "" if run.seconds is None else f"{run.seconds:.1f} s"

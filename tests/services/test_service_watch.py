@@ -15,7 +15,7 @@ from buckler.serving import api_keys, selftest
 from buckler.trust import audit
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
 from buckler.watch import policy, released
-from pipelines.jobs import probe
+from buckler.watch.jobs import probe
 from tests import projects
 from tests.services.champions import Champion, forget
 from tests.services.running import IMAGE_SIZE, Server, serving

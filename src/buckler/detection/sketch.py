@@ -1,7 +1,7 @@
 """A picture's features in a few numbers: enough to see that many pictures have changed, too few to know one by.
 
-What arrives is compared with what the lines were drawn on (`buckler.drift`), so something of each picture has to be
-kept for days. Random projections keep distances between clouds of pictures and are the same for every release; there
+`buckler.watch.drift` compares served pictures with the calibration pictures, so something of each has to be kept for
+days. Random projections keep distances between clouds of pictures and are the same for every release; there
 is nothing to fit and nothing to ship.
 
 Source: Achlioptas, "Database-friendly random projections", 2003.

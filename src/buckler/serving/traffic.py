@@ -1,4 +1,4 @@
-"""What is remembered of served pictures: numbers in a database, from which `buckler.drift` sees that they have changed.
+"""Measurements of served pictures, kept in a database so that `buckler.watch.drift` can detect changes.
 
 Never pixels, file names, keys or who asked: brightness, colour, sharpness, size, a sketch of the features, and what was
 answered. The database is a SQLite file, or PostgreSQL where a URL names one; any number of processes write to it.

@@ -5,17 +5,18 @@ Each scheduled run is a process of its own, the same command that an external sc
 its memory goes when it ends. All state is on disk below ``.buckler/watch``; the exporter reads it at each
 scrape, so that a restart loses nothing and runs started elsewhere count too.
 
-A job is ``pipelines/jobs/NAME.py`` with ``run() -> Result``, a line in the table ``JOBS``, and a line each in
+A job is ``watch/jobs/NAME.py`` with ``run() -> Result``, a line each in ``watch/table.py`` and ``watch/jobs``, and in
 ``watch.jobs`` and ``watch.policy`` of params.yaml.
 """
 
 from buckler.watch.exporter import Exporter
 from buckler.watch.history import EXIT_CODES, OUTCOMES, History, Outcome, Run
-from buckler.watch.jobs import JOBS, Job, Result, load_job
+from buckler.watch.jobs import load_job
 from buckler.watch.runs import run_once
 from buckler.watch.schedule import build_scheduler, serve
 from buckler.watch.settings import ACTIONS, Action, JobParams, WatchParams
 from buckler.watch.state import STATE, note_champion, read_state, write_state
+from buckler.watch.table import JOBS, Result
 
 __all__ = [
     "ACTIONS",
@@ -26,7 +27,6 @@ __all__ = [
     "Action",
     "Exporter",
     "History",
-    "Job",
     "JobParams",
     "Outcome",
     "Result",

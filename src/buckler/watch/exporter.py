@@ -10,9 +10,9 @@ from buckler.trust.standing import STATES
 from buckler.watch import locks
 from buckler.watch.findings import gauge
 from buckler.watch.history import OUTCOMES, History, Run
-from buckler.watch.jobs import JOBS
 from buckler.watch.settings import ACTIONS
 from buckler.watch.state import CHAMPION, read_state
+from buckler.watch.table import JOBS
 
 
 class Exporter(Collector):
@@ -28,8 +28,8 @@ class Exporter(Collector):
         yield from self._jobs()
         yield from self._runs()
         yield from self._actions()
-        for name, job in JOBS.items():
-            yield from job.metrics(read_state(name))
+        for name, metrics in JOBS.items():
+            yield from metrics(read_state(name))
         yield from _champion()
 
     def _jobs(self) -> Iterator[Metric]:

@@ -18,8 +18,8 @@ from buckler.trust.audit import AuditLog
 from buckler.trust.standing import Claim, Standing, State
 from buckler.watch import state
 from buckler.watch.history import History
-from buckler.watch.jobs import Result
 from buckler.watch.settings import Action, WatchParams
+from buckler.watch.table import Result
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

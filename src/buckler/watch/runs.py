@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from buckler.errors import BucklerError
 from buckler.watch import locks, logs, policy
 from buckler.watch.history import EXIT_CODES, History, Outcome, Run
-from buckler.watch.jobs import check_name, load_job
+from buckler.watch.jobs import load_job
 from buckler.watch.settings import WatchParams
+from buckler.watch.table import check_name
 
 LAST_WORDS_SECONDS = 0.2  # for the log to be written
 

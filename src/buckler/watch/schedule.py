@@ -15,9 +15,9 @@ from buckler.errors import BucklerError, ParamsError
 from buckler.watch import locks
 from buckler.watch.exporter import Exporter
 from buckler.watch.history import EXIT_CODES, History
-from buckler.watch.jobs import JOBS
 from buckler.watch.settings import JobParams, WatchParams
 from buckler.watch.state import STATE
+from buckler.watch.table import JOBS
 
 SCHEDULE_FILE = "jobs.db"
 STOP_SECONDS = 10  # what a job gets to end in when the watch is stopped

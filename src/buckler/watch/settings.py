@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from buckler.errors import BucklerError
 from buckler.serving.traffic import WATCH_HEADER
-from buckler.watch.jobs import JOBS
+from buckler.watch.table import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]
 ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")

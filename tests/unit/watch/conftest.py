@@ -1,9 +1,6 @@
-from dataclasses import replace
-
 import pytest
 
-from buckler import watch
-from tests.unit.watch import made
+from buckler.watch import jobs
 
 
 @pytest.fixture
@@ -17,8 +14,6 @@ def job(here, monkeypatch):
     """Make ``reevaluate`` do what the test says."""
 
     def become(function):
-        monkeypatch.setattr(made, "current", function)
-        doing = replace(watch.JOBS["reevaluate"], run="tests.unit.watch.made:current")
-        monkeypatch.setitem(watch.JOBS, "reevaluate", doing)
+        monkeypatch.setitem(jobs.LOADERS, "reevaluate", lambda: function)
 
     return become

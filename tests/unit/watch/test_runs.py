@@ -100,16 +100,15 @@ def test_a_log_is_bounded_and_old_ones_go(job, monkeypatch):
 
 SLOW = """
 import sys, time
-from dataclasses import replace
 from buckler import watch
+from buckler.watch import jobs
 from tests.unit.watch import made
 
 def slow():
     print("begun", flush=True)
     time.sleep(60)
 
-made.current = slow
-watch.JOBS["reevaluate"] = replace(watch.JOBS["reevaluate"], run="tests.unit.watch.made:current")
+jobs.LOADERS["reevaluate"] = lambda: slow
 cfg = made.watching(jobs={name: made.job(limit_seconds=int(sys.argv[1])) for name in watch.JOBS})
 watch.run_once("reevaluate", cfg=cfg)
 """

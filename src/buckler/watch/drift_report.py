@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from buckler.drift import KINDS, DriftParams, Finding
+from buckler.watch.drift import KINDS, DriftParams, Finding
 
 TOO_FEW = "too few pictures"
 

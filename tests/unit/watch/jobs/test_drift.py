@@ -26,7 +26,7 @@ from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import open_release
-from pipelines.jobs import drift
+from buckler.watch.jobs import drift
 from tests import projects, screenings
 
 pytestmark = pytest.mark.slow
@@ -284,7 +284,7 @@ def test_the_table_says_what_is_noticed_and_how_often_clean_pictures_are(name, m
 
 def test_another_camera_is_found_on_real_pictures(real_data):
     """Dermoscopy from the archive, half of it as reference: clean passes, a warm cast and dim light do not."""
-    from buckler.drift import DriftParams, compare
+    from buckler.watch.drift import DriftParams, compare
 
     cfg = DriftParams(24, 500, 50, 0.01, 0.15, 0.15, 0.1, 2000, 7)
     files = (

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from buckler import drift, drift_report
-from buckler.drift import KINDS, QUANTITIES, DriftParams, compare
 from buckler.errors import ParamsError
 from buckler.serving.traffic import Observation
+from buckler.watch import drift, drift_report
+from buckler.watch.drift import KINDS, QUANTITIES, DriftParams, compare
 
 PARAMS = DriftParams(
     window_hours=24,

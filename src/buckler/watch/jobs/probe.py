@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import ConfigDict
 
-from buckler import params, watch
+from buckler import params
 from buckler.client import Answer, Client, ServiceError
 from buckler.data import pictures
 from buckler.data.pictures import Pictures
@@ -31,12 +31,15 @@ from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release
-from buckler.watch import Result, WatchParams, released
+from buckler.watch import released
+from buckler.watch.settings import WatchParams
+from buckler.watch.state import STATE, write_state
+from buckler.watch.table import Result
 
 JOB = "probe"
 TEST = Path("data/splits/test.csv")
 SURROGATE = Path("models/surrogate")
-CRAFTED = watch.STATE / "probe"
+CRAFTED = STATE / "probe"
 ADVERSARIAL = "adversarial"
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
@@ -165,7 +168,7 @@ def run() -> Result:
         "robust_accuracy": {attack: float(np.mean(right)) for attack, right in held.items()},
     }
     reasons = judge(state, cfg)
-    watch.write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
+    write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
     what = f"version {state['version']}, {len(sent.ids)} pictures, {state['queries']} queries of Square"
     return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}", version=state["version"])
 

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from buckler import params, watch
+from buckler import params
 from buckler.client import Client
 from buckler.errors import BucklerError
 from buckler.modality.picture.images import to_png
 from buckler.release.bundle import PublishParams
 from buckler.serving import selftest
 from buckler.trust import verdict
-from buckler.watch import Result, WatchParams, released
+from buckler.watch import released
+from buckler.watch.settings import WatchParams
+from buckler.watch.state import note_champion, write_state
+from buckler.watch.table import Result
 
 JOB = "canary"
 TIMEOUT_SECONDS = 10.0
@@ -58,7 +61,7 @@ def run() -> Result:
 def note_standing(card: Mapping[str, Any]) -> None:
     """Keep where the model that answers stands, as its card says, for the exporter."""
     standing = card["standing"]
-    watch.note_champion(
+    note_champion(
         card["model"]["version"],
         issued_at=datetime.fromisoformat(standing["issued_at"]),
         expires_at=datetime.fromisoformat(standing["expires_at"]),
@@ -99,6 +102,6 @@ def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: 
         "seconds": round(sum(seconds) / len(seconds), 4),
         "passed": ratio >= cfg.min_right,
     }
-    watch.write_state(JOB, state)
+    write_state(JOB, state)
     message = f"version {version}: {sum(right)} of {len(right)} known pictures have their known answers"
     return Result(ratio >= cfg.min_right, message, version=version)

@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from buckler import drift_report, params, watch
+from buckler import params
 from buckler.data import manifest, pictures
-from buckler.drift import DriftParams, compare
 from buckler.errors import DataError, RegistryError
 from buckler.modality.picture import uploads
 from buckler.release.bundle import PublishParams
@@ -28,10 +27,13 @@ from buckler.serving.traffic import Observation, Traffic, TrafficError
 from buckler.state import files
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
-from buckler.watch import Result
+from buckler.watch import drift_report
+from buckler.watch.drift import DriftParams, compare
+from buckler.watch.state import STATE, write_state
+from buckler.watch.table import Result
 
 SPLITS = Path("data/splits")
-REFERENCE = watch.STATE / "drift-reference"
+REFERENCE = STATE / "drift-reference"
 REFERENCE_SCHEMA = 1
 JOB = "drift"
 
@@ -47,7 +49,7 @@ def run() -> Result:
     findings = compare(reference, window, cfg) if enough else ()
     reasons = drift_report.reasons(findings)
     others = len(served) - len(window)
-    watch.write_state(
+    write_state(
         JOB,
         {
             "schema": 1,

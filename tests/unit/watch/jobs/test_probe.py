@@ -3,8 +3,8 @@
 import pytest
 
 from buckler import params
-from pipelines.jobs import probe
-from pipelines.jobs.canary import CanaryParams
+from buckler.watch.jobs import probe
+from buckler.watch.jobs.canary import CanaryParams
 
 CFG = params.parse(
     "probe",

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from buckler import params, watch
+from buckler import params
 from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
@@ -36,10 +36,12 @@ from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
-from buckler.watch import Result, WatchParams
+from buckler.watch.settings import WatchParams
+from buckler.watch.state import STATE, note_champion, write_state
+from buckler.watch.table import Result
 
 SPLITS = Path("data/splits")
-JOURNAL = watch.STATE / "attack"
+JOURNAL = STATE / "attack"
 JOB = "reevaluate"
 BATCH_SIZE = 32
 PINNED, NEWEST = "pinned", "newest"
@@ -102,7 +104,7 @@ def run() -> Result:
         "reasons": reasons,
         **({NEWEST: found[NEWEST].as_state()} if NEWEST in found else {}),
     }
-    watch.write_state(JOB, state)
+    write_state(JOB, state)
     _record(cfg, names, state)
     if _can_sign():  # else the next try, with the key in its place, need not attack once more
         journal.finish()
@@ -140,7 +142,7 @@ def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
         log.warning("%s", error)
         return
     times = {"issued_at": stands.issued_at, "expires_at": stands.expires_at}
-    watch.note_champion(number, state=stands.state, reasons=stands.reasons, **times)
+    note_champion(number, state=stands.state, reasons=stands.reasons, **times)
 
 
 class Subject:

@@ -20,8 +20,8 @@ from buckler.models.networks import vgg
 from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import digests, keys
+from buckler.watch.jobs import reevaluate
 from buckler.watch.settings import NewestParams
-from pipelines.jobs import reevaluate
 from tests import projects, screenings
 from tests.unit.watch import made as watching
 
