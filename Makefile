@@ -94,7 +94,7 @@ bench: setup ## Speed of attacks and of serving against others: make bench [IMAG
 	@$(BIN)/python -m benchmarks.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 screenshots: setup ## After `make demo`: the pictures of the console in docs/images (12 minutes, needs Debian's chromium)
-	@$(BIN)/python -m tests.services.console_screenshots
+	@$(BIN)/python -m tests.services.console.screenshots
 
 clean: down ## Remove what the pipeline and the servers made; .venv stays
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

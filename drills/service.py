@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drills.registry import DrillError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
 STARTED = "Service classifier initialized"  # BentoML's line when a worker is ready to answer
 OWN = ("BUCKLER_", "BENTOML_")

@@ -34,7 +34,16 @@ def server(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[s
     # Of several the last counts, as with BentoML itself; it gets one, so that both mean the same.
     parser.add_argument("--host", default=environ.get("BUCKLER_HOST") or "127.0.0.1")
     known, others = parser.parse_known_args(arguments)
-    command = [sys.executable, "-m", "services.classifier.supervisor", "serve", SERVICE, "--host", known.host, *others]
+    command = [
+        sys.executable,
+        "-m",
+        "services.classifier.edge.supervisor",
+        "serve",
+        SERVICE,
+        "--host",
+        known.host,
+        *others,
+    ]
     # Whether the service asks for keys depends on it, so the variable is never taken over from outside.
     return command, {**DEFAULTS, **environ, "BUCKLER_BOUND_HOST": known.host}
 

@@ -24,24 +24,12 @@ from starlette.responses import Response
 
 from buckler.errors import VerdictError
 from buckler.trust.standing import STATES
-from services.classifier.answer import ERRORS, Decision, Reason
+from services.classifier.contract import ERRORS, Decision, Reason
+from services.classifier.endpoints import ASKED, ENDPOINTS, METRICS
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
-    from services.classifier.loading import Served
-
-PREDICT = "/predict"
-METRICS = "/metrics"
-OTHER = "other"
-RECEIPT_KEY = "/receipts.pub"
-EXPLAIN = "/explain"
-# The Open Inference Protocol's paths without the model's name and version, which are the client's words.
-OIP, OIP_MODEL, OIP_INFER = "/v2", "/v2/models", "/v2/models/infer"
-OIP_PROBES = (OIP_LIVE, OIP_READY, OIP_MODEL_READY) = ("/v2/health/live", "/v2/health/ready", "/v2/models/ready")
-ASKED = (PREDICT, EXPLAIN, OIP_INFER)  # with pictures; each of them is counted, limited, and a line of the audit log
-CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
-PAGES = (RECEIPT_KEY, *CARDS, OIP, OIP_MODEL, *OIP_PROBES, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
-ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
+    from services.classifier.releases.served import Served
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"

@@ -31,19 +31,21 @@ from pydantic import ValidationError
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import uploads
 from buckler.modality.picture.uploads import Upload
-from services.classifier import connections, metrics, pages
-from services.classifier.access import announce
-from services.classifier.answer import Answer, RefusalError
-from services.classifier.evidence import Evidence
-from services.classifier.follower import Follower, follow
-from services.classifier.front_door import REQUEST_ID, FrontDoor, new_request_id
-from services.classifier.holder import Holder
-from services.classifier.loading import Served, keep_from_the_collector
-from services.classifier.orders import ORDER, ORDERS, Picture
-from services.classifier.queries import Queries, suspected
+from services.classifier import metrics
+from services.classifier.contract import Answer, RefusalError
+from services.classifier.edge import connections
+from services.classifier.edge.access import announce
+from services.classifier.edge.front_door import REQUEST_ID, FrontDoor, new_request_id
+from services.classifier.interfaces import pages
+from services.classifier.records.audit import Evidence
+from services.classifier.records.query_attack import Queries, suspected
+from services.classifier.records.traffic import OF_THE_WATCH, Recorder
+from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.served import Served, keep_from_the_collector
+from services.classifier.releases.shadow import Shadow
+from services.classifier.releases.slot import Holder
+from services.classifier.requests import ORDER, ORDERS, Picture
 from services.classifier.settings import Settings
-from services.classifier.shadow import Shadow
-from services.classifier.traffic import OF_THE_WATCH, Recorder
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
 # BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.

@@ -23,10 +23,10 @@ from buckler.client import ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
 from buckler.serving.api_keys import Role
 from buckler.trust import audit
-from services.console import attacking, curves, events, pages, registry, words
-from services.console.asking import Service
+from services.console import attacking, curves, events, messages, pages, registry
 from services.console.attacking import Attacker
 from services.console.figures import Figures
+from services.console.service_client import Service
 from services.console.sessions import COOKIE, TOKEN_HEADER, DeniedError, Session, Sessions
 from services.console.settings import Settings
 
@@ -113,7 +113,7 @@ class Console:
             except DeniedError as error:
                 if error.status == HTTPStatus.UNAUTHORIZED:
                     return RedirectResponse(f"/sign-in?next={request.url.path}", HTTPStatus.SEE_OTHER)
-                return pages.problem(words.refusal(error), error.status)
+                return pages.problem(messages.refusal(error), error.status)
             response = await handler(request, session)
             if not session.keys:  # with keys the time runs from when they were shown
                 self._sessions.keep(response, session, request)
@@ -130,7 +130,7 @@ class Console:
                 self._check(request, session, Role.OPERATE)
                 return await handler(request, session)
             except DeniedError as error:
-                return pages.problem(words.refusal(error), error.status)
+                return pages.problem(messages.refusal(error), error.status)
             except BucklerError as error:
                 return pages.render("notice", text=str(error))  # the page is fine, what it shows is away
 
@@ -146,9 +146,9 @@ class Console:
                 self._sessions.check_token(session, await _token(request))
                 return await handler(request, session)
             except DeniedError as error:
-                return pages.problem(words.refusal(error), error.status)
+                return pages.problem(messages.refusal(error), error.status)
             except BucklerError as error:
-                return pages.problem(words.refusal(error), _status(error))
+                return pages.problem(messages.refusal(error), _status(error))
 
         return answer
 
@@ -176,7 +176,7 @@ class Console:
         except DeniedError as error:
             logger.warning("a key was refused: %s", error)
             shared = self._shared(session, "sign-in")
-            problem = words.refusal(error)
+            problem = messages.refusal(error)
             return pages.render("sign_in", status=error.status, **shared, next=_next(form.get("next")), problem=problem)
         logger.info("signed in with key %s", signed_in.keys[-1])
         response = RedirectResponse(_next(form.get("next")), HTTPStatus.SEE_OTHER)
@@ -341,9 +341,9 @@ def _radius(text: str) -> float:
 
 
 async def _nothing_here(request: Request, error: Exception) -> Response:
-    return pages.problem(words.Problem("Nothing is here", "Go to the start page."), HTTPStatus.NOT_FOUND)
+    return pages.problem(messages.Problem("Nothing is here", "Go to the start page."), HTTPStatus.NOT_FOUND)
 
 
 async def _broke(request: Request, error: Exception) -> Response:
-    found = words.Problem("The console broke", "Try again; its log says what happened.")
+    found = messages.Problem("The console broke", "Try again; its log says what happened.")
     return pages.problem(found, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -18,7 +18,7 @@ from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
-from services.console.asking import Service, as_address
+from services.console.service_client import Service, as_address
 from services.console.settings import Settings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most people never attack

@@ -13,7 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from buckler.errors import BucklerError
-from services.console import words
+from services.console import messages
 from services.console.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
@@ -240,7 +240,7 @@ def _shown(name: str, value: float) -> str:
         return f"{value * 60:.1f} a minute" if value < 1 else f"{value:.1f} a second"
     if name in ("p50", "p99"):
         return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
-    return words.percent(min(max(value, 0.0), 1.0))
+    return messages.percent(min(max(value, 0.0), 1.0))
 
 
 def _parted(samples: list[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from buckler.reporting import charts
-from services.console import curves, words
+from services.console import curves, messages
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -31,7 +31,7 @@ def render(name: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response
     return HTMLResponse(_templates().get_template(f"{name}.html").render(values), status_code=status)
 
 
-def problem(found: words.Problem, status: int) -> Response:
+def problem(found: messages.Problem, status: int) -> Response:
     """Return what went wrong, as a part of a page."""
     return render("problem", status=status, problem=found)
 
@@ -55,15 +55,15 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "moment": words.moment,
-        "duration": words.duration,
-        "short": words.short,
-        "sureness": words.sureness,
-        "score": words.score,
+        "percent": messages.percent,
+        "moment": messages.moment,
+        "duration": messages.duration,
+        "short": messages.short,
+        "sureness": messages.sureness,
+        "score": messages.score,
         "ticks": _ticks,
         "spark": curves.spark,
         "interval": charts.interval,
     }
-    environment.globals |= {"size": curves, "REASONS": words.REASONS}
+    environment.globals |= {"size": curves, "REASONS": messages.REASONS}
     return environment

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
-from services.classifier.front_door import METHODS, FrontDoor
+from services.classifier.edge.front_door import FrontDoor
+from services.classifier.endpoints import METHODS
 from services.classifier.settings import Settings
 
 PICTURE = {"image": ("Erika.jpg", b"pixels")}

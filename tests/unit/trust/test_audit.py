@@ -20,7 +20,7 @@ from buckler.trust import audit
 from buckler.trust.audit import AuditLog, Head
 from tests.unit.trust.appending import answered
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

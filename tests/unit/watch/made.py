@@ -7,8 +7,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from buckler import watch
 from buckler.watch.settings import JobParams, NewestParams, WatchParams
 
-current = None  # the function that the job `reevaluate` runs
-
 
 def job(**changes) -> JobParams:
     """Return a job that is due at night, changed."""

@@ -18,7 +18,7 @@ from buckler.modality.picture import dicom, images, uploads
 from tests.unit.data.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.data.dicom_files import dicom as write
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
 
 

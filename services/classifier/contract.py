@@ -1,0 +1,235 @@
+"""The REST contract: what a good answer holds, and every error with its one status and one code."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+from bentoml.exceptions import BentoMLException
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+    from buckler.serving.predictor import Prediction
+    from services.classifier.releases.served import Served
+
+Decision = Literal["accept", "review"]
+Reason = Literal["adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded"]
+
+
+class DetectorAnswer(BaseModel):
+    """What the adversarial-input detector says about the picture."""
+
+    score: float = Field(description="Higher is more suspicious")
+    threshold: float = Field(description="A score above it flags the picture")
+    verdict: Literal["clean", "adversarial"]
+
+
+class ModelAnswer(BaseModel):
+    """Which model answered, and on whose word it serves."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the model directory")
+    verdict: str = Field(description="Identity of the signed verdict that lets this model serve")
+
+
+class SignatureAnswer(BaseModel):
+    """One signature of a receipt."""
+
+    keyid: str = Field(description="SHA-256 of the raw public key")
+    sig: str = Field(description="Ed25519 over DSSE's encoding of type and payload, in base64")
+
+
+class ReceiptAnswer(BaseModel):
+    """A DSSE envelope around the signed answer; `buckler verify-receipt` checks it offline."""
+
+    payload: str = Field(description="JSON in base64: input digest, answer, model, time, line of the audit log")
+    payloadType: str  # noqa: N815 - DSSE's own name
+    signatures: list[SignatureAnswer]
+
+
+class Answer(BaseModel):
+    """The answer to one picture."""
+
+    request_id: str
+    label: str = Field(description="The most probable label")
+    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to one")
+    decision: Decision = Field(description="`review` asks for a person's look")
+    reasons: list[Reason] = Field(description="Why `review`; empty with `accept`")
+    detector: DetectorAnswer
+    model: ModelAnswer
+    receipt: ReceiptAnswer | None = Field(
+        default=None,
+        exclude_if=lambda receipt: receipt is None,
+        description="Only in answer to the header `X-Buckler-Receipt: ed25519`",
+    )
+
+    @classmethod
+    def of(cls, prediction: "Prediction", served: "Served", request_id: str) -> "Answer":
+        """Put a prediction of ``served`` into the contract's words."""
+        predictor = served.predictor
+        return cls.model_validate(
+            {
+                "request_id": request_id,
+                "label": prediction.label,
+                "probabilities": prediction.probabilities,
+                "decision": prediction.decision,
+                "reasons": list(prediction.reasons),
+                "detector": {
+                    "score": prediction.score,
+                    "threshold": prediction.threshold,
+                    "verdict": prediction.verdict,
+                },
+                "model": {
+                    "name": served.name,
+                    "version": served.version,
+                    "digest": predictor.digest,
+                    "verdict": predictor.verdict.id,
+                },
+            }
+        )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="Stable, machine readable")
+    message: str = Field(description="For people: what was expected, what came, what to do")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+class Answers(BaseModel):
+    """The answers to several pictures, in their order; of one that is not usable, its error."""
+
+    answers: list[Answer | ErrorAnswer]
+
+
+# Every code a client can meet, with its status. The message is the default one; most are more specific.
+ERRORS: dict[str, tuple[HTTPStatus, str]] = {
+    "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
+    "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
+    "image_unsupported": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "the picture is neither JPEG nor PNG nor DICOM",
+    ),
+    "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
+    "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
+    "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
+    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors are not those that the model takes; see its metadata"),
+    "model_unknown": (HTTPStatus.NOT_FOUND, "no model of this name and version answers here"),
+    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
+    "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request holds too many pictures"),
+    "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
+    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is not complete, or not what its content type says"),
+    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
+    "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
+    "key_missing": (
+        HTTPStatus.UNAUTHORIZED,
+        "expected a key in the header 'Authorization: Bearer <key>'; an operator makes one",
+    ),
+    "key_unknown": (HTTPStatus.UNAUTHORIZED, "this key is unknown or was revoked; ask an operator for another"),
+    "role_forbidden": (HTTPStatus.FORBIDDEN, "this key is for something else; ask with another"),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
+    "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
+    "query_attack": (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many pictures that are all but the same; send other ones, or ask an operator",
+    ),
+    "media_type_unsupported": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "expected the content type multipart/form-data with a boundary, or application/dicom; application/json for "
+        "the Open Inference Protocol",
+    ),
+    "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
+    "receipt_unavailable": (
+        HTTPStatus.NOT_ACCEPTABLE,
+        "this service has no key to sign receipts with; ask without the header X-Buckler-Receipt",
+    ),
+    "bad_request": (HTTPStatus.BAD_REQUEST, "the request cannot be understood; see /docs"),
+    "not_found": (HTTPStatus.NOT_FOUND, "nothing is here; see /docs"),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "this method is not allowed here; see /docs"),
+    "no_verified_model": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no model with a verdict that holds is loaded; an operator must promote one",
+    ),
+    "model_withdrawn": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the verdict of the model was taken back, see its card; an operator must roll back or promote another",
+    ),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being answered; see Retry-After"),
+    "keys_unavailable": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the keys cannot be read, so that none can be checked; an operator must look at the log",
+    ),
+    "audit_unavailable": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the answer could not be written to the audit log, so it is not given; try again later",
+    ),
+    "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
+    "internal_error": (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "unexpected error; give the request id to the operator",
+    ),
+}
+
+# For an error that comes from below with a status only.
+CODE_OF_STATUS = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.SERVICE_UNAVAILABLE: "no_verified_model",
+}
+
+
+class RefusalError(BentoMLException):
+    """A request is answered with one of ``ERRORS``; ``code`` says which, ``headers`` go with the answer.
+
+    BentoML forwards only the text of an exception, so the text starts with the code.
+    """
+
+    def __init__(self, code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        status, default = ERRORS[code]
+        self.code = code
+        self.headers = headers
+        self.detail = message or default
+        # BentoML answers in its own words where the status is 500 or more; the front door finds the code's again.
+        carried = status if status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_REQUEST
+        super().__init__(f"{code}: {self.detail}", error_code=carried)
+
+
+def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code``; its default message unless a better one is given."""
+    status, default = ERRORS[code]
+    body = ErrorAnswer(error=ErrorDetail(code=code, message=message or default))
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def oip_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer for ``code`` as the Open Inference Protocol has it: one text, which begins with the code."""
+    status, default = ERRORS[code]
+    return JSONResponse({"error": f"{code}: {message or default}"}, status_code=status, headers=headers)
+
+
+def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
+    """Find the contract's code for an error answer from below.
+
+    Args:
+        status: Its HTTP status, 400 or more.
+        body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
+            ``[{"error": "<code>: <message>"}]``, our pages answer in the contract's form; no other text is forwarded,
+            it could quote the request.
+    """
+    if isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code") in ERRORS:
+        return body["error"]["code"], body["error"].get("message")
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
+        code, separator, message = str(body[0].get("error", "")).partition(": ")
+        if separator and code in ERRORS:
+            return code, message
+    if status in CODE_OF_STATUS:
+        return CODE_OF_STATUS[HTTPStatus(status)], None
+    return ("bad_request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"), None

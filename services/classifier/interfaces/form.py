@@ -1,0 +1,121 @@
+"""Reads the pictures out of a multipart body, chunk by chunk, and refuses every other form.
+
+BentoML would read the form itself, but it fetches a URL given as text in place of a file, keeps the client's
+file name on disk, and answers 500 to a malformed body. So it only ever sees the form written by ``rebuild``.
+"""
+
+import secrets
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from services.classifier.contract import RefusalError
+
+FIELD = "image"
+MAX_PARTS = 16
+
+
+class PictureForm:
+    """A form of files in the field ``image``, from one to ``most`` of them; feed it the body's chunks."""
+
+    def __init__(self, content_type: bytes, *, most: int = 1) -> None:
+        """Start a form.
+
+        Raises:
+            RefusalError: ``media_type_unsupported``.
+        """
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if kind.lower() != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
+            raise RefusalError("media_type_unsupported")
+        self._most = most
+        self._pictures: list[bytearray] = []
+        self._parts = 0
+        self._others = False
+        self._complete = False
+        self._in_picture = False
+        self._header = bytearray()
+        self._value = bytearray()
+        self._disposition = b""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises:
+            RefusalError: ``body_malformed``, ``field_repeated``, ``too_many_pictures`` or ``field_unknown``.
+        """
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise RefusalError("body_malformed") from error
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the files' bytes, in their order, once the body is complete; there is at least one.
+
+        Raises:
+            RefusalError: ``body_malformed``, ``field_missing`` or ``field_unknown``.
+        """
+        if not self._complete:
+            raise RefusalError("body_malformed")
+        if not self._pictures:
+            raise RefusalError("field_missing")
+        if self._others:
+            raise RefusalError("field_unknown")
+        return tuple(map(bytes, self._pictures))
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > max(MAX_PARTS, self._most):
+            raise RefusalError("field_unknown")
+        self._disposition = b""
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        is_file = b"filename" in options or b"filename*" in options
+        if options.get(b"name") != FIELD.encode() or not is_file:  # a text of that name is no picture
+            self._in_picture, self._others = False, True
+        elif len(self._pictures) == self._most:
+            raise _too_many(self._most)
+        else:
+            self._in_picture = True
+            self._pictures.append(bytearray())
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_picture:
+            self._pictures[-1] += data[start:end]
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def _too_many(most: int) -> RefusalError:
+    if most == 1:
+        return RefusalError("field_repeated")
+    return RefusalError("too_many_pictures", f"expected at most {most} files in the form field '{FIELD}', got more")
+
+
+def rebuild(picture: bytes) -> tuple[bytes, bytes]:
+    """Return content type and body of a form that holds ``picture`` alone, without the client's file name."""
+    boundary = secrets.token_hex(16).encode()
+    head = b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n'
+    field = FIELD.encode()
+    body = b"%b%b\r\n--%b--\r\n" % (head % (boundary, field, field), picture, boundary)
+    return b"multipart/form-data; boundary=" + boundary, body

@@ -1,0 +1,100 @@
+"""Which body a request may have, by its path and content type, and which order it becomes."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from services.classifier import endpoints
+from services.classifier.contract import RefusalError, error_response, oip_error
+from services.classifier.endpoints import is_oip
+from services.classifier.interfaces.explain import Explanation, asked_label
+from services.classifier.interfaces.fhir import FhirOrder, fhir_error, wants_fhir
+from services.classifier.interfaces.form import PictureForm
+from services.classifier.interfaces.oip import BINARY_HEADER, Inference
+from services.classifier.records.audit import RECEIPT_WANTED
+from services.classifier.requests import Batch, Order
+from services.classifier.settings import Settings
+
+DICOM = "application/dicom"
+JSON = "application/json"
+
+
+class Body(Protocol):
+    """Takes a request's body chunk by chunk."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        ...
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the files in it once it is complete."""
+        ...
+
+
+class WholeBody:
+    """A body that is one file."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._content += chunk
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Return the one file."""
+        return (bytes(self._content),)
+
+
+def body_for(path: str, headers: Headers, settings: Settings) -> Body:
+    """Return what reads the body of a request with pictures.
+
+    Raises:
+        RefusalError: ``media_type_unsupported``.
+    """
+    content_type = headers.get("content-type", "")
+    if path == endpoints.OIP_INFER:
+        # A client that appends tensors in binary says so here; what it sends is no JSON to its end.
+        if _media_type(content_type or JSON) != JSON or BINARY_HEADER in headers:
+            raise RefusalError("media_type_unsupported", "expected application/json without binary tensors")
+        return WholeBody()
+    if _media_type(content_type) == DICOM:
+        return WholeBody()
+    most = settings.batch_limit if path == endpoints.PREDICT else 1
+    return PictureForm(content_type.encode("latin-1"), most=most)
+
+
+def _media_type(header: str) -> str:
+    """Return the media type that a header names, without its parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+def error_form(scope: Scope) -> Callable[[str, str | None, Mapping[str, str] | None], JSONResponse]:
+    """Return what makes an error of the contract into the answer that a request's interface has for it."""
+    if is_oip(scope["path"]):
+        return oip_error
+    fhir = scope["path"] == endpoints.PREDICT and wants_fhir(Headers(scope=scope).get("accept", ""))
+    return fhir_error if fhir else error_response
+
+
+async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> Order | None:
+    """Return the order that a request is; None for one picture whose answer is wanted as the contract has it.
+
+    Raises:
+        RefusalError: It asks for what there is not.
+    """
+    if scope["path"] == endpoints.OIP_INFER:
+        parse = partial(Inference.parse, pictures[0], scope["path_params"], most=settings.batch_limit)
+        return await to_thread.run_sync(parse)  # a long list of numbers takes its time
+    if scope["path"] == endpoints.EXPLAIN:
+        if RECEIPT_WANTED.get():
+            raise RefusalError("receipt_unsupported", "a painted picture carries no receipt; /predict gives one")
+        return Explanation(pictures[0], asked_label(scope["query_string"]))
+    if wants_fhir(Headers(scope=scope).get("accept", "")):
+        return FhirOrder(pictures)
+    return Batch(pictures) if len(pictures) > 1 else None

@@ -1,0 +1,174 @@
+"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/model``, ``/metrics``, ``/receipts.pub``.
+
+BentoML's own index page loads a tag manager from the internet, which no hospital's network should see; this
+one is made of the Swagger UI files that BentoML ships and names no other host. The content security policy
+holds the browser to that.
+"""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bentoml
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from buckler.serving import model_card
+from buckler.trust import keys
+from services.classifier import endpoints, metrics
+from services.classifier.contract import RefusalError, error_response
+from services.classifier.interfaces import card_page, oip
+from services.classifier.interfaces.openapi import document, version
+from services.classifier.records.audit import receipt_key
+from services.classifier.settings import Settings
+
+if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+    from services.classifier.releases.served import Served
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Buckler classifier: API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+# No validator: by default Swagger UI sends the address of the document to a public one for a badge.
+START = """window.onload = function () {
+  window.ui = SwaggerUIBundle({
+    url: "docs.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    validatorUrl: null,
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout",
+    defaultModelsExpandDepth: 0,
+    docExpansion: "list"
+  });
+};
+"""
+
+
+def create(settings: Settings) -> Starlette:
+    """Return the application that is mounted beside the API."""
+    specification = document(settings)
+    return Starlette(
+        routes=[
+            Route("/", lambda _: RedirectResponse("docs")),
+            Route("/docs", _docs),
+            Route("/docs/start.js", lambda _: Response(START, media_type="text/javascript")),
+            Mount("/docs/assets", StaticFiles(directory=swagger_files())),
+            Route("/docs.json", lambda _: JSONResponse(specification)),
+            Route("/metrics", metrics.page),
+            Route(endpoints.OIP, _server),
+            Route(endpoints.OIP_LIVE, lambda _: JSONResponse({"live": True})),
+            Route(endpoints.OIP_READY, _ready),
+            Route(endpoints.OIP_MODEL, lambda request: _json(oip.metadata(_named(request)))),
+            Route(endpoints.OIP_MODEL_READY, _model_ready),
+            Route(endpoints.CARD, _card),
+            Route(endpoints.CARD_PAGE, _card),
+            Route(endpoints.RECEIPT_KEY, lambda _: _receipt_key(settings)),
+        ],
+        exception_handlers={RefusalError: _refused},
+    )
+
+
+def swagger_files() -> Path:
+    """Return the folder of Swagger UI's files inside BentoML."""
+    with as_file(files("bentoml") / "_internal/server/static_content") as folder:
+        return folder
+
+
+def _receipt_key(settings: Settings) -> Response:
+    # Read anew: this application is made before the workers are, in every process that imports the service.
+    key = receipt_key(settings)
+    if key is None:
+        return Response(status_code=HTTPStatus.NOT_FOUND)
+    return Response(keys.public_pem(key.public_key()), media_type="application/x-pem-file")
+
+
+def served() -> "Served":
+    """Return the model that answers.
+
+    Raises:
+        RefusalError: ``no_verified_model``.
+    """
+    found: Served | None = bentoml.get_current_service().served
+    if found is None:
+        raise RefusalError("no_verified_model")
+    return found
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)  # noqa: S101 - says so to the type checker
+    return error_response(error.code, error.detail)
+
+
+def _server(_: Request) -> Response:
+    return _json(oip.ServerMetadata(name=oip.PLATFORM, version=version(), extensions=[]))
+
+
+def _named(request: Request) -> "Served":
+    model = served()
+    oip.check_model(request.path_params, model)
+    return model
+
+
+def _ready(_: Request) -> Response:
+    _check_standing(served())
+    return JSONResponse({"live": True, "ready": True})
+
+
+def _model_ready(request: Request) -> Response:
+    model = _named(request)
+    _check_standing(model)
+    return JSONResponse({"name": model.name, "ready": True})
+
+
+def _check_standing(model: "Served") -> None:
+    if model.withdrawn:
+        raise RefusalError("model_withdrawn")
+
+
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump(mode="json"))
+
+
+def _card(request: Request) -> Response:
+    model = served()
+    predictor = model.predictor
+    card = model_card.card(
+        predictor.verdict,
+        predictor.info,
+        name=model.name,
+        version=model.version,
+        now=datetime.now(UTC),
+        standing=model.standing,
+    )
+    if request.url.path == endpoints.CARD_PAGE or "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(card_page.page(card), headers={"content-security-policy": card_page.POLICY})
+    return JSONResponse(card.model_dump(mode="json", by_alias=True))
+
+
+def _docs(_: Request) -> Response:
+    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY, "referrer-policy": "no-referrer"})

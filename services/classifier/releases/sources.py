@@ -1,0 +1,150 @@
+"""Where releases come from: the registry's champion, its challenger, or a directory that the operator named."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from buckler.errors import RegistryError, VerdictError
+from buckler.trust import promotion, verdict
+from buckler.trust.promotion import Record
+from services.classifier.releases import lookup
+from services.classifier.releases.lookup import CHALLENGER, CHAMPION, Candidate, Sighting
+from services.classifier.settings import Settings
+
+FROM_DIRECTORY = "local"  # the version of a release that was given as a directory
+
+logger = logging.getLogger("buckler.service")
+
+
+class Source(Protocol):
+    """Names a release, cheaply and again and again, and gives it once somebody wants it."""
+
+    def look(self) -> Sighting:
+        """Return what is named now.
+
+        Raises:
+            RegistryError, VerdictError: Nothing is, or it cannot be found out.
+        """
+        ...
+
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+        """Return the record by which it may serve, None if it needs none.
+
+        Args:
+            sighting: What ``look`` returned.
+            key: Of whom the record must be signed.
+            newest: Time of the newest record that was followed.
+
+        Raises:
+            VerdictError: It may not serve.
+        """
+        ...
+
+    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
+        """Give the release on disk, for as long as the context lasts."""
+        ...
+
+    def keep(self, candidate: Candidate) -> Candidate | None:
+        """Keep what verified for when the source is away; return where, None if it is not kept."""
+        ...
+
+
+class Registry:
+    """The registry's champion: by a signed promotion only, and never back without one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def look(self) -> Sighting:
+        """Return the champion; see `Source`."""
+        return _named(self._settings, CHAMPION)
+
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+        """Return the record of its promotion; see `Source`."""
+        name, version = self._settings.model_name, sighting.version
+        record = promotion.read(sighting.promotion, key, model_name=name, version=version)
+        if record.moment < newest:
+            raise VerdictError(
+                "superseded",
+                f"version {version} of {name} was promoted at {record.moment.isoformat()}, another one since, at"
+                f" {newest.isoformat()}: the alias was moved back by hand; `buckler rollback` goes back",
+            )
+        return record
+
+    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
+        """Download it; see `Source`."""
+        return lookup.downloaded(self._settings, sighting.version)
+
+    def keep(self, candidate: Candidate) -> Candidate | None:
+        """Keep it as the last good one; see `Source`."""
+        try:
+            return lookup.keep(candidate, self._settings)
+        except OSError as error:  # a full disk is no reason not to serve what verified
+            logger.warning("the champion's release cannot be kept for later: %s", error)
+            return None
+
+
+class Challenger:
+    """The registry's challenger, for a shadow: it never answers, so it needs no promotion."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def look(self) -> Sighting:
+        """Return the challenger; see `Source`."""
+        return _named(self._settings, CHALLENGER)
+
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+        """Return None; see `Source`."""
+        return None
+
+    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
+        """Download it; see `Source`."""
+        return lookup.downloaded(self._settings, sighting.version)
+
+    def keep(self, candidate: Candidate) -> Candidate | None:
+        """Return None; see `Source`."""
+        return None
+
+
+class Directory:
+    """A release that the operator put somewhere: whoever may write there is trusted to say which one serves."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def look(self) -> Sighting:
+        """Return what is there, by the verdict file's time and place on the disk; see `Source`."""
+        try:
+            stat = (self._path / verdict.VERDICT_FILE).stat()
+        except OSError as error:
+            raise VerdictError("missing", f"expected a release in {self._path}: {error}") from error
+        return Sighting(FROM_DIRECTORY, f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}")
+
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+        """Return None; see `Source`."""
+        return None
+
+    @contextmanager
+    def fetched(self, sighting: Sighting) -> Iterator[Candidate]:
+        """Give it where it lies; see `Source`."""
+        yield Candidate(self._path, sighting.version)
+
+    def keep(self, candidate: Candidate) -> Candidate | None:
+        """Return None; see `Source`."""
+        return None
+
+
+def _named(settings: Settings, alias: str) -> Sighting:
+    sighting = lookup.seen(settings, alias)
+    if sighting is None:
+        raise RegistryError(
+            f"{settings.model_name} has no {alias} in the registry; `dvc repro` publishes a challenger,"
+            " `buckler promote` makes it champion"
+        )
+    return sighting

@@ -1,0 +1,91 @@
+"""What was signed about the versions since their verdicts: the newest of each, in memory and on disk.
+
+An older standing never takes the place of a newer one, and a tag that is gone takes nothing back: whoever can only
+write to the registry must not be able to lift what a job holds against a version.
+"""
+
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from buckler.errors import VerdictError
+from buckler.state import files
+from buckler.trust import keys, standing
+from buckler.trust.standing import Standing
+from services.classifier.releases.lookup import Sighting
+from services.classifier.settings import Settings
+
+FILE = "standings.json"
+KEEP = 16  # versions
+
+logger = logging.getLogger("buckler.service")
+
+
+class Standings:
+    """The newest standing of each version of one model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._name, self._path = settings.model_name, settings.releases_dir / FILE
+        self._texts: dict[str, str] = {}
+        self._newest: dict[str, Standing] = {}
+        self._refused: tuple[str, str] | None = None
+        self._key = ""
+
+    def of(self, version: str, key: Ed25519PublicKey) -> Standing | None:
+        """Return the newest standing of ``version`` that was heard, None if none was."""
+        self._begin_with(key)
+        return self._newest.get(version)
+
+    def hear(self, sighting: Sighting, key: Ed25519PublicKey) -> None:
+        """Take down what stands beside a version; the same is refused once.
+
+        Raises:
+            VerdictError: It does not hold, or is older than what was heard before; that stays.
+        """
+        self._begin_with(key)
+        version, text = sighting.version, sighting.standing
+        if not text or self._texts.get(version) == text or self._refused == (version, text):
+            return
+        self._refused = (version, text)
+        found = standing.read(text, key, model_name=self._name, version=version)
+        known = self._newest.get(version)
+        if known and found.moment < known.moment:
+            raise VerdictError(
+                "standing",
+                f"the standing of version {version} of {self._name} is of {found.moment.isoformat()}, a later one was"
+                f" signed at {known.moment.isoformat()}: somebody put the old one back",
+            )
+        self._texts[version], self._newest[version], self._refused = text, found, None
+        self._keep()
+
+    def _begin_with(self, key: Ed25519PublicKey) -> None:
+        """Read what was kept, whenever the key is another one: what that did not sign does not count."""
+        if self._key == keys.key_id(key):
+            return
+        self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
+        for version, text in _read(self._path, self._name).items():
+            with suppress(VerdictError):
+                self._newest[version] = standing.read(text, key, model_name=self._name, version=version)
+                self._texts[version] = text
+
+    def _keep(self) -> None:
+        others = _read(self._path, self._name)  # another worker may have heard of other versions
+        latest = sorted((others | self._texts).items(), key=lambda item: int(item[0]) if item[0].isdecimal() else 0)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"model": self._name, "standings": dict(latest[-KEEP:])}
+            files.write(self._path, json.dumps(content).encode())
+        except OSError as error:  # a full disk is no reason not to follow
+            logger.warning("the standing cannot be kept for after a restart: %s", error)
+
+
+def _read(path: Path, name: str) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_bytes())
+        standings = content["standings"] if content["model"] == name else {}
+        return {str(version): str(text) for version, text in standings.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,310 @@
+"""Who gets in: keys and roles at the front door."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
+from services.classifier import endpoints, metrics
+from services.classifier.__main__ import server
+from services.classifier.contract import ERRORS
+from services.classifier.edge import access
+from services.classifier.endpoints import METHODS, canonical
+from services.classifier.interfaces.openapi import document
+from services.classifier.records.audit import ANONYMOUS, CLIENT_ID
+from services.classifier.settings import Settings
+from tests.services.door import PICTURE, Keys, ask, bearer, client, code, front_door, required
+from tests.services.running import Server, serving
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path / "api.json")
+
+
+# --- when keys are asked for
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", False),
+        ("127.8.8.8", False),
+        ("::1", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.7", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_keys_are_asked_for_unless_the_service_is_known_to_be_on_loopback(host: str | None, asked: bool):
+    assert Settings(bound_host=host).keys_required is asked
+    assert Settings(bound_host=host, require_keys="always").keys_required
+    assert not Settings(bound_host=host, require_keys="never").keys_required
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host", "bound"),
+    [
+        ([], None, "127.0.0.1"),
+        ([], "", "127.0.0.1"),
+        ([], "0.0.0.0", "0.0.0.0"),
+        (["--host", "10.0.0.7"], None, "10.0.0.7"),
+        (["--host=10.0.0.7"], "127.0.0.1", "10.0.0.7"),
+        (["--host", "127.0.0.1", "--host=0.0.0.0"], None, "0.0.0.0"),
+        (["--port", "3000", "--host", "0.0.0.0", "--reload"], None, "0.0.0.0"),
+    ],
+)
+def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments, host, bound):
+    inherited = {"BUCKLER_BOUND_HOST": "127.0.0.1"} | ({} if host is None else {"BUCKLER_HOST": host})
+    command, environment = server(arguments, inherited)
+    assert [command[i + 1] for i, part in enumerate(command) if part == "--host"] == [bound]
+    assert not any(part.startswith("--host=") for part in command)
+    assert Settings.from_env(environment).bound_host == bound
+
+
+def test_other_arguments_reach_bentoml_as_they_were():
+    command, _ = server(["--port", "3000", "--host", "::1", "--reload", "--backlog=5"], {})
+    assert command[-6:] == ["--host", "::1", "--port", "3000", "--reload", "--backlog=5"]
+
+
+# --- who gets in
+
+
+def test_a_key_opens_what_its_role_is_for_and_nothing_else(keys: Keys):
+    app = front_door(required(keys))
+    assert ask(app, "POST", "/predict", bearer(keys.predict_key)).text == "answered"
+    assert ask(app, "GET", "/metrics", bearer(keys.operate_key)).text == "answered"
+    for method, path, key in [("POST", "/predict", keys.operate_key), ("GET", "/metrics", keys.predict_key)]:
+        response = ask(app, method, path, bearer(key))
+        assert code(response) == (403, "role_forbidden")
+        assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, "key_missing"),
+        ({"authorization": ""}, "key_missing"),
+        ({"authorization": "Bearer"}, "key_missing"),
+        ({"authorization": "Bearer  "}, "key_missing"),
+        ({"authorization": "Basic dXNlcjpwYXNz"}, "key_missing"),
+        ({"authorization": "{key}"}, "key_missing"),
+        ([("authorization", "Bearer {key}"), ("authorization", "Bearer {key}")], "key_missing"),
+        ({"cookie": "key={key}"}, "key_missing"),
+        ({"authorization": "Bearer bk_guess"}, "key_unknown"),
+        ({"authorization": "Bearer {key}x"}, "key_unknown"),
+        ({"authorization": "Bearer {key} {key}"}, "key_unknown"),
+        ({"authorization": b"Bearer \xff\xfe"}, "key_unknown"),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/metrics"), ("HEAD", "/metrics")])
+def test_without_a_key_that_holds_nobody_gets_in(keys: Keys, method: str, path: str, headers, expected: str):
+    def fill(value: Any) -> Any:
+        return value.replace("{key}", keys.predict_key) if isinstance(value, str) else value
+
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    response = ask(front_door(required(keys)), method, path, [(name, fill(value)) for name, value in pairs])
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith('Bearer realm="buckler"')
+    assert method == "HEAD" or code(response) == (401, expected)
+
+
+def test_the_scheme_may_be_written_in_any_case(keys: Keys):
+    app = front_door(required(keys))
+    assert ask(app, "POST", "/predict", {"authorization": f"bearer  {keys.predict_key}"}).status_code == 200
+
+
+def test_what_asks_or_tells_about_the_model_needs_a_key_for_it():
+    wanted = {"/predict", "/explain", "/v2/models/infer", "/v2", "/v2/models", "/model", "/model.html"}
+    assert {path for path, role in endpoints.NEEDS.items() if role == Role.PREDICT} == wanted
+
+
+@pytest.mark.parametrize("path", sorted(set(METHODS) - set(endpoints.NEEDS)))
+def test_probes_and_docs_need_no_key(keys: Keys, path: str):
+    path = path.replace("/v2/models/ready", "/v2/models/skin-lesion/ready")  # the table's form has no name in it
+    assert ask(front_door(required(keys)), "GET", path).text == "answered"
+
+
+def test_unknown_paths_are_not_found_and_wrong_methods_refused_with_a_key_or_without(keys: Keys):
+    app = front_door(required(keys))
+    for headers in ({}, bearer(keys.predict_key)):
+        assert code(ask(app, "GET", "/nothing", headers)) == (404, "not_found")
+        response = ask(app, "GET", "/predict", headers)
+        assert code(response) == (405, "method_not_allowed")
+        assert response.headers["allow"] == "POST"
+
+
+def test_on_loopback_a_key_is_neither_needed_nor_looked_at(keys: Keys):
+    app = front_door(required(keys, require_keys="auto", bound_host="127.0.0.1"))
+    for headers in ({}, bearer("bk_guess"), {"authorization": "Bearer"}):
+        assert ask(app, "POST", "/predict", headers).status_code == 200
+        assert ask(app, "GET", "/metrics", headers).status_code == 200
+
+
+def test_without_a_file_of_keys_nobody_gets_in(tmp_path: Path):
+    app = front_door(Settings(api_keys=tmp_path / "none.json"))
+    assert code(ask(app, "POST", "/predict", bearer("bk_guess"))) == (401, "key_unknown")
+
+
+def test_a_file_that_cannot_be_read_is_not_the_clients_fault_and_lets_nobody_in(keys: Keys):
+    keys.path.write_text("{")
+    response = ask(front_door(required(keys)), "POST", "/predict", bearer(keys.predict_key))
+    assert code(response) == (503, "keys_unavailable")
+    assert str(keys.path) not in response.text
+
+
+def test_a_refused_client_is_answered_before_its_body_is_read(keys: Keys):
+    async def pour() -> AsyncIterator[bytes]:
+        raise AssertionError("nobody may ask for the body")
+        yield b""
+
+    async def refused(headers: dict[str, str], **changes: Any) -> tuple[int, str]:
+        async with client(front_door(required(keys, **changes))) as http:
+            return code(await http.post("/predict", content=pour(), headers=headers))
+
+    assert asyncio.run(refused({})) == (401, "key_missing")
+    assert asyncio.run(refused(bearer(keys.operate_key))) == (403, "role_forbidden")
+
+
+def test_neither_key_nor_hash_nor_name_is_logged_or_counted_but_the_id_is(keys: Keys, caplog):
+    app = front_door(required(keys))
+    with caplog.at_level(logging.DEBUG):
+        ask(app, "POST", "/predict", bearer(keys.predict_key))
+        ask(app, "POST", "/predict", bearer(keys.operate_key))
+        ask(app, "POST", "/predict", bearer("bk_GEHEIM"))
+        ask(app, "POST", "/predict", {"authorization": "Basic GEHEIM"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "buckler.service"]
+    assert [line.split()[2] for line in lines] == [
+        f"key={each}" for each in (keys.predict.id, keys.operate.id, "-", "-")
+    ]
+    counted = [sample for family in REGISTRY.collect() for sample in family.samples]
+    for text in ("GEHEIM", keys.predict_key, keys.operate_key, keys.predict.sha256, "ward-3", "prometheus"):
+        assert text not in caplog.text
+        assert not any(text in value for sample in counted for value in sample.labels.values())
+    assert not any(keys.predict.id in value for sample in counted for value in sample.labels.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "text"),
+    [
+        ({"bound_host": "127.0.0.1"}, "INFO", "no keys are asked for"),
+        ({"bound_host": "0.0.0.0"}, "INFO", "keys are asked for, 2 in"),
+        (
+            {"api_keys": Path("/nonexistent/api.json")},
+            "WARNING",
+            "0 in /nonexistent/api.json hold; `buckler keys create`",
+        ),
+        ({"api_keys": Path("/")}, "ERROR", "none holds: cannot read"),
+    ],
+)
+def test_the_log_says_at_the_start_whether_keys_are_asked_for(keys: Keys, caplog, settings, level, text):
+    with caplog.at_level(logging.INFO):
+        access.announce(Settings(**{"api_keys": keys.path, **settings}))
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert text in record.getMessage()
+
+
+def test_the_audit_log_is_told_the_keys_id_and_of_one_request_only(keys: Keys):
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(CLIENT_ID.get())
+
+    app = front_door(required(keys), who)
+    _, other = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
+    found = [ask(app, "POST", "/predict", bearer(key)).text for key in (keys.predict_key, other, keys.predict_key)]
+    assert found[0] == found[2] == keys.predict.id
+    assert found[1] not in (keys.predict.id, ANONYMOUS)
+    open_to_all = front_door(Settings(require_keys="never"), who)
+    assert ask(open_to_all, "POST", "/predict").text == ANONYMOUS
+
+
+# --- what is written down about it
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_openapi_document_names_the_key_where_one_is_asked_for(asked: bool):
+    written = document(Settings(require_keys="always" if asked else "never"))
+    operations = {path: item.get("get") or item["post"] for path, item in written["paths"].items()}
+    locked = {path for path, operation in operations.items() if operation.get("security") == [{"key": []}]}
+    served = {canonical({"path": path})["path"] for path in locked}
+    assert served == (set(endpoints.NEEDS) - {endpoints.CARD_PAGE} if asked else set())
+    assert written["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+def test_the_document_names_the_headers_that_come_with_refusals():
+    responses = document(Settings())["paths"]["/predict"]["post"]["responses"]
+    assert list(responses["401"]["headers"]) == ["WWW-Authenticate"]
+    assert list(responses["429"]["headers"]) == ["Retry-After"]
+
+
+def test_every_refusal_is_counted_from_the_start():
+    metrics.create_series()
+    for endpoint, codes in {"/predict": ("401", "403", "429", "503"), "/metrics": ("401", "403")}.items():
+        for each in codes:
+            assert REGISTRY.get_sample_value("buckler_requests_total", {"endpoint": endpoint, "code": each}) is not None
+    assert all(int(status) >= 400 for status, _ in ERRORS.values())
+
+
+# --- a real server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The service, without a model, bound to every address of the machine, and its keys."""
+    directory = tmp_path_factory.mktemp("guarded")
+    (directory / "release/model").mkdir(parents=True)
+    keys = Keys(directory / "api.json")
+    settings = {"BUCKLER_HOST": "0.0.0.0", "BUCKLER_API_KEYS": str(keys.path)}
+    with serving(directory, directory, BUCKLER_RELEASE=str(directory / "release"), **settings) as server:
+        yield server, keys
+
+
+@pytest.mark.slow
+def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guarded: tuple[Server, Keys]):
+    server, keys = guarded
+
+    def post(key: str | None = None) -> tuple[int, str]:
+        headers = bearer(key) if key else {}
+        return code(httpx.post(f"{server.url}/predict", files=PICTURE, headers=headers, timeout=60))
+
+    assert server.get("/livez").status_code == 200
+    assert server.get("/docs").status_code == 200
+    assert code(server.get("/metrics")) == (401, "key_missing")
+    scraped = httpx.get(f"{server.url}/metrics", headers=bearer(keys.operate_key), timeout=60)
+    assert 'buckler_requests_total{code="401",endpoint="/metrics"} 1.0' in scraped.text
+
+    assert post() == (401, "key_missing")
+    assert post(keys.operate_key) == (403, "role_forbidden")
+    assert post(keys.predict_key) == (503, "no_verified_model")
+
+    made, key = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
+    time.sleep(1.1)
+    assert post(key) == (503, "no_verified_model")
+    api_keys.revoke(keys.path, made.id)
+    time.sleep(1.1)
+    assert post(key) == (401, "key_unknown")
+
+    log = server.log.read_text()
+    assert "bound to 0.0.0.0; keys are asked for, 2 in" in log
+    assert f"key={made.id} status=503 error=no_verified_model" in log
+    assert key not in log
+    assert made.sha256 not in log
+
+
+def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise():
+    assert server([], {})[1]["OPENBLAS_NUM_THREADS"] == "1"
+    assert server([], {"OPENBLAS_NUM_THREADS": "4"})[1]["OPENBLAS_NUM_THREADS"] == "4"

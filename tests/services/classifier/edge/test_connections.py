@@ -1,0 +1,208 @@
+"""Clients that keep a real server waiting: their connections end in time, and others are served meanwhile."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.services.classifier.test_http import error_code, scrape, total
+from tests.services.running import Server, encode, serving
+
+pytestmark = pytest.mark.slow
+
+HALF_OPEN = 800
+HEAD_SECONDS, SEND_SECONDS = 4.0, 3.0
+LATE = 3.0  # seconds that a busy machine may add
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
+    settings = {
+        "BUCKLER_RELEASE": str(release),
+        "BUCKLER_HEAD_TIMEOUT_SECONDS": str(HEAD_SECONDS),
+        "BUCKLER_SEND_TIMEOUT_SECONDS": str(SEND_SECONDS),
+        "BUCKLER_BODY_TIMEOUT_SECONDS": "2",
+    }
+    with serving(tmp_path_factory.mktemp("impatient"), keys, **settings) as server:
+        yield server
+
+
+def connect(server: Server, first: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
+    url = httpx.URL(server.url)
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(30)
+    connection.connect((url.host, url.port))
+    connection.sendall(first)
+    return connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server has closed a connection, whatever it said before."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+def seconds_until_closed(connection: socket.socket, trickle: bytes = b"", most: float = 30) -> float:
+    """Send ``trickle`` again and again until the server has had enough, and return how long that took."""
+    started = time.monotonic()
+    while time.monotonic() - started < most:
+        if is_closed(connection):
+            return time.monotonic() - started
+        with suppress(OSError):
+            connection.send(trickle)
+        time.sleep(0.2)
+    raise AssertionError(f"still open after {most} s")
+
+
+def dropped(server: Server, reason: str) -> float:
+    return total(scrape(server), "buckler_connections_dropped_total", reason=reason)
+
+
+def test_eight_hundred_half_open_connections_shut_nobody_out_and_end_in_time(impatient: Server, picture: bytes):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(connect(impatient, HEAD)) for _ in range(HALF_OPEN)]
+        opened = time.monotonic()
+        waited = []
+        while time.monotonic() < opened + HEAD_SECONDS + LATE:
+            for number, each in enumerate(sockets):
+                with suppress(OSError):  # those that are closed already
+                    each.send(b"X-Slow-%d: 1\r\n" % number)
+            started = time.monotonic()
+            assert impatient.predict(picture).status_code == 200
+            waited.append(time.monotonic() - started)
+        assert len(waited) > 3
+        assert max(waited) < 5
+        assert [each for each in sockets if not is_closed(each)] == []
+    assert impatient.get("/readyz").status_code == 200
+    assert dropped(impatient, "slow_head") + dropped(impatient, "too_many") >= HALF_OPEN
+    assert dropped(impatient, "too_many") >= HALF_OPEN - 512
+
+
+@pytest.mark.parametrize(
+    ("first", "trickle"),
+    [
+        pytest.param(b"", b"", id="silent"),
+        pytest.param(b"GET / HT", b"", id="half a request line"),
+        pytest.param(HEAD, b"X-A: 1\r\n", id="one header after the other"),
+        pytest.param(b"", b"\r", id="no request line at all"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"", id="idle after an answer"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"G", id="slow second request"),
+    ],
+)
+def test_a_client_that_owes_its_head_is_let_go(impatient: Server, first: bytes, trickle: bytes):
+    with connect(impatient, first) as connection:
+        assert seconds_until_closed(connection, trickle) < HEAD_SECONDS + LATE
+
+
+def test_a_client_that_goes_on_sending_after_its_refusal_is_let_go(impatient: Server):
+    head = HEAD + b"Content-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n"
+    with connect(impatient, head) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 415")
+        assert seconds_until_closed(connection, b"x") < HEAD_SECONDS + LATE
+
+
+def test_a_body_that_trickles_in_is_refused_and_its_connection_ends(impatient: Server):
+    head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n--b\r\n"
+    with connect(impatient, head) as connection:
+        started = time.monotonic()
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - started < 2 + LATE
+        assert seconds_until_closed(connection, b"x") < HEAD_SECONDS + LATE
+
+
+def test_a_client_that_does_not_take_its_answer_is_let_go(impatient: Server):
+    before = dropped(impatient, "slow_answer")
+    asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(impatient, 10 * asset, receive_buffer=4096):  # more than the system's buffers hold
+        deadline = time.monotonic() + SEND_SECONDS + LATE
+        while dropped(impatient, "slow_answer") == before and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert dropped(impatient, "slow_answer") == before + 1
+
+
+def test_a_client_that_asks_again_within_the_time_keeps_its_connection(impatient: Server, picture: bytes):
+    with httpx.Client() as client:
+        ports = set()
+        for _ in range(4):
+            response = client.post(f"{impatient.url}/predict", files={"image": picture})
+            assert response.status_code == 200
+            ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            time.sleep(HEAD_SECONDS / 2)
+    assert len(ports) == 1
+
+
+def test_requests_that_come_before_their_answers_are_answered_in_order(impatient: Server):
+    one = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(impatient, one % b"/livez" + one % b"/nothing" + one % b"/readyz") as connection:
+        received = b""
+        while received.count(b"HTTP/1.1") < 3 or not received.endswith(b"\n"):
+            received += connection.recv(65536)
+            if received.count(b"HTTP/1.1") == 3:
+                break
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
+        pytest.param(b"GET /\r\n\r\n", id="HTTP/0.9"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: Erika\r\n\r\n", id="bad header"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + 200_000 * b"a", id="huge header"),
+        pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", id="negative length"),
+        pytest.param(HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", id="two lengths"),
+        pytest.param(b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", id="bytes in the path"),
+    ],
+)
+def test_what_is_no_http_is_answered_in_the_contracts_form(impatient: Server, request_bytes: bytes):
+    with connect(impatient) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(request_bytes)
+        received = b""
+        with suppress(ConnectionError):
+            while piece := connection.recv(65536):
+                received += piece
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b'{"error":{"code":"bad_request"' in received
+    assert "Erika" not in impatient.log.read_text()
+
+
+def test_a_malformed_chunk_ends_the_request_without_an_error_of_ours(impatient: Server):
+    head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
+    with connect(impatient, head) as connection:
+        received = connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert error_code(impatient.predict(b"")) == "image_empty"
+    assert "Traceback" not in impatient.log.read_text()
+
+
+def test_clients_that_hung_up_do_not_hold_up_a_shutdown(tmp_path: Path, release: Path, keys: Path):
+    head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n--b\r\n"
+    with serving(tmp_path, keys, BUCKLER_RELEASE=str(release)) as server:
+        for _ in range(20):
+            connect(server, head).close()
+        assert server.predict(encode("PNG", (40, 40))).status_code == 200
+        ended = time.monotonic()
+    assert time.monotonic() - ended < 10
+    assert server.log.read_text().count("status=499") == 20
+
+
+def test_a_picture_is_served_after_all_of_it(impatient: Server):
+    assert impatient.predict(encode("PNG", (40, 40))).status_code == 200
+    assert not re.search(r"Traceback|Fatal error", impatient.log.read_text())

@@ -1,0 +1,210 @@
+"""A real server before hostile bytes: never a 5xx, never a crash, bounded memory, and others served meanwhile."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from services.classifier.endpoints import ENDPOINTS
+from services.classifier.settings import Settings
+from tests import malformed
+from tests.services.classifier.test_http import error_code, scrape, total
+from tests.services.running import Server, encode, serving
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+LIMIT = Settings().body_limit_bytes
+MEMORY_MB = 700  # of a worker above what it has at rest, whatever it is sent
+FORM_HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
+    settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_AUDIT_FSYNC": "interval", "BUCKLER_BODY_TIMEOUT_SECONDS": "3"}
+    with serving(tmp_path_factory.mktemp("exposed"), keys, **settings) as server:
+        server.predict(encode("PNG", (40, 40)))
+        yield server
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """Return the processes that answer; the port is in none of their names, so by the home that is theirs alone."""
+    mine = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        try:
+            if process.environ().get("BENTOML_HOME") == str(server.home):
+                mine.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return mine
+
+
+@contextmanager
+def bounded(server: Server, megabytes: int = MEMORY_MB) -> Iterator[None]:
+    """Fail if the service's processes ever hold ``megabytes`` more than now, or are not the same afterwards."""
+    processes = workers(server)
+    assert processes
+    highest, stop = 0, threading.Event()
+
+    def used() -> int:
+        return sum(process.memory_info().rss for process in processes) // 2**20
+
+    def watch() -> None:
+        nonlocal highest
+        while not stop.wait(0.02):
+            highest = max(highest, used())
+
+    before = used()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    print(f"memory: {before} MB at rest, at most {highest} MB")  # noqa: T201 - the figure of the threat model
+    assert highest - before < megabytes
+    assert {process.pid for process in workers(server)} == {process.pid for process in processes}
+
+
+@contextmanager
+def others_served(server: Server, *, within: float = 10) -> Iterator[list[float]]:
+    """Ask with a good picture, again and again; fail if one answer is not good or takes too long."""
+    picture, stop = encode("JPEG", (160, 120)), threading.Event()
+    seconds: list[float] = []
+    bad: list[str] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            response = server.predict(picture)
+            seconds.append(time.monotonic() - started)
+            bad.extend([response.text] if response.status_code != 200 else [])
+            stop.wait(0.05)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        stop.set()
+        thread.join()
+    assert bad == []
+    assert seconds
+    assert max(seconds) < within
+
+
+def test_no_file_of_the_corpus_makes_an_error_of_ours_or_a_leak(exposed: Server):
+    codes = set()
+    with bounded(exposed), httpx.Client(timeout=60) as client:
+        for name, content in malformed.corpus().items():
+            response = client.post(f"{exposed.url}/predict", files={"image": ("Erika.jpg", content)})
+            assert response.status_code < 500, name
+            codes.add("answered" if response.status_code == 200 else error_code(response))
+            assert "Muster" not in response.text, name
+    assert codes == {"answered", "image_empty", "image_unreadable", "image_unsupported", "image_too_large"}
+    texts = (exposed.log.read_text(), exposed.get("/metrics").text, exposed.audit.read_text())
+    assert not any(word in text for text in texts for word in ("Muster", "Erika", "Traceback", "Warning:"))
+
+
+@pytest.mark.parametrize("name", malformed.HEAVY)
+def test_a_heavy_file_is_answered_in_bounded_memory_while_others_are_served(exposed: Server, name: str):
+    content = malformed.HEAVY[name]()
+    assert len(content) < LIMIT + 2_000_000
+    with bounded(exposed), others_served(exposed):
+        response = exposed.predict(content)
+    assert response.status_code < 500
+
+
+def test_many_bombs_at_once_are_decoded_one_after_the_other(exposed: Server):
+    bomb = malformed.HEAVY["png of 50 megapixels with transparency"]()
+    statuses = []
+    with bounded(exposed):
+        threads = [
+            threading.Thread(target=lambda: statuses.append(exposed.predict(bomb).status_code)) for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    # 504 where the queue is longer than the time for an answer: honest, and said so.
+    assert len(statuses) == 6
+    assert set(statuses) <= {200, 504}
+    wait_for(lambda: exposed.predict(encode("PNG", (40, 40))).status_code == 200)
+
+
+def poured(size: int) -> Iterator[bytes]:
+    yield FORM_HEAD
+    for _ in range(size // 2**20):
+        yield bytes(2**20)
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+def test_two_hundred_megabytes_are_refused_while_others_are_served(exposed: Server, announced: bool):
+    headers = FORM | ({"content-length": str(len(FORM_HEAD) + 200 * 2**20)} if announced else {})
+    with bounded(exposed, 60), others_served(exposed):
+        for _ in range(3):
+            try:
+                response = httpx.post(
+                    f"{exposed.url}/predict", content=poured(200 * 2**20), headers=headers, timeout=60
+                )
+            except (httpx.WriteError, httpx.ReadError):
+                continue  # the answer came, and the connection's end, while httpx was still sending
+            assert error_code(response) == "body_too_large"
+
+
+def test_a_thousand_and_one_parts_are_refused_while_others_are_served(exposed: Server):
+    part = b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n'
+    with bounded(exposed, 60), others_served(exposed):
+        for content in (
+            1001 * part + b"--b--\r\n",
+            1001 * FORM_HEAD,
+            150_000 * part,
+            b"--b\r\n" + 9_000_000 * b"X-A: b\r\n",
+        ):
+            response = httpx.post(f"{exposed.url}/predict", content=content[:LIMIT], headers=FORM, timeout=60)
+            assert 400 <= response.status_code < 500
+            error_code(response)
+
+
+def test_bodies_that_trickle_in_hold_up_nobody(exposed: Server):
+    def trickle() -> Iterator[bytes]:
+        for piece in (FORM_HEAD, *(30 * [b"x"])):
+            yield piece
+            time.sleep(0.5)
+
+    codes = []
+
+    def send() -> None:
+        try:
+            codes.append(httpx.post(f"{exposed.url}/predict", content=trickle(), headers=FORM, timeout=60).status_code)
+        except httpx.TransportError:
+            codes.append(408)  # it came while httpx was still sending
+
+    with bounded(exposed, 60), others_served(exposed):
+        threads = [threading.Thread(target=send) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert codes == 20 * [408]
+
+
+def test_labels_of_metrics_come_from_closed_sets_after_all_of_it(exposed: Server):
+    samples = scrape(exposed)
+    assert {dict(labels)["endpoint"] for name, labels in samples if name == "buckler_requests_total"} <= set(ENDPOINTS)
+    server_errors = {
+        dict(labels)["code"] for (name, labels), value in samples.items() if name == "buckler_requests_total" and value
+    }
+    assert {code for code in server_errors if code >= "500"} <= {"504"}
+    assert total(samples, "buckler_requests_total", code="500") == 0
+    assert all(
+        "answer" in json.loads(line) or "event" in json.loads(line) for line in exposed.audit.read_text().splitlines()
+    )

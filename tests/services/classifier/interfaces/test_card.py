@@ -1,0 +1,112 @@
+"""The model card, through a real server."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+
+from buckler.serving.model_card import ModelCard
+from services.classifier.interfaces.card_page import POLICY
+from tests import projects
+from tests.services.running import LABELS, Server, serving, write_verdict
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory) -> dict:
+    """What a gate says of a model, in a real statement."""
+    directory = tmp_path_factory.mktemp("project")
+    projects.make_project(directory)
+    statement = projects.build(directory).statement
+    own = {"schema", "subject", "issued_at", "expires_at", "evidence"}
+    return {name: value for name, value in statement.items() if name not in own}
+
+
+@pytest.fixture(scope="module")
+def judged(module_tmp_path: Path, release: Path, keys: Path, findings) -> Iterator[Server]:
+    directory = module_tmp_path
+    copy = Path(shutil.copytree(release, directory / "release"))
+    notes = {"notes": ["<script>alert(1)</script> & so on"]}
+    write_verdict(copy, keys, **{**findings, **notes})
+    with serving(directory, keys, BUCKLER_RELEASE=str(copy)) as server:
+        yield server
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed and was not opened, or the other way round."""
+
+    VOID = ("meta", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_card_is_about_the_model_that_answers(judged: Server, picture: bytes, findings):
+    response = judged.get("/model")
+    assert response.headers["content-type"] == "application/json"
+    card, answer = response.json(), judged.predict(picture).json()
+    assert {name: card["model"][name] for name in ("name", "version", "digest")} == {
+        name: answer["model"][name] for name in ("name", "version", "digest")
+    }
+    assert card["verdict"]["id"] == answer["model"]["verdict"]
+    assert card["schema"] == 1
+    assert card["detector"]["threshold"] == findings["detector"]["threshold"]
+    assert card["clean"]["accuracy"]["value"] == findings["clean_accuracy"]["value"]
+    assert card["model"]["labels"] == list(LABELS)
+
+
+def test_the_page_is_for_who_asks_for_html(judged: Server):
+    by_accept = httpx.get(f"{judged.url}/model", headers={"accept": "text/html,*/*;q=0.8"}, timeout=60)
+    by_path = judged.get("/model.html")
+    assert by_accept.headers["content-type"] == by_path.headers["content-type"] == "text/html; charset=utf-8"
+    assert by_accept.text == by_path.text
+    assert by_path.headers["content-security-policy"] == POLICY
+
+
+def test_the_page_shows_the_numbers_and_nothing_in_it_is_fetched_or_run(judged: Server, findings):
+    page = judged.get("/model.html").text
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    for row in findings["worst_case"]:
+        assert f"{row['robust_accuracy']['value']:.1%}" in page
+    for row in findings["checks"]:
+        assert row["name"].replace("_", " ") in page
+    assert not re.search(r"<script|https?:|url\(|@import|\son\w+=", page)
+    assert re.search(r"<code>max_evaded</code></dt><dd>none</dd>", page)
+    assert "&lt;script&gt;" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_verdict_that_states_little_makes_a_card_all_the_same(server: Server):
+    card = server.get("/model").json()
+    assert (card["worst_case"], card["detector"]) == ([], None)
+    assert "not stated" in server.get("/model.html").text
+
+
+@pytest.mark.parametrize("path", ["/model", "/model.html"])
+def test_without_a_model_there_is_no_card(tmp_path, keys, path):
+    (tmp_path / "release/model").mkdir(parents=True)
+    with serving(tmp_path, keys, BUCKLER_RELEASE=str(tmp_path / "release")) as server:
+        response = server.get(path)
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "no_verified_model")
+
+
+def test_the_schema_in_the_openapi_document_fits_the_card(judged: Server):
+    document = judged.get("/docs.json").json()
+    schema = document["components"]["schemas"]["ModelCard"]
+    assert set(judged.get("/model").json()) == set(schema["properties"])
+    ModelCard.model_validate({**judged.get("/model").json(), "schema_": 1})

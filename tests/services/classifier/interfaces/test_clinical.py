@@ -1,0 +1,171 @@
+"""What hospital systems speak, through a real server: DICOM in, FHIR R4 out."""
+
+import base64
+import io
+import json
+
+import httpx
+import numpy as np
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.diagnosticreport import DiagnosticReport
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from PIL import Image
+from pydantic import ValidationError
+
+from buckler.trust import audit
+from buckler.trust.keys import load_public_key
+from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
+from services.classifier.contract import ERRORS
+from services.classifier.interfaces.fhir import outcome, wants_fhir
+from tests.services.running import LABELS, Server, encode
+from tests.unit.data.dicom_files import dicom, jpeg_dicom
+
+pytestmark = pytest.mark.slow
+
+FHIR = {"accept": "application/fhir+json"}
+SECRETS = ("Mustermann", "Erika", "GEHEIM")
+
+
+@pytest.fixture(scope="module")
+def colours() -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encode("PNG", (41, 30)))))
+
+
+def post(server: Server, content: bytes, **headers: str) -> httpx.Response:
+    given = {"content-type": "application/dicom", **headers}
+    return httpx.post(f"{server.url}/predict", content=content, headers=given, timeout=60)
+
+
+def without_id(response: httpx.Response) -> dict:
+    assert response.status_code == 200, response.text
+    return {name: value for name, value in response.json().items() if name != "request_id"}
+
+
+def test_a_dicom_file_is_answered_as_the_png_of_its_picture_in_a_form_or_as_the_body(server: Server, colours):
+    as_png = without_id(server.predict(encode("PNG", (41, 30))))
+    as_form = without_id(server.predict(dicom(colours, "RGB"), "Erika-Mustermann.dcm"))
+    as_body = without_id(post(server, dicom(colours, "RGB")))
+    for each in (as_form, as_body):
+        assert each["probabilities"] == pytest.approx(as_png["probabilities"], abs=1e-5)
+    assert without_id(post(server, jpeg_dicom(Image.fromarray(colours))))["label"] in LABELS
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (lambda colours: dicom(colours, "RGB")[:700], "image_unreadable"),
+        (lambda colours: dicom(colours, "RGB", NumberOfFrames=3), "image_unsupported"),
+        (lambda colours: dicom(colours, "RGB", Rows=30000, Columns=30000), "image_too_large"),
+        (lambda colours: b"", "image_empty"),
+        (lambda colours: b"no picture", "image_unsupported"),
+    ],
+)
+def test_a_bad_dicom_file_is_refused_with_its_code_and_none_of_its_tags(server: Server, colours, content, code):
+    response = post(server, content(colours))
+    assert response.json()["error"]["code"] == code
+    assert not any(secret in response.text for secret in SECRETS)
+
+
+def test_no_patient_is_in_log_audit_or_metrics(server: Server, colours):
+    for content in (dicom(colours, "RGB"), dicom(colours, "RGB")[:700], dicom(colours, "RGB", NumberOfFrames=2)):
+        post(server, content)
+        server.predict(content, "Erika-Mustermann.dcm")
+        post(server, content, **FHIR)
+    written = server.log.read_text() + server.audit.read_text() + server.get("/metrics").text
+    assert not any(secret in written for secret in (*SECRETS, "Traceback"))
+
+
+def test_a_report_is_valid_fhir_and_says_what_the_answer_says(server: Server, colours):
+    answer = server.predict(dicom(colours, "RGB")).json()
+    response = post(server, dicom(colours, "RGB"), **FHIR)
+    assert response.headers["content-type"] == "application/fhir+json"
+    report = DiagnosticReport.model_validate_json(response.content)
+    assert (report.status, report.id) == ("preliminary", response.headers["x-request-id"])
+    assert report.subject is None
+    device, label, decision, detector = report.contained
+    assert [each.reference for each in report.result] == ["#label", "#decision", "#detector"]
+    assert {each.device.reference for each in (label, decision, detector)} == {f"#{device.id}"}
+    assert label.valueCodeableConcept.text == answer["label"]
+    shares = {part.code.text: float(part.valueQuantity.value) for part in label.component}
+    assert shares == pytest.approx(answer["probabilities"], abs=1e-5)
+    assert decision.valueCodeableConcept.text == answer["decision"]
+    reasons = [part.valueCodeableConcept.text for part in decision.component or []]
+    assert reasons == answer["reasons"]
+    assert float(detector.valueQuantity.value) == pytest.approx(answer["detector"]["score"], rel=1e-4)
+    assert float(detector.referenceRange[0].high.value) == answer["detector"]["threshold"]
+    assert detector.interpretation[0].text == answer["detector"]["verdict"]
+    assert device.identifier[0].value == answer["model"]["digest"]
+    assert device.extension[0].valueString == answer["model"]["verdict"]
+    assert not any(secret in response.text for secret in SECRETS)
+
+
+def test_the_library_would_notice_a_report_that_is_none(server: Server, picture: bytes):
+    report = server.predict(picture, **FHIR).json()
+    for name, value in (("status", None), ("code", "melanoma"), ("issued", "yesterday"), ("verdict", "ours")):
+        with pytest.raises(ValidationError):
+            DiagnosticReport.model_validate({**report, name: value})
+
+
+def test_several_pictures_are_a_bundle_with_an_outcome_for_a_bad_one(server: Server, picture: bytes, colours):
+    files = [("image", ("a", each)) for each in (picture, b"no picture", dicom(colours, "RGB"))]
+    response = httpx.post(f"{server.url}/predict", files=files, headers=FHIR, timeout=60)
+    bundle = Bundle.model_validate_json(response.content)
+    first, second, third = (entry.resource for entry in bundle.entry)
+    assert [first.id, third.id] == [f"{response.headers['x-request-id']}-{number}" for number in (1, 3)]
+    assert isinstance(second, OperationOutcome)
+    assert second.issue[0].details.text == "image_unsupported"
+
+
+def test_a_report_is_a_line_of_the_log_and_can_carry_a_receipt(server: Server, picture: bytes, keys, tmp_path):
+    lines = audit.verify(server.audit).lines
+    report = server.predict(picture, **FHIR, **{"X-Buckler-Receipt": "ed25519"})
+    assert audit.verify(server.audit).lines == lines + 1
+    DiagnosticReport.model_validate_json(report.content)
+    (extension,) = report.json()["extension"]
+    (tmp_path / "receipt.json").write_bytes(base64.b64decode(extension["valueBase64Binary"]))
+    (tmp_path / "picture.jpg").write_bytes(picture)
+    public = load_public_key(keys / PUBLIC_KEY_FILE)
+    receipt = verify(tmp_path / "receipt.json", tmp_path / "picture.jpg", public)
+    assert receipt.answer["request_id"] == report.json()["id"]
+    assert json.loads(server.audit.read_text().splitlines()[-1])["answer"]["label"] == receipt.answer["label"]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "code", "issue"),
+    [
+        (b"no picture", {}, "image_unsupported", "not-supported"),
+        (b"", {}, "image_empty", "required"),
+        (b"x", {"X-Buckler-Receipt": "rsa"}, "receipt_unsupported", "invalid"),
+    ],
+)
+def test_an_error_is_an_outcome_with_the_contracts_code_and_status(server: Server, content, headers, code, issue):
+    response = server.predict(content, **FHIR, **headers)
+    assert response.status_code == ERRORS[code][0]
+    assert response.headers["content-type"] == "application/fhir+json"
+    (found,) = OperationOutcome.model_validate_json(response.content).issue
+    assert (found.severity, found.code, found.details.text) == ("error", issue, code)
+    assert found.diagnostics
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
+def test_every_code_makes_a_valid_outcome(code: str):
+    OperationOutcome.model_validate(outcome(code, ERRORS[code][1]))
+
+
+@pytest.mark.parametrize(
+    ("accept", "fhir"),
+    [
+        ("application/fhir+json", True),
+        ("application/fhir+json; fhirVersion=4.0, application/json;q=0.9", True),
+        ("Application/FHIR+json", True),
+        ("application/json, application/fhir+json;q=0.5", False),
+        ("application/fhir+json;q=0", False),
+        ("application/fhir+json;q=half", False),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_fhir_is_for_who_asks_for_it(accept: str, fhir: bool):
+    assert wants_fhir(accept) is fhir

@@ -1,0 +1,131 @@
+"""Black-box attacks against a real server, which notices them, flags or refuses them, and goes on for others."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from buckler.attacks.black_box import hop_skip_jump
+from buckler.attacks.square import square
+from buckler.modality.picture import images, synthetic
+from buckler.serving.predictor import Prediction
+from buckler.trust import audit
+from services.classifier.records.query_attack import suspected
+from tests.services.classifier.test_http import scrape, total
+from tests.services.running import IMAGE_SIZE, LABELS, Server, serving
+
+pytestmark = pytest.mark.slow
+
+WITHIN = 50  # queries
+QUICK = {"BUCKLER_AUDIT_FSYNC": "interval"}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, release: Path, keys: Path) -> Iterator[Callable[..., Server]]:
+    """Start a service that remembers nothing."""
+    running = []
+
+    def start(**settings: str) -> Server:
+        context = serving(tmp_path, keys, BUCKLER_RELEASE=str(release), **QUICK, **settings)
+        running.append(context)
+        return context.__enter__()
+
+    yield start
+    for context in running:
+        context.__exit__(None, None, None)
+
+
+def lesion(number: int) -> np.ndarray:
+    picture = synthetic.draw(LABELS[number % 2], number, seed=1, size=IMAGE_SIZE)
+    return images.load_pixels(images.to_png(picture))
+
+
+class Asked:
+    """Scores of a service, and whether it said to look at each question as at an attack."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.flagged: list[bool] = []
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        answers = [self._server.predict(images.to_png(each)).json() for each in pixels]
+        self.flagged += [each["decision"] == "review" and "adversarial" in each["reasons"] for each in answers]
+        return np.array([[each["probabilities"][label] for label in LABELS] for each in answers], np.float32)
+
+
+def attacks_of(server: Server) -> list[dict]:
+    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+    return [line for line in lines if line.get("event") == "query_attack"]
+
+
+def queries_before(server: Server) -> int:
+    """Return how many pictures were answered before the line of the attack."""
+    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+    return next(index for index, line in enumerate(lines) if line.get("event") == "query_attack")
+
+
+def run_square(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
+    truth = scores(picture[None]).argmax(axis=1)
+    square(scores, picture[None], truth, epsilon=8 / 255, queries=WITHIN, early_exit=False)
+
+
+def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
+    # Random weights call every picture the same: the boundary is drawn through the first answers instead.
+    middle = scores(np.stack([picture, 1 - picture])).mean(axis=0)[0]
+    truth = scores(picture[None])[:, 0] > middle
+    hop_skip_jump(lambda asked: scores(asked)[:, 0] > middle, picture[None], truth, queries=WITHIN)
+
+
+def test_a_picture_of_a_run_is_for_review_whatever_the_detector_says_of_it():
+    prediction = Prediction("benign", {"benign": 0.6, "malignant": 0.4}, "accept", (), 0.4, 2.0, "clean")
+    assert suspected(prediction) == replace(prediction, decision="review", reasons=("adversarial",))
+    unsure = replace(prediction, decision="review", reasons=("low_confidence",))
+    assert suspected(unsure).reasons == ("adversarial", "low_confidence")
+    assert suspected(suspected(unsure)) == suspected(unsure)
+
+
+@pytest.mark.parametrize("attack", [run_square, run_hop_skip_jump])
+def test_an_attack_through_rest_is_noticed_within_fifty_queries(fresh, attack):
+    server = fresh()
+    asked = Asked(server)
+    attack(asked, lesion(0))
+    assert total(scrape(server), "buckler_query_attacks_total") == 1
+    noticed = queries_before(server)
+    assert noticed <= WITHIN
+    assert asked.flagged[noticed]
+    (event,) = attacks_of(server)
+    assert (event["client"], event["follows"]) == ("anonymous", "flag")
+    assert audit.verify(server.audit).problem is None
+    assert "client anonymous sends pictures that are all but the same" in server.log.read_text()
+
+
+def test_different_lesions_and_retries_raise_nothing(fresh):
+    server = fresh()
+    with httpx.Client() as client:
+        for number in range(50):
+            picture = images.to_png(lesion(number))
+            for _ in range(2):
+                assert client.post(f"{server.url}/predict", files={"image": picture}).status_code == 200
+    assert total(scrape(server), "buckler_query_attacks_total") == 0
+    assert attacks_of(server) == []
+
+
+def test_refused_are_the_pictures_of_the_run_and_no_others(fresh):
+    server = fresh(BUCKLER_QUERY_ATTACK="refuse", BUCKLER_QUERY_RUN="5")
+    wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(8)]
+    answers = [server.predict(images.to_png(each)) for each in wobbly]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 4
+    assert answers[-1].json()["error"]["code"] == "query_attack"
+    assert server.predict(images.to_png(lesion(1))).status_code == 200
+    assert [each["follows"] for each in attacks_of(server)] == ["refuse"]
+
+
+def test_switched_off_it_notices_nothing(fresh):
+    server = fresh(BUCKLER_QUERY_ATTACK="off", BUCKLER_QUERY_RUN="3")
+    for number in range(6):
+        server.predict(images.to_png(np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32)))
+    assert total(scrape(server), "buckler_query_attacks_total") == 0

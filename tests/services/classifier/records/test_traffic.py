@@ -1,0 +1,251 @@
+"""What a real service remembers of its traffic, and that no answer waits for it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+from starlette.datastructures import Headers
+
+from buckler.client import Client
+from buckler.modality.picture.uploads import Upload, load
+from buckler.serving.api_keys import ApiKey, Role
+from buckler.serving.predictor import Prediction, Predictor
+from buckler.serving.traffic import WATCH_HEADER, Observation, Traffic, observe
+from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
+from services.classifier.records import traffic
+from services.classifier.records.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
+from services.classifier.settings import Settings
+from tests.databases import Postgres, postgres
+from tests.services.running import Server, serving
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+ANSWER = Prediction("benign", {"benign": 0.9, "malignant": 0.1}, "accept", (), -1.0, 2.0, "clean", sketch=(1.0, 2.0))
+UPLOAD = Upload(np.full((32, 32, 3), 0.5, np.float32), 640, 480, 1000)
+
+
+def counted(what: str) -> float:
+    return REGISTRY.get_sample_value(f"buckler_traffic_{what}_total") or 0
+
+
+def remembered(url: str) -> list[Observation]:
+    with Traffic(url) as database:
+        return database.window(since=0, limit=10**6)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/traffic.db"
+
+
+@pytest.fixture
+def recorder(url: str) -> Iterator[Callable[..., Recorder]]:
+    made: list[Recorder] = []
+
+    def make(start: bool = True, **settings: object) -> Recorder:
+        made.append(Recorder(Settings(**{"traffic_url": url, **settings})))
+        if start:
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+        if each._traffic:
+            each._traffic.close()
+
+
+# --- the recorder alone
+
+
+def test_what_is_offered_is_written_within_seconds_and_counted(recorder, url):
+    before = counted("recorded")
+    made = recorder()
+    made.offer(UPLOAD, ANSWER, "sha256:1")
+    wait_for(lambda: counted("recorded") == before + 1, 5)
+    (found,) = remembered(url)
+    assert (found.digest, found.label, found.width, found.sketch) == ("sha256:1", "benign", 640, (1.0, 2.0))
+    assert found.brightness == pytest.approx(0.5)
+    assert abs(found.moment - time.time()) < 10
+
+
+def test_stopping_writes_what_waits(recorder, url):
+    made = recorder()
+    for _ in range(20):
+        made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.stop()
+    assert len(remembered(url)) == 20
+
+
+def test_what_finds_the_queue_full_is_dropped_and_counted_and_nobody_waits(recorder):
+    made = recorder(start=False)
+    before, began = counted("dropped"), time.perf_counter()
+    for _ in range(QUEUE + 1000):
+        made.offer(UPLOAD, ANSWER, "sha256:1")
+    assert (time.perf_counter() - began) / (QUEUE + 1000) < 0.001
+    assert counted("dropped") == before + 1000
+
+
+def test_while_the_database_is_away_so_many_are_kept_and_written_afterwards(recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr(traffic, "LONGEST_BACKOFF_SECONDS", 0.2)
+    place = tmp_path / "away"
+    place.write_text("a file where the directory should be")
+    made = recorder(traffic_url=f"sqlite:///{place}/traffic.db")
+    recorded, dropped = counted("recorded"), counted("dropped")
+    for _ in range(KEPT + 300):
+        made.offer(UPLOAD, ANSWER, "sha256:1")
+        while made._queue.qsize() > QUEUE // 2:
+            time.sleep(0.001)
+    wait_for(lambda: counted("dropped") == dropped + 300)
+    place.unlink()
+    wait_for(lambda: counted("recorded") == recorded + KEPT)
+    assert len(remembered(f"sqlite:///{place}/traffic.db")) == KEPT
+
+
+def test_a_row_that_no_database_takes_stops_no_other(recorder, url):
+    made = recorder()
+    before = counted("dropped")
+    made.offer(UPLOAD, replace(ANSWER, label=None), "sha256:1")
+    wait_for(lambda: counted("dropped") == before + 1)
+    made.offer(UPLOAD, ANSWER, "sha256:1")
+    wait_for(lambda: len(remembered(url)) == 1)
+
+
+def test_a_picture_that_cannot_be_measured_stops_no_other(recorder, url):
+    made = recorder()
+    before = counted("dropped")
+    made.offer(Upload(np.zeros((0, 0, 7), np.float32)), ANSWER, "sha256:1")
+    made.offer(UPLOAD, ANSWER, "sha256:1")
+    wait_for(lambda: len(remembered(url)) == 1)
+    assert counted("dropped") == before + 1
+
+
+def test_off_records_nothing(recorder, tmp_path):
+    made = recorder(traffic_url="off")
+    made.offer(UPLOAD, ANSWER, "sha256:1")
+    assert not list(tmp_path.glob("*.db"))
+
+
+def test_a_url_that_is_none_is_said_without_quoting_it_and_the_service_goes_on(recorder, caplog):
+    made = recorder(traffic_url="mysql://root:hunter2@host/name")
+    made.offer(UPLOAD, ANSWER, "sha256:1")
+    assert "no traffic is recorded" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_what_is_too_much_is_forgotten(recorder, url, monkeypatch):
+    monkeypatch.setattr(traffic, "PRUNE_SECONDS", 0.0)
+    made = recorder(traffic_rows=30)
+    for _ in range(50):
+        made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.stop()
+    assert len(remembered(url)) == 30
+
+
+def test_the_watch_is_told_by_its_key_or_where_there_is_none_by_its_header():
+    header = Headers({"x-buckler-watch": "probe"})
+    keys = [ApiKey("1", name, Role.PREDICT, "0" * 64, "") for name in ("watch", "ward-3")]
+    assert is_of_the_watch(keys[0], Headers({}))
+    assert is_of_the_watch(None, header)
+    assert not is_of_the_watch(None, Headers({}))
+    # Whoever is known by a key cannot hide by a header.
+    assert not is_of_the_watch(keys[1], header)
+
+
+# --- a real server
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory, release: Path, keys: Path, database: Postgres) -> Iterator[Server]:
+    """The service with two workers that write to PostgreSQL."""
+    settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_TRAFFIC_URL": database.url}
+    with serving(tmp_path_factory.mktemp("recorded"), keys, **settings) as server:
+        yield server
+
+
+def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
+    recorded: Server, database: Postgres, picture: bytes, release: Path, keys: Path
+):
+    with ThreadPoolExecutor(4) as pool:
+        answers = [each.json() for each in pool.map(lambda _: recorded.predict(picture), range(24))]
+    assert recorded.predict(b"hello").status_code == 415
+    with Client(recorded.url, headers={WATCH_HEADER: "probe"}) as watch:
+        assert watch.predict(picture).label in answers[0]["probabilities"]
+    wait_for(lambda: len(remembered(database.url)) >= 24)
+    time.sleep(1.5)  # longer than a batch waits: the others would be there by now
+    rows = remembered(database.url)
+    assert len(rows) == 24
+    answer, row = answers[0], rows[0]
+    assert (row.digest, row.label, row.decision) == (answer["model"]["digest"], answer["label"], answer["decision"])
+    assert row.probabilities == pytest.approx(answer["probabilities"])
+    assert (row.width, row.height, row.size_bytes) == (160, 120, len(picture))
+    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    upload = load(picture, size=predictor.image_size)
+    expected = observe(upload, predictor(upload.pixels), digest=predictor.digest)
+    # What the job makes of the calibration pictures, it makes as the service does.
+    assert row.sketch == pytest.approx(expected.sketch, rel=1e-3, abs=1e-4)
+    assert (row.brightness, row.saturation, row.sharpness) == pytest.approx(
+        (expected.brightness, expected.saturation, expected.sharpness)
+    )
+    assert "buckler_traffic_recorded_total 24.0" in recorded.get("/metrics").text
+    assert "buckler_traffic_dropped_total 0.0" in recorded.get("/metrics").text
+
+
+def test_a_database_that_is_away_costs_no_answer(recorded: Server, database: Postgres, picture: bytes):
+    before = len(remembered(database.url))
+    database.stop()
+    try:
+        answers = [recorded.predict(picture) for _ in range(20)]
+        time.sleep(2)
+        answers += [recorded.predict(picture) for _ in range(5)]
+    finally:
+        database.start()
+    assert {each.status_code for each in answers} == {200}
+    assert max(each.elapsed.total_seconds() for each in answers) < 5
+    wait_for(lambda: len(remembered(database.url)) == before + 25, 60)
+    assert "buckler_traffic_dropped_total 0.0" in recorded.get("/metrics").text
+    assert recorded.log.read_text().count("traffic is not recorded") >= 1
+    assert "s3cret" not in recorded.log.read_text()
+
+
+def workers_of(server: Server) -> list[int]:
+    mine = f"BENTOML_HOME={server.home}\0".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = ((path / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:
+            continue  # it is gone
+        if b"_bentoml_impl.worker" in command and mine in environment:
+            found.append(int(path.name))
+    return found
+
+
+def test_a_worker_that_is_killed_loses_at_most_a_batch(recorded: Server, database: Postgres, picture: bytes):
+    before = len(remembered(database.url))
+    answered = 0
+    for _ in range(30):
+        answered += recorded.predict(picture).status_code == 200
+        time.sleep(0.1)
+    waiting = before + answered - len(remembered(database.url))
+    os.kill(workers_of(recorded)[0], signal.SIGKILL)
+    time.sleep(3)
+    lost = before + answered - len(remembered(database.url))
+    assert 0 <= lost <= waiting <= BATCH
+    # A second's traffic of both workers, at ten pictures a second, and what it took to ask.
+    assert waiting <= 20
+    wait_for(lambda: len(workers_of(recorded)) == 2)

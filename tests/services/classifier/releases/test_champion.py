@@ -1,0 +1,415 @@
+"""Which release serves as a real MLflow registry changes: the champion, else the last good one."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from buckler.release import tracking
+from buckler.serving import selftest
+from buckler.serving.registry import CHAMPION, DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
+from buckler.serving.registry import version as version_registry
+from buckler.trust import digests, promotion
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key
+from buckler.trust.verdict import MODEL_DIR, open_release
+from services.classifier.releases import follower, lookup
+from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.slot import Holder
+from services.classifier.settings import Settings
+from tests.services.champions import forget
+from tests.services.running import load_served, write_verdict
+
+pytestmark = pytest.mark.slow
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def refused(reason: str) -> float:
+    return value("buckler_model_refused_total", reason=reason)
+
+
+class Registry:
+    """A model in a real registry, with the means of whoever may promote and of whoever may only write there."""
+
+    def __init__(self, name: str, keys: Path) -> None:
+        self.name = name
+        self._key = load_private_key(keys / PRIVATE_KEY_FILE)
+        self._moves = 0
+
+    def register(self, release: Path, *, tags: bool = True) -> str:
+        run = tracking.start_run("service", "test", {})
+        uri = tracking.log_release(run, release, labels=["benign", "malignant"], image_size=32)
+        tracking.finish_run(run)
+        verdict = open_release(release, self._key.public_key()) if tags else None
+        known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}
+        return tracking.register(self.name, uri, tags=known, description="test")
+
+    def point_to(self, version: str) -> None:
+        """Move the alias by hand, as nothing in MLflow would stop anyone from."""
+        tracking.set_alias(self.name, CHAMPION, version)
+
+    def promote(self, release: Path, version: str) -> None:
+        """Move the alias as `buckler promote` and `buckler rollback` do."""
+        self._moves += 1
+        text = promotion.issue(
+            self._key,
+            model_name=self.name,
+            version=version,
+            verdict=open_release(release, self._key.public_key()),
+            moment=BEGIN + timedelta(hours=self._moves),
+        )
+        tracking.tag_version(self.name, version, PROMOTION_TAG, text)
+        self.point_to(version)
+
+    def publish(self, release: Path) -> str:
+        version = self.register(release)
+        self.promote(release, version)
+        return version
+
+
+class Maker:
+    """Makes other releases of the same model: copies with a verdict of their own."""
+
+    def __init__(self, release: Path, keys: Path, directory: Path, model_name: str) -> None:
+        self.keys, self._release, self._directory, self._name = keys, release, directory, model_name
+
+    def __call__(self, name: str, **changes: object) -> Path:
+        other = Path(shutil.copytree(self._release, self._directory / name / "release"))
+        write_verdict(other, self.keys, self._name, **changes)
+        return other
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        yield
+
+
+def settings_in(directory: Path, name: str) -> Settings:
+    name = f"service-{abs(hash(name)):x}"
+    return Settings(model_name=name, releases_dir=directory / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    return settings_in(tmp_path, request.node.name)
+
+
+@pytest.fixture
+def registry(settings: Settings, keys: Path) -> Iterator[Registry]:
+    yield Registry(settings.model_name, keys)
+    forget(settings.model_name)
+
+
+@pytest.fixture
+def make(release: Path, keys: Path, tmp_path: Path, settings: Settings) -> Maker:
+    return Maker(release, keys, tmp_path, settings.model_name)
+
+
+def serving(settings: Settings) -> tuple[Holder, Follower]:
+    holder = Holder(keep_previous_seconds=settings.previous_model_seconds)
+    return holder, follow(settings, holder)
+
+
+def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(settings, registry, make, monkeypatch):
+    before = refused("unavailable")
+    assert load_served(settings) is None  # no champion yet
+    assert refused("unavailable") == before + 1
+
+    good = make("good")
+    first = registry.publish(good)
+    served = load_served(settings)
+    assert served is not None
+    assert served.version == first
+    assert served.predictor.digest == digests.directory_digest(good / MODEL_DIR)
+
+    tampered = make("tampered")
+    second = registry.register(tampered)
+    registry.promote(tampered, second)
+    stored = connect().get_model_version_download_uri(settings.model_name, second).removeprefix("file://")
+    (Path(stored) / "data/release/model/detector.json").write_text("{}")
+    before = refused("digest")
+    served = load_served(settings)
+    assert served is not None
+    assert (served.version, second) == (first, "2")
+    assert refused("digest") == before + 1
+    kept = [path.name for path in settings.releases_dir.iterdir() if path.is_dir()]
+    assert kept == [digests.directory_digest(good).replace(":", "-")]
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
+    served = load_served(settings)
+    assert served is not None
+    assert served.version == first
+
+
+def test_a_last_good_release_that_was_changed_on_disk_does_not_serve(settings, registry, make):
+    registry.publish(make("good"))
+    assert load_served(settings) is not None
+    connect().delete_registered_model_alias(settings.model_name, CHAMPION)
+    assert load_served(settings) is not None
+    for path in settings.releases_dir.glob("sha256-*/model/detector.json"):
+        path.write_text("{}")
+    assert load_served(settings) is None
+
+
+def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
+    one, two = make("one"), make("two", issued_at=BEGIN.isoformat())
+    first = registry.publish(one)
+    holder, following = serving(settings)
+    old = holder.served
+    fetched, remembered = (value("buckler_release_swaps_total", model=origin) for origin in ("fetched", "memory"))
+
+    second = registry.publish(two)
+    following.check()
+    assert (holder.served.version, holder.previous) == (second, old)
+    assert value("buckler_release_swaps_total", model="fetched") == fetched + 1
+    labels = {"model": settings.model_name, "digest": old.predictor.digest}
+    assert value("buckler_model_info", version=first, **labels) == 0
+    assert value("buckler_model_info", version=second, **labels) == 1
+
+    monkeypatch.setattr(follower, "load", lambda *_: pytest.fail("loaded again"))
+    registry.promote(one, first)
+    following.check()
+    assert holder.served.predictor is old.predictor
+    assert value("buckler_release_swaps_total", model="memory") == remembered + 1
+    assert lookup.last_good(settings).version == first
+
+
+def test_a_model_before_this_one_is_let_go_when_its_time_is_over(settings, registry, make):
+    settings = settings.model_copy(update={"previous_model_seconds": 0.0})
+    registry.publish(make("one"))
+    holder, following = serving(settings)
+    registry.publish(make("two", issued_at=BEGIN.isoformat()))
+    following.check()
+    assert (holder.served.version, holder.previous) == ("2", None)
+
+
+def by_hand_to_a_version_nobody_promoted(registry: Registry, make) -> None:
+    registry.point_to(registry.register(make("other", issued_at=BEGIN.isoformat())))
+
+
+def by_hand_to_a_version_that_failed(registry: Registry, make) -> None:
+    failed = make("failed", passed=False, reasons=["weak"])
+    registry.promote(failed, registry.register(failed))
+
+
+def back_by_hand_to_a_replaced_version(registry: Registry, make) -> None:
+    registry.point_to("1")
+
+
+def with_the_promotion_of_another_version(registry: Registry, make) -> None:
+    version = registry.register(make("other", issued_at=BEGIN.isoformat()))
+    stolen = version_registry(registry.name, "2").promotion
+    tracking.tag_version(registry.name, version, PROMOTION_TAG, stolen)
+    registry.point_to(version)
+
+
+def to_another_models_release(registry: Registry, make) -> None:
+    other = make("other")
+    write_verdict(other, make.keys, "lungs")
+    registry.promote(other, registry.register(other))
+
+
+def to_one_that_computes_something_else(registry: Registry, make) -> None:
+    other = make("other")
+    with np.load(other / "model" / selftest.FILE) as arrays:
+        changed = dict(arrays)
+    for name in changed:
+        if name.startswith("expected_"):
+            changed[name][0, 0] += 1
+    np.savez(other / "model" / selftest.FILE, **changed)
+    write_verdict(other, make.keys, registry.name)
+    registry.promote(other, registry.register(other))
+
+
+def to_one_without_reference_pictures(registry: Registry, make) -> None:
+    other = make("other")
+    (other / "model" / selftest.FILE).unlink()
+    write_verdict(other, make.keys, registry.name)
+    registry.promote(other, registry.register(other))
+
+
+@pytest.mark.parametrize(
+    ("move", "reason"),
+    [
+        (by_hand_to_a_version_nobody_promoted, "not_promoted"),
+        (by_hand_to_a_version_that_failed, "failed"),
+        (back_by_hand_to_a_replaced_version, "superseded"),
+        (with_the_promotion_of_another_version, "not_promoted"),
+        (to_another_models_release, "other_model"),
+        (to_one_that_computes_something_else, "self_test"),
+        (to_one_without_reference_pictures, "self_test"),
+    ],
+)
+def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(
+    standing: "Standing", release: Path, keys: Path, tmp_path: Path, move, reason
+):
+    good, before = standing.holder.served, refused(reason)
+    move(standing.registry, Maker(release, keys, tmp_path, standing.settings.model_name))
+    for _ in range(3):
+        standing.following.check()
+    assert standing.holder.served is good
+    assert refused(reason) == before + 1
+    assert value("buckler_release_behind") == 1
+
+    standing.registry.promote(standing.release, good.version)
+    standing.following.check()
+    assert standing.holder.served.predictor is good.predictor  # taken again without being loaded
+    assert value("buckler_release_behind") == 0
+
+
+class Standing(NamedTuple):
+    """A service that follows a registry in which version 2 replaced version 1."""
+
+    settings: Settings
+    registry: Registry
+    release: Path
+    holder: Holder
+    following: Follower
+
+
+@pytest.fixture(scope="module")
+def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path) -> Iterator[Standing]:
+    settings = settings_in(module_tmp_path, "standing")
+    registry, make = Registry(settings.model_name, keys), Maker(release, keys, module_tmp_path, settings.model_name)
+    registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
+    two = make("two")
+    registry.publish(two)
+    yield Standing(settings, registry, two, *serving(settings))
+    forget(settings.model_name)
+
+
+def test_a_restarted_worker_still_knows_which_promotion_was_the_newest(settings, registry, make):
+    registry.publish(make("one", issued_at=BEGIN.isoformat()))
+    registry.publish(make("two"))
+    assert load_served(settings).version == "2"
+    registry.point_to("1")
+    before = refused("superseded")
+    assert load_served(settings).version == "2"
+    assert refused("superseded") == before + 1
+
+
+def test_a_restarted_worker_serves_before_it_has_asked_the_registry(settings, registry, make, monkeypatch):
+    one = make("one")
+    registry.publish(one)
+    load_served(settings)
+    monkeypatch.setattr(lookup, "seen", lambda *_: pytest.fail("asked"))
+    holder, _ = serving(settings)
+    assert holder.served.version == "1"
+
+
+def test_what_was_refused_is_tried_again_when_something_about_it_changes(settings, registry, make):
+    registry.publish(make("one"))
+    holder, following = serving(settings)
+    two = make("two", issued_at=BEGIN.isoformat())
+    second = registry.register(two)
+    registry.point_to(second)
+    following.check()
+    assert holder.served.version == "1"
+    registry.promote(two, second)
+    following.check()
+    assert holder.served.version == second
+    assert value("buckler_release_behind") == 0
+
+
+def test_a_registry_that_fails_halfway_is_asked_again_later_and_later(settings, registry, make, monkeypatch):
+    registry.publish(make("one"))
+    holder, following = serving(settings)
+    registry.publish(make("two", issued_at=BEGIN.isoformat()))
+    tries = []
+
+    def broken(*_: object) -> None:
+        tries.append(1)
+        raise OSError(28, "No space left on device")
+
+    clock = [1000.0]
+    monkeypatch.setattr(follower.time, "monotonic", lambda: clock[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(lookup, "downloaded", broken)
+        following.check()
+        following.check()
+        assert len(tries) == 1
+        clock[0] += 2 * settings.follow_seconds
+        following.check()
+        clock[0] += 2 * settings.follow_seconds
+        following.check()
+        assert len(tries) == 2
+    clock[0] += 4 * settings.follow_seconds
+    following.check()
+    assert holder.served.version == "2"
+
+
+def test_a_thread_follows_without_being_asked(settings, registry, make):
+    holder, following = serving(settings)
+    assert holder.served is None
+    following.start()
+    registry.publish(make("one"))
+    deadline = time.monotonic() + 60
+    while holder.served is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    following.stop()
+    assert holder.served.version == "1"
+    assert value("buckler_release_check_timestamp_seconds") > 0
+
+
+def test_a_directory_is_followed_and_the_old_release_goes_on_when_a_new_one_does_not_hold(settings, keys, make):
+    place = make("place")
+    settings = settings.model_copy(update={"release": place})
+    holder, following = serving(settings)
+    first = holder.served
+    following.check()
+    assert holder.served is first
+
+    write_verdict(place, keys, settings.model_name, passed=False, reasons=["weak"])
+    before = refused("failed")
+    following.check()
+    assert (holder.served, refused("failed")) == (first, before + 1)
+
+    write_verdict(place, keys, settings.model_name)
+    following.check()
+    assert holder.served.predictor.verdict.id != first.predictor.verdict.id
+
+
+def test_a_slow_worker_does_not_write_an_older_champion_over_a_newer_one(settings, make):
+    settings.releases_dir.mkdir()
+    for name, hours in (("new", 2), ("old", 1)):
+        place = Path(shutil.copytree(make(name), settings.releases_dir / f".incoming-{name}" / "release"))
+        candidate = lookup.Candidate(place, name, BEGIN + timedelta(hours=hours))
+        lookup.keep(candidate, settings)
+    assert lookup.last_good(settings).version == "new"
+
+
+def test_what_a_killed_download_left_is_swept_away_later(settings, registry, make):
+    registry.publish(make("one"))
+    left, fresh = (settings.releases_dir / f".incoming-{name}" for name in ("killed", "other-worker"))
+    for place in (left, fresh):
+        place.mkdir(parents=True)
+    old = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
+    os.utime(left, (old, old))
+    load_served(settings)
+    assert (left.exists(), fresh.exists()) == (False, True)
+
+
+def test_a_note_of_an_older_version_of_the_service_is_still_read(settings, registry, make):
+    registry.publish(make("one"))
+    load_served(settings)
+    path = settings.releases_dir / lookup.LAST_GOOD
+    note = json.loads(path.read_text())
+    del note["promoted_at"]
+    path.write_text(json.dumps(note))
+    assert lookup.last_good(settings).promoted_at == lookup.NEVER

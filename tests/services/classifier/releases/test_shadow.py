@@ -1,0 +1,193 @@
+"""A challenger in the shadow: compared, never answered with, never waited for."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import REGISTRY
+
+from buckler.release import tracking
+from buckler.serving import registry
+from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
+from services.classifier.contract import Answer
+from services.classifier.releases.served import Served
+from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
+from services.classifier.releases.slot import Holder
+from services.classifier.releases.sources import Challenger
+from services.classifier.settings import Settings
+from tests.services.champions import forget
+from tests.services.running import write_verdict
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def pictures(outcome: str) -> float:
+    return value("buckler_shadow_pictures_total", outcome=outcome)
+
+
+@pytest.fixture(scope="module")
+def predictor(release: Path, keys: Path):
+    from buckler.serving.predictor import Predictor
+
+    return Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+
+
+@pytest.fixture
+def upload(picture: bytes, tmp_path: Path) -> Path:
+    (tmp_path / "image").write_bytes(picture)
+    return tmp_path / "image"
+
+
+class OtherModel:
+    """The real predictor under another digest, as a challenger with the same weights would be."""
+
+    def __init__(self, predictor) -> None:
+        self._predictor, self.image_size, self.digest = predictor, predictor.image_size, "sha256:other"
+        self.asked = 0
+
+    def __call__(self, pixels):
+        self.asked += 1
+        return self._predictor(pixels)
+
+
+def answer_of(predictor, upload: Path) -> Answer:
+    from buckler.modality.picture.images import load_pixels
+
+    prediction = predictor(load_pixels(upload, size=predictor.image_size))
+    return Answer.of(prediction, Served(predictor, "skin-lesion", "1"), "r")
+
+
+@pytest.fixture
+def shadow() -> Iterator[Callable[[object], Shadow]]:
+    made = []
+
+    def make(predictor: object, share: float = 1.0, start: bool = True) -> Shadow:
+        made.append(Shadow(Settings(shadow_share=share)))
+        made[-1]._follower = SimpleNamespace(start=lambda: None, stop=lambda: None)  # no registry: it has its model
+        made[-1]._holder.swap(Served(predictor, "skin-lesion", "2"))
+        if start:
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def test_the_same_model_agrees_and_the_comparison_is_counted_and_logged(predictor, upload, shadow, caplog):
+    caplog.set_level("INFO", "buckler.service")
+    before, differences = pictures("compared"), value("buckler_shadow_probability_difference_sum")
+    disagreed = [value("buckler_shadow_disagreements_total", about=about) for about in ("label", "decision")]
+    answer = answer_of(predictor, upload)
+    held = answer.model_copy(deep=True)
+    shadow(OtherModel(predictor)).offer(upload, answer)
+    wait_for(lambda: pictures("compared") == before + 1)
+    assert answer == held
+    assert value("buckler_shadow_probability_difference_sum") == pytest.approx(differences, abs=1e-5)
+    assert disagreed == [value("buckler_shadow_disagreements_total", about=about) for about in ("label", "decision")]
+    wait_for(lambda: "shadow request=r champion=1 challenger=2 differs=no" in caplog.text)
+
+
+def test_another_answer_is_counted_by_what_differs(predictor, upload, shadow):
+    answer = answer_of(predictor, upload)
+    other = next(label for label in answer.probabilities if label != answer.label)
+    shares = {answer.label: 0.1, other: 0.9}
+    detector = answer.detector.model_copy(
+        update={"verdict": "clean" if answer.detector.verdict == "adversarial" else "adversarial"}
+    )
+    turned = answer.model_copy(update={"label": other, "probabilities": shares, "detector": detector})
+    names = ("label", "decision", "detector")
+    before = {about: value("buckler_shadow_disagreements_total", about=about) for about in names}
+    compared = pictures("compared")
+    shadow(OtherModel(predictor)).offer(upload, turned)
+    wait_for(lambda: pictures("compared") == compared + 1)
+    grown = {about: value("buckler_shadow_disagreements_total", about=about) - before[about] for about in names}
+    assert grown == {"label": 1, "decision": 0, "detector": 1}
+
+
+def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
+    answer = answer_of(predictor, upload)
+    never = shadow(OtherModel(predictor), share=0.0)
+    some = shadow(OtherModel(predictor), share=0.5, start=False)
+    for _ in range(200):
+        never.offer(upload, answer)
+        some.offer(upload, answer)
+        if some._tasks.full():
+            break
+    assert never._tasks.empty()
+    assert some._tasks.full()
+
+
+def test_what_was_promoted_is_not_compared_with_itself(predictor, upload, shadow):
+    itself = shadow(predictor, start=False)
+    itself.offer(upload, answer_of(predictor, upload))
+    assert itself._tasks.empty()
+
+
+def test_it_stands_back_while_a_client_waits_and_drops_what_finds_no_room(predictor, upload, shadow):
+    answer, model = answer_of(predictor, upload), OtherModel(predictor)
+    dropped, compared = pictures("dropped"), pictures("compared")
+    busy = shadow(model)
+    with busy.standing_back():
+        for _ in range(QUEUE + 5):
+            busy.offer(upload, answer)
+        time.sleep(1.0)
+        assert model.asked == 0
+        lost = pictures("dropped") - dropped
+        assert 4 <= lost <= 5  # the thread may hold one already
+    wait_for(lambda: pictures("compared") - compared == QUEUE + 5 - lost)
+
+
+def test_a_challenger_that_breaks_is_counted_and_the_next_picture_is_compared(predictor, upload, shadow, caplog):
+    class Broken(OtherModel):
+        def __call__(self, pixels):
+            if self.asked == 0:
+                self.asked += 1
+                raise RuntimeError("kernel")
+            return super().__call__(pixels)
+
+    failed, compared = pictures("failed"), pictures("compared")
+    breaking = shadow(Broken(predictor))
+    breaking.offer(upload, answer_of(predictor, upload))
+    wait_for(lambda: pictures("failed") == failed + 1)
+    breaking.offer(upload, answer_of(predictor, upload))
+    wait_for(lambda: pictures("compared") == compared + 1)
+    assert "did not answer" in caplog.text
+
+
+@pytest.mark.parametrize(("passed", "trusted", "taken"), [(False, True, True), (True, False, False)])
+def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
+    release, keys, tmp_path, monkeypatch, mlflow_database, passed, trusted, taken
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+    monkeypatch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+    monkeypatch.chdir(tmp_path)
+    if not trusted:
+        generate_key_pair(tmp_path / "other")
+        keys = tmp_path / "other"
+    name = f"shadow-{passed}-{trusted}"
+    challenger = Path(shutil.copytree(release, tmp_path / "challenger" / "release"))
+    expired = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    write_verdict(challenger, keys, name, passed=passed, reasons=["weak"], expires_at=expired)
+    run = tracking.start_run("service", "test", {})
+    uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], image_size=32)
+    tracking.set_alias(name, registry.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
+
+    holder, settings = Holder(), Settings(model_name=name, releases_dir=tmp_path / "releases")
+    before = value("buckler_shadow_refused_total", reason="signature")
+    refused = value("buckler_model_refused_total", reason="signature")
+    ChallengerFollower(settings, Challenger(settings), holder).check()
+    assert (holder.served is not None) == taken
+    assert value("buckler_shadow_refused_total", reason="signature") == before + (not taken)
+    assert value("buckler_model_refused_total", reason="signature") == refused
+    assert not list(settings.releases_dir.iterdir())
+    forget(name)

@@ -1,0 +1,223 @@
+"""What the watch signs about the version that serves reaches every answer; nobody else's word does, and no old one."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from buckler.serving import registry
+from buckler.trust import standing
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_private_key
+from buckler.trust.standing import Claim
+from services.classifier.releases import standings
+from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.slot import Holder
+from services.classifier.settings import Settings
+from tests.services.champions import Champion, forget
+from tests.services.running import Server, serving
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+DEGRADED, WITHDRAWN = Claim("degraded", "0.1 < 0.3"), Claim("withdrawn", "0.1 < 0.3")
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        yield
+
+
+@pytest.fixture
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    name = f"standing-{abs(hash(request.node.name)):x}"
+    return Settings(model_name=name, releases_dir=tmp_path / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
+
+
+@pytest.fixture
+def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., Champion]]:
+    yield lambda **verdict: Champion(settings.model_name, release, keys, tmp_path, **verdict)
+    forget(settings.model_name)
+
+
+def begin(settings: Settings) -> tuple[Holder, Follower]:
+    holder = Holder(keep_previous_seconds=settings.previous_model_seconds)
+    return holder, follow(settings, holder)
+
+
+def reasons(holder: Holder) -> tuple[str, ...]:
+    import numpy as np
+
+    return holder.served.predictor(np.full((32, 32, 3), 0.5, np.float32)).reasons
+
+
+def test_a_degraded_version_asks_for_review_and_is_itself_again_when_that_is_lifted(settings, make):
+    champion = make()
+    holder, following = begin(settings)
+    loaded = holder.served.predictor
+    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("holds", False)
+    champion.state(DEGRADED)
+    following.check()
+    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("degraded", True)
+    assert value("buckler_model_standing", state="degraded") == 1
+    assert value("buckler_model_standing", state="holds") == 0
+    champion.state(None)
+    following.check()
+    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("holds", False)
+    assert holder.served.predictor is loaded  # nothing was loaded anew
+    assert value("buckler_model_standing", state="holds") == 1
+
+
+def test_a_renewal_moves_the_day_on_which_the_verdict_ends(settings, make):
+    champion = make(expires_at=(datetime.now(UTC) + timedelta(seconds=20)).isoformat())
+    holder, following = begin(settings)
+    until = datetime.now(UTC) + timedelta(days=30)
+    champion.state(None, expires_at=until)
+    following.check()
+    assert holder.served.expires_at == until == holder.served.predictor.holds_until
+    assert value("buckler_model_verdict_expiry_timestamp_seconds") == until.timestamp()
+
+
+def test_a_verdict_that_expired_serves_again_once_it_is_renewed_and_after_a_restart(settings, make):
+    champion = make(expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    holder, following = begin(settings)
+    assert holder.served is None
+    champion.state(None, expires_at=datetime.now(UTC) + timedelta(days=30))
+    following.check()
+    assert holder.served.version == champion.version
+    assert "model_degraded" not in reasons(holder)
+    again, _ = begin(settings)
+    assert again.served.version == champion.version
+
+
+def test_an_old_standing_that_is_put_back_counts_for_nothing_and_is_said_once(settings, make):
+    champion = make()
+    good = champion.state(None)
+    holder, following = begin(settings)
+    champion.state(WITHDRAWN)
+    following.check()
+    assert holder.served.withdrawn
+    before = value("buckler_model_refused_total", reason="standing")
+    champion.put_back(good)
+    following.check()
+    following.check()
+    assert holder.served.withdrawn
+    assert value("buckler_model_refused_total", reason="standing") == before + 1
+    registry.connect().delete_model_version_tag(champion.name, champion.version, registry.STANDING_TAG)
+    following.check()
+    assert holder.served.withdrawn
+
+
+def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settings, make, release, tmp_path):
+    champion = make()
+    champion.state(DEGRADED)
+    holder, following = begin(settings)
+    generate_key_pair(tmp_path / "other")
+    other = load_private_key(tmp_path / "other" / PRIVATE_KEY_FILE)
+    known = standing.read(
+        champion.text(), champion.key.public_key(), model_name=champion.name, version=champion.version
+    )
+    for text in (standing.issue(known.claimed("reevaluate", None), other), "{", "garbage"):
+        before = value("buckler_model_refused_total", reason="standing")
+        champion.put_back(text)
+        following.check()
+        assert holder.served.state == "degraded"
+        assert value("buckler_model_refused_total", reason="standing") == before + 1
+    champion.put_back(standing.issue(known.claimed("reevaluate", None), champion.key))
+    following.check()
+    assert holder.served.state == "holds"  # of the same moment, and signed
+
+
+def test_a_withdrawal_outlasts_a_restart_while_the_registry_is_away(settings, make, monkeypatch):
+    champion = make()
+    champion.state(WITHDRAWN)
+    holder, _ = begin(settings)
+    assert holder.served.withdrawn
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
+    again, _ = begin(settings)
+    assert (again.served.version, again.served.withdrawn) == (champion.version, True)
+
+
+def test_another_champion_ends_a_withdrawal_and_a_roll_back_from_memory_brings_it_back(settings, make):
+    champion = make()
+    champion.state(WITHDRAWN)
+    holder, following = begin(settings)
+    first = champion.version
+    second = champion.publish(issued_at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
+    following.check()
+    assert (holder.served.version, holder.served.state) == (second, "holds")
+    assert value("buckler_model_standing", state="withdrawn") == 0
+    assert holder.previous.version == first
+    assert holder.previous.withdrawn
+
+
+def test_the_kept_file_is_bounded_and_damage_to_it_is_survived(settings, make, monkeypatch):
+    monkeypatch.setattr(standings, "KEEP", 2)
+    champion = make()
+    _, following = begin(settings)
+    for moment in range(3):
+        champion.publish(issued_at=datetime(2026, 1, 1 + moment, tzinfo=UTC).isoformat())
+        champion.state(DEGRADED)
+        following.check()
+    path = settings.releases_dir / standings.FILE
+    assert list(json.loads(path.read_text())["standings"]) == ["3", "4"]
+    path.write_text("{")
+    holder, following = begin(settings)
+    following.check()  # comes right after, in a worker
+    assert holder.served.state == "degraded"
+
+
+# --- through HTTP
+
+
+@pytest.fixture(scope="module")
+def champion(release: Path, keys: Path, module_tmp_path: Path, environment: None) -> Iterator[Champion]:
+    yield (champion := Champion("standing-http", release, keys, module_tmp_path))
+    forget(champion.name)
+
+
+@pytest.fixture(scope="module")
+def server(champion: Champion, keys: Path, mlflow_database: str, module_tmp_path: Path) -> Iterator[Server]:
+    settings = {
+        "MLFLOW_TRACKING_URI": mlflow_database,
+        "BUCKLER_MODEL_NAME": champion.name,
+        "BUCKLER_FOLLOW_SECONDS": "0.3",
+        "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
+    }
+    with serving(module_tmp_path, keys, **settings) as server:
+        wait_for(lambda: server.get("/readyz").status_code == 200)
+        yield server
+
+
+def test_a_client_sees_review_then_no_answer_then_answers_again(server: Server, champion: Champion, picture: bytes):
+    champion.state(DEGRADED)
+    wait_for(lambda: "model_degraded" in server.predict(picture).json()["reasons"])
+    assert server.predict(picture).json()["decision"] == "review"
+    card = server.get("/model").json()
+    assert (card["standing"]["state"], card["standing"]["reasons"]) == ("degraded", ["reevaluate: 0.1 < 0.3"])
+    assert "Degraded on" in server.get("/model.html").text
+
+    champion.state(WITHDRAWN)
+    wait_for(lambda: server.predict(picture).status_code == 503)
+    assert server.predict(picture).json()["error"]["code"] == "model_withdrawn"
+    assert server.get("/readyz").status_code == 503
+    assert server.get(f"/v2/models/{champion.name}/ready").status_code == 503
+    assert "Withdrawn on" in server.get("/model.html").text
+    assert server.get("/model").json()["standing"]["state"] == "withdrawn"
+    assert 'buckler_model_standing{state="withdrawn"} 1.0' in server.get("/metrics").text
+
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=40)
+    champion.state(None, expires_at=until)
+    wait_for(lambda: server.predict(picture).status_code == 200)
+    assert "model_degraded" not in server.predict(picture).json()["reasons"]
+    assert datetime.fromisoformat(server.get("/model").json()["standing"]["expires_at"]) == until

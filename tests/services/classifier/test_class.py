@@ -1,0 +1,351 @@
+"""The service class alone, with a real predictor, and how it finds its model."""
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from prometheus_client import REGISTRY
+
+from buckler.trust import audit, digests
+from buckler.trust import receipt as receipts
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
+from buckler.trust.verdict import VERDICT_FILE
+from services.classifier import metrics
+from services.classifier.contract import Answer, Reason, RefusalError
+from services.classifier.records.audit import CLIENT_ID, RECEIPT_WANTED
+from services.classifier.releases import lookup
+from services.classifier.releases.lookup import Candidate
+from services.classifier.releases.served import Served, bound_threads
+from services.classifier.service import Classifier
+from services.classifier.settings import Settings
+from tests.services.running import load_served, write_verdict
+
+pytestmark = pytest.mark.slow
+
+Starter = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def served(release: Path, keys: Path) -> Served:
+    from buckler.serving.predictor import Predictor
+
+    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    return Served(predictor, "skin-lesion", "3")
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from this checkout's own log and keys
+    settings = Settings(audit_log=tmp_path / "audit/audit.jsonl")
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    return settings
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Starter]:
+    """Start services as BentoML does, and end them after the test: their threads would go on."""
+    started = []
+
+    def start(served: Served | None = None) -> Any:
+        started.append(Classifier.inner(served))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def upload(picture: bytes, tmp_path: Path) -> Path:
+    (tmp_path / "image").write_bytes(picture)
+    return tmp_path / "image"
+
+
+@pytest.fixture
+def trusted(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+
+
+@pytest.fixture
+def copy(release: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release, tmp_path / "copy"))
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_an_answer_holds_what_the_contract_promises(served: Served, picture: bytes, tmp_path: Path, start: Starter):
+    path = tmp_path / "image"
+    path.write_bytes(picture)
+    answer = start(served).predict(path)
+
+    assert isinstance(answer, Answer)
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
+    assert answer.decision == ("review" if answer.reasons else "accept")
+    flagged = answer.detector.score > answer.detector.threshold
+    assert answer.detector.verdict == ("adversarial" if flagged else "clean")
+    assert answer.model.model_dump() == {
+        "name": "skin-lesion",
+        "version": "3",
+        "digest": served.predictor.digest,
+        "verdict": served.predictor.verdict.id,
+    }
+
+
+def test_an_answer_is_counted_by_label_decision_and_score(
+    served: Served, picture: bytes, tmp_path: Path, start: Starter
+):
+    path = tmp_path / "image"
+    path.write_bytes(picture)
+    service = start(served)
+    before = value("buckler_detector_score_count")
+    answer = service.predict(path)
+    counted = value("buckler_predictions_total", label=answer.label)
+    service.predict(path)
+    assert value("buckler_predictions_total", label=answer.label) == counted + 1
+    assert value("buckler_detector_score_count") == before + 2
+
+
+def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_received(served, upload, settings, start):
+    service = start(served)
+    answer = service.predict(upload)
+    token = CLIENT_ID.set("key-7")
+    service.predict(upload)
+    CLIENT_ID.reset(token)
+
+    report = audit.verify(settings.audit_log)
+    assert (report.problem, report.lines) == (None, 2)
+    first, second = map(json.loads, settings.audit_log.read_text().splitlines())
+    assert first["answer"] == answer.model_dump()
+    assert first["input"] == digests.file_digest(upload)
+    assert (first["client"], second["client"]) == ("anonymous", "key-7")
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
+
+
+def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings, start):
+    (tmp_path / "image").write_bytes(b"hello")
+    with pytest.raises(RefusalError):
+        start(served).predict(tmp_path / "image")
+    assert audit.verify(settings.audit_log).lines == 0
+
+
+def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog, start):
+    service = start(served)
+    (settings.audit_log.parent / "audit.jsonl.lock").unlink()
+    settings.audit_log.unlink()
+    settings.audit_log.mkdir()
+    before = value("buckler_detector_score_count")
+    with pytest.raises(RefusalError) as caught:
+        service.predict(upload)
+    assert caught.value.code == "audit_unavailable"
+    assert "cannot write the audit log" in caplog.text
+    assert str(settings.audit_log) not in str(caught.value)
+    assert value("buckler_detector_score_count") == before
+
+
+def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, monkeypatch, caplog, start):
+    settings = Settings(audit_log=tmp_path)
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    start(served)
+    assert "/predict answers 503 until this is mended" in caplog.text
+
+
+def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, monkeypatch, caplog, start):
+    monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(audit_log="off"))
+    assert start(served).predict(upload).label
+    assert "no audit log is kept" in caplog.text
+
+
+@pytest.fixture
+def asked_for_a_receipt():
+    token = RECEIPT_WANTED.set(True)
+    yield
+    RECEIPT_WANTED.reset(token)
+
+
+def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
+    served, upload, settings, keys, tmp_path, monkeypatch, asked_for_a_receipt, start
+):
+    settings = settings.model_copy(update={"receipt_key": keys / receipts.PRIVATE_KEY_FILE})
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    answer = start(served).predict(upload)
+    (tmp_path / "answer.json").write_text(answer.model_dump_json())
+
+    public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
+    sequence, digest = receipt.audit
+    report = audit.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
+    assert (report.problem, sequence) == (None, 1)
+
+
+def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_asked(
+    served, upload, settings, asked_for_a_receipt, start
+):
+    with pytest.raises(RefusalError) as caught:
+        start(served).predict(upload)
+    assert (caught.value.code, caught.value.error_code) == ("receipt_unavailable", 406)
+    assert audit.verify(settings.audit_log).lines == 0
+
+
+def test_the_key_of_verdicts_signs_no_receipt(
+    served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt, start
+):
+    settings = settings.model_copy(update={"receipt_key": keys / PRIVATE_KEY_FILE})
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+    with pytest.raises(RefusalError) as caught:
+        start(served).predict(upload)
+    assert caught.value.code == "receipt_unavailable"
+    assert "which no service may hold" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"", "image_empty"), (b"hello", "image_unsupported"), (b"\xff\xd8\xff\xe0 cut", "image_unreadable")],
+)
+def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path, content, code, start):
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    with pytest.raises(RefusalError) as caught:
+        start(served).predict(path)
+    assert caught.value.code == code
+
+
+def test_the_reasons_of_the_contract_are_those_of_the_predictor():
+    from buckler.serving.predictor import REASONS
+
+    assert get_args(Reason) == REASONS
+
+
+def test_a_release_that_holds_is_loaded_and_shown(release: Path, trusted: None):
+    served = load_served(Settings(release=release))
+    assert served is not None
+    metrics.show_model(served)
+    verdict = served.predictor.verdict
+    labels = {"model": "skin-lesion", "version": "local", "digest": served.predictor.digest}
+    assert value("buckler_model_info", **labels) == 1
+    assert value("buckler_model_verdict_expiry_timestamp_seconds") == verdict.expires_at.timestamp()
+
+
+def flip_a_byte_of_the_weights(release: Path, keys: Path) -> None:
+    weights = release / "model/classifier.keras"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+
+def sign_a_failure(release: Path, keys: Path) -> None:
+    write_verdict(release, keys, passed=False, reasons=["robust accuracy 0.1 < 0.3"])
+
+
+def sign_for_yesterday(release: Path, keys: Path) -> None:
+    write_verdict(release, keys, expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+
+
+def sign_with_another_key(release: Path, keys: Path) -> None:
+    generate_key_pair(release.parent / "other")
+    write_verdict(release, release.parent / "other")
+
+
+def take_the_verdict_away(release: Path, keys: Path) -> None:
+    (release / VERDICT_FILE).unlink()
+
+
+def scribble_on_the_verdict(release: Path, keys: Path) -> None:
+    (release / VERDICT_FILE).write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (flip_a_byte_of_the_weights, "digest"),
+        (sign_a_failure, "failed"),
+        (sign_for_yesterday, "expired"),
+        (sign_with_another_key, "signature"),
+        (take_the_verdict_away, "missing"),
+        (scribble_on_the_verdict, "malformed"),
+    ],
+)
+def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted, harm, reason):
+    harm(copy, keys)
+    before = value("buckler_model_refused_total", reason=reason)
+    assert load_served(Settings(release=copy)) is None
+    assert value("buckler_model_refused_total", reason=reason) == before + 1
+
+
+def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, settings, monkeypatch, start):
+    take_the_verdict_away(copy, keys)
+    monkeypatch.setattr("services.classifier.service.SETTINGS", settings.model_copy(update={"release": copy}))
+    service = start()
+    assert not service.__is_ready__()
+    with pytest.raises(RefusalError) as caught:
+        service.predict(Path("image"))
+    assert caught.value.code == "no_verified_model"
+
+
+def kept(release: Path, settings: Settings, version: str) -> Candidate:
+    """Put a copy of ``release`` where a download would have put it, and keep it."""
+    settings.releases_dir.mkdir(parents=True, exist_ok=True)
+    incoming = settings.releases_dir / ".incoming-test"
+    shutil.copytree(release, incoming, dirs_exist_ok=True)
+    lookup.keep(Candidate(incoming, version), settings)
+    found = lookup.last_good(settings)
+    assert found is not None
+    return found
+
+
+def test_the_last_good_release_is_remembered_under_the_digest_of_its_bytes(release, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    found = kept(release, settings, "4")
+    assert found.version == "4"
+    assert found.path.name == digests.directory_digest(release).replace(":", "-")
+    assert digests.directory_digest(found.path) == digests.directory_digest(release)
+    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
+
+
+def test_a_kept_release_that_rotted_on_disk_is_replaced_by_the_sound_one(release, keys, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    flip_a_byte_of_the_weights(kept(release, settings, "4").path, keys)
+    found = kept(release, settings, "4")
+    assert digests.directory_digest(found.path) == digests.directory_digest(release)
+
+
+def test_a_note_that_points_elsewhere_is_not_followed(release, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    kept(release, settings, "4")
+    note = {"model": settings.model_name, "version": "4", "release": "../../elsewhere"}
+    (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
+    assert lookup.last_good(settings) is None
+
+
+def test_threads_are_shared_among_workers_unless_the_operator_said_otherwise(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    bound_threads(workers=4)
+    import os
+
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_settings_come_from_the_environment_and_a_wrong_one_is_named():
+    from buckler.errors import ParamsError
+
+    settings = Settings.from_env({"BUCKLER_WORKERS": "3", "BUCKLER_RELEASE": "", "BUCKLER_VERDICT_KEY": "x"})
+    assert (settings.workers, settings.release) == (3, None)
+    with pytest.raises(ParamsError, match=r"BUCKLER_WORKERS.*got 'many'"):
+        Settings.from_env({"BUCKLER_WORKERS": "many"})
+
+
+def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served, start: Starter) -> None:
+    gc.unfreeze()
+    start(served)
+    assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()

@@ -1,0 +1,227 @@
+"""A whole stage for the console: a registry of its own, signed releases of one project, the service, the console."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import yaml
+from cryptography.hazmat.primitives import serialization
+
+from buckler.release import bundle
+from buckler.release.policy import Policy
+from buckler.release.promote import promote as promote_release
+from buckler.release.promote import serving as serving_release
+from buckler.release.publish import publish as publish_release
+from buckler.serving import selftest
+from buckler.trust import keys
+from buckler.trust.digests import directory_digest
+from drills.service import end, free_port
+from tests import projects, screenings
+
+ROOT = Path(__file__).parents[3]
+IMAGE_SIZE = 32
+CHROMIUM = "/usr/bin/chromium"
+AWAY = "http://127.0.0.1:9"  # where nobody answers
+
+
+def small_project(root: Path) -> Path:
+    """Write models/ and reports/ of a real, small network with random weights that passes its gate."""
+    from buckler.models import checkpoint, export
+    from buckler.models.networks import vgg
+    from buckler.models.runtime import FILES, Runtime, RuntimeInfo
+
+    projects.make_project(root)
+    shutil.rmtree(root / "models")
+    base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
+    head = vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head(hidden=(8,)), seed=7)
+    network = vgg.join(base, head)
+    pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
+    classifier, runtime = root / "models/classifier", root / "models/runtime"
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:data")
+    checkpoint.save(network, info, classifier)
+    export.write(network, pictures, runtime)
+    RuntimeInfo(("float32",), "test").save(runtime)
+    labels = np.arange(len(pictures)) % 2
+    served = Runtime(runtime / FILES["float32"], "float32")
+    screenings.fit(served, pictures, labels, min_confidence=0.5).save(root / "models/detector")
+    digests = directory_digest(classifier), directory_digest(runtime)
+    projects.write_reports(root / "reports", digests[0], 80, 40, runtime=digests[1])
+    return root
+
+
+@dataclass
+class Scene:
+    """A registry in ``root``, for one model name; ``env`` is what service and console are started with."""
+
+    root: Path
+    project: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        private = projects.KEY.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "verdict.pem").write_bytes(private)
+        (self.root / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
+        self._count = 0
+        self._self_test: Path | None = None
+        self.env = {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
+            "BUCKLER_SIGNING_KEY": str(self.root / "verdict.pem"),
+            "BUCKLER_VERDICT_KEY": str(self.root / "verdict.pub"),
+            "BUCKLER_MODEL_NAME": self.name,
+            "BUCKLER_AUDIT_LOG": str(self.root / "audit/audit.jsonl"),
+        }
+
+    def publish(self, policy: Policy = projects.POLICY, **changes: object) -> str:
+        """Judge the project's model by ``policy`` with ``changes``, register it as challenger; return its number."""
+        self._count += 1
+        where = self.root / f"releases/{self._count}/release"
+        names = ("classifier", "detector", "runtime")
+        verdict = bundle.build(
+            where,
+            **{name: self.project / "models" / name for name in names},
+            reports=self.project / "reports",
+            policy=replace(policy, **changes),
+            name=self.name,
+            source=bundle.Source(f"{self._count:x}" * 40, False),
+            key=projects.KEY,
+            write_self_test=self._write_self_test,
+        )
+        time.sleep(1)  # a verdict's time has whole seconds, and two alike would be one
+        published = publish_release(
+            where,
+            self.project / "reports",
+            names=bundle.PublishParams("console", self.name),
+            parameters={},
+            source=bundle.Source("0" * 40, False),
+            verdict=verdict,
+        )
+        return published.version
+
+    def promote(self, number: str) -> None:
+        """Promote as `buckler promote` does."""
+        promote_release(self.name, projects.KEY, number=number)
+
+    def champion(self) -> str:
+        """Return the champion's number."""
+        serving = serving_release(self.name, projects.PUBLIC)
+        assert serving is not None
+        return serving.version.version
+
+    def _write_self_test(self, model: Path) -> None:
+        if self._self_test is None:
+            selftest.write(model)
+            self._self_test = Path(shutil.copy(model / selftest.FILE, self.root))
+        else:
+            shutil.copy(self._self_test, model / selftest.FILE)
+
+    @contextmanager
+    def service(self) -> Iterator[str]:
+        """Run the service on this registry; give its address."""
+        settings = {
+            "BENTOML_HOME": str(self.root / "bentoml"),
+            "BUCKLER_RELEASES_DIR": str(self.root / "served"),
+            "BUCKLER_FOLLOW_SECONDS": "1",
+            "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
+        }
+        with self._running("services.classifier", "/readyz", settings, "--port") as url:
+            yield url
+
+    @contextmanager
+    def console(self, service: str, **settings: str) -> Iterator[str]:
+        """Run the console, away from whatever else runs on this machine; give its address."""
+        elsewhere = dict.fromkeys(("BUCKLER_PROMETHEUS_URL", "BUCKLER_ALERTMANAGER_URL", "BUCKLER_WATCH_URL"), AWAY)
+        with self._running(
+            "services.console", "/livez", elsewhere | {"BUCKLER_SERVICE_URL": service} | settings
+        ) as url:
+            yield url
+
+    @contextmanager
+    def watch(self, service: str) -> Iterator[str]:
+        """Run the watch, in whose root there is a params.yaml, on ``service``; give the address of its metrics."""
+        port = yaml.safe_load((self.root / "params.yaml").read_text())["watch"]["port"]
+        command = [sys.executable, "-m", "buckler.cli", "watch"]
+        environment = self._environment({"BUCKLER_WATCH_SERVICE_URL": service})
+        with self._server(command, environment, f"http://127.0.0.1:{port}", "/metrics") as url:
+            yield url
+
+    @contextmanager
+    def prometheus(self, service: str, watch: str = AWAY) -> Iterator[str]:
+        """Run Prometheus with the project's rules on ``service``, and on a watch, whose absence it notices."""
+        shutil.copytree(ROOT / "monitoring/prometheus", self.root / "prometheus", dirs_exist_ok=True)
+        config = yaml.safe_load((self.root / "prometheus/prometheus.yml").read_text())
+        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        (self.root / "prometheus/prometheus.yml").write_text(yaml.safe_dump(config))
+        for name, target in (("service", service), ("watch", watch)):
+            targets = yaml.safe_dump([{"targets": [target.removeprefix("http://")]}])
+            (self.root / f"prometheus/targets/{name}.yml").write_text(targets)
+        port = free_port()
+        command = ["prometheus", "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
+        command.append(f"--web.listen-address=127.0.0.1:{port}")
+        with self._server(command, {}, f"http://127.0.0.1:{port}", "/-/ready") as url:
+            _wait_for_a_scrape(url)
+            yield url
+
+    @contextmanager
+    def _running(self, module: str, health: str, settings: dict[str, str], *port_option: str) -> Iterator[str]:
+        port = free_port()
+        environment = self._environment({"BUCKLER_CONSOLE_PORT": str(port), **settings})
+        command = [sys.executable, "-m", module, *(part for option in port_option for part in (option, str(port)))]
+        with self._server(command, environment, f"http://127.0.0.1:{port}", health) as url:
+            yield url
+
+    def _environment(self, settings: dict[str, str]) -> dict[str, str]:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
+        return {**others, **self.env, **settings}
+
+    @contextmanager
+    def _server(self, command: list[str], environment: dict[str, str], url: str, health: str) -> Iterator[str]:
+        name = command[2] if command[1] == "-m" else command[0]
+        log = self.root / f"{name}.{url.rpartition(':')[2]}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=environment or None,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            _wait(url + health, process, log)
+            yield url
+        finally:
+            end(process)
+
+
+def _wait_for_a_scrape(url: str) -> None:
+    """Wait until the service was scraped twice: what is counted before the first time is no rate."""
+    query = {"query": 'count_over_time(up{job="buckler-service"}[1m]) >= 2'}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if httpx.get(f"{url}/api/v1/query", params=query, timeout=5).json()["data"]["result"]:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"Prometheus at {url} does not scrape the service")
+
+
+def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(address, timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"{address} does not come up:\n{log.read_text()}")

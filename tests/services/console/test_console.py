@@ -1,0 +1,314 @@
+"""The console without a browser: who may what, figures, words, and what it does while everything else is away."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from buckler.client import ServiceError
+from buckler.errors import ParamsError
+from buckler.serving import api_keys
+from buckler.serving.api_keys import Role
+from services.console import curves, messages, pages
+from services.console.app import create
+from services.console.figures import Live, Read, Sample, between, quantile
+from services.console.settings import Settings
+from tests.test_architecture import loaded_by
+
+AWAY = "http://127.0.0.1:9"
+NOBODY = {"service_url": AWAY, "prometheus_url": AWAY, "alertmanager_url": AWAY, "watch_url": AWAY}
+SHIPPED = sorted([*(pages.HERE / "templates").iterdir(), *pages.STATIC.iterdir()])
+TOKEN = re.compile(r'data-token="([^"]+)"')
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to work in, with an empty registry and no keys of anybody's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/missing/mlflow.db")
+    for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "BUCKLER_AUDIT_LOG"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+class Browser:
+    """Asks a console in this process, and keeps its cookies."""
+
+    def __init__(self, base_url: str, settings: Settings) -> None:
+        self._app, self._base_url = create(settings), base_url
+        self._cookies = httpx.Cookies()
+
+    def get(self, path: str, **options: bool) -> httpx.Response:
+        return self._ask("GET", path, options)
+
+    def post(self, path: str, **options: object) -> httpx.Response:
+        return self._ask("POST", path, options)
+
+    def _ask(self, method: str, path: str, options: dict) -> httpx.Response:
+        async def once() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url=self._base_url, cookies=self._cookies) as http:
+                answer = await http.request(method, path, **{"follow_redirects": True, **options})
+                self._cookies = httpx.Cookies(http.cookies)
+                return answer
+
+        return asyncio.run(once())
+
+
+def client(base_url: str = "http://127.0.0.1:8088", **settings: object) -> Browser:
+    return Browser(base_url, Settings(**{**NOBODY, **settings}))
+
+
+def token_of(browser: Browser, path: str = "/") -> str:
+    found = TOKEN.search(browser.get(path).text)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> tuple[Path, dict[Role, str]]:
+    """A file of keys, and one secret a role."""
+    path = tmp_path / "api.json"
+    return path, {role: api_keys.create(path, role=role, name=str(role))[1] for role in Role}
+
+
+@pytest.fixture
+def guarded(ring: tuple[Path, dict[Role, str]]) -> Browser:
+    """A console that others can reach."""
+    return client("https://console.hospital.example", console_host="0.0.0.0", api_keys=ring[0])
+
+
+def sign_in(browser: Browser, secret: str, where: str = "/engineer"):
+    token = token_of(browser, "/sign-in")
+    return browser.post("/sign-in", data={"token": token, "key": secret, "next": where}, follow_redirects=False)
+
+
+def test_starting_it_loads_nothing_that_takes_seconds():
+    assert loaded_by("services.console.app") == set()
+
+
+def test_it_is_alive_before_anything_else_is():
+    assert client().get("/livez").text == "alive\n"
+
+
+@pytest.mark.parametrize("path", ["/", "/engineer", "/livez", "/static/console.css", "/nothing"])
+def test_every_answer_holds_the_browser_to_this_host(path):
+    headers = client().get(path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_nothing_that_ships_names_another_host_or_breaks_the_policy(file):
+    text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]", text)
+    assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>|eval\(", text)
+
+
+@pytest.mark.parametrize("panel", ["models", "live", "jobs", "alerts"])
+def test_a_panel_says_what_is_away_and_what_to_do(panel):
+    text = client().get(f"/engineer/{panel}").text
+    advice = {
+        "models": "registry",
+        "live": "BUCKLER_PROMETHEUS_URL",
+        "jobs": "buckler watch",
+        "alerts": "BUCKLER_ALERTMANAGER_URL",
+    }
+    assert advice[panel] in text
+
+
+def test_looking_makes_no_folder(tmp_path):
+    client().get("/engineer/jobs")
+    assert not (tmp_path / ".buckler/watch").exists()
+
+
+def test_a_picture_without_a_service_gets_plain_words():
+    browser = client()
+    answer = browser.post("/ask", content=b"\xff\xd8\xff", headers={"x-buckler-token": token_of(browser)})
+    assert answer.status_code == 502
+    assert "is the service up" in answer.text
+
+
+def test_a_picture_that_is_too_large_is_not_read_to_its_end():
+    browser = client(body_limit_bytes=2048)
+    answer = browser.post("/ask", content=bytes(4096), headers={"x-buckler-token": token_of(browser)})
+    assert answer.status_code == 413
+    assert "choose a smaller picture" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/ask", "/attack", "/attack/prepare", "/engineer/promote", "/engineer/rollback"])
+@pytest.mark.parametrize("token", [None, "", "made-up"])
+def test_nothing_is_done_for_pages_of_others(path, token):
+    headers = {} if token is None else {"x-buckler-token": token}
+    assert client().post(path, headers=headers).status_code == 403
+
+
+def test_a_token_is_of_one_browser():
+    theirs = token_of(client())
+    ours = client()
+    ours.get("/")
+    assert ours.post("/engineer/rollback", headers={"x-buckler-token": theirs}).status_code == 403
+
+
+def test_on_loopback_a_name_that_somebody_pointed_here_is_refused():
+    assert client("http://evil.example").get("/engineer").status_code == 421
+    assert client("http://localhost:8088").get("/engineer").status_code == 200
+
+
+def test_who_is_not_signed_in_is_led_to_where_a_key_is_shown(guarded):
+    answer = guarded.get("/engineer", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/engineer")
+    assert guarded.get("/engineer/models").status_code == 401
+
+
+def test_a_key_opens_what_its_role_is_for_and_nothing_else(guarded, ring):
+    assert sign_in(guarded, ring[1][Role.PREDICT], "/").headers["location"] == "/"
+    assert guarded.get("/", follow_redirects=False).status_code == 200
+    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
+    assert guarded.post("/engineer/rollback", headers={"x-buckler-token": token_of(guarded)}).status_code == 401
+
+
+def test_a_second_key_comes_beside_the_first(guarded, ring):
+    for secret in ring[1].values():
+        sign_in(guarded, secret)
+    assert guarded.get("/", follow_redirects=False).status_code == 200
+    assert guarded.get("/engineer", follow_redirects=False).status_code == 200
+
+
+def test_the_cookie_is_for_this_page_and_no_script(guarded, ring):
+    cookie = sign_in(guarded, ring[1][Role.OPERATE]).headers["set-cookie"].lower()
+    assert all(word in cookie for word in ("httponly", "samesite=strict", "secure", "max-age=1800"))
+    assert ring[1][Role.OPERATE].lower() not in cookie
+
+
+def test_a_wrong_key_is_refused_in_words(guarded):
+    answer = sign_in(guarded, "bk_wrong")
+    assert answer.status_code == 401
+    assert "unknown or was revoked" in answer.text
+
+
+def test_revoking_a_key_ends_what_was_signed_in_with_it(guarded, ring):
+    sign_in(guarded, ring[1][Role.OPERATE])
+    assert guarded.get("/engineer", follow_redirects=False).status_code == 200
+    (key,) = [key for key in api_keys.read(ring[0]) if key.role == Role.OPERATE]
+    api_keys.revoke(ring[0], key.id)
+    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
+
+
+def test_signing_out_forgets_the_key(guarded, ring):
+    sign_in(guarded, ring[1][Role.OPERATE])
+    guarded.post("/sign-out", headers={"x-buckler-token": token_of(guarded, "/engineer")}, follow_redirects=False)
+    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
+
+
+def test_signing_in_leads_to_no_other_site(guarded, ring):
+    assert sign_in(guarded, ring[1][Role.OPERATE], "https://evil.example/").headers["location"] == "/"
+
+
+@pytest.mark.parametrize(
+    ("host", "require", "needed"),
+    [("127.0.0.1", "auto", False), ("0.0.0.0", "auto", True), ("127.0.0.1", "always", True)],
+)
+def test_keys_are_asked_for_as_the_service_does(host, require, needed):
+    assert Settings(console_host=host, require_keys=require).keys_required is needed
+
+
+def test_a_wrong_setting_is_named_and_a_key_is_never_quoted():
+    with pytest.raises(ParamsError, match="BUCKLER_CONSOLE_PORT") as caught:
+        Settings.from_env({"BUCKLER_CONSOLE_PORT": "many", "BUCKLER_CLIENT_KEY": "bk_secret"})
+    assert "bk_secret" not in str(caught.value)
+    assert "bk_secret" not in repr(Settings.from_env({"BUCKLER_CLIENT_KEY": "bk_secret"}))
+
+
+def test_rates_are_of_the_time_between_two_reads():
+    before = Read(0.0, requests=100, errors=5, pictures=100, flagged=50, accepted=50, buckets={0.1: 100, 1.0: 100})
+    after = Read(10.0, requests=120, errors=6, pictures=110, flagged=55, accepted=54, buckets={0.1: 110, 1.0: 120})
+    shown = {figure.name: figure.value for figure in between([before, after])}
+    assert shown == {
+        "Traffic": "2.0 a second",
+        "Errors": "5.0\u202f%",
+        "Latency, median": "100 ms",
+        "Latency, 99th percentile": "982 ms",
+        "Flagged as manipulated": "50.0\u202f%",
+        "Sent to review": "60.0\u202f%",
+    }
+
+
+def test_one_read_gives_no_rate():
+    assert {figure.known for figure in between([Read(0.0, requests=9)])} == {False}
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 0.5), (0.25, 0.25), (0.9, 2.0), (1.0, 2.0)], ids=["half", "quarter", "open", "all"]
+)
+def test_a_quantile_lies_in_its_bucket(share, expected):
+    counts = {1.0: 8.0, 2.0: 8.0, float("inf"): 16.0} if share >= 0.9 else {1.0: 10.0, float("inf"): 10.0}
+    assert quantile(counts, share) == pytest.approx(expected)
+
+
+def test_no_request_has_no_quantile():
+    assert quantile({1.0: 0.0, float("inf"): 0.0}, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"), [(0.99, "very likely"), (0.8, "likely"), (0.61, "rather likely"), (0.34, "undecided")]
+)
+def test_how_sure_the_model_is_has_words(probability, said):
+    assert messages.sureness(probability).startswith(said)
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.99999, "over 99.9 %"), (0.00001, "under 0.1 %"), (0.5, "50.0\u202f%")])
+def test_nothing_uncertain_is_shown_as_certain(share, shown):
+    assert messages.percent(share) == shown
+
+
+def test_every_reason_of_the_contract_has_plain_words():
+    from services.classifier.contract import ERRORS, Reason
+
+    assert set(Reason.__args__) == set(messages.REASONS)
+    assert set(messages.REFUSALS) <= set(ERRORS)
+
+
+def test_a_refusal_keeps_the_services_own_words():
+    found = messages.refusal(ServiceError.of("image_unreadable", "expected a complete JPEG, got a damaged one"))
+    assert found.advice == "Export or save it again, then try once more."
+    assert "a damaged one" in found.detail
+
+
+def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
+    rates = {0: {"value": 0.9, "low": 0.8, "high": 0.95}, 1: {"value": 0.4, "low": 0.3, "high": 0.5}}
+    chart = curves.robustness([("one", rates)])
+    assert chart is not None
+    clean, attacked = chart.curves[0].marks
+    assert clean.y < attacked.y
+    assert attacked.high < attacked.y < attacked.low
+    assert attacked.words == "one, up to 1/255: 40.0% (30.0% to 50.0%)"
+
+
+def test_a_gap_in_the_figures_is_a_gap_in_the_line():
+    assert len(curves.spark([1.0, 2.0, None, 3.0, 4.0])) == 2
+    assert curves.spark([None, 1.0]) == ()
+
+
+def test_what_drift_did_not_compare_is_not_called_as_before():
+    found = [Sample("buckler_drift_detected", {"kind": kind}, 0.0) for kind in ("input", "features")]
+    found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
+    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    assert page.count("not compared") == 2
+    assert "3 pictures in the window, too few to tell." in page
+    found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
+    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    assert (page.count("not compared"), page.count("as before")) == (1, 1)
+    assert "p = 0.250" in page
+
+
+def test_names_are_escaped_and_umlauts_stay():
+    found = messages.Problem("Größe <script>", "überprüfen", "haut-läsion & Co")
+    body = bytes(pages.problem(found, 400).body).decode()
+    assert "Größe &lt;script&gt;" in body
+    assert "Haut-läsion &amp; Co" in body
