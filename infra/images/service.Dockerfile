@@ -18,16 +18,14 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY src/buckler/__init__.py src/buckler/serving/api_keys.py src/buckler/trust/audit.py src/buckler/state/files.py \
-     src/buckler/errors.py src/buckler/serving/predictor.py src/buckler/serving/limits.py src/buckler/serving/model_card.py \
-     src/buckler/trust/promotion.py src/buckler/serving/query_watch.py src/buckler/trust/receipt.py \
-     src/buckler/serving/selftest.py src/buckler/trust/verdict.py src/buckler/trust/standing.py \
-     src/buckler/release/tracking.py src/buckler/serving/traffic.py src/buckler/
-COPY src/buckler/data/__init__.py src/buckler/modality/picture/dicom.py src/buckler/modality/picture/images.py \
-     src/buckler/modality/picture/overlay.py src/buckler/modality/picture/decode_budget.py src/buckler/modality/picture/uploads.py \
-     src/buckler/data/
-COPY src/buckler/detection src/buckler/detection
+COPY src/buckler/__init__.py src/buckler/errors.py src/buckler/
+COPY src/buckler/state src/buckler/state
+COPY src/buckler/compute src/buckler/compute
+COPY src/buckler/trust src/buckler/trust
+COPY src/buckler/modality src/buckler/modality
 COPY src/buckler/models src/buckler/models
+COPY src/buckler/detection src/buckler/detection
+COPY src/buckler/serving src/buckler/serving
 COPY services/__init__.py services/
 COPY services/classifier services/classifier
 ENV PATH=/opt/venv/bin:$PATH \

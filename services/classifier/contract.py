@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
     from buckler.serving.predictor import Prediction
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 Decision = Literal["accept", "review"]
 Reason = Literal["adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded"]

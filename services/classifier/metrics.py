@@ -29,7 +29,7 @@ from services.classifier.endpoints import ASKED, ENDPOINTS, METRICS
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from services.classifier.contract import Answer, Answers, ErrorAnswer, ErrorDetail, RefusalError
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 Pixels = NDArray[np.float32]  # (image_size, image_size, 3), 0..1
 Picture = bytes | Pixels  # a file as it was sent, or pixels where those were sent

@@ -41,10 +41,11 @@ from services.classifier.records.audit import Evidence
 from services.classifier.records.query_attack import Queries, suspected
 from services.classifier.records.traffic import OF_THE_WATCH, Recorder
 from services.classifier.releases.follower import Follower, follow
-from services.classifier.releases.served import Served, keep_from_the_collector
+from services.classifier.releases.loading import keep_from_the_collector
 from services.classifier.releases.shadow import Shadow
 from services.classifier.releases.slot import Holder
 from services.classifier.requests import ORDER, ORDERS, Picture
+from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class

@@ -20,8 +20,8 @@ from buckler.trust import digests, envelope, verdict
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, load_private_key
 from drills.service import end, free_port
 from services.classifier.releases.follower import follow
-from services.classifier.releases.served import Served
 from services.classifier.releases.slot import Holder
+from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from services.classifier.contract import RefusalError
 from services.classifier.requests import Ask
 
 if TYPE_CHECKING:
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 LABEL_HEADER = "X-Buckler-Label"  # percent-encoded: a label may be written in any script
 DECISION_HEADER = "X-Buckler-Decision"

@@ -22,7 +22,7 @@ from services.classifier.contract import ERRORS, Answer
 from services.classifier.requests import Ask, answer_each
 
 if TYPE_CHECKING:
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 FHIR_JSON = "application/fhir+json"
 OWN = "urn:buckler:fhir"

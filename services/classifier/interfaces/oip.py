@@ -23,7 +23,7 @@ from services.classifier.contract import Answer, RefusalError
 from services.classifier.requests import Ask, Picture, one_by_one
 
 if TYPE_CHECKING:
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 PLATFORM = "buckler"
 PIXELS, FILES = "images", "files"  # names of the two inputs: one of them is sent

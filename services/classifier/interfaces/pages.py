@@ -29,7 +29,7 @@ from services.classifier.records.audit import receipt_key
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
-    from services.classifier.releases.served import Served
+    from services.classifier.served import Served
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "

@@ -21,11 +21,11 @@ from buckler.trust.standing import Standing
 from buckler.trust.verdict import check_holds
 from services.classifier import metrics
 from services.classifier.releases import lookup
-from services.classifier.releases.lookup import NEVER, Candidate, Sighting
-from services.classifier.releases.served import Served, bound_threads, load
+from services.classifier.releases.loading import bound_threads, load
 from services.classifier.releases.slot import Holder
 from services.classifier.releases.sources import Directory, Registry, Source
 from services.classifier.releases.standings import Standings
+from services.classifier.served import NEVER, Candidate, Served, Sighting
 from services.classifier.settings import Settings
 
 LONGEST_RETRY_SECONDS = 600.0

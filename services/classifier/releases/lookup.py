@@ -11,13 +11,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from buckler.errors import VerdictError
 from buckler.state import files
 from buckler.trust import digests
+from services.classifier.served import NEVER, Candidate, Sighting
 from services.classifier.settings import Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -25,38 +26,6 @@ LAST_GOOD = "last_good.json"
 KEEP = 3  # releases on disk: the one that serves, and some to go back to while the registry is away
 INCOMING, DAMAGED = ".incoming-", ".damaged-"
 ABANDONED_SECONDS = 3600  # no download takes so long: whoever began it was killed
-NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """What the registry names, before anything of it is fetched; equal sightings are the same release.
-
-    Attributes:
-        version: Its number.
-        digest, verdict: What it is said to be.
-        promotion: The signed record of how it came to be champion; empty without one.
-        standing: What was signed about it since; no part of which release it is.
-    """
-
-    version: str
-    digest: str = ""
-    verdict: str = ""
-    promotion: str = ""
-    standing: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A release that might serve; nothing about it is believed yet.
-
-    Attributes:
-        promoted_at: The signed time of its promotion, ``NEVER`` without one.
-    """
-
-    path: Path
-    version: str
-    promoted_at: datetime = NEVER
 
 
 def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:

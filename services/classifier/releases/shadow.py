@@ -20,10 +20,10 @@ from buckler.modality.picture.uploads import load_pixels
 from services.classifier import metrics
 from services.classifier.contract import Answer
 from services.classifier.releases.follower import Follower
-from services.classifier.releases.served import Served
 from services.classifier.releases.slot import Holder
 from services.classifier.releases.sources import Challenger
 from services.classifier.requests import Picture
+from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 QUEUE = 4  # pictures that wait; each is at most a request's body

@@ -2,7 +2,8 @@
 
 import time
 
-from services.classifier.releases.served import Served, keep_from_the_collector
+from services.classifier.releases.loading import keep_from_the_collector
+from services.classifier.served import Served
 
 
 class Holder:

@@ -13,7 +13,8 @@ from buckler.errors import RegistryError, VerdictError
 from buckler.trust import promotion, verdict
 from buckler.trust.promotion import Record
 from services.classifier.releases import lookup
-from services.classifier.releases.lookup import CHALLENGER, CHAMPION, Candidate, Sighting
+from services.classifier.releases.lookup import CHALLENGER, CHAMPION
+from services.classifier.served import Candidate, Sighting
 from services.classifier.settings import Settings
 
 FROM_DIRECTORY = "local"  # the version of a release that was given as a directory

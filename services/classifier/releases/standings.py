@@ -15,7 +15,7 @@ from buckler.errors import VerdictError
 from buckler.state import files
 from buckler.trust import keys, standing
 from buckler.trust.standing import Standing
-from services.classifier.releases.lookup import Sighting
+from services.classifier.served import Sighting
 from services.classifier.settings import Settings
 
 FILE = "standings.json"

@@ -19,8 +19,8 @@ from services.classifier import metrics
 from services.classifier.contract import Answer, Reason, RefusalError
 from services.classifier.records.audit import CLIENT_ID, RECEIPT_WANTED
 from services.classifier.releases import lookup
-from services.classifier.releases.lookup import Candidate
-from services.classifier.releases.served import Served, bound_threads
+from services.classifier.releases.loading import bound_threads
+from services.classifier.served import Candidate, Served
 from services.classifier.service import Classifier
 from services.classifier.settings import Settings
 from tests.services.running import load_served, write_verdict

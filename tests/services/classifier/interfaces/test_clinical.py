@@ -19,7 +19,7 @@ from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import ERRORS
 from services.classifier.interfaces.fhir import outcome, wants_fhir
 from tests.services.running import LABELS, Server, encode
-from tests.unit.data.dicom_files import dicom, jpeg_dicom
+from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from services.classifier.contract import RefusalError
 from services.classifier.interfaces.explain import Explanation, asked_label
 from tests.services.classifier.test_http import error_code
 from tests.services.running import LABELS, Server, encode
-from tests.unit.data.dicom_files import dicom
+from tests.unit.modality.picture.dicom_files import dicom
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from buckler.errors import VerdictError
 from buckler.trust import keys
 from services.classifier.releases.follower import Follower
-from services.classifier.releases.lookup import Sighting
 from services.classifier.releases.slot import Holder
+from services.classifier.served import Sighting
 from services.classifier.settings import Settings
 
 

@@ -14,10 +14,10 @@ from buckler.release import tracking
 from buckler.serving import registry
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.contract import Answer
-from services.classifier.releases.served import Served
 from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
 from services.classifier.releases.slot import Holder
 from services.classifier.releases.sources import Challenger
+from services.classifier.served import Served
 from services.classifier.settings import Settings
 from tests.services.champions import forget
 from tests.services.running import write_verdict

@@ -15,8 +15,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import dicom, images, uploads
-from tests.unit.data.dicom_files import PATIENT, jpeg_dicom
-from tests.unit.data.dicom_files import dicom as write
+from tests.unit.modality.picture.dicom_files import PATIENT, jpeg_dicom
+from tests.unit.modality.picture.dicom_files import dicom as write
 
 ROOT = Path(__file__).parents[4]
 SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
@@ -111,7 +111,7 @@ import re
 from pathlib import Path
 from PIL import Image
 from buckler.data import uploads
-from tests.unit.data.dicom_files import jpeg_dicom
+from tests.unit.modality.picture.dicom_files import jpeg_dicom
 content = jpeg_dicom(Image.new("RGB", (7000, 7000), (200, 120, 90)))
 uploads.load_pixels(content, size=112)
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)

@@ -23,6 +23,7 @@ from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.releases import follower, lookup
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import Holder
+from services.classifier.served import NEVER, Candidate
 from services.classifier.settings import Settings
 from tests.services.champions import forget
 from tests.services.running import load_served, write_verdict
@@ -389,7 +390,7 @@ def test_a_slow_worker_does_not_write_an_older_champion_over_a_newer_one(setting
     settings.releases_dir.mkdir()
     for name, hours in (("new", 2), ("old", 1)):
         place = Path(shutil.copytree(make(name), settings.releases_dir / f".incoming-{name}" / "release"))
-        candidate = lookup.Candidate(place, name, BEGIN + timedelta(hours=hours))
+        candidate = Candidate(place, name, BEGIN + timedelta(hours=hours))
         lookup.keep(candidate, settings)
     assert lookup.last_good(settings).version == "new"
 
@@ -412,4 +413,4 @@ def test_a_note_of_an_older_version_of_the_service_is_still_read(settings, regis
     note = json.loads(path.read_text())
     del note["promoted_at"]
     path.write_text(json.dumps(note))
-    assert lookup.last_good(settings).promoted_at == lookup.NEVER
+    assert lookup.last_good(settings).promoted_at == NEVER

@@ -4,70 +4,19 @@ import gc
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.trust.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
+from buckler.trust.standing import Standing
 from buckler.trust.verdict import MODEL_DIR, open_release
-from services.classifier.releases.lookup import Candidate, Sighting
+from services.classifier.served import Candidate, Served
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:
-    from buckler.serving.predictor import Predictor
+    pass
 
 logger = logging.getLogger("buckler.service")
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The model that answers, and what it is called.
-
-    Attributes:
-        kept: Where its release lies, None if it is not kept.
-        standing: What was signed about it since its verdict, None if nothing was.
-    """
-
-    predictor: "Predictor"
-    name: str
-    version: str
-    kept: Candidate | None = None
-    standing: Standing | None = None
-
-    @property
-    def state(self) -> State:
-        """Whether its verdict still counts."""
-        return self.standing.state if self.standing else HOLDS
-
-    @property
-    def withdrawn(self) -> bool:
-        """Whether it may not answer any more."""
-        return self.state == WITHDRAWN
-
-    @property
-    def expires_at(self) -> datetime:
-        """Until when its verdict holds, as renewed."""
-        return self.standing.expires_at if self.standing else self.predictor.verdict.expires_at
-
-    def under(self, standing: Standing | None) -> "Served":
-        """Return the same model as it stands now: from when on its answers ask for review is told to it, too.
-
-        Raises:
-            VerdictError: ``standing``: that is about another release.
-        """
-        if standing is None or standing == self.standing:
-            return self
-        standing.check(self.predictor.verdict)
-        degraded = standing.state == DEGRADED
-        self.predictor.holds_until = datetime.min.replace(tzinfo=UTC) if degraded else standing.expires_at
-        return replace(self, standing=standing)
-
-    def is_what(self, sighting: Sighting) -> bool:
-        """Tell whether the registry names this very release; it may have been promoted once more since."""
-        mine = (self.version, self.predictor.digest, self.predictor.verdict.id)
-        return mine == (sighting.version, sighting.digest, sighting.verdict)
 
 
 def keep_from_the_collector() -> None:
