@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock dashboards drill-service drill-watch bench screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock deps dashboards drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ format: setup ## Rewrite the code in the house style
 lock: setup ## Resolve pyproject.toml again and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra cpu --extra console --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
+
+deps: setup ## Write the code dependencies of every stage into dvc.yaml
+	@$(BIN)/python -m pipelines.dependencies
 
 dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
 	@$(BIN)/python -m monitoring.grafana.build

@@ -34,7 +34,7 @@ def service_metrics() -> set[str]:
 def watch_metrics() -> set[str]:
     """Return the names that stand in the code of the watch and its jobs; counters get their suffix when scraped."""
     names = set()
-    for path in [*(ROOT / "src/buckler").rglob("*.py"), *(ROOT / "pipelines/jobs").glob("*.py")]:
+    for path in [*(ROOT / "src/buckler").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and re.fullmatch(r"buckler_[a-z0-9_]+", str(node.value)):
                 names |= {node.value, f"{node.value}_total"}

@@ -1,13 +1,16 @@
-"""DVC does not follow imports: these tests do, and fail where a stage would not notice a change."""
+"""dvc.yaml: every stage depends on the code it imports and runs with the Python that runs DVC."""
 
-import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
 from buckler import params
+from pipelines import dependencies
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -15,53 +18,74 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DATA = ("data/", "models/", "reports/", "${", ".dvc")
 
 
-def module_file(name):
-    for base in (ROOT / "src", ROOT):
-        path = base / Path(*name.split("."))
-        if path.with_suffix(".py").is_file():
-            return path.with_suffix(".py")
-        if (path / "__init__.py").is_file():
-            return path / "__init__.py"
-    return None
-
-
 @cache
-def imports_of(file):
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        found |= {
-            path for name in names if name.split(".")[0] in ("buckler", "pipelines") and (path := module_file(name))
-        }
-    return frozenset(found)
+def graph():
+    return grimp.build_graph("buckler", "pipelines", cache_dir=None)
 
 
-def closure(file):
-    seen, todo = set(), {file}
-    while todo:
-        here = todo.pop()
-        seen.add(here)
-        todo |= imports_of(here) - seen
-    # Package markers without code decide nothing.
-    return {
-        path.relative_to(ROOT).as_posix() for path in seen if path.read_text().strip() and path.name != "__init__.py"
-    }
+def file_of(module):
+    base = (ROOT / "src" if module.startswith("buckler") else ROOT).joinpath(*module.split("."))
+    return base.with_suffix(".py") if base.with_suffix(".py").is_file() else base / "__init__.py"
+
+
+def imported_by(module):
+    """Return the files of all modules below ``module`` that hold code, as import-linter's graph has them."""
+    found = {module, *graph().find_upstream_modules(module)}
+    # Importing a module runs its packages; those at the top only list public names.
+    found |= {name.rsplit(".", n)[0] for name in found for n in range(1, name.count("."))}
+    files = {file_of(name) for name in found - {"buckler", "pipelines"}}
+    return {file.relative_to(ROOT).as_posix() for file in files if file.read_text().strip()}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_code_dependencies_are_exactly_what_the_stage_imports(name):
     declared = {dep for dep in STAGES[name]["deps"] if not dep.startswith(DATA)}
-    assert declared == closure(ROOT / f"pipelines/{name}.py")
+    assert declared == imported_by(f"pipelines.{name}"), "run `make deps`"
 
 
 def test_every_stage_has_a_module_of_its_name_and_runs_it():
     for name, stage in STAGES.items():
-        assert stage["cmd"] == f"python -m pipelines.{name}"
+        assert stage["cmd"] == f"pipelines/run {name}"
+        assert (ROOT / f"pipelines/{name}.py").is_file()
         assert stage["desc"]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of one stage that notes which Python runs it."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/run").write_bytes((ROOT / "pipelines/run").read_bytes())
+    (tmp_path / "pipelines/run").chmod(0o755)
+    (tmp_path / "pipelines/note.py").write_text("import sys; open('note', 'w').write(sys.executable)")
+    (tmp_path / "dvc.yaml").write_text(yaml.dump({"stages": {"note": {"cmd": "pipelines/run note"}}}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", "{decoy}:/usr/bin:/bin"])
+def test_a_stage_runs_with_the_python_of_dvc_in_a_shell_that_has_nothing_activated(project, tmp_path, path, shell):
+    decoy = tmp_path / "decoy"
+    decoy.mkdir()
+    for name in ("python", "python3"):
+        (decoy / name).write_text("#!/bin/sh\nexit 3\n")
+        (decoy / name).chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": path.format(decoy=decoy), "SHELL": shell}
+    dvc = Path(sys.executable).parent / "dvc"
+    for command in (["init", "--no-scm", "-q"], ["repro", "-q"]):
+        subprocess.run([dvc, *command], cwd=project, env=environment, check=True, timeout=120)
+    assert (project / "note").read_text() == sys.executable
+
+
+def test_make_deps_mends_a_stage_that_misses_or_names_code(tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "dvc.yaml"
+    text = (ROOT / "dvc.yaml").read_text()
+    copy.write_text(text.replace("      - pipelines/stage.py\n", "", 1).replace("pipelines/split.py", "gone.py", 1))
+    monkeypatch.setattr(dependencies, "DVC_YAML", copy)
+    dependencies.main()
+    assert capsys.readouterr().out == "dvc.yaml: ingest, split changed\n"
+    assert copy.read_text() == text
+    dependencies.main()
+    assert capsys.readouterr().out == "dvc.yaml: nothing changed\n"
 
 
 def test_every_parameter_that_a_stage_names_exists():

@@ -176,7 +176,7 @@ def _version(entry: ModelVersion) -> Version:
 def download(model_name: str, number: str, destination: Path) -> Path:
     """Fetch the release of version ``number`` as the directory ``destination``, which must not exist yet.
 
-    It appears whole or not at all. Nothing is verified here: see `signing.verify_release`.
+    It appears whole or not at all. Nothing is verified here: see `buckler.trust.verdict.verify_release`.
 
     Raises:
         RegistryError: It cannot be had.

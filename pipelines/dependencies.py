@@ -1,0 +1,78 @@
+"""Writes the code dependencies of every stage into dvc.yaml: ``python -m pipelines.dependencies`` (``make deps``).
+
+DVC does not follow imports. The code that decides what a stage writes is its module and everything that this imports,
+directly or not. Dependencies on data are declared by hand and kept as they are.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"buckler": ROOT / "src", "pipelines": ROOT}
+DVC_YAML = ROOT / "dvc.yaml"
+
+
+def main() -> None:
+    """Rewrite dvc.yaml where a stage's code dependencies differ from what it imports."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(DVC_YAML.read_text(encoding="utf-8"))
+    changed = []
+    for name, stage in document["stages"].items():
+        wanted = [*(dep for dep in stage["deps"] if not is_code(dep)), *sorted(code_of(name))]
+        if list(stage["deps"]) != wanted:
+            stage["deps"][:] = wanted
+            changed.append(name)
+    if changed:
+        with DVC_YAML.open("w", encoding="utf-8") as file:
+            yaml.dump(document, file)
+    print(f"dvc.yaml: {', '.join(changed) or 'nothing'} changed")
+
+
+def is_code(dependency: str) -> bool:
+    """Tell whether a dependency of a stage is a Python module."""
+    return dependency.endswith(".py")
+
+
+def code_of(stage: str) -> set[str]:
+    """Return the modules that ``stage`` imports, directly or not, as paths relative to the project's root."""
+    seen, todo = set(), {PACKAGES["pipelines"] / "pipelines" / f"{stage}.py"}
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        todo |= _imports_of(file) - seen
+    # An empty package marker decides nothing.
+    return {file.relative_to(ROOT).as_posix() for file in seen if file.read_text(encoding="utf-8").strip()}
+
+
+@cache
+def _imports_of(file: Path) -> frozenset[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found for name in names for found in _files_of(name))
+
+
+def _files_of(name: str) -> set[Path]:
+    """Return the files that importing ``name`` runs: the module and its packages; none for other distributions."""
+    top, *parts = name.split(".")
+    if top not in PACKAGES:
+        return set()
+    # The packages at the top only list public names.
+    folder, found = PACKAGES[top] / top, set()
+    for part in parts:
+        folder = folder / part
+        found |= {file for file in (folder.with_suffix(".py"), folder / "__init__.py") if file.is_file()}
+    return found
+
+
+if __name__ == "__main__":
+    main()
