@@ -122,7 +122,7 @@ def drift(scene: Scene, drill: Drill) -> None:
     """Clean traffic raises no drift alert; darker pictures of another camera do, within the window."""
     scene.champion()
     watching = {"jobs": {"drift": {"cron": "* * * * *"}}}
-    sections = {"drift": {"window_pictures": WINDOW}}
+    sections = {"drift": {"window_records": WINDOW}}
     with platform(scene, watching, **sections) as running, Client(running.service.url) as client:
         pictures = list(_pictures(running.directory))
         # Split files list one class after the other; half of them alone would be drift indeed.
@@ -155,8 +155,8 @@ def reevaluation_fails(scene: Scene, drill: Drill) -> None:
     newest = scene.directory / "newest"
     watching = {
         "suite": QUICK,
-        "images": 60,
-        "newest": {"path": str(newest), "images": 0},
+        "records": 60,
+        "recent": {"path": str(newest), "records": 0},
         "policy": {"reevaluate": ["alert", "rollback"]},
         "jobs": {"reevaluate": {"cron": SOON}},
     }
@@ -179,7 +179,7 @@ def reevaluation_fails(scene: Scene, drill: Drill) -> None:
 def watch_killed(scene: Scene, drill: Drill) -> None:
     """The watch and its job are killed in the middle of a re-evaluation; started again, it goes on and ends it."""
     scene.champion()
-    watching = {"suite": LONG, "images": 0, "jobs": {"reevaluate": {"cron": SOON}}}
+    watching = {"suite": LONG, "records": 0, "jobs": {"reevaluate": {"cron": SOON}}}
     with platform(scene, watching) as running:
         wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin")
         journal = running.directory / ".buckler/watch/attack"

@@ -48,7 +48,7 @@ JOURNAL = Path(".buckler/attack")
 class AttackParams:
     """Section ``attack`` of params.yaml; ``subgroups`` as `subgroups.groups` takes its bands."""
 
-    images: int
+    records: int
     batch_size: int
     seed: int
     subgroups: Mapping[str, tuple[float, ...]]
@@ -65,7 +65,7 @@ def run(cfg: AttackParams) -> None:
     """Attack the test split and write what held."""
     info = checkpoint.load_info(CLASSIFIER)
     everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
-    test = everything.subset(cfg.images, cfg.seed)
+    test = everything.subset(cfg.records, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)

@@ -47,7 +47,7 @@ class CalibrateParams:
     confidence: float
     stranger_margin: float
     min_confidence: float
-    pictures: int
+    records: int
     epsilon_255: tuple[int, ...]
     batch_size: int
     seed: int
@@ -59,7 +59,7 @@ def run(cfg: CalibrateParams) -> None:
     training = pictures.load(SPLITS / "train.csv", info.labels, size=info.image_size, description="decode train")
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
-    shown = training.subset(cfg.pictures, cfg.seed)
+    shown = training.subset(cfg.records, cfg.seed)
     total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.SHOWN) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 

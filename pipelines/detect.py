@@ -49,7 +49,7 @@ DRAWN = 2  # radius in 1/255 of the ROC curves that are drawn
 class EvasionParams:
     """How hard an attacker tries who knows the detector, with PGD on each of ``objectives``."""
 
-    pictures: int
+    records: int
     epsilon_255: tuple[int, ...]
     steps: int
     objectives: tuple[Objective, ...]
@@ -57,9 +57,9 @@ class EvasionParams:
 
 @dataclass(frozen=True, slots=True)
 class DetectParams:
-    """Section ``detect`` of params.yaml; ``pictures``, ``foreign``: how many of the test split, how many of a kind."""
+    """Section ``detect`` of params.yaml; ``records`` of the test split, ``strangers`` of each kind."""
 
-    pictures: int
+    records: int
     strangers: int
     batch_size: int
     seed: int
@@ -105,7 +105,7 @@ _MODELS = {"classifier": CLASSIFIER, "runtime": RUNTIME, "detector": DETECTOR}
 def run(cfg: DetectParams) -> None:
     """Judge the detector and report."""
     bench = Bench(cfg)
-    chosen = bench.everything.subset(cfg.pictures, cfg.seed)
+    chosen = bench.everything.subset(cfg.records, cfg.seed)
     outcomes = _outcomes(bench, chosen)
     curves = {
         f"{o.spec.name} {o.epsilon_255}/255": detection.curve(
@@ -195,7 +195,7 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
     cfg = bench.cfg.evasion
     if bench.info.defence == "randomised" or not cfg.epsilon_255:
         return  # one gradient says little of a random answer; a gate that asks for this number gets none
-    some = bench.everything.subset(cfg.pictures, bench.cfg.seed)
+    some = bench.everything.subset(cfg.records, bench.cfg.seed)
     spec = AttackSpec("pgd", cfg.epsilon_255, steps=cfg.steps)
     for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
         evader = Evader(
@@ -229,7 +229,7 @@ def _harmless_rows(bench: Bench) -> Iterator[dict[str, Any]]:
 
 def _foreign_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     for kind in strangers.KINDS:
-        images = strangers.pictures(kind, bench.cfg.foreign, size=bench.info.image_size, seed=bench.cfg.seed)
+        images = strangers.pictures(kind, bench.cfg.strangers, size=bench.info.image_size, seed=bench.cfg.seed)
         yield detection.foreign_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
 
 

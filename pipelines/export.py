@@ -44,14 +44,14 @@ class ExportParams:
     """Section ``export`` of params.yaml.
 
     Attributes:
-        pictures: Of training, for the ranges that eight bits stand for, and of test, to compare answers.
+        records: Of training, for the ranges that eight bits stand for, and of test, to compare answers.
         epsilon_255: Radii of the attack under which answers are compared, L-infinity, in 1/255.
         steps: Of the attack, PGD.
         seed: Of the choice of pictures and of the attack.
         parity: How far a precision may lie from the reference.
     """
 
-    pictures: int
+    records: int
     epsilon_255: tuple[int, ...]
     steps: int
     seed: int
@@ -71,9 +71,9 @@ def run(cfg: ExportParams) -> None:
         for name in ("train", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
-    sample = training.subset(cfg.pictures, cfg.seed)
+    sample = training.subset(cfg.records, cfg.seed)
     export.write(network, sample.images, RUNTIME)
-    measured = _measure(network, sample, test.subset(cfg.pictures, cfg.seed), cfg)
+    measured = _measure(network, sample, test.subset(cfg.records, cfg.seed), cfg)
     failures = {name: evidence.parity_failures(found, cfg.parity) for name, found in measured.items()}
     passed = tuple(name for name, why in failures.items() if not why)
     if "float32" not in passed:

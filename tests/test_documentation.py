@@ -1,4 +1,4 @@
-"""The two documents an auditor reads say what the code does: names are held against it."""
+"""Names in the documentation exist in the code, and the code's names are explained in it."""
 
 import ast
 import dataclasses
@@ -15,6 +15,13 @@ ROOT = Path(__file__).parents[1]
 PROTOCOL, THREATS = (
     (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("evaluation-protocol", "threat-model")
 )
+# The changelog names files of earlier versions.
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "CHANGELOG.md"})
+PACKAGES = ("benchmarks", "drills", "infra", "monitoring", "pipelines", "services", "tests")
+# Python and Markdown files, and folders of source; not what commands write.
+IS_SOURCE = re.compile(
+    rf"[\w/.-]+\.(py|md)|(docs|src|{'|'.join(PACKAGES)})/[\w/.-]*|(attacks|detection|evaluation|release|serving|trust|watch)/"
+)
 FDA = (
     "Data poisoning",
     "Model inversion and stealing",
@@ -27,8 +34,9 @@ FDA = (
 
 
 def quoted(document):
-    """Everything in backticks."""
-    return set(re.findall(r"`([^`]+)`", document))
+    """All inline code: text in single backticks."""
+    without_blocks = re.sub(r"```.*?```", "", document, flags=re.DOTALL)
+    return set(re.findall(r"`([^`]+)`", without_blocks))
 
 
 def table_under(document, heading):
@@ -73,12 +81,19 @@ def test_every_rule_of_the_policy_is_named():
 
 
 @pytest.mark.parametrize("document", [PROTOCOL, THREATS], ids=["protocol", "threats"])
-def test_files_and_alerts_that_are_named_exist(document):
+def test_alerts_that_are_named_exist(document):
     rules = [path.read_text() for path in (ROOT / "monitoring/prometheus/rules").glob("*.yml")]
     alerts = set(re.findall(r"alert: (\w+)", "\n".join(rules)))
-    named = quoted(document)
-    assert {name for name in named if re.fullmatch(r"Buckler[A-Z]\w+", name)} <= alerts
-    for name in named | set(re.findall(r"\]\(([^)]+)\)", document)):
-        if re.fullmatch(r"[\w/.-]+\.(py|md)|\w+/", name) and not name.startswith(("reports", "evidence")):
-            places = (ROOT, ROOT / "docs", ROOT / "src/buckler")
-            assert any((place / name).exists() for place in places), name
+    assert {name for name in quoted(document) if re.fullmatch(r"Buckler[A-Z]\w+", name)} <= alerts
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_folders_and_modules_that_a_document_names_exist(document):
+    text = document.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)", text)
+    names = {name for name in {*quoted(text), *links} if IS_SOURCE.fullmatch(name)}
+    bases = (ROOT, ROOT / "docs", ROOT / "src/buckler", document.parent)
+    assert {name for name in names if not any((base / name).exists() for base in bases)} == set()
+    modules = [Path(*name.split(".")) for name in re.findall(r"python -m ((?:%s)[\w.]*)" % "|".join(PACKAGES), text)]
+    files = {path: (ROOT / path.with_suffix(".py"), ROOT / path / "__main__.py") for path in modules}
+    assert {path for path, places in files.items() if not any(place.exists() for place in places)} == set()

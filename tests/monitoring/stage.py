@@ -147,9 +147,9 @@ def make_keys(root: Path) -> dict[str, str]:
 def write_params(root: Path, port: int) -> None:
     """Write the project's own params.yaml with as little to do as the jobs allow."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    settings["watch"] |= {"port": port, "images": 16}
-    settings["probe"] |= {"pictures": 4, "square_pictures": 1, "queries": 20}
-    settings["drift"] |= {"min_pictures": 8}
+    settings["watch"] |= {"port": port, "records": 16}
+    settings["probe"] |= {"records": 4, "square_records": 1, "queries": 20}
+    settings["drift"] |= {"min_records": 8}
     settings["publish"] |= {"experiment": NAME, "model_name": NAME}
     (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 

@@ -27,7 +27,7 @@ SUITE = (
     AttackSpec("pgd", (4,), steps=2, only_survivors=True),
     AttackSpec("pgd", (8,), steps=3, name="pgd-3"),
 )
-CONFIG = attack.AttackParams(images=8, batch_size=4, seed=7, subgroups={}, suite=SUITE)
+CONFIG = attack.AttackParams(records=8, batch_size=4, seed=7, subgroups={}, suite=SUITE)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def full_disk(*args):
 
 
 def test_two_lines_of_one_name_are_refused_with_the_next_step():
-    section = {"images": 0, "batch_size": 4, "seed": 7, "subgroups": {}}
+    section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}}
     section["suite"] = [{"attack": "pgd", "epsilon_255": [1], "steps": steps} for steps in (10, 40)]
     with pytest.raises(ParamsError, match="tell them apart with `name"):
         params.parse("attack", attack.AttackParams, section)

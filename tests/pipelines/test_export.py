@@ -19,7 +19,7 @@ CLOSE = policy.ParityPolicy(1.0, 1e-4, 0.0, 0.01)
 
 
 def params(parity):
-    return export.ExportParams(pictures=12, epsilon_255=(2,), steps=2, seed=7, parity=parity)
+    return export.ExportParams(records=12, epsilon_255=(2,), steps=2, seed=7, parity=parity)
 
 
 @pytest.fixture

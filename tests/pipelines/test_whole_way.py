@@ -43,11 +43,11 @@ SMALL = {
         {"attack": "noise", "epsilon_255": [2]},
     ],
     "calibrate.max_fpr": 0.2,
-    "calibrate.pictures": 30,
-    "detect.foreign": 5,
+    "calibrate.records": 30,
+    "detect.strangers": 5,
     "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],
-    "detect.evasion": {"pictures": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
-    "watch.images": 10,
+    "detect.evasion": {"records": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
+    "watch.records": 10,
     "watch.suite": [{"attack": "fgsm", "epsilon_255": [1, 4]}],
 }
 # Nothing is asked of so small a model; that a floor stops one is tested with the gate.

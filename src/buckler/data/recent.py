@@ -31,7 +31,7 @@ def load(root: Path, labels: Sequence[str], *, size: int, count: int, known: Seq
         DataError: No such folder, a folder that is no class, or no new picture in any of them.
     """
     if not root.is_dir():
-        raise DataError(f"expected a folder of class folders at {root}, there is none; see watch.newest.path")
+        raise DataError(f"expected a folder of class folders at {root}, there is none; see watch.recent.path")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     unknown = [folder.name for folder in folders if folder.name not in labels]
     if unknown:
@@ -53,6 +53,6 @@ def load(root: Path, labels: Sequence[str], *, size: int, count: int, known: Seq
         name = file.relative_to(root)
         chosen.append((name.as_posix(), pixels, labels.index(name.parts[0])))
     if not chosen:
-        raise DataError(f"no new picture in {root}; put some into a folder a class, or empty watch.newest.path")
+        raise DataError(f"no new picture in {root}; put some into a folder a class, or empty watch.recent.path")
     ids, pixels_of, truth = zip(*sorted(chosen, key=lambda each: each[0]), strict=True)
     return Pictures(tuple(ids), np.stack(pixels_of), np.array(truth, np.int64))

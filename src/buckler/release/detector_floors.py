@@ -59,7 +59,7 @@ def failures(found: DetectorEvidence | None, policy: Policy) -> Iterator[str]:
         if not rate.value <= ceiling:
             yield f"detector flags {rate.value:.3f} of pictures after the harmless change '{change}', > {ceiling:.3f}"
     for (column, group), rate in found.subgroups.items():
-        if rate.pictures >= policy.min_subgroup_pictures and not rate.value <= policy.max_detector_subgroup_fpr:
+        if rate.pictures >= policy.min_subgroup_records and not rate.value <= policy.max_detector_subgroup_fpr:
             allowed = policy.max_detector_subgroup_fpr
             yield f"detector's false positive rate of {column} '{group}' {rate.value:.3f} > {allowed:.3f}"
     for radius, floor in sorted(policy.min_detector_auc.items()):

@@ -124,7 +124,7 @@ def _subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
     judged = [
         (radius, group, rate, floor)
         for group in evidence.subgroups or ()
-        if group.pictures >= policy.min_subgroup_pictures
+        if group.pictures >= policy.min_subgroup_records
         for radius, rate in _by_radius(group).items()
         if (floor := _subgroup_asks(policy).get(radius))
     ]
@@ -145,10 +145,10 @@ def _subgroups_not_measured(evidence: Evidence, policy: Policy) -> Iterator[str]
 
 
 def _subgroups_not_judged(evidence: Evidence, policy: Policy) -> Iterator[str]:
-    small = [group for group in evidence.subgroups or () if group.pictures < policy.min_subgroup_pictures]
+    small = [group for group in evidence.subgroups or () if group.pictures < policy.min_subgroup_records]
     if small and _subgroup_asks(policy):
         listed = ", ".join(f"{group.column} {group.group!r} ({group.pictures})" for group in small)
-        yield f"not judged, fewer than {policy.min_subgroup_pictures} pictures: {listed}"
+        yield f"not judged, fewer than {policy.min_subgroup_records} pictures: {listed}"
 
 
 def _subgroup_asks(policy: Policy) -> dict[int, float]:

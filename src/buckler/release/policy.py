@@ -22,7 +22,7 @@ class Policy:
       most ``regression_alpha`` in all of them together.
     - **Many subgroups.** Among many small groups some fall below any floor by chance. A subgroup's floor is
       therefore broken only where the share is significantly below it: exact binomial test, adjusted by Holm's
-      method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_pictures`` are reported,
+      method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_records`` are reported,
       not judged, and the decision notes them.
 
     Attributes:
@@ -33,7 +33,7 @@ class Policy:
         min_robust_specificity: Radius -> share of benign pictures given a benign label in that way.
         min_subgroup_clean_accuracy: Share right without attack in each subgroup.
         min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
-        min_subgroup_pictures: Least size of a subgroup that is judged.
+        min_subgroup_records: Least size of a subgroup that is judged.
         max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
         max_calibration_error: Expected calibration error.
         max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
@@ -51,7 +51,7 @@ class Policy:
     min_robust_specificity: Floors
     min_subgroup_clean_accuracy: float
     min_subgroup_robust_accuracy: Floors
-    min_subgroup_pictures: int
+    min_subgroup_records: int
     max_margin_of_error: float
     max_calibration_error: float
     max_detector_fpr: float
@@ -66,7 +66,7 @@ class Policy:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
         shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
-        counts = {"valid_days", "min_subgroup_pictures"}
+        counts = {"valid_days", "min_subgroup_records"}
         shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
         outside = {name: share for name, share in shares.items() if not 0 <= share <= 1}
         if outside:
@@ -74,8 +74,8 @@ class Policy:
         if not 0 < self.max_margin_of_error < 0.5:
             raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
         radii = chain.from_iterable(by_radius.values())
-        if min(self.valid_days, self.min_subgroup_pictures, *radii) < 1:
-            raise ValueError("expected valid_days, min_subgroup_pictures and radii of at least 1")
+        if min(self.valid_days, self.min_subgroup_records, *radii) < 1:
+            raise ValueError("expected valid_days, min_subgroup_records and radii of at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ class DriftParams:
 
     Attributes:
         window_hours: Traffic that is older is not looked at.
-        window_pictures: Of more than so many the newest are.
-        min_pictures: Fewer say nothing: the job passes and says so.
+        window_records: Of more than so many the newest are.
+        min_records: Fewer say nothing: the job passes and says so.
         alpha: Probability of calling clean traffic drifted, in any of the quantities, each time the job runs.
         min_ks: A number has drifted from this Kolmogorov-Smirnov distance on: the largest gap between the shares of
             pictures below any value, 0..1.
@@ -42,8 +42,8 @@ class DriftParams:
     """
 
     window_hours: float
-    window_pictures: int
-    min_pictures: int
+    window_records: int
+    min_records: int
     alpha: float
     min_ks: float
     min_total_variation: float
@@ -65,10 +65,10 @@ class DriftParams:
                 f"drift.permutations: {self.permutations} cannot resolve alpha={self.alpha} over {len(QUANTITIES)} "
                 f"quantities; need at least {needed}"
             )
-        if not 2 <= self.min_pictures <= self.window_pictures:
+        if not 2 <= self.min_records <= self.window_records:
             raise ParamsError(
-                "drift.min_pictures: expected at least 2 and at most drift.window_pictures "
-                f"({self.window_pictures}), got {self.min_pictures}"
+                "drift.min_records: expected at least 2 and at most drift.window_records "
+                f"({self.window_records}), got {self.min_records}"
             )
 
 

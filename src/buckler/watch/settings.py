@@ -50,18 +50,18 @@ class JobParams:
 
 
 @dataclass(frozen=True, slots=True)
-class NewestParams:
+class RecentParams:
     """The newest labelled pictures, judged apart from the pinned ones.
 
     Attributes:
         path: A folder a class; empty: there are none.
-        images: How many are attacked, the newest first; 0 takes all.
+        records: How many are attacked, the newest first; 0 takes all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     path: str
-    images: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class WatchParams:
         policy: What follows when a job fails, in this order.
         promote: Whether a challenger is promoted without a person, after a re-evaluation, if its verdict allows.
         suite: The attacks of the re-evaluation, as ``attack.suite`` has them.
-        images: Pinned test pictures attacked again; 0 takes all.
+        records: Pinned test pictures attacked again; 0 takes all.
         seed: Of their choice and of the attacks.
-        newest: The newest labelled pictures.
+        recent: The newest labelled pictures.
         service_url: Of the service that canary and probe ask; ``BUCKLER_WATCH_SERVICE_URL`` comes first.
         key_file: With the API key for that, where the service asks for one; ``BUCKLER_WATCH_KEY`` comes first.
         host: Address that the metrics are served on.
@@ -86,9 +86,9 @@ class WatchParams:
     policy: Mapping[str, tuple[Action, ...]]
     promote: bool
     suite: tuple[Mapping[str, Any], ...]
-    images: int
+    records: int
     seed: int
-    newest: NewestParams
+    recent: RecentParams
     service_url: str
     key_file: str
     host: str

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from prometheus_client import CollectorRegistry, generate_latest
 
 from buckler import watch
-from buckler.watch.settings import JobParams, NewestParams, WatchParams
+from buckler.watch.settings import JobParams, RecentParams, WatchParams
 
 
 def job(**changes) -> JobParams:
@@ -21,9 +21,9 @@ def watching(**changes) -> WatchParams:
         "policy": dict.fromkeys(watch.JOBS, ()),
         "promote": False,
         "suite": ({"attack": "fgsm", "epsilon_255": [1]},),
-        "images": 0,
+        "records": 0,
         "seed": 7,
-        "newest": NewestParams("", 0),
+        "recent": RecentParams("", 0),
         "service_url": "http://127.0.0.1:1",
         "key_file": "watch.key",
         "host": "127.0.0.1",

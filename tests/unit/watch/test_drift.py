@@ -13,8 +13,8 @@ from buckler.watch.drift import KINDS, QUANTITIES, DriftParams, compare
 
 PARAMS = DriftParams(
     window_hours=24,
-    window_pictures=2000,
-    min_pictures=50,
+    window_records=2000,
+    min_records=50,
     alpha=0.01,
     min_ks=0.15,
     min_total_variation=0.15,
@@ -173,8 +173,8 @@ def test_too_few_permutations_for_alpha_are_refused():
 
 
 def test_a_window_that_cannot_hold_enough_is_refused():
-    with pytest.raises(ParamsError, match="min_pictures"):
-        replace(PARAMS, window_pictures=40)
+    with pytest.raises(ParamsError, match="min_records"):
+        replace(PARAMS, window_records=40)
 
 
 def test_one_picture_cannot_be_compared(reference):

@@ -225,7 +225,7 @@ def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeyp
     miss(write_project(here, port), "canary", timedelta(minutes=1))
     settings = yaml.safe_load((here / "params.yaml").read_text())
     settings["watch"]["service_url"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    settings["canary"] = {"pictures": 1, "min_right": 1.0}
+    settings["canary"] = {"records": 1, "min_right": 1.0}
     (here / "params.yaml").write_text(yaml.safe_dump(settings))
 
     process = start()

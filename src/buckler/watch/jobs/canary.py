@@ -36,11 +36,11 @@ class CanaryParams:
     """Section ``canary`` of params.yaml.
 
     Attributes:
-        pictures: Of the release's reference pictures.
+        records: Of the release's reference pictures.
         min_right: Share that must have the known answer.
     """
 
-    pictures: int
+    records: int
     min_right: float
 
 
@@ -52,7 +52,7 @@ def run() -> Result:
         for _ in range(TRIES):
             card = service.model_card()
             note_standing(card)
-            found = ask(service, card, name, cfg.pictures)
+            found = ask(service, card, name, cfg.records)
             if found is not None:
                 return _judge(card, found, cfg)
     raise BucklerError(f"the service changed its model {TRIES} times while it was asked; the next run sees")

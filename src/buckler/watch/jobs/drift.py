@@ -5,7 +5,7 @@ Reads   the traffic's database (BUCKLER_TRAFFIC_URL), the champion's release fro
 Writes  .buckler/watch/drift.json
 Keeps   .buckler/watch/drift-reference/<digest>.json: the calibration pictures' numbers
 
-Failing means that something has drifted. With fewer pictures than ``drift.min_pictures`` it passes and says so.
+Failing means that something has drifted. With fewer pictures than ``drift.min_records`` it passes and says so.
 """
 
 import json
@@ -44,7 +44,7 @@ def run() -> Result:
     champion = _champion(names.model_name)
     served = _window(cfg)
     window = [each for each in served if each.digest == champion.digest]
-    enough = len(window) >= cfg.min_pictures
+    enough = len(window) >= cfg.min_records
     reference = reference_of(champion, names.model_name) if enough else []
     findings = compare(reference, window, cfg) if enough else ()
     reasons = drift_report.reasons(findings)
@@ -78,14 +78,14 @@ def _window(cfg: DriftParams) -> list[Observation]:
     if url == traffic.OFF:
         raise TrafficError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
     with Traffic(url) as database:
-        return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_pictures)
+        return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_records)
 
 
 def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
     moments = [datetime.fromtimestamp(each.moment, UTC).isoformat() for each in (*window[:1], *window[-1:])]
     return {
         "pictures": len(window),
-        "min_pictures": cfg.min_pictures,
+        "min_pictures": cfg.min_records,
         "hours": cfg.window_hours,
         "first": moments[0] if moments else None,
         "last": moments[-1] if moments else None,

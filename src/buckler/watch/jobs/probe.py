@@ -63,8 +63,8 @@ class ProbeParams:
     """Section ``probe`` of params.yaml.
 
     Attributes:
-        pictures: Clean test pictures, and as many attacked by transfer.
-        square_pictures: Others, that Square searches from.
+        records: Clean test pictures, and as many attacked by transfer.
+        square_records: Others, that Square searches from.
         queries: Of Square, for each of them.
         transfer: How the transferred ones are crafted.
         crafted_on: ``release``: the reference of what serves; ``surrogate``: another model, ``models/surrogate``.
@@ -77,8 +77,8 @@ class ProbeParams:
         min_robust_accuracy: Attack -> share that must stay right.
     """
 
-    pictures: int
-    square_pictures: int
+    records: int
+    square_records: int
     queries: int
     transfer: TransferParams
     crafted_on: Literal["release", "surrogate"]
@@ -180,7 +180,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
         DataError: There are not enough.
     """
     everything = pictures.load(TEST, offline.labels, size=offline.image_size)
-    needed = cfg.pictures + cfg.square_pictures
+    needed = cfg.records + cfg.square_records
     if len(everything.ids) < needed:
         raise DataError(f"expected at least {needed} test pictures, {TEST} lists {len(everything.ids)}")
     drawn = np.random.default_rng(cfg.seed).permutation(len(everything.ids))
@@ -189,8 +189,8 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
         return offline(everything.images[place]).label != offline.labels[everything.truth[place]]
 
     # From a picture that is wrong as it is there is nothing to search for; one of those only where no other is left.
-    others = sorted(drawn[cfg.pictures : cfg.pictures + LOOKED_AT * cfg.square_pictures], key=is_wrong)
-    parts = (np.sort(drawn[: cfg.pictures]), np.sort(others[: cfg.square_pictures]))
+    others = sorted(drawn[cfg.records : cfg.records + LOOKED_AT * cfg.square_records], key=is_wrong)
+    parts = (np.sort(drawn[: cfg.records]), np.sort(others[: cfg.square_records]))
     sent, searched = (
         Pictures(tuple(everything.ids[i] for i in part), everything.images[part], everything.truth[part])
         for part in parts

@@ -1,7 +1,7 @@
 """Job ``reevaluate``: attacks what serves once more, white box, and lets the gate decide again.
 
 Reads   the champion's release from the registry, data/splits/*.csv and the test pictures; the newest labelled pictures
-        where watch.newest.path names some
+        where watch.recent.path names some
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
 Keeps   .buckler/watch/attack/: what it goes on with when killed
 
@@ -89,7 +89,7 @@ def run() -> Result:
         journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
         subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
         found = {PINNED: subject.pinned(judged["subgroup_columns"])}
-        if cfg.newest.path:
+        if cfg.recent.path:
             found[NEWEST] = subject.newest()
     failures, reasons = _failures(verdict, found)
     state = {
@@ -182,7 +182,7 @@ class Subject:
                 "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
             )
         everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
-        test = everything.subset(self._cfg.images, self._cfg.seed)
+        test = everything.subset(self._cfg.records, self._cfg.seed)
         return self._measure(test, pictures.columns(SPLITS / "test.csv", test.ids), bands)
 
     def newest(self) -> Measured:
@@ -191,9 +191,9 @@ class Subject:
         Raises:
             DataError: There are none that it has not learnt from.
         """
-        info, cfg = self._info, self._cfg.newest
+        info, cfg = self._info, self._cfg.recent
         learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
-        found = recent.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.images, known=learnt)
+        found = recent.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.records, known=learnt)
         return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> Measured:

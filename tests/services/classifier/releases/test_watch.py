@@ -25,8 +25,8 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.slow
 
 PROBE = {
-    "pictures": 4,
-    "square_pictures": 1,
+    "records": 4,
+    "square_records": 1,
     "queries": 40,
     "transfer": {"attack": "pgd", "epsilon_255": 4, "steps": 2},
     "crafted_on": "release",
@@ -102,7 +102,7 @@ def project(server: Server, champion: Champion, home: Path, tmp_path: Path, monk
 def write_params(champion: Champion, cfg: watch.WatchParams, **probing: object) -> None:
     sections = {
         "watch": made.as_section(cfg),
-        "canary": {"pictures": 3, "min_right": 1.0},
+        "canary": {"records": 3, "min_right": 1.0},
         "probe": {**PROBE, **probing},
         "publish": {"experiment": "watched", "model_name": champion.name},
     }
@@ -217,6 +217,6 @@ def test_a_probe_that_misses_its_floors_says_which(project, champion, server, ho
 
 def test_too_few_test_pictures_are_said(project, champion, server, home):
     cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
-    write_params(champion, cfg, pictures=50)
+    write_params(champion, cfg, records=50)
     with pytest.raises(BucklerError, match=r"expected at least 51 test pictures, .* lists 8"):
         probe.run()

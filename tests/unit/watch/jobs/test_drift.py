@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 SIZE, PER_CLASS = 32, 40
 SETTINGS = """
-drift: {{window_hours: 24, window_pictures: 500, min_pictures: 50, alpha: 0.01, min_ks: 0.15, min_total_variation: 0.15,
+drift: {{window_hours: 24, window_records: 500, min_records: 50, alpha: 0.01, min_ks: 0.15, min_total_variation: 0.15,
   min_mmd: 0.1, permutations: 2000, seed: 7}}
 publish: {{experiment: {name}, model_name: {name}}}
 """

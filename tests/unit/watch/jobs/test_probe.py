@@ -10,8 +10,8 @@ CFG = params.parse(
     "probe",
     probe.ProbeParams,
     {
-        "pictures": 4,
-        "square_pictures": 1,
+        "records": 4,
+        "square_records": 1,
         "queries": 40,
         "transfer": {"attack": "pgd", "epsilon_255": 4, "steps": 2},
         "crafted_on": "release",
@@ -53,4 +53,4 @@ def test_each_line_that_is_crossed_is_a_reason(changes, reason):
 
 def test_the_sections_of_params_are_read():
     assert params.load("probe", probe.ProbeParams).queries > 12  # a run that the service can notice
-    assert params.load("canary", CanaryParams).pictures
+    assert params.load("canary", CanaryParams).records

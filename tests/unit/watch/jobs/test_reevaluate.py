@@ -21,7 +21,7 @@ from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
 from buckler.trust import digests, keys
 from buckler.watch.jobs import reevaluate
-from buckler.watch.settings import NewestParams
+from buckler.watch.settings import RecentParams
 from tests import projects, screenings
 from tests.unit.watch import made as watching
 
@@ -33,7 +33,7 @@ SIZE, COUNT = 32, 24
 def write_settings(root, name, **changes):
     """Write the sections that the job reads."""
     suite = ({"attack": "fgsm", "epsilon_255": [1, 8]}, {"attack": "pgd", "epsilon_255": [1], "steps": 2})
-    cfg = watching.watching(images=16, suite=suite, **changes)
+    cfg = watching.watching(records=16, suite=suite, **changes)
     sections = {"watch": watching.as_section(cfg), "publish": {"experiment": name, "model_name": name}}
     (root / "params.yaml").write_text(yaml.safe_dump(sections))
     return cfg
@@ -156,7 +156,7 @@ def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_o
             Image.fromarray(pixels).save(project / "new" / label / f"{number}.png")
     shutil.copy(project / "data/images/0.png", project / "new/benign/learnt.png")
     (project / "new/benign/broken.png").write_bytes(b"no picture")
-    write_settings(project, name, newest=NewestParams("new", 0))
+    write_settings(project, name, recent=RecentParams("new", 0))
     run = watch.run_once("reevaluate")
     assert run.outcome == "passed", run.message
     assert "16 pinned and 6 newest pictures" in run.message
@@ -166,10 +166,10 @@ def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_o
 
 
 def test_a_folder_of_newest_pictures_that_is_not_there_stops_the_job(champion, project):
-    write_settings(project, champion(projects.LENIENT), newest=NewestParams("nowhere", 0))
+    write_settings(project, champion(projects.LENIENT), recent=RecentParams("nowhere", 0))
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
-    assert "watch.newest.path" in run.message
+    assert "watch.recent.path" in run.message
 
 
 def test_a_suite_with_an_unknown_attack_is_named(project):
