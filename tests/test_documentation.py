@@ -94,6 +94,6 @@ def test_files_folders_and_modules_that_a_document_names_exist(document):
     names = {name for name in {*quoted(text), *links} if IS_SOURCE.fullmatch(name)}
     bases = (ROOT, ROOT / "docs", ROOT / "src/buckler", document.parent)
     assert {name for name in names if not any((base / name).exists() for base in bases)} == set()
-    modules = [Path(*name.split(".")) for name in re.findall(r"python -m ((?:%s)[\w.]*)" % "|".join(PACKAGES), text)]
+    modules = [Path(*name.split(".")) for name in re.findall(rf"python -m ((?:{'|'.join(PACKAGES)})[\w.]*)", text)]
     files = {path: (ROOT / path.with_suffix(".py"), ROOT / path / "__main__.py") for path in modules}
     assert {path for path, places in files.items() if not any(place.exists() for place in places)} == set()
