@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance
 
 from buckler.client import Answer, Client, ServiceError
 from buckler.modality.picture.images import load_pixels, to_png
+from buckler.state import paths
 from buckler.trust import audit
 from drills.load import Load, clients
 from drills.platform import SOON, Platform, platform
@@ -182,7 +183,7 @@ def watch_killed(scene: Scene, drill: Drill) -> None:
     watching = {"suite": LONG, "records": 0, "jobs": {"reevaluate": {"cron": SOON}}}
     with platform(scene, watching) as running:
         wait_until(lambda: _is_due(running), PATIENCE, "the re-evaluation to begin")
-        journal = running.directory / ".buckler/watch/attack"
+        journal = running.directory / paths.WATCH_JOURNAL
         wait_until(lambda: any(journal.rglob("*.npz")), PATIENCE, "the first attack to be done")
         running.kill_watch()
         killed = time.monotonic()
@@ -211,7 +212,7 @@ def _last(load: Load, count: int) -> set[str]:
 
 
 def _audit_holds(running: Platform) -> bool:
-    return audit.verify(running.directory / ".buckler/watch/audit.log").problem is None
+    return audit.verify(running.directory / paths.WATCH_AUDIT_LOG).problem is None
 
 
 def _since(moment: datetime) -> float:

@@ -23,8 +23,10 @@ from pathlib import Path
 
 import yaml
 
+from buckler.state import paths
+
 ROOT = Path(__file__).resolve().parent.parent
-RUN = ROOT / ".buckler/run"
+RUN = ROOT / paths.RUN
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
 PORTS = {"mlflow": 5000, "service": 3000, "console": 8088, "prometheus": 9090, "alertmanager": 9093}
@@ -111,16 +113,16 @@ def _port(name: str, default: int) -> int:
 
 
 def _mlflow() -> list[str]:
-    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT}/.buckler/mlflow.db")
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / paths.MLFLOW_DATABASE}")
     return [
         *(str(BIN / "mlflow"), "server", "--workers", "1", "--host", "127.0.0.1"),
-        *("--backend-store-uri", store, "--artifacts-destination", str(ROOT / ".buckler/mlartifacts")),
+        *("--backend-store-uri", store, "--artifacts-destination", str(ROOT / paths.MLFLOW_ARTIFACTS)),
     ]
 
 
 def _monitoring(ports: Mapping[str, int]) -> list[Process]:
     """Return Prometheus and Alertmanager where installed, on a copy of their files that names our ports."""
-    config = ROOT / ".buckler/monitoring"
+    config = ROOT / paths.MONITORING
     _configure(config, ports)
     found = []
     if server := shutil.which("prometheus"):
@@ -174,8 +176,8 @@ def up() -> None:
         down()
         raise
     for process in wanted:
-        for name, paths in process.pages.items():
-            print(f"  {name:<18} {_first_page(process, paths.split())}")
+        for name, addresses in process.pages.items():
+            print(f"  {name:<18} {_first_page(process, addresses.split())}")
     missing = {"prometheus", "alertmanager"} - {process.name for process in wanted}
     if missing:
         print(f"  not installed: {', '.join(sorted(missing))} (Debian: apt install prometheus prometheus-alertmanager)")

@@ -30,7 +30,7 @@ from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
 from buckler.reporting import page, plots
-from buckler.state import documents
+from buckler.state import documents, paths
 from buckler.trust import digests
 from pipelines.stage import stage
 
@@ -41,7 +41,6 @@ SURROGATE = Path("models/surrogate")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
-JOURNAL = Path(".buckler/attack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def run(cfg: AttackParams) -> None:
     clean_guesses = unattacked.logits.argmax(axis=1)
     clean = clean_guesses == test.truth
 
-    journal = Journal(JOURNAL, _circumstances(cfg, info, test))
+    journal = Journal(paths.ATTACK_JOURNAL, _circumstances(cfg, info, test))
     found = robustness.evaluate(
         crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
     )

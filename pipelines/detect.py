@@ -30,7 +30,7 @@ from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
 from buckler.reporting import plots
-from buckler.state import documents
+from buckler.state import documents, paths
 from buckler.trust.digests import directory_digest
 from pipelines.stage import stage
 
@@ -41,7 +41,6 @@ DETECTOR = Path("models/detector")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
-JOURNAL = Path(".buckler/detect")
 DRAWN = 2  # radius in 1/255 of the ROC curves that are drawn
 
 
@@ -86,7 +85,7 @@ class Bench:
         """Return what remembers what an attacker has tried so far."""
         digests = {name: directory_digest(place) for name, place in _MODELS.items()}
         circumstances = {"batch_size": self.cfg.batch_size, "seed": self.cfg.seed, "attacker": attacker}
-        self.journals.append(Journal(JOURNAL, digests | circumstances))
+        self.journals.append(Journal(paths.DETECT_JOURNAL, digests | circumstances))
         return self.journals[-1]
 
     def screen(self, shown: pictures.Pictures, forward: Forward) -> Screened:

@@ -19,7 +19,7 @@ from buckler.models import checkpoint
 from buckler.models.backend import keras
 from buckler.models.networks import vgg
 from buckler.models.randomised import Randomisation, RandomisedInput
-from buckler.state import documents
+from buckler.state import documents, paths
 from buckler.training.adversarial import Examples, History, Recipe, harden
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
@@ -30,7 +30,6 @@ FEATURES = Path("data/features")
 CLASSIFIER = Path("models/classifier")
 SURROGATE = Path("models/surrogate")
 REPORTS = Path("reports")
-STATE = Path(".buckler/training/state.npz")
 
 
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
@@ -98,7 +97,7 @@ def _harden(
             precision=precision,
             malignant=[place for place, label in enumerate(labels) if label in data.malignant],
             seed=cfg.seed,
-            state=STATE,
+            state=paths.TRAINING_STATE,
             on_batch=bar.update,
             on_epoch=progress,
         )

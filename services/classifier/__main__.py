@@ -8,13 +8,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+from buckler.state import paths
 
 DEFAULTS = {
     "BENTOML_DO_NOT_TRACK": "True",  # has to be there before BentoML is loaded, hence the new process
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "BENTOML_HOME": str(Path(".buckler/bentoml").resolve()),
+    "BENTOML_HOME": str(paths.BENTOML.resolve()),
     # The detector's products are small: several threads spend a hundred times their time waiting for each other, on the
     # cores that the network needs. NumPy reads this once, when it is loaded.
     "OPENBLAS_NUM_THREADS": "1",

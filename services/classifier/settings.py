@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from buckler.errors import ParamsError
-from buckler.serving.api_keys import API_KEYS_FILE
 from buckler.serving.traffic import DEFAULT_URL as TRAFFIC_URL
+from buckler.state import paths
 from buckler.trust import audit
 
 PREFIX = "BUCKLER_"
@@ -72,7 +72,7 @@ class Settings(BaseModel):
 
     release: Path | None = None
     model_name: str = Field(default="skin-lesion", min_length=1)
-    releases_dir: Path = Path(".buckler/releases")
+    releases_dir: Path = paths.RELEASES
     body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
     max_connections: int = Field(default=512, ge=8)
     head_timeout_seconds: float = Field(default=10.0, gt=0)
@@ -83,7 +83,7 @@ class Settings(BaseModel):
     workers: int = Field(default=1, ge=1)
     require_keys: Literal["auto", "always", "never"] = "auto"
     bound_host: str | None = None
-    api_keys: Path = API_KEYS_FILE
+    api_keys: Path = paths.API_KEYS
     key_requests_per_second: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     key_burst: int = Field(default=20, ge=1)
     key_concurrency: int = Field(default=8, ge=1)
@@ -91,7 +91,7 @@ class Settings(BaseModel):
     query_attack: Literal["flag", "refuse", "off"] = "flag"
     query_run: int = Field(default=12, ge=3)
     query_window_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
-    audit_log: Literal["off"] | Path = audit.DEFAULT_LOG
+    audit_log: Literal["off"] | Path = paths.AUDIT_LOG
     audit_fsync: audit.Fsync = "always"
     audit_segment_bytes: int = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
     receipt_key: Path | None = None

@@ -10,6 +10,7 @@ import httpx
 
 from buckler import watch
 from buckler.errors import BucklerError
+from buckler.state import paths
 from services.console.figures import TIMEOUT_SECONDS
 from services.console.settings import Settings
 
@@ -53,13 +54,13 @@ def jobs() -> tuple[list[Job], list[watch.Run]]:
     Raises:
         BucklerError: The history cannot be read, or no watch ever ran here.
     """
-    if not watch.STATE.is_dir():  # to look must not make one
+    if not paths.WATCH.is_dir():  # to look must not make one
         raise BucklerError("no job has run here; `buckler watch` runs them at their times")
     try:
         runs = watch.History().runs(limit=RUNS)
         return [Job(name, _last(name), _reasons(name)) for name in watch.JOBS], runs
     except (OSError, sqlite3.Error) as error:
-        raise BucklerError(f"the history of jobs in {watch.STATE} cannot be read: {error}") from error
+        raise BucklerError(f"the history of jobs in {paths.WATCH} cannot be read: {error}") from error
 
 
 def _last(name: str) -> watch.Run | None:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from buckler.errors import ParamsError
-from buckler.serving.api_keys import API_KEYS_FILE
+from buckler.state import paths
 from services.classifier.settings import MEBIBYTE, PREFIX, is_loopback
 
 
@@ -45,7 +45,7 @@ class Settings(BaseModel):
     model_name: str = Field(default="skin-lesion", min_length=1)
     release: Path | None = None
     require_keys: Literal["auto", "always", "never"] = "auto"
-    api_keys: Path = API_KEYS_FILE
+    api_keys: Path = paths.API_KEYS
     body_limit_bytes: int = Field(default=10 * MEBIBYTE, ge=1024)
 
     @property

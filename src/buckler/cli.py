@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buckler.errors import BucklerError, ParamsError, PromotionRefusedError, ReceiptError, VerdictError
+from buckler.state import paths
 
 if TYPE_CHECKING:
     from buckler.client import Answer, ServiceError
@@ -308,7 +309,7 @@ def _keys_init(arguments: argparse.Namespace) -> int:
     from buckler.trust import keys
     from buckler.trust import receipt as receipts
 
-    directory = arguments.directory or keys.KEY_DIR
+    directory = arguments.directory or paths.KEYS
     module, reader = (receipts, "client") if arguments.purpose == "receipts" else (keys, "service")
     module.generate_key_pair(directory)
     print(f"made {directory / module.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")

@@ -27,9 +27,9 @@ from buckler.release import bundle, publish
 from buckler.release.promote import promote as promote_release
 from buckler.serving import api_keys, selftest
 from buckler.serving.api_keys import Role
+from buckler.state import paths
 from buckler.trust import digests
 from buckler.trust.keys import (
-    KEY_DIR,
     PRIVATE_KEY_FILE,
     PUBLIC_KEY_FILE,
     SIGNING_KEY_ENV,
@@ -108,8 +108,8 @@ def make_project(root: Path) -> dict[str, str]:
     screening = screenings.fit(judge, noise, np.arange(COUNT) % 2)
     digest, exported = (digests.directory_digest(root / "models" / part) for part in ("classifier", "runtime"))
     projects.write_reports(root / "reports", digest, 80, 40, runtime=exported)
-    generate_key_pair(root / KEY_DIR)
-    key = load_private_key(root / KEY_DIR / PRIVATE_KEY_FILE)
+    generate_key_pair(root / paths.KEYS)
+    key = load_private_key(root / paths.KEYS / PRIVATE_KEY_FILE)
     for promote, confidence in ((True, 0.0), (False, 0.9)):  # the challenger is no champion by another name
         replace(screening, min_confidence=confidence).save(root / "models/detector")
         parts = {"runtime": runtime, "write_self_test": selftest.write}
@@ -124,7 +124,7 @@ def make_project(root: Path) -> dict[str, str]:
         )
         if promote:
             promote_release(NAME, key)
-    private, public = (root / KEY_DIR / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
+    private, public = (root / paths.KEYS / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
         "BUCKLER_MODEL_NAME": NAME,

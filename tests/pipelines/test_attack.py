@@ -18,6 +18,7 @@ from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
 from buckler.release import bundle
+from buckler.state import paths
 from pipelines import attack
 from tests import projects
 
@@ -96,7 +97,7 @@ def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished
     monkeypatch.setattr(Journal, "record", lambda *args: recorded.append(args))
     attack.run(CONFIG)
     assert recorded == []
-    assert list((ready / attack.JOURNAL).iterdir()) == []
+    assert list((ready / paths.ATTACK_JOURNAL).iterdir()) == []
 
 
 def full_disk(*args):

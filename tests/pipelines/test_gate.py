@@ -3,6 +3,7 @@ import json
 import pytest
 
 from buckler.errors import BucklerError
+from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.verdict import open_release, verify_release
 from pipelines import gate
@@ -45,10 +46,10 @@ def test_a_failing_model_is_signed_as_failing_and_the_reasons_are_printed(projec
 def test_a_second_run_uses_the_same_key(project, capsys):
     gate.run(projects.POLICY, "skin-lesion")
     key = keys.PUBLIC_KEY_FILE
-    before = (keys.KEY_DIR / key).read_bytes()
+    before = (paths.KEYS / key).read_bytes()
     capsys.readouterr()
     gate.run(projects.POLICY, "skin-lesion")
-    assert (keys.KEY_DIR / key).read_bytes() == before
+    assert (paths.KEYS / key).read_bytes() == before
     assert "key pair" not in capsys.readouterr().out
 
 

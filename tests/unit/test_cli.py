@@ -9,6 +9,7 @@ from buckler import cli
 from buckler.release import bundle
 from buckler.release.publish import publish as publish_release
 from buckler.serving import api_keys
+from buckler.state import paths
 from buckler.trust import keys
 from tests import projects
 
@@ -21,7 +22,7 @@ def published(project, registry):
         "train:\n  epochs: 15  # as the paper\n  hidden: [128, 64]\n"
         "profiles: {quick: {train.epochs: 1}}\n"
     )
-    keys.generate_key_pair(keys.KEY_DIR)
+    keys.generate_key_pair(paths.KEYS)
 
     def publish(**results):
         projects.make_project(project, **results)
@@ -117,7 +118,7 @@ def test_an_api_key_is_made_shown_once_listed_and_revoked(project, capsys):
     assert cli.main(["keys", "create", "--role", "predict", "--name", "ward-3"]) == 0
     said = capsys.readouterr()
     secret = said.out.strip()
-    made = api_keys.KeyRing(api_keys.API_KEYS_FILE).find(secret)
+    made = api_keys.KeyRing(paths.API_KEYS).find(secret)
     assert (made.role, made.name) == ("predict", "ward-3")
     assert f"made key {made.id} (predict, ward-3)" in said.err
     assert secret not in said.err
@@ -150,7 +151,7 @@ def test_an_api_key_for_a_program_goes_to_a_new_file_or_does_not_hold(project, c
     assert cli.main(create) == 2
     assert "File exists" in capsys.readouterr().err
     assert (project / "service.key").read_text().strip() == secret
-    assert [bool(key.revoked_at) for key in api_keys.read(api_keys.API_KEYS_FILE)] == [False, True]
+    assert [bool(key.revoked_at) for key in api_keys.read(paths.API_KEYS)] == [False, True]
 
 
 def test_the_roles_on_the_command_line_are_those_of_the_keys(project, capsys):

@@ -20,13 +20,13 @@ from buckler.release import bundle, gate, tracking
 from buckler.release.evidence import Evidence
 from buckler.serving import registry
 from buckler.serving.registry import Version
+from buckler.state import paths
 from buckler.trust import promotion
 from buckler.trust.standing import Claim, Standing, of_verdict
 from buckler.trust.standing import issue as issue_standing
 from buckler.trust.standing import read as read_standing
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict, check_holds, open_release
 
-LOCK = registry.STATE / "promotion.lock"
 TICK = timedelta(microseconds=1)
 
 
@@ -249,10 +249,12 @@ def _one_at_a_time() -> Iterator[None]:
         RegistryError: It cannot be had.
     """
     try:
-        LOCK.parent.mkdir(parents=True, exist_ok=True)
-        file = LOCK.open("w")
+        paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
+        file = paths.PROMOTION_LOCK.open("w")
     except OSError as error:
-        raise RegistryError(f"cannot lock {LOCK} ({error.strerror}); run in a directory that can be written") from error
+        raise RegistryError(
+            f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"
+        ) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -10,13 +10,14 @@ from importlib import metadata
 from pathlib import Path
 
 # First of all: importing it turns MLflow's telemetry off.
-from buckler.serving.registry import RELEASE_DIR, STATE, asking, tracking_uri  # isort: split
+from buckler.serving.registry import RELEASE_DIR, asking, tracking_uri  # isort: split
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
 
-ARTIFACTS = STATE / "mlartifacts"
+from buckler.state import paths
+
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 KIND_TAG = "buckler.kind"
 NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
@@ -36,7 +37,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     # A server knows where its artifacts go; with a bare database MLflow would put them into ./mlruns.
-    local = None if tracking_uri().startswith("http") else ARTIFACTS.resolve().as_uri()
+    local = None if tracking_uri().startswith("http") else paths.MLFLOW_ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=local))
 
 

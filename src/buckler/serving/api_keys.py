@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import BucklerError
-from buckler.state import files
+from buckler.state import files, paths
 
 SCHEMA = 1
 API_KEYS_ENV = "BUCKLER_API_KEYS"
-API_KEYS_FILE = Path(".buckler/keys/api.json")
 # Tells people, and scanners that look for secrets in commits, what they have found.
 PREFIX = "bk_"
 SECRET_BYTES = 32
@@ -69,7 +68,7 @@ class ApiKey:
 
 def file_path() -> Path:
     """Return where the keys are kept: ``BUCKLER_API_KEYS``, else the project's own file."""
-    return Path(os.environ.get(API_KEYS_ENV) or API_KEYS_FILE)
+    return Path(os.environ.get(API_KEYS_ENV) or paths.API_KEYS)
 
 
 def create(path: Path, *, role: Role, name: str) -> tuple[ApiKey, str]:

@@ -23,12 +23,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from buckler.errors import RegistryError
+from buckler.state import paths
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-
-STATE = Path(".buckler")
-DATABASE = STATE / "mlflow.db"
 
 RELEASE_DIR = "release"  # below the MLflow model's data/
 
@@ -78,7 +76,7 @@ class Version:
 
 def tracking_uri() -> str:
     """Return ``MLFLOW_TRACKING_URI``, else the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.MLFLOW_DATABASE}"
 
 
 def shown_uri() -> str:
@@ -99,8 +97,8 @@ def connect() -> MlflowClient:
     for chatty, level in _LOG_LEVELS.items():
         logging.getLogger(chatty).setLevel(level)
     uri = tracking_uri()
-    if uri == f"sqlite:///{DATABASE}":
-        STATE.mkdir(exist_ok=True)
+    if uri == f"sqlite:///{paths.MLFLOW_DATABASE}":
+        paths.STATE.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
     return MlflowClient(tracking_uri=uri)
 

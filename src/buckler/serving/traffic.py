@@ -21,12 +21,13 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLA
 from buckler.errors import BucklerError
 from buckler.modality.picture.measures import LUMA
 from buckler.modality.picture.uploads import Upload
+from buckler.state import paths
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
-DEFAULT_URL = "sqlite:///.buckler/traffic/traffic.db"
+DEFAULT_URL = f"sqlite:///{paths.TRAFFIC_DATABASE}"
 OFF = "off"
 # Who asks for the watch says so, by the name of its key, or where no keys are asked for by this header.
 WATCH_KEY_NAME = "watch"

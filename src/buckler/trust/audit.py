@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from buckler.errors import AuditError
+from buckler.state import paths
 from buckler.state.files import sync_directory
 from buckler.trust.digests import canonical
 
@@ -35,7 +36,6 @@ SCHEMA = 1
 START = "sha256:" + 64 * "0"  # what the first line names as the line before it
 
 LOG_ENV = "BUCKLER_AUDIT_LOG"
-DEFAULT_LOG = Path(".buckler/audit/audit.jsonl")
 OFF = "off"
 
 Fsync = Literal["always", "interval"]
@@ -91,7 +91,7 @@ def log_path() -> Path:
     named = os.environ.get(LOG_ENV)
     if named == OFF:
         raise AuditError(f"{LOG_ENV} is {OFF!r}: no log is kept; name the file of one that was")
-    return Path(named) if named else DEFAULT_LOG
+    return Path(named) if named else paths.AUDIT_LOG
 
 
 def entry(answer: Mapping[str, Any], *, client: str, input_digest: str, moment: datetime) -> dict[str, Any]:

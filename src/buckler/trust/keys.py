@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import BucklerError
+from buckler.state import paths
 
-KEY_DIR = Path(".buckler/keys")
 PRIVATE_KEY_FILE = "verdict.pem"
 PUBLIC_KEY_FILE = "verdict.pub"
 SIGNING_KEY_ENV = "BUCKLER_SIGNING_KEY"
@@ -22,12 +22,12 @@ VERDICT_KEY_ENV = "BUCKLER_VERDICT_KEY"
 
 def private_key_path() -> Path:
     """Return where the signing key lies: ``BUCKLER_SIGNING_KEY``, else the project's own."""
-    return Path(os.environ.get(SIGNING_KEY_ENV) or KEY_DIR / PRIVATE_KEY_FILE)
+    return Path(os.environ.get(SIGNING_KEY_ENV) or paths.KEYS / PRIVATE_KEY_FILE)
 
 
 def public_key_path() -> Path:
     """Return where the key to check verdicts with lies: ``BUCKLER_VERDICT_KEY``, else the project's own."""
-    return Path(os.environ.get(VERDICT_KEY_ENV) or KEY_DIR / PUBLIC_KEY_FILE)
+    return Path(os.environ.get(VERDICT_KEY_ENV) or paths.KEYS / PUBLIC_KEY_FILE)
 
 
 def generate_key_pair(
@@ -128,7 +128,7 @@ def load_or_create_private_key() -> tuple[Ed25519PrivateKey, bool]:
     path = private_key_path()
     if path.exists() or os.environ.get(SIGNING_KEY_ENV):
         return load_private_key(path), False
-    generate_key_pair(KEY_DIR)
+    generate_key_pair(paths.KEYS)
     return load_private_key(path), True
 
 

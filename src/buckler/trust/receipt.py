@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import BucklerError, ReceiptError, VerdictError
+from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.trust.envelope import open_envelope, parse_object, sign
 
@@ -61,7 +62,7 @@ def load_key(named: Path | None) -> Ed25519PrivateKey | None:
     Raises:
         BucklerError: The file is not there, holds no Ed25519 key, or holds the key that verdicts are signed with.
     """
-    path = named or keys.KEY_DIR / PRIVATE_KEY_FILE
+    path = named or paths.KEYS / PRIVATE_KEY_FILE
     if named is None and not path.exists():
         return None
     key = keys.load_private_key(path, named_by=RECEIPT_KEY_ENV)

@@ -15,7 +15,7 @@ from buckler.watch.jobs import load_job
 from buckler.watch.runs import run_once
 from buckler.watch.schedule import build_scheduler, serve
 from buckler.watch.settings import ACTIONS, Action, JobParams, WatchParams
-from buckler.watch.state import STATE, note_champion, read_state, write_state
+from buckler.watch.state import note_champion, read_state, write_state
 from buckler.watch.table import JOBS, Result
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "EXIT_CODES",
     "JOBS",
     "OUTCOMES",
-    "STATE",
     "Action",
     "Exporter",
     "History",

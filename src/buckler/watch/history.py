@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from buckler.watch.state import STATE
+from buckler.state import paths
 
-HISTORY_FILE = "history.db"
 KEPT_RUNS = 20_000  # of a job that runs each minute, two weeks; counters go on beyond them
 
 Outcome = Literal["passed", "failed", "error"]
@@ -48,7 +47,7 @@ class History:
     """The runs of all jobs."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or STATE / HISTORY_FILE
+        self._path = path or paths.WATCH_HISTORY
 
     def start(self, job: str, attempt: int = 1) -> int:
         """Note that ``job`` begins and return the run's number; what it left unfinished is noted as an error.

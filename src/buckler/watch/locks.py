@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from buckler.errors import BucklerError
-from buckler.watch.state import STATE
+from buckler.state import paths
 
 # Whoever asks whether a job runs holds its lock for a moment: a run that begins just then tries once more.
 TRIES, PAUSE_SECONDS = 5, 0.1
@@ -43,5 +43,5 @@ def is_running(job: str) -> bool:
 
 
 def _opened(job: str) -> IO[str]:
-    STATE.mkdir(parents=True, exist_ok=True)
-    return (STATE / f"{job}.lock").open("w")
+    paths.WATCH.mkdir(parents=True, exist_ok=True)
+    return (paths.WATCH / f"{job}.lock").open("w")

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from buckler.errors import BucklerError
-from buckler.watch.state import STATE
+from buckler.state import paths
 
-LOGS = STATE / "logs"
 LONGEST_LOG = 1024 * 1024  # bytes
 KEPT_LOGS = 100  # of one job
 CUT = b"\n[the rest is left out]\n"
@@ -19,7 +18,7 @@ LAST_WORDS_SECONDS = 5.0
 
 def path_of(job: str, number: int) -> Path:
     """Return where the log of run ``number`` lies."""
-    return LOGS / f"{job}-{number:08d}.log"
+    return paths.WATCH_LOGS / f"{job}-{number:08d}.log"
 
 
 def read(number: int) -> str:
@@ -28,7 +27,7 @@ def read(number: int) -> str:
     Raises:
         BucklerError: There is none, or it was removed because there are newer ones.
     """
-    found = sorted(LOGS.glob(f"*-{number:08d}.log"))
+    found = sorted(paths.WATCH_LOGS.glob(f"*-{number:08d}.log"))
     if not found:
         raise BucklerError(f"no log of run {number}; `buckler watch --history` lists the runs, the last ones have one")
     return found[0].read_text(encoding="utf-8", errors="replace")
@@ -37,8 +36,8 @@ def read(number: int) -> str:
 @contextmanager
 def captured(job: str, number: int) -> Iterator[None]:
     """Copy what this process writes to stdout and stderr into the log of run ``number``, and on to stderr."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    for old in sorted(LOGS.glob(f"{job}-*.log"))[: -KEPT_LOGS + 1]:
+    paths.WATCH_LOGS.mkdir(parents=True, exist_ok=True)
+    for old in sorted(paths.WATCH_LOGS.glob(f"{job}-*.log"))[: -KEPT_LOGS + 1]:
         old.unlink(missing_ok=True)
     reader, writer = os.pipe()
     kept = (os.dup(1), os.dup(2))

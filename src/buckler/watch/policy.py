@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from buckler import params
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
+from buckler.state import paths
 from buckler.trust import keys, standing
 from buckler.trust.audit import AuditLog
 from buckler.trust.standing import Claim, Standing, State
@@ -24,7 +25,6 @@ from buckler.watch.table import Result
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-AUDIT_LOG = state.STATE / "audit.log"
 PROMOTES_AFTER = "reevaluate"
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def note(event: str, **details: Any) -> None:
     Raises:
         AuditError: It cannot be written.
     """
-    AuditLog(AUDIT_LOG).append({"time": datetime.now(UTC).isoformat(), "event": event, **details})
+    AuditLog(paths.WATCH_AUDIT_LOG).append({"time": datetime.now(UTC).isoformat(), "event": event, **details})
 
 
 @dataclass(frozen=True, slots=True)

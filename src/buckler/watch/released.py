@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import VerdictError
+from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.verdict import open_release
-from buckler.watch.state import STATE
 
-RELEASES = STATE / "releases"
 KEEP = 2
 
 
@@ -26,7 +25,7 @@ def release_of(card: Mapping[str, Any], model_name: str) -> Path:
         VerdictError: What the registry has under that number is not what the service says it answers with.
     """
     version, digest = str(card["model"]["version"]), str(card["model"]["digest"])
-    place = RELEASES / digest.replace(":", "-")
+    place = paths.WATCH_RELEASES / digest.replace(":", "-")
     if not place.is_dir():
         _fetch(model_name, version, digest, place)
     place.touch()
@@ -44,11 +43,11 @@ def _fetch(model_name: str, version: str, digest: str, place: Path) -> None:
                 f"the service answers as version {version} with model {digest}, the registry has"
                 f" {verdict.subject_digest} under that number",
             )
-        RELEASES.mkdir(parents=True, exist_ok=True)
-        aside = RELEASES / f".{place.name}"
+        paths.WATCH_RELEASES.mkdir(parents=True, exist_ok=True)
+        aside = paths.WATCH_RELEASES / f".{place.name}"
         shutil.rmtree(aside, ignore_errors=True)
         shutil.move(path, aside)
         aside.rename(place)
-    releases = sorted(RELEASES.glob("sha256-*"), key=lambda kept: kept.stat().st_mtime, reverse=True)
+    releases = sorted(paths.WATCH_RELEASES.glob("sha256-*"), key=lambda kept: kept.stat().st_mtime, reverse=True)
     for old in (kept for kept in releases[KEEP:] if kept != place):
         shutil.rmtree(old, ignore_errors=True)

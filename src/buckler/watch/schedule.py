@@ -12,14 +12,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, start_http_server
 
 from buckler.errors import BucklerError, ParamsError
+from buckler.state import paths
 from buckler.watch import locks
 from buckler.watch.exporter import Exporter
 from buckler.watch.history import EXIT_CODES, History
 from buckler.watch.settings import JobParams, WatchParams
-from buckler.watch.state import STATE
 from buckler.watch.table import JOBS
 
-SCHEDULE_FILE = "jobs.db"
 STOP_SECONDS = 10  # what a job gets to end in when the watch is stopped
 GRACE_SECONDS = 30  # after which a job that does not end itself at its limit is killed
 LOOK_SECONDS = 20.0  # how often the watch looks for runs that were killed with another watch
@@ -74,9 +73,9 @@ def build_scheduler(cfg: WatchParams) -> Any:
     from apscheduler.schedulers.background import BackgroundScheduler
 
     triggers = {name: _trigger(name, job) for name, job in cfg.jobs.items()}
-    STATE.mkdir(parents=True, exist_ok=True)
+    paths.WATCH.mkdir(parents=True, exist_ok=True)
     scheduler = BackgroundScheduler(
-        jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{STATE / SCHEDULE_FILE}")},
+        jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{paths.WATCH_SCHEDULE}")},
         job_defaults={"coalesce": True, "max_instances": 1},
     )
     scheduler.start(paused=True)

@@ -5,12 +5,11 @@ import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+from buckler.state import paths
 from buckler.trust.standing import State
 
-STATE = Path(".buckler/watch")
 CHAMPION = "champion"
 
 log = logging.getLogger(__name__)
@@ -18,15 +17,15 @@ log = logging.getLogger(__name__)
 
 def write_state(name: str, state: dict[str, Any]) -> None:
     """Replace what job ``name`` last found, at once."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    aside = STATE / f".{name}.{os.getpid()}.json"
+    paths.WATCH.mkdir(parents=True, exist_ok=True)
+    aside = paths.WATCH / f".{name}.{os.getpid()}.json"
     aside.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    aside.replace(STATE / f"{name}.json")
+    aside.replace(paths.WATCH / f"{name}.json")
 
 
 def read_state(name: str) -> dict[str, Any] | None:
     """Return what job ``name`` last found; None if it never did or the file is damaged."""
-    path = STATE / f"{name}.json"
+    path = paths.WATCH / f"{name}.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from buckler import cli
 from buckler.errors import BucklerError, ReceiptError, VerdictError
+from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.trust import receipt as receipts
 from buckler.trust.envelope import PAYLOAD_TYPE, open_envelope, sign
@@ -161,16 +162,16 @@ def test_a_service_without_a_key_signs_none_and_one_that_is_named_must_be_there(
 
 
 def test_the_projects_own_key_is_found(project):
-    receipts.generate_key_pair(keys.KEY_DIR)
+    receipts.generate_key_pair(paths.KEYS)
     key = receipts.load_key(None)
-    assert keys.public_pem(key.public_key()) == (keys.KEY_DIR / "receipts.pub").read_bytes()
-    assert stat.S_IMODE((keys.KEY_DIR / "receipts.pem").stat().st_mode) == 0o600
+    assert keys.public_pem(key.public_key()) == (paths.KEYS / "receipts.pub").read_bytes()
+    assert stat.S_IMODE((paths.KEYS / "receipts.pem").stat().st_mode) == 0o600
 
 
 def test_the_key_that_signs_verdicts_signs_no_receipt(project):
-    keys.generate_key_pair(keys.KEY_DIR)
+    keys.generate_key_pair(paths.KEYS)
     with pytest.raises(BucklerError, match="which no service may hold"):
-        receipts.load_key(keys.KEY_DIR / "verdict.pem")
+        receipts.load_key(paths.KEYS / "verdict.pem")
 
 
 # --- the commands
@@ -179,7 +180,7 @@ def test_the_key_that_signs_verdicts_signs_no_receipt(project):
 def test_keys_for_receipts_are_made_beside_those_for_verdicts_and_once(project, capsys):
     assert cli.main(["keys", "init", "--for", "receipts"]) == 0
     assert "give it to every client" in capsys.readouterr().out
-    assert sorted(path.name for path in keys.KEY_DIR.iterdir()) == ["receipts.pem", "receipts.pub"]
+    assert sorted(path.name for path in paths.KEYS.iterdir()) == ["receipts.pem", "receipts.pub"]
     assert cli.main(["keys", "init"]) == 0
     assert cli.main(["keys", "init", "--for", "receipts"]) == 2
     assert "never overwritten" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buckler.errors import BucklerError, VerdictError
+from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest, file_digest, file_digests
 from buckler.trust.envelope import open_envelope, pre_authentication_encoding, sign
@@ -291,8 +292,8 @@ def test_a_named_signing_key_that_is_missing_is_an_error_and_none_is_made(tmp_pa
 def test_a_project_that_only_verifies_does_not_make_a_pair_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUCKLER_SIGNING_KEY", raising=False)
-    keys.generate_key_pair(keys.KEY_DIR)
-    (keys.KEY_DIR / "verdict.pem").unlink()
+    keys.generate_key_pair(paths.KEYS)
+    (paths.KEYS / "verdict.pem").unlink()
     with pytest.raises(BucklerError, match=r"verdict\.pub exists"):
         keys.load_or_create_private_key()
 

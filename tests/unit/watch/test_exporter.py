@@ -5,6 +5,7 @@ import pytest
 from buckler import watch
 from buckler.errors import DataError
 from buckler.release import gate
+from buckler.state import paths
 from buckler.watch import findings
 from tests.unit.watch.made import metrics
 
@@ -104,12 +105,12 @@ def test_what_canary_and_probe_found_is_exported(here):
 
 
 def test_a_damaged_state_does_not_take_the_other_metrics_along(here):
-    watch.STATE.mkdir(parents=True)
-    (watch.STATE / "reevaluate.json").write_text("{")
+    paths.WATCH.mkdir(parents=True)
+    (paths.WATCH / "reevaluate.json").write_text("{")
     assert 'buckler_watch_duration_seconds{job="reevaluate"}' in metrics()
 
 
 def test_a_state_is_replaced_at_once(here):
     for number in (1, 2):
         watch.write_state("reevaluate", {"number": number})
-    assert json.loads((watch.STATE / "reevaluate.json").read_text()) == {"number": 2}
+    assert json.loads((paths.WATCH / "reevaluate.json").read_text()) == {"number": 2}

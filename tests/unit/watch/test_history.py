@@ -2,6 +2,7 @@ import sqlite3
 from contextlib import closing
 
 from buckler import watch
+from buckler.state import paths
 from buckler.watch import history
 
 
@@ -14,8 +15,8 @@ def test_the_history_is_a_table_that_anybody_can_read(job):
 
 
 def test_a_history_from_before_there_were_attempts_is_taken_over(here):
-    watch.STATE.mkdir(parents=True)
-    with closing(sqlite3.connect(watch.STATE / "history.db")) as database, database:
+    paths.WATCH.mkdir(parents=True)
+    with closing(sqlite3.connect(paths.WATCH / "history.db")) as database, database:
         database.execute(
             "CREATE TABLE runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL, seconds REAL, "
             "outcome TEXT, message TEXT NOT NULL DEFAULT '')"

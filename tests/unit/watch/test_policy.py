@@ -14,6 +14,7 @@ from buckler.release.promote import restate, rollback, serving
 from buckler.release.publish import publish as publish_release
 from buckler.serving.registry import CHAMPION, STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
+from buckler.state import paths
 from buckler.trust import audit, keys, standing
 from buckler.watch import policy
 from tests import projects
@@ -24,7 +25,7 @@ from tests.unit.watch import made
 def name(project, registry):
     """A registry with the champion 2, promoted after 1; return the model's name there."""
     (project / "params.yaml").write_text(yaml.safe_dump({"publish": {"experiment": registry, "model_name": registry}}))
-    keys.generate_key_pair(keys.KEY_DIR)
+    keys.generate_key_pair(paths.KEYS)
     for weights in (b"one", b"two"):
         publish(project, registry, weights)
         promote_release(registry, keys.load_private_key())
@@ -55,9 +56,9 @@ def follow(result, *actions, job="reevaluate", promote=False):
 
 
 def audited():
-    report = audit.verify(policy.AUDIT_LOG)
+    report = audit.verify(paths.WATCH_AUDIT_LOG)
     assert report.problem is None
-    return [json.loads(line) for line in policy.AUDIT_LOG.read_text().splitlines()]
+    return [json.loads(line) for line in paths.WATCH_AUDIT_LOG.read_text().splitlines()]
 
 
 FAILED = watch.Result(False, "0.1 < 0.3", version="2")

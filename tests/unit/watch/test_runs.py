@@ -8,6 +8,7 @@ import pytest
 
 from buckler import watch
 from buckler.errors import BucklerError, DataError
+from buckler.state import paths
 from buckler.watch import locks, logs
 from tests.unit.watch import made
 
@@ -93,7 +94,7 @@ def test_a_log_is_bounded_and_old_ones_go(job, monkeypatch):
     job(lambda: (os.write(1, b"x" * 5000), watch.Result(True, ""))[1])
     numbers = [watch.run_once("reevaluate").number for _ in range(5)]
     assert logs.read(numbers[-1]) == "x" * 1000 + "\n[the rest is left out]\n"
-    assert len(list(logs.LOGS.iterdir())) == 3
+    assert len(list(paths.WATCH_LOGS.iterdir())) == 3
     with pytest.raises(BucklerError, match="no log of run 1"):
         logs.read(numbers[0])
 

@@ -24,16 +24,15 @@ from buckler.release.bundle import PublishParams
 from buckler.serving import registry, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import Observation, Traffic, TrafficError
-from buckler.state import files
+from buckler.state import files, paths
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import drift_report
 from buckler.watch.drift import DriftParams, compare
-from buckler.watch.state import STATE, write_state
+from buckler.watch.state import write_state
 from buckler.watch.table import Result
 
 SPLITS = Path("data/splits")
-REFERENCE = STATE / "drift-reference"
 REFERENCE_SCHEMA = 1
 JOB = "drift"
 
@@ -110,7 +109,7 @@ def reference_of(champion: registry.Version, model_name: str) -> list[Observatio
         DataError: Here are other pictures than those that the champion was made from.
         RegistryError, VerdictError, ModelError: Its release cannot be had.
     """
-    path = REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
+    path = paths.WATCH_DRIFT_REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
     known = _read(path)
     if known is None:
         with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:

@@ -29,17 +29,17 @@ from buckler.errors import BucklerError, DataError
 from buckler.modality.picture import images
 from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
+from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import released
 from buckler.watch.settings import WatchParams
-from buckler.watch.state import STATE, write_state
+from buckler.watch.state import write_state
 from buckler.watch.table import Result
 
 JOB = "probe"
 TEST = Path("data/splits/test.csv")
 SURROGATE = Path("models/surrogate")
-CRAFTED = STATE / "probe"
 ADVERSARIAL = "adversarial"
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
@@ -203,14 +203,14 @@ def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
     source = model if cfg.crafted_on == "release" else SURROGATE
     about = {"source": digests.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
-    kept = CRAFTED / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
+    kept = paths.WATCH_PROBE / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():
         return np.load(kept).astype(np.float32) / 255
     found = _craft(cfg, source, sent)
-    CRAFTED.mkdir(parents=True, exist_ok=True)
-    for old in CRAFTED.glob("*.npy"):
+    paths.WATCH_PROBE.mkdir(parents=True, exist_ok=True)
+    for old in paths.WATCH_PROBE.glob("*.npy"):
         old.unlink()
-    aside = CRAFTED / ".new.npy"
+    aside = paths.WATCH_PROBE / ".new.npy"
     np.save(aside, np.rint(found * 255).astype(np.uint8))
     aside.replace(kept)
     return found

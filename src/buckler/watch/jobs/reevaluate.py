@@ -33,15 +33,14 @@ from buckler.release.bundle import PublishParams, policy_of
 from buckler.release.evidence import Evidence
 from buckler.release.policy import Policy
 from buckler.serving import registry
-from buckler.state import documents
+from buckler.state import documents, paths
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
 from buckler.watch.settings import WatchParams
-from buckler.watch.state import STATE, note_champion, write_state
+from buckler.watch.state import note_champion, write_state
 from buckler.watch.table import Result
 
 SPLITS = Path("data/splits")
-JOURNAL = STATE / "attack"
 JOB = "reevaluate"
 BATCH_SIZE = 32
 PINNED, NEWEST = "pinned", "newest"
@@ -86,7 +85,7 @@ def run() -> Result:
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
         judged = documents.read_json(path / EVIDENCE_DIR / "robustness.json")
-        journal = Journal(JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
+        journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
         subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
         found = {PINNED: subject.pinned(judged["subgroup_columns"])}
         if cfg.recent.path:

@@ -12,9 +12,10 @@ import yaml
 from buckler import watch
 from buckler.errors import BucklerError, VerdictError
 from buckler.serving import api_keys, selftest
+from buckler.state import paths
 from buckler.trust import audit
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
-from buckler.watch import policy, released
+from buckler.watch import released
 from buckler.watch.jobs import probe
 from tests import projects
 from tests.services.champions import Champion, forget
@@ -111,7 +112,7 @@ def write_params(champion: Champion, cfg: watch.WatchParams, **probing: object) 
 
 def change_the_known_answers() -> None:
     """Let the watch expect something else than the release ever answered."""
-    (place,) = released.RELEASES.glob("sha256-*")
+    (place,) = paths.WATCH_RELEASES.glob("sha256-*")
     path = place / "model" / selftest.FILE
     with np.load(path) as arrays:
         kept = {name: arrays[name] + (3.0 if name.startswith("expected") else 0) for name in arrays.files}
@@ -145,13 +146,13 @@ def test_answers_that_are_not_the_known_ones_degrade_the_service_until_they_are_
     assert "version 1 is degraded" in run.message
     wait_for(lambda: "model_degraded" in reasons())
 
-    for place in released.RELEASES.glob("sha256-*"):
+    for place in paths.WATCH_RELEASES.glob("sha256-*"):
         place.rename(project / "aside")  # it is fetched anew, as it is
     assert watch.run_once("canary", cfg=watching).outcome == "passed"
     wait_for(lambda: "model_degraded" not in reasons())
-    report = audit.verify(policy.AUDIT_LOG)
+    report = audit.verify(paths.WATCH_AUDIT_LOG)
     assert (report.lines, report.problem) == (3, None)
-    actions = [json.loads(line)["action"] for line in policy.AUDIT_LOG.read_text().splitlines()]
+    actions = [json.loads(line)["action"] for line in paths.WATCH_AUDIT_LOG.read_text().splitlines()]
     assert actions == ["alert", "degrade", "lift"]
 
 
@@ -185,13 +186,13 @@ def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed
     assert state["flagged_ratio"]["square"] >= 0.5
     assert set(state["robust_accuracy"]) == {"transfer", "square"}
     assert 1 <= state["queries"] <= PROBE["queries"]
-    crafted = [path.stat().st_mtime_ns for path in probe.CRAFTED.glob("*.npy")]
+    crafted = [path.stat().st_mtime_ns for path in paths.WATCH_PROBE.glob("*.npy")]
 
     # Once more: nothing is crafted again, and its own search has not made its clean pictures suspicious.
     again = watch.run_once("probe")
     assert again.outcome == "passed", again.message
     assert watch.read_state("probe")["flagged_ratio"]["clean"] == 0
-    assert [path.stat().st_mtime_ns for path in probe.CRAFTED.glob("*.npy")] == crafted
+    assert [path.stat().st_mtime_ns for path in paths.WATCH_PROBE.glob("*.npy")] == crafted
     assert made.metrics()["buckler_probe_parity_ratio"] == 1
 
 

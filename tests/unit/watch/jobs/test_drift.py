@@ -23,6 +23,7 @@ from buckler.release import bundle, promote, publish
 from buckler.serving import selftest, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.registry import CHAMPION, by_alias
+from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import open_release
@@ -86,7 +87,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
         (project / part).symlink_to(made / part)
     (project / "params.yaml").write_text(SETTINGS.format(name=registry))
     monkeypatch.setenv(traffic.URL_ENV, f"sqlite:///{tmp_path}/traffic.db")
-    keys.generate_key_pair(keys.KEY_DIR)
+    keys.generate_key_pair(paths.KEYS)
     key = keys.load_private_key()
     verdict = bundle.build(
         project / "release",
@@ -216,7 +217,7 @@ def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(se
     monkeypatch.setattr(drift, "measure", lambda predictor: measured.append(1) or real(predictor))
     first, second = (watch.run_once("drift") and state()["quantities"] for _ in range(2))
     assert first == second
-    (kept,) = drift.REFERENCE.glob("*.json")
+    (kept,) = paths.WATCH_DRIFT_REFERENCE.glob("*.json")
     kept.write_text(kept.read_text()[:100])
     assert watch.run_once("drift").outcome == "passed"
     assert state()["quantities"] == first
@@ -261,7 +262,7 @@ def test_without_a_champion_the_job_says_what_to_do(project, registry):
 def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
     served(others())
     watch.run_once("drift")
-    text = (watch.STATE / "drift.json").read_text()
+    text = (paths.WATCH / "drift.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     for each in state()["quantities"]:
         chart = each["chart"]

@@ -19,6 +19,7 @@ from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
 from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
+from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.watch.jobs import reevaluate
 from buckler.watch.settings import RecentParams
@@ -62,7 +63,7 @@ def champion(made, project, registry, monkeypatch):
         shutil.rmtree(project / part, ignore_errors=True)
         shutil.copytree(made / part, project / part)
     write_settings(project, registry)
-    keys.generate_key_pair(keys.KEY_DIR)
+    keys.generate_key_pair(paths.KEYS)
 
     def promoted(policy):
         verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
@@ -84,7 +85,7 @@ def test_the_champion_is_attacked_again_reported_and_recorded(champion):
     name = champion(projects.LENIENT)
     run = watch.run_once("reevaluate")
     assert run.outcome == "passed", run.message
-    state = json.loads((watch.STATE / "reevaluate.json").read_text())
+    state = json.loads((paths.WATCH / "reevaluate.json").read_text())
     assert state["model"]["name"] == name
     assert state["model"]["version"] == "1"
     assert state["images"] == 16
@@ -108,7 +109,7 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     run = watch.run_once("reevaluate")
     assert run.outcome == "failed", run.message
     assert "lies below" in run.message
-    state = json.loads((watch.STATE / "reevaluate.json").read_text())
+    state = json.loads((paths.WATCH / "reevaluate.json").read_text())
     assert not state["passed"]
     assert "clean_accuracy" in state["failures"]
     assert watching.metrics()['buckler_gate_failures{reason="clean_accuracy"}'] == 1
@@ -123,7 +124,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     assert run.outcome == "error"
     assert "buckler keys init" in run.message
     assert watch.read_state("reevaluate")["passed"]  # it is reported all the same
-    kept = sorted(reevaluate.JOURNAL.rglob("*"))
+    kept = sorted(paths.WATCH_JOURNAL.rglob("*"))
     assert kept
 
     aside.rename(key)
@@ -133,7 +134,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     stands = promote.serving(name, keys.load_public_key()).standing
     assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
     assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
-    assert not list(reevaluate.JOURNAL.rglob("*.npz"))
+    assert not list(paths.WATCH_JOURNAL.rglob("*.npz"))
 
 
 def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):

@@ -1,0 +1,42 @@
+"""Default places of everything that this machine keeps, below ``.buckler`` of the working directory.
+
+Where an environment variable names another place, the module that reads the variable applies it.
+"""
+
+from pathlib import Path
+
+STATE = Path(".buckler")
+
+KEYS = STATE / "keys"
+API_KEYS = KEYS / "api.json"
+
+# The service
+AUDIT_LOG = STATE / "audit/audit.jsonl"
+BENTOML = STATE / "bentoml"
+RELEASES = STATE / "releases"
+TRAFFIC_DATABASE = STATE / "traffic/traffic.db"
+
+# The registry, and moves of its aliases
+MLFLOW_DATABASE = STATE / "mlflow.db"
+MLFLOW_ARTIFACTS = STATE / "mlartifacts"
+PROMOTION_LOCK = STATE / "promotion.lock"
+
+# What interrupted stages continue from
+ATTACK_JOURNAL = STATE / "attack"
+DETECT_JOURNAL = STATE / "detect"
+TRAINING_STATE = STATE / "training/state.npz"
+
+# The watch; a job's findings are <job>.json in WATCH
+WATCH = STATE / "watch"
+WATCH_AUDIT_LOG = WATCH / "audit.log"
+WATCH_DRIFT_REFERENCE = WATCH / "drift-reference"
+WATCH_HISTORY = WATCH / "history.db"
+WATCH_JOURNAL = WATCH / "attack"
+WATCH_LOGS = WATCH / "logs"
+WATCH_PROBE = WATCH / "probe"
+WATCH_RELEASES = WATCH / "releases"
+WATCH_SCHEDULE = WATCH / "jobs.db"
+
+# Processes of `make up`
+MONITORING = STATE / "monitoring"
+RUN = STATE / "run"
