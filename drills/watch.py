@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from buckler.client import Answer, Client, ServiceError
+from buckler.detection.reasons import Reason
 from buckler.modality.picture.images import load_pixels, to_png
 from buckler.state import paths
 from buckler.trust import audit
@@ -59,8 +60,8 @@ def verdict_expires(scene: Scene, drill: Drill) -> None:
     with platform(scene, {}) as running, Client(running.service.url) as client:
         picture = next(_pictures(running.directory))
         if datetime.now(UTC) < expires:
-            drill.require("model_degraded" not in client.predict(picture).reasons, "degraded before it expired")
-        wait_until(lambda: "model_degraded" in client.predict(picture).reasons, PATIENCE, "a degraded answer")
+            drill.require(Reason.MODEL_DEGRADED not in client.predict(picture).reasons, "degraded before it expired")
+        wait_until(lambda: Reason.MODEL_DEGRADED in client.predict(picture).reasons, PATIENCE, "a degraded answer")
         drill.figures["seconds_to_degraded"] = _since(expires)
         drill.require(client.predict(picture).decision == "review", "a degraded answer does not ask for review")
         running.wait_for_alert("BucklerVerdictExpired")
@@ -112,7 +113,7 @@ class Searched:
             if error.code != "query_attack":
                 raise
             answer = None
-        if answer is None or "adversarial" in answer.reasons:
+        if answer is None or Reason.QUERY_ATTACK in answer.reasons:
             self.noticed += 1
             self.first = self.first or self.asked
         shares = answer.probabilities if answer else {}

@@ -8,12 +8,13 @@ from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
+from buckler.detection.reasons import Reason
+
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
     from buckler.serving.predictor import Prediction
     from services.classifier.served import Served
 
 Decision = Literal["accept", "review"]
-Reason = Literal["adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded"]
 
 
 class DetectorAnswer(BaseModel):
@@ -55,7 +56,9 @@ class Answer(BaseModel):
     label: str = Field(description="The most probable label")
     probabilities: dict[str, float] = Field(description="Probability of each label; they sum to one")
     decision: Decision = Field(description="`review` asks for a person's look")
-    reasons: list[Reason] = Field(description="Why `review`; empty with `accept`")
+    reasons: list[Reason] = Field(
+        description="Why `review`; empty with `accept`. " + " ".join(f"`{each}`: {each.meaning}." for each in Reason)
+    )
     detector: DetectorAnswer
     model: ModelAnswer
     receipt: ReceiptAnswer | None = Field(

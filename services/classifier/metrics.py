@@ -22,9 +22,10 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from starlette.requests import Request
 from starlette.responses import Response
 
+from buckler.detection.reasons import Reason
 from buckler.errors import VerdictError
 from buckler.trust.standing import STATES
-from services.classifier.contract import ERRORS, Decision, Reason
+from services.classifier.contract import ERRORS, Decision
 from services.classifier.endpoints import ASKED, ENDPOINTS, METRICS
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def create_series() -> None:
         REQUESTS.labels(endpoint=METRICS, code=code)
     DECISIONS.labels(decision="accept", reason=NO_REASON)
     review: Decision = "review"
-    for reason in Reason.__args__:  # type: ignore[attr-defined]
+    for reason in Reason:
         DECISIONS.labels(decision=review, reason=reason)
     for reason in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
         CONNECTIONS_DROPPED.labels(reason=reason)

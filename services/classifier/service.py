@@ -28,6 +28,7 @@ import bentoml
 from bentoml.validators import ContentType
 from pydantic import ValidationError
 
+from buckler.detection.reasons import Reason
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import uploads
 from buckler.modality.picture.uploads import Upload
@@ -38,7 +39,7 @@ from services.classifier.edge.access import announce
 from services.classifier.edge.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.interfaces import pages
 from services.classifier.records.audit import Evidence
-from services.classifier.records.query_attack import Queries, suspected
+from services.classifier.records.query_attack import Queries
 from services.classifier.records.traffic import OF_THE_WATCH, Recorder
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.loading import keep_from_the_collector
@@ -150,7 +151,7 @@ class Classifier:
         with metrics.INFERENCE_SECONDS.time(), self._shadow.standing_back():
             prediction = predictor(upload.pixels)
         if of_a_run:
-            prediction = suspected(prediction)
+            prediction = prediction.for_review(Reason.QUERY_ATTACK)
         answer = Answer.of(prediction, served, request_id)
         answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
         if not OF_THE_WATCH.get():  # what it sends on purpose would hide, or look like, what clients send

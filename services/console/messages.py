@@ -9,27 +9,6 @@ from buckler.client import ServiceError
 # Least probability, and what is said of it.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "rather likely"), (0.0, "undecided, leaning to"))
 
-REASONS: Mapping[str, tuple[str, str]] = {
-    "adversarial": (
-        "The picture may have been manipulated",
-        "It bears traces that attacked pictures bear, or is one of a run of near-identical ones. Take the original from"
-        " the camera, or judge it without the model.",
-    ),
-    "out_of_distribution": (
-        "The picture is of another kind",
-        "It does not look like those the model was made with. Check that it shows what it should, in focus and close.",
-    ),
-    "low_confidence": (
-        "The model is not sure",
-        "Several labels are about as likely. Look yourself, or ask a colleague.",
-    ),
-    "image_quality": ("The picture is poor", "It is too dark, too bright, too flat or blurred. Take another one."),
-    "model_degraded": (
-        "The model is not cleared now",
-        "Its verdict has expired or was withdrawn. Do not rely on the label; tell whoever runs the service.",
-    ),
-}
-
 REFUSALS: Mapping[str, tuple[str, str]] = {
     "image_empty": ("The file is empty", "Choose the picture again."),
     "image_unreadable": ("The picture is damaged or incomplete", "Export or save it again, then try once more."),

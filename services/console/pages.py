@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
+from buckler.detection.reasons import Reason
 from buckler.reporting import charts
 from services.console import curves, messages
 
@@ -65,5 +66,5 @@ def _templates() -> jinja2.Environment:
         "spark": curves.spark,
         "interval": charts.interval,
     }
-    environment.globals |= {"size": curves, "REASONS": messages.REASONS}
+    environment.globals |= {"size": curves, "REASONS": {str(reason): reason for reason in Reason}}
     return environment

@@ -1,9 +1,7 @@
 """What follows when one client's pictures look like a search for an adversarial one."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +14,7 @@ from services.classifier.records.traffic import OF_THE_WATCH
 from services.classifier.requests import Picture
 from services.classifier.settings import Settings
 
-if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
-    from buckler.serving.predictor import Prediction
-
 REFUSE, OFF = "refuse", "off"
-SUSPECTED = "adversarial"  # the reason of the contract: whoever reads the answer has to do the same as for any other
 
 logger = logging.getLogger("buckler.service")
 
@@ -63,9 +57,3 @@ class Queries:
             sighting.alike,
         )
         self._evidence.note("query_attack", picture, alike=sighting.alike, follows=self._follows)
-
-
-def suspected(prediction: "Prediction") -> "Prediction":
-    """Return ``prediction`` as one that a person has to look at; what the detector says stays as it is."""
-    reasons = tuple(dict.fromkeys((SUSPECTED, *prediction.reasons)))
-    return replace(prediction, decision="review", reasons=reasons)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from buckler.detection.adversarial import Detector
 from buckler.detection.out_of_distribution import Clouds
 from buckler.detection.quality import QualityLimits
+from buckler.detection.reasons import Reason
 from buckler.detection.threshold import Scores
 from buckler.errors import ModelError
 from buckler.modality.base import Images
@@ -20,9 +21,7 @@ from buckler.models.forward import Forward, probabilities
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
 SCHEMA = 3
-# In the order in which they stand in an answer.
-REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality")
-Flags = dict[str, npt.NDArray[np.bool_]]  # reason -> (n,)
+Flags = dict[Reason, npt.NDArray[np.bool_]]  # reason -> (n,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Screening:
     min_confidence: float
 
     def flags(self, images: Images, forward: Forward) -> tuple[Scores, Flags]:
-        """Return the detector's scores (n,) of ``images``, and for each of ``REASONS`` which of them it holds for.
+        """Return the detector's scores (n,) and, for each of ``INPUT_REASONS``, which ``images`` it applies to.
 
         Args:
             images: ``(n, size, size, 3)`` float32 in 0..1.
@@ -58,10 +57,10 @@ class Screening:
         """
         scores = self.detector.score(forward)
         return scores, {
-            "adversarial": scores > self.threshold,
-            "out_of_distribution": self.clouds.score(forward.features) > self.strangeness,
-            "low_confidence": probabilities(forward.logits).max(axis=1) < self.min_confidence,
-            "image_quality": self.quality.unfit(images),
+            Reason.ADVERSARIAL: scores > self.threshold,
+            Reason.OUT_OF_DISTRIBUTION: self.clouds.score(forward.features) > self.strangeness,
+            Reason.LOW_CONFIDENCE: probabilities(forward.logits).max(axis=1) < self.min_confidence,
+            Reason.IMAGE_QUALITY: self.quality.unfit(images),
         }
 
     def save(self, directory: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from buckler.detection.reasons import Reason
 from buckler.detection.screening import Flags, Screening
 from buckler.detection.threshold import Scores
 from buckler.evaluation.statistics import Rate, wilson
@@ -49,7 +50,7 @@ class Screened:
 
         An answer that is not sure of itself is no finding about the picture and does not count.
         """
-        found = [held for reason, held in self.flags.items() if reason != "low_confidence"]
+        found = [held for reason, held in self.flags.items() if reason != Reason.LOW_CONFIDENCE]
         return np.asarray(np.any(found, axis=0))
 
     def wrong(self, truth: Labels) -> Held:
@@ -65,10 +66,10 @@ def rate(held: Held) -> Rate:
 def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Held]) -> dict[str, Any]:
     """Return how often clean pictures are flagged: by the detector, for each reason, in each group."""
     return {
-        "clean_fpr": rate(clean.flags["adversarial"]),
+        "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL]),
         "clean_flagged": {reason: rate(held) for reason, held in clean.flags.items()} | {"any": rate(clean.flagged)},
         "subgroups": [
-            {"column": column, "group": group, "clean_fpr": rate(clean.flags["adversarial"][members])}
+            {"column": column, "group": group, "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL][members])}
             for (column, group), members in groups.items()
             if members.any()
         ],
@@ -88,7 +89,7 @@ def attack_row(
         "auc": float(roc_auc_score(_sides(clean.scores, attacked.scores), _joined(clean.scores, attacked.scores))),
         "tpr_at_fpr": tpr,
         "tpr_at_fpr_interval": {fpr: wilson(round(share * count), count).interval for fpr, share in tpr.items()},
-        "flagged": rate(attacked.flags["adversarial"]),
+        "flagged": rate(attacked.flags[Reason.ADVERSARIAL]),
         "wrong": rate(attacked.wrong(truth)),
         "wrong_and_unflagged": rate(attacked.wrong_and_unflagged(truth)),
     }
@@ -100,7 +101,7 @@ def harmless_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any
     return {
         "change": name,
         "auc": float(roc_auc_score(_sides(clean.scores, changed.scores), both)),
-        "flagged": rate(changed.flags["adversarial"]),
+        "flagged": rate(changed.flags[Reason.ADVERSARIAL]),
     }
 
 
@@ -109,7 +110,7 @@ def foreign_row(foreign: Screened, name: str) -> dict[str, Any]:
     return {
         "kind": name,
         "flagged": rate(foreign.flagged),
-        "reasons": {r: rate(held) for r, held in foreign.flags.items() if r != "low_confidence"},
+        "reasons": {r: rate(held) for r, held in foreign.flags.items() if r != Reason.LOW_CONFIDENCE},
     }
 
 

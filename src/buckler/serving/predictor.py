@@ -1,6 +1,7 @@
 """A released model and its detector, verified, then asked: one pass, one answer."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -8,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
 from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
@@ -18,8 +20,6 @@ from buckler.models.forward import Forward, probabilities
 from buckler.models.info import ModelInfo, load_info
 from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
 
-REASONS = ("adversarial", "out_of_distribution", "low_confidence", "image_quality", "model_degraded")
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -28,7 +28,8 @@ class Prediction:
     Attributes:
         label: The most probable class.
         probabilities: One a label, summing to one.
-        decision: ``accept``, or ``review`` where ``reasons`` names at least one of ``REASONS``.
+        decision: ``accept``, or ``review`` if there is a reason, else ``accept``.
+        reasons: In the order of ``Reason``.
         score: The detector's; higher is more suspicious.
         verdict: ``adversarial`` if ``score > threshold``, else ``clean``.
         sketch: Its features in a few numbers, for whoever watches what arrives; no part of the answer.
@@ -37,11 +38,15 @@ class Prediction:
     label: str
     probabilities: dict[str, float]
     decision: Literal["accept", "review"]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     score: float
     threshold: float
     verdict: Literal["clean", "adversarial"]
     sketch: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    def for_review(self, reason: Reason) -> "Prediction":
+        """Return this prediction with the decision ``review`` and ``reason`` among its reasons."""
+        return replace(self, decision="review", reasons=_in_order({reason, *self.reasons}))
 
 
 class Network(Protocol):
@@ -148,7 +153,7 @@ class Predictor:
             reasons=reasons,
             score=float(scores[0]),
             threshold=self._screening.threshold,
-            verdict="adversarial" if flags["adversarial"][0] else "clean",
+            verdict="adversarial" if flags[Reason.ADVERSARIAL][0] else "clean",
             sketch=tuple(self._sketch(forward.features)[0].tolist()),
         )
 
@@ -160,10 +165,14 @@ class Predictor:
         """Answer one grey picture, so that the first real one does not wait for compilation."""
         self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
 
-    def _reasons(self, found: set[str]) -> tuple[str, ...]:
+    def _reasons(self, found: set[Reason]) -> tuple[Reason, ...]:
         if datetime.now(UTC) >= self.holds_until:
-            found.add("model_degraded")
-        return tuple(reason for reason in REASONS if reason in found)
+            found.add(Reason.MODEL_DEGRADED)
+        return _in_order(found)
+
+
+def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
+    return tuple(reason for reason in Reason if reason in reasons)
 
 
 def _engine(model: Path, threads: int | None, precision: runtime.ServingPrecision | None) -> tuple[Network, Explainer]:

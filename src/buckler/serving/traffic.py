@@ -18,6 +18,7 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
+from buckler.detection.reasons import INPUT_REASONS
 from buckler.errors import BucklerError
 from buckler.modality.picture.measures import LUMA
 from buckler.modality.picture.uploads import Upload
@@ -33,7 +34,6 @@ OFF = "off"
 WATCH_KEY_NAME = "watch"
 WATCH_HEADER = "x-buckler-watch"
 
-DEGRADED = "model_degraded"
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 5
 # URLs as people write them; SQLAlchemy's own default for the first two is a driver that is not maintained any more.
@@ -66,8 +66,8 @@ class Observation:
         saturation: Mean, 0..1, as in HSV.
         sharpness: Variance of the Laplacian of the luma, in squared 8-bit levels.
         label, probabilities, score: As answered.
-        decision: As answered for what the picture is; that the model is degraded turns no picture into another, and
-            would count as drift for as long as drift degrades the model.
+        decision: ``review`` where the picture itself gives a reason. A degraded model gives one to every picture, which
+            would count as drift for as long as drift degrades the model; a query attack has an alert of its own.
         sketch: See `buckler.detection.sketch`.
     """
 
@@ -100,7 +100,7 @@ def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: fl
         size_bytes=upload.size_bytes,
         **measure(upload.pixels),
         label=prediction.label,
-        decision="review" if set(prediction.reasons) - {DEGRADED} else "accept",
+        decision="review" if set(prediction.reasons) & set(INPUT_REASONS) else "accept",
         score=prediction.score,
         probabilities=prediction.probabilities,
         sketch=prediction.sketch,

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -16,7 +16,7 @@ from buckler.trust import receipt as receipts
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from buckler.trust.verdict import VERDICT_FILE
 from services.classifier import metrics
-from services.classifier.contract import Answer, Reason, RefusalError
+from services.classifier.contract import Answer, RefusalError
 from services.classifier.records.audit import CLIENT_ID, RECEIPT_WANTED
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads
@@ -215,12 +215,6 @@ def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path,
     with pytest.raises(RefusalError) as caught:
         start(served).predict(path)
     assert caught.value.code == code
-
-
-def test_the_reasons_of_the_contract_are_those_of_the_predictor():
-    from buckler.serving.predictor import REASONS
-
-    assert get_args(Reason) == REASONS
 
 
 def test_a_release_that_holds_is_loaded_and_shown(release: Path, trusted: None):

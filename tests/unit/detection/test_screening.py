@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from buckler.detection.screening import REASONS, Screening
+from buckler.detection.reasons import INPUT_REASONS
+from buckler.detection.screening import Screening
 from buckler.errors import ModelError
 from tests import screenings
 
@@ -23,8 +24,8 @@ def test_a_saved_screening_flags_as_before(tmp_path, screening, tiny_classifier,
     drawn.save(tmp_path)
     (scores, flags), (expected, held) = (each.flags(images, forward) for each in (Screening.load(tmp_path), drawn))
     np.testing.assert_array_equal(scores, expected)
-    assert set(flags) == set(REASONS)
-    assert all((flags[reason] == held[reason]).all() for reason in REASONS)
+    assert set(flags) == set(INPUT_REASONS)
+    assert all((flags[reason] == held[reason]).all() for reason in INPUT_REASONS)
     assert 0 < flags["adversarial"].sum() < len(images)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from buckler.detection.quality import QualityLimits
+from buckler.detection.reasons import Reason
 from buckler.models import checkpoint, export
 from buckler.models.explanation import Explainer, HeadWeights
 from buckler.models.info import ModelInfo
@@ -77,6 +78,16 @@ def test_reasons_stand_in_the_order_of_the_contract(tiny_classifier, screening, 
     assert answer.reasons == ("adversarial", "out_of_distribution", "low_confidence", "model_degraded")
 
 
+def test_a_query_attack_adds_its_reason_and_leaves_the_detectors_verdict(tiny_classifier, screening, tiny_pictures):
+    clean = predictor(tiny_classifier, screening)(tiny_pictures[0][0])
+    suspect = clean.for_review(Reason.QUERY_ATTACK)
+    assert suspect == replace(clean, decision="review", reasons=("query_attack",))
+    flagged = predictor(tiny_classifier, screening, threshold=-1e9, min_confidence=1.01)(tiny_pictures[0][0])
+    both = flagged.for_review(Reason.QUERY_ATTACK)
+    assert both.reasons == ("adversarial", "query_attack", "low_confidence")
+    assert both.for_review(Reason.QUERY_ATTACK) == both
+
+
 def test_an_unsure_answer_goes_to_review(tiny_classifier, screening, tiny_pictures):
     answer = predictor(tiny_classifier, screening, min_confidence=1.01)(tiny_pictures[0][0])
     assert answer.reasons == ("low_confidence",)
@@ -135,9 +146,9 @@ def test_without_an_exported_network_and_without_tensorflow_the_error_says_what_
     sign()
     code = (
         "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
-        "from pathlib import Path\nfrom buckler import signing\nfrom buckler.serving.predictor import Predictor\n"
-        f"Predictor.load(Path({str(directory)!r}), signing.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
-        "signing.PUBLIC_KEY_FILE))"
+        "from pathlib import Path\nfrom buckler.trust import keys\nfrom buckler.serving.predictor import Predictor\n"
+        f"Predictor.load(Path({str(directory)!r}), keys.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
+        "keys.PUBLIC_KEY_FILE))"
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert "install the extra `cpu`, or release it anew" in failed.stderr

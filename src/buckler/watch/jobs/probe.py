@@ -25,6 +25,7 @@ from buckler import params
 from buckler.client import Answer, Client, ServiceError
 from buckler.data import pictures
 from buckler.data.pictures import Pictures
+from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError, DataError
 from buckler.modality.picture import images
 from buckler.release.bundle import PublishParams
@@ -40,7 +41,7 @@ from buckler.watch.table import Result
 JOB = "probe"
 TEST = Path("data/splits/test.csv")
 SURROGATE = Path("models/surrogate")
-ADVERSARIAL = "adversarial"
+SUSPECT = {Reason.ADVERSARIAL, Reason.QUERY_ATTACK}
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
 BATCH_SIZE = 32
@@ -99,7 +100,7 @@ class Endpoint:
         client: Asks it.
         labels: In the order of the columns.
         digest: Of the model that must answer.
-        flagged: Of each picture asked about, whether it was called adversarial.
+        flagged: For each picture sent, whether the detector or the query watch flagged it.
     """
 
     client: Client
@@ -126,7 +127,7 @@ class Endpoint:
                 return [1 / len(self.labels)] * len(self.labels)
             raise
         self._check(answer)
-        self.flagged.append(ADVERSARIAL in answer.reasons)
+        self.flagged.append(not SUSPECT.isdisjoint(answer.reasons))
         return [answer.probabilities[label] for label in self.labels]
 
     def _check(self, answer: Answer) -> None:

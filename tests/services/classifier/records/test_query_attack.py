@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,9 +11,7 @@ import pytest
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
 from buckler.modality.picture import images, synthetic
-from buckler.serving.predictor import Prediction
 from buckler.trust import audit
-from services.classifier.records.query_attack import suspected
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import IMAGE_SIZE, LABELS, Server, serving
 
@@ -53,7 +50,7 @@ class Asked:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         answers = [self._server.predict(images.to_png(each)).json() for each in pixels]
-        self.flagged += [each["decision"] == "review" and "adversarial" in each["reasons"] for each in answers]
+        self.flagged += [each["decision"] == "review" and "query_attack" in each["reasons"] for each in answers]
         return np.array([[each["probabilities"][label] for label in LABELS] for each in answers], np.float32)
 
 
@@ -80,12 +77,16 @@ def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.nd
     hop_skip_jump(lambda asked: scores(asked)[:, 0] > middle, picture[None], truth, queries=WITHIN)
 
 
-def test_a_picture_of_a_run_is_for_review_whatever_the_detector_says_of_it():
-    prediction = Prediction("benign", {"benign": 0.6, "malignant": 0.4}, "accept", (), 0.4, 2.0, "clean")
-    assert suspected(prediction) == replace(prediction, decision="review", reasons=("adversarial",))
-    unsure = replace(prediction, decision="review", reasons=("low_confidence",))
-    assert suspected(unsure).reasons == ("adversarial", "low_confidence")
-    assert suspected(suspected(unsure)) == suspected(unsure)
+def test_a_run_is_a_reason_of_its_own_beside_a_clean_detector(fresh):
+    server = fresh(BUCKLER_QUERY_RUN="3")
+    wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(3)]
+    before, _, answer = [server.predict(images.to_png(each)).json() for each in wobbly]
+    assert (before["decision"], before["reasons"]) == ("accept", [])
+    assert (answer["decision"], answer["reasons"]) == ("review", ["query_attack"])
+    assert answer["detector"]["verdict"] == "clean"
+    metrics = scrape(server)
+    assert total(metrics, "buckler_decisions_total", decision="review", reason="query_attack") == 1
+    assert total(metrics, "buckler_decisions_total", decision="review", reason="adversarial") == 0
 
 
 @pytest.mark.parametrize("attack", [run_square, run_hop_skip_jump])
