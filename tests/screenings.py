@@ -6,9 +6,10 @@ import numpy as np
 
 from buckler.detection.adversarial import Detector
 from buckler.detection.out_of_distribution import Clouds
-from buckler.detection.quality import MEASURES, QualityLimits
+from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.modality.picture.benign_changes import noisy
+from buckler.modality.picture.measures import QUALITY_MEASURES
 from buckler.models.forward import Forward
 
 
@@ -18,7 +19,7 @@ def fit(judge, images, labels, **lines):
     changed = judge.forward(noisy(images, np.random.default_rng(0), epsilon=2 / 255))
     # Logits pushed apart, as iterated attacks do.
     attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
-    everything = QualityLimits(*(np.full(len(MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
+    everything = QualityLimits(*(np.full(len(QUALITY_MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
     fitted = Screening(
         Detector.fit(clean, [clean, changed], [attacked]),
         Clouds.fit(clean.features, labels),

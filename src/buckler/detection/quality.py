@@ -1,7 +1,6 @@
-"""Is a picture fit to be judged at all? Brightness, contrast, blur and colour, held against training pictures.
+"""Flags pictures unfit for an answer: brightness, contrast, blur or colour outside the range of the training pictures.
 
-Measured on the network's own input, so that it is about what the network sees. Nothing is set by hand: a picture is
-unfit where it lies beyond all but the most extreme pictures of the training split.
+Measured on the network's input, so that a limit refers to what the network receives.
 """
 
 from dataclasses import dataclass
@@ -10,37 +9,38 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.modality.base import Images
-from buckler.modality.picture.measures import measure
+from buckler.modality.picture.measures import QUALITY_MEASURES, quality_measures
 
-MEASURES = ("brightness", "contrast", "blur", "colour")
-TAIL = 0.001  # share of training pictures that may lie beyond each limit: a few bad ones do not set it
+TAIL = 0.001
+"""Share of training pictures that may lie beyond each limit, so that a few bad ones do not widen it."""
 
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """The range of each measure, ``low`` and ``high`` (4,), in the order of ``MEASURES``."""
+    """Range of each measure: ``low`` and ``high`` (4,), in the order of ``QUALITY_MEASURES``."""
 
     low: npt.NDArray[np.float32]
     high: npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` where a measure has no limits."""
-        if not self.low.shape == self.high.shape == (len(MEASURES),):
+        """Raise ``ValueError`` unless every measure has two limits."""
+        if not self.low.shape == self.high.shape == (len(QUALITY_MEASURES),):
             raise ValueError(
-                f"expected low and high of {', '.join(MEASURES)}, got shapes {self.low.shape} and {self.high.shape}"
+                f"expected low and high of {', '.join(QUALITY_MEASURES)}, got shapes {self.low.shape} and"
+                f" {self.high.shape}"
             )
 
     @classmethod
     def fit(cls, images: Images) -> "QualityLimits":
-        """Return the limits that clean training ``images`` (n, h, w, 3) set."""
-        measured = measure(images)
+        """Return the limits for clean training ``images`` (n, h, w, 3)."""
+        measured = quality_measures(images)
         low, high = (np.asarray(np.quantile(measured, q, axis=0), np.float32) for q in (TAIL, 1 - TAIL))
-        # Sharp pictures, and pictures full of contrast or colour, are welcome.
-        low[MEASURES.index("blur")] = -np.inf
-        high[[MEASURES.index("contrast"), MEASURES.index("colour")]] = np.inf
+        # High sharpness, contrast and colour are no fault.
+        low[QUALITY_MEASURES.index("blur")] = -np.inf
+        high[[QUALITY_MEASURES.index("contrast"), QUALITY_MEASURES.index("colour")]] = np.inf
         return cls(low, high)
 
     def unfit(self, images: Images) -> npt.NDArray[np.bool_]:
-        """Return which of ``images`` (n, h, w, 3) lie outside, ``(n,)``."""
-        measured = measure(images)
+        """Return which of ``images`` (n, h, w, 3) lie outside the limits, ``(n,)``."""
+        measured = quality_measures(images)
         return np.asarray(((measured < self.low) | (measured > self.high)).any(axis=1))

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import sqlalchemy as sql
-from numpy.typing import NDArray
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from buckler.detection.reasons import INPUT_REASONS
 from buckler.errors import BucklerError
-from buckler.modality.picture.measures import LUMA
+from buckler.modality.picture.measures import TRAFFIC_MEASURES, traffic_measures
 from buckler.modality.picture.uploads import Upload
 from buckler.state import paths
 
@@ -98,37 +97,13 @@ def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: fl
         width=upload.width,
         height=upload.height,
         size_bytes=upload.size_bytes,
-        **measure(upload.pixels),
+        **traffic_measures(upload.pixels),
         label=prediction.label,
         decision="review" if set(prediction.reasons) & set(INPUT_REASONS) else "accept",
         score=prediction.score,
         probabilities=prediction.probabilities,
         sketch=prediction.sketch,
     )
-
-
-def measure(pixels: NDArray[np.float32]) -> dict[str, float]:
-    """Return brightness, contrast, colour and sharpness of one picture, ``(h, w, 3)`` float32 in 0..1.
-
-    Sharpness: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR 2000.
-    """
-    luma = pixels @ LUMA
-    red, green, blue = pixels.mean(axis=(0, 1), dtype=np.float64)
-    # Channel by channel: along the last axis, three long, a reduction takes ten times as long.
-    channels = [pixels[..., place] for place in range(3)]
-    highest = np.maximum(np.maximum(channels[0], channels[1]), channels[2])
-    lowest = np.minimum(np.minimum(channels[0], channels[1]), channels[2])
-    middle = luma[1:-1, 1:-1]
-    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * middle
-    return {
-        "brightness": float(luma.mean()),
-        "contrast": float(luma.std()),
-        "red": float(red),
-        "green": float(green),
-        "blue": float(blue),
-        "saturation": float(((highest - lowest) / np.maximum(highest, 1e-6)).mean()),
-        "sharpness": float(255**2 * laplacian.var()),
-    }
 
 
 # --- the database
@@ -142,10 +117,7 @@ _TABLE = sql.Table(
     sql.Column("moment", sql.Double, nullable=False, index=True),
     sql.Column("digest", sql.String(80), nullable=False),
     *(sql.Column(name, sql.Integer) for name in ("width", "height", "size_bytes")),
-    *(
-        sql.Column(name, sql.Double, nullable=False)
-        for name in ("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness")
-    ),
+    *(sql.Column(name, sql.Double, nullable=False) for name in TRAFFIC_MEASURES),
     sql.Column("label", sql.Text, nullable=False),
     sql.Column("decision", sql.String(16), nullable=False),
     sql.Column("score", sql.Double, nullable=False),

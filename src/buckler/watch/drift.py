@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ParamsError
+from buckler.modality.picture.measures import TRAFFIC_MEASURES
 from buckler.serving.traffic import Observation
 
 Kind = Literal["input", "features", "predictions", "detector"]
@@ -132,9 +133,11 @@ def _attribute(name: str) -> Callable[[Observation], object]:
     return lambda observation: getattr(observation, name)
 
 
-_MEASURED = ("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness", "width", "height")
+_SIZES = ("width", "height", "size_bytes")
 QUANTITIES: Mapping[str, Quantity] = {
-    **{name: Quantity("input", "ks", _attribute(name)) for name in (*_MEASURED, "size_bytes")},
+    **{name: Quantity("input", "ks", _attribute(name)) for name in (*TRAFFIC_MEASURES, *_SIZES)},
+        name: Quantity("input", "ks", _attribute(name)) for name in (*TRAFFIC_MEASURES, "width", "height", "size_bytes")
+    },
     "features": Quantity("features", "mmd", _attribute("sketch")),
     "label": Quantity("predictions", "chi_square", _attribute("label")),
     "decision": Quantity("predictions", "chi_square", _attribute("decision")),

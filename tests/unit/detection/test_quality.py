@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from buckler.detection.quality import MEASURES, QualityLimits
-from buckler.modality.picture.measures import measure
+from buckler.detection.quality import QualityLimits
 from buckler.modality.picture.synthetic import LABELS, draw
 
 SIZE = 64
@@ -53,16 +52,6 @@ def test_sharper_and_richer_pictures_are_welcome(limits, fresh):
     generator = np.random.default_rng(3)
     sharp = np.clip(fresh + generator.normal(0, 0.03, fresh.shape), 0, 1).astype(np.float32)
     assert limits.unfit(sharp).mean() <= 0.03
-
-
-def test_blur_is_little_for_one_pixel_lines_and_nearly_one_for_a_slope():
-    lines = np.zeros((1, SIZE, SIZE, 3), np.float32)
-    lines[:, :, ::2] = 1
-    slope = np.broadcast_to(np.linspace(0, 1, SIZE, dtype=np.float32)[None, None, :, None], (1, SIZE, SIZE, 3))
-    place = MEASURES.index("blur")
-    # Three pixels of 0, 1, 0 and of 1, 0, 1 have means a third apart.
-    assert measure(lines)[0, place] == pytest.approx(1 / 3, abs=0.01)
-    assert measure(slope)[0, place] == pytest.approx(1, abs=0.01)
 
 
 def test_a_few_broken_training_pictures_do_not_open_the_limits(limits, fresh):

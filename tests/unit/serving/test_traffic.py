@@ -12,7 +12,7 @@ from buckler.detection.reasons import Reason
 from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Prediction
-from buckler.serving.traffic import Observation, Traffic, TrafficError, measure, observe
+from buckler.serving.traffic import Observation, Traffic, TrafficError, observe
 from tests.databases import PASSWORD, Postgres, postgres
 
 SIDE = 48
@@ -170,35 +170,6 @@ def picture(seed: int = 3) -> np.ndarray:
     generator = np.random.default_rng(seed)
     ramp = np.linspace(0.3, 0.7, SIDE, dtype=np.float32)
     return np.clip(ramp[:, None, None] + generator.normal(0, 0.02, (SIDE, SIDE, 3)), 0, 1).astype(np.float32)
-
-
-def test_measures_follow_what_they_are_named_after():
-    image, plain = picture(), measure(picture())
-    assert measure(image * 0.5)["brightness"] == pytest.approx(plain["brightness"] / 2, rel=1e-5)
-    assert measure(image * 0.5)["contrast"] == pytest.approx(plain["contrast"] / 2, rel=1e-5)
-    warm = measure(image * np.array([1, 0.8, 0.6], np.float32))
-    assert warm["blue"] == pytest.approx(0.6 * plain["blue"], rel=1e-5)
-    assert warm["red"] == plain["red"]
-    assert warm["saturation"] > plain["saturation"] + 0.3
-    blurred = (image + np.roll(image, 1, axis=0) + np.roll(image, 1, axis=1)) / 3
-    assert measure(blurred)["sharpness"] < plain["sharpness"]
-
-
-def test_measures_of_a_plain_picture_are_known_on_paper():
-    red = np.zeros((8, 8, 3), np.float32)
-    red[..., 0] = 0.5
-    found = measure(red)
-    expected = {"brightness": 0.1495, "contrast": 0, "red": 0.5, "green": 0, "blue": 0, "saturation": 1, "sharpness": 0}
-    assert found == pytest.approx(expected, abs=1e-6)
-    spot = np.zeros((5, 5, 3), np.float32)
-    spot[2, 2] = 1
-    # The Laplacian of one bright pixel: -4 in its place, 1 beside it, 0 at the corners of the nine inner pixels.
-    assert measure(spot)["sharpness"] == pytest.approx(255**2 * np.var([0, 1, 0, 1, -4, 1, 0, 1, 0]), rel=1e-5)
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_black_and_white_are_measured_too(value):
-    assert all(np.isfinite(list(measure(np.full((8, 8, 3), value, np.float32)).values())))
 
 
 def test_what_is_remembered_of_a_picture_holds_no_pixels_and_nobodys_name():

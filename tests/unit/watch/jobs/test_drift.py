@@ -16,6 +16,7 @@ from benchmarks import drift_table
 from buckler import watch
 from buckler.data import manifest, pictures, sources
 from buckler.modality.picture import uploads
+from buckler.modality.picture.measures import traffic_measures
 from buckler.models import checkpoint, export
 from buckler.models.networks import vgg
 from buckler.models.runtime import Runtime, RuntimeInfo
@@ -296,7 +297,7 @@ def test_another_camera_is_found_on_real_pictures(real_data):
     loaded = [uploads.load(files[place], size=112) for place in order]
 
     def seen(upload, change=lambda pixels: pixels):
-        found = traffic.measure(np.ascontiguousarray(change(upload.pixels), np.float32))
+        found = traffic_measures(np.ascontiguousarray(change(upload.pixels), np.float32))
         rest = {"label": "benign", "decision": "accept", "score": 0.0, "probabilities": {"benign": 1.0}}
         sides = {"width": upload.width, "height": upload.height, "size_bytes": upload.size_bytes}
         return traffic.Observation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
