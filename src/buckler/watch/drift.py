@@ -136,8 +136,6 @@ def _attribute(name: str) -> Callable[[Observation], object]:
 _SIZES = ("width", "height", "size_bytes")
 QUANTITIES: Mapping[str, Quantity] = {
     **{name: Quantity("input", "ks", _attribute(name)) for name in (*TRAFFIC_MEASURES, *_SIZES)},
-        name: Quantity("input", "ks", _attribute(name)) for name in (*TRAFFIC_MEASURES, "width", "height", "size_bytes")
-    },
     "features": Quantity("features", "mmd", _attribute("sketch")),
     "label": Quantity("predictions", "chi_square", _attribute("label")),
     "decision": Quantity("predictions", "chi_square", _attribute("decision")),
