@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock deps dashboards drill-service drill-watch bench screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock deps dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,11 +64,14 @@ deps: setup ## Write the code dependencies of every stage into dvc.yaml
 dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
 	@$(BIN)/python -m monitoring.grafana.build
 
+tables: setup ## Write the measured tables of README and docs from docs/results/*.json
+	@$(BIN)/python -m benchmarks.tables
+
 paper: setup ## The paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
-	@$(BIN)/python -m benchmarks.paper_table
+	@$(BIN)/python -m benchmarks.paper
 
 ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
@@ -84,7 +87,7 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS) \
 		--set train.defence=none --set publish.model_name=skin-lesion-undefended
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
-	@$(BIN)/python -m benchmarks.hardened_table
+	@$(BIN)/python -m benchmarks.hardened
 
 drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
 	@$(BIN)/python -m drills $(if $(ONLY),--only $(ONLY))
@@ -93,8 +96,8 @@ drill-watch: setup ## After `make demo`, with Prometheus: what goes wrong is not
 	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
-	@$(BIN)/python -m benchmarks.bench_attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
-	@$(BIN)/python -m benchmarks.bench_serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 screenshots: setup ## After `make demo`: the pictures of the console in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console.screenshots

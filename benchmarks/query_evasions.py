@@ -4,25 +4,29 @@ An attacker who knows the watch changes each picture, which also blurs the answe
 is linear and its answers are exact, so that the search loses little: what hides from the watch here is what hides.
 
 Reads   a class-per-folder directory of pictures
-Prints  a row for each change
+Writes  docs/results/query_evasions.json: a row for each change
 """
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import results
+from benchmarks.results import Column, Table
+from benchmarks.tables import markdown
 from buckler.attacks.square import square
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
 from buckler.serving.query_watch import QueryWatch
 from pipelines.stage import stage
 
-SIZE = 224
+COMMAND = "python -m benchmarks.query_evasions --images DIR"
+SIZE, SEED = 224, 0
 WITHIN = 50  # queries
 
 Pixels = NDArray[np.float32]
@@ -74,7 +78,7 @@ def _row(name: str, flags: list[NDArray[np.bool_]]) -> Row:
 
 def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDArray[np.bool_]:
     """Return for each query of one search whether it was one of a run."""
-    watch, generator = QueryWatch(), np.random.default_rng(0)
+    watch, generator = QueryWatch(), np.random.default_rng(SEED)
     weights = sum(
         np.kron(
             generator.normal(size=(side, side, 3)), np.ones((picture.shape[0] // side, picture.shape[1] // side, 1))
@@ -153,27 +157,38 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
+def table(rows: Sequence[Row], queries: int) -> Table:
+    """Return the rows as a table of the documentation."""
+    columns = (
+        Column("change", "each query changed by"),
+        Column("noticed_ratio", f"noticed within {WITHIN}", ".0%"),
+        Column("noticed_later_ratio", f"within {queries}", ".0%"),
+        Column("first", "first, median", ".0f"),
+        Column("flagged_ratio", "flagged", ".0%"),
+    )
+    shown = (asdict(row) | {"first": "never" if row.first is None else row.first} for row in rows)
+    return Table(columns, tuple(shown))
+
+
 def main() -> None:
-    """Parse, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse, measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="class-per-folder directory")
     parser.add_argument("--pictures", type=int, default=10)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--epsilon-255", type=int, default=8)
-    arguments = parser.parse_args()
-    paths = sorted(arguments.images.glob("*/*.jpg"))
+    results.add_options(parser)
+    given = parser.parse_args()
+    paths = sorted(given.images.glob("*/*.jpg"))
     if not paths:
-        raise BucklerError(f"expected pictures in {arguments.images}/<class>/*.jpg, found none; give another --images")
-    chosen = np.random.default_rng(0).choice(len(paths), min(arguments.pictures, len(paths)), replace=False)
+        raise BucklerError(f"expected pictures in {given.images}/<class>/*.jpg, found none; give another --images")
+    chosen = np.random.default_rng(SEED).choice(len(paths), min(given.pictures, len(paths)), replace=False)
     pictures = [images.load_pixels(paths[index], size=SIZE) for index in chosen]
-    print(f"| each query changed by | noticed within {WITHIN} | within {arguments.queries} | first, median | flagged |")
-    print("|---|---|---|---|---|")
-    for row in run(pictures, epsilon=arguments.epsilon_255 / 255, queries=arguments.queries):
-        first = "never" if row.first is None else f"{row.first:.0f}"
-        print(
-            f"| {row.change} | {row.noticed_ratio:.0%} | {row.noticed_later_ratio:.0%} | {first} "
-            f"| {row.flagged_ratio:.0%} |"
-        )
+    found = table(run(pictures, epsilon=given.epsilon_255 / 255, queries=given.queries), given.queries)
+    settings = {name: getattr(given, name) for name in ("pictures", "queries", "epsilon_255")}
+    document = results.new("query_evasions", COMMAND, {"evasions": found}, seeds=[SEED], settings=settings)
+    document.write(given.out or results.DIRECTORY)
+    print(markdown(found))
 
 
 if __name__ == "__main__":

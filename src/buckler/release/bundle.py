@@ -255,8 +255,9 @@ def replacing(destination: Path) -> Iterator[Path]:
 def source_of(root: Path) -> Source:
     """Return the git commit that ``root`` stands at; none where there is no git or no commit."""
     commit = _git(root, "rev-parse", "HEAD")
-    # dvc.lock is what `dvc repro` itself writes: it changes with every new result.
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    # What results themselves change does not count: dvc.lock and the documents.
+    ignored = (":!dvc.lock", ":!docs", ":!README.md")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *ignored)
     return Source(commit or None, bool(commit and changes))
 
 

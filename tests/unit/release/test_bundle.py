@@ -121,7 +121,8 @@ def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
 
     assert bundle.source_of(tmp_path).commit is None
     git("init", "-q")
-    for name in ("code.py", "dvc.lock"):
+    (tmp_path / "docs").mkdir()
+    for name in ("code.py", "dvc.lock", "docs/page.md"):
         (tmp_path / name).write_text("before")
     git("add", ".")
     git("commit", "-qm", "first")
@@ -129,6 +130,7 @@ def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
     assert len(clean.commit) == 40
     assert not clean.dirty
     (tmp_path / "dvc.lock").write_text("a new result")
+    (tmp_path / "docs/page.md").write_text("a new table")
     (tmp_path / "untracked").touch()
     assert bundle.source_of(tmp_path) == clean
     (tmp_path / "code.py").write_text("after")

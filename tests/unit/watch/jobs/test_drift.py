@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import drift_table
+from benchmarks import drift as drift_table
 from buckler import watch
 from buckler.data import manifest, pictures, sources
 from buckler.modality.picture import uploads
@@ -271,17 +271,17 @@ def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
         assert sum(chart["window"]) == pytest.approx(1)
 
 
-def test_the_table_says_what_is_noticed_and_how_often_clean_pictures_are(name, monkeypatch, capsys):
+def test_the_table_says_what_is_noticed_and_how_often_clean_pictures_are(name, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(drift_table, "RELEASE", Path("release"))
     monkeypatch.setattr(drift_table, "CLEAN_DRAWS", 3)
-    monkeypatch.setattr("sys.argv", ["drift_table", "--pictures", "60"])
-    drift_table.main()
+    drift_table.run(60, tmp_path / "results")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| 60 test pictures, changed | drifted from 80 for calibration |"
+    assert lines[0] == "| 60 test pictures, changed | drifted from 80 calibration pictures |"
     assert "| none | nothing |" in lines  # the test split lists the very same pictures here
     assert any(line.startswith("| 20 % darker | brightness") for line in lines)
     assert any(line.startswith("| 3 x 3 box blur |") and "sharpness" in line for line in lines)
-    assert "clean samples drawn anew: 0 of 3 drift" in lines
+    assert lines[-1].startswith("Clean samples drawn again: 0 of 3 drift.")
+    assert (tmp_path / "results/drift.json").is_file()
 
 
 def test_another_camera_is_found_on_real_pictures(real_data):

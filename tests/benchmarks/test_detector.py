@@ -1,4 +1,5 @@
-from benchmarks.detector_table import table
+from benchmarks.detector import attacks, clean
+from benchmarks.tables import markdown
 
 RATE = {"value": 0.05, "low": 0.01, "high": 0.1, "pictures": 100}
 REPORT = {
@@ -29,7 +30,7 @@ REPORT = {
 
 
 def test_the_tables_say_what_is_flagged_and_what_gets_past():
-    lines = table(REPORT).split("\n")
+    lines = [*markdown(clean(REPORT)).split("\n"), *markdown(attacks(REPORT)).split("\n")]
     assert "| clean | 5.0% (1.0% to 10.0%) | 7.0% (1.0% to 10.0%) |" in lines
     assert "| no dermoscopy: text | 5.0% (1.0% to 10.0%) | 100.0% (1.0% to 10.0%) |" in lines
     assert "| pgd 2/255 | 0.987 | 93% | 90.0% | 5.0% (1.0% to 10.0%) |" in lines

@@ -1,8 +1,8 @@
-"""Job ``bench_serving``: the service beside the servers that one would take otherwise, on one network, over HTTP.
+"""Measures the service beside the servers that one would take otherwise, on one network, over HTTP.
 
 Reads   pictures (``--images``, class-per-folder; else the seeded generator), weights of VGG-19's base (``--weights``;
         else seeded random ones), section train of params.yaml
-Writes  reports/bench/serving.json, reports/bench/serving.png
+Writes  docs/results/serving.json, docs/results/serving.png
 
 The servers run one after the other, each with the same JPEG pictures from closed-loop clients on loopback: a client
 asks again when it has its answer. The first requests warm up and do not count. Ours is the whole service as it ships:
@@ -28,13 +28,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import closed_loop
+from benchmarks import results as documents
+from benchmarks.tables import markdown
 from buckler import params
 from buckler.errors import BucklerError, DataError
 from buckler.trust import digests, envelope, keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
 
-OUT = Path("reports/bench")
+COMMAND = "python -m benchmarks.serving --images DIR --weights FILE"
 OURS, BARE = "buckler", "bentoml + openvino"
 PEERS = ("fastapi + keras", "mlflow models serve")
 START_SECONDS = 180
@@ -96,22 +98,19 @@ class Result:
     ready_seconds: float
 
 
-def run(plan: Plan, out: Path = OUT) -> None:
+def run(plan: Plan, out: Path) -> None:
     """Measure, write and print."""
-    from buckler.release import bundle
-    from buckler.state import documents
-
-    source = bundle.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         pictures = prepare(plan, Path(scratch))
         load_before = os.getloadavg()[0]
         results = [result for name in SERVERS for result in measure(name, plan, Path(scratch), pictures)]
-    targets = compare(results)
-    about = {"machine": machine(load_before), "commit": source.commit, "dirty": source.dirty, "settings": asdict(plan)}
-    documents.write_json(out / "serving.json", {"schema": 1, **about, "results": results, "targets": targets})
+    tables = {"load": _load(results), "targets": _targets(compare(results))}
+    settings = asdict(plan) | {"images": Path(plan.images).name, "weights": Path(plan.weights).name}
+    settings |= environment(load_before)
+    written = documents.new("serving", COMMAND, tables, seeds=[plan.seed], settings=settings).write(out)
     _draw(results, out / "serving.png")
-    print("\n".join(_table(results, targets)))
-    print(f"wrote {out}/serving.json and serving.png")
+    print("\n\n".join(markdown(table) for table in tables.values()))
+    print(f"wrote {written} and serving.png")
 
 
 def prepare(plan: Plan, directory: Path) -> list[bytes]:
@@ -212,17 +211,15 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
     return [{"name": name, "measured": measured, "reached": reached} for name, measured, reached in rows]
 
 
-def machine(load_before: float) -> dict[str, Any]:
-    """Return what the numbers were measured on; ``load_before`` above 0 means that it was not alone."""
+def environment(load_before: float) -> dict[str, Any]:
+    """Return the machine's load, where above 0 it ran other programs too, its formats, and the libraries' versions."""
     import platform
     from importlib.metadata import version
 
-    from buckler.compute.machine import cpu_flags, processor
+    from buckler.compute.machine import cpu_flags
     from buckler.models.runtime import native
 
     return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
         "load_average_before": round(load_before, 1),
         "flags": {flag: flag in cpu_flags() for flag in ("amx_int8", "amx_bf16", "avx512_vnni", "avx512_bf16")},
         "served_in": native()[0],
@@ -379,16 +376,26 @@ def _draw(results: Sequence[Result], path: Path) -> None:
     plots.bars(panels, "requests per second over HTTP", path)
 
 
-def _table(results: Sequence[Result], targets: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "\n| server | clients | requests/s | p50 ms | p99 ms | errors | CPU ms | worker MiB | ready s |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for r in results:
-        numbers = (r.clients, r.requests_per_second, r.p50_ms, r.p99_ms, r.errors, r.cpu_ms)
-        yield f"| {r.server} | {' | '.join(map(str, numbers))} | {r.worker_memory_mib:.0f} | {r.ready_seconds} |"
-    yield ""
-    for target in targets:
-        yield f"{'reached' if target['reached'] else 'MISSED'}: {target['name']}; measured {target['measured']}"
-    yield "The targets are for two cores with AMX that nothing else keeps busy; the JSON says what these were."
+def _load(results: Sequence[Result]) -> documents.Table:
+    columns = (
+        ("server", "server", ""),
+        ("clients", "clients", ""),
+        ("requests_per_second", "requests/s", ".1f"),
+        ("p50_ms", "p50 ms", ",.0f"),
+        ("p99_ms", "p99 ms", ",.0f"),
+        ("errors", "errors", ""),
+        ("requests", "requests", ","),
+        ("cpu_ms", "processor ms a request", ".0f"),
+        ("worker_memory_mib", "worker's memory, MiB", ",.0f"),
+        ("ready_seconds", "ready after, s", ".1f"),
+    )
+    return documents.Table(tuple(documents.Column(*each) for each in columns), tuple(asdict(r) for r in results))
+
+
+def _targets(targets: Sequence[Mapping[str, Any]]) -> documents.Table:
+    titles = {"name": "target (two idle cores with AMX)", "measured": "measured", "reached": "reached"}
+    columns = tuple(documents.Column(key, title) for key, title in titles.items())
+    return documents.Table(columns, tuple(dict(target) for target in targets))
 
 
 def main() -> None:
@@ -398,13 +405,14 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="VGG-19 base: imagenet, or a file; else seeded random weights")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    documents.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="32 pixels, a second each: shows that it works, no more")
     given = parser.parse_args()
     if given.quick:
-        run(Plan(32, pictures=8, clients=(1, 4), seconds=1.0), given.out)
+        run(Plan(32, pictures=8, clients=(1, 4), seconds=1.0), given.out or documents.SCRATCH)
         return
-    run(Plan(given.size, given.weights or "none", given.images, seconds=given.seconds), given.out)
+    plan = Plan(given.size, given.weights or "none", given.images, seconds=given.seconds)
+    run(plan, given.out or documents.DIRECTORY)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Job ``bench_attacks``: our FGSM and PGD beside those of ART, CleverHans and Foolbox, on one network and its pictures.
+"""Measures our FGSM and PGD beside those of ART, CleverHans and Foolbox, on one network and its pictures.
 
 Reads   pictures (``--images``, class-per-folder; else the seeded generator), weights of VGG-19's base (``--weights``;
         else seeded random ones), sections data and train of params.yaml
-Writes  reports/bench/attacks.json, reports/bench/attacks.png
+Writes  docs/results/attacks.json, docs/results/attacks.png
 
 Each engine lives in a process of its own, so that peak memory is its own. They take turns, one round each, and only
 one computes at a time. Each round has other pictures; a first one, of a batch, warms up and does not count. What comes
@@ -18,7 +18,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -30,10 +30,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from benchmarks.bench_engines import ENGINES, Round, Task, work
+from benchmarks import results as documents
+from benchmarks.engines import ENGINES, Round, Task, work
+from benchmarks.tables import markdown
 from buckler import params
 from buckler.attacks.ball import as_8_bit
-from buckler.compute.machine import Precision, cpu_flags, crafting_precision
+from buckler.compute.machine import Precision, crafting_precision
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels
 from buckler.models import checkpoint
@@ -45,7 +47,7 @@ from pipelines.stage import stage
 
 # The workers import this module too. What only the parent needs is imported where it is used: it would count as theirs.
 
-OUT = Path("reports/bench")
+COMMAND = "python -m benchmarks.attacks --images DIR --weights FILE"
 OURS = "buckler"
 FGSM, GRID = Task("fgsm", (1,)), Task("fgsm", (1, 2, 4, 8))
 PGD = Task("pgd-10", (1,), steps=10)
@@ -193,24 +195,20 @@ class Worker:
             self.process.join()
 
 
-def run(plan: Plan, out: Path = OUT) -> None:
+def run(plan: Plan, out: Path) -> None:
     """Measure, write and print."""
-    from buckler.release import bundle
-    from buckler.state import documents
-
-    source = bundle.source_of(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         network, images, labels = prepare(plan, Path(scratch))
         judge = Classifier(network, batch_size=plan.batch_size)
         clean = judge.logits(images).argmax(axis=1) == labels
         results = measure(plan, Path(scratch), judge, images, labels, clean)
     targets = compare(results)
-    about = {"machine": machine(), "commit": source.commit, "dirty": source.dirty, "settings": asdict(plan)}
-    numbers = {"results": results, "targets": targets}
-    documents.write_json(out / "attacks.json", {"schema": 1, **about, **numbers})
+    tables = {"speed": speed(results), "targets": _targets(targets)}
+    settings = asdict(plan) | {"images": Path(plan.images).name, "weights": Path(plan.weights).name, **environment()}
+    written = documents.new("attacks", COMMAND, tables, seeds=[plan.seed], settings=settings).write(out)
     _draw(results, out / "attacks.png")
-    print("\n".join(_table(results, targets)))
-    print(f"wrote {out}/attacks.json and attacks.png")
+    print("\n\n".join(markdown(table) for table in tables.values()))
+    print(f"wrote {written} and attacks.png")
 
 
 def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
@@ -293,16 +291,11 @@ def compare(results: Sequence[Result]) -> list[Target]:
     return targets
 
 
-def machine() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
-    from buckler.compute.machine import processor
-
+def environment() -> dict[str, Any]:
+    """Return the machine's memory and the versions of the libraries."""
     peers = ("adversarial-robustness-toolbox", "cleverhans", "foolbox")
     return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "flags": {flag: flag in cpu_flags() for flag in ("amx_bf16", "avx512_bf16")},
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
@@ -402,23 +395,46 @@ def _draw(results: Sequence[Result], path: Path) -> None:
     plots.bars(panels, "images per second (median, spread over rounds)", path)
 
 
-def _table(results: Sequence[Result], targets: Sequence[Target]) -> Iterator[str]:
-    yield "\n| attack | radii | engine | images/s (spread) | over the fastest peer | peak MiB | robust accuracy |"
-    yield "|---|---|---|---|---|---|---|"
-    for r in results:
-        radii = ", ".join(map(str, np.atleast_1d(r.epsilon_255)))
-        over = f"{statistics.median(_ratios(r, results)):.2f}" if r.engine == OURS else ""
-        speed = f"{r.images_per_second:.2f} ({r.low:.2f} to {r.high:.2f})"
-        name = f"{r.engine} {r.dtype}"
-        accuracy = f"{r.robust_accuracy:.1%} of {r.images}, clean {r.clean_accuracy:.1%}"
-        yield f"| {r.attack} | {radii}/255 | {name} | {speed} | {over} | {r.peak_memory_mib:.0f} | {accuracy} |"
-    yield ""
-    for target in targets:
-        outcome = {True: "reached", False: "MISSED", None: "not measured: no native bfloat16"}[target.reached]
-        yield f"{outcome}: {target.name}" + (f"; measured {target.measured}" if target.measured else "")
-    fast = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in cpu_flags()]
-    here = ", ".join(fast) or "no native bfloat16"
-    yield f"The targets in bfloat16 are for processors with AMX; this one has {here}."
+def speed(results: Sequence[Result]) -> documents.Table:
+    """Return a row for each engine and attack."""
+    column, figure = documents.Column, documents.Figure
+    return documents.Table(
+        (
+            column("attack", "attack"),
+            column("radii", "radii"),
+            column("engine", "engine"),
+            column("images_per_second", "images/s", ".2f", "slowest to fastest round"),
+            column("over_fastest_peer", "times the fastest peer", ".2f", "smallest to largest ratio of a round"),
+            column("robust_accuracy", "robust accuracy", ".1%"),
+            column("clean_accuracy", "clean accuracy", ".1%"),
+            column("images", "images"),
+            column("peak_memory_mib", "peak MiB", ".0f"),
+        ),
+        tuple(
+            {
+                "attack": r.attack,
+                "radii": f"{', '.join(map(str, np.atleast_1d(r.epsilon_255)))}/255",
+                "engine": f"{r.engine} {r.dtype}",
+                "images_per_second": figure(r.images_per_second, r.low, r.high),
+                "over_fastest_peer": _spread(_ratios(r, results)) if r.engine == OURS else None,
+                "robust_accuracy": r.robust_accuracy,
+                "clean_accuracy": r.clean_accuracy,
+                "images": r.images,
+                "peak_memory_mib": r.peak_memory_mib,
+            }
+            for r in results
+        ),
+    )
+
+
+def _spread(numbers: Sequence[float]) -> documents.Figure:
+    return documents.Figure(statistics.median(numbers), min(numbers), max(numbers))
+
+
+def _targets(targets: Sequence[Target]) -> documents.Table:
+    titles = {"name": "target (bfloat16: on a processor with AMX)", "measured": "measured", "reached": "reached"}
+    columns = tuple(documents.Column(key, title) for key, title in titles.items())
+    return documents.Table(columns, tuple(asdict(target) for target in targets))
 
 
 def _plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
@@ -434,14 +450,14 @@ def _plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
         ("pgd", "pictures a round of PGD-10"),
     ):
         parser.add_argument(f"--{name}", type=int, default=Plan.__dataclass_fields__[name].default, help=what)
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    documents.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="32 pixels, few pictures: shows that it works, no more")
     given = parser.parse_args(arguments)
     if given.quick:
-        return Plan(32, rounds=1, fgsm=16, grid=8, pgd=8, head=400), given.out
+        return Plan(32, rounds=1, fgsm=16, grid=8, pgd=8, head=400), given.out or documents.SCRATCH
     size = given.size or (224 if given.weights else params.load("data", DataParams).image_size)
     counts = {name: getattr(given, name) for name in ("rounds", "fgsm", "grid", "pgd")}
-    return Plan(size, given.weights or "none", given.images, **counts), given.out
+    return Plan(size, given.weights or "none", given.images, **counts), given.out or documents.DIRECTORY
 
 
 def main() -> None:

@@ -1,20 +1,23 @@
-"""Prints and draws what the hardened network holds beside the undefended one, on the same test pictures.
+"""Compares the hardened network with the undefended one on the same test pictures.
 
 Reads   reports/robustness.json of the undefended network, reports/hardened/robustness.json of the hardened one
-Writes  reports/hardened/comparison.png: clean accuracy and worst case by radius, of both
+Writes  docs/results/hardened.json; docs/results/hardened.png: clean accuracy and worst case by radius, of both
 """
 
-from collections.abc import Iterator, Mapping
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from buckler.compute.machine import machine
+from benchmarks import results
+from benchmarks.results import Column, Figure, Table
+from benchmarks.tables import markdown
 from buckler.evaluation.statistics import Rate
-from buckler.release import bundle
 from buckler.reporting import plots
 from buckler.state import documents
 from pipelines.stage import stage
 
+COMMAND = "make hardened IMAGES=DIR WEIGHTS=FILE"
 UNDEFENDED, HARDENED = Path("reports"), Path("reports/hardened")
 # What the recipe is meant to reach on the pictures of the paper; docs/adr/0008-hardening.md.
 GOALS = {
@@ -28,31 +31,48 @@ GOALS = {
 }
 
 
-def run() -> None:
-    """Print the table, the lines of the suite and where it was measured; draw both curves."""
+def run(out: Path) -> None:
+    """Write the table and draw both curves."""
     undefended, hardened = _read(UNDEFENDED), _read(HARDENED)
-    print("\n".join(lines(undefended, hardened)))
-    draw(undefended, hardened, HARDENED / "comparison.png")
+    tables = {"rates": table(undefended, hardened)}
+    seeds = sorted({cell["seed"] for cell in hardened["cells"]})
+    results.new("hardened", COMMAND, tables, seeds=seeds, remark=remark(hardened)).write(out)
+    draw(undefended, hardened, out / "hardened.png")
+    print(markdown(tables["rates"]))
 
 
-def lines(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the page as Markdown."""
+def table(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Table:
+    """Return a row for each goal that was measured on both networks."""
     before, after = rates(undefended), rates(hardened)
-    yield f"\n| on {hardened['data']['images']} test pictures | undefended | hardened | goal |"
-    yield "|---|---|---|---|"
-    for name, goal in GOALS.items():
-        if name in before and name in after:
-            yield f"| {name} | {_share(before[name])} | {_share(after[name])} | {_judged(after[name], goal)} |"
-    yield ""
-    suite = (f"{c['attack']} {c['epsilon_255']}/255, {_budget(c)}" for c in hardened["cells"])
-    yield f"worst case over: {'; '.join(suite)}"
-    failed = [check["name"] for check in hardened["checks"] if not check["passed"]]
-    yield f"checks of the hardened network: {'failed: ' + ', '.join(failed) if failed else 'all passed'}"
-    source = bundle.source_of(Path.cwd())
-    yield (
-        f"machine: {machine()}; commit {(source.commit or 'none')[:12]}{' with changes' if source.dirty else ''}; "
-        f"data {hardened['data']['version'][:14]}"
+    columns = (
+        Column("rate", f"on {hardened['data']['images']} test pictures"),
+        Column("undefended", "undefended", ".1%"),
+        Column("hardened", "hardened", ".1%"),
+        Column("goal", "goal, at least", ".0%"),
+        Column("reached", "reached"),
     )
+    return Table(
+        columns,
+        tuple(
+            {
+                "rate": name,
+                "undefended": _figure(before[name]),
+                "hardened": _figure(after[name]),
+                "goal": goal,
+                "reached": after[name].value >= goal,
+            }
+            for name, goal in GOALS.items()
+            if name in before and name in after
+        ),
+    )
+
+
+def remark(hardened: Mapping[str, Any]) -> str:
+    """Return the attacks of the worst case, the failed checks and the version of the data."""
+    suite = (f"{c['attack']} {c['epsilon_255']}/255, {_budget(c)}" for c in hardened["cells"])
+    failed = [check["name"] for check in hardened["checks"] if not check["passed"]]
+    checks = f"failed: {', '.join(failed)}" if failed else "all passed"
+    return f"Worst case over: {'; '.join(suite)}. Checks: {checks}. Data {hardened['data']['version'][:14]}."
 
 
 def draw(undefended: Mapping[str, Any], hardened: Mapping[str, Any], path: Path) -> None:
@@ -88,13 +108,16 @@ def _budget(cell: Mapping[str, Any]) -> str:
     return f"{cell['queries']} queries" if searches else f"{cell['steps']} steps"
 
 
-def _share(rate: Rate) -> str:
-    return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
+def _figure(rate: Rate) -> Figure:
+    return Figure(rate.value, rate.low, rate.high)
 
 
-def _judged(rate: Rate, goal: float) -> str:
-    return f"at least {goal:.0%}: {'reached' if rate.value >= goal else f'short by {goal - rate.value:.1%}'}"
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    results.add_options(parser)
+    run(parser.parse_args().out or results.DIRECTORY)
 
 
 if __name__ == "__main__":
-    stage(run)
+    stage(main)

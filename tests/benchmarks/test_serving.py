@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import closed_loop
-from benchmarks.bench_serving import BARE, OURS, PEERS, SERVERS, Result, compare
+from benchmarks.serving import BARE, OURS, PEERS, SERVERS, Result, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = Result(OURS, 16, 36.0, 20.0, 40.0, 0, 700, 9.0, 300.0, 4.0)
@@ -98,18 +98,19 @@ def test_a_server_that_is_gone_is_an_error_and_no_answer(server):
 
 @pytest.mark.slow
 def test_every_server_is_measured_at_every_number_of_clients(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.bench_serving", "--quick", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "serving.json").read_text())
-    assert [(row["server"], row["clients"]) for row in written["results"]] == [(s, c) for s in SERVERS for c in (1, 4)]
-    for row in written["results"]:
+    rows = written["tables"]["load"]["rows"]
+    assert [(row["server"], row["clients"]) for row in rows] == [(s, c) for s in SERVERS for c in (1, 4)]
+    for row in rows:
         assert row["errors"] == 0, row
         assert row["requests"] > 0
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert row["cpu_ms"] > 0
         assert 50 < row["worker_memory_mib"] < 4096
-    assert {"processor", "cores", "flags", "load_average_before", "served_in", "versions"} <= set(written["machine"])
-    assert "commit" in written
+    assert {"flags", "load_average_before", "served_in", "versions"} <= set(written["settings"])
+    assert written["measured"]["machine"]
     with Image.open(tmp_path / "serving.png") as chart:
         assert chart.width > 500

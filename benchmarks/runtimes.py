@@ -1,7 +1,7 @@
-"""Job ``bench_runtimes``: one network in every engine that could serve it, pictures a second and how far answers move.
+"""Measures one network in every engine that could serve it, pictures a second and how far answers move.
 
 Reads   a model directory (``--model``) with classifier.keras, pictures (``--images``, class-per-folder; else drawn)
-Writes  reports/bench/runtimes.json
+Writes  docs/results/runtimes.json
 
 Every engine gives logits and the detector's features, one picture at a time. They take turns in one process, one round
 each; on a machine that is busy with other things the processor time a picture says more than the pictures a second.
@@ -14,13 +14,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_serving import machine
+from benchmarks import results as documents
+from benchmarks.serving import environment
+from benchmarks.tables import markdown
 from buckler.compute.machine import crafting_precision
 from buckler.data import sources
 from buckler.errors import DataError
@@ -31,11 +33,10 @@ from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.features import add_features
 from buckler.models.forward import Logits, probabilities
-from buckler.state import documents
 from pipelines.stage import stage
 
-OUT = Path("reports/bench")
-OPSET = 17
+COMMAND = "python -m benchmarks.runtimes --model DIR --images DIR"
+OPSET, SEED = 17, 7
 
 Ask = Callable[[Images], Logits]  # (1, size, size, 3) to (1, classes), with the features computed beside
 
@@ -69,13 +70,24 @@ def run(model: Path, folder: str, out: Path, *, rounds: int = 4, pictures: int =
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         asked = dict(engines(network, calibration, Path(scratch)))
         results = measure(asked, shown, rounds)
-    documents.write_json(
-        out / "runtimes.json", {"schema": 1, "machine": machine(load_before), "image_size": size, "results": results}
+    settings = {"image_size": size, "rounds": rounds, "pictures": pictures, **environment(load_before)}
+    tables = {"engines": table(results)}
+    documents.new("runtimes", COMMAND, tables, seeds=[SEED], settings=settings).write(out)
+    print(markdown(tables["engines"]))
+
+
+def table(results: Sequence[Result]) -> documents.Table:
+    """Return a row for each engine."""
+    columns = (
+        documents.Column("engine", "engine"),
+        documents.Column("images_per_second", "images/s", ".1f", "slowest to fastest round"),
+        documents.Column("cpu_ms", "processor ms an image", ".0f"),
+        documents.Column("label_agreement", "same label as Keras float32", ".1%"),
+        documents.Column("probability_gap", "probability gap", ".4f"),
     )
-    print("| engine | images/s (spread) | CPU ms | same label | probability gap |\n|---|---|---|---|---|")
-    for r in results:
-        speed = f"{r.images_per_second:.1f} ({r.low:.1f} to {r.high:.1f})"
-        print(f"| {r.engine} | {speed} | {r.cpu_ms:.0f} | {r.label_agreement:.1%} | {r.probability_gap:.4f} |")
+    rows = ({**asdict(r), "images_per_second": documents.Figure(r.images_per_second, r.low, r.high)} for r in results)
+    keys = [column.key for column in columns]
+    return documents.Table(columns, tuple({key: row[key] for key in keys} for row in rows))
 
 
 def engines(network: Any, calibration: Images, scratch: Path) -> Iterator[tuple[str, Ask]]:
@@ -167,12 +179,12 @@ def _litert(traced: Any, calibration: Images | None) -> Ask:
 
 def _pictures(folder: str, size: int, count: int) -> Images:
     if folder:
-        items = sources.directory(Path(folder), per_class=-(-count // 2), seed=7)
+        items = sources.directory(Path(folder), per_class=-(-count // 2), seed=SEED)
     else:
-        items = sources.generated(per_class=-(-count // 2), seed=7, size=size)
+        items = sources.generated(per_class=-(-count // 2), seed=SEED, size=size)
     if len(items) < count:
         raise DataError(f"expected at least {count} pictures in {folder}, got {len(items)}")
-    chosen: Sequence[int] = np.random.default_rng(7).permutation(len(items))[:count].tolist()
+    chosen: Sequence[int] = np.random.default_rng(SEED).permutation(len(items))[:count].tolist()
     return np.stack([load_pixels(items[place].read(), size=size) for place in chosen])
 
 
@@ -182,9 +194,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/classifier"), help="directory of the network")
     parser.add_argument("--images", default="", help="folder of class folders; else the seeded generator draws")
     parser.add_argument("--pictures", type=int, default=16, help="pictures a round")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    documents.add_options(parser)
     given = parser.parse_args()
-    run(given.model, given.images, given.out, pictures=given.pictures)
+    run(given.model, given.images, given.out or documents.DIRECTORY, pictures=given.pictures)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.bench_attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
+from benchmarks.attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
 from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
 
@@ -21,7 +21,7 @@ PEERS = ("art", "cleverhans", "foolbox")
 def document(tmp_path_factory):
     """What the quick run writes, its output, and its folder."""
     out = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "benchmarks.bench_attacks", "--quick", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.attacks", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "attacks.json").read_text()), done.stdout, out
@@ -30,20 +30,22 @@ def document(tmp_path_factory):
 @pytest.mark.slow
 def test_every_engine_is_measured_at_every_attack(document):
     written, printed, out = document
+    rows = written["tables"]["speed"]["rows"]
     formats = {"float32", crafting_precision()}
-    engines = {("buckler", dtype) for dtype in formats} | {(peer, "float32") for peer in PEERS}
-    rows = {(r["attack"], str(r["epsilon_255"]), r["engine"], r["dtype"]) for r in written["results"]}
-    shared = {("fgsm", "1"), ("fgsm", "[1, 2, 4, 8]"), ("pgd-10", "1")}
-    ours = {("pgd-10 early exit", "1", "buckler", dtype) for dtype in formats}
-    assert rows == {(*task, *engine) for task in shared for engine in engines} | ours
-    assert len(rows) == len(written["results"])
-    for row in written["results"]:
-        assert 0 < row["low"] <= row["images_per_second"] <= row["high"]
-        assert 100 < row["peak_memory_mib"] < 1024 * written["machine"]["memory_gib"]
-        assert row["rounds"] == len(row["rates"])
-    assert {"processor", "cores", "flags", "versions"} <= set(written["machine"])
-    assert "commit" in written
-    assert all(target["name"] in printed for target in written["targets"])
+    engines = {f"buckler {dtype}" for dtype in formats} | {f"{peer} float32" for peer in PEERS}
+    shared = {("fgsm", "1/255"), ("fgsm", "1, 2, 4, 8/255"), ("pgd-10", "1/255")}
+    ours = {("pgd-10 early exit", "1/255", f"buckler {dtype}") for dtype in formats}
+    found = {(row["attack"], row["radii"], row["engine"]) for row in rows}
+    assert found == {(*task, engine) for task in shared for engine in engines} | ours
+    assert len(rows) == len(found)
+    for row in rows:
+        speed = row["images_per_second"]
+        assert 0 < speed["low"] <= speed["value"] <= speed["high"]
+        assert 100 < row["peak_memory_mib"] < 1024 * written["settings"]["memory_gib"]
+        assert (row["over_fastest_peer"] is not None) == row["engine"].startswith("buckler")
+    assert written["measured"]["machine"]
+    assert written["measured"]["seeds"] == [7]
+    assert all(target["name"] in printed for target in written["tables"]["targets"]["rows"])
     with Image.open(out / "attacks.png") as chart:
         assert chart.width > 500
 
@@ -51,19 +53,17 @@ def test_every_engine_is_measured_at_every_attack(document):
 @pytest.mark.slow
 def test_all_engines_leave_the_same_robust_accuracy(document):
     written, _, _ = document
+    results = written["tables"]["speed"]["rows"]
     for task in (FGSM, GRID, PGD):
-        rows = [
-            r
-            for r in written["results"]
-            if r["attack"] == task.name and str(r["epsilon_255"]).strip("[]") == ", ".join(map(str, task.epsilons_255))
-        ]
+        radii = f"{', '.join(map(str, task.epsilons_255))}/255"
+        rows = [row for row in results if (row["attack"], row["radii"]) == (task.name, radii)]
         # A point is less than a picture here: engines may part over one.
         allowed = 1 / rows[0]["images"] + 1e-9
-        exact = [r["robust_accuracy"] for r in rows if r["dtype"] == "float32"]
+        exact = [r["robust_accuracy"] for r in rows if r["engine"].endswith("float32")]
         assert max(exact) - min(exact) <= allowed
         assert all(abs(r["robust_accuracy"] - exact[0]) <= 2 * allowed for r in rows)
         assert max(exact) <= rows[0]["clean_accuracy"]
-    assert any(r["robust_accuracy"] < r["clean_accuracy"] for r in written["results"]), "no attack flips anything"
+    assert any(r["robust_accuracy"] < r["clean_accuracy"] for r in results), "no attack flips anything"
 
 
 def results():

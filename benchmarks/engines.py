@@ -1,4 +1,4 @@
-"""The engines that ``bench_attacks`` compares, behind one call, each used as its own documentation shows.
+"""The engines that ``attacks`` compares, behind one call, each used as its own documentation shows.
 
 All get the same Keras network. ART and Foolbox differentiate it eagerly, CleverHans compiles the gradient itself: that
 is theirs to decide. ART's and Foolbox's calls also count how many pictures they flipped, which costs them passes.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bench_runtimes import measure
+from benchmarks.runtimes import measure
 
 PICTURES = np.linspace(0, 1, 8, dtype=np.float32).reshape(8, 1, 1, 1) * np.ones((1, 2, 2, 3), np.float32)
 

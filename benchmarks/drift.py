@@ -1,6 +1,7 @@
-"""Prints what the job ``drift`` notices: clean test pictures and changed ones, held against the calibration pictures.
+"""Measures what the job ``drift`` detects: clean and changed test pictures, compared with the calibration pictures.
 
-Reads the release and the splits of the project in the current directory; run it after `dvc repro`.
+Reads   the release and the splits of the project in the current directory; run it after `dvc repro`
+Writes  docs/results/drift.json
 """
 
 import argparse
@@ -11,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import results
+from benchmarks.results import Column, Table
+from benchmarks.tables import markdown
 from buckler import params
-from buckler.compute.machine import machine
 from buckler.data import manifest
 from buckler.modality.base import Images
 from buckler.modality.picture import uploads
@@ -25,6 +28,7 @@ from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch.drift import DriftParams, compare
 from buckler.watch.jobs.drift import SPLITS, measure
 
+COMMAND = "python -m benchmarks.drift"
 RELEASE = Path("models/release")
 CLEAN_DRAWS = 60
 
@@ -69,22 +73,38 @@ def false_alarms(reference: Sequence[Observation], clean: Sequence[Observation],
     return alarms
 
 
-def main() -> None:
-    """Print the table of the project in the current directory, and where it was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=160, help="of the test split, in a window")
-    count, cfg = parser.parse_args().pictures, params.load("drift", DriftParams)
+def run(count: int, out: Path) -> None:
+    """Measure, write and print the table of the project in the current directory."""
+    cfg = params.load("drift", DriftParams)
     verdict = open_release(RELEASE, keys.load_public_key())
     predictor = Predictor.of(RELEASE / MODEL_DIR, verdict)
     paths = manifest.read(SPLITS / "test.csv")["path"].sample(frac=1, random_state=cfg.seed)[:count]
     served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]
     reference, found = measure(predictor), dict(windows(predictor, served))
-    print(f"| {len(served)} test pictures, changed | drifted from {len(reference)} for calibration |\n|---|---|")
-    for name, window in found.items():
-        drifted = [each.quantity for each in compare(reference, window, cfg) if each.drifted]
-        print(f"| {name} | {', '.join(drifted) or 'nothing'} |")
-    print(f"\nclean samples drawn anew: {false_alarms(reference, found['none'], cfg)} of {CLEAN_DRAWS} drift")
-    print(f"computed in {predictor.precision}; machine: {machine()}")
+    drifted = {
+        name: ", ".join(each.quantity for each in compare(reference, window, cfg) if each.drifted)
+        for name, window in found.items()
+    }
+    table = Table(
+        (
+            Column("change", f"{len(served)} test pictures, changed"),
+            Column("drifted", f"drifted from {len(reference)} calibration pictures"),
+        ),
+        tuple({"change": name, "drifted": quantities or "nothing"} for name, quantities in drifted.items()),
+    )
+    alarms = false_alarms(reference, found["none"], cfg)
+    remark = f"Clean samples drawn again: {alarms} of {CLEAN_DRAWS} drift. Computed in {predictor.precision}."
+    results.new("drift", COMMAND, {"changes": table}, seeds=[cfg.seed], remark=remark).write(out)
+    print(f"{markdown(table)}\n\n{remark}")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=160, help="of the test split, in a window")
+    results.add_options(parser)
+    given = parser.parse_args()
+    run(given.pictures, given.out or results.DIRECTORY)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""Tabulates the detector's report: what it flags of clean, changed and foreign pictures, and of attacked ones.
+
+Reads   reports/detector.json, or another report by ``--report``
+Writes  docs/results/detector.json, or another document by ``--name``
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.results import Cell, Column, Table, rate
+from benchmarks.tables import markdown
+from buckler.state import documents
+from pipelines.stage import stage
+
+REPORT = Path("reports/detector.json")
+COMMAND = "python -m benchmarks.detector"
+
+
+def run(report: Path, name: str, out: Path) -> None:
+    """Write and print both tables."""
+    found = documents.read_json(report)
+    tables = {"clean": clean(found), "attacks": attacks(found)}
+    results.new(name, COMMAND, tables, settings={"scored_in": found["scored_in"]}).write(out)
+    print("\n\n".join(markdown(table) for table in tables.values()))
+
+
+def clean(report: Mapping[str, Any]) -> Table:
+    """Return the rates at which pictures that nobody attacked are flagged."""
+    columns = (
+        Column("pictures", "pictures"),
+        Column("adversarial", "flagged as attacked", ".1%", "95 % interval"),
+        Column("any", "answered `review` for any reason", ".1%", "95 % interval"),
+    )
+    return Table(columns, tuple(_innocent(report)))
+
+
+def _innocent(report: Mapping[str, Any]) -> Iterator[dict[str, Cell]]:
+    flagged = report["clean_flagged"]
+    yield {"pictures": "clean", "adversarial": rate(flagged["adversarial"]), "any": rate(flagged["any"])}
+    for group in report["subgroups"]:
+        yield {"pictures": f"clean, {group['column']} {group['group']}", "adversarial": rate(group["clean_fpr"])}
+    for row in report["harmless"]:
+        yield {"pictures": row["change"].replace("_", " "), "adversarial": rate(row["flagged"])}
+    for row in report["foreign"]:
+        flagged = {"adversarial": rate(row["reasons"]["adversarial"]), "any": rate(row["flagged"])}
+        yield {"pictures": f"no dermoscopy: {row['kind']}", **flagged}
+
+
+def attacks(report: Mapping[str, Any]) -> Table:
+    """Return the detector's figures for each attack."""
+    columns = (
+        Column("attack", "attack"),
+        Column("auc", "AUC", ".3f"),
+        Column("tpr", "detected at a 5 % false-positive rate", ".0%"),
+        Column("wrong", "wrong answers", ".1%"),
+        Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
+    )
+    return Table(columns, tuple(_attack(row) for row in report["attacks"]))
+
+
+def _attack(row: Mapping[str, Any]) -> dict[str, Cell]:
+    kind = ", knows the detector" if row["adaptive"] else ", stops at the boundary" * row["stops_at_boundary"]
+    norm = "" if row["norm"] == "linf" else f" ({row['norm']})"
+    return {
+        "attack": f"{row['attack']} {row['epsilon_255']}/255{norm}{kind}",
+        "auc": row["auc"],
+        "tpr": None if row["adaptive"] or row["stops_at_boundary"] else row["tpr_at_fpr"]["0.05"],
+        "wrong": row["wrong"]["value"],
+        "wrong_and_unflagged": rate(row["wrong_and_unflagged"]),
+    }
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=Path, default=REPORT)
+    results.add_options(parser, "detector")
+    given = parser.parse_args()
+    run(given.report, given.name, given.out or results.DIRECTORY)
+
+
+if __name__ == "__main__":
+    stage(main)
