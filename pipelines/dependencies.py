@@ -35,19 +35,28 @@ def main() -> None:
 
 
 def is_code(dependency: str) -> bool:
-    """Tell whether a dependency of a stage is a Python module."""
-    return dependency.endswith(".py")
+    """Return whether a dependency of a stage is a Python module or a template that one loads."""
+    return dependency.endswith(".py") or "/templates/" in dependency
 
 
 def code_of(stage: str) -> set[str]:
-    """Return the modules that ``stage`` imports, directly or not, as paths relative to the project's root."""
+    """Return the modules that ``stage`` imports, directly or not, and their templates, as paths in the project."""
     seen, todo = set(), {PACKAGES["pipelines"] / "pipelines" / f"{stage}.py"}
     while todo:
         file = todo.pop()
         seen.add(file)
         todo |= _imports_of(file) - seen
-    # An empty package marker decides nothing.
-    return {file.relative_to(ROOT).as_posix() for file in seen if file.read_text(encoding="utf-8").strip()}
+    templates = {file for module in seen for file in _templates_beside(module)}
+    # Empty package markers are left out: they do not influence a stage.
+    code = {file for file in seen if file.read_text(encoding="utf-8").strip()}
+    return {file.relative_to(ROOT).as_posix() for file in code | templates}
+
+
+def _templates_beside(module: Path) -> set[Path]:
+    """Return the files that the package ``templates`` loads, if ``module`` is in one."""
+    if module.parent.name != "templates":
+        return set()
+    return {file for file in module.parent.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")}
 
 
 @cache

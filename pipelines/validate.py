@@ -1,14 +1,14 @@
-"""Stage ``validate``: what the manifest holds against what it must hold.
+"""Stage ``validate``: checks the manifest and its pictures against the expectations.
 
 Reads   data/manifest.csv and the pictures it lists
-Writes  data/validated.csv           the rows that go on
+Writes  data/validated.csv           the rows that later stages use
         data/quarantine/<id>         files that do not decode
         data/quarantine/reasons.csv  id, code, reason
-        reports/validation.json      every expectation: what was expected, what was seen
-        reports/data_docs/           the same as Great Expectations' pages, readable offline
+        reports/validation.json      every expectation with its result
+        reports/data_docs/           the same as Great Expectations pages, readable offline
 
-A file that does not decode is left out. So is a file whose bytes occur before in the same class: it adds
-nothing, and would count twice. The same bytes in two classes contradict each other: that stops the pipeline.
+A file that does not decode is excluded, and so is a repeated file of the same class. Identical files in two classes
+contradict each other and stop the pipeline.
 """
 
 import shutil
@@ -22,6 +22,7 @@ from buckler import params
 from buckler.data import expectations, manifest
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import images
+from buckler.reporting import data_docs
 from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage
@@ -34,7 +35,7 @@ DATA_DOCS = Path("reports/data_docs")
 
 
 def run(limits: expectations.Limits, data: DataParams) -> None:
-    """Validate the manifest, put aside what does not decode, write the rest and the reports.
+    """Validate the manifest, quarantine undecodable files, write the remaining rows and the reports.
 
     Raises:
         DataError: A hard expectation is violated. The reports and the quarantine are written first.
@@ -48,18 +49,18 @@ def run(limits: expectations.Limits, data: DataParams) -> None:
     kept = decodable[~repeated]
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
     outcome = expectations.check(frame, problems, kept, limits, data.malignant)
-    outcome.write_data_docs(DATA_DOCS)
+    data_docs.write(outcome, DATA_DOCS)
     documents.write_json(REPORT, _summary(frame, kept, faults, decodable[repeated], outcome))
     if outcome.violated:
         lines = [f"{one.name}: expected {one.expected}; seen: {one.seen}" for one in outcome.violated]
-        raise DataError("\n  - ".join([f"the pictures do not hold what they must (see {REPORT}):", *lines]))
+        raise DataError("\n  - ".join([f"the pictures violate hard expectations (see {REPORT}):", *lines]))
     manifest.write(kept, VALIDATED)
     left_out = f"{len(faults)} in quarantine, {int(repeated.sum())} repeated files left out"
     print(f"{len(kept)} pictures validated, {left_out}")
 
 
 def _faults(frame: pd.DataFrame) -> dict[str, UnusableImageError]:
-    """Why pictures do not decode, by id."""
+    """Decoding errors by id."""
     faults = {}
     rows = zip(frame["id"], manifest.paths(frame), strict=True)
     for name, path in tqdm(rows, desc="decode", unit="picture", total=len(frame)):
@@ -71,7 +72,7 @@ def _faults(frame: pd.DataFrame) -> dict[str, UnusableImageError]:
 
 
 def _quarantine(frame: pd.DataFrame, faults: dict[str, UnusableImageError]) -> None:
-    """Copy what does not decode; the picture's own place belongs to the stage before."""
+    """Copy undecodable files; the originals are outputs of the stage before."""
     shutil.rmtree(QUARANTINE, ignore_errors=True)
     QUARANTINE.mkdir(parents=True)
     paths = dict(zip(frame["id"], manifest.paths(frame), strict=True))

@@ -34,7 +34,8 @@ def imported_by(module):
     # Importing a module runs its packages; those at the top only list public names.
     found |= {name.rsplit(".", n)[0] for name in found for n in range(1, name.count("."))}
     files = {file_of(name) for name in found - {"buckler", "pipelines"}}
-    return {file.relative_to(ROOT).as_posix() for file in files if file.read_text().strip()}
+    templates = {file for module in files if module.parent.name == "templates" for file in module.parent.glob("*.*")}
+    return {file.relative_to(ROOT).as_posix() for file in files | templates if file.read_text().strip()}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,7 +1,6 @@
-"""What a manifest must hold, as Great Expectations suites; the only importer of that library.
+"""Expectations of a manifest, as Great Expectations suites; the only module that imports that library.
 
-A violated hard expectation stops the pipeline, a soft one is reported. Hard is what would make the numbers
-that follow wrong; soft is what a person should know.
+A violated hard expectation stops the pipeline, because later results would be wrong. A violated soft one is reported.
 """
 
 import shutil
@@ -12,13 +11,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from buckler.data import data_docs, manifest
+from buckler.data import manifest
 
 COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
 GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Modes, as Pillow names them, that ``images.load_pixels`` turns into RGB."""
+"""Pillow modes that ``images.load_pixels`` turns into RGB."""
 
-_SHOWN: Final = 5  # offenders that a message spells out
+_SHOWN: Final = 5  # violating rows named in a message
 _MIN_COLOUR_SHARE: Final = 0.95
 
 
@@ -36,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one expectation went; ``expected`` and ``seen`` are for people."""
+    """Result of one expectation; ``expected`` and ``seen`` are texts for people."""
 
     name: str
     hard: bool
@@ -46,8 +45,8 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
-    """An expectation under the name and in the words of our reports."""
+class _Expectation:
+    """An expectation with the name and text that reports use."""
 
     name: str
     expected: str
@@ -62,10 +61,10 @@ def check(
 
     Args:
         frame: The manifest as ingested.
-        problems: For every row, why the picture does not decode (a code), or ``none``.
-        kept: The rows of ``frame`` that go on: without undecodable pictures and repeated files.
-        limits: What is allowed.
-        malignant: Labels that must occur.
+        problems: For every row the code of its decoding error, or ``none``.
+        kept: The rows of ``frame`` without undecodable pictures and repeated files.
+        limits: Section ``validate`` of params.yaml.
+        malignant: Labels that must occur at least once.
     """
     validation = _Validation()
     findings = [
@@ -77,37 +76,23 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All findings of one check, and the means to write them as Data Docs."""
+    """All findings of one validation, which can be written as Data Docs."""
 
     findings: tuple[Finding, ...]
     _validation: "_Validation"
 
     @property
     def violated(self) -> tuple[Finding, ...]:
-        """The hard expectations that did not hold."""
+        """The violated hard expectations."""
         return tuple(finding for finding in self.findings if finding.hard and not finding.passed)
 
-    def write_data_docs(self, folder: Path) -> None:
-        """Write Great Expectations' pages to ``folder``, readable offline; what was there goes."""
-        self._validation.write_data_docs(folder)
-        data_docs.write_index(
-            folder,
-            ("", "expectation", "kind", "expected", "seen"),
-            [
-                (
-                    "\u2714" if one.passed else "\u2718",
-                    one.name,
-                    "hard" if one.hard else "soft",
-                    one.expected,
-                    one.seen,
-                )
-                for one in self.findings
-            ],
-        )
+    def write_pages(self, folder: Path) -> None:
+        """Write Great Expectations' pages to ``folder``, replacing its contents."""
+        self._validation.write_pages(folder)
 
 
 def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:
-    """The manifest with ``problem`` and ``labels_of_content``, how many labels identical files bear."""
+    """The manifest with ``problem`` and ``labels_of_content``, the number of labels of identical files."""
     return frame.assign(
         width=frame["width"].astype("float64"),
         height=frame["height"].astype("float64"),
@@ -124,28 +109,28 @@ def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
 
 
-def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str]) -> list[_Check]:
+def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str]) -> list[_Expectation]:
     known = list(limits.labels) or manifest.labels(frame)
     sides = {"min_value": limits.min_side, "max_value": limits.max_side}
     decodable = 1 - limits.max_undecodable
     checks = [
-        _Check(
+        _Expectation(
             "columns",
             f"the columns {', '.join(manifest.COLUMNS)}",
             lambda gx: gx.ExpectTableColumnsToMatchSet(column_set=list(manifest.COLUMNS), exact_match=False),
         ),
-        _Check("unique_ids", "every id once", lambda gx: gx.ExpectColumnValuesToBeUnique(column="id")),
-        _Check(
+        _Expectation("unique_ids", "every id once", lambda gx: gx.ExpectColumnValuesToBeUnique(column="id")),
+        _Expectation(
             "decodes",
             f"at least {decodable:.1%} of the files are complete pictures (validate.max_undecodable)",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["none"], mostly=decodable),
         ),
-        _Check(
+        _Expectation(
             "colour_mode",
             f"colour modes {', '.join(COLOUR_MODES + GREY_MODES)}",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="mode", value_set=[*COLOUR_MODES, *GREY_MODES]),
         ),
-        _Check(
+        _Expectation(
             "mostly_colour",
             f"at least {_MIN_COLOUR_SHARE:.0%} of the pictures in colour",
             lambda gx: gx.ExpectColumnValuesToBeInSet(
@@ -154,24 +139,24 @@ def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str
             hard=False,
         ),
         *(
-            _Check(
+            _Expectation(
                 side,
                 f"{side} of {limits.min_side} to {limits.max_side} pixels (validate.min_side, max_side)",
                 lambda gx, side=side: gx.ExpectColumnValuesToBeBetween(column=side, **sides),
             )
             for side in ("width", "height")
         ),
-        _Check(
+        _Expectation(
             "known_labels",
             f"labels among {', '.join(known)} (validate.labels)",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="label", value_set=known),
         ),
-        _Check(
+        _Expectation(
             "one_label_a_content",
             "identical files in one class only",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="labels_of_content", min_value=1, max_value=1),
         ),
-        _Check(
+        _Expectation(
             "no_repeated_files",
             "every file's content once; repetitions within a class are left out",
             lambda gx: gx.ExpectColumnValuesToBeUnique(column="sha256"),
@@ -181,7 +166,7 @@ def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str
     if malignant:
         names = list(malignant)
         checks.append(
-            _Check(
+            _Expectation(
                 "malignant_labels",
                 f"pictures of {', '.join(names)} (data.malignant)",
                 lambda gx: gx.ExpectColumnDistinctValuesToContainSet(column="label", value_set=names),
@@ -190,14 +175,14 @@ def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str
     return checks
 
 
-def _class_checks(limits: Limits) -> list[_Check]:
+def _class_checks(limits: Limits) -> list[_Expectation]:
     return [
-        _Check(
+        _Expectation(
             "pictures_a_class",
             f"at least {limits.min_per_class} pictures in every class (validate.min_per_class)",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="images", min_value=limits.min_per_class),
         ),
-        _Check(
+        _Expectation(
             "class_balance",
             f"the largest class at most {limits.max_imbalance:g} times any other (validate.max_imbalance)",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="imbalance", max_value=limits.max_imbalance),
@@ -209,7 +194,7 @@ class _Validation:
     """One in-memory Great Expectations context, with the runs in it."""
 
     def __init__(self) -> None:
-        import great_expectations as gx  # takes seconds: only who validates pays
+        import great_expectations as gx  # takes seconds, and only validation needs it
         from great_expectations.data_context.types.base import (
             DataContextConfig,
             InMemoryStoreBackendDefaults,
@@ -221,13 +206,13 @@ class _Validation:
             mode="ephemeral",
             project_config=DataContextConfig(
                 store_backend_defaults=InMemoryStoreBackendDefaults(),
-                analytics_enabled=False,  # nothing about anyone's data goes to anyone
+                analytics_enabled=False,  # no telemetry
                 progress_bars=ProgressBarsConfig(globally=False),
             ),
         )
         self._source = self._context.data_sources.add_pandas("manifest")
 
-    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Check]) -> list[Finding]:
+    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Expectation]) -> list[Finding]:
         """Run ``checks`` over ``table``; ``key`` is the column that names its rows."""
         gx = self._gx
         suite = self._context.suites.add(gx.ExpectationSuite(name=name))
@@ -245,27 +230,26 @@ class _Validation:
             batch_parameters={"dataframe": table},
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
         )
-        # Results come in any order, and kwargs do not tell two checks of one column apart: names do.
+        # Results come in any order, and two expectations of one column may have the same kwargs: match by name.
         rows = {row.expectation_config.meta["name"]: row for row in result.results if row.expectation_config}
         return [_finding(one, rows[one.name], key) for one in checks]
 
-    def write_data_docs(self, folder: Path) -> None:
+    def write_pages(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
         index = {"class_name": "DefaultSiteIndexBuilder"}
         site: Any = {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
         self._context.add_data_docs_site("reports", site)
         self._context.build_data_docs(site_names=["reports"])
-        data_docs.make_offline(folder)
 
 
-def _finding(one: _Check, result: Any, key: str) -> Finding:
+def _finding(one: _Expectation, result: Any, key: str) -> Finding:
     return Finding(one.name, one.hard, bool(result.success), one.expected, _seen(result, key))
 
 
 def _seen(result: Any, key: str) -> str:
     if result.exception_info and result.exception_info.get("raised_exception"):
-        return f"it could not be checked: {result.exception_info.get('exception_message')}"
+        return f"could not be checked: {result.exception_info.get('exception_message')}"
     details = result.result
     if details.get("partial_missing_list"):
         return f"none of {', '.join(map(str, details['partial_missing_list']))}"
@@ -278,4 +262,4 @@ def _seen(result: Any, key: str) -> str:
     column = result.expectation_config.kwargs["column"]
     offenders = [f"{row[key]} ({row[column]})" if column != key else str(row[key]) for row in rows]
     more = f" and {len(offenders) - _SHOWN} more" if len(offenders) > _SHOWN else ""
-    return f"{count} of {total} do not fit: {', '.join(offenders[:_SHOWN])}{more}"
+    return f"{count} of {total} violate it: {', '.join(offenders[:_SHOWN])}{more}"

@@ -17,9 +17,8 @@ from PIL import Image
 
 from buckler.evaluation.convergence import is_flat, late_gain
 from buckler.modality.base import Images
-from buckler.reporting import charts
+from buckler.reporting import charts, templates
 from buckler.reporting.charts import Curve, percent
-from buckler.reporting.page_template import STYLE, TEMPLATE
 from buckler.reporting.plots import amplified
 
 Document = Mapping[str, Any]
@@ -141,7 +140,7 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
     clean, chance = document["clean_accuracy"], _chance(document["clean_confusion"])
     return (
         _environment()
-        .from_string(TEMPLATE)
+        .get_template("robustness.html")
         .render(
             d=document,
             cells=cells,
@@ -162,16 +161,13 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
             subgroups=subgroups,
             checks=_by_doubt(document["checks"]),
             triptychs=triptychs,
-            style=STYLE,
             size=charts,
         )
     )
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates.environment()
     environment.filters |= {
         "percent": percent,
         "interval": charts.interval,

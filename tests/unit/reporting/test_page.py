@@ -9,7 +9,7 @@ import pytest
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.statistics import wilson
-from buckler.reporting import page, page_template
+from buckler.reporting import page, templates
 from buckler.state import documents
 from tests import projects
 
@@ -202,7 +202,7 @@ def test_every_attack_of_the_table_is_explained():
 
 def colours():
     """Return the style sheet's colours of light and of dark."""
-    light, dark = page_template.STYLE.split("prefers-color-scheme: dark")
+    light, dark = templates.style_sheet().split("prefers-color-scheme: dark")
     return [dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", half)) for half in (light, dark)]
 
 

@@ -1,0 +1,23 @@
+"""HTML templates of the reports and the style sheet that all pages share.
+
+A page is one file: styles and pictures are embedded, it loads nothing and runs no script. What must survive printing is
+drawn as SVG, because browsers do not print backgrounds by default.
+"""
+
+import jinja2
+
+
+def environment() -> jinja2.Environment:
+    """Return a Jinja environment for the templates in this folder: autoescaping, undefined names are errors."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__name__, ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def style_sheet() -> str:
+    """Return the style sheet."""
+    return environment().get_template("style.css").render()
