@@ -32,7 +32,7 @@ from benchmarks import results as documents
 from benchmarks.tables import markdown
 from buckler import params
 from buckler.errors import BucklerError, DataError
-from buckler.trust import digests, envelope, keys, verdict
+from buckler.trust import digests, keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
 
@@ -271,7 +271,7 @@ def _sign(directory: Path) -> None:
         "evidence": digests.file_digests(bundle / verdict.EVIDENCE_DIR),
     }
     key = keys.load_private_key(directory / keys.PRIVATE_KEY_FILE)
-    (bundle / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
+    (bundle / verdict.VERDICT_FILE).write_text(json.dumps(verdict.sign(statement, key)))
 
 
 def _save_for_mlflow(network: Any, destination: Path) -> None:

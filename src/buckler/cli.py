@@ -325,9 +325,9 @@ def _verify_receipt(arguments: argparse.Namespace) -> int:
     receipt = receipt_verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
     answer, model = receipt.answer, receipt.answer["model"]
     print(
-        f"holds: {answer['label']} ({answer['decision']}) for {receipt.input_digest}, by {model['name']} version"
+        f"holds: {answer['label']} ({answer['decision']}) for {receipt.input}, by {model['name']} version"
         f" {model['version']} ({model['digest']}) at {receipt.issued_at.isoformat()}"
-        + (", line {} ({}) of its audit log".format(*receipt.audit) if receipt.audit else "")
+        + (f", line {receipt.audit.sequence} ({receipt.audit.digest}) of its audit log" if receipt.audit else "")
     )
     return 0
 

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from buckler.trust import digests, envelope, verdict
+from buckler.trust import digests, verdict
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, load_private_key
 from drills.service import end, free_port
 from services.classifier.releases.follower import follow
@@ -43,7 +43,7 @@ def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: 
         **changes,
     }
     key = load_private_key(keys / PRIVATE_KEY_FILE)
-    (release / verdict.VERDICT_FILE).write_text(json.dumps(envelope.sign(statement, key)))
+    (release / verdict.VERDICT_FILE).write_text(json.dumps(verdict.sign(statement, key)))
 
 
 def load_served(settings: Settings) -> Served | None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.errors import BucklerError, SelfTestError, VerdictError
 from buckler.trust import keys
-from buckler.trust.promotion import Record
+from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import Standing
 from buckler.trust.verdict import check_holds
 from services.classifier import metrics
@@ -192,7 +192,7 @@ class Follower:
         self.show_behind(False)
         self.take(served)
 
-    def _admitted(self, sighting: Sighting, key: Ed25519PublicKey) -> tuple[Served, Record | None]:
+    def _admitted(self, sighting: Sighting, key: Ed25519PublicKey) -> tuple[Served, PromotionRecord | None]:
         record = self._source.admit(sighting, key, self._newest)
         served = self._in_memory(sighting)
         if served is None:
@@ -212,7 +212,7 @@ class Follower:
                 return served
         return None
 
-    def _fetched(self, sighting: Sighting, key: Ed25519PublicKey, record: Record | None) -> Served:
+    def _fetched(self, sighting: Sighting, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
         with self._source.fetched(sighting) as candidate:
             stands = self._standings.of(sighting.version, key) if self.may_answer else None
             served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=stands)

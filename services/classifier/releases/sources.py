@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.errors import RegistryError, VerdictError
 from buckler.trust import promotion, verdict
-from buckler.trust.promotion import Record
+from buckler.trust.promotion import PromotionRecord
 from services.classifier.releases import lookup
 from services.classifier.releases.lookup import CHALLENGER, CHAMPION
 from services.classifier.served import Candidate, Sighting
@@ -33,7 +33,7 @@ class Source(Protocol):
         """
         ...
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
         """Return the record by which it may serve, None if it needs none.
 
         Args:
@@ -65,7 +65,7 @@ class Registry:
         """Return the champion; see `Source`."""
         return _named(self._settings, CHAMPION)
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
         """Return the record of its promotion; see `Source`."""
         name, version = self._settings.model_name, sighting.version
         record = promotion.read(sighting.promotion, key, model_name=name, version=version)
@@ -100,7 +100,7 @@ class Challenger:
         """Return the challenger; see `Source`."""
         return _named(self._settings, CHALLENGER)
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
         """Return None; see `Source`."""
         return None
 
@@ -127,7 +127,7 @@ class Directory:
             raise VerdictError("missing", f"expected a release in {self._path}: {error}") from error
         return Sighting(FROM_DIRECTORY, f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}")
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> Record | None:
+    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
         """Return None; see `Source`."""
         return None
 

@@ -23,9 +23,8 @@ from buckler.release.evidence import Evidence, Reports
 from buckler.release.gate import GateDecision, decide
 from buckler.release.policy import Policy
 from buckler.state import documents
-from buckler.trust import envelope
 from buckler.trust.digests import digest_of, file_digest, file_digests
-from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, SCHEMA, VERDICT_FILE, Verdict, open_release
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, SCHEMA, VERDICT_FILE, Verdict, open_release, sign
 
 REPORTS = ("validation", "evaluation", "robustness", "detector")
 RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
@@ -156,7 +155,7 @@ def build(
             "source": dataclasses.asdict(source),
             "evidence": file_digests(aside / EVIDENCE_DIR),
         }
-        documents.write_json(aside / VERDICT_FILE, envelope.sign(statement, key))
+        documents.write_json(aside / VERDICT_FILE, sign(statement, key))
     return open_release(destination, key.public_key())
 
 

@@ -292,7 +292,7 @@ def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None)
     return max([now, *(record.moment + TICK for record in _records(model_name, public_key))])
 
 
-def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion.Record]:
+def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotion.PromotionRecord]:
     for version in registry.versions(model_name):
         with suppress(VerdictError):
             yield promotion.read(version.promotion, public_key, model_name=model_name, version=version.version)

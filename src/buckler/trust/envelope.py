@@ -1,6 +1,7 @@
 """DSSE envelopes: a payload, its type and its signatures.
 
-Source: https://github.com/secure-systems-lab/dsse, protocol 1.0."""
+Source: https://github.com/secure-systems-lab/dsse, protocol 1.0.
+"""
 
 import base64
 import binascii
@@ -15,14 +16,9 @@ from buckler.errors import VerdictError
 from buckler.trust.digests import canonical
 from buckler.trust.keys import key_id
 
-PAYLOAD_TYPE = "application/vnd.buckler.verdict+json"
-
-
-# --- envelope
-
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes that are signed: type and payload, each with its length so that none poses as another.
+    """Return the bytes to sign: type and payload, each after its length, so that no two pairs encode alike.
 
     Source: DSSE v1 protocol, "PAE".
     """
@@ -30,8 +26,8 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: str = PAYLOAD_TYPE) -> dict[str, Any]:
-    """Return the DSSE envelope of ``statement``; the type is signed too, so that no kind poses as another."""
+def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: str) -> dict[str, Any]:
+    """Return the DSSE envelope of ``statement``; the type is signed too, so no kind of document passes for another."""
     payload = canonical(statement)
     signature = key.sign(pre_authentication_encoding(payload_type, payload))
     return {
@@ -41,18 +37,21 @@ def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: 
     }
 
 
-def open_envelope(
-    envelope: object, public_key: Ed25519PublicKey, *, payload_type: str = PAYLOAD_TYPE
-) -> dict[str, Any]:
-    """Return the statement inside ``envelope``; nothing of it is parsed before its signature holds.
+def open_envelope(envelope: object, public_key: Ed25519PublicKey, *, payload_type: str) -> dict[str, Any]:
+    """Return the statement inside ``envelope``; nothing of it is parsed before its signature is verified.
 
     Raises:
         VerdictError: ``malformed`` or ``signature``.
     """
-    return parse_object(_open_payload(envelope, public_key, payload_type), "the signed statement")
+    return parse_object(open_payload(envelope, public_key, payload_type=payload_type), "the signed statement")
 
 
-def _open_payload(envelope: object, public_key: Ed25519PublicKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
+def open_payload(envelope: object, public_key: Ed25519PublicKey, *, payload_type: str) -> bytes:
+    """Return the payload of ``envelope`` after verifying its type and signature.
+
+    Raises:
+        VerdictError: ``malformed`` or ``signature``.
+    """
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
         raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
     if envelope["payloadType"] != payload_type:
@@ -63,12 +62,12 @@ def _open_payload(envelope: object, public_key: Ed25519PublicKey, payload_type: 
     if expected not in signatures:
         raise VerdictError(
             "signature",
-            f"expected a signature of key {expected}, got {sorted(signatures)}; is it another project's?",
+            f"expected a signature of key {expected}, got {sorted(signatures)}; was it signed by another project?",
         )
     try:
         public_key.verify(signatures[expected], pre_authentication_encoding(payload_type, payload))
     except InvalidSignature as error:
-        raise VerdictError("signature", f"the signature of key {expected} does not fit the statement") from error
+        raise VerdictError("signature", f"the signature of key {expected} does not match the statement") from error
     return payload
 
 
@@ -88,7 +87,7 @@ def _decode(text: object) -> bytes:
         if not isinstance(text, str):
             raise ValueError(f"got {type(text).__name__}")
         content = base64.b64decode(text, validate=True)
-        # Base64 has spare bits before its padding: two texts may mean the same bytes. One must.
+        # Base64 has unused bits before its padding, so several texts decode to the same bytes; accept only one of them.
         if base64.b64encode(content).decode() != text:
             raise ValueError("not in canonical form")
     except (ValueError, binascii.Error) as error:
@@ -100,12 +99,12 @@ def parse_object(content: bytes, what: str) -> dict[str, Any]:
     """Return the JSON object in ``content``; ``what`` names it in the error.
 
     Raises:
-        VerdictError: ``malformed``: it is no JSON, no object, or a key stands there twice.
+        VerdictError: ``malformed``: not JSON, not an object, or a duplicate key.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
-            raise ValueError("a key stands there twice")
+            raise ValueError("duplicate key")
         return dict(pairs)
 
     try:

@@ -1,8 +1,8 @@
-"""What follows from what a job found, as ``watch.policy`` says.
+"""Acts on the results of jobs, as configured in ``watch.policy``.
 
-Every action is a line of an audit log with the chain of the service's own (`buckler audit verify`), and counted. What
-degrades a version or withdraws it is signed and put beside it in the registry, where the service follows it. A later
-pass of the same job lifts what that job said, and nothing else.
+Every action is counted and written to an audit log of the same format as the service's (`buckler audit verify`).
+Degrading or withdrawing a version signs a new standing in the registry, which the service applies. When the same job
+passes later, its own claim is lifted and no other.
 """
 
 import logging
@@ -16,7 +16,7 @@ from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
 from buckler.state import paths
 from buckler.trust import keys, standing
 from buckler.trust.audit import AuditLog
-from buckler.trust.standing import Claim, Standing, State
+from buckler.trust.standing import Claim, Objection, Standing
 from buckler.watch import state
 from buckler.watch.history import History
 from buckler.watch.settings import Action, WatchParams
@@ -31,42 +31,43 @@ log = logging.getLogger(__name__)
 
 
 def follow(job: str, result: Result, cfg: WatchParams, history: History) -> list[str]:
-    """Do what the policy says, and return what was done, in words.
+    """Take the actions that the policy prescribes for ``result``; return what was done, one phrase per action.
 
     Args:
-        job: Which found it.
-        result: What it found.
+        job: Name of the job.
+        result: Its result.
         cfg: The policy.
         history: Counts the actions.
 
     Raises:
-        BucklerError: It passed, and cannot be renewed or lifted: without the key that signs, for example.
+        BucklerError: The job passed, but the verdict cannot be renewed or the claim lifted, for example because the
+            signing key is missing.
     """
-    case = Case(job, result, history)
-    done = case.passed() if result.passed else case.failed(cfg.policy[job])
+    response = _Response(job, result, history)
+    done = response.renew_and_lift() if result.passed else response.take(cfg.policy[job])
     if cfg.promote and job == PROMOTES_AFTER:
-        done += case.promote()
+        done += response.promote()
     return done
 
 
 def lift(job: str, version: str | None = None) -> str:
-    """Take back, on a person's word, what ``job`` holds against a version; default: the champion.
+    """Lift the claim of ``job`` on a version at a person's request; default: the champion.
 
     Raises:
-        BucklerError: There is nothing to take back, no key to sign with, or no registry.
+        BucklerError: There is no such claim, no signing key, or no registry.
     """
     from buckler.serving import registry
 
     number = version or _champion()
     name, text = _model_name(), registry.version(_model_name(), number).standing
-    stands = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
-    if stands is None or job not in stands.claims:
-        raise BucklerError(f"{job} holds nothing against version {number} of {name}; `buckler champion` shows who does")
-    return Case(job, Result(True, "lifted by a person", version=number), History()).lift(number)
+    current = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
+    if current is None or job not in current.claims:
+        raise BucklerError(f"{job} has no claim on version {number} of {name}; `buckler champion` lists the claims")
+    return _Response(job, Result(True, "lifted by a person", version=number), History()).lift(number)
 
 
 def note(event: str, **details: Any) -> None:
-    """Write a line of the watch's audit log.
+    """Append a line to the watch's audit log.
 
     Raises:
         AuditError: It cannot be written.
@@ -75,17 +76,18 @@ def note(event: str, **details: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What one job found, and what may be done about it."""
+class _Response:
+    """The response to one job's result."""
 
     job: str
     result: Result
     history: History
 
-    # The registry's client takes seconds to load, and a job that passes each minute has no use for it.
+    # The registry's client takes seconds to load, and a job that passes every minute does not need it: hence the
+    # imports inside the methods.
 
-    def passed(self) -> list[str]:
-        """Renew the verdict if passing does, and lift what this job held against a version."""
+    def renew_and_lift(self) -> list[str]:
+        """Renew the verdict if the job does so by passing, and lift the job's claims."""
         done = []
         claimed = self._claimed()
         if self.result.renews_days is not None and self.result.version is not None:
@@ -94,21 +96,21 @@ class Case:
             self._note("renew", version=after.version, expires_at=until.isoformat())
             done.append(f"renewed until {until.isoformat()}")
             done += [f"lifted from version {version}" for version in claimed if version == after.version]
-            self._keep_claimed({version: said for version, said in claimed.items() if version != after.version})
+            self._write_claimed({version: state for version, state in claimed.items() if version != after.version})
         elif self.result.version is None or self.result.version in claimed:
             for version in claimed if self.result.version is None else [self.result.version]:
                 done.append(self.lift(version))
         return done
 
     def lift(self, version: str) -> str:
-        """Take back what this job said against ``version``."""
+        """Lift this job's claim on ``version``."""
         self._restate(version, None)
         self._note("lift", version=version)
-        self._keep_claimed({kept: said for kept, said in self._claimed().items() if kept != version})
+        self._write_claimed({other: state for other, state in self._claimed().items() if other != version})
         return f"lifted from version {version}"
 
-    def failed(self, actions: tuple[Action, ...]) -> list[str]:
-        """Take ``actions`` in their order, what protects patients before what takes time."""
+    def take(self, actions: tuple[Action, ...]) -> list[str]:
+        """Take ``actions`` in a fixed order: those that protect patients before those that take time."""
         steps: dict[Action, Callable[[], str]] = {
             "alert": lambda: "",
             "stop": lambda: self._claim("stop", standing.WITHDRAWN),
@@ -119,16 +121,16 @@ class Case:
         for action in (known for known in steps if known in actions):
             try:
                 done.append(steps[action]())
-            except BucklerError as error:  # the next may still be possible; what was not done is said
+            except BucklerError as error:  # report it and go on: the next action may still be possible
                 self._note(action, outcome="not done", problem=str(error))
                 done.append(f"{action} was not possible: {error}")
             else:
                 if action == "alert":
-                    self._taken(action)
-        return [said for said in done if said]
+                    self._record(action)
+        return [phrase for phrase in done if phrase]
 
     def promote(self) -> list[str]:
-        """Promote the challenger if its verdict allows; that it does not is no error."""
+        """Promote the challenger if it passes the gate; a refusal is not an error."""
         from buckler.release.promote import promote as promote_release
         from buckler.serving import registry
 
@@ -145,30 +147,30 @@ class Case:
         self._note("promote", version=move.version, previous=move.previous)
         return [f"promoted version {move.version}"]
 
-    def _claim(self, action: Action, said: State) -> str:
+    def _claim(self, action: Action, objection: Objection) -> str:
         version = self.result.version or _champion()
         before = self._claimed().get(version)
-        if before in (said, standing.WITHDRAWN):
-            return ""  # it stands there already
-        after = self._restate(version, Claim(said, self.result.message[: standing.LONGEST_REASON]))
-        self._keep_claimed({**self._claimed(), version: said})
-        self._taken(action, version=version, state=after.state)
+        if before in (objection, standing.WITHDRAWN):
+            return ""  # already claimed
+        after = self._restate(version, Claim(objection, self.result.message[: standing.LONGEST_REASON]))
+        self._write_claimed({**self._claimed(), version: objection})
+        self._record(action, version=version, state=after.state)
         return f"version {version} is {after.state}"
 
     def _roll_back(self, actions: tuple[Action, ...]) -> str:
         from buckler.release.promote import rollback
 
-        key, judged = _key(), self.result.version
-        if judged is not None and judged != _champion():
-            return f"version {judged} is no longer the champion: not rolled back"
+        key, measured = _key(), self.result.version
+        if measured is not None and measured != _champion():
+            return f"version {measured} is no longer the champion: not rolled back"
         try:
             move = rollback(_model_name(), key)
         except RegistryError as error:
             if {"degrade", "stop"} & set(actions):
                 raise
-            said = self._claim("degrade", standing.DEGRADED)
-            return f"{said or 'it is degraded already'}, because it cannot be rolled back: {error}"
-        self._taken("rollback", version=move.version, previous=move.previous)
+            degraded = self._claim("degrade", standing.DEGRADED)
+            return f"{degraded or 'already degraded'}, because a roll-back is not possible: {error}"
+        self._record("rollback", version=move.version, previous=move.previous)
         return f"rolled back to version {move.version}"
 
     def _restate(self, version: str, claim: Claim | None, until: datetime | None = None) -> Standing:
@@ -185,18 +187,18 @@ class Case:
             )
         return after
 
-    def _taken(self, action: Action, **details: Any) -> None:
+    def _record(self, action: Action, **details: Any) -> None:
         self._note(action, outcome="done", **details)
         self.history.count_action(self.job, action)
 
     def _note(self, action: str, **details: Any) -> None:
         note("watch", job=self.job, action=action, reason=self.result.message, **details)
 
-    def _claimed(self) -> dict[str, State]:
-        """Return version -> what this job said against it; kept here, so that passing need not ask the registry."""
+    def _claimed(self) -> dict[str, Objection]:
+        """Return version -> this job's claim; stored locally, so that a passing job does not query the registry."""
         return dict((state.read_state(self._claims_file) or {}).get("versions", {}))
 
-    def _keep_claimed(self, versions: Mapping[str, State]) -> None:
+    def _write_claimed(self, versions: Mapping[str, Objection]) -> None:
         if versions or self._claimed():
             state.write_state(self._claims_file, {"versions": dict(versions)})
 

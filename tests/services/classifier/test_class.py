@@ -180,7 +180,7 @@ def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
 
     public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
     receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
-    sequence, digest = receipt.audit
+    sequence, digest = receipt.audit.sequence, receipt.audit.digest
     report = audit.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
     assert (report.problem, sequence) == (None, 1)
 
@@ -202,7 +202,7 @@ def test_the_key_of_verdicts_signs_no_receipt(
     with pytest.raises(RefusalError) as caught:
         start(served).predict(upload)
     assert caught.value.code == "receipt_unavailable"
-    assert "which no service may hold" in caplog.text
+    assert "which no service may have" in caplog.text
 
 
 @pytest.mark.parametrize(

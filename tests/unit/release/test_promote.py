@@ -13,7 +13,7 @@ from buckler.release.promote import Move, _put_down, _refuse_unless_it_may, roll
 from buckler.release.promote import promote as promote_release
 from buckler.release.publish import publish as publish_release
 from buckler.serving.registry import CHAMPION, by_alias, connect, version
-from buckler.trust.promotion import Record, read
+from buckler.trust.promotion import PromotionRecord, read
 from buckler.trust.verdict import open_release
 from tests import projects
 
@@ -256,7 +256,7 @@ def test_promoting_the_champion_again_signs_it_anew(registry, publish):
     assert record(registry, "1").moment == at(1) > before
 
 
-def record(name: str, number: str) -> Record:
+def record(name: str, number: str) -> PromotionRecord:
     text = version(name, number).promotion
     return read(text, projects.PUBLIC, model_name=name, version=number)
 

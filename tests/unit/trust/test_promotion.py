@@ -1,4 +1,4 @@
-"""A promotion counts only as it was signed, about this version of this model."""
+"""A promotion is valid only as signed, for its own version of its own model."""
 
 import json
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import VerdictError
 from buckler.trust import envelope, promotion
+from buckler.trust.verdict import PAYLOAD_TYPE as VERDICT_TYPE
 from buckler.trust.verdict import Verdict
 from tests.projects import KEY, PUBLIC
 
@@ -22,19 +23,19 @@ def issued(key: Ed25519PrivateKey = KEY) -> str:
     return promotion.issue(key, model_name="skin", version="3", verdict=verdict(), moment=MOMENT)
 
 
-def read(text: str, version: str = "3", name: str = "skin") -> promotion.Record:
+def read(text: str, version: str = "3", name: str = "skin") -> promotion.PromotionRecord:
     return promotion.read(text, PUBLIC, model_name=name, version=version)
 
 
-def test_a_record_says_what_was_signed():
+def test_reading_a_signed_record_returns_it_unchanged():
     record = read(issued())
-    assert record == promotion.Record("skin", "3", "sha256:model", "sha256:verdict", MOMENT)
+    assert record == promotion.PromotionRecord("skin", "3", "sha256:model", "sha256:verdict", MOMENT)
     record.check(verdict())
 
 
 @pytest.mark.parametrize("other", [verdict(digest="sha256:other"), verdict(identity="sha256:older")])
-def test_another_model_or_another_verdict_under_the_promoted_number_is_refused(other):
-    with pytest.raises(VerdictError, match="it now holds") as caught:
+def test_a_promotion_does_not_cover_another_model_or_verdict_under_the_same_number(other):
+    with pytest.raises(VerdictError, match="but now contains") as caught:
         read(issued()).check(other)
     assert caught.value.reason == "not_promoted"
 
@@ -52,21 +53,21 @@ def signed(payload_type: str = promotion.PAYLOAD_TYPE, **changes: object) -> str
         ("", "moved by hand"),
         ("{", "not valid JSON"),
         (issued(Ed25519PrivateKey.generate()), "expected a signature of key"),
-        (issued().replace('"payload":"', '"payload":"AA'), "does not fit|base64"),
-        (signed(envelope.PAYLOAD_TYPE), "payloadType"),
+        (issued().replace('"payload":"', '"payload":"AA'), "does not match|base64"),
+        (signed(VERDICT_TYPE), "payloadType"),
         (signed(schema=2), "expected schema 1"),
-        (signed(moment="2026-01-01T00:00:00"), "with its zone"),
-        (signed(digest=7), "expected text"),
-        (signed(version="4"), "bears the promotion of version 4"),
-        (signed(model="lungs"), "bears the promotion of version 3 of lungs"),
+        (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
+        (signed(digest=7), "digest: Input should be a valid string"),
+        (signed(version="4"), "carries the promotion of version 4"),
+        (signed(model="lungs"), "carries the promotion of version 3 of lungs"),
     ],
 )
-def test_what_was_not_signed_as_this_promotion_is_refused(text, why):
+def test_a_document_that_is_not_this_promotion_is_rejected(text, why):
     with pytest.raises(VerdictError, match=why) as caught:
         read(text)
     assert caught.value.reason == "not_promoted"
 
 
-def test_a_record_of_one_version_does_not_serve_another():
-    with pytest.raises(VerdictError, match="bears the promotion of version 3"):
+def test_the_record_of_one_version_is_rejected_for_another():
+    with pytest.raises(VerdictError, match="carries the promotion of version 3"):
         read(issued(), version="2")

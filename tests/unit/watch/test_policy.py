@@ -164,7 +164,7 @@ def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person
     assert champion(name) == "1"
     with pytest.raises(PromotionRefusedError, match="is degraded: reevaluate"):
         promote_release(name, keys.load_private_key(), number="2")
-    with pytest.raises(BucklerError, match="drift holds nothing against version 2"):
+    with pytest.raises(BucklerError, match="drift has no claim on version 2"):
         policy.lift("drift", "2")
     assert policy.lift("reevaluate", "2") == "lifted from version 2"
     assert promote_release(name, keys.load_private_key(), number="2").version == "2"

@@ -187,7 +187,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     drawn = np.random.default_rng(cfg.seed).permutation(len(everything.ids))
 
     def is_wrong(place: int) -> bool:
-        return offline(everything.images[place]).label != offline.labels[everything.truth[place]]
+        return bool(offline(everything.images[place]).label != offline.labels[everything.truth[place]])
 
     # From a picture that is wrong as it is there is nothing to search for; one of those only where no other is left.
     others = sorted(drawn[cfg.records : cfg.records + LOOKED_AT * cfg.square_records], key=is_wrong)
@@ -206,7 +206,7 @@ def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
     kept = paths.WATCH_PROBE / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():
-        return np.load(kept).astype(np.float32) / 255
+        return np.asarray(np.load(kept).astype(np.float32) / 255)
     found = _craft(cfg, source, sent)
     paths.WATCH_PROBE.mkdir(parents=True, exist_ok=True)
     for old in paths.WATCH_PROBE.glob("*.npy"):
@@ -270,9 +270,9 @@ def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
     for kind, floor in cfg.min_flagged.items():
         if not flagged[kind] >= floor:
             reasons.append(f"flagged of {kind} pictures {flagged[kind]:.3f} < {floor:g}")
-    for attack, floor in cfg.min_robust_accuracy.items():
-        if not robust[attack] >= floor:
-            reasons.append(f"robust accuracy under {attack} {robust[attack]:.3f} < {floor:g}")
+    for name, floor in cfg.min_robust_accuracy.items():
+        if not robust[name] >= floor:
+            reasons.append(f"robust accuracy under {name} {robust[name]:.3f} < {floor:g}")
     return reasons
 
 

@@ -210,7 +210,7 @@ class Subject:
             seed=self._cfg.seed,
             journal=self._journal,
         )
-        classes = {"labels": info.labels, "malignant": info.malignant}
+        classes: dict[str, Any] = {"labels": info.labels, "malignant": info.malignant}
         worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
         groups = subgroups.groups(columns, bands)
         evidence = Evidence(
