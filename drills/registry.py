@@ -65,7 +65,7 @@ class Builder:
             reports=self.project / "reports",
             policy=policy,
             name=NAME,
-            source=bundle.Source(None, False),
+            source=bundle.CodeVersion(None, False),
             key=self.key,
             write_self_test=self._write_self_test,
             now=expires - timedelta(days=policy.valid_days) if expires else now,

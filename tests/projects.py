@@ -181,7 +181,7 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
             "reports": root / "reports",
             "policy": policy,
             "name": name,
-            "source": bundle.Source("0" * 40, False),
+            "source": bundle.CodeVersion("0" * 40, False),
             "key": KEY,
             **options,
         },

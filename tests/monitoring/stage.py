@@ -119,7 +119,7 @@ def make_project(root: Path) -> dict[str, str]:
             root / "reports",
             names=bundle.PublishParams(NAME, NAME),
             parameters={},
-            source=bundle.Source(None, False),
+            source=bundle.CodeVersion(None, False),
             verdict=verdict,
         )
         if promote:

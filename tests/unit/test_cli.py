@@ -32,7 +32,7 @@ def published(project, registry):
             project / "reports",
             names=bundle.PublishParams(registry, registry),
             parameters={},
-            source=bundle.Source(None, False),
+            source=bundle.CodeVersion(None, False),
             verdict=verdict,
         )
 

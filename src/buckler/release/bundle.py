@@ -1,6 +1,6 @@
-"""A release: the model, the evidence it was judged by, and the signed verdict, in one directory.
+"""A release: the model, its evidence and the signed verdict in one directory.
 
-What the gate decides becomes a document here. `buckler.trust.verdict` says what must hold of a release.
+This module turns the gate's decision into a signed document; `buckler.trust.verdict` verifies it.
 """
 
 import csv
@@ -40,8 +40,8 @@ class PublishParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a project's code stood: ``commit`` None outside git, ``dirty`` if tracked files had changed."""
+class CodeVersion:
+    """The project's commit, None outside git; ``dirty`` if tracked files were changed."""
 
     commit: str | None
     dirty: bool
@@ -49,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Reports with what they say, read once: ``reports`` by name, ``evidence`` as the gate wants it."""
+    """Reports by name, and the evidence in them as the gate reads it."""
 
     reports: Reports
     evidence: Evidence
@@ -70,10 +70,10 @@ def _reports_in(directory: Path) -> tuple[str, ...]:
 
 
 def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
-    """Return picture id -> column -> right, of a table ``id,label,clean,worst_1,…`` of 0 and 1.
+    """Return picture id -> column -> right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
 
     Raises:
-        DataError: There is no such table, an id stands there twice, or a cell holds something else.
+        DataError: There is no such table, an id occurs twice, or a cell is neither 0 nor 1.
     """
     outcomes = {}
     for row in read_rows(path):
@@ -85,7 +85,7 @@ def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file by column.
+    """Return the rows of a CSV file as dicts by column.
 
     Raises:
         DataError: There is no such file.
@@ -98,7 +98,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def policy_of(verdict: Verdict) -> Policy:
-    """Return the policy under which ``verdict`` was given."""
+    """Return the policy under which ``verdict`` was issued."""
     return params.parse("policy", Policy, verdict.statement.get("policy"), Path(VERDICT_FILE))
 
 
@@ -111,32 +111,31 @@ def build(
     reports: Path,
     policy: Policy,
     name: str,
-    source: Source,
+    source: CodeVersion,
     key: Ed25519PrivateKey,
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
 ) -> Verdict:
     """Judge a model by its reports, write its release and return the signed verdict, passing or not.
 
-    No champion takes part: stages do not ask the registry. Promotion decides again, with the champion.
-
-    The directory appears as a whole or not at all: it is built aside and renamed.
+    The champion is not compared here, because stages do not read the registry; promotion decides again and compares.
+    The directory is built aside and renamed, so it appears whole or not at all.
 
     Args:
         destination: Replaced if it exists.
         classifier, detector: Directories whose files are copied into ``model/``.
-        runtime: The same, of the exported network; None: the model serves with Keras.
+        runtime: Directory of the exported network, copied likewise; None: the model serves with Keras.
         reports: Directory of the reports to judge by; copied into ``evidence/``.
-        policy: The rule.
-        name: Of the model in the registry; the verdict holds for no other.
-        source: Where the code stood.
-        key: Signs.
+        policy: The gate's policy.
+        name: Name of the model in the registry; the verdict is valid for no other.
+        source: Commit of the code.
+        key: Signs the verdict.
         write_self_test: Adds reference pictures and answers to the directory of the model, to be signed with it
             (`buckler.serving.selftest.write`); the service loads no release without them.
-        now: Aware time of issue; default: the clock.
+        now: Aware time of issue; default: the current time.
 
     Raises:
-        DataError: The reports are about another classifier or exported network than the one given.
+        DataError: The reports describe another classifier or exported network.
     """
     with replacing(destination) as aside:
         parts = (classifier, detector) if runtime is None else (classifier, runtime, detector)
@@ -150,8 +149,8 @@ def build(
         statement = {
             "schema": SCHEMA,
             "subject": _subject(name, aside / MODEL_DIR),
-            **_findings(judged.reports),
-            **_ruling(decide(judged.evidence, None, policy), policy, now or datetime.now(UTC)),
+            **_measurements(judged.reports),
+            **_decision(decide(judged.evidence, None, policy), policy, now or datetime.now(UTC)),
             "source": dataclasses.asdict(source),
             "evidence": file_digests(aside / EVIDENCE_DIR),
         }
@@ -167,19 +166,19 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
         names = file_digests(part)
         clash = [name for name in names if (destination / name).exists()]
         if clash:
-            raise DataError(f"{part} has {clash}, which another part of the release has too")
+            raise DataError(f"{part}: another part of the release has the same files {clash}")
         for name in names:
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part / name, destination / name)
-        # Of the copies: what was judged must be what is shipped, whoever writes to `part` meanwhile.
+        # Digests of the copies: the judged files must be the shipped ones, even if `part` changes meanwhile.
         digests[part] = digest_of({name: file_digest(destination / name) for name in names})
     return digests
 
 
 def _copy_evidence(reports: Path, destination: Path) -> Judged:
-    """Copy the reports and return what the copies say: what is judged is what is signed."""
+    """Copy the reports and read the copies, so that the judged reports are the signed ones."""
     destination.mkdir()
-    read_evidence(reports)  # the readable errors
+    read_evidence(reports)  # its errors name the original files
     for file in (*(f"{report_name}.json" for report_name in _reports_in(reports)), OUTCOMES_FILE):
         shutil.copyfile(reports / file, destination / file)
     return read_evidence(destination)
@@ -201,7 +200,7 @@ def _subject(name: str, model: Path) -> dict[str, Any]:
     return {"name": name, "digest": digest_of(files), "files": files}
 
 
-def _findings(reports: Reports) -> dict[str, Any]:
+def _measurements(reports: Reports) -> dict[str, Any]:
     evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
     return {
         "data": robustness["data"],
@@ -218,7 +217,7 @@ def _findings(reports: Reports) -> dict[str, Any]:
     }
 
 
-def _ruling(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, Any]:
+def _decision(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, Any]:
     issued = now.replace(microsecond=0)
     return {
         "policy": as_json(policy),
@@ -231,7 +230,7 @@ def _ruling(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, 
 
 
 def as_json(policy: Policy) -> dict[str, Any]:
-    """Return ``policy`` as JSON holds it: radii are text there."""
+    """Return ``policy`` as a JSON object, with radii as text."""
     return {
         name: {str(radius): floor for radius, floor in sorted(value.items())} if isinstance(value, Mapping) else value
         for name, value in dataclasses.asdict(policy).items()
@@ -240,7 +239,7 @@ def as_json(policy: Policy) -> dict[str, Any]:
 
 @contextmanager
 def replacing(destination: Path) -> Iterator[Path]:
-    """Yield an empty directory that becomes ``destination`` at the end; on an error nothing changes."""
+    """Yield an empty directory that replaces ``destination`` on exit; after an error nothing has changed."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
         aside, before = Path(scratch) / "new", Path(scratch) / "old"
@@ -251,13 +250,13 @@ def replacing(destination: Path) -> Iterator[Path]:
         aside.rename(destination)
 
 
-def source_of(root: Path) -> Source:
-    """Return the git commit that ``root`` stands at; none where there is no git or no commit."""
+def source_of(root: Path) -> CodeVersion:
+    """Return the git commit of ``root``; ``commit`` is None without git or without a commit."""
     commit = _git(root, "rev-parse", "HEAD")
-    # What results themselves change does not count: dvc.lock and the documents.
+    # Files that results themselves change do not count: dvc.lock and the documents.
     ignored = (":!dvc.lock", ":!docs", ":!README.md")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *ignored)
-    return Source(commit or None, bool(commit and changes))
+    return CodeVersion(commit or None, bool(commit and changes))
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -269,7 +268,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def headline(reports: Reports) -> dict[str, float]:
-    """Return the numbers that runs are compared by, flat, for `dvc metrics diff` and `dvc exp show`.
+    """Return the numbers by which runs are compared, flat, for `dvc metrics diff` and `dvc exp show`.
 
     ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone,
     ``sensitivity_2`` and ``specificity_2`` are those of malignant pictures under all attacks.
@@ -295,7 +294,7 @@ def headline(reports: Reports) -> dict[str, float]:
 
 
 def describe(verdict: Verdict) -> str:
-    """Return a few lines for people: what was judged, how it fared, until when it holds."""
+    """Return a summary for people: the judged model, the results, the expiry."""
     statement: Mapping[str, Any] = verdict.statement
     lines = [
         f"verdict    {'passed' if verdict.passed else 'FAILED'}  {verdict.id}",

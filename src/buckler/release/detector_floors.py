@@ -1,4 +1,4 @@
-"""What the gate asks of a detector: few false alarms, whoever the pictures are of, and how many attacks it tells."""
+"""The gate's rules for the detector: false-positive rates, also per subgroup, and detection of attacks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from buckler.release.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class DetectorEvidence:
-    """What was measured of a detector.
+    """Measurements of a detector.
 
     Attributes:
         clean_fpr: Share of clean test pictures that are flagged as attacked.
-        harmless: The same of pictures after each change that is no attack.
-        subgroups: The same of the clean pictures of each group, by ``(column, group)``.
-        auc: Radius in 1/255 -> the area under the ROC curve of the attack that is told worst.
-        evaded: Radius -> share that is wrong and not flagged under the best attack that knows the detector.
+        harmless: Change -> share of pictures flagged after this benign change.
+        subgroups: ``(column, group)`` -> share of the group's clean pictures flagged.
+        auc: Radius in 1/255 -> area under the ROC curve of the attack that the detector separates worst.
+        evaded: Radius -> share misclassified and not flagged under the best attack that knows the detector.
     """
 
     clean_fpr: Rate
@@ -30,10 +30,10 @@ class DetectorEvidence:
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> "DetectorEvidence":
-        """Return what ``reports/detector.json`` says.
+        """Return the measurements in ``reports/detector.json``.
 
         Raises:
-            KeyError, ValueError: It lacks something, or says something else than expected.
+            KeyError, ValueError: A field is missing or has an unexpected value.
         """
         rate = TypeAdapter(Rate).validate_python
         worst = {int(row["epsilon_255"]): row for row in report["worst"]}
@@ -48,7 +48,7 @@ class DetectorEvidence:
 
 
 def failures(found: DetectorEvidence | None, policy: Policy) -> Iterator[str]:
-    """Yield a sentence for each rule that is broken; NaN breaks every rule."""
+    """Yield one sentence per broken rule; NaN breaks every rule."""
     if found is None:
         yield f"the detector was not measured, expected a false positive rate of at most {policy.max_detector_fpr:g}"
         return
@@ -72,7 +72,7 @@ def _floor(radius: int, auc: float | None, floor: float) -> Iterator[str]:
     if auc is None:
         yield f"detector's AUC at {radius}/255 was not measured, expected at least {floor:.3f}"
     elif not auc >= floor:
-        yield f"detector's AUC under the attack that it tells worst at {radius}/255 {auc:.3f} < {floor:.3f}"
+        yield f"detector's AUC under the attack that it separates worst at {radius}/255 {auc:.3f} < {floor:.3f}"
 
 
 def _evaded(radius: int, rate: Rate | None, allowed: float) -> Iterator[str]:

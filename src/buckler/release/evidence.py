@@ -8,9 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from buckler.errors import DataError
 from buckler.evaluation.parity import Parity
-from buckler.evaluation.statistics import (
-    Rate,
-)
+from buckler.evaluation.statistics import Rate
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.release.detector_floors import DetectorEvidence
 from buckler.release.policy import ParityPolicy
@@ -30,14 +28,14 @@ class _Check:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was measured of one model; ``None`` and absent radii mean "not measured".
+    """Measurements of one model; ``None`` and absent radii mean "not measured".
 
     Attributes:
-        worst_case: Radius in 1/255 -> what held under all attacks and radii up to it.
-        subgroups: The same of parts of the pictures.
-        failed_checks: Sanity checks that say the robustness numbers are not to be believed.
-        runtime_failures: Why the runtime that serves may not stand in for the reference.
-        runtime_notes: Which faster ones were passed over, and why.
+        worst_case: Radius in 1/255 -> rates under the worst case of all attacks and radii up to it.
+        subgroups: The same rates for subgroups of the pictures.
+        failed_checks: Failed sanity checks: the robustness numbers cannot be trusted.
+        runtime_failures: Why the serving runtime may not replace the reference.
+        runtime_notes: Faster runtimes that were rejected, and why.
         outcomes: Per test picture, for the paired comparison.
     """
 
@@ -56,7 +54,7 @@ class Evidence:
 
     @classmethod
     def from_reports(cls, reports: Reports, outcomes: Outcomes | None = None) -> "Evidence":
-        """Return what the reports ``evaluation``, ``robustness``, ``detector`` and, if there is one, ``runtime`` say.
+        """Return the evidence in the reports ``evaluation``, ``robustness``, ``detector`` and, if present, ``runtime``.
 
         Raises:
             DataError: A report is missing or lacks what the gate needs.
@@ -65,7 +63,7 @@ class Evidence:
             evaluation, robustness = reports["evaluation"], reports["robustness"]
             checks = TypeAdapter(list[_Check]).validate_python(robustness["checks"])
             worst = TypeAdapter(list[WorstCase]).validate_python(robustness["worst_case"])
-            runtime_failures, runtime_notes = _of_the_runtime(reports)
+            runtime_failures, runtime_notes = _judge_runtime(reports)
             rate, optional = TypeAdapter(Rate), TypeAdapter(Rate | None)
             return cls(
                 pictures=int(evaluation["data"]["images"]),
@@ -86,7 +84,7 @@ class Evidence:
 
 
 def parity_failures(parity: Parity, policy: ParityPolicy) -> tuple[str, ...]:
-    """Return why a runtime may not stand in for the reference; nothing means that it may."""
+    """Return why a runtime may not replace the reference; empty if it may."""
     failures = []
     if not parity.label_agreement >= policy.min_label_agreement:  # in this form NaN fails
         failures.append(f"label agreement {parity.label_agreement:.4f} < {policy.min_label_agreement:g}")
@@ -97,8 +95,8 @@ def parity_failures(parity: Parity, policy: ParityPolicy) -> tuple[str, ...]:
     return tuple(failures)
 
 
-def _of_the_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return why the runtime that serves may not, and which faster ones do not; a network in Keras is its reference."""
+def _judge_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why the serving runtime is rejected, and notes on rejected faster ones; Keras is the reference itself."""
     report = reports.get("runtime")
     if report is None or not report["precisions"]:
         return (), ()
@@ -108,7 +106,7 @@ def _of_the_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]
     serves = report["serves"]
     scored = {cell["scored_in"] for cell in reports["robustness"]["cells"]}
     others = sorted((scored | {reports["evaluation"]["model"]["scored_in"]}) - {serves})
-    refused = [f"runtime {serves}: {failure}" for failure in failures[serves]]
-    refused += [f"runtime {serves} serves, but answers of {others} were counted"] if others else []
-    passed_over = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]
-    return tuple(refused), tuple(note for note in passed_over if not note.startswith(f"runtime {serves} "))
+    failed = [f"runtime {serves}: {failure}" for failure in failures[serves]]
+    failed += [f"runtime {serves} serves, but answers of {others} were scored"] if others else []
+    rejected = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]
+    return tuple(failed), tuple(note for note in rejected if not note.startswith(f"runtime {serves} "))

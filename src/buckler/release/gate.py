@@ -1,4 +1,4 @@
-"""The rule for promotion: numbers in, reasons out. Pure: no file, clock or server is touched here."""
+"""The rules for promotion: pure functions from measured numbers to reasons against promotion."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from buckler.release import detector_floors
 from buckler.release.evidence import CLEAN, Evidence
 from buckler.release.policy import Policy
 
-# What a later measurement may refute, in the order of the rules.
+# Kinds of floors that a later measurement may refute, in the order of the rules.
 KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 SUBGROUP_ALPHA = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The outcome; ``failures`` has a sentence for each rule that is broken, and nothing passes with one.
+    """The gate's decision; it passes only without ``failures``, which has one sentence per broken rule.
 
-    ``notes`` say what was measured but not judged; ``kinds``, of ``KINDS``, what a later measurement refutes.
+    ``notes`` name what was measured but not judged; ``kinds``, from ``KINDS``, what a later measurement refutes.
     """
 
     failures: tuple[str, ...]
@@ -41,11 +41,11 @@ class GateDecision:
 
 
 def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> GateDecision:
-    """Return why ``challenger`` may not serve; nothing means that it may.
+    """Decide whether ``challenger`` may serve.
 
     Args:
-        challenger: The model that asks.
-        champion: The model that serves, compared on the same pictures where there are any; None: floors only.
+        challenger: Evidence of the candidate.
+        champion: Evidence of the live model, compared on common pictures where there are enough; None: floors only.
         policy: The floors, ceilings and the level of the comparison.
     """
     failures = [
@@ -61,15 +61,15 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> G
 
 
 def decide_again(measured: Evidence, policy: Policy) -> GateDecision:
-    """Return what a later, smaller measurement of a model that passed ``policy`` refutes.
+    """Return which floors of ``policy`` a later, smaller measurement refutes.
 
-    What was not measured again is not judged. A floor is refuted when the whole interval lies below it: fewer
-    pictures give wider intervals, and a bound that was met must not be lost to chance. Subgroups have the same
-    rule as in ``decide``, which allows for chance already.
+    Only what was measured again is judged. A floor is refuted when the whole interval is below it: fewer pictures
+    give wider intervals, and a model that meets a floor must not fail it by chance. Subgroups follow the same rule
+    as in ``decide``, which already allows for chance.
     """
     refuted = [
-        (kind, f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) lies below {floor:.3f}")
-        for kind, name, rate, floor in _asked(measured, policy)
+        (kind, f"{name} {rate.value:.3f} (95 % interval {_interval(rate)}) is below {floor:.3f}")
+        for kind, name, rate, floor in _floors_of(measured, policy)
         if rate is not None and rate.high < floor
     ]
     refuted += [("subgroup", failure) for failure in _subgroup_floors(measured, policy)]
@@ -80,14 +80,14 @@ def decide_again(measured: Evidence, policy: Policy) -> GateDecision:
     )
 
 
-def _asked(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate | None, float]]:
-    """Yield all that the policy asks of all pictures together: its kind and name, what was measured, the floor."""
+def _floors_of(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate | None, float]]:
+    """Yield every floor on all pictures together: its kind and name, the measured rate, the floor."""
     worst = evidence.worst_case or {}
     yield "clean_accuracy", _accuracy(0), evidence.clean_accuracy, policy.min_clean_accuracy
     for radius, floor in sorted(policy.min_robust_accuracy.items()):
         entry = worst.get(radius)
         yield "robust_accuracy", _accuracy(radius), entry.robust_accuracy if entry else None, floor
-    # Data without a malignant label has no such rates; a two-class screening set always has.
+    # Data without a malignant label has no such rates.
     if evidence.malignant_recall is not None:
         yield "malignant_recall", "malignant recall", evidence.malignant_recall, policy.min_malignant_recall
     clinical = {"sensitivity": policy.min_robust_sensitivity, "specificity": policy.min_robust_specificity}
@@ -99,7 +99,7 @@ def _asked(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate 
 
 
 def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
-    for _, name, rate, floor in _asked(evidence, policy):
+    for _, name, rate, floor in _floors_of(evidence, policy):
         yield from _floor(name, rate, floor, policy.max_margin_of_error)
     yield from _ceiling("calibration error", evidence.calibration_error, policy.max_calibration_error)
     yield from detector_floors.failures(evidence.detector, policy)
@@ -111,7 +111,7 @@ def _floor(name: str, rate: Rate | None, floor: float, margin: float) -> Iterato
         return
     if not rate.value >= floor:  # in this form NaN fails
         yield f"{name} {rate.value:.3f} < {floor:.3f} (95 % interval {_interval(rate)})"
-    needed = smallest_sample(floor, margin) if floor else 0  # a floor of zero asks nothing
+    needed = smallest_sample(floor, margin) if floor else 0  # a floor of zero requires nothing
     if rate.pictures < needed:
         yield (
             f"{name} was judged on {rate.pictures} pictures; a floor of {floor:g} needs at least {needed} "
@@ -120,13 +120,13 @@ def _floor(name: str, rate: Rate | None, floor: float, margin: float) -> Iterato
 
 
 def _subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
-    """Yield which subgroups lie significantly below a floor, all of these floors judged together."""
+    """Yield which subgroups are significantly below a floor, corrected for all these floors together."""
     judged = [
         (radius, group, rate, floor)
         for group in evidence.subgroups or ()
         if group.pictures >= policy.min_subgroup_records
         for radius, rate in _by_radius(group).items()
-        if (floor := _subgroup_asks(policy).get(radius))
+        if (floor := _subgroup_floors_by_radius(policy).get(radius))
     ]
     chances = [below_p(round(rate.value * rate.pictures), rate.pictures, floor) for _, _, rate, floor in judged]
     for (radius, group, rate, floor), p in zip(judged, holm(chances), strict=True):
@@ -139,19 +139,19 @@ def _subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 def _subgroups_not_measured(evidence: Evidence, policy: Policy) -> Iterator[str]:
     measured = {radius for group in evidence.subgroups or () for radius in _by_radius(group)}
-    for radius, floor in _subgroup_asks(policy).items():
+    for radius, floor in _subgroup_floors_by_radius(policy).items():
         if radius not in measured:
             yield f"{_accuracy(radius)} of subgroups was not measured, expected at least {floor:.3f}"
 
 
 def _subgroups_not_judged(evidence: Evidence, policy: Policy) -> Iterator[str]:
     small = [group for group in evidence.subgroups or () if group.pictures < policy.min_subgroup_records]
-    if small and _subgroup_asks(policy):
+    if small and _subgroup_floors_by_radius(policy):
         listed = ", ".join(f"{group.column} {group.group!r} ({group.pictures})" for group in small)
         yield f"not judged, fewer than {policy.min_subgroup_records} pictures: {listed}"
 
 
-def _subgroup_asks(policy: Policy) -> dict[int, float]:
+def _subgroup_floors_by_radius(policy: Policy) -> dict[int, float]:
     """Return radius -> floor above zero; without attack the radius is 0."""
     asked = {0: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
     return {radius: floor for radius, floor in sorted(asked.items()) if floor}
@@ -189,23 +189,23 @@ def _regressions(challenger: Evidence, champion: Evidence, alpha: float) -> Iter
     for comparison, p in zip(compared, adjusted, strict=True):
         if p < alpha:
             yield (
-                f"{comparison.finding} (p = {comparison.p:.2g}, {p:.2g} < {alpha} after Holm's correction for "
+                f"{comparison.sentence} (p = {comparison.p:.2g}, {p:.2g} < {alpha} after Holm's correction for "
                 f"{len(compared)} comparisons)"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    finding: str
+    sentence: str
     p: float
 
 
 def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparison:
-    """Return how likely the challenger's loss is by chance, and the sentence to say if it is not."""
+    """Return the probability of the challenger's loss by chance, and the sentence that reports it."""
     column = f"worst_{radius}" if radius else CLEAN
     new, old = _column(challenger, column), _column(champion, column)
     common = new.keys() & old.keys()
-    # Different test sets may share a few pictures; then all of both say more than the few pairs.
+    # Test sets that share only a few pictures are compared as a whole: all pictures tell more than the few pairs.
     if 2 * len(common) >= min(len(new), len(old)):
         lost = sum(old[picture] and not new[picture] for picture in common)
         won = sum(new[picture] and not old[picture] for picture in common)
@@ -215,8 +215,8 @@ def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparis
         p = two_proportions_p(sum(old.values()), len(old), sum(new.values()), len(new))
         how = f"on other pictures, {len(new)} and {len(old)}"
     ours, theirs = (sum(rights.values()) / len(rights) for rights in (new, old))
-    finding = f"{_accuracy(radius)} {ours:.3f} is significantly below the champion's {theirs:.3f}: {how}"
-    return _Comparison(finding, p)
+    sentence = f"{_accuracy(radius)} {ours:.3f} is significantly below the champion's {theirs:.3f}: {how}"
+    return _Comparison(sentence, p)
 
 
 def _column(evidence: Evidence, column: str) -> dict[str, bool]:

@@ -10,16 +10,16 @@ Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst c
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Section ``gate`` of params.yaml: what a model must reach.
+    """Section ``gate`` of params.yaml: the floors and ceilings for a model.
 
-    Three rules keep chance out of it:
+    Three rules keep chance from deciding:
 
-    - **Few pictures.** A floor above zero is judged only on enough pictures: so many that the 95 % interval of a rate
-      at that floor is at most plus or minus ``max_margin_of_error``. On fewer the gate fails and says how many it
-      takes. The floors themselves are held against the measured shares.
+    - **Few pictures.** A floor above zero needs enough pictures for the 95 % interval of a rate at that floor to be at
+      most plus or minus ``max_margin_of_error``. On fewer the gate fails and states the number needed. The floors
+      are compared with the measured shares.
     - **Several comparisons.** The challenger is compared with the champion on clean pictures and at every radius.
-      The p-values are adjusted by Holm's method, so that an equal model is refused with a probability of at
-      most ``regression_alpha`` in all of them together.
+      The p-values are adjusted by Holm's method, so that an equal model is rejected with a
+      probability of at most ``regression_alpha`` over all comparisons.
     - **Many subgroups.** Among many small groups some fall below any floor by chance. A subgroup's floor is
       therefore broken only where the share is significantly below it: exact binomial test, adjusted by Holm's
       method over all subgroup floors, level 5 %. Groups of fewer than ``min_subgroup_records`` are reported,
@@ -28,20 +28,20 @@ class Policy:
     Attributes:
         min_clean_accuracy: Share right without attack.
         min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
-        min_malignant_recall: Share of malignant pictures given a malignant label; not asked of data without.
-        min_robust_sensitivity: Radius -> the same when clean and under every attack up to that radius.
-        min_robust_specificity: Radius -> share of benign pictures given a benign label in that way.
+        min_malignant_recall: Share of malignant pictures given a malignant label; ignored for data without any.
+        min_robust_sensitivity: Radius -> the same share, when clean and under every attack up to that radius.
+        min_robust_specificity: Radius -> share of benign pictures given a benign label likewise.
         min_subgroup_clean_accuracy: Share right without attack in each subgroup.
         min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
-        min_subgroup_records: Least size of a subgroup that is judged.
+        min_subgroup_records: Smallest subgroup that is judged.
         max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
         max_calibration_error: Expected calibration error.
         max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
         max_detector_subgroup_fpr: The same of the clean pictures of a class or subgroup.
-        min_detector_auc: Radius -> area under the ROC curve of the attack at that radius that is told worst.
-        max_evaded: Radius -> share wrong and not flagged under the attacks that know the detector.
+        min_detector_auc: Radius -> area under the ROC curve of the attack that the detector separates worst.
+        max_evaded: Radius -> share misclassified and not flagged under attacks that know the detector.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.
-        valid_days: How long a verdict holds.
+        valid_days: Days until a verdict expires.
     """
 
     min_clean_accuracy: float
@@ -62,7 +62,7 @@ class Policy:
     valid_days: int
 
     def __post_init__(self) -> None:
-        """Refuse a policy that cannot be meant: shares outside 0..1, no days, no radius, no picture."""
+        """Reject invalid values: shares outside 0..1, and days, radii or sizes below 1."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
         shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
@@ -80,7 +80,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class ParityPolicy:
-    """How far a runtime may lie from the reference and serve; ``parity`` in section ``export`` of params.yaml."""
+    """Largest differences between a serving runtime and the reference; ``parity`` in ``export`` of params.yaml."""
 
     min_label_agreement: float
     max_probability_gap: float
@@ -88,7 +88,7 @@ class ParityPolicy:
     max_detector_auc_gap: float
 
     def __post_init__(self) -> None:
-        """Refuse shares outside 0..1."""
+        """Reject shares outside 0..1."""
         outside = {name: share for name, share in dataclasses.asdict(self).items() if not 0 <= share <= 1}
         if outside:
             raise ValueError(f"expected shares in 0..1, got {outside}")

@@ -1,8 +1,8 @@
-"""Moves the alias ``champion``: forwards on a passing, signed verdict only, back to one that still holds.
+"""Moves the alias ``champion``: to a version with a passing, signed verdict, or back to a former champion.
 
-Whoever is killed on the way leaves the old champion or the new one: the record is written first, and the alias, which
-alone decides, moves in one step. One promotion runs at a time on a machine; from two machines, the later one notices
-that the champion is no longer the one it compared with.
+An interrupted promotion leaves either the old champion or the new one: the record is written first, then the alias,
+which alone decides, moves in one step. One promotion runs at a time on a machine; of two machines, the later one
+detects that the champion is no longer the one it compared with.
 """
 
 import fcntl
@@ -32,12 +32,13 @@ TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What became of the alias.
+    """The result of a promotion or roll-back.
 
     Attributes:
-        version: The champion now.
+        model_name: Name in the registry.
+        version: The new champion.
         previous: The champion before; None if there was none.
-        notes: What a person should know, for example that no comparison took place.
+        notes: Remarks for the operator, for example that no comparison took place.
     """
 
     model_name: str
@@ -47,13 +48,13 @@ class Move:
 
     @property
     def changed(self) -> bool:
-        """Return whether the alias moved at all."""
+        """Return whether the alias moved."""
         return self.version != self.previous
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The champion and whether its verdict holds now, as renewed or taken back; ``problem`` says why not."""
+    """The champion with its verdict and standing; ``problem`` says why it may not serve, None if it may."""
 
     version: Version
     verdict: Verdict | None
@@ -68,38 +69,38 @@ def promote(
     number: str | None = None,
     now: datetime | None = None,
 ) -> Move:
-    """Make a version the champion if its verdict holds and it is not significantly worse than the champion.
+    """Make a version the champion if its verdict is valid and it is not significantly worse than the champion.
 
     Args:
-        model_name: In the registry.
-        key: Signs the promotion; verdicts must be signed with it too.
-        number: The version; default: the challenger.
-        now: Aware time; default: the clock.
+        model_name: Name in the registry.
+        key: Signs the promotion; the verdicts must be signed with the same key.
+        number: Number of the version; default: the challenger.
+        now: Aware time; default: the current time.
 
     Raises:
-        PromotionRefusedError: With every reason.
-        RegistryError: No such version, or the registry cannot be asked.
+        PromotionRefusedError: The version may not be promoted; lists every reason.
+        RegistryError: No such version, or the registry cannot be reached.
     """
     with _one_at_a_time():
         candidate = _candidate(model_name, number)
         champion = registry.by_alias(model_name, registry.CHAMPION)
-        verdict, notes = _refuse_unless_it_may(model_name, candidate, champion, key.public_key(), now)
+        verdict, notes = _check_promotable(model_name, candidate, champion, key.public_key(), now)
         previous = champion.version if champion else None
         moment = _moment(model_name, key.public_key(), now)
         if previous != candidate.version:
-            # The history first: whoever is killed in between leaves the old champion serving.
+            # The history first: if this process is killed in between, the old champion keeps serving.
             tracking.tag_version(model_name, candidate.version, registry.PROMOTED_TAG, moment.isoformat())
             _move(model_name, candidate.version, champion, verdict, key, moment)
-        else:  # said again: it may have been made champion by hand, or the registry come back from an old copy
-            _put_down(model_name, candidate.version, verdict, key, moment)
+        else:  # record it again: the alias may have been moved by hand, or the registry restored from a backup
+            _record_promotion(model_name, candidate.version, verdict, key, moment)
     return Move(model_name, candidate.version, previous, notes)
 
 
 def rollback(model_name: str, key: Ed25519PrivateKey, *, now: datetime | None = None) -> Move:
-    """Make the champion before this one, the latest whose verdict still holds, the champion again.
+    """Make the latest former champion whose verdict is still valid the champion again.
 
     Raises:
-        RegistryError: There is no champion, none before it that still holds, or the registry cannot be asked.
+        RegistryError: There is no champion, no valid former one, or the registry cannot be reached.
     """
     with _one_at_a_time():
         return _rollback(model_name, key, now)
@@ -108,42 +109,42 @@ def rollback(model_name: str, key: Ed25519PrivateKey, *, now: datetime | None = 
 def _rollback(model_name: str, key: Ed25519PrivateKey, now: datetime | None) -> Move:
     champion = registry.by_alias(model_name, registry.CHAMPION)
     if champion is None:
-        raise RegistryError(f"{model_name} has no champion to roll back from; `buckler promote` makes one")
-    passed_over = []
+        raise RegistryError(f"{model_name} has no champion to roll back from; run `buckler promote` first")
+    skipped = []
     for earlier in _earlier(model_name, champion):
         try:
             with fetched(model_name, earlier.version) as path:
-                verdict = _holding(path, model_name, earlier, key.public_key(), now)
+                verdict = _valid_verdict(path, model_name, earlier, key.public_key(), now)
         except VerdictError as error:
-            passed_over.append(f"version {earlier.version}: {error}")
+            skipped.append(f"version {earlier.version}: {error}")
             continue
         moment = _moment(model_name, key.public_key(), now)
         tracking.tag_version(model_name, champion.version, registry.WITHDRAWN_TAG, moment.isoformat())
         _move(model_name, earlier.version, champion, verdict, key, moment)
-        return Move(model_name, earlier.version, champion.version, tuple(passed_over))
-    why = "; ".join(passed_over) or "it is the first"
-    raise RegistryError(f"{model_name} has no champion before version {champion.version} to go back to: {why}")
+        return Move(model_name, earlier.version, champion.version, tuple(skipped))
+    why = "; ".join(skipped) or "it is the first"
+    raise RegistryError(f"{model_name} has no champion before version {champion.version} to roll back to: {why}")
 
 
 def serving(model_name: str, public_key: Ed25519PublicKey, *, now: datetime | None = None) -> Serving | None:
-    """Return the champion with its verdict as it stands now; None without a champion.
+    """Return the champion with its verdict and current standing; None without a champion.
 
     Raises:
-        RegistryError: The registry cannot be asked.
+        RegistryError: The registry cannot be reached.
     """
     champion = registry.by_alias(model_name, registry.CHAMPION)
     if champion is None:
         return None
-    verdict, stands = None, None
+    verdict, current = None, None
     try:
         with fetched(model_name, champion.version) as path:
             verdict = open_release(path, public_key, name=model_name)
-        stands = standing_of(model_name, champion, verdict, public_key)
-        check_holds(verdict, now=now, holds_until=stands.expires_at)
-        check_claims(stands)
+        current = standing_of(model_name, champion, verdict, public_key)
+        check_holds(verdict, now=now, holds_until=current.expires_at)
+        check_claims(current)
     except VerdictError as error:
-        return Serving(champion, verdict, str(error), stands)
-    return Serving(champion, verdict, _problem(model_name, champion, verdict, public_key), stands)
+        return Serving(champion, verdict, str(error), current)
+    return Serving(champion, verdict, _record_problem(model_name, champion, verdict, public_key), current)
 
 
 def restate(
@@ -156,25 +157,25 @@ def restate(
     expires_at: datetime | None = None,
     now: datetime | None = None,
 ) -> Standing:
-    """Sign where a version stands now, put it beside the version and return it.
+    """Sign a new standing of a version, store it in the registry and return it.
 
     Args:
-        model_name: In the registry.
-        number: The version.
-        key: Signs; the version's verdict must be signed with it too.
-        job: Whose claim changes.
-        claim: What it holds against the version; None: nothing any more.
-        expires_at: Aware time to which the verdict is renewed; default: as it was.
-        now: Aware time; default: the clock.
+        model_name: Name in the registry.
+        number: Number of the version.
+        key: Signs; the version's verdict must be signed with the same key.
+        job: The job whose claim changes.
+        claim: Its new claim on the version; None removes the claim.
+        expires_at: Aware time to which the verdict is renewed; default: unchanged.
+        now: Aware time; default: the current time.
 
     Raises:
-        RegistryError: No such version, or the registry cannot be asked.
-        VerdictError: The version carries no authentic verdict.
+        RegistryError: No such version, or the registry cannot be reached.
+        VerdictError: The version has no authentic verdict.
     """
     with _one_at_a_time():
         version = registry.version(model_name, number)
-        before = _before(model_name, version, key.public_key())
-        # Later than what it replaces, whatever the clock says: the service follows nothing older.
+        before = _last_standing(model_name, version, key.public_key())
+        # Later than the standing it replaces even if the clock was set back: the service rejects an older one.
         moment = max(now or datetime.now(UTC), before.moment + TICK)
         after = replace(before.claimed(job, claim), moment=moment)
         if expires_at is not None:
@@ -183,8 +184,8 @@ def restate(
         return after
 
 
-def _before(model_name: str, version: Version, public_key: Ed25519PublicKey) -> Standing:
-    """Return where ``version`` stands; what somebody else put there does not count."""
+def _last_standing(model_name: str, version: Version, public_key: Ed25519PublicKey) -> Standing:
+    """Return the standing of ``version``; one that ``public_key`` did not sign is ignored."""
     with suppress(VerdictError):
         return read_standing(version.standing, public_key, model_name=model_name, version=version.version)
     with fetched(model_name, version.version) as path:
@@ -193,10 +194,10 @@ def _before(model_name: str, version: Version, public_key: Ed25519PublicKey) -> 
 
 
 def standing_of(model_name: str, version: Version, verdict: Verdict, public_key: Ed25519PublicKey) -> Standing:
-    """Return where ``version`` stands.
+    """Return the standing of ``version``.
 
     Raises:
-        VerdictError: ``standing``: what is put down beside it does not hold.
+        VerdictError: ``standing``: the stored standing is not valid.
     """
     if not version.standing:
         return of_verdict(verdict, model_name=model_name, version=version.version)
@@ -205,13 +206,13 @@ def standing_of(model_name: str, version: Version, verdict: Verdict, public_key:
     return found
 
 
-def _holding(
+def _valid_verdict(
     path: Path, model_name: str, version: Version, public_key: Ed25519PublicKey, now: datetime | None
 ) -> Verdict:
-    """Return the verdict of the release in ``path`` if it holds, as renewed, and nothing is held against it since.
+    """Return the verdict of the release in ``path`` if it is valid, renewals included, and no job objects to it.
 
     Raises:
-        VerdictError: It does not.
+        VerdictError: It is not valid, or a job objects.
     """
     verdict = open_release(path, public_key, name=model_name)
     found = standing_of(model_name, version, verdict, public_key)
@@ -221,22 +222,22 @@ def _holding(
 
 
 def check_claims(found: Standing) -> None:
-    """See that nothing is held against a version.
+    """Raise if a job of the watch objects to the version.
 
     Raises:
-        VerdictError: ``standing``: some job of the watch does.
+        VerdictError: ``standing``, with the objections.
     """
     if found.claims:
         raise VerdictError(
             "standing",
             f"version {found.version} of {found.model} is {found.state}: {'; '.join(found.reasons)};"
-            f" `buckler champion --lift JOB --version {found.version}` lifts what a job holds against it",
+            f" `buckler champion --lift JOB --version {found.version}` lifts the claim of a job",
         )
 
 
 @contextmanager
 def fetched(model_name: str, number: str) -> Iterator[Path]:
-    """Yield the release of a version, gone afterwards; nothing about it is verified."""
+    """Yield the downloaded release of a version, deleted on exit; nothing in it is verified."""
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
         yield registry.download(model_name, number, Path(scratch) / f"{model_name}-{number}")
 
@@ -268,26 +269,26 @@ def _move(
     key: Ed25519PrivateKey,
     moment: datetime,
 ) -> None:
-    """Put the promotion down, then point the alias to version ``number``.
+    """Record the promotion, then point the alias to version ``number``.
 
     Raises:
-        RegistryError: Somebody on another machine moved the alias from ``champion`` meanwhile.
+        RegistryError: The alias was moved from ``champion`` by another machine in the meantime.
     """
-    _put_down(model_name, number, verdict, key, moment)
+    _record_promotion(model_name, number, verdict, key, moment)
     found = registry.by_alias(model_name, registry.CHAMPION)
     if (found and found.version) != (champion and champion.version):
-        now_there = f"version {found.version}" if found else "none"
-        raise RegistryError(f"the champion of {model_name} changed meanwhile, to {now_there}; look, and try again")
+        current = f"version {found.version}" if found else "none"
+        raise RegistryError(f"the champion of {model_name} changed meanwhile, to {current}; check it and try again")
     tracking.set_alias(model_name, registry.CHAMPION, number)
 
 
-def _put_down(model_name: str, number: str, verdict: Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
+def _record_promotion(model_name: str, number: str, verdict: Verdict, key: Ed25519PrivateKey, moment: datetime) -> None:
     record = promotion.issue(key, model_name=model_name, version=number, verdict=verdict, moment=moment)
     tracking.tag_version(model_name, number, registry.PROMOTION_TAG, record)
 
 
 def _moment(model_name: str, public_key: Ed25519PublicKey, now: datetime | None) -> datetime:
-    """Return the time of a new record, later than every one there is, whatever the clock says."""
+    """Return the time of a new record: later than every existing record even if the clock was set back."""
     now = now or datetime.now(UTC)
     return max([now, *(record.moment + TICK for record in _records(model_name, public_key))])
 
@@ -298,8 +299,8 @@ def _records(model_name: str, public_key: Ed25519PublicKey) -> Iterator[promotio
             yield promotion.read(version.promotion, public_key, model_name=model_name, version=version.version)
 
 
-def _problem(model_name: str, champion: Version, verdict: Verdict, public_key: Ed25519PublicKey) -> str | None:
-    """Say why the alias may not stand where it does; None if a promotion put it there."""
+def _record_problem(model_name: str, champion: Version, verdict: Verdict, public_key: Ed25519PublicKey) -> str | None:
+    """Return why the champion is not validly promoted; None if it is."""
     try:
         record = promotion.read(champion.promotion, public_key, model_name=model_name, version=champion.version)
         record.check(verdict)
@@ -317,29 +318,33 @@ def _candidate(model_name: str, number: str | None) -> Version:
     return challenger
 
 
-def _refuse_unless_it_may(
+def _check_promotable(
     model_name: str,
     candidate: Version,
     champion: Version | None,
     public_key: Ed25519PublicKey,
     now: datetime | None,
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict and notes for people, or raise PromotionRefusedError with every reason there is."""
-    what = f"version {candidate.version} of {model_name} is not promoted"
+    """Return the verdict and notes for the operator.
+
+    Raises:
+        PromotionRefusedError: The version may not be promoted; lists every reason.
+    """
+    refusal = f"version {candidate.version} of {model_name} is not promoted"
     with fetched(model_name, candidate.version) as path:
         try:
-            verdict = _holding(path, model_name, candidate, public_key, now)
+            verdict = _valid_verdict(path, model_name, candidate, public_key, now)
         except VerdictError as error:
-            raise PromotionRefusedError(what, _reasons(path, public_key, error)) from error
+            raise PromotionRefusedError(refusal, _reasons(path, public_key, error)) from error
         evidence = bundle.read_evidence(path / EVIDENCE_DIR).evidence
     other: Evidence | None = None
     notes: tuple[str, ...] = ("no champion yet: nothing to compare with",)
     if champion is not None:
         other, notes = _champions_evidence(model_name, champion, public_key)
-    # Decided again, not believed: the gate knew no champion, and its rule costs nothing.
+    # Decided again: the gate did not compare with a champion, and deciding costs nothing.
     decision = gate.decide(evidence, other, bundle.policy_of(verdict))
     if not decision.passed:
-        raise PromotionRefusedError(what, decision.failures)
+        raise PromotionRefusedError(refusal, decision.failures)
     return verdict, notes
 
 
@@ -352,15 +357,15 @@ def _reasons(path: Path, public_key: Ed25519PublicKey, error: VerdictError) -> l
 def _champions_evidence(
     model_name: str, champion: Version, public_key: Ed25519PublicKey
 ) -> tuple[Evidence | None, tuple[str, ...]]:
-    """Return what the champion was judged by. An expired verdict is still evidence; a broken one is none."""
+    """Return the evidence of the champion's verdict, expired or not, and notes; None if it is not authentic."""
     try:
         with fetched(model_name, champion.version) as path:
             open_release(path, public_key)
             return bundle.read_evidence(path / EVIDENCE_DIR).evidence, ()
     except (VerdictError, DataError) as error:
-        # A champion that proves nothing must not keep a proven one out.
+        # A champion without valid evidence must not block a candidate that has it.
         which = f"the champion, version {champion.version}"
-        return None, (f"not compared with {which}, whose evidence does not hold: {error}",)
+        return None, (f"not compared with {which}, whose evidence is not valid: {error}",)
 
 
 def _earlier(model_name: str, champion: Version) -> list[Version]:
@@ -370,7 +375,7 @@ def _earlier(model_name: str, champion: Version) -> list[Version]:
         version
         for version in former
         if version.version != champion.version
-        # A champion without a time was made one by hand: every former one came before it.
+        # A champion without a time of promotion was set by hand: every former champion counts as earlier.
         and (not champion.promoted_at or version.promoted_at < champion.promoted_at)
     ]
     return sorted(before, key=lambda version: version.promoted_at, reverse=True)

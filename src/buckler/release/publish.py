@@ -1,6 +1,6 @@
-"""Puts one pipeline execution on record and its release into the registry, as the challenger.
+"""Records one pipeline execution in MLflow and registers its release as the challenger.
 
-Reports are files first: everything said here can be read from them, and is only repeated for MLflow's views.
+The reports remain the source: MLflow only repeats their numbers for its views.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a release stands in the registry; ``created`` is False if it stood there already."""
+    """A release's run and version in the registry; ``created`` is False if it was already registered."""
 
     run_id: str
     version: str
@@ -34,27 +34,27 @@ def publish(
     *,
     names: bundle.PublishParams,
     parameters: Mapping[str, Any],
-    source: bundle.Source,
+    source: bundle.CodeVersion,
     verdict: Verdict,
     lock: Path = Path("dvc.lock"),
 ) -> Published:
-    """Record the run and register ``release`` as the challenger; a second time changes nothing.
+    """Record the run and register ``release`` as the challenger; publishing it again changes nothing.
 
     Args:
         release: Directory named ``release``.
         reports: Directory of JSON reports, ``plots/*.png`` and ``training/history.csv``.
-        names: Of the experiment and of the registered model.
+        names: Names of the experiment and the registered model.
         parameters: The whole of params.yaml.
-        source: Where the code stood.
-        verdict: Of ``release``, passing or not.
+        source: Commit of the code.
+        verdict: Verdict of ``release``, passing or not.
         lock: DVC's lock file; its digest is recorded where it exists.
 
     Raises:
-        RegistryError: The registry cannot be asked.
+        RegistryError: The registry cannot be reached.
     """
     published = _published(names.model_name, verdict)
     if published is None:
-        # What a publication left behind that was killed before it could register its version.
+        # Runs of an earlier publication that was killed before it registered its version.
         tracking.delete_runs(names.experiment, registry.VERDICT_TAG, verdict.id)
         tags, text = _tags(release, source, verdict, lock), _card(release, verdict, names.model_name)
         run_id = tracking.start_run(names.experiment, _name(names, verdict), {**tags, tracking.NOTE_TAG: text})
@@ -86,12 +86,12 @@ def _name(names: bundle.PublishParams, verdict: Verdict) -> str:
 
 def _card(release: Path, verdict: Verdict, name: str) -> str:
     info = load_info(release / MODEL_DIR)
-    # The registry gives the number afterwards; the card's page shows it without.
+    # The registry assigns the number afterwards; the card is shown without it.
     card = model_card.card(verdict, info, name=name, version="", now=datetime.now(UTC))
     return model_card.markdown(card)
 
 
-def _tags(release: Path, source: bundle.Source, verdict: Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: Path, source: bundle.CodeVersion, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
         "data_version": str(verdict.statement["data"]["version"]),
@@ -127,7 +127,7 @@ def _record(
 
 
 def _model_info(release: Path) -> dict[str, Any]:
-    # As JSON: the models' own reader would bring the whole engine along.
+    # Read as JSON: the reader in `models` would import TensorFlow.
     return documents.read_json(release / MODEL_DIR / "model.json")
 
 
@@ -160,7 +160,7 @@ def _summary(reports: Reports) -> Iterator[Point]:
     for row in detector["attacks"]:
         if row["adaptive"]:
             yield from rate(f"{row['attack']}_wrong_and_unflagged", row["wrong_and_unflagged"], row["epsilon_255"])
-        elif not row["stops_at_boundary"]:  # the same attack's, which goes on, is the detector's number
+        elif not row["stops_at_boundary"]:  # the detector is measured by the variant that does not stop
             yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-# First of all: importing it turns MLflow's telemetry off.
-from buckler.serving.registry import RELEASE_DIR, asking, tracking_uri  # isort: split
+# Before MLflow: importing it turns MLflow's telemetry off.
+from buckler.serving.registry import RELEASE_DIR, calling, tracking_uri  # isort: split
 
 import mlflow
 from mlflow import MlflowClient
@@ -43,13 +43,13 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def set_alias(model_name: str, alias: str, number: str) -> None:
     """Point ``alias`` to version ``number``, in one step."""
-    with asking(f"making version {number} of {model_name} {alias}") as client:
+    with calling(f"making version {number} of {model_name} {alias}") as client:
         client.set_registered_model_alias(model_name, alias, number)
 
 
 def tag_version(model_name: str, number: str, tag: str, value: str) -> None:
     """Set ``tag`` of version ``number``."""
-    with asking(f"tagging version {number} of {model_name}") as client:
+    with calling(f"tagging version {number} of {model_name}") as client:
         client.set_model_version_tag(model_name, number, tag, value)
 
 
@@ -60,23 +60,23 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], *, parent: st
     """Return the id of a new run; `finish_run` ends it.
 
     Raises:
-        RegistryError: The server cannot be asked.
+        RegistryError: The server cannot be reached.
     """
     nesting = {"mlflow.parentRunId": parent} if parent else {}
-    with asking(f"starting run {name}") as client:
+    with calling(f"starting run {name}") as client:
         run = client.create_run(_experiment(client, experiment), run_name=name, tags={**tags, **nesting})
         return str(run.info.run_id)
 
 
 def finish_run(run_id: str) -> None:
     """Mark a run as complete."""
-    with asking(f"finishing run {run_id}") as client:
+    with calling(f"finishing run {run_id}") as client:
         client.set_terminated(run_id, "FINISHED")
 
 
 def delete_runs(experiment: str, tag: str, value: str) -> None:
     """Delete the runs of ``experiment`` whose ``tag`` is ``value``."""
-    with asking(f"cleaning up experiment {experiment}") as client:
+    with calling(f"cleaning up experiment {experiment}") as client:
         for run in client.search_runs([_experiment(client, experiment)], f"tags.`{tag}` = '{value}'"):
             client.delete_run(run.info.run_id)
 
@@ -86,8 +86,8 @@ def log(run_id: str, *, params: Mapping[str, object] | None = None, metrics: Ite
     now = int(time.time() * 1000)
     values = [Metric(point.name, float(point.value), now, point.step) for point in metrics]
     texts = [Param(name, _text(value)) for name, value in (params or {}).items()]
-    with asking(f"logging to run {run_id}") as client:
-        # A server takes at most 1000 values and 100 parameters a call.
+    with calling(f"logging to run {run_id}") as client:
+        # A server accepts at most 1000 values and 100 parameters per call.
         for start in range(0, len(values), 1000):
             client.log_batch(run_id, metrics=values[start : start + 1000])
         for start in range(0, len(texts), 100):
@@ -100,7 +100,7 @@ def _text(value: object) -> str:
 
 def attach(run_id: str, folder: str, files: Iterable[Path]) -> None:
     """Store ``files`` as artifacts in ``folder`` of a run."""
-    with asking(f"storing artifacts of run {run_id}") as client:
+    with calling(f"storing artifacts of run {run_id}") as client:
         for file in files:
             client.log_artifact(run_id, str(file), folder)
 
@@ -117,12 +117,12 @@ def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size
     if release.name != RELEASE_DIR:
         raise ValueError(f"expected a directory named {RELEASE_DIR!r}, got {release}")
     with (
-        asking(f"storing the model of run {run_id}") as client,
+        calling(f"storing the model of run {run_id}") as client,
         tempfile.TemporaryDirectory() as scratch,
     ):
         experiment = client.get_run(run_id).info.experiment_id
         model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
-        # `mlflow.pyfunc.log_model` would do the rest too, but load the network to try it on the example.
+        # Not `mlflow.pyfunc.log_model`: it would load the network to run it on the example.
         _write_pyfunc(Path(scratch) / "model", release, model.model_id, run_id, labels, image_size)
         client.log_model_artifacts(model.model_id, f"{scratch}/model")
         client.finalize_logged_model(model.model_id, "READY")
@@ -133,7 +133,7 @@ def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size
 def _write_pyfunc(
     path: Path, release: Path, model_id: str, run_id: str, labels: Sequence[str], image_size: int
 ) -> None:
-    import numpy as np  # this needs mlflow in full, which readers of the registry need not have
+    import numpy as np  # needs the full mlflow package, which readers of the registry do not need
 
     from buckler.serving import pyfunc
 
@@ -163,7 +163,7 @@ def _write_pyfunc(
 
 
 def requirements() -> list[str]:
-    """Return what a released model needs to be loaded, at the versions installed here."""
+    """Return the packages that a released model needs, pinned to the installed versions."""
     found = {name: _installed(name) for name in (*REQUIREMENTS, "tensorflow-cpu", "tensorflow")}
     return [f"{name}=={version}" for name, version in found.items() if version]
 
@@ -177,7 +177,7 @@ def _installed(name: str) -> str | None:
 
 def register(model_name: str, model_uri: str, *, tags: Mapping[str, str], description: str) -> str:
     """Register a stored model as a new version of ``model_name`` and return the version's number."""
-    with asking(f"registering {model_name}") as client:
+    with calling(f"registering {model_name}") as client:
         number = str(mlflow.register_model(model_uri, model_name, tags=dict(tags)).version)
         client.update_model_version(model_name, number, description=description)
         return number

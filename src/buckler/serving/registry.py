@@ -1,8 +1,8 @@
 """Reads the model registry: versions, aliases and the releases behind them.
 
 A version in the registry is a release directory (see `buckler.release.bundle`) wrapped as a pyfunc model, so that
-MLflow and the service hold the same bytes. The server is ``MLFLOW_TRACKING_URI``; without it a SQLite file of the
-project. `buckler.release.tracking` writes what this module reads.
+MLflow and the service use the same bytes. The server is ``MLFLOW_TRACKING_URI``; without it a SQLite file of the
+project. `buckler.release.tracking` writes to the registry.
 """
 
 import logging
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# Before the import, which starts it: MLflow must send no usage data out of a hospital.
+# Before the import, which starts the telemetry: MLflow must not send usage data out of a hospital.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
@@ -38,7 +38,7 @@ PROMOTION_TAG = "buckler.promotion"
 STANDING_TAG = "buckler.standing"
 WITHDRAWN_TAG = "buckler.rolled_back_at"
 
-# What these say below that level is about MLflow's own affairs: tables made, pip not found.
+# Messages below these levels are about MLflow's internals: tables created, pip not found.
 _LOG_LEVELS = {
     "alembic": logging.WARNING,
     "mlflow.store.db.utils": logging.WARNING,
@@ -53,13 +53,13 @@ class Version:
     """A registered version of a model.
 
     Attributes:
-        version: Its number, as text.
-        digest: Of the model bytes.
+        version: Number, as text.
+        digest: Digest of the model bytes.
         verdict: Id of the verdict it was registered with.
-        promoted_at: ISO time of its last promotion; empty if it never was champion.
-        run_id: Of the run that made it.
-        promotion: The signed record of its last promotion or of the last roll-back to it; empty without one.
-        standing: What was signed about it since its verdict; empty if nothing was.
+        promoted_at: ISO time of its last promotion; empty if it was never champion.
+        run_id: Id of the run that made it.
+        promotion: Signed record of the last promotion or roll-back to it; empty without one.
+        standing: Latest signed standing; empty without one.
     """
 
     version: str
@@ -80,7 +80,7 @@ def tracking_uri() -> str:
 
 
 def shown_uri() -> str:
-    """Return the tracking URI without user and password, fit to be printed and stored."""
+    """Return the tracking URI without user and password, safe to print and store."""
     return _without_credentials(tracking_uri())
 
 
@@ -89,10 +89,10 @@ def _without_credentials(text: str) -> str:
 
 
 def connect() -> MlflowClient:
-    """Return a client of the tracking server; the project's own database is made if it is missing."""
-    # MLflow would try for minutes before it admits that nobody is there.
+    """Return a client of the tracking server; the project's own database is created if missing."""
+    # By default MLflow retries for minutes before it reports an unreachable server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    # Bars of a few files tell a person nothing, and fill the log of a service that asks all day.
+    # Progress bars would fill the log of a service that polls the registry.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for chatty, level in _LOG_LEVELS.items():
         logging.getLogger(chatty).setLevel(level)
@@ -104,15 +104,16 @@ def connect() -> MlflowClient:
 
 
 @contextmanager
-def asking(what: str) -> Iterator[MlflowClient]:
-    """Yield a client; whatever MLflow raises becomes one RegistryError that says ``what`` was asked."""
+def calling(action: str) -> Iterator[MlflowClient]:
+    """Yield a client; errors of MLflow become a RegistryError that names the ``action``."""
     try:
         yield connect()
     except (MlflowException, OSError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        # MLflow repeats the address as it was given, password included.
-        said = _without_credentials(lines[0])
-        raise RegistryError(f"{what}: {said} (registry {shown_uri()}; MLFLOW_TRACKING_URI names another)") from error
+        # MLflow repeats the address, password included.
+        reason = _without_credentials(lines[0])
+        where = f"registry {shown_uri()}; MLFLOW_TRACKING_URI names another"
+        raise RegistryError(f"{action}: {reason} ({where})") from error
 
 
 # --- versions
@@ -122,9 +123,9 @@ def versions(model_name: str) -> list[Version]:
     """Return the versions of ``model_name``, oldest first; none if it is not registered.
 
     Raises:
-        RegistryError: The registry cannot be asked.
+        RegistryError: The registry cannot be reached.
     """
-    with asking(f"listing the versions of {model_name}") as client:
+    with calling(f"listing the versions of {model_name}") as client:
         found: list[ModelVersion] = []
         token: str | None = None
         while token is None or token:
@@ -137,19 +138,19 @@ def version(model_name: str, number: str) -> Version:
     """Return one version.
 
     Raises:
-        RegistryError: There is none of that number, or the registry cannot be asked.
+        RegistryError: There is no such version, or the registry cannot be reached.
     """
-    with asking(f"looking for version {number} of {model_name}") as client:
+    with calling(f"looking for version {number} of {model_name}") as client:
         return _version(client.get_model_version(model_name, number))
 
 
 def by_alias(model_name: str, alias: str) -> Version | None:
-    """Return the version that bears ``alias``; None if there is no such model or alias.
+    """Return the version with ``alias``; None if there is no such model or alias.
 
     Raises:
-        RegistryError: The registry cannot be asked.
+        RegistryError: The registry cannot be reached.
     """
-    with asking(f"looking for the {alias} of {model_name}") as client:
+    with calling(f"looking for the {alias} of {model_name}") as client:
         try:
             return _version(client.get_model_version_by_alias(model_name, alias))
         except MlflowException as error:
@@ -172,16 +173,16 @@ def _version(entry: ModelVersion) -> Version:
 
 
 def download(model_name: str, number: str, destination: Path) -> Path:
-    """Fetch the release of version ``number`` as the directory ``destination``, which must not exist yet.
+    """Download the release of version ``number`` to the directory ``destination``, which must not exist.
 
-    It appears whole or not at all. Nothing is verified here: see `buckler.trust.verdict.verify_release`.
+    It appears whole or not at all. Nothing is verified here; see `buckler.trust.verdict.verify_release`.
 
     Raises:
-        RegistryError: It cannot be had.
+        RegistryError: The download failed.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     with (
-        asking(f"downloading version {number} of {model_name}") as client,
+        calling(f"downloading version {number} of {model_name}") as client,
         tempfile.TemporaryDirectory(prefix=".download-", dir=destination.parent) as scratch,
     ):
         uri = client.get_model_version_download_uri(model_name, number)
@@ -193,10 +194,10 @@ def download(model_name: str, number: str, destination: Path) -> Path:
 
 
 def champion_release(model_name: str, destination: Path) -> tuple[Path, str]:
-    """Fetch the champion's release as the directory ``destination``; return that and the version's number.
+    """Download the champion's release to ``destination``; return the directory and the version's number.
 
     Raises:
-        RegistryError: There is no champion, or it cannot be had.
+        RegistryError: There is no champion, or the download failed.
     """
     champion = by_alias(model_name, CHAMPION)
     if champion is None:

@@ -169,7 +169,7 @@ class _Response:
             if {"degrade", "stop"} & set(actions):
                 raise
             degraded = self._claim("degrade", standing.DEGRADED)
-            return f"{degraded or 'already degraded'}, because a roll-back is not possible: {error}"
+            return f"{degraded or 'already degraded'}, because it cannot be rolled back: {error}"
         self._record("rollback", version=move.version, previous=move.previous)
         return f"rolled back to version {move.version}"
 

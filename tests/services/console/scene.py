@@ -93,7 +93,7 @@ class Scene:
             reports=self.project / "reports",
             policy=replace(policy, **changes),
             name=self.name,
-            source=bundle.Source(f"{self._count:x}" * 40, False),
+            source=bundle.CodeVersion(f"{self._count:x}" * 40, False),
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )
@@ -103,7 +103,7 @@ class Scene:
             self.project / "reports",
             names=bundle.PublishParams("console", self.name),
             parameters={},
-            source=bundle.Source("0" * 40, False),
+            source=bundle.CodeVersion("0" * 40, False),
             verdict=verdict,
         )
         return published.version

@@ -148,7 +148,7 @@ def test_a_model_above_every_floor_passes_without_a_champion():
             "0.110 of pictures after the harmless change 'jpeg_75'",
         ),
         ({"detector": detector(subgroups={("sex", "male"): wilson(21, 100)})}, "of sex 'male' 0.210 > 0.200"),
-        ({"detector": detector(auc={2: 0.89})}, "tells worst at 2/255 0.890 < 0.900"),
+        ({"detector": detector(auc={2: 0.89})}, "separates worst at 2/255 0.890 < 0.900"),
         ({"detector": detector(auc={8: 0.99})}, "AUC at 2/255 was not measured"),
         ({"detector": detector(evaded={2: wilson(41, 100)})}, "at 2/255 0.410 > 0.400"),
         ({"detector": detector(evaded={})}, "evasion of network and detector at 2/255 was not measured"),
@@ -293,7 +293,7 @@ def test_a_later_measurement_refutes_a_floor_only_with_its_whole_interval():
     broken = Evidence(20, (), clean_accuracy=wilson(14, 20), worst_case=worst)
     (failure,) = decide_again(broken, POLICY).failures
     assert "robust accuracy up to 1/255 0.000" in failure
-    assert "lies below 0.300" in failure
+    assert "is below 0.300" in failure
 
 
 def test_a_later_measurement_judges_sensitivity_and_subgroups_too():
@@ -428,7 +428,7 @@ def test_a_runtime_that_serves_without_parity_fails_the_gate(project):
 
 def test_answers_of_another_runtime_than_the_one_that_serves_fail_the_gate(project):
     edit(project, "robustness", lambda report: report["cells"][0].update(scored_in="int8"))
-    assert "runtime float32 serves, but answers of ['int8'] were counted" in (
+    assert "runtime float32 serves, but answers of ['int8'] were scored" in (
         decide(read_project(project), None, POLICY).failures
     )
 

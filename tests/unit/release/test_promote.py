@@ -9,7 +9,7 @@ import pytest
 from buckler.errors import PromotionRefusedError, RegistryError
 from buckler.release import bundle, tracking
 from buckler.release import promote as promotion
-from buckler.release.promote import Move, _put_down, _refuse_unless_it_may, rollback, serving
+from buckler.release.promote import Move, _check_promotable, _record_promotion, rollback, serving
 from buckler.release.promote import promote as promote_release
 from buckler.release.publish import publish as publish_release
 from buckler.serving.registry import CHAMPION, by_alias, connect, version
@@ -32,7 +32,7 @@ def publish(project, registry):
         projects.make_project(project, weights=f"weights at {days}".encode(), **results)
         verdict = projects.build(project, name=registry, now=at(days))
         names = bundle.PublishParams(registry, registry)
-        source = bundle.Source(None, False)
+        source = bundle.CodeVersion(None, False)
         published = publish_release(
             project / "models/release",
             project / "reports",
@@ -279,13 +279,13 @@ def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_not
     promote(registry)
     publish(days=1)
     publish(days=2)
-    put_down = _put_down
+    put_down = _record_promotion
 
     def meanwhile(*arguments: object) -> None:
         put_down(*arguments)
         tracking.set_alias(registry, CHAMPION, "3")
 
-    monkeypatch.setattr(promotion, "_put_down", meanwhile)
+    monkeypatch.setattr(promotion, "_record_promotion", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):
         promote(registry, days=2, number="2")
     assert champion(registry) == "3"
@@ -296,14 +296,14 @@ def test_two_promotions_at_once_take_turns(registry, publish, monkeypatch):
     promote(registry)
     publish(days=1)
     publish(days=2, clean=79)
-    compared_with, verify = [], _refuse_unless_it_may
+    compared_with, verify = [], _check_promotable
 
     def slow(name, candidate, champion, *rest):
         compared_with.append(champion.version)
         time.sleep(0.5)
         return verify(name, candidate, champion, *rest)
 
-    monkeypatch.setattr(promotion, "_refuse_unless_it_may", slow)
+    monkeypatch.setattr(promotion, "_check_promotable", slow)
     with ThreadPoolExecutor(2) as pool:
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
     assert sorted(compared_with) == sorted(move.previous for move in moves)

@@ -35,7 +35,7 @@ def name(project, registry):
 def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
     verdict = projects.build(project, name=registry, key=keys.load_private_key())
-    names, source = bundle.PublishParams(registry, registry), bundle.Source(None, False)
+    names, source = bundle.PublishParams(registry, registry), bundle.CodeVersion(None, False)
     return publish_release(
         project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
     ).version
@@ -183,6 +183,6 @@ def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
 def test_a_standing_that_somebody_else_signed_does_not_hold(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
     tracking.tag_version(name, "2", STANDING_TAG, projects_key)
-    assert "does not hold" in serving(name, keys.load_public_key()).problem
+    assert "is not valid" in serving(name, keys.load_public_key()).problem
     follow(watch.Result(True, "passed", version="2", renews_days=30))  # signs a new one
     assert serving(name, keys.load_public_key()).problem is None

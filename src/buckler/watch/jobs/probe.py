@@ -267,9 +267,9 @@ def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
     for kind, ceiling in cfg.max_flagged.items():
         if not flagged[kind] <= ceiling:
             reasons.append(f"flagged of {kind} pictures {flagged[kind]:.3f} > {ceiling:g}")
-    for kind, floor in cfg.min_flagged.items():
-        if not flagged[kind] >= floor:
-            reasons.append(f"flagged of {kind} pictures {flagged[kind]:.3f} < {floor:g}")
+    for attacked, floor in cfg.min_flagged.items():
+        if not flagged[attacked] >= floor:
+            reasons.append(f"flagged of {attacked} pictures {flagged[attacked]:.3f} < {floor:g}")
     for name, floor in cfg.min_robust_accuracy.items():
         if not robust[name] >= floor:
             reasons.append(f"robust accuracy under {name} {robust[name]:.3f} < {floor:g}")

@@ -98,7 +98,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
         reports=made / "reports",
         policy=replace(projects.POLICY, max_detector_fpr=1.0),
         name=registry,
-        source=bundle.Source(None, False),
+        source=bundle.CodeVersion(None, False),
         key=key,
         write_self_test=selftest.write,
     )
@@ -108,7 +108,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
         made / "reports",
         names=names,
         parameters={},
-        source=bundle.Source(None, False),
+        source=bundle.CodeVersion(None, False),
         verdict=verdict,
     )
     promote.promote(registry, key)

@@ -72,7 +72,7 @@ def champion(made, project, registry, monkeypatch):
             project / "reports",
             names=bundle.PublishParams(registry, registry),
             parameters={},
-            source=bundle.Source(None, False),
+            source=bundle.CodeVersion(None, False),
             verdict=verdict,
         )
         promote.promote(registry, keys.load_private_key())
@@ -108,7 +108,7 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     champion(replace(projects.LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
     run = watch.run_once("reevaluate")
     assert run.outcome == "failed", run.message
-    assert "lies below" in run.message
+    assert "is below" in run.message
     state = json.loads((paths.WATCH / "reevaluate.json").read_text())
     assert not state["passed"]
     assert "clean_accuracy" in state["failures"]
