@@ -1,4 +1,55 @@
-"""Buckler trains, attacks, gates, serves and watches medical-image classifiers.
+"""Buckler trains, attacks, gates, serves and watches clinical classifiers.
 
-Importing the package does no work: no folder is made, no server contacted, no TensorFlow loaded.
+Importing the package does no work: no folder is made, no server contacted, no TensorFlow loaded. The public names below
+are loaded when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from buckler.client import Client, ServiceError
+    from buckler.errors import BucklerError
+    from buckler.modality.picture.images import load_pixels
+    from buckler.models.checkpoint import load_network
+    from buckler.models.classifier import Classifier
+    from buckler.serving.predictor import Prediction, Predictor
+    from buckler.trust.keys import load_public_key
+    from buckler.trust.verdict import verify_release
+
+__all__ = [
+    "BucklerError",
+    "Classifier",
+    "Client",
+    "Prediction",
+    "Predictor",
+    "ServiceError",
+    "load_network",
+    "load_pixels",
+    "load_public_key",
+    "verify_release",
+]
+
+# The same modules as above, where type checker and import contracts see them.
+_MODULES = {
+    "BucklerError": "errors",
+    "Classifier": "models.classifier",
+    "Client": "client",
+    "Prediction": "serving.predictor",
+    "Predictor": "serving.predictor",
+    "ServiceError": "client",
+    "load_network": "models.checkpoint",
+    "load_pixels": "modality.picture.images",
+    "load_public_key": "trust.keys",
+    "verify_release": "trust.verdict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

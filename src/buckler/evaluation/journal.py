@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import buckler
 from buckler.trust.digests import canonical
 
 Answer = Mapping[str, npt.NDArray[Any]]
@@ -82,7 +81,7 @@ class Journal:
         return self._directory / f"{_digest(question)}.npz"
 
 
-def code_digest(package: Path = Path(buckler.__file__).parent) -> str:
+def code_digest(package: Path = Path(__file__).parents[1]) -> str:
     """Return the digest of the source that crafts and scores, below ``package``."""
     files = sorted(path for pattern in CODE for path in package.glob(pattern))
     return _digest({path.relative_to(package).as_posix(): path.read_text(encoding="utf-8") for path in files})
