@@ -23,7 +23,10 @@ from buckler.trust.digests import canonical
 Answer = Mapping[str, npt.NDArray[Any]]
 
 # What turns a model and pictures into answers; reports about them may change without another attack.
-CODE = ("attacks/*.py", "detection/*.py", "models/*.py", "evaluation/evasion.py", "evaluation/suite.py")
+CODE = (
+    *("attacks/*.py", "compute/*.py", "detection/*.py", "modality/**/*.py", "models/**/*.py"),
+    *("evaluation/evasion.py", "evaluation/suite.py"),
+)
 LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "adversarial-robustness-toolbox")
 KEPT_DAYS = 30  # that an evaluation nobody went on with is kept
 CHECKSUM_BYTES = hashlib.sha256().digest_size
