@@ -7,9 +7,11 @@ bound to anything else only for clients with a key. Arguments go on to ``bentoml
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from buckler.errors import BucklerError
 from buckler.state import paths
+from services.classifier.settings import Settings
 
 DEFAULTS = {
     "BENTOML_DO_NOT_TRACK": "True",  # has to be there before BentoML is loaded, hence the new process
@@ -25,15 +27,22 @@ SERVICE = "services.classifier.service:Classifier"
 
 def main() -> None:
     """Replace this process by the server."""
-    command, environment = server(sys.argv[1:], os.environ)
+    try:
+        command, environment = server(sys.argv[1:])
+    except BucklerError as error:
+        sys.exit(f"error: {error}")
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell, fixed program
 
 
-def server(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the command that serves, and its environment."""
+def server(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves, and its environment.
+
+    Raises:
+        ParamsError: A setting of the service is wrong.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # Of several the last counts, as with BentoML itself; it gets one, so that both mean the same.
-    parser.add_argument("--host", default=environ.get("BUCKLER_HOST") or "127.0.0.1")
+    parser.add_argument("--host", default=Settings.from_env().host)
     known, others = parser.parse_known_args(arguments)
     command = [
         sys.executable,
@@ -46,7 +55,7 @@ def server(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[s
         *others,
     ]
     # Whether the service asks for keys depends on it, so the variable is never taken over from outside.
-    return command, {**DEFAULTS, **environ, "BUCKLER_BOUND_HOST": known.host}
+    return command, {**DEFAULTS, **os.environ, "BUCKLER_BOUND_HOST": known.host}
 
 
 if __name__ == "__main__":

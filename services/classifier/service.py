@@ -49,10 +49,6 @@ from services.classifier.requests import ORDER, ORDERS, Picture
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
-SETTINGS = Settings.from_env()  # BentoML wants workers and timeouts when it reads the class
-# BentoML's own timeout answers in another form; ours come first, this one is for what they do not reach.
-LAST_RESORT_SECONDS = SETTINGS.body_timeout_seconds + SETTINGS.request_timeout_seconds + 30
-
 
 class ExpectedFilter(logging.Filter):
     """Drops BentoML's traceback of a request that was refused on purpose; the front door logs its code."""
@@ -63,35 +59,26 @@ class ExpectedFilter(logging.Filter):
         return not isinstance(error, (RefusalError, ValidationError))
 
 
-@bentoml.service(
-    name="classifier",
-    workers=SETTINGS.workers,
-    traffic={"timeout": LAST_RESORT_SECONDS},
-    # BentoML's metrics take the client's path as a label, its log any header: both are the front door's.
-    metrics={"enabled": False},
-    logging={"access": {"enabled": False}},
-)
-@bentoml.asgi_app(pages.create(SETTINGS), path="/")
-class Classifier:
+class ClassifierService:
     """Classifies one picture with the champion, or refuses to answer without a verified one."""
 
-    def __init__(self, served: Served | None = None) -> None:
-        """Serve ``served``; without it, what the settings name, and follow that."""
+    def __init__(self, settings: Settings, served: Served | None = None) -> None:
+        """Serve ``served``; without it, the release that the settings name, and follow its successors."""
         configure_logging()
-        announce(SETTINGS)
+        announce(settings)
         metrics.create_series()
-        self._evidence = Evidence(SETTINGS)
-        self._queries = Queries(SETTINGS, self._evidence)
-        self._holder = Holder(served, keep_previous_seconds=SETTINGS.previous_model_seconds)
+        self._evidence = Evidence(settings)
+        self._queries = Queries(settings, self._evidence)
+        self._holder = Holder(served, keep_previous_seconds=settings.previous_model_seconds)
         self._follower: Follower | None = None
         if served:
             metrics.show_model(served)
         else:
-            self._follower = follow(SETTINGS, self._holder)
+            self._follower = follow(settings, self._holder)
             self._follower.start()
-        self._shadow = Shadow(SETTINGS)
+        self._shadow = Shadow(settings)
         self._shadow.start()
-        self._recorder = Recorder(SETTINGS)
+        self._recorder = Recorder(settings)
         self._recorder.start()
         keep_from_the_collector()
 
@@ -184,5 +171,31 @@ def configure_logging() -> None:
         bento.addFilter(ExpectedFilter())
 
 
-connections.install(SETTINGS)
-Classifier.add_asgi_middleware(FrontDoor, settings=SETTINGS)
+def create(settings: Settings) -> "bentoml.Service[ClassifierService]":
+    """Return the service as BentoML runs it; from now on, servers of this process bound their connections."""
+
+    class Configured(ClassifierService):
+        def __init__(self) -> None:  # BentoML passes no arguments
+            super().__init__(settings)
+
+    service = bentoml.service(
+        name="classifier",
+        workers=settings.workers,
+        # BentoML's timeout answers in another form. It applies only to requests that ours do not reach.
+        traffic={"timeout": settings.body_timeout_seconds + settings.request_timeout_seconds + 30},
+        # BentoML's metrics have the client's path as a label, and its log has headers: the front door does both.
+        metrics={"enabled": False},
+        logging={"access": {"enabled": False}},
+    )(Configured)
+    service.mount_asgi_app(pages.create(settings), path="/")
+    service.add_asgi_middleware(FrontDoor, settings=settings)
+    connections.install(settings)
+    return service
+
+
+def __getattr__(name: str) -> Any:
+    """Create ``Classifier`` when BentoML first loads it by name: importing this module reads no settings."""
+    if name != "Classifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = create(Settings.from_env())
+    return globals()[name]

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -260,7 +260,7 @@ class Console:
             title = str(error).partition("\n")[0]
             return pages.render("refused", status=HTTPStatus.CONFLICT, title=title, failures=failures)
         logger.info("%s by %s: version %s, before: %s", what, client, done.version, done.previous)
-        unrecorded = await run_in_threadpool(_record, what, client, done)
+        unrecorded = await run_in_threadpool(_record, self._settings.audit_log, what, client, done)
         return pages.render("moved", move=done, what=what, unrecorded=unrecorded)
 
 
@@ -269,15 +269,15 @@ def create(settings: Settings | None = None) -> Starlette:
     return Console(settings or Settings.from_env()).app()
 
 
-def _record(what: str, client: str, move: Any) -> str | None:
-    """Put a move of the alias into the audit log; return why it is not there, None if it is or no log is kept."""
-    if os.environ.get(audit.LOG_ENV) == audit.OFF:
+def _record(log: Path | Literal["off"], what: str, client: str, move: Any) -> str | None:
+    """Append a move of the alias to the audit log; return why that failed, None if it worked or the log is off."""
+    if log == audit.OFF:
         return None
     moment = datetime.now(UTC)
     details = {"model": move.model_name, "version": move.version, "previous": move.previous}
     line = {"time": moment.isoformat(), "client": client, "event": what, **details}
     try:
-        audit.AuditLog(audit.log_path()).append(line)
+        audit.AuditLog(Path(log)).append(line)
     except AuditError as error:
         logger.error("%s is not in the audit log: %s", what, error)
         return str(error)

@@ -5,7 +5,6 @@ answered. The database is a SQLite file, or PostgreSQL where a URL names one; an
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,11 @@ from buckler.detection.reasons import INPUT_REASONS
 from buckler.errors import BucklerError
 from buckler.modality.picture.measures import TRAFFIC_MEASURES, traffic_measures
 from buckler.modality.picture.uploads import Upload
-from buckler.state import paths
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
-DEFAULT_URL = f"sqlite:///{paths.TRAFFIC_DATABASE}"
 OFF = "off"
 # Who asks for the watch says so, by the name of its key, or where no keys are asked for by this header.
 WATCH_KEY_NAME = "watch"
@@ -124,11 +121,6 @@ _TABLE = sql.Table(
     sql.Column("probabilities", sql.Text, nullable=False),
     sql.Column("sketch", sql.LargeBinary, nullable=False),
 )
-
-
-def url_from_env() -> str:
-    """Return ``BUCKLER_TRAFFIC_URL``, else the project's own SQLite file."""
-    return os.environ.get(URL_ENV) or DEFAULT_URL
 
 
 class Traffic:

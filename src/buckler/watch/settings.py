@@ -1,22 +1,32 @@
-"""Section ``watch`` of params.yaml."""
+"""Section ``watch`` of params.yaml, and the environment variables that the watch reads."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, SecretStr
 
 from buckler.errors import BucklerError
+from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, Unit, variable
 from buckler.serving.traffic import WATCH_HEADER
 from buckler.watch.table import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]
 ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")
 
-SERVICE_URL_ENV = "BUCKLER_WATCH_SERVICE_URL"
-KEY_ENV = "BUCKLER_WATCH_KEY"
+
+class Settings(EnvironmentSettings):
+    """What the watch reads from the environment; the rest is the section ``watch`` of params.yaml."""
+
+    watch_service_url: Annotated[str | None, Unit("URL")] = None
+    """Service that the jobs `canary` and `probe` query. Without it, `watch.service_url` of params.yaml."""
+
+    watch_key: Annotated[SecretStr | None, Unit("API key")] = Field(default=None, repr=False)
+    """Key that these jobs send to the service. Without it, the content of `watch.key_file` of params.yaml."""
+
+    traffic_url: Annotated[str, Unit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
+    """Database that the service writes its statistics to; the job `drift` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class WatchParams:
     @property
     def address(self) -> str:
         """Of the service."""
-        return os.environ.get(SERVICE_URL_ENV) or self.service_url
+        return Settings.from_env().watch_service_url or self.service_url
 
     def as_client(self) -> dict[str, Any]:
         """Return what a client says so that the service knows whose pictures these are.
@@ -119,11 +129,13 @@ class WatchParams:
         Raises:
             BucklerError: Its file cannot be read.
         """
-        if given := os.environ.get(KEY_ENV):
-            return given
+        if given := Settings.from_env().watch_key:
+            return given.get_secret_value()
         try:
             return Path(self.key_file).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise BucklerError(f"cannot read {self.key_file}: {error.strerror}; {KEY_ENV} holds another key") from error
+            raise BucklerError(
+                f"cannot read {self.key_file}: {error.strerror}; set {variable('watch_key')} to pass the key itself"
+            ) from error

@@ -21,7 +21,7 @@ from services.classifier.records.audit import CLIENT_ID, RECEIPT_WANTED
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads
 from services.classifier.served import Candidate, Served
-from services.classifier.service import Classifier
+from services.classifier.service import ClassifierService, create
 from services.classifier.settings import Settings
 from tests.services.running import load_served, write_verdict
 
@@ -41,9 +41,7 @@ def served(release: Path, keys: Path) -> Served:
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)  # away from this checkout's own log and keys
-    settings = Settings(audit_log=tmp_path / "audit/audit.jsonl")
-    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
-    return settings
+    return Settings(audit_log=tmp_path / "audit/audit.jsonl")
 
 
 @pytest.fixture
@@ -51,8 +49,8 @@ def start(settings: Settings) -> Iterator[Starter]:
     """Start services as BentoML does, and end them after the test: their threads would go on."""
     started = []
 
-    def start(served: Served | None = None) -> Any:
-        started.append(Classifier.inner(served))
+    def start(served: Served | None = None, **changes: object) -> Any:
+        started.append(ClassifierService(settings.model_copy(update=changes), served))
         return started[-1]
 
     yield start
@@ -150,16 +148,13 @@ def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, up
     assert value("buckler_detector_score_count") == before
 
 
-def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, monkeypatch, caplog, start):
-    settings = Settings(audit_log=tmp_path)
-    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
-    start(served)
+def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, caplog, start):
+    start(served, audit_log=tmp_path)
     assert "/predict answers 503 until this is mended" in caplog.text
 
 
-def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, monkeypatch, caplog, start):
-    monkeypatch.setattr("services.classifier.service.SETTINGS", Settings(audit_log="off"))
-    assert start(served).predict(upload).label
+def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, caplog, start):
+    assert start(served, audit_log="off").predict(upload).label
     assert "no audit log is kept" in caplog.text
 
 
@@ -171,11 +166,9 @@ def asked_for_a_receipt():
 
 
 def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
-    served, upload, settings, keys, tmp_path, monkeypatch, asked_for_a_receipt, start
+    served, upload, settings, keys, tmp_path, asked_for_a_receipt, start
 ):
-    settings = settings.model_copy(update={"receipt_key": keys / receipts.PRIVATE_KEY_FILE})
-    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
-    answer = start(served).predict(upload)
+    answer = start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE).predict(upload)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
     public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
@@ -194,13 +187,9 @@ def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_as
     assert audit.verify(settings.audit_log).lines == 0
 
 
-def test_the_key_of_verdicts_signs_no_receipt(
-    served, upload, settings, keys, trusted, monkeypatch, caplog, asked_for_a_receipt, start
-):
-    settings = settings.model_copy(update={"receipt_key": keys / PRIVATE_KEY_FILE})
-    monkeypatch.setattr("services.classifier.service.SETTINGS", settings)
+def test_the_key_of_verdicts_signs_no_receipt(served, upload, keys, trusted, caplog, asked_for_a_receipt, start):
     with pytest.raises(RefusalError) as caught:
-        start(served).predict(upload)
+        start(served, receipt_key=keys / PRIVATE_KEY_FILE).predict(upload)
     assert caught.value.code == "receipt_unavailable"
     assert "which no service may have" in caplog.text
 
@@ -273,10 +262,9 @@ def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted
     assert value("buckler_model_refused_total", reason=reason) == before + 1
 
 
-def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, settings, monkeypatch, start):
+def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, start):
     take_the_verdict_away(copy, keys)
-    monkeypatch.setattr("services.classifier.service.SETTINGS", settings.model_copy(update={"release": copy}))
-    service = start()
+    service = start(release=copy)
     assert not service.__is_ready__()
     with pytest.raises(RefusalError) as caught:
         service.predict(Path("image"))
@@ -329,13 +317,23 @@ def test_threads_are_shared_among_workers_unless_the_operator_said_otherwise(mon
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
-def test_settings_come_from_the_environment_and_a_wrong_one_is_named():
-    from buckler.errors import ParamsError
+def test_bentoml_gets_the_workers_and_a_timeout_beyond_all_others():
+    service = create(Settings(workers=3, body_timeout_seconds=20, request_timeout_seconds=5))
+    assert service.config["workers"] == 3
+    assert service.config["traffic"]["timeout"] > 25
+    assert set(service.apis) == {"predict", "fill"}
 
-    settings = Settings.from_env({"BUCKLER_WORKERS": "3", "BUCKLER_RELEASE": "", "BUCKLER_VERDICT_KEY": "x"})
-    assert (settings.workers, settings.release) == (3, None)
-    with pytest.raises(ParamsError, match=r"BUCKLER_WORKERS.*got 'many'"):
-        Settings.from_env({"BUCKLER_WORKERS": "many"})
+
+def test_settings_are_read_when_bentoml_loads_the_service_and_not_before(monkeypatch):
+    import services.classifier.service as module
+
+    monkeypatch.delitem(vars(module), "Classifier", raising=False)
+    monkeypatch.setenv("BUCKLER_WORKERS", "5")
+    loaded = module.Classifier
+    assert loaded.config["workers"] == 5
+    assert loaded is module.Classifier
+    assert loaded.import_string == "services.classifier.service:Classifier"
+    monkeypatch.delitem(vars(module), "Classifier")
 
 
 def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served, start: Starter) -> None:

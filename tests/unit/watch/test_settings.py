@@ -4,7 +4,6 @@ import pytest
 
 from buckler import params, watch
 from buckler.errors import ParamsError
-from buckler.watch.settings import KEY_ENV, SERVICE_URL_ENV
 from tests.unit.watch import made
 
 
@@ -47,11 +46,11 @@ def test_the_key_comes_from_the_environment_or_a_file_or_there_is_none(here, mon
     assert cfg.key() is None
     (here / "watch.key").write_text("from-file\n")
     assert cfg.key() == "from-file"
-    monkeypatch.setenv(KEY_ENV, "from-environment")
+    monkeypatch.setenv("BUCKLER_WATCH_KEY", "from-environment")
     assert cfg.key() == "from-environment"
 
 
 def test_the_address_of_the_service_can_be_given_from_outside(monkeypatch):
     assert made.watching().address == "http://127.0.0.1:1"
-    monkeypatch.setenv(SERVICE_URL_ENV, "http://service:3000")
+    monkeypatch.setenv("BUCKLER_WATCH_SERVICE_URL", "http://service:3000")
     assert made.watching().address == "http://service:3000"

@@ -29,6 +29,7 @@ from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import drift_report
 from buckler.watch.drift import DriftParams, compare
+from buckler.watch.settings import Settings
 from buckler.watch.state import write_state
 from buckler.watch.table import Result
 
@@ -73,7 +74,7 @@ def _champion(model_name: str) -> registry.Version:
 
 
 def _window(cfg: DriftParams) -> list[Observation]:
-    url = traffic.url_from_env()
+    url = Settings.from_env().traffic_url
     if url == traffic.OFF:
         raise TrafficError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
     with Traffic(url) as database:

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
 from services.classifier import endpoints, metrics
-from services.classifier.__main__ import server
+from services.classifier.__main__ import main, server
 from services.classifier.contract import ERRORS
 from services.classifier.edge import access
 from services.classifier.endpoints import METHODS, canonical
@@ -68,16 +68,18 @@ def test_keys_are_asked_for_unless_the_service_is_known_to_be_on_loopback(host: 
         (["--port", "3000", "--host", "0.0.0.0", "--reload"], None, "0.0.0.0"),
     ],
 )
-def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments, host, bound):
-    inherited = {"BUCKLER_BOUND_HOST": "127.0.0.1"} | ({} if host is None else {"BUCKLER_HOST": host})
-    command, environment = server(arguments, inherited)
+def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments, host, bound, monkeypatch):
+    monkeypatch.setenv("BUCKLER_BOUND_HOST", "127.0.0.1")
+    if host is not None:
+        monkeypatch.setenv("BUCKLER_HOST", host)
+    command, environment = server(arguments)
     assert [command[i + 1] for i, part in enumerate(command) if part == "--host"] == [bound]
     assert not any(part.startswith("--host=") for part in command)
-    assert Settings.from_env(environment).bound_host == bound
+    assert environment["BUCKLER_BOUND_HOST"] == bound
 
 
 def test_other_arguments_reach_bentoml_as_they_were():
-    command, _ = server(["--port", "3000", "--host", "::1", "--reload", "--backlog=5"], {})
+    command, _ = server(["--port", "3000", "--host", "::1", "--reload", "--backlog=5"])
     assert command[-6:] == ["--host", "::1", "--port", "3000", "--reload", "--backlog=5"]
 
 
@@ -305,6 +307,15 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guard
     assert made.sha256 not in log
 
 
-def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise():
-    assert server([], {})[1]["OPENBLAS_NUM_THREADS"] == "1"
-    assert server([], {"OPENBLAS_NUM_THREADS": "4"})[1]["OPENBLAS_NUM_THREADS"] == "4"
+def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert server([])[1]["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    assert server([])[1]["OPENBLAS_NUM_THREADS"] == "4"
+
+
+def test_a_wrong_setting_ends_the_command_with_one_line(monkeypatch):
+    monkeypatch.setenv("BUCKLER_WORKERS", "many")
+    monkeypatch.setattr("sys.argv", ["services.classifier"])
+    with pytest.raises(SystemExit, match=r"^error: environment: BUCKLER_WORKERS: expected .*, got 'many'$"):
+        main()

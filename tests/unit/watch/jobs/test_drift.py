@@ -29,6 +29,7 @@ from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import open_release
 from buckler.watch.jobs import drift
+from buckler.watch.settings import Settings
 from tests import projects, screenings
 
 pytestmark = pytest.mark.slow
@@ -129,7 +130,7 @@ def served(name, project):
             upload = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
             prediction = predictor(upload.pixels)
             observations.append(traffic.observe(upload, prediction, digest=digest, moment=next(moments)))
-        with traffic.Traffic(traffic.url_from_env()) as database:
+        with traffic.Traffic(Settings.from_env().traffic_url) as database:
             database.write(observations)
 
     return serve
@@ -228,7 +229,7 @@ def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(se
 def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, name):
     """Or the reference would differ from all traffic by how it was made."""
     served([content for _, content in drawn(seed=1)])
-    with traffic.Traffic(traffic.url_from_env()) as database:
+    with traffic.Traffic(Settings.from_env().traffic_url) as database:
         answered = database.window(since=0, limit=1000)
     measured = drift.reference_of(by_alias(name, CHAMPION), name)
     for one, other in zip(answered, measured, strict=True):
