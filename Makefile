@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
 
-.PHONY: help setup demo up down test quick check format lock deps dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lock: setup ## Resolve pyproject.toml again and write requirements.lock
 
 deps: setup ## Write the code dependencies of every stage into dvc.yaml
 	@$(BIN)/python -m pipelines.dependencies
+
+reference: setup ## Write docs/reference from the settings, params.yaml and the command line
+	@$(BIN)/python -m docs.generate
 
 dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
 	@$(BIN)/python -m monitoring.grafana.build

@@ -1,0 +1,173 @@
+"""Writes ``docs/reference`` from the code: ``make reference``.
+
+settings.md comes from the settings classes, params.md from params.yaml and its comments, cli.md from the parser of
+``buckler``. A test compares the committed files with what this module writes.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from buckler import cli
+from buckler.serving.settings import EnvironmentSettings, Unit, variable
+from buckler.watch.settings import Settings as WatchSettings
+from services.classifier.settings import Settings as ServiceSettings
+from services.console.settings import Settings as ConsoleSettings
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs/reference"
+WIDTH = 100  # of usage lines; argparse would take the terminal's
+NOTE = "<!-- Written by `make reference`; do not edit. -->"
+PROCESSES: dict[str, type[EnvironmentSettings]] = {
+    "Service": ServiceSettings,
+    "Console": ConsoleSettings,
+    "Watch": WatchSettings,
+}
+OTHERS = {
+    "BUCKLER_SIGNING_KEY": "Private key that signs verdicts and promotions. Default: `.buckler/keys/verdict.pem`.",
+    "BUCKLER_VERDICT_KEY": "Public key that checks them. Default: `.buckler/keys/verdict.pub`.",
+    "BUCKLER_API_KEYS": "File that `buckler keys` writes, and the service reads.",
+    "BUCKLER_AUDIT_LOG": "File that `buckler audit verify` checks, and the service writes.",
+    "BUCKLER_CLIENT_KEY": "API key that `buckler predict` sends.",
+    "BUCKLER_PRECISION": "`float32` or `bfloat16`: precision of attacks and training, instead of the fastest.",
+    "BUCKLER_REAL_DATA": "Folder of the pictures that tests marked `real_data` need. Default: `../shared/data`.",
+    "MLFLOW_TRACKING_URI": "MLflow registry. Default: the SQLite file `.buckler/mlflow.db`.",
+}
+_BOUNDS = {
+    annotated_types.Gt: ("gt", "more than"),
+    annotated_types.Ge: ("ge", "at least"),
+    annotated_types.Le: ("le", "at most"),
+}
+
+
+def settings() -> str:
+    """Return settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        NOTE,
+        "",
+        "Each process reads its settings from environment variables when it starts.",
+        "An empty variable counts as not set.",
+    ]
+    for process, cls in PROCESSES.items():
+        lines += ["", f"## {process}", "", *_table("variable", "default", "value", "meaning")]
+        lines += [
+            _row(f"`{variable(name)}`", _default(field.default), _value(field), _one_line(field.description or ""))
+            for name, field in cls.model_fields.items()
+        ]
+    lines += ["", "## Commands and tests", "", *_table("variable", "meaning")]
+    lines += [_row(f"`{name}`", meaning) for name, meaning in OTHERS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def params() -> str:
+    """Return params.md: a table for each section of params.yaml; indented keys follow the key they belong to."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").split("\nprofiles:")[0]
+    lines = [
+        "# Parameters",
+        "",
+        NOTE,
+        "",
+        "`params.yaml` has one section for each stage of the pipeline and each job of the watch.",
+        "The values are those of the committed file; `buckler profile` sets many at once.",
+    ]
+    path: list[str] = []
+    row: list[str] = []
+    for indent, key, value, comment in _entries(text):
+        if key is None:  # a comment goes on
+            if row:
+                row[2] = f"{row[2]} {comment}".strip()
+            elif comment:
+                lines[-1] = lines[-1] + f" {comment}"
+            continue
+        if row:
+            lines.append(_row(*row))
+            row = []
+        if indent == 0:
+            lines += ["", f"## `{key}`", "", *([comment, ""] if comment else []), *_table("key", "value", "meaning")]
+            path = []
+        else:
+            path = [*path[: indent // 2 - 1], key]
+            row = [f"`{'.'.join(path)}`", f"`{value}`" if value else "", comment]
+    return "\n".join([*lines, _row(*row)]) + "\n"
+
+
+def command_line() -> str:
+    """Return cli.md."""
+    lines = ["# Command line", "", NOTE, "", "Exit codes: 0 done; 1 refused; 2 could not be done, or wrong arguments."]
+    for parser in _parsers(cli._parser()):
+        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=WIDTH)
+        lines += ["", f"## `{parser.prog}`", "", "```", parser.format_help().rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+FILES = {"settings.md": settings, "params.md": params, "cli.md": command_line}
+
+
+def main() -> None:
+    """Write all files."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, content in FILES.items():
+        (REFERENCE / name).write_text(content(), encoding="utf-8")
+
+
+def _entries(text: str) -> Iterator[tuple[int, str | None, str, str]]:
+    """Yield indent, key, value and comment of each line; the key is None where a line has none."""
+    started = False
+    for line in text.splitlines():
+        content, _, comment = line.partition("#") if "#" in line else (line, "", "")
+        entry = re.fullmatch(r"( *)([\w-]+):\s*(.*?)\s*", content)
+        if entry:
+            started = True
+            yield len(entry[1]), entry[2], entry[3], comment.strip()
+        elif started and line.strip():
+            item = content.strip()
+            yield 0, None, "", " ".join(filter(None, (f"`{item}`" if item else "", comment.strip())))
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from _parsers(sub)
+
+
+def _value(field: FieldInfo) -> str:
+    """Return what a field accepts: its choices, or its unit and bounds."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    (unit,) = (each.name for each in field.metadata if isinstance(each, Unit))
+    bounds = [
+        f"{text} {getattr(each, attribute)}"
+        for each in field.metadata
+        for kind, (attribute, text) in _BOUNDS.items()
+        if isinstance(each, kind)
+    ]
+    return ", ".join([unit, *bounds])
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _table(*heads: str) -> list[str]:
+    return [_row(*heads), _row(*("---" for _ in heads))]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The generated reference is the one that is committed, and it describes everything that can be set."""
+
+import pytest
+
+from docs import generate
+
+
+@pytest.mark.parametrize("name", generate.FILES)
+def test_the_committed_reference_is_what_the_code_generates(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    committed = (generate.REFERENCE / name).read_text(encoding="utf-8")
+    assert committed == generate.FILES[name](), f"docs/reference/{name} is out of date; run `make reference`"
+
+
+@pytest.mark.parametrize("cls", generate.PROCESSES.values(), ids=generate.PROCESSES)
+def test_every_setting_has_a_description(cls):
+    assert [name for name, field in cls.model_fields.items() if not field.description] == []
+
+
+def test_a_default_and_the_bounds_of_a_setting_are_in_its_row():
+    (row,) = (line for line in generate.settings().splitlines() if line.startswith("| `BUCKLER_QUERY_RUN`"))
+    assert [cell.strip() for cell in row.split("|")[2:4]] == ["`12`", "pictures, at least 3"]
+
+
+def test_a_parameter_has_its_value_and_its_comment():
+    table = generate.params().split("## `features`")[1].split("## ")[0]
+    assert "| `copies` | `4` | rotated copies of each training picture" in table
