@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## Pictures to a gated, served model, one clean and one attacked request, then stop
-	@$(BIN)/python infra/local.py demo
+	@$(BIN)/python infra/local.py demo $(if $(RESULTS),--results "$(RESULTS)")
 
 up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
 	@$(BIN)/python infra/local.py up

@@ -1,7 +1,8 @@
 """Holds drills on real processes: `python -m drills [--suite service|watch] [--only NAME] [--short]`.
 
 Needs a project whose pipeline has run (`make demo`). Everything else, a registry, a signing key, the service, is made
-for each drill in a temporary directory; nothing of the project is changed. Exit code 1: some drill did not pass.
+for each drill in a temporary directory. A whole suite at full length writes docs/results/drill_SUITE.json.
+Exit code 1: some drill did not pass.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
 
+from benchmarks import results
 from buckler.compute.machine import machine
 from buckler.errors import BucklerError
 from buckler.release import bundle
@@ -86,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if not (arguments.only or arguments.short):
+        name = f"drill_{arguments.suite}"
+        results.new(name, f"make drill-{arguments.suite}", {"figures": report.table(held)}).write()
     print(f"{sum(drill.passed for drill in held)} of {len(held)} passed; figures in {path}")
     return 0 if all(drill.passed for drill in held) else 1
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import Cell, Column, Table
+
 
 @dataclass
 class Drill:
@@ -33,6 +35,25 @@ class Drill:
     def as_json(self) -> dict[str, Any]:
         """Return it as it stands in the report."""
         return {"name": self.name, "passed": self.passed, "figures": self.figures, "failures": self.failures}
+
+
+def table(drills: Sequence[Drill]) -> Table:
+    """Return a row for each figure; the drill and whether it passed are in its first row."""
+    columns = (
+        Column("drill", "drill"),
+        Column("passed", "passed"),
+        Column("figure", "figure"),
+        Column("value", "value", ","),
+    )
+    rows: list[dict[str, Cell]] = []
+    for drill in drills:
+        head: dict[str, Cell] = {"drill": drill.name.replace("_", " "), "passed": drill.passed}
+        for name, value in drill.figures.items() or [("", None)]:
+            number = isinstance(value, (bool, int, float, str)) or value is None
+            shown = value if number else json.dumps(value)
+            rows.append({**head, "figure": name.replace("_", " "), "value": shown})
+            head = {"drill": "", "passed": None}
+    return Table(columns, tuple(rows))
 
 
 def write(drills: Sequence[Drill], path: Path, where: Mapping[str, Any]) -> None:

@@ -201,8 +201,8 @@ def down() -> None:
         process.pid_file.unlink(missing_ok=True)
 
 
-def demo() -> None:
-    """Run the pipeline, promote, serve, ask with a clean and an attacked picture, stop."""
+def demo(out: Path | None = None) -> None:
+    """Run the pipeline, promote, serve, ask with a clean and an attacked picture, stop; write the time into ``out``."""
     began = time.monotonic()
     _step("pipeline", BIN / "dvc", "repro")
     _step("promote the challenger", BIN / "buckler", "promote")
@@ -215,7 +215,10 @@ def demo() -> None:
         if not already:
             down()
     how = "still running" if already else "stopped; `make up` starts them and leaves them running"
-    print(f"\nsuccess: pictures to served answers in {time.monotonic() - began:.0f} s (servers {how})")
+    seconds = round(time.monotonic() - began)
+    print(f"\nsuccess: pictures to served answers in {seconds} s (servers {how})")
+    if out:
+        _step("write the time", sys.executable, "-m", "benchmarks.demo", "--seconds", str(seconds), "--out", out)
 
 
 def _step(title: str, *command: str | Path) -> None:
@@ -309,8 +312,10 @@ def main() -> None:
     actions = {"up": up, "down": down, "demo": demo}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("action", choices=actions)
+    parser.add_argument("--results", type=Path, help="folder into which `demo` writes how long it took, docs/results")
+    given = parser.parse_args()
     try:
-        actions[parser.parse_args().action]()
+        demo(given.results) if given.action == "demo" else actions[given.action]()
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

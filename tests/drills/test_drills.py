@@ -32,6 +32,14 @@ def test_a_drill_passes_only_if_everything_it_must_show_was_seen(tmp_path):
     assert bad.as_json()["failures"] == ["3 requests failed"]
 
 
+def test_the_table_has_a_row_for_each_figure_and_names_the_drill_once():
+    drill = report.Drill("kill_worker", {"seconds_until_back": [2.0, 2.5], "failed": 0})
+    assert report.table([drill]).rows == (
+        {"drill": "kill worker", "passed": True, "figure": "seconds until back", "value": "[2.0, 2.5]"},
+        {"drill": "", "passed": None, "figure": "failed", "value": 0},
+    )
+
+
 def answered(status: str, body: bytes) -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n\r\n".encode() + body
 
