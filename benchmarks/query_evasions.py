@@ -22,7 +22,7 @@ from benchmarks.tables import markdown
 from buckler.attacks.square import square
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
-from buckler.serving.query_watch import QueryWatch
+from buckler.serving.query_monitor import QueryMonitor
 from pipelines.stage import stage
 
 COMMAND = "python -m benchmarks.query_evasions --images DIR"
@@ -78,7 +78,7 @@ def _row(name: str, flags: list[NDArray[np.bool_]]) -> Row:
 
 def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDArray[np.bool_]:
     """Return for each query of one search whether it was one of a run."""
-    watch, generator = QueryWatch(), np.random.default_rng(SEED)
+    watch, generator = QueryMonitor(), np.random.default_rng(SEED)
     weights = sum(
         np.kron(
             generator.normal(size=(side, side, 3)), np.ones((picture.shape[0] // side, picture.shape[1] // side, 1))

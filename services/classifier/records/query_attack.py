@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.serving.query_watch import QueryWatch, Rules, Sighting
+from buckler.serving.query_monitor import QueryMonitor, Rules, Sighting
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.records.audit import CLIENT_ID, Evidence
@@ -26,7 +26,7 @@ class Queries:
         self._follows = settings.query_attack
         self._evidence = evidence
         rules = Rules(run=settings.query_run, window_seconds=settings.query_window_seconds)
-        self._watch = None if self._follows == OFF else QueryWatch(rules)
+        self._monitor = None if self._follows == OFF else QueryMonitor(rules)
 
     def suspects(self, pixels: NDArray[np.float32], picture: Path | Picture) -> bool:
         """Look at a picture and tell whether it is one of a run.
@@ -39,9 +39,9 @@ class Queries:
             RefusalError: ``query_attack``: it is, and the settings say to refuse such pictures.
             RefusalError: ``audit_unavailable``: a run begins and the audit log cannot be written.
         """
-        if self._watch is None:
+        if self._monitor is None:
             return False
-        sighting = self._watch.see(CLIENT_ID.get(), pixels)
+        sighting = self._monitor.see(CLIENT_ID.get(), pixels)
         if sighting.begins:
             self._report(sighting, picture)
         if sighting.in_run and self._follows == REFUSE:

@@ -1,6 +1,6 @@
-"""How many requests a service takes: of each client in a second and at once, and of all together.
+"""Request limits: rate and concurrency per client, and total concurrency.
 
-Everything is counted in one process and in its one event loop: nothing here waits and nothing is locked.
+All counters belong to one process and its one event loop: nothing blocks and no lock is needed.
 """
 
 import math
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 from buckler.errors import LimitError
 
-# When a place comes free is not known; by then some answer has usually been given.
+# It is unknown when a place becomes free; within a second some request has usually finished.
 BUSY_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken.
+    """Limits of a service.
 
     Attributes:
-        per_second: Requests a second of one client in the long run.
-        burst: Requests of one client that may come together after a pause.
-        at_once: Requests of one client that are in the works together.
-        in_progress: Requests of all clients that are in the works together.
+        per_second: Sustained requests per second of one client.
+        burst: Requests that one client may send at once after a pause.
+        at_once: Concurrent requests of one client.
+        in_progress: Concurrent requests of all clients.
     """
 
     per_second: float
@@ -33,7 +33,7 @@ class Limits:
 
 
 class TokenBucket:
-    """Holds up to ``burst`` tokens, gains ``per_second`` of them, and gives one a request; starts full."""
+    """A bucket of up to ``burst`` tokens, refilled at ``per_second``; a request takes one. Starts full."""
 
     def __init__(self, *, per_second: float, burst: int, now: float) -> None:
         self._per_second = per_second
@@ -42,10 +42,10 @@ class TokenBucket:
         self._filled_at = now
 
     def take(self, now: float) -> float:
-        """Take a token and return 0; or take none and return in how many seconds there will be one.
+        """Take a token and return 0; if there is none, return the seconds until there is one.
 
         Args:
-            now: Seconds of a clock that never goes back.
+            now: Seconds of a monotonic clock.
         """
         gained = (now - self._filled_at) * self._per_second
         self._tokens = min(self._burst, self._tokens + gained)
@@ -56,26 +56,26 @@ class TokenBucket:
         return 0.0
 
     def owe(self, tokens: int) -> None:
-        """Take ``tokens`` that may not be there yet: what comes next waits until they are."""
+        """Take tokens on credit; later requests wait until it is repaid."""
         self._tokens -= tokens
 
 
 class Limiter:
-    """Gives out places for requests; refuses at once what has none, so that nothing piles up."""
+    """Admits requests up to the limits and rejects the rest at once, so that no queue builds up."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
         self._taken = 0
-        # Grows with the keys that are ever used, which an operator made one by one: never by a stranger's doing.
+        # Grows with the keys in use, which an operator created; strangers cannot make it grow.
         self._clients: dict[str, _Client] = {}
 
     @contextmanager
     def place(self, client: str | None) -> Iterator[None]:
-        """Hold a place for one request of ``client``; only the limit of all together holds for None.
+        """Reserve a place for one request of ``client``; for None only the total limit applies.
 
         Raises:
-            LimitError: There is none. A refused request costs its client no token, except where it lacks one.
+            LimitError: A limit is reached. A rejected request costs its client no token.
         """
         if self._taken >= self._limits.in_progress:
             raise LimitError(
@@ -92,13 +92,13 @@ class Limiter:
 
     @contextmanager
     def more(self, client: str | None, count: int) -> Iterator[None]:
-        """Hold ``count`` more places for a request of ``client`` that has one and turned out to need them.
+        """Reserve ``count`` more places for an admitted request of ``client`` that turned out to need them.
 
-        They cost as many tokens, which the client may owe: its rate holds in the long run, and what is read already
-        is not refused for it.
+        They cost ``count`` tokens, on credit if necessary: the sustained rate stays limited, and a request that was
+        already read is not rejected because of it.
 
         Raises:
-            LimitError: ``overloaded`` or ``too_many_at_once``: there are not so many.
+            LimitError: ``overloaded`` or ``too_many_at_once``: too few places are free.
         """
         limits, mine = self._limits, self._clients.get(client) if client else None
         if self._taken + count > limits.in_progress:

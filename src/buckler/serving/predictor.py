@@ -1,4 +1,4 @@
-"""A released model and its detector, verified, then asked: one pass, one answer."""
+"""A released model and its detector, loaded after verification: one forward pass per answer."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ class Prediction:
         reasons: In the order of ``Reason``.
         score: The detector's; higher is more suspicious.
         verdict: ``adversarial`` if ``score > threshold``, else ``clean``.
-        sketch: Its features in a few numbers, for whoever watches what arrives; no part of the answer.
+        sketch: Compressed features, for drift detection; not part of the answer.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Prediction:
 
 
 class Network(Protocol):
-    """What computes: an exported network, or the reference in Keras."""
+    """A network that can serve: an exported one, or the reference in Keras."""
 
     precision: str
 
@@ -64,13 +64,13 @@ class Predictor:
 
     Attributes:
         labels: Class names.
-        image_size: Pixels a side that it takes.
-        info: All that the release says of its model.
-        digest: Of the model directory, as the verdict names it.
-        verdict: The signed verdict it serves under.
-        precision: That it computes in.
-        holds_until: Aware time after which every answer asks for review: the verdict's expiry, until somebody who
-            knows of a renewal sets another.
+        image_size: Side length of its input in pixels.
+        info: The model's metadata in the release.
+        digest: Digest of the model directory, as in the verdict.
+        verdict: The signed verdict under which it serves.
+        precision: Number format of its computation.
+        holds_until: Aware time after which every answer requires review: the verdict's expiry, unless a renewal
+            sets a later one.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class Predictor:
         threads: int | None = None,
         holds_until: datetime | None = None,
     ) -> "Predictor":
-        """Return the model of ``release``, after its verdict and every byte it speaks for were verified.
+        """Return the model of ``release`` after verifying its verdict and every file that it covers.
 
         Args:
             release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
-            public_key: Of whom the verdict must be signed.
-            name: Of the registered model that the verdict must be about; default: any.
+            public_key: Key that must have signed the verdict.
+            name: Registered model that the verdict must be about; default: any.
             threads: To compute with; default: one for each processor.
             holds_until: Aware time to which the verdict was renewed; default: its own expiry.
 
         Raises:
-            VerdictError: The verdict is missing, does not hold, or is about other bytes.
+            VerdictError: The verdict is missing, not valid, or about other files.
             ModelError: The verified files cannot be loaded.
         """
         verdict = verify_release(release, public_key, name=name, holds_until=holds_until)
@@ -126,11 +126,11 @@ class Predictor:
         threads: int | None = None,
         precision: runtime.ServingPrecision | None = None,
     ) -> "Predictor":
-        """Return the model in the directory ``model``, whose bytes the caller has verified, or made.
+        """Return the model in the directory ``model``, whose files the caller has verified or created.
 
         Args:
             model: The directory.
-            verdict: It serves under.
+            verdict: The verdict under which it serves.
             threads: As ``load``.
             precision: Of an exported network; default: the first that this processor multiplies natively.
 

@@ -1,7 +1,7 @@
-"""Reference pictures with the answers a model gave when it was judged: the service asks again after loading.
+"""Reference pictures with the model's answers at judgement: the service compares its own answers after loading.
 
-Digests prove that the bytes are those that were judged, not that this machine computes with them what that one did: a
-runtime, a processor or a library may differ. The pictures are drawn from a seed, nobody's skin; the file lies in the
+Digests prove that the bytes are the judged ones, but not that this machine computes the same with them: runtime,
+processor or library may differ. The pictures are generated from a seed and show no patient; the file is part of the
 release's ``model/``, so that the signed digest covers it.
 """
 
@@ -23,26 +23,25 @@ FILE = "selftest.npz"
 INFO_FILE = "model.json"
 PICTURES = 6
 # Room for another processor's kernels at a lower precision. Other weights, swapped colours or a skipped normalisation
-# are seen long before; an answer moves by at most a twentieth of its odds within it.
+# exceed it by far; within it an answer's odds change by at most a twentieth.
 ABSOLUTE, RELATIVE = 0.05, 0.02
-DRAWS, DEVIATIONS = 16, 6.0  # of a network that answers at random, and how far from their mean one may lie
+DRAWS, DEVIATIONS = 16, 6.0  # answers drawn from a randomised network, and the allowed distance from their mean
 SMALLEST_SHARE = 1e-30
 
 Measured = npt.NDArray[np.float64]  # (pictures, classes + 1): log-probabilities, then the detector's score
 
 
 def write(model: Path) -> None:
-    """Ask the model in the directory ``model`` about pictures from a seed and keep its answers there.
+    """Store reference pictures and the model's answers to them in the directory ``model``.
 
-    Each precision in which it may serve has answers of its own: what one processor computes in eight bits, another
-    may compute in float32.
+    Each precision in which it may serve has its own answers, because processors differ in the precision they use.
 
     Raises:
         ModelError: The model cannot be loaded.
     """
     arrays: dict[str, Any] = {}
     for precision in runtime.offered(model) or (None,):
-        predictor = Predictor.of(model, _nobodys_word(model), precision=precision)
+        predictor = Predictor.of(model, _placeholder_verdict(model), precision=precision)
         arrays["pictures"] = pictures = draw_pictures(predictor.image_size)
         draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
         expected = draws.mean(axis=0)
@@ -54,17 +53,17 @@ def write(model: Path) -> None:
 
 
 def check(predictor: Predictor, model: Path) -> None:
-    """Ask ``predictor`` about the reference pictures in the directory ``model``.
+    """Compare the answers of ``predictor`` to the reference pictures in the directory ``model``.
 
     Raises:
-        SelfTestError: There are none, or it answers otherwise than when it was judged.
+        SelfTestError: There are no reference pictures, or the answers differ from those at judgement.
     """
     reference = _read(model / FILE, predictor.precision)
     found = _measure(predictor, reference["pictures"])
     expected, tolerance = reference["expected"], reference["tolerance"]
     if found.shape != expected.shape:
         raise SelfTestError(f"expected answers of shape {expected.shape}, as when it was judged, got {found.shape}")
-    # Not "farther than": NaN, which a broken kernel gives, is farther than nothing.
+    # In this form NaN, as a broken kernel returns, counts as wrong.
     wrong = ~(np.abs(found - expected) <= tolerance)
     if wrong.any():
         picture, column = (int(place[0]) for place in np.nonzero(wrong))
@@ -130,7 +129,7 @@ def _measure(predictor: Predictor, pictures: npt.NDArray[np.uint8]) -> Measured:
     for picture in pictures:
         prediction = predictor(np.asarray(picture / 255, np.float32))
         shares = [prediction.probabilities[label] for label in predictor.labels]
-        # Logits but for a constant: a probability near one would hide what changed behind it.
+        # Logits up to a constant: a probability near one would hide differences.
         rows.append([*np.log(np.maximum(shares, SMALLEST_SHARE)), prediction.score])
     return np.asarray(rows, np.float64)
 
@@ -158,12 +157,12 @@ def _precisions(path: Path) -> list[str]:
 
 
 def _is_randomised(model: Path) -> bool:
-    # As JSON: the models' own reader would bring the reference's engine along, which a service need not have.
+    # Read as JSON: the reader in `models` would import TensorFlow, which a service need not have.
     return bool(json.loads((model / INFO_FILE).read_bytes()).get("defence") == "randomised")
 
 
-def _nobodys_word(model: Path) -> verdict.Verdict:
-    """Return a verdict that says nothing: the gate's comes after this, about these bytes too."""
+def _placeholder_verdict(model: Path) -> verdict.Verdict:
+    """Return an empty verdict: the gate issues the real one later, for bytes that include this file."""
     now = datetime.now(UTC)
     return verdict.Verdict(
         "", digests.directory_digest(model), passed=False, issued_at=now, expires_at=now, statement={}

@@ -21,7 +21,7 @@ def release_of(card: Mapping[str, Any], model_name: str) -> Path:
         model_name: In the registry.
 
     Raises:
-        RegistryError: The registry does not have it, or cannot be asked.
+        RegistryError: The registry does not have it, or cannot be reached.
         VerdictError: What the registry has under that number is not what the service says it answers with.
     """
     version, digest = str(card["model"]["version"]), str(card["model"]["digest"])

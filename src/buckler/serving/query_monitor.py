@@ -1,8 +1,8 @@
-"""Notices a search for an adversarial picture: many pictures from one client that are all but the same.
+"""Detects a search for an adversarial picture: a run of near-identical pictures from one client.
 
-An attack that sees only answers asks again and again about one picture, changed a little each time. One picture says
-nothing about that; a run of them does, whatever the model makes of each. Of a picture only a fingerprint is kept, in
-memory and for a while: 64 secret random projections of 16 x 16 block means, from which no picture can be shown.
+A black-box attack queries the model many times with one picture, slightly changed each time. A single query reveals
+nothing; a run does, whatever the answers. Only a fingerprint of each picture is stored, in memory and for a limited
+time: 64 secret random projections of 16 x 16 block means, from which the picture cannot be reconstructed.
 
 Source: Chen, Carlini & Wagner, "Stateful detection of black-box adversarial attacks", arXiv 1907.05587, for the run;
     Li et al., "Blacklight: scalable defense for neural networks against query-based black-box attacks", USENIX
@@ -36,9 +36,9 @@ class Rules:
         radius: Root mean square difference, in the unit of the pixels, up to which block means are alike. Measured
             on 2,636 dermoscopic pictures: the eleventh most similar one is 7.3/255 away or more, near-duplicates
             included; the first 50 queries of Square within 8/255 are 0.2/255 to 5.3/255 apart, half of them 1.6/255.
-        window_seconds: How long a picture is remembered.
+        window_seconds: Time for which a picture is remembered.
         remember: Pictures of one client that are remembered, at most; the oldest go first.
-        clients: Clients that are remembered, at most; who was silent longest goes first.
+        clients: Clients that are remembered, at most; the longest inactive go first.
     """
 
     run: int = 12
@@ -50,7 +50,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What one picture is to those before it.
+    """How one picture relates to the client's earlier ones.
 
     Attributes:
         alike: Different pictures that are alike, this one included.
@@ -63,7 +63,7 @@ class Sighting:
     begins: bool
 
 
-class QueryWatch:
+class QueryMonitor:
     """Remembers fingerprints for each client; safe to use from several threads.
 
     Memory grows with the different pictures that are sent, to at most ``clients * remember * 272`` bytes: 136 MiB by

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
 from buckler.modality.picture import images, synthetic
-from buckler.serving.query_watch import QueryWatch, Rules
+from buckler.serving.query_monitor import QueryMonitor, Rules
 
 SIZE = 64
 RUN = Rules().run
@@ -42,8 +42,8 @@ def lesion() -> Pixels:
 
 
 @pytest.fixture
-def watch() -> QueryWatch:
-    return QueryWatch(secret=b"test")
+def watch() -> QueryMonitor:
+    return QueryMonitor(secret=b"test")
 
 
 def wobble(picture: Pixels, number: int) -> Pixels:
@@ -51,11 +51,11 @@ def wobble(picture: Pixels, number: int) -> Pixels:
     return picture + np.random.default_rng(number).choice([-2, 2], picture.shape).astype(np.float32) / 255
 
 
-def sights(watch: QueryWatch, pictures, client: str = "a") -> list[bool]:
+def sights(watch: QueryMonitor, pictures, client: str = "a") -> list[bool]:
     return [watch.see(client, picture).in_run for picture in pictures]
 
 
-def first_flagged(watch: QueryWatch, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
+def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
     """Return which query of ``search`` is the first of a run; None for none."""
     seen: list[bool] = []
 
@@ -71,7 +71,7 @@ def first_flagged(watch: QueryWatch, search: Callable[[Callable[[Pixels], Pixels
 
 
 @pytest.mark.parametrize("epsilon_255", [1, 4, 8])
-def test_square_is_noticed_within_fifty_queries(watch: QueryWatch, lesion: Pixels, epsilon_255: int):
+def test_square_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pixels, epsilon_255: int):
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
@@ -81,7 +81,7 @@ def test_square_is_noticed_within_fifty_queries(watch: QueryWatch, lesion: Pixel
     assert RUN <= flagged <= WITHIN
 
 
-def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryWatch, lesion: Pixels):
+def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pixels):
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
@@ -91,36 +91,36 @@ def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryWatch, lesion
     assert flagged <= WITHIN
 
 
-def test_different_lesions_of_the_demo_are_no_run(watch: QueryWatch):
+def test_different_lesions_of_the_demo_are_no_run(watch: QueryMonitor):
     assert not any(sights(watch, lesions(500)))
 
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryWatch, real_data: Path):
+def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryMonitor, real_data: Path):
     paths = sorted((real_data / "skin").glob("*/*.jpg"))
     chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), Rules().remember), replace=False)
     assert len(chosen) >= 500
     assert not any(sights(watch, (images.load_pixels(paths[index], size=224) for index in chosen)))
 
 
-def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryWatch, lesion: Pixels):
+def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryMonitor, lesion: Pixels):
     seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN + 5)]
     assert [each.alike for each in seen] == list(range(1, RUN + 6))
     assert [each.in_run for each in seen] == [False] * (RUN - 1) + [True] * 6
     assert [each.begins for each in seen].count(True) == 1
 
 
-def test_the_same_picture_sent_again_is_no_run(watch: QueryWatch, lesion: Pixels):
+def test_the_same_picture_sent_again_is_no_run(watch: QueryMonitor, lesion: Pixels):
     assert not any(sights(watch, [lesion] * 100))
 
 
-def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryWatch, lesion: Pixels):
+def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryMonitor, lesion: Pixels):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
     assert watch.see("a", wobble(lesion, RUN - 1)).in_run
 
 
-def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryWatch, lesion: Pixels):
+def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryMonitor, lesion: Pixels):
     def shuffled(number: int) -> Pixels:
         order = np.random.default_rng(number).permutation(4)
         rows = np.arange(SIZE).reshape(-1, 4)[:, order].reshape(-1)
@@ -130,13 +130,13 @@ def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryWatch
     assert any(sights(watch, [shuffled(number) for number in range(60)]))
 
 
-def test_one_lesion_photographed_five_times_is_no_run(watch: QueryWatch, lesion: Pixels):
+def test_one_lesion_photographed_five_times_is_no_run(watch: QueryMonitor, lesion: Pixels):
     for other in lesions(40):
         sights(watch, [np.clip(other * light, 0, 1) for light in (0.9, 0.95, 1, 1.05, 1.1)])
     assert not watch.see("a", lesion).in_run
 
 
-def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryWatch, lesion: Pixels):
+def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryMonitor, lesion: Pixels):
     for number, other in zip(range(2 * RUN), lesions(3 * RUN), strict=False):
         watch.see("a", wobble(lesion, number))
         assert not watch.see("a", np.rot90(1 - other)).in_run
@@ -144,19 +144,19 @@ def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryWatch, le
 
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_turning_and_mirroring_hides_nothing(watch: QueryWatch, lesion: Pixels, turns: int, mirrored: bool):
+def test_turning_and_mirroring_hides_nothing(watch: QueryMonitor, lesion: Pixels, turns: int, mirrored: bool):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
     turned = np.rot90(lesion[:, ::-1] if mirrored else lesion, turns)
     assert watch.see("a", np.ascontiguousarray(turned)).in_run
 
 
-def test_light_of_another_strength_hides_nothing(watch: QueryWatch, lesion: Pixels):
+def test_light_of_another_strength_hides_nothing(watch: QueryMonitor, lesion: Pixels):
     dimmer = lesion * np.float32(0.5)  # so that nothing is clipped
     lights = np.linspace(0, 0.4, 2 * RUN, dtype=np.float32)
     assert any(sights(watch, [dimmer + light for light in lights]))
 
 
-def test_clients_are_told_apart(watch: QueryWatch, lesion: Pixels):
+def test_clients_are_told_apart(watch: QueryMonitor, lesion: Pixels):
     for number in range(RUN - 1):
         watch.see("a", wobble(lesion, number))
     assert not watch.see("b", wobble(lesion, RUN)).in_run
@@ -165,7 +165,7 @@ def test_clients_are_told_apart(watch: QueryWatch, lesion: Pixels):
 
 def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesion: Pixels):
     clock = Clock()
-    watch = QueryWatch(clock=clock)
+    watch = QueryMonitor(clock=clock)
     seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
     clock.now += Rules().window_seconds + 1
     seen += [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
@@ -173,7 +173,7 @@ def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesi
 
 
 def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
-    watch = QueryWatch(Rules(remember=RUN, clients=2))
+    watch = QueryMonitor(Rules(remember=RUN, clients=2))
     several = list(lesions(RUN))
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "a")
     sights(watch, several, "a")  # the ring is full of others
@@ -187,4 +187,4 @@ def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
 
 def test_fingerprints_differ_from_one_secret_to_another_and_the_answer_does_not(lesion: Pixels):
     pictures = [wobble(lesion, number) for number in range(RUN)]
-    assert sights(QueryWatch(secret=b"one"), pictures) == sights(QueryWatch(secret=b"other"), pictures)
+    assert sights(QueryMonitor(secret=b"one"), pictures) == sights(QueryMonitor(secret=b"other"), pictures)
