@@ -5,7 +5,7 @@ Reads   models/classifier/, models/runtime/, models/surrogate/, data/splits/test
 Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
         reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
         data/features/attacked.npz: logits and features of attacked pictures
-Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: what it goes on with when killed
+Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: state from which a killed run resumes
 """
 
 from collections.abc import Mapping
@@ -54,20 +54,20 @@ class AttackParams:
     suite: tuple[AttackSpec, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a suite without a radius that the gate could ask for, or with lines of one name."""
+        """Reject a suite without an L-infinity attack or with duplicate names."""
         check_names(self.suite)
         if not any(ATTACKS[spec.attack].norm == "linf" for spec in self.suite):
             raise ValueError("expected at least one attack in the L-infinity norm")
 
 
 def run(cfg: AttackParams) -> None:
-    """Attack the test split and write what held."""
+    """Attack the test split and write the reports."""
     info = checkpoint.load_info(CLASSIFIER)
     everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
     test = everything.subset(cfg.records, cfg.seed)
-    groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # first: it refuses unknown columns
+    groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # rejects unknown columns
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
+    crafter, scorer = roles.crafter_and_scorer(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
     randomised = info.defence == "randomised"
     # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
     suite = tuple(replace(spec, early_exit=False) for spec in cfg.suite) if randomised else cfg.suite

@@ -1,11 +1,11 @@
-"""Stage ``calibrate``: fits what looks at a picture before its answer is relied on, and draws its lines.
+"""Stage ``calibrate``: fits the input checks and sets their thresholds.
 
 Reads   models/classifier/, models/runtime/, data/splits/{train,calibration}.csv and the pictures they list,
         data/features/clean.npz
 Writes  models/detector/{detector.npz,detector.json}
 
-The detector is shown training pictures as they are, with noise, recompressed, and after one FGSM step. Every line is
-drawn on clean calibration pictures alone.
+The detector is fitted on training pictures: clean, with noise, recompressed, and after one FGSM step. All thresholds
+are set on clean calibration pictures only.
 """
 
 from collections.abc import Iterator
@@ -54,11 +54,11 @@ class CalibrateParams:
 
 
 def run(cfg: CalibrateParams) -> None:
-    """Fit on training pictures, draw the lines on calibration pictures."""
+    """Fit on training pictures; set the thresholds on calibration pictures."""
     info = checkpoint.load_info(CLASSIFIER)
     training = pictures.load(SPLITS / "train.csv", info.labels, size=info.image_size, description="decode train")
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = roles.sides(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
+    crafter, scorer = roles.crafter_and_scorer(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
     shown = training.subset(cfg.records, cfg.seed)
     total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.SHOWN) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
@@ -81,7 +81,7 @@ def run(cfg: CalibrateParams) -> None:
         threshold=threshold_at(scores, cfg.max_fpr, cfg.confidence),
         max_fpr=cfg.max_fpr,
         confidence=cfg.confidence,
-        # Strangers lie several times as far off as any clean picture.
+        # Strangers are several times as far from the training pictures as any clean one.
         strangeness=cfg.stranger_margin * float(strangeness.max()),
         min_confidence=cfg.min_confidence,
     ).save(DETECTOR)

@@ -73,7 +73,7 @@ class Bench:
         self.cfg, self.info = cfg, checkpoint.load_info(CLASSIFIER)
         self.everything = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
         self.network = checkpoint.load_network(CLASSIFIER)
-        self.crafter, self.scorer = roles.sides(
+        self.crafter, self.scorer = roles.crafter_and_scorer(
             self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
         )
         self.screening = Screening.load(DETECTOR)
@@ -131,8 +131,8 @@ def run(cfg: DetectParams) -> None:
             **detection.clean_rows(bench.clean, groups),
             "attacks": rows,
             "worst": detection.worst_by_radius(rows, evaded),
-            "harmless": list(_harmless_rows(bench)),
-            "foreign": list(_foreign_rows(bench)),
+            "harmless": list(_benign_change_rows(bench)),
+            "foreign": list(_strangers_rows(bench)),
             "risk_coverage": risk,
         },
     )
@@ -217,19 +217,19 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
             yield Evasion(outcome.epsilon_255, row, attacked.wrong_and_unflagged(some.truth))
 
 
-def _harmless_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+def _benign_change_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     generator = np.random.default_rng(bench.cfg.seed)
     shown = bench.everything
     for name, change in tqdm(benign_changes.JUDGED.items(), unit="change", desc="change without attack"):
         changed = change(shown.images, generator)
         screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
-        yield detection.harmless_row(bench.clean, screened, name)
+        yield detection.benign_change_row(bench.clean, screened, name)
 
 
-def _foreign_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+def _strangers_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     for kind in strangers.KINDS:
         images = strangers.pictures(kind, bench.cfg.strangers, size=bench.info.image_size, seed=bench.cfg.seed)
-        yield detection.foreign_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
+        yield detection.strangers_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
 
 
 def _facts(spec: AttackSpec, epsilon_255: int) -> dict[str, Any]:

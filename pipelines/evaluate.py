@@ -45,7 +45,7 @@ def run(cfg: EvaluateParams) -> None:
         for name in ("calibration", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
-    _, judge = roles.sides(network, info, batch_size=8, seed=0, runtime=RUNTIME)
+    _, judge = roles.crafter_and_scorer(network, info, batch_size=8, seed=0, runtime=RUNTIME)
     began = time.perf_counter()
     with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {judge.precision}") as bar:
         passes = {

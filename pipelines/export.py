@@ -1,11 +1,11 @@
-"""Stage ``export``: writes the network as it will serve, in the fastest precision that keeps the reference's answers.
+"""Stage ``export``: exports the network for serving, in the fastest precision at parity with the reference.
 
 Reads   models/classifier/, data/splits/{train,test}.csv and the pictures they list
-Writes  models/runtime/: the exported network and runtime.json, which says in which precisions it may serve,
-        reports/runtime.json: how far each precision lies from the reference
+Writes  models/runtime/: the exported network and runtime.json, the precisions it may serve in,
+        reports/runtime.json: the gap between each precision and the reference
 
-What follows is scored in the first precision; what serves takes it too, or a more precise one where its processor
-cannot. A randomised network stays with Keras: its random layers are not exported.
+Later stages score in the first precision. The service uses it too, or a more precise one if its processor does not
+support it. A randomised network stays in Keras, because its random layers are not exported.
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ def run(cfg: ExportParams) -> None:
     failures = {name: evidence.parity_failures(found, cfg.parity) for name, found in measured.items()}
     passed = tuple(name for name, why in failures.items() if not why)
     if "float32" not in passed:
-        raise ModelError(f"the exported network does not answer as the one it was made of: {failures['float32']}")
+        raise ModelError(f"the exported network is not at parity with its original: {failures['float32']}")
     runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
     _report(cfg, passed[0], {name: asdict(found) | {"failures": failures[name]} for name, found in measured.items()})
 

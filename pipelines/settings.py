@@ -1,4 +1,4 @@
-"""The sections of params.yaml that more than one stage reads."""
+"""Sections of params.yaml that several stages read."""
 
 from dataclasses import dataclass
 from typing import Literal

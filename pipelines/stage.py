@@ -1,4 +1,4 @@
-"""How every stage begins and ends: at the project's root, and with one readable line, not a traceback."""
+"""Entry point of every stage: runs it in the project's root and reports expected errors in one line."""
 
 import os
 import sys
@@ -14,8 +14,8 @@ def stage(run: Callable[[], None]) -> None:
     """Call ``run`` from the project's root; a ``BucklerError`` becomes one line on stderr and exit code 1.
 
     Raises:
-        SystemExit: With code 1, after a ``BucklerError``. Any other exception is a fault of ours and passes
-            through with its traceback.
+        SystemExit: With code 1, after a ``BucklerError``. Any other exception is a bug and keeps its
+            traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it

@@ -71,7 +71,7 @@ def test_what_breaks_parity_does_not_serve_and_is_said(trained, capsys):
 
 def test_an_export_that_is_not_the_reference_in_float32_stops_the_pipeline(trained):
     trained()
-    with pytest.raises(ModelError, match=r"does not answer as the one it was made of: .'probability gap"):
+    with pytest.raises(ModelError, match=r"is not at parity with its original: .'probability gap"):
         export.run(params(STRICT))
     assert not (export.RUNTIME / runtime.INFO_FILE).exists()
 

@@ -1,8 +1,7 @@
-"""Which pictures show the same thing.
+"""Finds near-duplicate pictures.
 
-The only place where pictures are hashed by what they look like; the digests of their bytes are in the
-manifest. A perceptual hash alone does not tell: lesions lie dark and round in the middle, and 64 bits see
-little more. So the hash proposes pairs, and the correlation of thumbnails, in the same orientation, decides.
+A perceptual hash alone is not enough: most lesions are dark, round and centred, and 64 bits capture little more. The
+hash selects candidate pairs; the correlation of their thumbnails, in the same orientation, decides.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,10 +35,10 @@ _TURNS: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What ``n`` pictures look like.
+    """Appearance of ``n`` pictures.
 
     Attributes:
-        hashes: ``(n, 8)`` uint64 perceptual hashes: upright first, then turned and mirrored.
+        hashes: ``(n, 8)`` uint64 perceptual hashes: upright first, then rotated and mirrored.
         thumbnails: ``(n, 32, 32, 3)`` uint8.
     """
 
@@ -49,14 +48,14 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
-    """Two pictures, by their places, that show the same thing."""
+    """Indices of two near-duplicate pictures."""
 
     first: int
     second: int
     bits: int
-    """In which their hashes differ, of 64, in the orientation that fits best."""
+    """Hamming distance of their 64-bit hashes in the best orientation."""
     correlation: float
-    """Of their thumbnails' pixels, -1..1."""
+    """Correlation of their thumbnails, -1..1."""
 
 
 def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fingerprints:
@@ -85,12 +84,12 @@ def perceptual_hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: float) -> list[Pair]:
-    """Return the pairs that show the same thing, whatever their order, orientation and light.
+    """Return the near-duplicate pairs, independent of order, orientation and colour of the light.
 
     Args:
         prints: Of ``n`` pictures.
-        max_bits: Hamming distance up to which hashes propose a pair, 0 to 64.
-        min_correlation: Of the thumbnails in that orientation, from which on a proposed pair is one.
+        max_bits: Largest Hamming distance of a candidate pair, 0 to 64.
+        min_correlation: Smallest correlation of the thumbnails of a near-duplicate pair, in that orientation.
     """
     normalised = _normalised(prints.thumbnails)
     found: dict[tuple[int, int], Pair] = {}
@@ -101,8 +100,8 @@ def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: flo
             correlation = float(np.vdot(_TURNS[turn](normalised[one]), normalised[other]))
             if one == other or correlation < min_correlation:
                 continue
-            # Both directions and several orientations may fit, for a turned picture's hash is only nearly the
-            # turned hash: the best of each says the same whatever the order of the pictures.
+            # A pair can match in both directions and in several orientations, because rotating a picture changes its
+            # hash slightly. Keeping the best values makes the result independent of the order of the pictures.
             key = (min(one, other), max(one, other))
             known = found.get(key, Pair(*key, bits, correlation))
             found[key] = Pair(*key, min(bits, known.bits), max(correlation, known.correlation))
@@ -110,7 +109,7 @@ def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: flo
 
 
 def components(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return for each of ``count`` things the smallest member of its connected component, ``(count,)``."""
+    """Return for each of ``count`` items the smallest member of its connected component, ``(count,)``."""
     parent = list(range(count))
 
     def root(item: int) -> int:
@@ -126,9 +125,9 @@ def components(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64
 
 
 def _normalised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Thumbnails of mean zero a channel and length one, so that their product is their correlation.
+    """Return thumbnails with zero mean per channel and unit length, so that their dot product is their correlation.
 
-    The mean a channel goes, and with it the colour of the light; a flat picture correlates with nothing.
+    Removing the channel means removes the colour of the light; a uniform picture correlates with nothing.
     """
     centred = thumbnails - thumbnails.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     length = np.sqrt((centred**2).sum(axis=(1, 2, 3), keepdims=True))

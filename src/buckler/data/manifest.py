@@ -1,4 +1,4 @@
-"""The manifest: one row a picture, from ingest to the splits."""
+"""The manifest: one row per picture, from ingest to the splits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from buckler.errors import DataError
 
 COLUMNS = ("id", "path", "sha256", "label", "width", "height", "mode", "bytes", "source", "group")
-"""Always there, in this order; further columns of a source's metadata follow."""
+"""Required columns, in this order; columns from the source's metadata follow."""
 
 _INTEGERS = {"width": "Int64", "height": "Int64", "bytes": "int64"}
 
@@ -17,7 +17,7 @@ _INTEGERS = {"width": "Int64", "height": "Int64", "bytes": "int64"}
 def build(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     """Return ``rows`` as a manifest: fixed columns first, then the others, sorted by id.
 
-    ``width`` and ``height`` are missing (``None``), and ``mode`` is empty, where a picture does not decode.
+    ``width`` and ``height`` are missing (``None``), and ``mode`` is empty, if a picture does not decode.
     """
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     frame = pd.DataFrame(list(rows), columns=[*COLUMNS, *extra])
@@ -36,7 +36,7 @@ def read(path: Path) -> pd.DataFrame:
     """Return the manifest in ``path``; text stays text, so that a class may be called ``NA`` or ``1``.
 
     Raises:
-        DataError: No such file, not a CSV, a column missing or a number that is none.
+        DataError: No such file, not a CSV, a missing column, or an invalid number.
     """
     try:
         header = pd.read_csv(path, nrows=0).columns

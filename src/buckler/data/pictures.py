@@ -25,11 +25,11 @@ class Pictures:
 
     @property
     def ids_digest(self) -> str:
-        """Return the SHA-256 of the ids, a line each, so that a shell can check it against a table's column."""
+        """Return the SHA-256 of the ids, one per line, so that a shell can compute it from a table's column."""
         return hashlib.sha256("".join(f"{name}\n" for name in self.ids).encode()).hexdigest()
 
     def subset(self, count: int, seed: int) -> "Pictures":
-        """Return ``count`` pictures drawn at random, in their order; all of them for zero or too many."""
+        """Return ``count`` pictures chosen at random, in their original order; all for zero or too large a count."""
         if not 0 < count < len(self.ids):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:count])
@@ -41,9 +41,9 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
 
     Args:
         split: A manifest as ``data/splits/test.csv``.
-        labels: Class names; a picture's index is its label's place in there.
-        size: Pixels a side.
-        description: Shown before a progress bar; none without it.
+        labels: Class names, in the order of the class indices.
+        size: Side of the result in pixels.
+        description: Label of a progress bar; None shows no bar.
 
     Raises:
         DataError: The manifest names a label that ``labels`` lacks, or a file that is gone.
@@ -62,7 +62,7 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
 
 
 def columns(split: Path, ids: Sequence[str]) -> dict[str, list[str]]:
-    """Return what the manifest ``split`` says of the pictures ``ids``, by column, as text and in their order."""
+    """Return the columns of the manifest ``split`` for the pictures ``ids``, as text, in the order of ``ids``."""
     frame = manifest.read(split).astype("str").set_index("id", drop=False).loc[list(ids)]
     return {str(name): frame[name].tolist() for name in frame.columns}
 
@@ -73,10 +73,10 @@ def labels_of(split: Path) -> tuple[str, ...]:
 
 
 def version(splits: Path) -> str:
-    """Return ``sha256:...`` over what lies in each of the splits below ``splits``.
+    """Return ``sha256:...`` over the contents of the splits in the folder ``splits``.
 
-    Contents, labels and sides count: a picture that moves from training to test makes another version, on
-    which an older model must not be tested.
+    Contents, labels and assignment count: moving a picture from training to test gives another version, on which
+    an older model must not be tested.
     """
     sides = [f"{name} {manifest.version(manifest.read(splits / f'{name}.csv'))}\n" for name in SPLITS]
     return f"sha256:{hashlib.sha256(''.join(sides).encode()).hexdigest()}"

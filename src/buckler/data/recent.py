@@ -1,4 +1,4 @@
-"""The newest labelled pictures: what people have put into class folders since the model was made."""
+"""Recently labelled pictures: files added to class folders after the model was trained."""
 
 import logging
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ from buckler.trust.digests import file_digest
 log = logging.getLogger(__name__)
 
 
-def load(root: Path, labels: Sequence[str], *, size: int, count: int, known: Sequence[Path]) -> Pictures:
-    """Return the newest pictures of the class folders in ``root``, in the order of their names.
+def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, known: Sequence[Path]) -> Pictures:
+    """Return the most recent pictures of the class folders in ``root``, sorted by name.
 
-    A picture that the model has learnt from would flatter it and is left out, and so is one that cannot be decoded.
+    Pictures that the model was trained on would bias the result and are left out, as are undecodable files.
 
     Args:
-        root: A folder for each class that there are new pictures of.
-        labels: Class names; a picture's index is its label's place in there.
-        size: Pixels a side.
-        count: How many, the newest by their files' time; 0 takes all.
-        known: Manifests of pictures that do not count as new.
+        root: Contains one folder per class.
+        labels: Class names, in the order of the class indices.
+        size: Side of the result in pixels.
+        count: Number of pictures, the latest modified first; 0 takes all.
+        known: Manifests of pictures to leave out.
 
     Raises:
-        DataError: No such folder, a folder that is no class, or no new picture in any of them.
+        DataError: ``root`` is missing, contains a folder that is not a class, or has no new picture.
     """
     if not root.is_dir():
         raise DataError(f"expected a folder of class folders at {root}, there is none; see watch.recent.path")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     unknown = [folder.name for folder in folders if folder.name not in labels]
     if unknown:
-        raise DataError(f"{root} has folders {unknown}, the model knows {list(labels)}")
+        raise DataError(f"{root} has folders {unknown}, expected classes of the model: {list(labels)}")
     learnt = {digest for path in known for digest in manifest.read(path)["sha256"]}
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and file.name[0] != "."]
     files.sort(key=lambda file: (-file.stat().st_mtime, file.as_posix()))
@@ -53,6 +53,6 @@ def load(root: Path, labels: Sequence[str], *, size: int, count: int, known: Seq
         name = file.relative_to(root)
         chosen.append((name.as_posix(), pixels, labels.index(name.parts[0])))
     if not chosen:
-        raise DataError(f"no new picture in {root}; put some into a folder a class, or empty watch.recent.path")
+        raise DataError(f"no new picture in {root}; add some to the class folders, or clear watch.recent.path")
     ids, pixels_of, truth = zip(*sorted(chosen, key=lambda each: each[0]), strict=True)
     return Pictures(tuple(ids), np.stack(pixels_of), np.array(truth, np.int64))

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder of class folders, or the seeded generator."""
+"""Data sources: a folder of class folders, or the seeded generator."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,12 +18,12 @@ _NO_PICTURES = frozenset({METADATA, "SHA256SUMS"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of a source, not read yet.
+    """One picture of a source, read on demand.
 
     Attributes:
         id: POSIX path relative to the source, unique: ``benign/100.jpg``.
         label: Its class.
-        group: What it shares with other pictures of the same lesion; empty where that is not known.
+        group: Identifier of the lesion; empty if unknown.
         extra: Further columns for the manifest.
         read: Returns the bytes.
     """
@@ -38,18 +38,18 @@ class Item:
 def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
     """Return pictures of the class folders in ``path``, sorted by id.
 
-    Every file below a class folder is taken, whatever its name, so that a broken one comes to light; hidden
-    files, ``SHA256SUMS`` and ``metadata.csv`` are not. ``metadata.csv`` is optional; its columns ``file``,
-    ``label`` and ``lesion_id`` are required, ``lesion_id`` becomes the group, the other columns are passed
-    on. One named like a column of the manifest becomes ``metadata_<name>``.
+    All files in class folders are included, whatever their names, so that broken files are reported; hidden files,
+    ``SHA256SUMS`` and ``metadata.csv`` are not. ``metadata.csv`` is optional. It must have the columns ``file``,
+    ``label`` and ``lesion_id``; ``lesion_id`` becomes the group, other columns are added to the manifest. A column
+    named like one of the manifest becomes ``metadata_<name>``.
 
     Args:
-        path: The folder; its subfolders' names are the labels.
-        per_class: Pictures a class, drawn at random; 0 takes all.
-        seed: Of the draw, which depends on the ids and not on the order in which the system lists files.
+        path: The folder; the names of its subfolders are the labels.
+        per_class: Pictures per class, chosen at random; 0 takes all.
+        seed: Of the choice, which does not depend on the order of the files.
 
     Raises:
-        DataError: No such folder, fewer than two classes, an empty class, or metadata that do not fit.
+        DataError: No such folder, fewer than two classes, an empty class, or inconsistent metadata.
     """
     if not path.is_dir():
         raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
@@ -122,7 +122,7 @@ def _item(path: Path, name: str, label: str, metadata: pd.DataFrame | None) -> I
         return Item(name, label, read, extra=dict.fromkeys(metadata.columns.drop(["label", "lesion_id"]), ""))
     row = {str(column): str(value) for column, value in metadata.loc[name].items()}
     if row.pop("label") != label:
-        raise DataError(f"{path / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder says {label!r}")
+        raise DataError(f"{path / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder {label!r}")
     return Item(name, label, read, group=row.pop("lesion_id"), extra=row)
 
 
@@ -143,6 +143,6 @@ def _metadata(path: Path) -> pd.DataFrame | None:
         )
     twice = table.loc[table["file"].duplicated(), "file"]
     if len(twice):
-        raise DataError(f"expected one row a file in {file}, {twice.iloc[0]!r} has several")
+        raise DataError(f"expected one row per file in {file}, {twice.iloc[0]!r} has several")
     clash = {name: f"metadata_{name}" for name in manifest.COLUMNS if name != "label"}
     return table.set_index("file").rename(columns=clash)

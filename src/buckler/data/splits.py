@@ -1,4 +1,4 @@
-"""Train, calibration and test: stratified, seeded, and never one lesion on two sides."""
+"""Assigns pictures to train, calibration and test: stratified, seeded, each lesion in one split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,8 +16,7 @@ from buckler.errors import DataError
 def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
     """Return a group number for every row, ``(n,)``: pictures that must stay together share one.
 
-    Together stay near-duplicates, pictures of the same ``group`` in the manifest, identical files, and what
-    these connect.
+    Near-duplicates, pictures of the same ``group`` in the manifest and identical files stay together, transitively.
     """
     links = [(pair.first, pair.second) for pair in pairs]
     for column in ("group", "sha256"):
@@ -33,12 +32,12 @@ def assign(
 ) -> NDArray[np.str_]:
     """Return the split's name for every row of ``frame``, ``(n,)``.
 
-    The order of rows, and file names, change nothing: groups are taken by size, then by a hash of their
-    contents and ``seed``. Each goes where it fits, for the classes it holds, and most is still missing.
+    The result depends on neither row order nor file names: groups are processed by size, then by a hash of their
+    contents and ``seed``. Each goes to the split that it overfills least, then to the one that lacks most.
 
     Args:
         frame: A manifest.
-        groups: Of ``group``.
+        groups: Result of ``group``.
         test: Share of each class for the test split, above 0.
         calibration: Share of each class for the calibration split, above 0; the rest trains.
         seed: Changes which groups go where.
@@ -65,14 +64,14 @@ def assign(
 
 
 def _targets(frame: pd.DataFrame, labels: Sequence[str], test: float, calibration: float) -> NDArray[np.int64]:
-    """Pictures wanted, ``(splits, classes)``."""
+    """Target number of pictures, ``(splits, classes)``."""
     sizes = np.array([(frame["label"] == label).sum() for label in labels])
     tested, calibrated = (np.rint(sizes * share).astype(np.int64) for share in (test, calibration))
     return np.stack([sizes - tested - calibrated, calibrated, tested])
 
 
 def _ordered(frame: pd.DataFrame, groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
-    """Rows of each group; the largest first, while every split still has room."""
+    """Rows of each group, largest first, while every split has room."""
     digests = frame["sha256"].to_numpy()
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -84,7 +83,7 @@ def _ordered(frame: pd.DataFrame, groups: NDArray[np.int64], seed: int) -> list[
 
 
 def _choose(counts: NDArray[np.int64], missing: NDArray[np.float64], target: NDArray[np.int64]) -> int:
-    """The split that a group with ``counts`` pictures a class overfills least, then where most is missing."""
+    """Index of the split that ``counts`` pictures per class overfill least; ties go to the one that lacks most."""
     overfill = np.maximum(counts - np.maximum(missing, 0), 0).sum(axis=1)
     share = (counts * missing / np.maximum(target, 1)).sum(axis=1)
     return min(range(len(SPLITS)), key=lambda place: (overfill[place], -share[place]))
@@ -95,6 +94,6 @@ def _check(frame: pd.DataFrame, result: NDArray[np.str_], labels: Sequence[str])
         absent = sorted(set(SPLITS) - set(result[frame["label"].to_numpy() == label]))
         if absent:
             raise DataError(
-                f"expected pictures of class {label!r} in every split, none for {absent}: too few that show"
-                " different things; add pictures, or change the shares in section split of params.yaml"
+                f"expected pictures of class {label!r} in every split, none for {absent}: too few"
+                " distinct pictures; add some, or change the shares in section split of params.yaml"
             )

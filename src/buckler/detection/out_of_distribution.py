@@ -1,8 +1,8 @@
-"""Tells pictures like those the network was trained on from anything else, by the features of the same pass.
+"""Detects inputs unlike the training pictures, by the features of the forward pass that answers.
 
 For each class the clean features of one middle block form a cloud; a picture's score is its Mahalanobis distance to
-the nearest. Photographs, text, noise or X-rays lie far off every cloud. Attacked pictures do not: the changes that
-flip an answer are small ones, and `buckler.detection.adversarial` looks for them.
+the nearest. Photographs, text, noise or X-rays are far from every cloud. Attacked pictures are not, because their
+perturbations are small; `buckler.detection.adversarial` detects those.
 
 Source: Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial
 attacks", arXiv 1807.03888; the covariance is shrunk after Ledoit & Wolf 2004.

@@ -1,4 +1,4 @@
-"""What is looked at before an answer is relied on, fitted and with its lines drawn, as a release holds it."""
+"""Fitted input checks and their thresholds, as stored in a release."""
 
 import json
 from dataclasses import dataclass, fields
@@ -26,15 +26,15 @@ Flags = dict[Reason, npt.NDArray[np.bool_]]  # reason -> (n,)
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """The detector and what stands beside it, each with where an answer stops being taken without a person's look.
+    """Input checks with their thresholds; an answer beyond one of them gets the decision `review`.
 
     Attributes:
-        detector: Of attacks.
-        clouds: Of what the network knows.
-        quality: Of what can be judged at all.
+        detector: Detects attacked inputs.
+        clouds: Detects out-of-distribution inputs.
+        quality: Detects inputs of poor quality.
         threshold: ``detector.score > threshold`` is ``adversarial``.
-        max_fpr: The share of clean pictures that this line was drawn to flag at most.
-        confidence: With which it was drawn so.
+        max_fpr: Largest share of clean pictures that the detector may flag.
+        confidence: With which ``threshold`` keeps to ``max_fpr``.
         strangeness: ``clouds.score > strangeness`` is ``out_of_distribution``.
         min_confidence: A less probable answer is ``low_confidence``.
     """
@@ -53,7 +53,7 @@ class Screening:
 
         Args:
             images: ``(n, size, size, 3)`` float32 in 0..1.
-            forward: What the network made of them.
+            forward: The network's output for them.
         """
         scores = self.detector.score(forward)
         return scores, {
@@ -64,7 +64,7 @@ class Screening:
         }
 
     def save(self, directory: Path) -> None:
-        """Write the arrays and the lines into ``directory``, which is made if missing."""
+        """Write arrays and thresholds to ``directory``, creating it if necessary."""
         directory.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {
             f"{part}.{field.name}": getattr(getattr(self, part), field.name)
@@ -77,7 +77,7 @@ class Screening:
 
     @classmethod
     def load(cls, directory: Path) -> "Screening":
-        """Return what ``save`` wrote; no pickle is ever read.
+        """Return what ``save`` wrote; never unpickles.
 
         Raises:
             ModelError: A file is missing, damaged or of another schema.
@@ -96,7 +96,7 @@ class Screening:
             lines: dict[str, Any] = {name: float(info[name]) for name in _NUMBERS}
             return cls(**parts, **lines)
         except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{directory} does not hold a detector: {error!r}") from error
+            raise ModelError(f"{directory} contains no valid detector: {error!r}") from error
 
 
 _PARTS: dict[str, Any] = {"detector": Detector, "clouds": Clouds, "quality": QualityLimits}

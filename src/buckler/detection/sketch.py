@@ -1,8 +1,7 @@
-"""A picture's features in a few numbers: enough to see that many pictures have changed, too few to know one by.
+"""Random projection of features to a few numbers: enough to detect drift, too few to identify a picture.
 
-`buckler.watch.drift` compares served pictures with the calibration pictures, so something of each has to be kept for
-days. Random projections keep distances between clouds of pictures and are the same for every release; there
-is nothing to fit and nothing to ship.
+`buckler.watch.drift` compares served pictures with the calibration pictures, so a summary of each is stored for
+days. Random projections approximately preserve distances. They need no fitting and are the same for every release.
 
 Source: Achlioptas, "Database-friendly random projections", 2003.
 """

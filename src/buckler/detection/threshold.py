@@ -1,4 +1,4 @@
-"""Where a line is drawn through scores: on clean calibration pictures alone, never on attacked ones."""
+"""Sets the threshold of a score on clean calibration records only, never on attacked ones."""
 
 import math
 
@@ -11,8 +11,8 @@ Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
     """Return the lowest threshold that, with ``confidence``, at most ``max_fpr`` of clean pictures score above.
 
-    The share flagged of few calibration pictures is off by chance. That so few of them lie above the threshold would
-    have a probability of at most one minus ``confidence`` if more than ``max_fpr`` of all clean pictures did.
+    With few calibration pictures the observed share is uncertain. If more than ``max_fpr`` of all clean pictures scored
+    above the threshold, so few in the sample would have a probability of at most one minus ``confidence``.
 
     Args:
         scores: Of clean calibration pictures, ``(n,)``; higher is more suspicious.
@@ -20,7 +20,7 @@ def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
         confidence: Probability over the choice of the calibration pictures, in 0..1.
 
     Raises:
-        ValueError: Too few scores to tell so small a share with that confidence.
+        ValueError: Too few scores to bound ``max_fpr`` with that confidence.
 
     Source: Wilks, "Determination of sample sizes for setting tolerance limits", 1941; Vovk, "Conditional validity of
         inductive conformal predictors", 2012, proposition 2b.
@@ -36,7 +36,7 @@ def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
 
 
 def _most_above(count: int, share: float, confidence: float) -> int:
-    """Return how many of ``count`` scores may lie above the threshold; -1 where even none says too little."""
+    """Return how many of ``count`` scores may lie above the threshold; -1 if there are too few scores."""
     total, above = 0.0, -1
     while above + 1 < count:
         total += _binomial(count, above + 1, share)

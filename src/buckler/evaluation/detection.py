@@ -95,7 +95,7 @@ def attack_row(
     }
 
 
-def harmless_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any]:
+def benign_change_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any]:
     """Return the row of a change that is no attack: it should be flagged no more often than clean pictures are."""
     both = _joined(clean.scores, changed.scores)
     return {
@@ -105,7 +105,7 @@ def harmless_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any
     }
 
 
-def foreign_row(foreign: Screened, name: str) -> dict[str, Any]:
+def strangers_row(foreign: Screened, name: str) -> dict[str, Any]:
     """Return how often pictures of another kind are turned away, and for which reason."""
     return {
         "kind": name,

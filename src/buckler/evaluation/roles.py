@@ -1,4 +1,4 @@
-"""Who attacks and who answers: two views of one network, chosen in one place."""
+"""Chooses the runtime that crafts attacks and the runtime that scores them, for one network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ DRAWS = 20
 
 
 class Judge(Protocol):
-    """What answers, in the runtime that counts."""
+    """The scorer: answers in the runtime whose results count."""
 
     precision: str
 
@@ -26,23 +26,24 @@ class Judge(Protocol):
         ...
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of one pass; ``progress`` is told how many pictures are done."""
+        """Return logits and features of one pass; ``progress`` gets the number of pictures done."""
         ...
 
 
-def sides(
+def crafter_and_scorer(
     network: Any, info: ModelInfo, *, batch_size: int, seed: int, runtime: Path | None = None
 ) -> tuple[GradientClassifier, Judge]:
-    """Return what attacks ``network`` and what answers for it; a randomised one by its expectation, either way.
+    """Return the crafter, which has gradients, and the scorer, in this order.
 
-    An exported network answers as it will serve. The attack has gradients of the one it was exported from.
+    An exported network scores in its serving runtime; the crafter uses the network it was exported from. For a
+    randomised network, both are expectations over random draws.
 
     Args:
-        network: In Keras.
-        info: Of the network.
-        batch_size: Of both.
-        seed: Of a randomised network's draws.
-        runtime: Directory of the exported network; without one ``network`` answers, in float32.
+        network: The Keras network.
+        info: Its description.
+        batch_size: For both.
+        seed: For the draws of a randomised network.
+        runtime: Directory of the exported network; None scores with ``network`` in float32.
     """
     crafter = Classifier(network, crafting_precision(), batch_size=batch_size)
     if runtime and is_exported(runtime):

@@ -1,4 +1,4 @@
-"""What every modality shares: the types of inputs and labels, and the check of their range."""
+"""Types of inputs and labels, and the check of their range."""
 
 import numpy as np
 import numpy.typing as npt

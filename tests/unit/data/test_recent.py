@@ -25,7 +25,7 @@ def root(tmp_path):
 
 
 def load(root, count=0, known=()):
-    return recent.load(root, LABELS, size=32, count=count, known=known)
+    return recent.load_recent(root, LABELS, size=32, count=count, known=known)
 
 
 def test_all_pictures_are_read_in_the_order_of_their_names(root):
@@ -58,7 +58,7 @@ def test_what_cannot_be_decoded_is_left_out(root, caplog):
 
 def test_a_folder_that_is_no_class_or_holds_nothing_is_named(root, tmp_path):
     (root / "unclear").mkdir()
-    with pytest.raises(DataError, match=r"folders \['unclear'\], the model knows"):
+    with pytest.raises(DataError, match=r"folders \['unclear'\], expected classes of the model"):
         load(root)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no new picture"):

@@ -67,10 +67,10 @@ def test_metadata_give_the_group_and_further_columns(folder):
             "file,sex\n",
             r"expected .*metadata\.csv to have the columns .*\['label', 'lesion_id'\] are missing",
         ),
-        ("file,label,lesion_id\nnv/1.jpg,mel,L1\n", r"labels nv/1\.jpg 'mel', its folder says 'nv'"),
+        ("file,label,lesion_id\nnv/1.jpg,mel,L1\n", r"labels nv/1\.jpg 'mel', its folder 'nv'"),
         (
             "file,label,lesion_id\nnv/1.jpg,nv,L1\nnv/1.jpg,nv,L2\n",
-            r"one row a file .*'nv/1\.jpg' has several",
+            r"one row per file .*'nv/1\.jpg' has several",
         ),
         ("", "expected .* to be a CSV"),
         ("file,label,lesion_id\n\xff\xfe,\n", "expected .* to be a CSV in UTF-8"),

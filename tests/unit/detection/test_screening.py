@@ -33,7 +33,7 @@ def test_a_saved_screening_flags_as_before(tmp_path, screening, tiny_classifier,
 def test_a_pickle_or_a_damaged_file_in_place_of_the_arrays_is_refused(tmp_path, screening, content):
     screening.save(tmp_path)
     (tmp_path / "detector.npz").write_bytes(content)
-    with pytest.raises(ModelError, match="does not hold a detector"):
+    with pytest.raises(ModelError, match="contains no valid detector"):
         Screening.load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What happens to honest pictures on their way and is no attack: sensor noise, and JPEG once more."""
+"""Changes of pictures that are not attacks: sensor noise and JPEG recompression."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ Change = Callable[[Images, np.random.Generator], Images]
 
 
 def noisy(images: Images, generator: np.random.Generator, *, epsilon: float) -> Images:
-    """Return 8-bit ``images`` (n, h, w, 3) with uniform noise of at most ``epsilon``, in 8 bits again."""
+    """Return 8-bit ``images`` (n, h, w, 3) with uniform noise of at most ``epsilon``, rounded to 8 bits."""
     moved = images + generator.uniform(-epsilon, epsilon, images.shape)
     return np.asarray(np.clip(np.round(moved * 255), 0, 255) / 255, np.float32)
 
 
 def recompressed(images: Images, *, quality: int) -> Images:
-    """Return ``images`` (n, h, w, 3) as they come back from a JPEG file of this quality, 1..95."""
+    """Return ``images`` (n, h, w, 3) after JPEG compression at ``quality``, 1..95."""
     return np.asarray([_through_jpeg(image, quality) for image in images], np.float32).reshape(images.shape)
 
 
@@ -28,14 +28,14 @@ def _through_jpeg(image: Images, quality: int) -> Images:
     return np.asarray(Image.open(file), np.float32) / np.float32(255)
 
 
-# What a detector is shown as innocent when it is fitted. The noise is as large as the attacks it is to be told from.
+# Used to fit the detector. The noise is as large as the attacks that the detector must distinguish it from.
 SHOWN: Mapping[str, Change] = {
     "noise_2": lambda images, generator: noisy(images, generator, epsilon=2 / 255),
     "noise_8": lambda images, generator: noisy(images, generator, epsilon=8 / 255),
     "jpeg_75": lambda images, _: recompressed(images, quality=75),
     "jpeg_92": lambda images, _: recompressed(images, quality=92),
 }
-# What it is judged on: other strengths too.
+# Used to evaluate the detector; includes strengths that it was not fitted on.
 JUDGED: Mapping[str, Change] = {
     **SHOWN,
     "noise_4": lambda images, generator: noisy(images, generator, epsilon=4 / 255),

@@ -1,4 +1,4 @@
-"""The only decoder: every picture, in training and in service, becomes pixels here; DICOM in `dicom`, beside it."""
+"""The decoder of pictures, the same in training and in service; see `dicom` for DICOM files."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ MAX_SIDE = 65_535
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _STRUCTURES = {"JPEG": decode_budget.of_jpeg, "PNG": decode_budget.of_png}
-# What comes instead, and by which bytes, at which place, it is told; only to say so, nothing else is decoded.
+# Magic bytes of unsupported formats, used only in error messages.
 _OTHERS = (
     ("a GIF", 0, b"GIF8"),
     ("a TIFF", 0, b"II*\0"),
@@ -50,7 +50,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a picture that decodes is: sides in pixels, as displayed; ``mode`` as Pillow names it."""
+    """A decoded picture: sides in pixels, as displayed, and Pillow's mode."""
 
     width: int
     height: int
@@ -59,7 +59,7 @@ class ImageInfo:
 
 
 def inspect(source: Path | bytes) -> ImageInfo:
-    """Decode ``source`` in full and say what it is.
+    """Decode ``source`` completely and return its description.
 
     Raises:
         UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.

@@ -1,4 +1,4 @@
-"""Lays over a picture where a network looked, for a person to see."""
+"""Draws a relevance map over a picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ RAMP = np.array(
 
 
 def overlay(image: Image.Image, relevance: NDArray[np.float32]) -> Image.Image:
-    """Return ``image``, at most ``LONGEST_SIDE`` pixels a side, painted where ``relevance`` is.
+    """Return ``image``, at most ``LONGEST_SIDE`` pixels a side, coloured by ``relevance``.
 
     Args:
         image: RGB.
-        relevance: ``(h, w)`` in 0..1, over the whole picture whatever its sides.
+        relevance: ``(h, w)`` in 0..1, stretched over the whole picture.
     """
     picture = image.copy()
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

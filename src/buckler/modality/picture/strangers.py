@@ -1,7 +1,7 @@
-"""Pictures that are no dermoscopy, from a seed: what a client may send by mistake, and the service must not judge.
+"""Seeded out-of-distribution pictures: inputs that a client may send by mistake and the service must flag.
 
-Text pages, noise, plain colours and radiograph-like phantoms are drawn; photographs are crops of the two that
-scikit-learn carries (CC BY).
+Text pages, noise, plain colours and radiograph-like phantoms are generated; photographs are crops of
+the two in scikit-learn (CC BY).
 """
 
 from collections.abc import Callable, Mapping

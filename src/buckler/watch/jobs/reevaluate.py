@@ -160,7 +160,7 @@ class Subject:
     ) -> None:
         self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
         self._info = checkpoint.load_info(model)
-        self._sides = roles.sides(
+        self._sides = roles.crafter_and_scorer(
             checkpoint.load_network(model), self._info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model
         )
 
@@ -192,7 +192,7 @@ class Subject:
         """
         info, cfg = self._info, self._cfg.recent
         learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
-        found = recent.load(Path(cfg.path), info.labels, size=info.image_size, count=cfg.records, known=learnt)
+        found = recent.load_recent(Path(cfg.path), info.labels, size=info.image_size, count=cfg.records, known=learnt)
         return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> Measured:
