@@ -77,7 +77,7 @@ def test_violations_are_all_named_and_the_reports_are_still_written(pictures):
         "  - one_label_a_content",
     }
     assert "expected width of 32 to 256 pixels" in lines[1]
-    assert "seen: 1 of 14 do not fit: benign/tiny.png (16" in lines[1]
+    assert "seen: 1 of 14 violate it: benign/tiny.png (16" in lines[1]
     report = json.loads(validate.REPORT.read_text())
     assert not report["passed"]
     assert {one["name"] for one in report["expectations"] if not one["passed"] and one["hard"]} == {
