@@ -1,14 +1,14 @@
-"""Every error Buckler raises on purpose: what was expected, what came, what to do."""
+"""Exceptions of Buckler; each message states what was expected, what was found and what to do."""
 
 from collections.abc import Sequence
 
 
 class BucklerError(Exception):
-    """Base of all errors whose message is meant for the person who caused them."""
+    """Base of all expected errors; the message is written for users."""
 
 
 class ParamsError(BucklerError):
-    """A section of params.yaml misses a key, holds an unknown one or a wrong value."""
+    """A setting is missing, unknown or has an invalid value."""
 
 
 class InputRangeError(BucklerError, ValueError):
@@ -16,7 +16,7 @@ class InputRangeError(BucklerError, ValueError):
 
 
 class DataError(BucklerError):
-    """A data source, manifest or split does not hold what it must."""
+    """A data source, manifest or split has invalid content."""
 
 
 class UnusableImageError(BucklerError):
@@ -36,14 +36,14 @@ class UnusableImageError(BucklerError):
 
 
 class ModelError(BucklerError):
-    """Weights or a checkpoint cannot be had, or do not fit the network."""
+    """Weights or a checkpoint cannot be loaded or do not fit the network."""
 
 
 class VerdictError(BucklerError):
-    """A release does not carry a verdict that holds.
+    """A release has no valid verdict.
 
     Attributes:
-        reason: One of ``REASONS``; a closed set, so that it can label a metric.
+        reason: One of ``REASONS``, a closed set that also labels metrics.
     """
 
     REASONS = (
@@ -67,15 +67,15 @@ class VerdictError(BucklerError):
 
 
 class SelfTestError(BucklerError):
-    """A loaded model does not answer the reference pictures of its release as it did when it was judged."""
+    """A loaded model answers the reference pictures of its release differently than at the gate."""
 
 
 class LimitError(BucklerError):
-    """A request comes while there is no place for it.
+    """A request exceeds a limit.
 
     Attributes:
         code: One of ``CODES``; machine readable, stable, used by the REST API.
-        retry_after: Whole seconds, at least 1, after which another try may do better.
+        retry_after: Whole seconds to wait before another attempt, at least 1.
     """
 
     CODES = ("overloaded", "rate_limited", "too_many_at_once")
@@ -93,15 +93,15 @@ class AuditError(BucklerError):
 
 
 class ReceiptError(BucklerError):
-    """A receipt of the service does not hold, or is about something else."""
+    """A receipt is invalid or is about another picture or answer."""
 
 
 class RegistryError(BucklerError):
-    """The model registry lacks what was asked for, or cannot be reached."""
+    """The model registry has no such version or cannot be reached."""
 
 
 class PromotionRefusedError(BucklerError):
-    """A challenger may not become champion; ``failures`` says why, one sentence each."""
+    """A challenger cannot be promoted; ``failures`` has one sentence per reason."""
 
     def __init__(self, message: str, failures: Sequence[str] = ()) -> None:
         super().__init__("\n  - ".join([message, *failures]))

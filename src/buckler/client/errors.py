@@ -1,4 +1,4 @@
-"""What the service refuses, one exception a code, as its ``/docs`` list them."""
+"""Exceptions for the service's error codes, one class per code; ``/docs`` of the service lists them."""
 
 from typing import ClassVar
 
@@ -6,17 +6,17 @@ from buckler.errors import BucklerError
 
 
 class UnreachableError(BucklerError):
-    """No answer came: nobody listens, or not in time."""
+    """The service cannot be reached or did not answer in time."""
 
 
 class ServiceError(BucklerError):
-    """The service refused a request or a picture, for a reason that has no class of its own here.
+    """The service refused a request or a picture; raised itself only for codes without a class here.
 
     Attributes:
         code: Stable, machine readable.
-        status: Of the HTTP answer; of one picture among several, None.
-        request_id: For the operator's question.
-        retry_after: Seconds after which another try may do better, where the service says so.
+        status: HTTP status; None for one picture among several.
+        request_id: Identifies the request in the log of the service.
+        retry_after: Seconds to wait before another attempt, if the service states them.
     """
 
     ERRORS: ClassVar[dict[str, type["ServiceError"]]] = {}
@@ -39,12 +39,12 @@ class ServiceError(BucklerError):
 
     @classmethod
     def of(cls, code: str, message: str, **known: object) -> "ServiceError":
-        """Return the exception for ``code``; a newer service may have codes that this client does not know."""
+        """Return the exception for ``code``; codes of a newer service become ``ServiceError``."""
         return cls.ERRORS.get(code, ServiceError)(code, message, **known)  # type: ignore[arg-type]
 
 
 class ImageError(ServiceError):
-    """A picture is not usable; base of the four below."""
+    """The picture is unusable; base of the four classes below."""
 
 
 class ImageEmptyError(ImageError, code="image_empty"):
@@ -56,7 +56,7 @@ class ImageUnreadableError(ImageError, code="image_unreadable"):
 
 
 class ImageUnsupportedError(ImageError, code="image_unsupported"):
-    """The picture is neither JPEG nor PNG nor a DICOM file of a kind that is read."""
+    """The picture is neither JPEG nor PNG nor a supported DICOM file."""
 
 
 class ImageTooLargeError(ImageError, code="image_too_large"):
@@ -64,35 +64,35 @@ class ImageTooLargeError(ImageError, code="image_too_large"):
 
 
 class FieldMissingError(ServiceError, code="field_missing"):
-    """The form holds no picture."""
+    """The form contains no picture."""
 
 
 class FieldRepeatedError(ServiceError, code="field_repeated"):
-    """The form holds several pictures where one is expected."""
+    """The form contains several pictures where one is expected."""
 
 
 class FieldUnknownError(ServiceError, code="field_unknown"):
-    """The form holds something else."""
+    """The form contains an unknown field."""
 
 
 class TooManyPicturesError(ServiceError, code="too_many_pictures"):
-    """The request holds more pictures than the service takes at once."""
+    """The request contains more pictures than the service accepts at once."""
 
 
 class TensorInvalidError(ServiceError, code="tensor_invalid"):
-    """The tensors are not those that the model takes."""
+    """The tensors do not match the inputs of the model."""
 
 
 class ModelUnknownError(ServiceError, code="model_unknown"):
-    """No model of this name and version answers there."""
+    """The service has no model of this name and version."""
 
 
 class LabelUnknownError(ServiceError, code="label_unknown"):
-    """The model knows no such label."""
+    """The model has no such label."""
 
 
 class BodyMalformedError(ServiceError, code="body_malformed"):
-    """The body is not what its content type says."""
+    """The body does not match its content type."""
 
 
 class BodyTooLargeError(ServiceError, code="body_too_large"):
@@ -104,11 +104,11 @@ class BodyTimeoutError(ServiceError, code="body_timeout"):
 
 
 class MediaTypeUnsupportedError(ServiceError, code="media_type_unsupported"):
-    """The content type is none that the service reads."""
+    """The service does not support the content type."""
 
 
 class KeyMissingError(ServiceError, code="key_missing"):
-    """The service asks for a key."""
+    """The service requires a key."""
 
 
 class KeyUnknownError(ServiceError, code="key_unknown"):
@@ -116,7 +116,7 @@ class KeyUnknownError(ServiceError, code="key_unknown"):
 
 
 class RoleForbiddenError(ServiceError, code="role_forbidden"):
-    """The key is for something else."""
+    """The key has another role than the path needs."""
 
 
 class RateLimitedError(ServiceError, code="rate_limited"):
@@ -124,7 +124,7 @@ class RateLimitedError(ServiceError, code="rate_limited"):
 
 
 class QueryAttackError(ServiceError, code="query_attack"):
-    """Pictures sent with this key are all but the same; the operator can say why that is refused."""
+    """The client sent too many near-identical pictures, as in a search for an adversarial one."""
 
 
 class TooManyAtOnceError(ServiceError, code="too_many_at_once"):
@@ -132,7 +132,7 @@ class TooManyAtOnceError(ServiceError, code="too_many_at_once"):
 
 
 class ReceiptUnsupportedError(ServiceError, code="receipt_unsupported"):
-    """There is no receipt of this kind, or not for this."""
+    """The service does not issue receipts of this kind, or not on this path."""
 
 
 class ReceiptUnavailableError(ServiceError, code="receipt_unavailable"):
@@ -144,7 +144,7 @@ class BadRequestError(ServiceError, code="bad_request"):
 
 
 class NotFoundError(ServiceError, code="not_found"):
-    """Nothing is there; is the address the service's?"""
+    """The path does not exist; check the address of the service."""
 
 
 class MethodNotAllowedError(ServiceError, code="method_not_allowed"):
@@ -152,11 +152,11 @@ class MethodNotAllowedError(ServiceError, code="method_not_allowed"):
 
 
 class NoVerifiedModelError(ServiceError, code="no_verified_model"):
-    """No model with a verdict that holds is loaded."""
+    """No model with a valid verdict is loaded."""
 
 
 class ModelWithdrawnError(ServiceError, code="model_withdrawn"):
-    """The verdict of the model that serves was taken back."""
+    """The verdict of the live model was withdrawn."""
 
 
 class OverloadedError(ServiceError, code="overloaded"):
@@ -168,7 +168,7 @@ class KeysUnavailableError(ServiceError, code="keys_unavailable"):
 
 
 class AuditUnavailableError(ServiceError, code="audit_unavailable"):
-    """The answer could not be written to the audit log, so it is not given."""
+    """The audit log cannot be written, so the service withholds the answer."""
 
 
 class AnswerTimeoutError(ServiceError, code="timeout"):

@@ -17,12 +17,12 @@ from buckler.client.errors import ServiceError, UnreachableError
 from buckler.errors import BucklerError
 from buckler.trust.receipt import Receipt, check
 
-BACKOFF_SECONDS = 0.5  # before the first new try to connect; then twice that, and so on
+BACKOFF_SECONDS = 0.5  # before the first new attempt to connect; doubles each time
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What the adversarial-input detector says: ``adversarial`` if ``score > threshold``."""
+    """Result of the adversarial-input detector: ``adversarial`` if ``score > threshold``."""
 
     score: float
     threshold: float
@@ -31,7 +31,7 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which model answered, and the signed verdict that lets it serve."""
+    """The model that answered and the id of its signed verdict."""
 
     name: str
     version: str
@@ -44,11 +44,12 @@ class Answer:
     """The answer to one picture.
 
     Attributes:
-        label: The most probable one.
-        probabilities: One a label, summing to one.
-        decision: ``review`` where a person must look, for the ``reasons``.
-        receipt: Checked; None unless the client was given the service's public key.
-        content: The answer as it came, to keep beside the picture.
+        label: The most probable label.
+        probabilities: One per label; they sum to one.
+        decision: ``review`` if a person must review the answer, else ``accept``.
+        reasons: Why it needs review: values of `buckler.detection.reasons.Reason`, or of a newer service.
+        receipt: Verified; None unless the client has the public key of the service.
+        content: The JSON answer as received, to be stored with the picture.
     """
 
     request_id: str
@@ -63,7 +64,7 @@ class Answer:
 
 
 class Client:
-    """Asks one service; not to be shared among threads."""
+    """Client of one service; not thread-safe."""
 
     def __init__(
         self,
@@ -77,17 +78,17 @@ class Client:
         headers: Mapping[str, str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Connect to nothing yet.
+        """Store the settings; the first request connects.
 
         Args:
-            url: Of the service, without a path.
-            key: With the role ``predict``, where the service asks for one.
-            receipt_key: The service's public key; with it, every answer must come with a receipt that holds.
-            timeout: Seconds for one try.
-            retries: How often a request is sent again that the service puts off, or that found nobody listening.
-            longest_wait: Seconds; who is put off for longer gets the error instead.
-            headers: Sent with each request.
-            sleep: Waits.
+            url: Address of the service, without a path.
+            key: API key with the role ``predict``, if the service requires keys.
+            receipt_key: The service's public key; with it, every answer must carry a valid receipt.
+            timeout: Seconds per attempt.
+            retries: Further attempts if the service asks to retry later or refuses the connection.
+            longest_wait: Seconds; if the service asks for a longer wait, the error is raised.
+            headers: Further headers of every request.
+            sleep: Function that waits; replaced in tests.
         """
         own = {"authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=url, headers={**(headers or {}), **own}, timeout=timeout)
@@ -103,26 +104,26 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def predict(self, picture: Path | bytes) -> Answer:
         """Return the answer to one picture: JPEG, PNG or DICOM.
 
         Raises:
-            ServiceError: The service refused it; there is a subclass for each code.
-            ReceiptError: A receipt was wanted, and the one that came does not hold.
-            UnreachableError: No answer came.
+            ServiceError: The service refused it; there is a subclass per code.
+            ReceiptError: The receipt is missing or invalid.
+            UnreachableError: The service cannot be reached or did not answer in time.
             BucklerError: The file cannot be read.
         """
         content = _read(picture)
         return self._answer(self._post("/predict", [content], self._receipt_headers()).json(), content)
 
     def predict_many(self, pictures: Sequence[Path | bytes]) -> list[Answer | ServiceError]:
-        """Return the answers to several pictures, sent in one request; for one that is not usable, why.
+        """Return the answers to several pictures, sent in one request; an unusable one has its error in the list.
 
         Raises:
-            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``; for all of them together.
+            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``, about the whole request.
         """
         contents = [_read(picture) for picture in pictures]
         response = self._post("/predict", contents, self._receipt_headers())
@@ -134,7 +135,7 @@ class Client:
         ]
 
     def explain(self, picture: Path | bytes, *, label: str | None = None) -> bytes:
-        """Return a PNG of the picture with what spoke for ``label`` (default: the answer's) painted over.
+        """Return a PNG of the picture with the evidence for ``label`` (default: the answer's label) painted over.
 
         Raises:
             ServiceError, UnreachableError, BucklerError: As ``predict``.
@@ -143,7 +144,7 @@ class Client:
         return self._post("/explain", [_read(picture)], {}, query).content
 
     def model_card(self) -> dict[str, Any]:
-        """Return the card of the model that answers.
+        """Return the model card of the live model.
 
         Raises:
             ServiceError, UnreachableError: As ``predict``.
@@ -157,7 +158,7 @@ class Client:
     def _post(
         self, path: str, pictures: Sequence[bytes], headers: Mapping[str, str], query: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        # No file name goes out: it may be a patient's.
+        # File names are not sent: they may identify a patient.
         files = [("image", ("image", picture)) for picture in pictures]
         return self._send("POST", path, files=files, headers=headers, params=query)
 
@@ -167,7 +168,7 @@ class Client:
                 response = self._http.request(method, path, **content)
             except httpx.ConnectError as error:
                 wait, failure = BACKOFF_SECONDS * 2 ** (self._retries - tries_left), self._unreachable(error)
-            except httpx.HTTPError as error:  # it may be computing: to send the picture again would add to its load
+            except httpx.HTTPError as error:  # the service may still be computing; another attempt would add load
                 raise self._unreachable(error) from error
             else:
                 if response.status_code < HTTPStatus.BAD_REQUEST:
@@ -179,7 +180,7 @@ class Client:
             if not tries_left or wait > self._longest_wait:
                 raise failure
             self._sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _unreachable(self, error: httpx.HTTPError) -> BucklerError:
         what = str(error) or type(error).__name__
@@ -217,7 +218,7 @@ def _refusal(response: httpx.Response) -> ServiceError:
     try:
         detail = response.json()["error"]
         code, message = detail["code"], detail["message"]
-    except (ValueError, KeyError, TypeError):  # a proxy's page
+    except (ValueError, KeyError, TypeError):  # for example a proxy's error page
         code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not in the service's form"
     waits = response.headers.get("retry-after", "")
     return ServiceError.of(
