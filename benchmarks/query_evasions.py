@@ -91,7 +91,7 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
     def scores(asked: Pixels) -> Pixels:
         changed = (np.clip(change(each, generator), 0, 1) for each in asked)
         sent = [np.rint(each * 255).astype(np.float32) / 255 for each in changed]  # what a PNG holds
-        flags.extend(watch.see("attacker", each).in_run for each in sent)
+        flags.extend(watch.observe("attacker", each).in_run for each in sent)
         margins = np.array([float((each * weights).sum()) - offset for each in sent])
         return np.stack([margins, -margins], axis=1).astype(np.float32)
 

@@ -1,8 +1,8 @@
-"""What a request asks of the model beyond one picture in and its answer out, and how it is handed over.
+"""Requests that need more than one picture and the default form of answer.
 
-A body is read by the front door into an ``Order``; BentoML calls the service in its one thread, as for every picture,
-and the service lets the order fill itself. So nothing of it passes BentoML's own parsing or lies in a file, and
-computing stays one at a time, whatever the interface.
+The front door reads the body into a ``PictureRequest``. BentoML calls the service in its single thread, and the service
+lets the request build its response. The body thus bypasses BentoML's parsing and temporary files, and the model
+computes one picture at a time, whatever the interface.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,58 +22,58 @@ if TYPE_CHECKING:  # importing it for real would load TensorFlow into the superv
 
 Pixels = NDArray[np.float32]  # (image_size, image_size, 3), 0..1
 Picture = bytes | Pixels  # a file as it was sent, or pixels where those were sent
-Ask = Callable[[Picture, str], Answer]
+Classify = Callable[[Picture, str], Answer]
 
-ORDERS = "/orders"  # BentoML's route to what fills them; of the front door's paths none leads here but by an order
+ANSWER_ROUTE = "/answer"  # BentoML's internal route for these requests; clients cannot reach it
 
 
-class Order(Protocol):
-    """Pictures and the form in which their answers are wanted."""
+class PictureRequest(Protocol):
+    """Pictures and the form of their answers."""
 
     @property
     def count(self) -> int:
-        """How many pictures it holds; each counts as one sent alone."""
+        """Number of pictures; each counts towards the limits."""
         ...
 
-    def fill(self, ask: Ask, served: "Served", request_id: str) -> Response:
-        """Return the answers of ``served``, each got from ``ask`` with a picture and an id of its own.
+    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
+        """Return the response of the model ``served``; ``classify`` answers each picture under an id of its own.
 
         Raises:
-            RefusalError: There is no answer to give.
+            RefusalError: The whole request is refused.
         """
         ...
 
 
-ORDER: ContextVar[Order | None] = ContextVar("order", default=None)
+PICTURE_REQUEST: ContextVar[PictureRequest | None] = ContextVar("picture_request", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Several pictures, answered as ``{"answers": [...]}``, an error in the place of one that is not usable."""
+    """Several pictures, answered as ``{"answers": [...]}``; an unusable picture has its error in the list."""
 
     pictures: tuple[bytes, ...]
 
     @property
     def count(self) -> int:
-        """How many pictures it holds."""
+        """Number of pictures."""
         return len(self.pictures)
 
-    def fill(self, ask: Ask, served: "Served", request_id: str) -> Response:
-        """Answer each picture in its turn."""
-        answers = Answers(answers=[_item(each) for each in answer_each(self.pictures, ask, request_id)])
+    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
+        """Answer the pictures in order."""
+        answers = Answers(answers=[_item(each) for each in answer_each(self.pictures, classify, request_id)])
         return JSONResponse(answers.model_dump(mode="json"))
 
 
-def answer_each(pictures: tuple[Picture, ...], ask: Ask, request_id: str) -> list[Answer | RefusalError]:
-    """Return an answer for each picture, or why that picture has none.
+def answer_each(pictures: tuple[Picture, ...], classify: Classify, request_id: str) -> list[Answer | RefusalError]:
+    """Return an answer or an error for each picture.
 
     Raises:
-        RefusalError: It is not about one picture: no model serves, or nothing can be written to the audit log.
+        RefusalError: The error is not about one picture: no live model, or the audit log cannot be written.
     """
     items: list[Answer | RefusalError] = []
     for picture, picture_id in one_by_one(pictures, request_id):
         try:
-            items.append(ask(picture, picture_id))
+            items.append(classify(picture, picture_id))
         except RefusalError as refusal:
             if not refusal.code.startswith("image_"):
                 raise
@@ -82,9 +82,9 @@ def answer_each(pictures: tuple[Picture, ...], ask: Ask, request_id: str) -> lis
 
 
 def one_by_one(pictures: Sequence[Picture], request_id: str) -> Iterator[tuple[Picture, str]]:
-    """Give each picture with the id of its answer, the request's own where there is but one.
+    """Yield each picture with the id of its answer; a single picture has the id of the request.
 
-    Stops the thread it runs in once the request's time is up: what is left would be computed for nobody.
+    Raises in the worker thread once the request has timed out, so that the remaining pictures are not computed.
     """
     for number, picture in enumerate(pictures, start=1):
         if number > 1:

@@ -1,27 +1,28 @@
-"""The model that answers, and how the registry describes a release."""
+"""The live model, and how a source describes a release."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buckler.modality.base import Images
 from buckler.trust.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
 
 if TYPE_CHECKING:
-    from buckler.serving.predictor import Predictor
+    from buckler.serving.predictor import Prediction, Predictor
 
-NEVER = datetime.min.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What the registry names, before anything of it is fetched; equal sightings are the same release.
+class ReleaseEntry:
+    """A release as its source describes it, before it is fetched; equal entries are the same release.
 
     Attributes:
-        version: Its number.
-        digest, verdict: What it is said to be.
-        promotion: The signed record of how it came to be champion; empty without one.
-        standing: What was signed about it since; no part of which release it is.
+        version: Version number in the registry.
+        digest, verdict: As the source states them, not verified.
+        promotion: Signed record of its promotion; empty without one.
+        standing: Signed statement about the release since its verdict; not compared.
     """
 
     version: str
@@ -33,24 +34,24 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A release that might serve; nothing about it is believed yet.
+    """A release on disk, not verified yet.
 
     Attributes:
-        promoted_at: The signed time of its promotion, ``NEVER`` without one.
+        promoted_at: Signed time of its promotion; ``EARLIEST`` if it was not promoted.
     """
 
     path: Path
     version: str
-    promoted_at: datetime = NEVER
+    promoted_at: datetime = EARLIEST
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The model that answers, and what it is called.
+    """The live model with its name, its version and its standing.
 
     Attributes:
-        kept: Where its release lies, None if it is not kept.
-        standing: What was signed about it since its verdict, None if nothing was.
+        kept: Its release on disk; None if the service keeps no copy.
+        standing: Latest signed statement about it since its verdict; None without one.
     """
 
     predictor: "Predictor"
@@ -61,33 +62,36 @@ class Served:
 
     @property
     def state(self) -> State:
-        """Whether its verdict still counts."""
+        """Whether its verdict holds, its answers need review, or it is withdrawn."""
         return self.standing.state if self.standing else HOLDS
 
     @property
     def withdrawn(self) -> bool:
-        """Whether it may not answer any more."""
+        """Whether it must not answer."""
         return self.state == WITHDRAWN
 
     @property
     def expires_at(self) -> datetime:
-        """Until when its verdict holds, as renewed."""
+        """Expiry of its verdict, or of the latest renewal."""
         return self.standing.expires_at if self.standing else self.predictor.verdict.expires_at
 
-    def under(self, standing: Standing | None) -> "Served":
-        """Return the same model as it stands now: from when on its answers ask for review is told to it, too.
+    def __call__(self, pixels: Images) -> "Prediction":
+        """Return the answer to one picture, as ``Predictor`` takes it; for review if the standing requires it."""
+        review_from = EARLIEST if self.state == DEGRADED else self.expires_at
+        return self.predictor(pixels, review_from=review_from)
+
+    def with_standing(self, standing: Standing | None) -> "Served":
+        """Return the same model with another standing; with None, unchanged.
 
         Raises:
-            VerdictError: ``standing``: that is about another release.
+            VerdictError: ``standing``: the standing is about another release.
         """
         if standing is None or standing == self.standing:
             return self
         standing.check(self.predictor.verdict)
-        degraded = standing.state == DEGRADED
-        self.predictor.holds_until = datetime.min.replace(tzinfo=UTC) if degraded else standing.expires_at
         return replace(self, standing=standing)
 
-    def is_what(self, sighting: Sighting) -> bool:
-        """Tell whether the registry names this very release; it may have been promoted once more since."""
-        mine = (self.version, self.predictor.digest, self.predictor.verdict.id)
-        return mine == (sighting.version, sighting.digest, sighting.verdict)
+    def matches(self, entry: ReleaseEntry) -> bool:
+        """Return whether ``entry`` describes this release; it may have been promoted again since."""
+        own = (self.version, self.predictor.digest, self.predictor.verdict.id)
+        return own == (entry.version, entry.digest, entry.verdict)

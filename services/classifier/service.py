@@ -38,14 +38,14 @@ from services.classifier.edge import connections
 from services.classifier.edge.access import announce
 from services.classifier.edge.front_door import REQUEST_ID, FrontDoor, new_request_id
 from services.classifier.interfaces import pages
-from services.classifier.records.audit import Evidence
-from services.classifier.records.query_attack import Queries
+from services.classifier.records.audit import AuditTrail
+from services.classifier.records.query_attack import QueryGuard
 from services.classifier.records.traffic import OF_THE_WATCH, Recorder
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.loading import keep_from_the_collector
 from services.classifier.releases.shadow import Shadow
-from services.classifier.releases.slot import Holder
-from services.classifier.requests import ORDER, ORDERS, Picture
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.requests import ANSWER_ROUTE, PICTURE_REQUEST, Picture
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
@@ -67,14 +67,14 @@ class ClassifierService:
         configure_logging()
         announce(settings)
         metrics.create_series()
-        self._evidence = Evidence(settings)
-        self._queries = Queries(settings, self._evidence)
-        self._holder = Holder(served, keep_previous_seconds=settings.previous_model_seconds)
+        self._audit = AuditTrail(settings)
+        self._queries = QueryGuard(settings, self._audit)
+        self._slot = ModelSlot(served, keep_previous_seconds=settings.previous_model_seconds)
         self._follower: Follower | None = None
         if served:
             metrics.show_model(served)
         else:
-            self._follower = follow(settings, self._holder)
+            self._follower = follow(settings, self._slot)
             self._follower.start()
         self._shadow = Shadow(settings)
         self._shadow.start()
@@ -92,13 +92,13 @@ class ClassifierService:
 
     def __is_ready__(self) -> bool:
         """Tell BentoML's /readyz whether a verified model is loaded; it stays so while another one is being loaded."""
-        served = self._holder.served
+        served = self._slot.served
         return served is not None and not served.withdrawn
 
     @property
     def served(self) -> Served | None:
         """The model that answers now."""
-        return self._holder.served
+        return self._slot.served
 
     @bentoml.api
     def predict(self, image: Annotated[Path, ContentType("image/*")]) -> Answer:
@@ -108,47 +108,47 @@ class ClassifierService:
             RefusalError: The picture is not usable, or one of a run that is refused; there is no verified model, the
                 audit log cannot be written, or the receipt that is asked for cannot be signed.
         """
-        return self._ask(self._serving(), image, REQUEST_ID.get() or new_request_id())
+        return self._classify(self._serving(), image, REQUEST_ID.get() or new_request_id())
 
-    @bentoml.api(route=ORDERS)
-    def fill(self) -> Any:
+    @bentoml.api(route=ANSWER_ROUTE)
+    def answer(self) -> Any:
         """Answer what the front door has read beyond one picture: several, or in another form.
 
         Raises:
             RefusalError: As ``predict``; or there is no order, which only a path that the front door lost could do.
         """
-        order, served = ORDER.get(), self._serving()
-        if order is None:
+        request, served = PICTURE_REQUEST.get(), self._serving()
+        if request is None:
             raise RefusalError("not_found")
-        return order.fill(partial(self._ask, served), served, REQUEST_ID.get() or new_request_id())
+        return request.answer(partial(self._classify, served), served, REQUEST_ID.get() or new_request_id())
 
     def _serving(self) -> Served:
-        served = self._holder.served  # once: another may take its place before this answer is complete
+        served = self._slot.served  # once: another may take its place before this answer is complete
         if served is None:
             raise RefusalError("no_verified_model")
         if served.withdrawn:
             raise RefusalError("model_withdrawn")
-        self._evidence.check()
+        self._audit.check_receipt()
         return served
 
-    def _ask(self, served: Served, picture: Path | Picture, request_id: str) -> Answer:
+    def _classify(self, served: Served, picture: Path | Picture, request_id: str) -> Answer:
         predictor = served.predictor
-        upload = opened(picture, size=predictor.image_size)
-        of_a_run = self._queries.suspects(upload.pixels, picture)
-        with metrics.INFERENCE_SECONDS.time(), self._shadow.standing_back():
-            prediction = predictor(upload.pixels)
-        if of_a_run:
+        upload = decode(picture, size=predictor.image_size)
+        in_query_run = self._queries.in_run(upload.pixels, picture)
+        with metrics.INFERENCE_SECONDS.time(), self._shadow.paused():
+            prediction = served(upload.pixels)
+        if in_query_run:
             prediction = prediction.for_review(Reason.QUERY_ATTACK)
         answer = Answer.of(prediction, served, request_id)
-        answer = self._evidence.keep(answer, picture)  # before it is counted: a refused one is no answer
+        answer = self._audit.record(answer, picture)  # before it is counted: a refused one is no answer
         if not OF_THE_WATCH.get():  # what it sends on purpose would hide, or look like, what clients send
             metrics.count(prediction)
-        self._shadow.offer(picture, answer)
-        self._recorder.offer(upload, prediction, predictor.digest)
+        self._shadow.enqueue(picture, answer)
+        self._recorder.enqueue(upload, prediction, predictor.digest)
         return answer
 
 
-def opened(picture: Path | Picture, *, size: int) -> Upload:
+def decode(picture: Path | Picture, *, size: int) -> Upload:
     """Return a picture in whatever form it came, ``size`` pixels a side.
 
     Raises:

@@ -104,7 +104,7 @@ class Figures:
             try:
                 figures, watched = self._from_prometheus(http)
                 return Live(
-                    "From Prometheus: lines of the last hour, shares of the last quarter of it.",
+                    "From Prometheus: curves over the last hour, ratios over the last 15 minutes.",
                     figures,
                     *_parted(watched),
                 )
@@ -116,7 +116,7 @@ class Figures:
             except AwayError as error:
                 return Live("", (), *_parted(watched), (why, str(error), *problems))
             return Live(
-                "From the service itself, of the time between two looks of this page.",
+                "From the service's metrics, between the last two refreshes of this page.",
                 figures,
                 *_parted(watched),
                 problems,
@@ -189,7 +189,7 @@ def total(samples: Iterable[Sample], at: float) -> Read:
 def between(reads: list[Read]) -> tuple[Figure, ...]:
     """Return the figures of the time between the last two reads, and those before as lines."""
     if len(reads) < 2:
-        return tuple(Figure(name, "with the next look", known=False) for name in NAMES.values())
+        return tuple(Figure(name, "at the next refresh", known=False) for name in NAMES.values())
     rows = [_rates(first, second) for first, second in pairwise(reads)]
     return tuple(_figure(name, rows[-1][name], [row[name] for row in rows]) for name in QUERIES)
 
@@ -288,7 +288,7 @@ def _text(http: httpx.Client, url: str, headers: Mapping[str, str]) -> str:
             f"{url} answers {error.response.status_code}; BUCKLER_SCRAPE_KEY_FILE names a key with the role operate"
         ) from error
     except httpx.HTTPError as error:
-        raise AwayError(f"nobody answers at {url}") from error
+        raise AwayError(f"no answer from {url}") from error
     return answer.text
 
 
@@ -296,5 +296,5 @@ def _parse(text: str) -> list[Sample]:
     try:
         families = list(text_string_to_metric_families(text))
     except ValueError as error:
-        raise AwayError(f"what came is no page of metrics: {error}") from error
+        raise AwayError(f"expected metrics in Prometheus' text format: {error}") from error
     return [Sample(s.name, s.labels, s.value) for family in families for s in family.samples]

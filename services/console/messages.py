@@ -1,4 +1,4 @@
-"""Plain words for what machines say: how sure, why, what to do."""
+"""Texts for people: probabilities, numbers, times and error messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from buckler.client import ServiceError
 
-# Least probability, and what is said of it.
-SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "rather likely"), (0.0, "undecided, leaning to"))
+# Lowest probability, and its text.
+SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
 
 REFUSALS: Mapping[str, tuple[str, str]] = {
     "image_empty": ("The file is empty", "Choose the picture again."),
@@ -15,17 +15,20 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "image_unsupported": ("This is not a picture that can be read", "Choose a JPEG, a PNG or a DICOM file."),
     "image_too_large": ("The picture is too large", "Choose a smaller one."),
     "body_too_large": ("The file is too large", "Choose a smaller one."),
-    "no_verified_model": ("No model is cleared to answer", "Somebody with the role operate must promote one."),
+    "no_verified_model": ("No approved model is loaded", "A user with the role operate must promote one."),
     "overloaded": ("The service is busy", "Wait a moment and try again."),
-    "rate_limited": ("Too many pictures at once", "Wait a moment and try again."),
-    "too_many_at_once": ("Too many pictures at once", "Wait a moment and try again."),
-    "query_attack": ("Too many near-identical pictures", "Choose another one, or ask whoever runs the service."),
-    "key_missing": ("The service wants a key", "Whoever runs the console sets BUCKLER_CLIENT_KEY."),
-    "key_unknown": ("The console's key does not hold", "Whoever runs the console sets another BUCKLER_CLIENT_KEY."),
-    "role_forbidden": ("The console's key is for something else", "BUCKLER_CLIENT_KEY must have the role predict."),
+    "rate_limited": ("Too many pictures at the same time", "Wait a moment and try again."),
+    "too_many_at_once": ("Too many pictures at the same time", "Wait a moment and try again."),
+    "query_attack": ("Too many near-identical pictures", "Choose another picture, or ask the operator of the service."),
+    "key_missing": ("The service requires a key", "The operator of the console must set BUCKLER_CLIENT_KEY."),
+    "key_unknown": (
+        "The key of the console is unknown or revoked",
+        "The operator must replace BUCKLER_CLIENT_KEY.",
+    ),
+    "role_forbidden": ("The key of the console has the wrong role", "BUCKLER_CLIENT_KEY needs the role predict."),
     "audit_unavailable": (
-        "The answer could not be put on record",
-        "So it is not given. Tell whoever runs the service.",
+        "The answer could not be recorded",
+        "It is therefore withheld. Report this to the operator of the service.",
     ),
     "timeout": ("The answer took too long", "Try again later."),
 }
@@ -33,7 +36,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong, what to do, and the words it came in."""
+    """An error for people: title, what to do, and the original message."""
 
     title: str
     advice: str
@@ -46,7 +49,7 @@ def sureness(probability: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return ``share`` for people; never 100 % or 0 % of what is not certain."""
+    """Return ``share`` as a percentage; an uncertain one never rounds to 100 % or 0 %."""
     if 0.9995 <= share < 1:
         return "over 99.9 %"
     if 0 < share < 0.0005:
@@ -55,18 +58,18 @@ def percent(share: float) -> str:
 
 
 def score(value: float) -> str:
-    """Return a detector's score, which may be of any size."""
+    """Return a detector score with one decimal, or in scientific notation if it is large."""
     return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
 
 
 def moment(when: datetime | float) -> str:
-    """Return a time as people read it."""
+    """Return date and time in UTC, to the minute."""
     aware = datetime.fromtimestamp(when, UTC) if isinstance(when, int | float) else when.astimezone(UTC)
     return f"{aware:%Y-%m-%d %H:%M} UTC"
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in the unit that fits."""
+    """Return a duration in days, hours, minutes or seconds."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -74,16 +77,16 @@ def duration(seconds: float) -> str:
 
 
 def short(digest: str) -> str:
-    """Return enough of a digest to tell it from others."""
+    """Return a digest shortened to 12 digits."""
     kind, _, rest = digest.partition(":")
     return f"{kind}:{rest[:12]}…" if len(rest) > 12 else digest
 
 
 def refusal(error: Exception) -> Problem:
-    """Return what to tell a person about an error that was raised on purpose."""
+    """Return the text for an expected error."""
     detail = str(error)
     if isinstance(error, ServiceError) and error.code in REFUSALS:
         return Problem(*REFUSALS[error.code], detail)
     if isinstance(error, ServiceError):
-        return Problem("The service refused", detail.partition(": ")[2] or detail)
-    return Problem("That did not work", detail)
+        return Problem("The service refused the request", detail.partition(": ")[2] or detail)
+    return Problem("The request failed", detail)

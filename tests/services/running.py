@@ -20,7 +20,7 @@ from buckler.trust import digests, verdict
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, load_private_key
 from drills.service import end, free_port
 from services.classifier.releases.follower import follow
-from services.classifier.releases.slot import Holder
+from services.classifier.releases.slot import ModelSlot
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
@@ -48,7 +48,7 @@ def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: 
 
 def load_served(settings: Settings) -> Served | None:
     """Return what a worker serves after its first look."""
-    holder = Holder()
+    holder = ModelSlot()
     follow(settings, holder).check()
     return holder.served
 

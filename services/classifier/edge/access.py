@@ -65,7 +65,7 @@ class Access:
                 headers=_challenge("insufficient_scope"),
             )
 
-    def take_place(self, path: str, key: ApiKey | None, held: ExitStack) -> None:
+    def reserve_request(self, path: str, key: ApiKey | None, held: ExitStack) -> None:
         """Take a place for a request that needs one; it is given back when ``held`` is closed.
 
         Without keys nobody can be told from anybody else, so that only the limit of all together holds: a rate
@@ -78,7 +78,7 @@ class Access:
             _enter(held, self._limiter.place(key.id if key else None))
             held.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
-    def take_more(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
+    def reserve_pictures(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
         """Take the places of a request's other pictures, once it is read: each counts as one sent alone.
 
         Raises:

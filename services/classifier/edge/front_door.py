@@ -29,7 +29,7 @@ from services.classifier.interfaces import negotiation
 from services.classifier.interfaces.form import rebuild
 from services.classifier.records.audit import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
 from services.classifier.records.traffic import OF_THE_WATCH, is_of_the_watch
-from services.classifier.requests import ORDER, ORDERS
+from services.classifier.requests import ANSWER_ROUTE, PICTURE_REQUEST
 from services.classifier.settings import Settings
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -105,7 +105,7 @@ class FrontDoor:
         CLIENT_ID.set(key.id if key else ANONYMOUS)
         OF_THE_WATCH.set(is_of_the_watch(key, headers))
         self._access.check_role(path, key)
-        self._access.take_place(path, key, place)
+        self._access.reserve_request(path, key, place)
         return key
 
     async def _work(self, exchange: "Exchange", scope: Scope, receive: Receive, place: ExitStack) -> None:
@@ -143,13 +143,13 @@ class FrontDoor:
         given = Headers(scope=scope)
         RECEIPT_WANTED.set(wants_receipt(given.get(RECEIPT_HEADER)))
         pictures = await self._read_pictures(scope["path"], given, receive)
-        order = await negotiation.order_for(scope, pictures, self._settings)
-        if order is None:  # one picture in, its answer out: BentoML's own way
+        request = await negotiation.request_for(scope, pictures, self._settings)
+        if request is None:  # one picture with the default form of answer: BentoML parses it
             content_type, body = rebuild(pictures[0])
         else:
-            self._access.take_more(key, order.count, place)
-            ORDER.set(order)
-            scope, content_type, body = {**scope, "path": ORDERS}, b"application/json", b"{}"
+            self._access.reserve_pictures(key, request.count, place)
+            PICTURE_REQUEST.set(request)
+            scope, content_type, body = {**scope, "path": ANSWER_ROUTE}, b"application/json", b"{}"
         headers = [pair for pair in scope["headers"] if pair[0] in FORWARDED]
         headers += [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         return {**scope, "headers": headers}, _replay(body, receive)

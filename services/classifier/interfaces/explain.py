@@ -10,7 +10,7 @@ from starlette.responses import Response
 from buckler.modality.picture import images, uploads
 from buckler.modality.picture.overlay import overlay
 from services.classifier.contract import RefusalError
-from services.classifier.requests import Ask
+from services.classifier.requests import Classify
 
 if TYPE_CHECKING:
     from services.classifier.served import Served
@@ -47,16 +47,16 @@ class Explanation:
         """It holds one picture."""
         return 1
 
-    def fill(self, ask: Ask, served: "Served", request_id: str) -> Response:
+    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
         """Answer the picture, which is logged and counted as any other, and paint it.
 
         Raises:
-            RefusalError: ``label_unknown``; or as ``ask``.
+            RefusalError: ``label_unknown``; or as ``classify``.
         """
         predictor = served.predictor
         if self.label is not None and self.label not in predictor.labels:
             raise RefusalError("label_unknown", f"expected one of the labels {', '.join(predictor.labels)}")
-        answer = ask(self.picture, request_id)
+        answer = classify(self.picture, request_id)
         label = self.label or answer.label
         image = uploads.load_image(self.picture)
         relevance = predictor.explain(images.as_pixels(image, size=predictor.image_size), label)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from services.classifier.contract import ERRORS, Answer
-from services.classifier.requests import Ask, answer_each
+from services.classifier.requests import Classify, answer_each
 
 if TYPE_CHECKING:
     from services.classifier.served import Served
@@ -59,7 +59,7 @@ def _weighed(ranges: Iterable[str]) -> Iterable[tuple[str, float]]:
 
 
 @dataclass(frozen=True, slots=True)
-class FhirOrder:
+class FhirRequest:
     """Pictures, answered as one `DiagnosticReport`, or as a `Bundle` of several."""
 
     pictures: tuple[bytes, ...]
@@ -69,11 +69,11 @@ class FhirOrder:
         """How many pictures it holds."""
         return len(self.pictures)
 
-    def fill(self, ask: Ask, served: "Served", request_id: str) -> Response:
+    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
         """Answer each picture in its turn."""
         if self.count == 1:
-            return _response(report(ask(self.pictures[0], request_id), datetime.now(UTC)))
-        items = answer_each(self.pictures, ask, request_id)
+            return _response(report(classify(self.pictures[0], request_id), datetime.now(UTC)))
+        items = answer_each(self.pictures, classify, request_id)
         now = datetime.now(UTC)
         return _response(
             {

@@ -1,4 +1,4 @@
-"""Which body a request may have, by its path and content type, and which order it becomes."""
+"""Choose body reader, request type and form of error by path and headers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,11 +13,11 @@ from services.classifier import endpoints
 from services.classifier.contract import RefusalError, error_response, oip_error
 from services.classifier.endpoints import is_oip
 from services.classifier.interfaces.explain import Explanation, asked_label
-from services.classifier.interfaces.fhir import FhirOrder, fhir_error, wants_fhir
+from services.classifier.interfaces.fhir import FhirRequest, fhir_error, wants_fhir
 from services.classifier.interfaces.form import PictureForm
 from services.classifier.interfaces.oip import BINARY_HEADER, Inference
 from services.classifier.records.audit import RECEIPT_WANTED
-from services.classifier.requests import Batch, Order
+from services.classifier.requests import Batch, PictureRequest
 from services.classifier.settings import Settings
 
 DICOM = "application/dicom"
@@ -25,19 +25,19 @@ JSON = "application/json"
 
 
 class Body(Protocol):
-    """Takes a request's body chunk by chunk."""
+    """Reads a request's body chunk by chunk."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
         ...
 
     def pictures(self) -> tuple[bytes, ...]:
-        """Return the files in it once it is complete."""
+        """Return the files of the complete body."""
         ...
 
 
 class WholeBody:
-    """A body that is one file."""
+    """A body that consists of one file."""
 
     def __init__(self) -> None:
         self._content = bytearray()
@@ -52,14 +52,14 @@ class WholeBody:
 
 
 def body_for(path: str, headers: Headers, settings: Settings) -> Body:
-    """Return what reads the body of a request with pictures.
+    """Return the reader for the body of a request with pictures.
 
     Raises:
         RefusalError: ``media_type_unsupported``.
     """
     content_type = headers.get("content-type", "")
     if path == endpoints.OIP_INFER:
-        # A client that appends tensors in binary says so here; what it sends is no JSON to its end.
+        # The header announces binary tensors after the JSON, which this service does not accept.
         if _media_type(content_type or JSON) != JSON or BINARY_HEADER in headers:
             raise RefusalError("media_type_unsupported", "expected application/json without binary tensors")
         return WholeBody()
@@ -75,26 +75,26 @@ def _media_type(header: str) -> str:
 
 
 def error_form(scope: Scope) -> Callable[[str, str | None, Mapping[str, str] | None], JSONResponse]:
-    """Return what makes an error of the contract into the answer that a request's interface has for it."""
+    """Return the function that turns an error code into the response of the request's interface."""
     if is_oip(scope["path"]):
         return oip_error
     fhir = scope["path"] == endpoints.PREDICT and wants_fhir(Headers(scope=scope).get("accept", ""))
     return fhir_error if fhir else error_response
 
 
-async def order_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> Order | None:
-    """Return the order that a request is; None for one picture whose answer is wanted as the contract has it.
+async def request_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> PictureRequest | None:
+    """Return the typed request; None for one picture with the default form of answer.
 
     Raises:
-        RefusalError: It asks for what there is not.
+        RefusalError: The request is invalid.
     """
     if scope["path"] == endpoints.OIP_INFER:
         parse = partial(Inference.parse, pictures[0], scope["path_params"], most=settings.batch_limit)
-        return await to_thread.run_sync(parse)  # a long list of numbers takes its time
+        return await to_thread.run_sync(parse)  # parsing many numbers is slow
     if scope["path"] == endpoints.EXPLAIN:
         if RECEIPT_WANTED.get():
             raise RefusalError("receipt_unsupported", "a painted picture carries no receipt; /predict gives one")
         return Explanation(pictures[0], asked_label(scope["query_string"]))
     if wants_fhir(Headers(scope=scope).get("accept", "")):
-        return FhirOrder(pictures)
+        return FhirRequest(pictures)
     return Batch(pictures) if len(pictures) > 1 else None

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from services.classifier.contract import Answer, RefusalError
-from services.classifier.requests import Ask, Picture, one_by_one
+from services.classifier.requests import Classify, Picture, one_by_one
 
 if TYPE_CHECKING:
     from services.classifier.served import Served
@@ -179,18 +179,18 @@ class Inference:
         """How many pictures it holds."""
         return self.request.inputs[0].shape[0]
 
-    def fill(self, ask: Ask, served: "Served", request_id: str) -> Response:
+    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
         """Answer all pictures.
 
         Raises:
-            RefusalError: A picture is not usable, its number in front; or as ``ask``.
+            RefusalError: A picture is not usable, its number in front; or as ``classify``.
         """
         check_model(self.named, served)
         pictures = self._pictures(served.predictor.image_size)
         answers: list[Answer] = []
         for picture, picture_id in one_by_one(pictures, request_id):
             try:
-                answers.append(ask(picture, picture_id))
+                answers.append(classify(picture, picture_id))
             except RefusalError as refusal:
                 raise _numbered(refusal, len(answers) + 1, self.count) from refusal
         response = InferResponse(

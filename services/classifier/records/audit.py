@@ -40,14 +40,14 @@ def wants_receipt(header: str | None) -> bool:
     return header is not None
 
 
-class Evidence:
+class AuditTrail:
     """Writes the line and signs the receipt; without a log or a key, what the settings leave of it."""
 
     def __init__(self, settings: Settings) -> None:
         self._log = open_log(settings)
         self._key = receipt_key(settings)
 
-    def check(self) -> None:
+    def check_receipt(self) -> None:
         """See, before the model is asked, whether what the client wants can be had.
 
         Raises:
@@ -56,7 +56,7 @@ class Evidence:
         if RECEIPT_WANTED.get() and self._key is None:
             raise RefusalError("receipt_unavailable")
 
-    def keep(self, answer: Answer, picture: Path | Picture) -> Answer:
+    def record(self, answer: Answer, picture: Path | Picture) -> Answer:
         """Return ``answer``, with its receipt if one is wanted, once its line is written.
 
         Args:
@@ -74,7 +74,7 @@ class Evidence:
         envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
-    def note(self, event: str, picture: Path | Picture, **details: Any) -> None:
+    def record_event(self, event: str, picture: Path | Picture, **details: Any) -> None:
         """Write a line about what happened at ``picture``, beside the line of its answer, if it gets one.
 
         Raises:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.serving.query_monitor import QueryMonitor, Rules, Sighting
+from buckler.serving.query_monitor import QueryMonitor, QueryRules, QueryRun
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
-from services.classifier.records.audit import CLIENT_ID, Evidence
+from services.classifier.records.audit import CLIENT_ID, AuditTrail
 from services.classifier.records.traffic import OF_THE_WATCH
 from services.classifier.requests import Picture
 from services.classifier.settings import Settings
@@ -19,16 +19,16 @@ REFUSE, OFF = "refuse", "off"
 logger = logging.getLogger("buckler.service")
 
 
-class Queries:
+class QueryGuard:
     """The watch of one worker process. All clients without a key are one: nothing tells them apart."""
 
-    def __init__(self, settings: Settings, evidence: Evidence) -> None:
+    def __init__(self, settings: Settings, audit: AuditTrail) -> None:
         self._follows = settings.query_attack
-        self._evidence = evidence
-        rules = Rules(run=settings.query_run, window_seconds=settings.query_window_seconds)
+        self._audit = audit
+        rules = QueryRules(run=settings.query_run, window_seconds=settings.query_window_seconds)
         self._monitor = None if self._follows == OFF else QueryMonitor(rules)
 
-    def suspects(self, pixels: NDArray[np.float32], picture: Path | Picture) -> bool:
+    def in_run(self, pixels: NDArray[np.float32], picture: Path | Picture) -> bool:
         """Look at a picture and tell whether it is one of a run.
 
         Args:
@@ -41,19 +41,19 @@ class Queries:
         """
         if self._monitor is None:
             return False
-        sighting = self._monitor.see(CLIENT_ID.get(), pixels)
-        if sighting.begins:
-            self._report(sighting, picture)
-        if sighting.in_run and self._follows == REFUSE:
+        run = self._monitor.observe(CLIENT_ID.get(), pixels)
+        if run.begins:
+            self._report(run, picture)
+        if run.in_run and self._follows == REFUSE:
             raise RefusalError("query_attack")
-        return sighting.in_run
+        return run.in_run
 
-    def _report(self, sighting: Sighting, picture: Path | Picture) -> None:
+    def _report(self, run: QueryRun, picture: Path | Picture) -> None:
         if not OF_THE_WATCH.get():  # its probe searches on purpose, each time
             metrics.QUERY_ATTACKS.inc()
         logger.warning(
             "client %s sends pictures that are all but the same, %d by now: a search for an adversarial one?",
             CLIENT_ID.get(),
-            sighting.alike,
+            run.alike,
         )
-        self._evidence.note("query_attack", picture, alike=sighting.alike, follows=self._follows)
+        self._audit.record_event("query_attack", picture, alike=run.alike, follows=self._follows)

@@ -81,7 +81,7 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
-    def offer(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
+    def enqueue(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
         """Take a picture that was answered, if there is room; never waits, never raises."""
         if self._traffic is None or OF_THE_WATCH.get():
             return

@@ -22,10 +22,10 @@ from buckler.trust.verdict import check_holds
 from services.classifier import metrics
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads, load
-from services.classifier.releases.slot import Holder
-from services.classifier.releases.sources import Directory, Registry, Source
-from services.classifier.releases.standings import Standings
-from services.classifier.served import NEVER, Candidate, Served, Sighting
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.releases.sources import ChampionSource, DirectorySource, ReleaseSource
+from services.classifier.releases.standing_cache import StandingCache
+from services.classifier.served import EARLIEST, Candidate, ReleaseEntry, Served
 from services.classifier.settings import Settings
 
 LONGEST_RETRY_SECONDS = 600.0
@@ -35,10 +35,10 @@ logger = logging.getLogger("buckler.service")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A sighting and the key that it is judged by: if either changes, it is worth another try."""
+class Attempt:
+    """A release entry and the key that verifies it; a change of either justifies another attempt."""
 
-    sighting: Sighting
+    entry: ReleaseEntry
     key_id: str
 
 
@@ -49,25 +49,25 @@ class Refusal:
     A verdict that has expired may be renewed: with another standing it is worth another try.
     """
 
-    seen: Seen
+    attempt: Attempt
     standing: Standing | None
     times: int
     again_at: float
 
 
 class Follower:
-    """Looks at a source and swaps what a holder holds; see the module's head."""
+    """Looks at a source and swaps what a slot holds; see the module's head."""
 
     may_answer = True  # clients see what it takes, so that must have passed its gate
     sought = "which release is to serve"
 
-    def __init__(self, settings: Settings, source: Source, holder: Holder) -> None:
-        self.settings, self.holder = settings, holder
+    def __init__(self, settings: Settings, source: ReleaseSource, slot: ModelSlot) -> None:
+        self.settings, self.slot = settings, slot
         self._source = source
-        self._standings = Standings(settings)
-        self._taken: Seen | None = None
+        self._standing_cache = StandingCache(settings)
+        self._taken: Attempt | None = None
         self._refused: Refusal | None = None
-        self._newest = NEVER
+        self._newest = EARLIEST
         self._away: Exception | None = None
         self._stop = threading.Event()
 
@@ -81,10 +81,10 @@ class Follower:
 
     def check(self) -> Exception | None:
         """Look once and take what is new; never raises, and returns why the source could not be asked."""
-        self.holder.forget()
+        self.slot.release_previous()
         try:
             key = keys.load_public_key()
-            sighting = self._source.look()
+            entry = self._source.look()
         except Exception as error:  # as in `_try`
             if self._away is None:  # said once, not at every look
                 logger.warning("cannot find out %s: %s", self.sought, error)
@@ -92,22 +92,22 @@ class Follower:
             return error
         self._away = None
         self.count_check()
-        self._hear(sighting, key)
-        seen = Seen(sighting, keys.key_id(key))
-        if seen != self._taken and self._due(seen, key):
-            self._try(seen, key)
-        self._restate(key)
+        self._accept_standing(entry, key)
+        attempt = Attempt(entry, keys.key_id(key))
+        if attempt != self._taken and self._due(attempt, key):
+            self._try(attempt, key)
+        self._update_standing(key)
         return None
 
     def take(self, served: Served) -> None:
         """Let ``served`` answer, and say so."""
-        before, previous = self.holder.served, self.holder.previous
+        before, previous = self.slot.served, self.slot.previous
         if before and served.predictor is before.predictor:
-            self.holder.restate(served)
+            self.slot.update(served)
             metrics.show_standing(served)
             return
         from_memory = previous is not None and served.predictor is previous.predictor
-        self.holder.swap(served)
+        self.slot.swap(served)
         metrics.show_model(served, before)
         if before:
             metrics.SWAPS.labels(model=metrics.FROM_MEMORY if from_memory else metrics.FETCHED).inc()
@@ -133,7 +133,7 @@ class Follower:
         self._newest = kept.promoted_at
         try:
             key = keys.load_public_key()
-            served = load(kept, self.settings, key, standing=self._standings.of(kept.version, key))
+            served = load(kept, self.settings, key, standing=self._standing_cache.of(kept.version, key))
         except Exception as error:  # as in `_try`
             self._say_refused(error)
         else:
@@ -154,87 +154,87 @@ class Follower:
         jitter = SystemRandom().uniform(0, self.settings.follow_jitter_seconds)
         return self.settings.follow_seconds + jitter
 
-    def _due(self, seen: Seen, key: Ed25519PublicKey) -> bool:
+    def _due(self, attempt: Attempt, key: Ed25519PublicKey) -> bool:
         refused = self._refused
-        if refused is None or refused.seen != seen or time.monotonic() >= refused.again_at:
+        if refused is None or refused.attempt != attempt or time.monotonic() >= refused.again_at:
             return True
-        return refused.standing != self._standings.of(seen.sighting.version, key)
+        return refused.standing != self._standing_cache.of(attempt.entry.version, key)
 
-    def _hear(self, sighting: Sighting, key: Ed25519PublicKey) -> None:
+    def _accept_standing(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> None:
         if not self.may_answer:
             return
         try:
-            self._standings.hear(sighting, key)
+            self._standing_cache.accept(entry, key)
         except VerdictError as error:  # what was heard before goes on
             self._say_refused(error)
 
-    def _restate(self, key: Ed25519PublicKey) -> None:
+    def _update_standing(self, key: Ed25519PublicKey) -> None:
         """Follow what was signed about the version that answers, whether another is to take its place or not."""
-        served = self.holder.served
+        served = self.slot.served
         if served is None or not self.may_answer:
             return
         try:
-            now = served.under(self._standings.of(served.version, key))
+            now = served.with_standing(self._standing_cache.of(served.version, key))
         except VerdictError:  # of another release under that number, which is refused elsewhere
             return
         if now is not served:
             self.take(now)
             logger.warning("version %s is %s %s", now.version, now.state, "; ".join(now.standing.reasons))
 
-    def _try(self, seen: Seen, key: Ed25519PublicKey) -> None:
+    def _try(self, attempt: Attempt, key: Ed25519PublicKey) -> None:
         try:
-            served, record = self._admitted(seen.sighting, key)
+            served, record = self._admitted(attempt.entry, key)
         except Exception as error:  # whatever a file or a runtime makes of it: this thread and the old model go on
-            self._refuse(seen, error, self._standings.of(seen.sighting.version, key))
+            self._refuse(attempt, error, self._standing_cache.of(attempt.entry.version, key))
             return
-        self._taken, self._refused = seen, None
-        self._newest = record.moment if record else NEVER
+        self._taken, self._refused = attempt, None
+        self._newest = record.moment if record else EARLIEST
         self.show_behind(False)
         self.take(served)
 
-    def _admitted(self, sighting: Sighting, key: Ed25519PublicKey) -> tuple[Served, PromotionRecord | None]:
-        record = self._source.admit(sighting, key, self._newest)
-        served = self._in_memory(sighting)
+    def _admitted(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> tuple[Served, PromotionRecord | None]:
+        record = self._source.admit(entry, key, self._newest)
+        served = self._in_memory(entry)
         if served is None:
-            return self._fetched(sighting, key, record), record
+            return self._fetched(entry, key, record), record
         verdict = served.predictor.verdict
-        served = served.under(self._standings.of(sighting.version, key))
+        served = served.with_standing(self._standing_cache.of(entry.version, key))
         check_holds(verdict, holds_until=served.expires_at)
         if record and served.kept:
             record.check(verdict)
             self._source.keep(replace(served.kept, promoted_at=record.moment))
         return served, record
 
-    def _in_memory(self, sighting: Sighting) -> Served | None:
+    def _in_memory(self, entry: ReleaseEntry) -> Served | None:
         """Return what is loaded already, if it is kept on disk too: it has to be there after a restart."""
-        for served in (self.holder.served, self.holder.previous):
-            if served and served.kept and served.is_what(sighting) and served.kept.path.is_dir():
+        for served in (self.slot.served, self.slot.previous):
+            if served and served.kept and served.matches(entry) and served.kept.path.is_dir():
                 return served
         return None
 
-    def _fetched(self, sighting: Sighting, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
-        with self._source.fetched(sighting) as candidate:
-            stands = self._standings.of(sighting.version, key) if self.may_answer else None
+    def _fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
+        with self._source.fetched(entry) as candidate:
+            stands = self._standing_cache.of(entry.version, key) if self.may_answer else None
             served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=stands)
             if record:
                 record.check(served.predictor.verdict)
                 candidate = replace(candidate, promoted_at=record.moment)
             return replace(served, kept=self._source.keep(candidate))
 
-    def _refuse(self, seen: Seen, error: Exception, stands: Standing | None) -> None:
-        if self._changed_meanwhile(seen):
+    def _refuse(self, attempt: Attempt, error: Exception, stands: Standing | None) -> None:
+        if self._changed_meanwhile(attempt):
             return  # half of the old and half of the new was read; the next look sees one whole
-        times = self._refused.times + 1 if self._refused and self._refused.seen == seen else 1
+        times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
         # A registry or a disk may come back; bytes and signatures do not get better by themselves.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
         lasting = reason_of(error) != metrics.UNAVAILABLE
-        self._refused = Refusal(seen, stands, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
+        self._refused = Refusal(attempt, stands, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
         self.show_behind(True)
         self._say_refused(error)
 
-    def _changed_meanwhile(self, seen: Seen) -> bool:
+    def _changed_meanwhile(self, attempt: Attempt) -> bool:
         try:
-            return self._source.look() != seen.sighting
+            return self._source.look() != attempt.entry
         except Exception:  # the next look says so
             return False
 
@@ -252,20 +252,20 @@ def reason_of(error: Exception) -> str:
     return metrics.SELF_TEST if isinstance(error, SelfTestError) else metrics.UNAVAILABLE
 
 
-def follow(settings: Settings, holder: Holder) -> Follower:
-    """Fill ``holder`` with a release that verifies, and return who will keep it up to date once started.
+def follow(settings: Settings, slot: ModelSlot) -> Follower:
+    """Fill ``slot`` with a release that verifies, and return who will keep it up to date once started.
 
     A release given as a directory is meant: nothing else takes its place. From the registry, the last good
     release serves first, if it still verifies: also where the champion is refused or the registry away.
     """
     bound_threads(settings.workers)
-    source: Source = Directory(settings.release) if settings.release else Registry(settings)
-    follower = Follower(settings, source, holder)
+    source: ReleaseSource = DirectorySource(settings.release) if settings.release else ChampionSource(settings)
+    follower = Follower(settings, source, slot)
     kept = None if settings.release else lookup.last_good(settings)
     if kept:
         follower.begin_with(kept)
-    if holder.served is None:
+    if slot.served is None:
         follower.begin()
-    if holder.served is None:
+    if slot.served is None:
         logger.error("no release verifies; /predict answers 503 until one does")
     return follower

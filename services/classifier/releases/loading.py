@@ -89,4 +89,4 @@ def load(
         predictor.verdict.id,
         time.perf_counter() - started,
     )
-    return Served(predictor, settings.model_name, candidate.version).under(standing)
+    return Served(predictor, settings.model_name, candidate.version).with_standing(standing)

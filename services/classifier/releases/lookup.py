@@ -18,7 +18,7 @@ from pathlib import Path
 from buckler.errors import VerdictError
 from buckler.state import files
 from buckler.trust import digests
-from services.classifier.served import NEVER, Candidate, Sighting
+from services.classifier.served import EARLIEST, Candidate, ReleaseEntry
 from services.classifier.settings import Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -28,7 +28,7 @@ INCOMING, DAMAGED = ".incoming-", ".damaged-"
 ABANDONED_SECONDS = 3600  # no download takes so long: whoever began it was killed
 
 
-def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:
+def current(settings: Settings, alias: str = CHAMPION) -> ReleaseEntry | None:
     """Return what bears ``alias`` now, None if nothing does; one question, nothing is fetched.
 
     Raises:
@@ -39,7 +39,7 @@ def seen(settings: Settings, alias: str = CHAMPION) -> Sighting | None:
     found = registry.by_alias(settings.model_name, alias)
     if found is None:
         return None
-    return Sighting(found.version, found.digest, found.verdict, found.promotion, found.standing)
+    return ReleaseEntry(found.version, found.digest, found.verdict, found.promotion, found.standing)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def last_good(settings: Settings) -> Candidate | None:
     try:
         last = json.loads((settings.releases_dir / LAST_GOOD).read_bytes())
         name, version, release = (str(last[key]) for key in ("model", "version", "release"))
-        promoted_at = datetime.fromisoformat(last.get("promoted_at") or NEVER.isoformat())
+        promoted_at = datetime.fromisoformat(last.get("promoted_at") or EARLIEST.isoformat())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     # A plain name only: the note is no place to point at other directories from.

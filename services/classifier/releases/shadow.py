@@ -20,8 +20,8 @@ from buckler.modality.picture.uploads import load_pixels
 from services.classifier import metrics
 from services.classifier.contract import Answer
 from services.classifier.releases.follower import Follower
-from services.classifier.releases.slot import Holder
-from services.classifier.releases.sources import Challenger
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.releases.sources import ChallengerSource
 from services.classifier.requests import Picture
 from services.classifier.served import Served
 from services.classifier.settings import Settings
@@ -48,7 +48,7 @@ class ChallengerFollower(Follower):
 
     def take(self, served: Served) -> None:
         """Let ``served`` be asked; see `Follower`."""
-        self.holder.swap(served)
+        self.slot.swap(served)
         logger.info("shadow: version %s, digest %s, is asked too", served.version, served.predictor.digest)
 
     def count_check(self) -> None:
@@ -67,8 +67,8 @@ class Shadow:
 
     def __init__(self, settings: Settings) -> None:
         self._share = settings.shadow_share
-        self._holder = Holder()
-        self._follower = ChallengerFollower(settings, Challenger(settings), self._holder)
+        self._slot = ModelSlot()
+        self._follower = ChallengerFollower(settings, ChallengerSource(settings), self._slot)
         self._tasks: Queue[Task] = Queue(QUEUE)
         self._nobody_waits = threading.Event()
         self._nobody_waits.set()
@@ -86,7 +86,7 @@ class Shadow:
         self._stop.set()
 
     @contextmanager
-    def standing_back(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Begin no comparison while a client waits; one that has begun is at most one picture long."""
         self._nobody_waits.clear()
         try:
@@ -94,12 +94,12 @@ class Shadow:
         finally:
             self._nobody_waits.set()
 
-    def offer(self, picture: Path | Picture, answer: Answer) -> None:
+    def enqueue(self, picture: Path | Picture, answer: Answer) -> None:
         """Take a picture that was answered, if it falls into the share and there is room; never raises.
 
         What came as pixels has the champion's size, which need not be the challenger's, and is let go.
         """
-        challenger = self._holder.served
+        challenger = self._slot.served
         if challenger is None or random.random() >= self._share:  # noqa: S311 - a sample, not a secret
             return
         if challenger.predictor.digest == answer.model.digest:
@@ -121,7 +121,7 @@ class Shadow:
             self._compare(task)
 
     def _compare(self, task: Task) -> None:
-        challenger = self._holder.served
+        challenger = self._slot.served
         if challenger is None:
             return
         try:

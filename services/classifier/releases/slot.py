@@ -6,7 +6,7 @@ from services.classifier.releases.loading import keep_from_the_collector
 from services.classifier.served import Served
 
 
-class Holder:
+class ModelSlot:
     """The model that answers. A request reads ``served`` once and stays with it, whatever is swapped meanwhile.
 
     One thread swaps, any number read: to set an attribute is one step.
@@ -32,13 +32,13 @@ class Holder:
         """Let ``served`` answer from the next request on; what answered so far is kept for a while."""
         self._previous, self._since = self._served, time.monotonic()
         self._served = served
-        self.forget()
+        self.release_previous()
 
-    def restate(self, served: Served) -> None:
+    def update(self, served: Served) -> None:
         """Let the same model go on under another standing."""
         self._served = served
 
-    def forget(self) -> None:
+    def release_previous(self) -> None:
         """Let go of the model before this one once its time is over: it takes as much memory as this one."""
         if self._previous and time.monotonic() - self._since >= self._keep:
             self._previous = None

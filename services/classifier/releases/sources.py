@@ -14,7 +14,7 @@ from buckler.trust import promotion, verdict
 from buckler.trust.promotion import PromotionRecord
 from services.classifier.releases import lookup
 from services.classifier.releases.lookup import CHALLENGER, CHAMPION
-from services.classifier.served import Candidate, Sighting
+from services.classifier.served import Candidate, ReleaseEntry
 from services.classifier.settings import Settings
 
 FROM_DIRECTORY = "local"  # the version of a release that was given as a directory
@@ -22,10 +22,10 @@ FROM_DIRECTORY = "local"  # the version of a release that was given as a directo
 logger = logging.getLogger("buckler.service")
 
 
-class Source(Protocol):
+class ReleaseSource(Protocol):
     """Names a release, cheaply and again and again, and gives it once somebody wants it."""
 
-    def look(self) -> Sighting:
+    def look(self) -> ReleaseEntry:
         """Return what is named now.
 
         Raises:
@@ -33,11 +33,11 @@ class Source(Protocol):
         """
         ...
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
+    def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
         """Return the record by which it may serve, None if it needs none.
 
         Args:
-            sighting: What ``look`` returned.
+            entry: What ``look`` returned.
             key: Of whom the record must be signed.
             newest: Time of the newest record that was followed.
 
@@ -46,7 +46,7 @@ class Source(Protocol):
         """
         ...
 
-    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
+    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
         """Give the release on disk, for as long as the context lasts."""
         ...
 
@@ -55,20 +55,20 @@ class Source(Protocol):
         ...
 
 
-class Registry:
+class ChampionSource:
     """The registry's champion: by a signed promotion only, and never back without one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def look(self) -> Sighting:
-        """Return the champion; see `Source`."""
+    def look(self) -> ReleaseEntry:
+        """Return the champion; see `ReleaseSource`."""
         return _named(self._settings, CHAMPION)
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
-        """Return the record of its promotion; see `Source`."""
-        name, version = self._settings.model_name, sighting.version
-        record = promotion.read(sighting.promotion, key, model_name=name, version=version)
+    def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
+        """Return the record of its promotion; see `ReleaseSource`."""
+        name, version = self._settings.model_name, entry.version
+        record = promotion.read(entry.promotion, key, model_name=name, version=version)
         if record.moment < newest:
             raise VerdictError(
                 "superseded",
@@ -77,12 +77,12 @@ class Registry:
             )
         return record
 
-    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
-        """Download it; see `Source`."""
-        return lookup.downloaded(self._settings, sighting.version)
+    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
+        """Download it; see `ReleaseSource`."""
+        return lookup.downloaded(self._settings, entry.version)
 
     def keep(self, candidate: Candidate) -> Candidate | None:
-        """Keep it as the last good one; see `Source`."""
+        """Keep it as the last good one; see `ReleaseSource`."""
         try:
             return lookup.keep(candidate, self._settings)
         except OSError as error:  # a full disk is no reason not to serve what verified
@@ -90,62 +90,62 @@ class Registry:
             return None
 
 
-class Challenger:
+class ChallengerSource:
     """The registry's challenger, for a shadow: it never answers, so it needs no promotion."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def look(self) -> Sighting:
-        """Return the challenger; see `Source`."""
+    def look(self) -> ReleaseEntry:
+        """Return the challenger; see `ReleaseSource`."""
         return _named(self._settings, CHALLENGER)
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
-        """Return None; see `Source`."""
+    def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
+        """Return None; see `ReleaseSource`."""
         return None
 
-    def fetched(self, sighting: Sighting) -> AbstractContextManager[Candidate]:
-        """Download it; see `Source`."""
-        return lookup.downloaded(self._settings, sighting.version)
+    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
+        """Download it; see `ReleaseSource`."""
+        return lookup.downloaded(self._settings, entry.version)
 
     def keep(self, candidate: Candidate) -> Candidate | None:
-        """Return None; see `Source`."""
+        """Return None; see `ReleaseSource`."""
         return None
 
 
-class Directory:
+class DirectorySource:
     """A release that the operator put somewhere: whoever may write there is trusted to say which one serves."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def look(self) -> Sighting:
-        """Return what is there, by the verdict file's time and place on the disk; see `Source`."""
+    def look(self) -> ReleaseEntry:
+        """Return what is there, by the verdict file's time and place on the disk; see `ReleaseSource`."""
         try:
             stat = (self._path / verdict.VERDICT_FILE).stat()
         except OSError as error:
             raise VerdictError("missing", f"expected a release in {self._path}: {error}") from error
-        return Sighting(FROM_DIRECTORY, f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}")
+        return ReleaseEntry(FROM_DIRECTORY, f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}")
 
-    def admit(self, sighting: Sighting, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
-        """Return None; see `Source`."""
+    def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
+        """Return None; see `ReleaseSource`."""
         return None
 
     @contextmanager
-    def fetched(self, sighting: Sighting) -> Iterator[Candidate]:
-        """Give it where it lies; see `Source`."""
-        yield Candidate(self._path, sighting.version)
+    def fetched(self, entry: ReleaseEntry) -> Iterator[Candidate]:
+        """Give it where it lies; see `ReleaseSource`."""
+        yield Candidate(self._path, entry.version)
 
     def keep(self, candidate: Candidate) -> Candidate | None:
-        """Return None; see `Source`."""
+        """Return None; see `ReleaseSource`."""
         return None
 
 
-def _named(settings: Settings, alias: str) -> Sighting:
-    sighting = lookup.seen(settings, alias)
-    if sighting is None:
+def _named(settings: Settings, alias: str) -> ReleaseEntry:
+    entry = lookup.current(settings, alias)
+    if entry is None:
         raise RegistryError(
             f"{settings.model_name} has no {alias} in the registry; `dvc repro` publishes a challenger,"
             " `buckler promote` makes it champion"
         )
-    return sighting
+    return entry

@@ -15,7 +15,7 @@ from buckler.errors import VerdictError
 from buckler.state import files
 from buckler.trust import keys, standing
 from buckler.trust.standing import Standing
-from services.classifier.served import Sighting
+from services.classifier.served import ReleaseEntry
 from services.classifier.settings import Settings
 
 FILE = "standings.json"
@@ -24,7 +24,7 @@ KEEP = 16  # versions
 logger = logging.getLogger("buckler.service")
 
 
-class Standings:
+class StandingCache:
     """The newest standing of each version of one model."""
 
     def __init__(self, settings: Settings) -> None:
@@ -39,14 +39,14 @@ class Standings:
         self._begin_with(key)
         return self._newest.get(version)
 
-    def hear(self, sighting: Sighting, key: Ed25519PublicKey) -> None:
+    def accept(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> None:
         """Take down what stands beside a version; the same is refused once.
 
         Raises:
             VerdictError: It does not hold, or is older than what was heard before; that stays.
         """
         self._begin_with(key)
-        version, text = sighting.version, sighting.standing
+        version, text = entry.version, entry.standing
         if not text or self._texts.get(version) == text or self._refused == (version, text):
             return
         self._refused = (version, text)

@@ -69,8 +69,6 @@ class Predictor:
         digest: Digest of the model directory, as in the verdict.
         verdict: The signed verdict under which it serves.
         precision: Number format of its computation.
-        holds_until: Aware time after which every answer requires review: the verdict's expiry, unless a renewal
-            sets a later one.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class Predictor:
         self.labels, self.image_size = info.labels, info.image_size
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
-        self.holds_until = verdict.expires_at
         self.precision = network.precision
         self._network, self._screening, self._explainer = network, screening, explainer
         self._sketch = Sketch.of(screening.detector)
@@ -113,9 +110,7 @@ class Predictor:
             ModelError: The verified files cannot be loaded.
         """
         verdict = verify_release(release, public_key, name=name, holds_until=holds_until)
-        predictor = cls.of(release / MODEL_DIR, verdict, threads=threads)
-        predictor.holds_until = holds_until or verdict.expires_at
-        return predictor
+        return cls.of(release / MODEL_DIR, verdict, threads=threads)
 
     @classmethod
     def of(
@@ -140,12 +135,20 @@ class Predictor:
         network, explainer = _engine(model, threads, precision)
         return cls(network, Screening.load(model), load_info(model), verdict, explainer)
 
-    def __call__(self, pixels: Images) -> Prediction:
-        """Return the answer to one picture, ``(image_size, image_size, 3)`` float32 in 0..1."""
+    def __call__(self, pixels: Images, *, review_from: datetime | None = None) -> Prediction:
+        """Return the answer to one picture.
+
+        Args:
+            pixels: ``(image_size, image_size, 3)`` float32 in 0..1.
+            review_from: Aware time from which every answer needs review; default: the expiry of the verdict.
+        """
         forward = self._network.forward(pixels[None])
         shares = probabilities(forward.logits)[0]
         scores, flags = self._screening.flags(pixels[None], forward)
-        reasons = self._reasons({reason for reason, held in flags.items() if held[0]})
+        found = {reason for reason, held in flags.items() if held[0]}
+        if datetime.now(UTC) >= (review_from or self.verdict.expires_at):
+            found.add(Reason.MODEL_DEGRADED)
+        reasons = _in_order(found)
         return Prediction(
             label=self.labels[int(shares.argmax())],
             probabilities={label: float(share) for label, share in zip(self.labels, shares, strict=True)},
@@ -164,11 +167,6 @@ class Predictor:
     def warm_up(self) -> None:
         """Answer one grey picture, so that the first real one does not wait for compilation."""
         self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
-
-    def _reasons(self, found: set[Reason]) -> tuple[Reason, ...]:
-        if datetime.now(UTC) >= self.holds_until:
-            found.add(Reason.MODEL_DEGRADED)
-        return _in_order(found)
 
 
 def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:

@@ -27,7 +27,7 @@ PROJECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class QueryRules:
     """When pictures make a run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class QueryRun:
     """How one picture relates to the client's earlier ones.
 
     Attributes:
@@ -71,7 +71,11 @@ class QueryMonitor:
     """
 
     def __init__(
-        self, rules: Rules | None = None, *, secret: bytes | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        rules: QueryRules | None = None,
+        *,
+        secret: bytes | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start with nothing remembered.
 
@@ -80,7 +84,7 @@ class QueryMonitor:
             secret: Of the fingerprints; drawn when not given, so that nobody outside can tell which changes they see.
             clock: Seconds that never go back.
         """
-        self._rules = rules or Rules()
+        self._rules = rules or QueryRules()
         self._secret = secret or secrets.token_bytes(32)
         self._clock = clock
         generator = np.random.default_rng(np.frombuffer(hashlib.sha256(self._secret).digest(), np.uint32))
@@ -92,7 +96,7 @@ class QueryMonitor:
         self._clients: OrderedDict[str, _Memory] = OrderedDict()
         self._lock = threading.Lock()
 
-    def see(self, client: str, pixels: NDArray[np.float32]) -> Sighting:
+    def observe(self, client: str, pixels: NDArray[np.float32]) -> QueryRun:
         """Compare a picture with those that ``client`` sent before, and remember it.
 
         The same picture sent again counts once: a retry is no search.
@@ -113,7 +117,7 @@ class QueryMonitor:
             begins = in_run and now - memory.last_run_at > rules.window_seconds
             if in_run:
                 memory.last_run_at = now
-        return Sighting(alike, in_run, begins)
+        return QueryRun(alike, in_run, begins)
 
     def _memory_of(self, client: str) -> "_Memory":
         memory = self._clients.setdefault(client, _Memory(self._rules.remember))

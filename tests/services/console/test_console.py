@@ -259,7 +259,7 @@ def test_no_request_has_no_quantile():
 
 
 @pytest.mark.parametrize(
-    ("probability", "said"), [(0.99, "very likely"), (0.8, "likely"), (0.61, "rather likely"), (0.34, "undecided")]
+    ("probability", "said"), [(0.99, "very likely"), (0.8, "likely"), (0.61, "probably"), (0.34, "uncertain")]
 )
 def test_how_sure_the_model_is_has_words(probability, said):
     assert messages.sureness(probability).startswith(said)
@@ -305,7 +305,7 @@ def test_what_drift_did_not_compare_is_not_called_as_before():
     assert "3 pictures in the window, too few to tell." in page
     found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
     page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
-    assert (page.count("not compared"), page.count("as before")) == (1, 1)
+    assert (page.count("not compared"), page.count("unchanged")) == (1, 1)
     assert "p = 0.250" in page
 
 

@@ -168,7 +168,7 @@ def test_the_attack_switch_shows_the_picture_before_and_after_within_the_radius(
     expect(page.locator(".perturbation")).to_contain_text("Largest change 8 of 255 levels")
     assert largest_change(page) == 8
     page.get_by_role("radio", name="0.5/255").check()
-    expect(page.locator(".outcome")).to_contain_text("Nothing is left of this attack")
+    expect(page.locator(".outcome")).to_contain_text("This attack changes nothing")
     assert largest_change(page) == 0
 
 
@@ -250,7 +250,7 @@ def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, sce
     expect(champion).to_contain_text("canary: 0 of 3 known answers")
     promote.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
     open_engineer(page, console)
-    expect(champion).to_contain_text("verdict holds, renewed, until 2099-01-01")
+    expect(champion).to_contain_text("verdict valid, renewed, until 2099-01-01")
 
 
 def test_every_reason_against_the_champion_is_told_at_once(scene):

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from buckler.attacks.black_box import hop_skip_jump
 from buckler.attacks.square import square
 from buckler.modality.picture import images, synthetic
-from buckler.serving.query_monitor import QueryMonitor, Rules
+from buckler.serving.query_monitor import QueryMonitor, QueryRules
 
 SIZE = 64
-RUN = Rules().run
+RUN = QueryRules().run
 WITHIN = 50  # queries
 
 Pixels = NDArray[np.float32]
@@ -52,7 +52,7 @@ def wobble(picture: Pixels, number: int) -> Pixels:
 
 
 def sights(watch: QueryMonitor, pictures, client: str = "a") -> list[bool]:
-    return [watch.see(client, picture).in_run for picture in pictures]
+    return [watch.observe(client, picture).in_run for picture in pictures]
 
 
 def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
@@ -99,13 +99,13 @@ def test_different_lesions_of_the_demo_are_no_run(watch: QueryMonitor):
 @pytest.mark.slow
 def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(watch: QueryMonitor, real_data: Path):
     paths = sorted((real_data / "skin").glob("*/*.jpg"))
-    chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), Rules().remember), replace=False)
+    chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), QueryRules().remember), replace=False)
     assert len(chosen) >= 500
     assert not any(sights(watch, (images.load_pixels(paths[index], size=224) for index in chosen)))
 
 
 def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryMonitor, lesion: Pixels):
-    seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN + 5)]
+    seen = [watch.observe("a", wobble(lesion, number)) for number in range(RUN + 5)]
     assert [each.alike for each in seen] == list(range(1, RUN + 6))
     assert [each.in_run for each in seen] == [False] * (RUN - 1) + [True] * 6
     assert [each.begins for each in seen].count(True) == 1
@@ -117,7 +117,7 @@ def test_the_same_picture_sent_again_is_no_run(watch: QueryMonitor, lesion: Pixe
 
 def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryMonitor, lesion: Pixels):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
-    assert watch.see("a", wobble(lesion, RUN - 1)).in_run
+    assert watch.observe("a", wobble(lesion, RUN - 1)).in_run
 
 
 def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryMonitor, lesion: Pixels):
@@ -133,13 +133,13 @@ def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryMonit
 def test_one_lesion_photographed_five_times_is_no_run(watch: QueryMonitor, lesion: Pixels):
     for other in lesions(40):
         sights(watch, [np.clip(other * light, 0, 1) for light in (0.9, 0.95, 1, 1.05, 1.1)])
-    assert not watch.see("a", lesion).in_run
+    assert not watch.observe("a", lesion).in_run
 
 
 def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryMonitor, lesion: Pixels):
     for number, other in zip(range(2 * RUN), lesions(3 * RUN), strict=False):
-        watch.see("a", wobble(lesion, number))
-        assert not watch.see("a", np.rot90(1 - other)).in_run
+        watch.observe("a", wobble(lesion, number))
+        assert not watch.observe("a", np.rot90(1 - other)).in_run
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -147,7 +147,7 @@ def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryMonitor, 
 def test_turning_and_mirroring_hides_nothing(watch: QueryMonitor, lesion: Pixels, turns: int, mirrored: bool):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
     turned = np.rot90(lesion[:, ::-1] if mirrored else lesion, turns)
-    assert watch.see("a", np.ascontiguousarray(turned)).in_run
+    assert watch.observe("a", np.ascontiguousarray(turned)).in_run
 
 
 def test_light_of_another_strength_hides_nothing(watch: QueryMonitor, lesion: Pixels):
@@ -158,31 +158,31 @@ def test_light_of_another_strength_hides_nothing(watch: QueryMonitor, lesion: Pi
 
 def test_clients_are_told_apart(watch: QueryMonitor, lesion: Pixels):
     for number in range(RUN - 1):
-        watch.see("a", wobble(lesion, number))
-    assert not watch.see("b", wobble(lesion, RUN)).in_run
-    assert watch.see("a", wobble(lesion, RUN)).in_run
+        watch.observe("a", wobble(lesion, number))
+    assert not watch.observe("b", wobble(lesion, RUN)).in_run
+    assert watch.observe("a", wobble(lesion, RUN)).in_run
 
 
 def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesion: Pixels):
     clock = Clock()
     watch = QueryMonitor(clock=clock)
-    seen = [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
-    clock.now += Rules().window_seconds + 1
-    seen += [watch.see("a", wobble(lesion, number)) for number in range(RUN)]
+    seen = [watch.observe("a", wobble(lesion, number)) for number in range(RUN)]
+    clock.now += QueryRules().window_seconds + 1
+    seen += [watch.observe("a", wobble(lesion, number)) for number in range(RUN)]
     assert [each.begins for each in seen] == ([False] * (RUN - 1) + [True]) * 2
 
 
 def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
-    watch = QueryMonitor(Rules(remember=RUN, clients=2))
+    watch = QueryMonitor(QueryRules(remember=RUN, clients=2))
     several = list(lesions(RUN))
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "a")
     sights(watch, several, "a")  # the ring is full of others
-    assert watch.see("a", wobble(lesion, RUN)).alike <= 2
+    assert watch.observe("a", wobble(lesion, RUN)).alike <= 2
 
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "b")
     for client in ("c", "d"):
-        watch.see(client, lesion)
-    assert watch.see("b", wobble(lesion, RUN)).alike == 1
+        watch.observe(client, lesion)
+    assert watch.observe("b", wobble(lesion, RUN)).alike == 1
 
 
 def test_fingerprints_differ_from_one_secret_to_another_and_the_answer_does_not(lesion: Pixels):

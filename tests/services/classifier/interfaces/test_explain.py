@@ -76,7 +76,7 @@ def test_a_label_in_any_script_goes_into_the_header():
     )
     answer = SimpleNamespace(label="黒色腫", decision="accept")
     order = Explanation(encode("PNG", (40, 40)), None)
-    response = order.fill(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
+    response = order.answer(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
 
 

@@ -69,7 +69,7 @@ def recorder(url: str) -> Iterator[Callable[..., Recorder]]:
 def test_what_is_offered_is_written_within_seconds_and_counted(recorder, url):
     before = counted("recorded")
     made = recorder()
-    made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, "sha256:1")
     wait_for(lambda: counted("recorded") == before + 1, 5)
     (found,) = remembered(url)
     assert (found.digest, found.label, found.width, found.sketch) == ("sha256:1", "benign", 640, (1.0, 2.0))
@@ -80,7 +80,7 @@ def test_what_is_offered_is_written_within_seconds_and_counted(recorder, url):
 def test_stopping_writes_what_waits(recorder, url):
     made = recorder()
     for _ in range(20):
-        made.offer(UPLOAD, ANSWER, "sha256:1")
+        made.enqueue(UPLOAD, ANSWER, "sha256:1")
     made.stop()
     assert len(remembered(url)) == 20
 
@@ -89,7 +89,7 @@ def test_what_finds_the_queue_full_is_dropped_and_counted_and_nobody_waits(recor
     made = recorder(start=False)
     before, began = counted("dropped"), time.perf_counter()
     for _ in range(QUEUE + 1000):
-        made.offer(UPLOAD, ANSWER, "sha256:1")
+        made.enqueue(UPLOAD, ANSWER, "sha256:1")
     assert (time.perf_counter() - began) / (QUEUE + 1000) < 0.001
     assert counted("dropped") == before + 1000
 
@@ -101,7 +101,7 @@ def test_while_the_database_is_away_so_many_are_kept_and_written_afterwards(reco
     made = recorder(traffic_url=f"sqlite:///{place}/traffic.db")
     recorded, dropped = counted("recorded"), counted("dropped")
     for _ in range(KEPT + 300):
-        made.offer(UPLOAD, ANSWER, "sha256:1")
+        made.enqueue(UPLOAD, ANSWER, "sha256:1")
         while made._queue.qsize() > QUEUE // 2:
             time.sleep(0.001)
     wait_for(lambda: counted("dropped") == dropped + 300)
@@ -113,30 +113,30 @@ def test_while_the_database_is_away_so_many_are_kept_and_written_afterwards(reco
 def test_a_row_that_no_database_takes_stops_no_other(recorder, url):
     made = recorder()
     before = counted("dropped")
-    made.offer(UPLOAD, replace(ANSWER, label=None), "sha256:1")
+    made.enqueue(UPLOAD, replace(ANSWER, label=None), "sha256:1")
     wait_for(lambda: counted("dropped") == before + 1)
-    made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, "sha256:1")
     wait_for(lambda: len(remembered(url)) == 1)
 
 
 def test_a_picture_that_cannot_be_measured_stops_no_other(recorder, url):
     made = recorder()
     before = counted("dropped")
-    made.offer(Upload(np.zeros((0, 0, 7), np.float32)), ANSWER, "sha256:1")
-    made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(Upload(np.zeros((0, 0, 7), np.float32)), ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, "sha256:1")
     wait_for(lambda: len(remembered(url)) == 1)
     assert counted("dropped") == before + 1
 
 
 def test_off_records_nothing(recorder, tmp_path):
     made = recorder(traffic_url="off")
-    made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, "sha256:1")
     assert not list(tmp_path.glob("*.db"))
 
 
 def test_a_url_that_is_none_is_said_without_quoting_it_and_the_service_goes_on(recorder, caplog):
     made = recorder(traffic_url="mysql://root:hunter2@host/name")
-    made.offer(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, "sha256:1")
     assert "no traffic is recorded" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -145,7 +145,7 @@ def test_what_is_too_much_is_forgotten(recorder, url, monkeypatch):
     monkeypatch.setattr(traffic, "PRUNE_SECONDS", 0.0)
     made = recorder(traffic_rows=30)
     for _ in range(50):
-        made.offer(UPLOAD, ANSWER, "sha256:1")
+        made.enqueue(UPLOAD, ANSWER, "sha256:1")
     made.stop()
     assert len(remembered(url)) == 30
 

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from buckler.errors import VerdictError
 from buckler.trust import keys
 from services.classifier.releases.follower import Follower
-from services.classifier.releases.slot import Holder
-from services.classifier.served import Sighting
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.served import ReleaseEntry
 from services.classifier.settings import Settings
 
 
@@ -18,11 +18,11 @@ class Source:
     """Names what it is told to; what it gives cannot be loaded."""
 
     def __init__(self) -> None:
-        self.named, self.tries = Sighting("1"), 0
+        self.named, self.tries = ReleaseEntry("1"), 0
         self.meanwhile = lambda: None
         self.error: Exception = VerdictError("digest", "changed")
 
-    def look(self) -> Sighting:
+    def look(self) -> ReleaseEntry:
         if isinstance(self.named, Exception):
             raise self.named
         return self.named
@@ -31,7 +31,7 @@ class Source:
         return None
 
     @contextmanager
-    def fetched(self, _: Sighting):
+    def fetched(self, _: ReleaseEntry):
         self.tries += 1
         self.meanwhile()
         raise self.error
@@ -50,7 +50,7 @@ def source() -> Source:
 def following(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follower:
     keys.generate_key_pair(tmp_path)
     monkeypatch.setenv(keys.VERDICT_KEY_ENV, str(tmp_path / keys.PUBLIC_KEY_FILE))
-    return Follower(Settings(), source, Holder())
+    return Follower(Settings(), source, ModelSlot())
 
 
 def refused(reason: str) -> float:
@@ -61,7 +61,7 @@ def test_what_was_read_half_old_and_half_new_is_no_refusal_but_read_again(source
     before = refused("digest")
 
     def replaced() -> None:
-        source.named, source.meanwhile = Sighting("2"), lambda: None
+        source.named, source.meanwhile = ReleaseEntry("2"), lambda: None
 
     source.meanwhile = replaced
     following.check()

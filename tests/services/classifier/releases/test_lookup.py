@@ -22,8 +22,8 @@ from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_EN
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.releases import follower, lookup
 from services.classifier.releases.follower import Follower, follow
-from services.classifier.releases.slot import Holder
-from services.classifier.served import NEVER, Candidate
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.served import EARLIEST, Candidate
 from services.classifier.settings import Settings
 from tests.services.champions import forget
 from tests.services.running import load_served, write_verdict
@@ -122,9 +122,9 @@ def make(release: Path, keys: Path, tmp_path: Path, settings: Settings) -> Maker
     return Maker(release, keys, tmp_path, settings.model_name)
 
 
-def serving(settings: Settings) -> tuple[Holder, Follower]:
-    holder = Holder(keep_previous_seconds=settings.previous_model_seconds)
-    return holder, follow(settings, holder)
+def serving(settings: Settings) -> tuple[ModelSlot, Follower]:
+    slot = ModelSlot(keep_previous_seconds=settings.previous_model_seconds)
+    return slot, follow(settings, slot)
 
 
 def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(settings, registry, make, monkeypatch):
@@ -171,13 +171,13 @@ def test_a_last_good_release_that_was_changed_on_disk_does_not_serve(settings, r
 def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
     one, two = make("one"), make("two", issued_at=BEGIN.isoformat())
     first = registry.publish(one)
-    holder, following = serving(settings)
-    old = holder.served
+    slot, following = serving(settings)
+    old = slot.served
     fetched, remembered = (value("buckler_release_swaps_total", model=origin) for origin in ("fetched", "memory"))
 
     second = registry.publish(two)
     following.check()
-    assert (holder.served.version, holder.previous) == (second, old)
+    assert (slot.served.version, slot.previous) == (second, old)
     assert value("buckler_release_swaps_total", model="fetched") == fetched + 1
     labels = {"model": settings.model_name, "digest": old.predictor.digest}
     assert value("buckler_model_info", version=first, **labels) == 0
@@ -186,7 +186,7 @@ def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, r
     monkeypatch.setattr(follower, "load", lambda *_: pytest.fail("loaded again"))
     registry.promote(one, first)
     following.check()
-    assert holder.served.predictor is old.predictor
+    assert slot.served.predictor is old.predictor
     assert value("buckler_release_swaps_total", model="memory") == remembered + 1
     assert lookup.last_good(settings).version == first
 
@@ -194,10 +194,10 @@ def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, r
 def test_a_model_before_this_one_is_let_go_when_its_time_is_over(settings, registry, make):
     settings = settings.model_copy(update={"previous_model_seconds": 0.0})
     registry.publish(make("one"))
-    holder, following = serving(settings)
+    slot, following = serving(settings)
     registry.publish(make("two", issued_at=BEGIN.isoformat()))
     following.check()
-    assert (holder.served.version, holder.previous) == ("2", None)
+    assert (slot.served.version, slot.previous) == ("2", None)
 
 
 def by_hand_to_a_version_nobody_promoted(registry: Registry, make) -> None:
@@ -260,17 +260,17 @@ def to_one_without_reference_pictures(registry: Registry, make) -> None:
 def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(
     standing: "Standing", release: Path, keys: Path, tmp_path: Path, move, reason
 ):
-    good, before = standing.holder.served, refused(reason)
+    good, before = standing.slot.served, refused(reason)
     move(standing.registry, Maker(release, keys, tmp_path, standing.settings.model_name))
     for _ in range(3):
         standing.following.check()
-    assert standing.holder.served is good
+    assert standing.slot.served is good
     assert refused(reason) == before + 1
     assert value("buckler_release_behind") == 1
 
     standing.registry.promote(standing.release, good.version)
     standing.following.check()
-    assert standing.holder.served.predictor is good.predictor  # taken again without being loaded
+    assert standing.slot.served.predictor is good.predictor  # taken again without being loaded
     assert value("buckler_release_behind") == 0
 
 
@@ -280,7 +280,7 @@ class Standing(NamedTuple):
     settings: Settings
     registry: Registry
     release: Path
-    holder: Holder
+    slot: ModelSlot
     following: Follower
 
 
@@ -309,28 +309,28 @@ def test_a_restarted_worker_serves_before_it_has_asked_the_registry(settings, re
     one = make("one")
     registry.publish(one)
     load_served(settings)
-    monkeypatch.setattr(lookup, "seen", lambda *_: pytest.fail("asked"))
-    holder, _ = serving(settings)
-    assert holder.served.version == "1"
+    monkeypatch.setattr(lookup, "current", lambda *_: pytest.fail("asked"))
+    slot, _ = serving(settings)
+    assert slot.served.version == "1"
 
 
 def test_what_was_refused_is_tried_again_when_something_about_it_changes(settings, registry, make):
     registry.publish(make("one"))
-    holder, following = serving(settings)
+    slot, following = serving(settings)
     two = make("two", issued_at=BEGIN.isoformat())
     second = registry.register(two)
     registry.point_to(second)
     following.check()
-    assert holder.served.version == "1"
+    assert slot.served.version == "1"
     registry.promote(two, second)
     following.check()
-    assert holder.served.version == second
+    assert slot.served.version == second
     assert value("buckler_release_behind") == 0
 
 
 def test_a_registry_that_fails_halfway_is_asked_again_later_and_later(settings, registry, make, monkeypatch):
     registry.publish(make("one"))
-    holder, following = serving(settings)
+    slot, following = serving(settings)
     registry.publish(make("two", issued_at=BEGIN.isoformat()))
     tries = []
 
@@ -352,38 +352,38 @@ def test_a_registry_that_fails_halfway_is_asked_again_later_and_later(settings, 
         assert len(tries) == 2
     clock[0] += 4 * settings.follow_seconds
     following.check()
-    assert holder.served.version == "2"
+    assert slot.served.version == "2"
 
 
 def test_a_thread_follows_without_being_asked(settings, registry, make):
-    holder, following = serving(settings)
-    assert holder.served is None
+    slot, following = serving(settings)
+    assert slot.served is None
     following.start()
     registry.publish(make("one"))
     deadline = time.monotonic() + 60
-    while holder.served is None and time.monotonic() < deadline:
+    while slot.served is None and time.monotonic() < deadline:
         time.sleep(0.1)
     following.stop()
-    assert holder.served.version == "1"
+    assert slot.served.version == "1"
     assert value("buckler_release_check_timestamp_seconds") > 0
 
 
 def test_a_directory_is_followed_and_the_old_release_goes_on_when_a_new_one_does_not_hold(settings, keys, make):
     place = make("place")
     settings = settings.model_copy(update={"release": place})
-    holder, following = serving(settings)
-    first = holder.served
+    slot, following = serving(settings)
+    first = slot.served
     following.check()
-    assert holder.served is first
+    assert slot.served is first
 
     write_verdict(place, keys, settings.model_name, passed=False, reasons=["weak"])
     before = refused("failed")
     following.check()
-    assert (holder.served, refused("failed")) == (first, before + 1)
+    assert (slot.served, refused("failed")) == (first, before + 1)
 
     write_verdict(place, keys, settings.model_name)
     following.check()
-    assert holder.served.predictor.verdict.id != first.predictor.verdict.id
+    assert slot.served.predictor.verdict.id != first.predictor.verdict.id
 
 
 def test_a_slow_worker_does_not_write_an_older_champion_over_a_newer_one(settings, make):
@@ -413,4 +413,4 @@ def test_a_note_of_an_older_version_of_the_service_is_still_read(settings, regis
     note = json.loads(path.read_text())
     del note["promoted_at"]
     path.write_text(json.dumps(note))
-    assert lookup.last_good(settings).promoted_at == NEVER
+    assert lookup.last_good(settings).promoted_at == EARLIEST

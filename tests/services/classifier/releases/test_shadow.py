@@ -15,8 +15,8 @@ from buckler.serving import registry
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.contract import Answer
 from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
-from services.classifier.releases.slot import Holder
-from services.classifier.releases.sources import Challenger
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.releases.sources import ChallengerSource
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 from tests.services.champions import forget
@@ -73,7 +73,7 @@ def shadow() -> Iterator[Callable[[object], Shadow]]:
     def make(predictor: object, share: float = 1.0, start: bool = True) -> Shadow:
         made.append(Shadow(Settings(shadow_share=share)))
         made[-1]._follower = SimpleNamespace(start=lambda: None, stop=lambda: None)  # no registry: it has its model
-        made[-1]._holder.swap(Served(predictor, "skin-lesion", "2"))
+        made[-1]._slot.swap(Served(predictor, "skin-lesion", "2"))
         if start:
             made[-1].start()
         return made[-1]
@@ -89,7 +89,7 @@ def test_the_same_model_agrees_and_the_comparison_is_counted_and_logged(predicto
     disagreed = [value("buckler_shadow_disagreements_total", about=about) for about in ("label", "decision")]
     answer = answer_of(predictor, upload)
     held = answer.model_copy(deep=True)
-    shadow(OtherModel(predictor)).offer(upload, answer)
+    shadow(OtherModel(predictor)).enqueue(upload, answer)
     wait_for(lambda: pictures("compared") == before + 1)
     assert answer == held
     assert value("buckler_shadow_probability_difference_sum") == pytest.approx(differences, abs=1e-5)
@@ -108,7 +108,7 @@ def test_another_answer_is_counted_by_what_differs(predictor, upload, shadow):
     names = ("label", "decision", "detector")
     before = {about: value("buckler_shadow_disagreements_total", about=about) for about in names}
     compared = pictures("compared")
-    shadow(OtherModel(predictor)).offer(upload, turned)
+    shadow(OtherModel(predictor)).enqueue(upload, turned)
     wait_for(lambda: pictures("compared") == compared + 1)
     grown = {about: value("buckler_shadow_disagreements_total", about=about) - before[about] for about in names}
     assert grown == {"label": 1, "decision": 0, "detector": 1}
@@ -119,8 +119,8 @@ def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
     never = shadow(OtherModel(predictor), share=0.0)
     some = shadow(OtherModel(predictor), share=0.5, start=False)
     for _ in range(200):
-        never.offer(upload, answer)
-        some.offer(upload, answer)
+        never.enqueue(upload, answer)
+        some.enqueue(upload, answer)
         if some._tasks.full():
             break
     assert never._tasks.empty()
@@ -129,7 +129,7 @@ def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
 
 def test_what_was_promoted_is_not_compared_with_itself(predictor, upload, shadow):
     itself = shadow(predictor, start=False)
-    itself.offer(upload, answer_of(predictor, upload))
+    itself.enqueue(upload, answer_of(predictor, upload))
     assert itself._tasks.empty()
 
 
@@ -137,9 +137,9 @@ def test_it_stands_back_while_a_client_waits_and_drops_what_finds_no_room(predic
     answer, model = answer_of(predictor, upload), OtherModel(predictor)
     dropped, compared = pictures("dropped"), pictures("compared")
     busy = shadow(model)
-    with busy.standing_back():
+    with busy.paused():
         for _ in range(QUEUE + 5):
-            busy.offer(upload, answer)
+            busy.enqueue(upload, answer)
         time.sleep(1.0)
         assert model.asked == 0
         lost = pictures("dropped") - dropped
@@ -157,9 +157,9 @@ def test_a_challenger_that_breaks_is_counted_and_the_next_picture_is_compared(pr
 
     failed, compared = pictures("failed"), pictures("compared")
     breaking = shadow(Broken(predictor))
-    breaking.offer(upload, answer_of(predictor, upload))
+    breaking.enqueue(upload, answer_of(predictor, upload))
     wait_for(lambda: pictures("failed") == failed + 1)
-    breaking.offer(upload, answer_of(predictor, upload))
+    breaking.enqueue(upload, answer_of(predictor, upload))
     wait_for(lambda: pictures("compared") == compared + 1)
     assert "did not answer" in caplog.text
 
@@ -182,11 +182,11 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], image_size=32)
     tracking.set_alias(name, registry.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
 
-    holder, settings = Holder(), Settings(model_name=name, releases_dir=tmp_path / "releases")
+    slot, settings = ModelSlot(), Settings(model_name=name, releases_dir=tmp_path / "releases")
     before = value("buckler_shadow_refused_total", reason="signature")
     refused = value("buckler_model_refused_total", reason="signature")
-    ChallengerFollower(settings, Challenger(settings), holder).check()
-    assert (holder.served is not None) == taken
+    ChallengerFollower(settings, ChallengerSource(settings), slot).check()
+    assert (slot.served is not None) == taken
     assert value("buckler_shadow_refused_total", reason="signature") == before + (not taken)
     assert value("buckler_model_refused_total", reason="signature") == refused
     assert not list(settings.releases_dir.iterdir())

@@ -12,9 +12,9 @@ from buckler.serving import registry
 from buckler.trust import standing
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_private_key
 from buckler.trust.standing import Claim
-from services.classifier.releases import standings
+from services.classifier.releases import standing_cache
 from services.classifier.releases.follower import Follower, follow
-from services.classifier.releases.slot import Holder
+from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
 from tests.services.champions import Champion, forget
 from tests.services.running import Server, serving
@@ -50,52 +50,52 @@ def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Itera
     forget(settings.model_name)
 
 
-def begin(settings: Settings) -> tuple[Holder, Follower]:
-    holder = Holder(keep_previous_seconds=settings.previous_model_seconds)
-    return holder, follow(settings, holder)
+def begin(settings: Settings) -> tuple[ModelSlot, Follower]:
+    slot = ModelSlot(keep_previous_seconds=settings.previous_model_seconds)
+    return slot, follow(settings, slot)
 
 
-def reasons(holder: Holder) -> tuple[str, ...]:
+def reasons(slot: ModelSlot) -> tuple[str, ...]:
     import numpy as np
 
-    return holder.served.predictor(np.full((32, 32, 3), 0.5, np.float32)).reasons
+    return slot.served(np.full((32, 32, 3), 0.5, np.float32)).reasons
 
 
 def test_a_degraded_version_asks_for_review_and_is_itself_again_when_that_is_lifted(settings, make):
     champion = make()
-    holder, following = begin(settings)
-    loaded = holder.served.predictor
-    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("holds", False)
+    slot, following = begin(settings)
+    loaded = slot.served.predictor
+    assert (slot.served.state, "model_degraded" in reasons(slot)) == ("holds", False)
     champion.state(DEGRADED)
     following.check()
-    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("degraded", True)
+    assert (slot.served.state, "model_degraded" in reasons(slot)) == ("degraded", True)
     assert value("buckler_model_standing", state="degraded") == 1
     assert value("buckler_model_standing", state="holds") == 0
     champion.state(None)
     following.check()
-    assert (holder.served.state, "model_degraded" in reasons(holder)) == ("holds", False)
-    assert holder.served.predictor is loaded  # nothing was loaded anew
+    assert (slot.served.state, "model_degraded" in reasons(slot)) == ("holds", False)
+    assert slot.served.predictor is loaded  # nothing was loaded anew
     assert value("buckler_model_standing", state="holds") == 1
 
 
 def test_a_renewal_moves_the_day_on_which_the_verdict_ends(settings, make):
     champion = make(expires_at=(datetime.now(UTC) + timedelta(seconds=20)).isoformat())
-    holder, following = begin(settings)
+    slot, following = begin(settings)
     until = datetime.now(UTC) + timedelta(days=30)
     champion.state(None, expires_at=until)
     following.check()
-    assert holder.served.expires_at == until == holder.served.predictor.holds_until
+    assert slot.served.expires_at == until
     assert value("buckler_model_verdict_expiry_timestamp_seconds") == until.timestamp()
 
 
 def test_a_verdict_that_expired_serves_again_once_it_is_renewed_and_after_a_restart(settings, make):
     champion = make(expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
-    holder, following = begin(settings)
-    assert holder.served is None
+    slot, following = begin(settings)
+    assert slot.served is None
     champion.state(None, expires_at=datetime.now(UTC) + timedelta(days=30))
     following.check()
-    assert holder.served.version == champion.version
-    assert "model_degraded" not in reasons(holder)
+    assert slot.served.version == champion.version
+    assert "model_degraded" not in reasons(slot)
     again, _ = begin(settings)
     assert again.served.version == champion.version
 
@@ -103,25 +103,25 @@ def test_a_verdict_that_expired_serves_again_once_it_is_renewed_and_after_a_rest
 def test_an_old_standing_that_is_put_back_counts_for_nothing_and_is_said_once(settings, make):
     champion = make()
     good = champion.state(None)
-    holder, following = begin(settings)
+    slot, following = begin(settings)
     champion.state(WITHDRAWN)
     following.check()
-    assert holder.served.withdrawn
+    assert slot.served.withdrawn
     before = value("buckler_model_refused_total", reason="standing")
     champion.put_back(good)
     following.check()
     following.check()
-    assert holder.served.withdrawn
+    assert slot.served.withdrawn
     assert value("buckler_model_refused_total", reason="standing") == before + 1
     registry.connect().delete_model_version_tag(champion.name, champion.version, registry.STANDING_TAG)
     following.check()
-    assert holder.served.withdrawn
+    assert slot.served.withdrawn
 
 
 def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settings, make, release, tmp_path):
     champion = make()
     champion.state(DEGRADED)
-    holder, following = begin(settings)
+    slot, following = begin(settings)
     generate_key_pair(tmp_path / "other")
     other = load_private_key(tmp_path / "other" / PRIVATE_KEY_FILE)
     known = standing.read(
@@ -131,18 +131,18 @@ def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settin
         before = value("buckler_model_refused_total", reason="standing")
         champion.put_back(text)
         following.check()
-        assert holder.served.state == "degraded"
+        assert slot.served.state == "degraded"
         assert value("buckler_model_refused_total", reason="standing") == before + 1
     champion.put_back(standing.issue(known.claimed("reevaluate", None), champion.key))
     following.check()
-    assert holder.served.state == "holds"  # of the same moment, and signed
+    assert slot.served.state == "holds"  # of the same moment, and signed
 
 
 def test_a_withdrawal_outlasts_a_restart_while_the_registry_is_away(settings, make, monkeypatch):
     champion = make()
     champion.state(WITHDRAWN)
-    holder, _ = begin(settings)
-    assert holder.served.withdrawn
+    slot, _ = begin(settings)
+    assert slot.served.withdrawn
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
     again, _ = begin(settings)
     assert (again.served.version, again.served.withdrawn) == (champion.version, True)
@@ -151,30 +151,30 @@ def test_a_withdrawal_outlasts_a_restart_while_the_registry_is_away(settings, ma
 def test_another_champion_ends_a_withdrawal_and_a_roll_back_from_memory_brings_it_back(settings, make):
     champion = make()
     champion.state(WITHDRAWN)
-    holder, following = begin(settings)
+    slot, following = begin(settings)
     first = champion.version
     second = champion.publish(issued_at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
     following.check()
-    assert (holder.served.version, holder.served.state) == (second, "holds")
+    assert (slot.served.version, slot.served.state) == (second, "holds")
     assert value("buckler_model_standing", state="withdrawn") == 0
-    assert holder.previous.version == first
-    assert holder.previous.withdrawn
+    assert slot.previous.version == first
+    assert slot.previous.withdrawn
 
 
 def test_the_kept_file_is_bounded_and_damage_to_it_is_survived(settings, make, monkeypatch):
-    monkeypatch.setattr(standings, "KEEP", 2)
+    monkeypatch.setattr(standing_cache, "KEEP", 2)
     champion = make()
     _, following = begin(settings)
     for moment in range(3):
         champion.publish(issued_at=datetime(2026, 1, 1 + moment, tzinfo=UTC).isoformat())
         champion.state(DEGRADED)
         following.check()
-    path = settings.releases_dir / standings.FILE
+    path = settings.releases_dir / standing_cache.FILE
     assert list(json.loads(path.read_text())["standings"]) == ["3", "4"]
     path.write_text("{")
-    holder, following = begin(settings)
+    slot, following = begin(settings)
     following.check()  # comes right after, in a worker
-    assert holder.served.state == "degraded"
+    assert slot.served.state == "degraded"
 
 
 # --- through HTTP
