@@ -321,7 +321,7 @@ def test_bentoml_gets_the_workers_and_a_timeout_beyond_all_others():
     service = create(Settings(workers=3, body_timeout_seconds=20, request_timeout_seconds=5))
     assert service.config["workers"] == 3
     assert service.config["traffic"]["timeout"] > 25
-    assert set(service.apis) == {"predict", "fill"}
+    assert set(service.apis) == {"predict", "answer"}
 
 
 def test_settings_are_read_when_bentoml_loads_the_service_and_not_before(monkeypatch):
