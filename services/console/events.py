@@ -1,6 +1,6 @@
 """What the scheduled jobs found, and which alerts there are."""
 
-import sqlite3
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,17 +54,15 @@ def jobs() -> tuple[list[Job], list[watch.Run]]:
     Raises:
         BucklerError: The history cannot be read, or no watch ever ran here.
     """
-    if not paths.WATCH.is_dir():  # to look must not make one
+    if not os.environ.get(watch.DATABASE_URL_ENV) and not paths.WATCH.is_dir():  # reading must not create one
         raise BucklerError("no job has run here; `buckler watch` runs them at their times")
-    try:
-        runs = watch.History().runs(limit=RUNS)
-        return [Job(name, _last(name), _reasons(name)) for name in watch.JOBS], runs
-    except (OSError, sqlite3.Error) as error:
-        raise BucklerError(f"the history of jobs in {paths.WATCH} cannot be read: {error}") from error
+    history = watch.History()
+    runs = history.runs(limit=RUNS)
+    return [Job(name, _last(history, name), _reasons(name)) for name in watch.JOBS], runs
 
 
-def _last(name: str) -> watch.Run | None:
-    return next(iter(watch.History().runs(name, limit=1)), None)
+def _last(history: watch.History, name: str) -> watch.Run | None:
+    return next(iter(history.runs(name, limit=1)), None)
 
 
 def _reasons(name: str) -> tuple[str, ...]:

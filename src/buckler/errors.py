@@ -35,6 +35,18 @@ class UnusableImageError(BucklerError):
         self.code = code
 
 
+class DatabaseError(BucklerError):
+    """A database cannot be used.
+
+    Attributes:
+        passing: Whether it may work again by itself: it is unreachable, busy or full.
+    """
+
+    def __init__(self, message: str, *, passing: bool) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
 class ModelError(BucklerError):
     """Weights or a checkpoint cannot be loaded or do not fit the network."""
 

@@ -7,6 +7,7 @@ what the database does not take in time. A worker that is killed loses what it h
 import logging
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
+from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving.api_keys import ApiKey
-from buckler.serving.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, TrafficError, observe
+from buckler.serving.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings
 
@@ -91,6 +93,7 @@ class Recorder:
             metrics.TRAFFIC_DROPPED.inc()
 
     def _run(self) -> None:
+        self._prepare()
         while not self._stop.is_set():
             self._gather()
             if self._rows and time.monotonic() >= self._due:
@@ -99,6 +102,12 @@ class Recorder:
             self._measure(self._queue.get_nowait())
         while self._rows and self._write():
             pass
+
+    def _prepare(self) -> None:
+        """Create or upgrade the table now, not with the first pictures: that loads Alembic."""
+        with suppress(DatabaseError):  # the first write tries again, and reports
+            if self._traffic:
+                self._traffic.prepare()
 
     def _gather(self) -> None:
         """Measure what is offered, until there is a batch or it is time to write."""
@@ -131,7 +140,7 @@ class Recorder:
         batch = self._rows[:BATCH]
         try:
             self._traffic.write(batch)
-        except TrafficError as error:
+        except DatabaseError as error:
             self._put_off(error, len(batch))
             return False
         except Exception:  # a fault of ours: the service goes on, and the numbers say what is missing
@@ -146,7 +155,7 @@ class Recorder:
         self._prune()
         return True
 
-    def _put_off(self, error: TrafficError, count: int) -> None:
+    def _put_off(self, error: DatabaseError, count: int) -> None:
         """Try again later what may pass; let go of what will not, or one bad row would stop all others."""
         if not self._failures:
             logger.error("traffic is not recorded: %s", error)
@@ -165,7 +174,7 @@ class Recorder:
         self._prune_at = time.monotonic() + PRUNE_SECONDS
         try:
             self._traffic.prune(days=self._days, rows=self._most)
-        except TrafficError as error:
+        except DatabaseError as error:
             logger.warning("old traffic is not forgotten yet: %s", error)
 
 
@@ -175,7 +184,7 @@ def _open(url: str) -> Traffic | None:
         return None
     try:
         traffic = Traffic(url)
-    except TrafficError as error:  # no reason not to serve
+    except DatabaseError as error:  # no reason not to serve
         logger.error("no traffic is recorded: %s", error)
         return None
     logger.info("traffic is recorded in %s", traffic.shown_url)

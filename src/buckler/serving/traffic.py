@@ -6,20 +6,17 @@ answered. The database is a SQLite file, or PostgreSQL where a URL names one; an
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from buckler.detection.reasons import INPUT_REASONS
-from buckler.errors import BucklerError
 from buckler.modality.picture.measures import TRAFFIC_MEASURES, traffic_measures
 from buckler.modality.picture.uploads import Upload
+from buckler.state.database import Database
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
@@ -30,23 +27,8 @@ OFF = "off"
 WATCH_KEY_NAME = "watch"
 WATCH_HEADER = "x-buckler-watch"
 
-CONNECT_SECONDS = 5
 LOCK_SECONDS = 5
-# URLs as people write them; SQLAlchemy's own default for the first two is a driver that is not maintained any more.
-_DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 _SAFE_INTEGER = 2**31 - 1
-
-
-class TrafficError(BucklerError):
-    """The database cannot be used.
-
-    Attributes:
-        passing: Whether it may work again by itself: it is away, busy or full.
-    """
-
-    def __init__(self, message: str, *, passing: bool) -> None:
-        super().__init__(message)
-        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +88,7 @@ def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: fl
 # --- the database
 
 _METADATA = sql.MetaData()
-# The number is the schema's: another one is another table, and the old one stays for whoever goes back.
+# `buckler.state` creates and upgrades it; a change here needs a migration there.
 _TABLE = sql.Table(
     "buckler_traffic_1",
     _METADATA,
@@ -130,13 +112,12 @@ class Traffic:
         """Connect to nothing yet.
 
         Args:
-            url: ``sqlite:///relative``, ``sqlite:////absolute`` or ``postgresql://user:password@host/name``.
+            url: As `buckler.state.database.Database` takes it.
 
         Raises:
-            TrafficError: It is no such URL, or the driver is missing.
+            DatabaseError: It is no such URL, or the driver is missing.
         """
-        self._engine = _engine(url)
-        self._ready = False
+        self._database = Database(url, "traffic", named_by=URL_ENV, wal=True, pooled=True, lock_seconds=LOCK_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -147,26 +128,34 @@ class Traffic:
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return self._database.shown_url
+
+    def prepare(self) -> None:
+        """Create or upgrade the table before the first write.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+        """
+        self._database.upgrade()
 
     def write(self, observations: Sequence[Observation]) -> None:
         """Add ``observations``, all or none of them.
 
         Raises:
-            TrafficError: It cannot be written to.
+            DatabaseError: It cannot be written to.
         """
         rows = [_row(each) for each in observations]
-        with self._connected() as connection:
+        with self._database.writing() as connection:
             connection.execute(sql.insert(_TABLE), rows)
 
     def prune(self, *, days: float, rows: int) -> int:
         """Forget what is older than so many days, and all but the newest so many; return how many are gone.
 
         Raises:
-            TrafficError: It cannot be written to.
+            DatabaseError: It cannot be written to.
         """
         oldest = sql.select(_TABLE.c.id).order_by(_TABLE.c.id.desc()).offset(rows).limit(1)
-        with self._connected() as connection:
+        with self._database.writing() as connection:
             beyond = connection.execute(oldest).scalar()
             old = _TABLE.c.moment < time.time() - days * 86400
             which = old if beyond is None else old | (_TABLE.c.id <= beyond)
@@ -176,79 +165,16 @@ class Traffic:
         """Return what was answered since then, oldest first, of more than ``limit`` the newest.
 
         Raises:
-            TrafficError: It cannot be read.
+            DatabaseError: It cannot be read.
         """
         newest = sql.select(_TABLE).where(_TABLE.c.moment >= since).order_by(_TABLE.c.moment.desc()).limit(limit)
-        with self._connected() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(newest).mappings().all()
         return [_observation(dict(row)) for row in reversed(rows)]
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _connected(self) -> Iterator[sql.Connection]:
-        try:
-            if not self._ready:
-                _create(self._engine)
-            with self._engine.begin() as connection:
-                yield connection
-            self._ready = True
-        except (SQLAlchemyError, OSError) as error:
-            self._ready = False  # somebody may have moved the file away: the table is made anew
-            passing = isinstance(error, (OperationalError, InterfaceError, OSError))
-            raise TrafficError(
-                f"the traffic's database {self.shown_url} cannot be used: {_said(error)}; {URL_ENV} names another",
-                passing=passing,
-            ) from error
-
-
-def _engine(url: str) -> sql.Engine:
-    try:
-        parsed = sql.make_url(url)
-        driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
-        if driver not in _DRIVERS.values():
-            raise ArgumentError(f"no driver {parsed.drivername}")
-        engine = sql.create_engine(parsed.set(drivername=driver), pool_pre_ping=True, connect_args=_arguments(driver))
-    except ModuleNotFoundError as error:
-        raise TrafficError(
-            f"{URL_ENV} names a database whose driver {error.name} is not installed; install the extra `postgres`",
-            passing=False,
-        ) from error
-    except (ArgumentError, ValueError) as error:
-        # Not the value itself: it may hold a password.
-        raise TrafficError(
-            f"{URL_ENV}: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, got something else",
-            passing=False,
-        ) from error
-    if driver == "sqlite":
-        sql.event.listen(engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _arguments(driver: str) -> dict[str, Any]:
-    if driver == "sqlite":
-        return {"timeout": LOCK_SECONDS}
-    return {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * CONNECT_SECONDS}
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # Readers and writers do not wait for each other; a power cut may cost the last second, and damages nothing.
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _create(engine: sql.Engine) -> None:
-    file = engine.url.database
-    if engine.dialect.name == "sqlite" and file and file != ":memory:":
-        Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        _METADATA.create_all(engine)
-    except SQLAlchemyError:
-        # Another process was a moment faster.
-        if not sql.inspect(engine).has_table(_TABLE.name):
-            raise
+        self._database.close()
 
 
 def _row(observation: Observation) -> dict[str, Any]:
@@ -268,10 +194,3 @@ def _observation(row: Mapping[str, Any]) -> Observation:
 
 
 _FIELDS = tuple(Observation.__dataclass_fields__)
-
-
-def _said(error: Exception) -> str:
-    # The driver's own words, one line; SQLAlchemy would add the statement and its values.
-    origin = getattr(error, "orig", None) or error
-    lines = str(origin).splitlines() or [type(origin).__name__]
-    return lines[0]

@@ -11,6 +11,7 @@ A job is ``watch/jobs/NAME.py`` with ``run() -> Result``, a line each in ``watch
 
 from buckler.watch.exporter import Exporter
 from buckler.watch.history import EXIT_CODES, OUTCOMES, History, Outcome, Run
+from buckler.watch.history import URL_ENV as DATABASE_URL_ENV
 from buckler.watch.jobs import load_job
 from buckler.watch.runs import run_once
 from buckler.watch.schedule import build_scheduler, serve
@@ -20,6 +21,7 @@ from buckler.watch.table import JOBS, Result
 
 __all__ = [
     "ACTIONS",
+    "DATABASE_URL_ENV",
     "EXIT_CODES",
     "JOBS",
     "OUTCOMES",

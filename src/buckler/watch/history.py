@@ -1,31 +1,43 @@
-"""The history of all runs and of what followed from them, in a SQLite file that any process may write to."""
+"""The history of all runs and of what followed from them, in a database that any process may write to."""
 
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
 
 from buckler.state import paths
+from buckler.state.database import Database
+from buckler.watch.settings import Settings
 
+URL_ENV = "BUCKLER_WATCH_DATABASE_URL"  # of the history and the schedule
 KEPT_RUNS = 20_000  # of a job that runs each minute, two weeks; counters go on beyond them
 
 Outcome = Literal["passed", "failed", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "error")
 EXIT_CODES: dict[Outcome, int] = {"passed": 0, "failed": 1, "error": 2}
 
-COLUMNS = "job, started_at, seconds, outcome, message, attempt, id"
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL, "
-    "seconds REAL, outcome TEXT, message TEXT NOT NULL DEFAULT '', attempt INTEGER NOT NULL DEFAULT 1)",
-    "CREATE TABLE IF NOT EXISTS counters (kind TEXT NOT NULL, job TEXT NOT NULL, what TEXT NOT NULL, "
-    "count INTEGER NOT NULL, PRIMARY KEY (kind, job, what))",
-    "CREATE INDEX IF NOT EXISTS runs_of_job ON runs (job, id)",
+_METADATA = sql.MetaData()
+# `buckler.state` creates and upgrades these; a change here needs a migration there.
+_RUNS = sql.Table(
+    "buckler_watch_runs",
+    _METADATA,
+    sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    sql.Column("job", sql.Text, nullable=False),
+    sql.Column("started_at", sql.Double, nullable=False),
+    sql.Column("seconds", sql.Double),
+    sql.Column("outcome", sql.Text),
+    sql.Column("message", sql.Text, nullable=False, server_default=""),
+    sql.Column("attempt", sql.Integer, nullable=False, server_default="1"),
+    sql.Index("ix_buckler_watch_runs_job_id", "job", "id"),
 )
-COUNT = (
-    "INSERT INTO counters VALUES (?, ?, ?, 1) ON CONFLICT (kind, job, what) DO UPDATE SET count = counters.count + 1"
+_COUNTERS = sql.Table(
+    "buckler_watch_counters",
+    _METADATA,
+    *(sql.Column(name, sql.Text, primary_key=True) for name in ("kind", "job", "what")),
+    sql.Column("count", sql.BigInteger, nullable=False),
 )
 RUN, ATTEMPT, ACTION = "run", "attempt", "action"
 
@@ -43,43 +55,44 @@ class Run:
     number: int = 0
 
 
-class History:
-    """The runs of all jobs."""
+def database_url(default: Path) -> str:
+    """Return ``BUCKLER_WATCH_DATABASE_URL``, else the URL of the SQLite file ``default``."""
+    return Settings.from_env().watch_database_url or f"sqlite:///{default}"
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path or paths.WATCH_HISTORY
+
+class History:
+    """The runs of all jobs; every method raises `DatabaseError` where the database cannot be used."""
+
+    def __init__(self, url: str | None = None) -> None:
+        # Without WAL: the console may have the directory read-only.
+        self._database = Database(url or database_url(paths.WATCH_HISTORY), "history", named_by=URL_ENV)
 
     def start(self, job: str, attempt: int = 1) -> int:
         """Note that ``job`` begins and return the run's number; what it left unfinished is noted as an error.
 
         Only the holder of the job's lock may call this.
         """
-        with self._connected() as database:
-            _interrupt(database, job)
-            row = database.execute(
-                "INSERT INTO runs (job, started_at, attempt) VALUES (?, ?, ?)", (job, time.time(), attempt)
-            )
-            database.execute(COUNT, (ATTEMPT, job, ""))
-            database.execute(
-                "DELETE FROM runs WHERE job = ? AND id <= "
-                "(SELECT id FROM runs WHERE job = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                (job, job, KEPT_RUNS),
-            )
-            return int(row.lastrowid or 0)
+        oldest = sql.select(_RUNS.c.id).where(_RUNS.c.job == job).order_by(_RUNS.c.id.desc()).offset(KEPT_RUNS).limit(1)
+        with self._database.writing() as connection:
+            _interrupt(connection, job)
+            new = sql.insert(_RUNS).values(job=job, started_at=time.time(), attempt=attempt).returning(_RUNS.c.id)
+            number = int(connection.execute(new).scalar_one())
+            _count(connection, ATTEMPT, job, "")
+            old = (_RUNS.c.job == job) & (_RUNS.c.id <= oldest.scalar_subquery())
+            connection.execute(sql.delete(_RUNS).where(old))
+            return number
 
     def finish(self, number: int, seconds: float, outcome: Outcome, message: str) -> None:
         """Note how run ``number`` ended."""
-        with self._connected() as database:
-            (job,) = database.execute(
-                "UPDATE runs SET seconds = ?, outcome = ?, message = ? WHERE id = ? RETURNING job",
-                (seconds, outcome, message, number),
-            ).fetchone()
-            database.execute(COUNT, (RUN, job, outcome))
+        ended = sql.update(_RUNS).where(_RUNS.c.id == number).returning(_RUNS.c.job)
+        with self._database.writing() as connection:
+            job = connection.execute(ended.values(seconds=seconds, outcome=outcome, message=message)).scalar_one()
+            _count(connection, RUN, job, outcome)
 
     def interrupt(self, job: str) -> None:
         """Note an unfinished run as interrupted; only for the holder of the job's lock."""
-        with self._connected() as database:
-            _interrupt(database, job)
+        with self._database.writing() as connection:
+            _interrupt(connection, job)
 
     def unfinished(self, job: str) -> bool:
         """Tell whether the last run of ``job`` has no end: it is running, or was killed."""
@@ -87,12 +100,7 @@ class History:
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[Run]:
         """Return the latest runs, newest first."""
-        with self._connected() as database:
-            rows = database.execute(
-                f"SELECT {COLUMNS} FROM runs WHERE ? IS NULL OR job = ? ORDER BY id DESC LIMIT ?",  # noqa: S608
-                (job, job, limit),
-            )
-            return [Run(*row) for row in rows]
+        return self._latest(_RUNS.c.job == job if job is not None else sql.true(), limit)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return (job, outcome) -> number of finished runs."""
@@ -104,8 +112,8 @@ class History:
 
     def count_action(self, job: str, action: str) -> None:
         """Count what followed from a failed run."""
-        with self._connected() as database:
-            database.execute(COUNT, (ACTION, job, action))
+        with self._database.writing() as connection:
+            _count(connection, ACTION, job, action)
 
     def actions(self) -> dict[tuple[str, str], int]:
         """Return (job, action) -> how often it was taken."""
@@ -113,47 +121,32 @@ class History:
 
     def latest(self, job: str, *, completed: bool) -> Run | None:
         """Return the last finished run of ``job``; ``completed``: the last that did not end in an error."""
-        condition = "outcome IN ('passed', 'failed')" if completed else "outcome IS NOT NULL"
-        with self._connected() as database:
-            row = database.execute(
-                f"SELECT {COLUMNS} FROM runs WHERE job = ? AND {condition} ORDER BY id DESC LIMIT 1",  # noqa: S608
-                (job,),
-            ).fetchone()
-            return Run(*row) if row else None
+        ended = _RUNS.c.outcome.in_(("passed", "failed")) if completed else _RUNS.c.outcome.is_not(None)
+        return next(iter(self._latest((_RUNS.c.job == job) & ended, 1)), None)
+
+    def _latest(self, which: sql.ColumnElement[bool], limit: int) -> list[Run]:
+        columns = _RUNS.c["job", "started_at", "seconds", "outcome", "message", "attempt", "id"]
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.select(*columns).where(which).order_by(_RUNS.c.id.desc()).limit(limit))
+            return [Run(*row) for row in rows]
 
     def _counted(self, kind: str) -> dict[tuple[str, str], int]:
-        with self._connected() as database:
-            rows = database.execute("SELECT job, what, count FROM counters WHERE kind = ?", (kind,))
+        columns = _COUNTERS.c["job", "what", "count"]
+        with self._database.reading() as connection:
+            rows = connection.execute(sql.select(*columns).where(_COUNTERS.c.kind == kind))
             return {(job, what): count for job, what, count in rows}
 
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._path, timeout=30)) as database, database:
-            _prepare(database)
-            yield database
 
-
-def _interrupt(database: sqlite3.Connection, job: str) -> None:
-    changed = database.execute(
-        "UPDATE runs SET outcome = 'error', seconds = 0, message = 'was interrupted' WHERE job = ? AND outcome IS NULL",
-        (job,),
-    )
+def _interrupt(connection: sql.Connection, job: str) -> None:
+    unfinished = sql.update(_RUNS).where(_RUNS.c.job == job, _RUNS.c.outcome.is_(None))
+    changed = connection.execute(unfinished.values(seconds=0, outcome="error", message="was interrupted"))
     for _ in range(changed.rowcount):
-        database.execute(COUNT, (RUN, job, "error"))
+        _count(connection, RUN, job, "error")
 
 
-def _prepare(database: sqlite3.Connection) -> None:
-    """Make the tables; of a file from before there were attempts and counters, take over what it holds."""
-    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs_of_job'").fetchone():
-        return
-    known = {row[1] for row in database.execute("PRAGMA table_info(runs)")}
-    if known and "attempt" not in known:
-        database.execute("ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1")
-    for statement in TABLES:
-        database.execute(statement)
-    database.execute(
-        "INSERT OR IGNORE INTO counters SELECT 'run', job, outcome, count(*) FROM runs "
-        "WHERE outcome IS NOT NULL GROUP BY job, outcome"
-    )
-    database.execute("INSERT OR IGNORE INTO counters SELECT 'attempt', job, '', count(*) FROM runs GROUP BY job")
+def _count(connection: sql.Connection, kind: str, job: str, what: str) -> None:
+    # Two dialects, one syntax; SQLAlchemy has no neutral name for it.
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    new = insert(_COUNTERS).values(kind=kind, job=job, what=what, count=1)
+    more = {"count": _COUNTERS.c.count + 1}
+    connection.execute(new.on_conflict_do_update(index_elements=["kind", "job", "what"], set_=more))

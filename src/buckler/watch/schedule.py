@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from buckler.errors import BucklerError, ParamsError
 from buckler.state import paths
+from buckler.state.database import Database
 from buckler.watch import locks
 from buckler.watch.exporter import Exporter
-from buckler.watch.history import EXIT_CODES, History
+from buckler.watch.history import EXIT_CODES, URL_ENV, History, database_url
 from buckler.watch.settings import JobParams, WatchParams
 from buckler.watch.table import JOBS
 
+TABLE = "buckler_watch_jobs"
 STOP_SECONDS = 10  # what a job gets to end in when the watch is stopped
 GRACE_SECONDS = 30  # after which a job that does not end itself at its limit is killed
 LOOK_SECONDS = 20.0  # how often the watch looks for runs that were killed with another watch
@@ -68,14 +70,16 @@ def build_scheduler(cfg: WatchParams) -> Any:
 
     Raises:
         ParamsError: A cron expression cannot be read.
+        DatabaseError: The schedule's database cannot be used.
     """
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.background import BackgroundScheduler
 
     triggers = {name: _trigger(name, job) for name, job in cfg.jobs.items()}
-    paths.WATCH.mkdir(parents=True, exist_ok=True)
+    database = Database(database_url(paths.WATCH_SCHEDULE), "schedule", named_by=URL_ENV, pooled=True)
+    database.upgrade()
     scheduler = BackgroundScheduler(
-        jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{paths.WATCH_SCHEDULE}")},
+        jobstores={"default": SQLAlchemyJobStore(engine=database.engine, tablename=TABLE)},
         job_defaults={"coalesce": True, "max_instances": 1},
     )
     scheduler.start(paused=True)

@@ -28,6 +28,9 @@ class Settings(EnvironmentSettings):
     traffic_url: Annotated[str, Unit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
     """Database that the service writes its statistics to; the job `drift` reads it."""
 
+    watch_database_url: Annotated[str | None, Unit("database URL")] = Field(default=None, repr=False)
+    """Database of the history of runs and of the schedule. Without it, two SQLite files in `.buckler/watch`."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobParams:

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sqlalchemy as sql
 
 from buckler.detection.reasons import Reason
+from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Prediction
-from buckler.serving.traffic import Observation, Traffic, TrafficError, observe
+from buckler.serving.traffic import Observation, Traffic, observe
 from tests.databases import PASSWORD, Postgres, postgres
 
 SIDE = 48
@@ -29,8 +31,8 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/traffic/traffic.db"
     server = request.getfixturevalue("server")
-    with Traffic(server.url) as database, database._connected() as connection:
-        traffic._TABLE.drop(connection)
+    with Traffic(server.url) as database, database._database.writing() as connection:
+        connection.execute(sql.delete(traffic._TABLE))
     return server.url
 
 
@@ -100,7 +102,7 @@ def test_several_workers_that_begin_at_once_lose_nothing(url):
 
 
 def test_a_batch_is_written_whole_or_not_at_all(database):
-    with pytest.raises(TrafficError) as caught:
+    with pytest.raises(DatabaseError) as caught:
         database.write([seen(), seen(label=None)])
     assert not caught.value.passing
     assert everything(database) == []
@@ -113,7 +115,7 @@ def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
     database.close()
     for file in tmp_path.glob("traffic.db*"):
         file.unlink()
-    with pytest.raises(TrafficError) as caught:
+    with pytest.raises(DatabaseError) as caught:
         database.write([seen()])
     assert caught.value.passing
     database.write([seen()])
@@ -140,7 +142,7 @@ def test_a_server_that_is_away_is_said_without_its_password_and_comes_back(serve
     database.write([seen()])
     server.stop()
     try:
-        with pytest.raises(TrafficError, match="cannot be used") as caught:
+        with pytest.raises(DatabaseError, match="cannot be used") as caught:
             database.write([seen()])
     finally:
         server.start()
@@ -153,14 +155,14 @@ def test_a_server_that_is_away_is_said_without_its_password_and_comes_back(serve
 @pytest.mark.slow
 def test_a_wrong_password_is_not_quoted(server: Postgres):
     url = server.url.replace(PASSWORD, "hunter2")
-    with Traffic(url) as database, pytest.raises(TrafficError, match="BUCKLER_TRAFFIC_URL") as caught:
+    with Traffic(url) as database, pytest.raises(DatabaseError, match="BUCKLER_TRAFFIC_URL") as caught:
         database.write([seen()])
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["mysql://root:hunter2@host/name", "hunter2", "postgresql://a:hunter2@host:port/name"])
 def test_another_kind_of_url_is_refused_without_being_quoted(url):
-    with pytest.raises(TrafficError, match="expected sqlite:///FILE or postgresql") as caught:
+    with pytest.raises(DatabaseError, match="expected sqlite:///FILE or postgresql") as caught:
         Traffic(url)
     assert "hunter2" not in str(caught.value)
 

@@ -18,12 +18,12 @@ from typing import Any
 
 from buckler import params
 from buckler.data import manifest, pictures
-from buckler.errors import DataError, RegistryError
+from buckler.errors import DatabaseError, DataError, RegistryError
 from buckler.modality.picture import uploads
 from buckler.release.bundle import PublishParams
 from buckler.serving import registry, traffic
 from buckler.serving.predictor import Predictor
-from buckler.serving.traffic import Observation, Traffic, TrafficError
+from buckler.serving.traffic import Observation, Traffic
 from buckler.state import files, paths
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
@@ -76,7 +76,7 @@ def _champion(model_name: str) -> registry.Version:
 def _window(cfg: DriftParams) -> list[Observation]:
     url = Settings.from_env().traffic_url
     if url == traffic.OFF:
-        raise TrafficError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
+        raise DatabaseError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
     with Traffic(url) as database:
         return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_records)
 

@@ -1,0 +1,221 @@
+"""Migrations of the three stores: new, taken over from versions before Alembic, by several processes at once."""
+
+import multiprocessing
+import pickle
+import sqlite3
+import time
+from contextlib import closing
+
+import psycopg
+import pytest
+import sqlalchemy as sql
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+
+from buckler.errors import DatabaseError
+from buckler.serving import traffic
+from buckler.state import database
+from buckler.state.database import Database
+from buckler.watch import history, schedule
+from buckler.watch.history import History, Run
+from tests.databases import PASSWORD, postgres
+
+STORES = ("traffic", "history", "schedule")
+TABLES = {
+    "traffic": {"buckler_traffic_1"},
+    "history": {"buckler_watch_runs", "buckler_watch_counters"},
+    "schedule": {"buckler_watch_jobs"},
+}
+# As the last version before Alembic made them.
+OLD_TRAFFIC = """CREATE TABLE buckler_traffic_1 (
+    id INTEGER NOT NULL, moment DOUBLE NOT NULL, digest VARCHAR(80) NOT NULL,
+    width INTEGER, height INTEGER, size_bytes INTEGER, brightness DOUBLE NOT NULL, contrast DOUBLE NOT NULL,
+    red DOUBLE NOT NULL, green DOUBLE NOT NULL, blue DOUBLE NOT NULL, saturation DOUBLE NOT NULL,
+    sharpness DOUBLE NOT NULL, label TEXT NOT NULL, decision VARCHAR(16) NOT NULL, score DOUBLE NOT NULL,
+    probabilities TEXT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (id));
+CREATE INDEX ix_buckler_traffic_1_moment ON buckler_traffic_1 (moment);
+INSERT INTO buckler_traffic_1 VALUES (7, 5.0, 'sha256:1', 640, 480, NULL, 0.5, 0.25, 0.1, 0.2, 0.3, 0.4, 12.5,
+    'benign', 'accept', -1.5, '{"benign": 1.0}', X'0000803F00000040')"""
+OLD_HISTORY = """CREATE TABLE runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL,
+    seconds REAL, outcome TEXT, message TEXT NOT NULL DEFAULT '', attempt INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE counters (kind TEXT NOT NULL, job TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (kind, job, what));
+CREATE INDEX runs_of_job ON runs (job, id);
+INSERT INTO runs VALUES (41, 'canary', 5.0, 2.0, 'failed', 'too low', 2), (42, 'drift', 9.0, NULL, NULL, '', 1);
+INSERT INTO counters VALUES ('run', 'canary', 'failed', 30), ('attempt', 'canary', '', 31),
+    ('attempt', 'drift', '', 1), ('action', 'canary', 'alert', 3)"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/below/100%/store.db"
+    server = request.getfixturevalue("server")
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return server.url
+
+
+def opened(url: str, store: database.Store, **options: bool) -> Database:
+    return Database(url, store, named_by="BUCKLER_TEST_URL", **options)
+
+
+def tables(url: str) -> set[str]:
+    with opened(url, "traffic").reading() as connection:
+        return set(sql.inspect(connection).get_table_names())
+
+
+def made(path, statements: str) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_last_migration_by_name_is_the_only_head(store):
+    config = Config()
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.set_main_option("version_locations", str(database.MIGRATIONS / store))
+    assert ScriptDirectory.from_config(config).get_heads() == [database.head(store)]
+
+
+def test_stores_share_one_database_and_an_upgrade_of_a_current_one_changes_nothing(url):
+    for _ in range(2):
+        for store in STORES:
+            with opened(url, store) as each:
+                each.upgrade()
+    expected = set.union(*TABLES.values()) | {database.version_table(store) for store in STORES}
+    assert tables(url) == expected
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_migrated_tables_are_the_ones_that_the_code_uses(url, store):
+    job_store = SQLAlchemyJobStore(url="sqlite://", tablename=schedule.TABLE)
+    used = {"traffic": traffic._METADATA, "history": history._METADATA, "schedule": job_store.jobs_t.metadata}
+    with opened(url, store).writing() as connection:
+        context = MigrationContext.configure(connection, opts={"include_name": lambda name, kind, _: owned(name, kind)})
+
+        def owned(name: str | None, kind: str) -> bool:
+            return kind != "table" or name in TABLES[store]
+
+        assert compare_metadata(context, used[store]) == []
+
+
+def test_traffic_from_before_alembic_is_kept(tmp_path):
+    url = made(tmp_path / "traffic.db", OLD_TRAFFIC)
+    with traffic.Traffic(url) as stored:
+        (seen,) = stored.window(since=0, limit=9)
+        assert (seen.moment, seen.width, seen.size_bytes, seen.sketch) == (5.0, 640, None, (1.0, 2.0))
+        assert (seen.probabilities, seen.decision) == ({"benign": 1.0}, "accept")
+        stored.write([seen])
+        assert stored.window(since=0, limit=9) == [seen, seen]
+
+
+def test_a_history_from_before_alembic_is_taken_over_with_its_numbers_and_counters(tmp_path):
+    url = made(tmp_path / "history.db", OLD_HISTORY)
+    known = History(url)
+    assert known.runs() == [
+        Run("drift", 9.0, None, None, "", attempt=1, number=42),
+        Run("canary", 5.0, 2.0, "failed", "too low", attempt=2, number=41),
+    ]
+    assert known.counts() == {("canary", "failed"): 30}
+    assert known.attempts() == {"canary": 31, "drift": 1}
+    assert known.actions() == {("canary", "alert"): 3}
+    assert known.start("drift") == 43
+    assert known.counts() == {("canary", "failed"): 30, ("drift", "error"): 1}
+    assert {"runs", "counters"} & tables(url) == set()
+
+
+def test_a_table_of_runs_that_is_somebody_elses_is_left_alone(tmp_path):
+    url = made(
+        tmp_path / "mlflow.db", "CREATE TABLE runs (run_uuid TEXT, status TEXT); INSERT INTO runs VALUES ('a', 'b')"
+    )
+    assert History(url).runs() == []
+    with opened(url, "history").reading() as connection:
+        assert connection.execute(sql.text("SELECT * FROM runs")).all() == [("a", "b")]
+
+
+def test_an_upgrade_that_fails_leaves_the_old_tables(tmp_path):
+    url = made(tmp_path / "history.db", f"{OLD_HISTORY}; CREATE TABLE buckler_watch_counters (taken TEXT)")
+    with pytest.raises(DatabaseError, match="buckler_watch_counters"):
+        History(url).runs()
+    with closing(sqlite3.connect(tmp_path / "history.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert names == {"runs", "counters", "buckler_watch_counters"}
+
+
+def test_a_schedule_from_before_alembic_keeps_its_due_times(tmp_path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    old = SQLAlchemyJobStore(url=url)
+    old.jobs_t.create(old.engine)
+    row = {"id": "canary", "next_run_time": 1.9e9, "job_state": pickle.dumps({"version": 1})}
+    with old.engine.begin() as connection:
+        connection.execute(old.jobs_t.insert(), [row])
+    old.engine.dispose()
+    with opened(url, "schedule") as new, new.reading() as connection:
+        assert connection.execute(sql.text(f"SELECT * FROM {schedule.TABLE}")).mappings().all() == [row]
+    assert "apscheduler_jobs" not in tables(url)
+
+
+def upgrade(url: str, store: database.Store, start) -> None:
+    start.wait()
+    with opened(url, store, wal=store == "traffic") as each:
+        each.upgrade()
+
+
+def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
+    if url.startswith("sqlite"):
+        url = made(tmp_path / "history.db", OLD_HISTORY)
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(6)
+    workers = [context.Process(target=upgrade, args=(url, store, start)) for store in STORES for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 6
+    assert set.union(*TABLES.values()) <= tables(url)
+    if url.startswith("sqlite"):
+        assert len(History(url).runs()) == 2
+
+
+def test_a_database_of_a_newer_version_is_refused_and_not_changed(url):
+    with opened(url, "traffic") as current, current.writing() as connection:
+        connection.execute(sql.text("UPDATE buckler_traffic_version SET version_num = 'r9999_later'"))
+    with pytest.raises(DatabaseError, match="r9999_later, this version of buckler knows up to r0001") as caught:
+        opened(url, "traffic").upgrade()
+    assert not caught.value.passing
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_current_database_can_be_read_where_nothing_may_be_written(tmp_path):
+    path = tmp_path / "history.db"
+    History(f"sqlite:///{path}").start("canary")
+    assert [run.job for run in History(f"sqlite:///file:{path}?mode=ro&uri=true").runs()] == ["canary"]
+
+
+@pytest.mark.slow
+def test_the_history_counts_every_run_on_a_server(url):
+    known = History(url)
+    for outcome in ("passed", "failed", "passed"):
+        known.finish(known.start("canary"), 0.5, outcome, "text")
+    known.start("drift")
+    known.count_action("canary", "alert")
+    assert known.counts() == {("canary", "passed"): 2, ("canary", "failed"): 1}
+    assert known.attempts() == {"canary": 3, "drift": 1}
+    assert known.unfinished("drift")
+    assert [run.outcome for run in known.runs("canary")] == ["passed", "failed", "passed"]
+    latest = known.latest("canary", completed=True)
+    assert latest is not None
+    assert (latest.outcome, latest.started_at) == ("passed", pytest.approx(time.time(), abs=60))
