@@ -8,7 +8,6 @@ or revoked sees the file before or the one after, never half of one::
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import hmac
 import json
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import BucklerError
-from buckler.state import files, paths
+from buckler.state import files, locks, paths
 
 SCHEMA = 1
 API_KEYS_ENV = "BUCKLER_API_KEYS"
@@ -238,8 +237,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Let one process at a time change the file: of two keys made at once none may be lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locks.exclusive(path.with_name(f".{path.name}.lock")):
             yield
     except OSError as error:
         raise BucklerError(

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from buckler.errors import AuditError
-from buckler.state import paths
+from buckler.state import locks, paths
 from buckler.state.files import sync_directory
 from buckler.trust.digests import canonical
 
@@ -175,8 +175,7 @@ class AuditLog:
         # Not the log itself: it is renamed when it is full. Opened each time, because flock belongs to the open
         # file: so threads of one process take turns as well.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened(_lock_path(self.path)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locks.exclusive(_lock_path(self.path)):
             yield
 
     def _settle(self) -> tuple[Head, dict[str, Any]]:
