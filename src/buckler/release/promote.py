@@ -5,10 +5,9 @@ which alone decides, moves in one step. One promotion runs at a time on a machin
 detects that the champion is no longer the one it compared with.
 """
 
-import fcntl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from buckler.release import bundle, gate, tracking
 from buckler.release.evidence import Evidence
 from buckler.serving import registry
 from buckler.serving.registry import Version
-from buckler.state import paths
+from buckler.state import locks, paths
 from buckler.trust import promotion
 from buckler.trust.standing import Claim, Standing, of_verdict
 from buckler.trust.standing import issue as issue_standing
@@ -249,15 +248,14 @@ def _one_at_a_time() -> Iterator[None]:
     Raises:
         RegistryError: It cannot be had.
     """
-    try:
-        paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
-        file = paths.PROMOTION_LOCK.open("w")
-    except OSError as error:
-        raise RegistryError(
-            f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.exclusive(paths.PROMOTION_LOCK))
+        except OSError as error:
+            raise RegistryError(
+                f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"
+            ) from error
         yield
 
 
