@@ -1,81 +1,97 @@
-"""AutoPGD: projected gradient ascent that chooses its own step size."""
+"""AutoPGD: projected gradient ascent that chooses its own step size, on two losses."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.ball import project, uniform
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.ball import project, spread, uniform
+from buckler.attacks.base import Attack, Batch, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
-from buckler.modality.base import Images, Labels, check_pixels
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
 
 Loss = Literal["cross_entropy", "margin"]
-Values = npt.NDArray[np.float32]  # (batch,), the loss of each picture
+Values = npt.NDArray[np.float32]  # (batch,), the loss of each input
 
 # The paper's constants: share of the move that is new, share of steps that must have raised the loss.
 MOMENTUM = 0.75
 RISING_SHARE = 0.75
 
 
-def autopgd(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    epsilon: float,
-    loss: Loss = "cross_entropy",
-    steps: int = 100,
-    restarts: int = 1,
-    early_exit: bool = True,
-    seed: int = 0,
-    ids: Sequence[int] | None = None,
-) -> Images:
-    """Return images after gradient ascent whose step is halved, from the best point, whenever it stops paying.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoPGD(Attack[GradientClassifier]):
+    """Gradient ascent whose step is halved, from the best point so far, whenever it stops raising the loss.
 
-    Nothing is left to tune but the budget. A picture's result is, of all points visited, the one with the lowest
-    margin: with many classes the highest cross-entropy need not be a wrong answer.
+    The budget is all there is to tune. The result is, of all points visited, the one with the lowest margin: with
+    many classes the point with the highest cross-entropy need not be misclassified.
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside; two classes are enough.
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        labels: True class indices, ``(batch,)``.
-        epsilon: L-infinity radius in the unit of ``images``; zero returns a copy.
-        loss: ``cross_entropy``, or ``margin``: the largest other logit less the true one, which does not saturate.
+    Attributes:
         steps: Gradient steps a restart.
-        restarts: Random starts; only pictures still right get another.
-        early_exit: Stop on a picture that is wrong by a clear margin.
-        seed: Of the random starts.
-        ids: A number a picture that names it in the draw; its position when not given.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", arXiv 2003.01690, algorithm 1.
+        restarts: Random starts; only inputs that are still right get another.
+        early_exit: Stop on an input that is wrong by a clear margin.
     """
-    check_pixels(images)
-    names = np.arange(len(images)) if ids is None else np.asarray(ids)
-    result, lowest = images.copy(), np.full(len(images), np.inf, np.float32)
-    active = np.arange(len(images))
-    for restart in range(restarts):
-        start = uniform(images[active], epsilon, seed + restart, names[active].tolist())
-        climb = _Climb(classifier, images[active], labels[active], epsilon, loss, early_exit)
-        found, margin = climb.run(project(images[active] + start, images[active], epsilon), steps)
-        better = margin < lowest[active]
-        result[active[better]], lowest[active[better]] = found[better], margin[better]
-        active = active[lowest[active] > 0]
-        if not len(active):
-            break
-    return result
+
+    source = (
+        "Croce & Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+        "attacks, arXiv 2003.01690, algorithm 1"
+    )
+    at_least_fgsm = True
+    loss: ClassVar[Loss]
+
+    steps: int = 100
+    restarts: int = 1
+    early_exit: bool = True
+
+    def perturb(self, model: GradientClassifier, batch: Batch, epsilon: float) -> Images:
+        """Return the point with the lowest margin for each input."""
+        images, labels, names = batch.images, batch.labels, batch.numbers
+        result, lowest = images.copy(), np.full(len(images), np.inf, np.float32)
+        active = np.arange(len(images))
+        for restart in range(self.restarts):
+            start = uniform(images[active], epsilon, batch.seed + restart, names[active].tolist())
+            climb = _Climb(model, images[active], labels[active], epsilon, self.loss, self.early_exit)
+            found, margin = climb.run(project(images[active] + start, images[active], epsilon), self.steps)
+            better = margin < lowest[active]
+            result[active[better]], lowest[active[better]] = found[better], margin[better]
+            active = active[lowest[active] > 0]
+            if not len(active):
+                break
+        return result
+
+
+def _fixed(loss: Loss) -> Tuning:
+    shares = {"momentum": MOMENTUM, "rising_share": RISING_SHARE}
+    return {"loss": loss, "first_step": "2 * epsilon", **shares, "exit_margin": EXIT_MARGIN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APGDCrossEntropy(AutoPGD):
+    """AutoPGD on the cross-entropy."""
+
+    name = "apgd-ce"
+    description = "AutoPGD: PGD that sets its own step size, on the cross-entropy."
+    loss = "cross_entropy"
+    fixed: ClassVar[Tuning] = _fixed("cross_entropy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APGDMargin(AutoPGD):
+    """AutoPGD on the largest other logit less the true one, which does not saturate."""
+
+    name = "apgd-margin"
+    description = "AutoPGD on the difference between the true and the best other logit, blind to saturation."
+    loss = "margin"
+    fixed: ClassVar[Tuning] = _fixed("margin")
+
+
+ATTACKS = (APGDCrossEntropy, APGDMargin)
 
 
 def checkpoints(steps: int) -> list[int]:
-    """Return the steps at which the step size is questioned: the first after 22 % of them, then ever sooner."""
+    """Return the steps after which the step size may be halved: the first at 22 % of them, then ever sooner."""
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
@@ -84,7 +100,7 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass(slots=True)
 class _State:
-    """Where each picture that is still climbed stands; every field has one entry a picture."""
+    """State of the inputs still under attack; every field has one entry an input."""
 
     row: npt.NDArray[np.int64]
     at: Images
@@ -100,14 +116,14 @@ class _State:
     mark_value: Values
 
     def keep(self, going: npt.NDArray[np.bool_]) -> None:
-        """Forget the pictures that are not ``going`` on."""
+        """Drop the inputs that are not ``going`` on."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[going])
 
 
 @dataclass(slots=True)
 class _Climb:
-    """One restart over some pictures."""
+    """One restart over some inputs."""
 
     classifier: GradientClassifier
     images: Images
@@ -117,7 +133,7 @@ class _Climb:
     early_exit: bool
 
     def run(self, start: Images, steps: int) -> tuple[Images, Values]:
-        """Return for each picture the point with the lowest margin, and that margin."""
+        """Return for each input the point with the lowest margin, and that margin."""
         found, lowest = start.copy(), np.full(len(start), np.inf, np.float32)
         state, logits = self._begin(start)
         going = self._record(state, logits, found, lowest)
@@ -131,7 +147,7 @@ class _Climb:
             going = self._record(state, logits, found, lowest)
             self._note(state, gradient, self._values(logits, state.row))
             if step in marks:
-                _question(state, step - marks[marks.index(step) - 1])
+                _halve_where_stuck(state, step - marks[marks.index(step) - 1])
         state.keep(going)
         self._move(state, MOMENTUM if steps > 1 else 1.0)
         self._record(state, self.classifier.logits(state.at), found, lowest)  # the last point needs no gradient
@@ -159,7 +175,7 @@ class _Climb:
         return state, logits
 
     def _record(self, state: _State, logits: Logits, found: Images, lowest: Values) -> npt.NDArray[np.bool_]:
-        """Keep the points with a margin lower than any before; return which pictures go on."""
+        """Keep the points with a margin lower than any before; return which inputs go on."""
         margin = margins(logits, self.labels[state.row])
         better = margin < lowest[state.row]
         found[state.row[better]], lowest[state.row[better]] = state.at[better], margin[better]
@@ -169,7 +185,7 @@ class _Climb:
 
     def _move(self, state: _State, momentum: float) -> None:
         images = self.images[state.row]
-        ahead = state.at + state.step[:, None, None, None] * np.sign(state.gradient)
+        ahead = state.at + spread(state.step, state.at) * np.sign(state.gradient)
         ahead = project(ahead, images, self.epsilon)
         moved = state.at + momentum * (ahead - state.at) + (1 - momentum) * (state.at - state.before)
         state.before, state.at = state.at, project(moved, images, self.epsilon)
@@ -190,10 +206,10 @@ class _Climb:
         return np.asarray(np.log(np.exp(logits - top[:, None]).sum(axis=-1)) + top - own, np.float32)
 
 
-def _question(state: _State, since: int) -> None:
-    """Halve the step and go back to the best point where the last ``since`` steps did not pay."""
+def _halve_where_stuck(state: _State, since: int) -> None:
+    """Halve the step and return to the best point where the last ``since`` steps did not raise the loss enough."""
     seldom = state.rises < RISING_SHARE * since
-    # Nothing gained although the step was not halved last time either.
+    # No gain although the step was not halved last time either.
     stuck = (state.mark_step == state.step) & (state.mark_value == state.best_value)
     state.mark_step, state.mark_value = state.step.copy(), state.best_value.copy()
     halve = seldom | stuck
@@ -201,36 +217,3 @@ def _question(state: _State, since: int) -> None:
     state.at[halve], state.gradient[halve] = state.best[halve], state.best_gradient[halve]
     state.value[halve] = state.best_value[halve]
     state.rises[:] = 0
-
-
-def _entry(loss: Loss) -> Attack:
-    def craft(
-        classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-    ) -> Iterator[Images]:
-        tuning: dict[str, Any] = {
-            "loss": loss,
-            "steps": options.steps,
-            "restarts": options.restarts,
-            "early_exit": options.early_exit,
-            "seed": options.seed,
-            "ids": batch.ids,
-        }
-        return (autopgd(classifier, batch.images, batch.labels, epsilon=epsilon, **tuning) for epsilon in epsilons)
-
-    return entry(
-        autopgd,
-        craft,
-        tuning={
-            "loss": loss,
-            "first_step": "2 * epsilon",
-            "momentum": MOMENTUM,
-            "rising_share": RISING_SHARE,
-            "exit_margin": EXIT_MARGIN,
-        },
-    )
-
-
-ENTRIES: dict[str, Attack] = {
-    "apgd-ce": _entry("cross_entropy"),
-    "apgd-margin": _entry("margin"),
-}

@@ -1,33 +1,49 @@
-"""What attacks share: staying in the ball, staying in 0..1, staying a picture. One ball for each norm."""
+"""Balls, one for each norm: projection, random draws, steepest directions and rounding to 8 bits.
+
+Inputs may have any shape; the first axis is the batch.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.base import Norm
-from buckler.modality.base import Images
+from buckler.modality.base import Images, Radius
 
-# Levels are compared with this much to spare: 2.9999998, which is 3 in float32, must not become 2.
+# Tolerance when levels are compared: 2.9999998, which is 3 in float32, must not become 2.
 HAIR = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Ball:
-    """All pictures within a radius of one, in one norm.
+    """All inputs within a radius of another, in one norm.
 
     Attributes:
-        project: ``(adversarial, images, epsilon)`` to the pictures moved back to within ``epsilon`` and into 0..1.
-        draw: ``(images, epsilon, seed, ids)`` to a random perturbation inside, one generator a picture.
-        steepest: A gradient to the perturbation of length one that climbs it fastest; no gradient, no perturbation.
+        size: A perturbation to its size in each input, ``(batch,)``.
+        project: ``(adversarial, images, epsilon)`` to the inputs moved back to within ``epsilon`` and into 0..1.
+        draw: ``(images, epsilon, seed, ids)`` to a random perturbation inside, one generator an input.
+        steepest: A gradient to the perturbation of size one along which it rises fastest; zero stays zero.
         round: ``(levels, radius)``, a perturbation in 8-bit levels, to whole levels still within ``radius``.
     """
 
+    size: Callable[[Images], npt.NDArray[np.float64]]
     project: Callable[[Images, Images, float], Images]
     draw: Callable[[Images, float, int, Sequence[int]], Images]
     steepest: Callable[[Images], Images]
     round: Callable[[npt.NDArray[np.float64], float], npt.NDArray[np.float64]]
+
+
+def inner_axes(images: npt.NDArray[Any]) -> tuple[int, ...]:
+    """Return all axes but the first, that of the batch."""
+    return tuple(range(1, images.ndim))
+
+
+def spread(values: npt.NDArray[Any], images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``values``, one an input, ``(batch,)``, in a shape that broadcasts over ``images``."""
+    return values.reshape(len(values), *(1 for _ in inner_axes(images)))
 
 
 def project(adversarial: Images, images: Images, epsilon: float) -> Images:
@@ -37,37 +53,42 @@ def project(adversarial: Images, images: Images, epsilon: float) -> Images:
 
 
 def project_l2(adversarial: Images, images: Images, epsilon: float) -> Images:
-    """Return ``adversarial`` with no perturbation longer than ``epsilon``, and into 0..1."""
+    """Return ``adversarial`` with perturbations of at most the length ``epsilon``, in 0..1."""
     perturbation = adversarial - images
     length = lengths(perturbation)
     share = np.minimum(1, epsilon / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
-    shortened = images + perturbation * share[:, None, None, None]
-    # What is inside already stays as it is, to the bit.
-    inside = (length <= epsilon)[:, None, None, None]
+    shortened = images + perturbation * spread(share, images)
+    # Inputs inside the ball stay the same, to the bit.
+    inside = spread(length <= epsilon, images)
     return np.clip(np.where(inside, adversarial, shortened), 0, 1).astype(np.float32, copy=False)
 
 
 def lengths(perturbation: Images) -> npt.NDArray[np.float64]:
-    """Return the Euclidean length of each picture's ``perturbation``, ``(batch,)``."""
+    """Return the Euclidean length of each input's ``perturbation``, ``(batch,)``."""
     flat = perturbation.reshape(len(perturbation), int(np.prod(perturbation.shape[1:])))
     return np.asarray(np.linalg.norm(flat.astype(np.float64), axis=1))
 
 
+def largest(perturbation: Images) -> npt.NDArray[np.float64]:
+    """Return the largest absolute change of a value in each input, ``(batch,)``."""
+    return np.asarray(np.abs(perturbation).max(axis=inner_axes(perturbation)), np.float64)
+
+
 def unit_l2(gradient: Images) -> Images:
-    """Return ``gradient`` scaled to length one in each picture; zero stays zero."""
+    """Return ``gradient`` scaled to length one in each input; zero stays zero."""
     length = lengths(gradient)
     share = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
-    return np.asarray(gradient * share[:, None, None, None], np.float32)
+    return np.asarray(gradient * spread(share, gradient), np.float32)
 
 
-def as_8_bit(adversarial: Images, images: Images, epsilon: float, norm: Norm = "linf") -> Images:
-    """Return ``adversarial`` as pixels that a PNG can hold, still within ``epsilon`` of ``images`` in ``norm``.
+def as_8_bit(adversarial: Images, images: Images, radius: Radius, norm: Norm = "linf") -> Images:
+    """Return ``adversarial`` rounded to 8 bits, as in a PNG, still within ``radius`` of ``images`` in ``norm``.
 
-    ``images`` must be 8-bit pictures themselves, as the decoder gives them; then nothing leaves the ball.
+    ``images`` must be 8-bit pictures, as the decoder returns them; the result may otherwise leave the ball.
     """
     origin = np.rint(images * 255).astype(np.float64)
     levels = adversarial.astype(np.float64) * 255 - origin
-    rounded = BALLS[norm].round(levels, epsilon * 255)
+    rounded = BALLS[norm].round(levels, radius.value * 255)
     return np.asarray(np.clip(origin + rounded, 0, 255) / 255, np.float32)
 
 
@@ -77,10 +98,10 @@ def _round(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.flo
 
 
 def _round_l2(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
-    """Round each pixel towards zero, then away from it, largest remainder first, while the length allows.
+    """Round every value towards zero, then values away from it, largest remainder first, while the length allows.
 
-    Towards zero alone would erase what is spread over a large picture: half a unit over 224 x 224 x 3 values
-    is a third of a level in each.
+    Rounding towards zero alone would erase a perturbation that is spread over a large picture: a length of 0.5 over
+    224 x 224 x 3 values is a third of a level in each.
     """
     size = np.abs(levels).reshape(len(levels), int(np.prod(levels.shape[1:])))
     whole = np.floor(size)
@@ -95,19 +116,19 @@ def _round_l2(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.
 
 
 def generators(seed: int, ids: Sequence[int]) -> list[np.random.Generator]:
-    """Return one generator a picture, so that its draw does not depend on which others are in the batch."""
+    """Return one generator an input, so that its draws do not depend on the other inputs of the batch."""
     return [np.random.default_rng([seed, number]) for number in ids]
 
 
 def uniform(images: Images, epsilon: float, seed: int, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return a perturbation drawn uniformly from the ball, one generator a picture; shape of ``images``."""
+    """Return a perturbation drawn uniformly from the ball, one generator an input; shape of ``images``."""
     shape = images.shape[1:]
     draws = [g.uniform(-epsilon, epsilon, shape) for g in generators(seed, ids)]
     return np.asarray(draws, np.float32).reshape(images.shape)
 
 
 def uniform_l2(images: Images, epsilon: float, seed: int, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return a perturbation drawn uniformly from the Euclidean ball, one generator a picture."""
+    """Return a perturbation drawn uniformly from the Euclidean ball, one generator an input."""
     shape = images.shape[1:]
     dimensions = int(np.prod(shape))
     draws = []
@@ -120,6 +141,6 @@ def uniform_l2(images: Images, epsilon: float, seed: int, ids: Sequence[int]) ->
 
 
 BALLS: dict[Norm, Ball] = {
-    "linf": Ball(project, uniform, np.sign, _round),
-    "l2": Ball(project_l2, uniform_l2, unit_l2, _round_l2),
+    "linf": Ball(largest, project, uniform, np.sign, _round),
+    "l2": Ball(lengths, project_l2, uniform_l2, unit_l2, _round_l2),
 }

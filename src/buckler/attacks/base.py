@@ -1,81 +1,207 @@
-"""What every entry of the table of attacks is made of."""
+"""Attacks as objects: a frozen dataclass an attack, its settings as fields, and one call.
 
-import inspect
+    adversarial = PGD(steps=10)(model, Batch(images, labels), Radius(8 / 255))
+
+Inputs are float32 in 0..1, ``(batch, ...)``; the model normalises inside. The result has their shape, stays in 0..1
+and within the radius, measured in the attack's ``norm``; a radius of zero returns the inputs. Inputs outside 0..1
+raise ``InputRangeError``.
+
+Random draws depend on the batch's ``seed`` and an input's number in ``ids``, so that an input's result does not
+depend on the other inputs of its batch.
+
+A new attack is one file: a frozen dataclass that defines ``name``, ``description``, ``source`` and either ``perturb``
+or, if one gradient or one search serves several radii, ``perturb_each``; and a line in ``table.py``.
+"""
+
+from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, Self, TypeVar
 
-from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
+import numpy as np
+import numpy.typing as npt
+
+from buckler.modality.base import Images, Labels, Radius, check_pixels
+from buckler.models.forward import Logits
 
 Norm = Literal["linf", "l2"]
-# What the attacker has of the model: its weights, the scores it answers, the labels it answers, another model, nothing.
 Knowledge = Literal["white_box", "score", "label", "transfer", "none"]
 Tuning = Mapping[str, float | str]
+Guess = Callable[[Images], Labels]  # inputs (batch, ...) to class indices (batch,)
+
+# How much work an attack may do for an input. A setting of such a name is at least 1.
+BUDGET: Final = ("steps", "restarts", "queries")
+# Settings that a report states by name; all others belong to `Attack.tuning`.
+REPORTED: Final = (*BUDGET, "early_exit", "target")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How much of the model an attacker has: a title and a sentence for people."""
+
+    title: str
+    description: str
+
+
+KNOWLEDGE: Final[Mapping[Knowledge, Level]] = {
+    "white_box": Level("white box", "The attacker has the model and computes its gradients."),
+    "score": Level("black box, scores", "The attacker sees the probabilities of each answer and nothing of the model."),
+    "label": Level("black box, labels", "The attacker sees the label of each answer and nothing else."),
+    "transfer": Level(
+        "black box, transfer", "The attacker has another model for the same task and no answers of this one."
+    ),
+    "none": Level("control", "No attacker: random change, which an attack must beat."),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures under attack: ``images`` (n, h, w, 3) in 0..1, true ``labels`` (n,), a number each in ``ids``."""
+    """Inputs under attack.
+
+    Attributes:
+        images: ``(n, ...)`` float32 in 0..1.
+        labels: True class indices, ``(n,)``.
+        ids: A number for each input, which names its random draws; its position when not given.
+        seed: Of the random draws.
+    """
 
     images: Images
     labels: Labels
-    ids: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How hard an attack tries, and at what; an attack ignores what it does not have.
-
-    ``queries`` is the budget a picture of an attack that only asks for answers.
-    """
-
-    steps: int = 1
-    restarts: int = 1
-    early_exit: bool = True
+    ids: Sequence[int] | None = None
     seed: int = 0
-    target: int | None = None
-    queries: int = 1000
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Return ``ids``, or the positions."""
+        return np.arange(len(self.images)) if self.ids is None else np.asarray(self.ids, np.int64)
 
 
-Craft = Callable[[GradientClassifier, Batch, Sequence[float], Options], Iterator[Images]]
+class Scorer(Protocol):
+    """What an attack by scores needs of a model."""
+
+    def logits(self, images: Images, /) -> Logits:
+        """Return one score a class, ``(batch, classes)``: logits, or any increasing function of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Attack:
-    """An entry of the table.
+class ScoresOnly:
+    """A function from inputs to scores as a `Scorer`: a remote service, for example."""
+
+    scores: Callable[[Images], Logits]
+
+    def logits(self, images: Images, /) -> Logits:
+        """Return the function's scores, ``(batch, classes)``."""
+        return self.scores(images)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsOnly:
+    """A function from inputs to class indices as a `Scorer`: 1 for the class it returns, 0 for the others."""
+
+    guess: Guess
+    classes: int = 2
+
+    def logits(self, images: Images, /) -> Logits:
+        """Return the labels as one-hot rows, ``(batch, classes)``."""
+        return np.eye(self.classes, dtype=np.float32)[np.asarray(self.guess(images), np.int64)]
+
+
+def guess_of(model: Scorer) -> Guess:
+    """Return the function from inputs to the class with the highest score."""
+    return lambda images: np.asarray(model.logits(images).argmax(axis=1), np.int64)
+
+
+Model = TypeVar("Model", contravariant=True)
+
+
+class Attack(ABC, Generic[Model]):
+    """Base of all attacks; ``Model`` is what an attack needs of the model under attack.
 
     Attributes:
-        craft: Yields adversarial images, one set for each epsilon, in the order given.
-        norm: What ``epsilon`` measures: the largest change of a pixel, or the Euclidean length of the whole change;
-            both in the unit of the pixels, 0..1.
-        control: True for what is no attack but what an attack must beat.
-        targeted: True for what leads to the class ``Options.target``, which it cannot do without.
+        name: In `table.ATTACKS`, ``params.yaml`` and reports.
+        description: One sentence for people.
+        source: The paper, with the equation or section.
+        norm: What the radius measures: the largest change of a value, or the Euclidean length of the whole change.
+        bounds: Of every value of an input.
         knowledge: What the attacker has of the model.
-        steps: Taken where nobody says how many.
-        tuning: What else decides how it goes and is no option: a number, or in words the rule that gives it.
+        modalities: Inputs that the attack fits; None: all.
+        control: True for random change, which attacks are compared with.
+        targeted: True for an attack towards the class ``target``.
+        at_least_fgsm: True for an untargeted L-infinity attack with more gradients than FGSM: it must not be weaker.
+        fixed: What decides the result and is no setting: constants, and the rules behind settings that are None.
     """
 
-    craft: Craft
-    norm: Norm = "linf"
-    control: bool = False
-    targeted: bool = False
-    knowledge: Knowledge = "white_box"
-    steps: int = 1
-    tuning: Tuning = field(default_factory=dict)
+    __slots__ = ()
 
+    name: ClassVar[str]
+    description: ClassVar[str]
+    source: ClassVar[str] = ""
+    norm: ClassVar[Norm] = "linf"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    knowledge: ClassVar[Knowledge] = "white_box"
+    modalities: ClassVar[tuple[str, ...] | None] = None
+    control: ClassVar[bool] = False
+    targeted: ClassVar[bool] = False
+    at_least_fgsm: ClassVar[bool] = False
+    fixed: ClassVar[Tuning] = {}
 
-def entry(attack: Callable[..., Any], craft: Craft, *, tuning: Tuning | None = None, **facts: Any) -> Attack:
-    """Return the entry of the function ``attack``, whose keyword defaults become the entry's steps and tuning.
+    def __post_init__(self) -> None:
+        """Reject an empty budget."""
+        empty = {name: value for name, value in self.budget.items() if value < 1}
+        if empty:
+            raise ValueError(f"{self.name}: expected at least 1, got {empty}")
 
-    Args:
-        attack: What ``craft`` calls.
-        craft: The entry's.
-        tuning: What ``craft`` or a rule sets instead of a default.
-        facts: The entry's other attributes.
-    """
-    parameters = inspect.signature(attack).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default not in (p.empty, None)}
-    options = {option.name for option in fields(Options)}
-    fixed = {name: value for name, value in defaults.items() if name not in options}
-    return Attack(craft, **{"steps": defaults.get("steps", 1), "tuning": {**fixed, **(tuning or {})}, **facts})
+    def __call__(self, model: Model, batch: Batch, radius: Radius) -> Images:
+        """Return ``batch.images`` changed by at most ``radius``."""
+        return next(self.each(model, batch, [radius]))
+
+    def each(self, model: Model, batch: Batch, radii: Sequence[Radius]) -> Iterator[Images]:
+        """Yield the result for each of ``radii``; each is computed when it is asked for."""
+        check_pixels(batch.images)
+        if self.modalities == ("picture",) and batch.images.ndim != 4:
+            shape = batch.images.shape
+            raise ValueError(f"{self.name}: expected pictures (batch, height, width, channels), got shape {shape}")
+        yield from self.perturb_each(model, batch, [radius.value for radius in radii])
+
+    def perturb_each(self, model: Model, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
+        """Yield the result for each of ``epsilons``, radii in the unit of the inputs."""
+        for epsilon in epsilons:
+            yield self.perturb(model, batch, epsilon)
+
+    def perturb(self, model: Model, batch: Batch, epsilon: float) -> Images:
+        """Return the result for one radius ``epsilon``, in the unit of the inputs."""
+        return next(self.perturb_each(model, batch, [epsilon]))
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """Return the names of the fields."""
+        return [field.name for field in fields(cls)]  # type: ignore[arg-type]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the fields and their values."""
+        return {name: getattr(self, name) for name in self.setting_names()}
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """Return the settings that bound the work for an input."""
+        return {name: value for name, value in self.settings.items() if name in BUDGET}
+
+    @property
+    def tuning(self) -> dict[str, float | str]:
+        """Return what decides the result beside the settings of ``REPORTED``: a number, or a rule in words."""
+        chosen = {n: value for n, value in self.settings.items() if n not in REPORTED and value is not None}
+        return {**chosen, **{n: value for n, value in self.fixed.items() if n not in chosen}}
+
+    @property
+    def stops_at_boundary(self) -> bool:
+        """Return whether an input is left alone once it is wrong; a single step leaves nothing out."""
+        settings = {"steps": 1, "early_exit": True, **self.settings}
+        one_step = settings["steps"] == 1 and self.knowledge == "white_box"
+        return bool(settings["early_exit"]) and not (one_step or self.control)
+
+    def adjusted(self, **settings: Any) -> Self:
+        """Return the attack with those of ``settings`` that it has."""
+        own = {name: value for name, value in settings.items() if name in self.settings}
+        return replace(self, **own)  # type: ignore[type-var]

@@ -1,126 +1,123 @@
-"""Attacks that see nothing of the model: only its answers, or only another model."""
+"""Attacks without access to the model: by the labels it answers, or by another model."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.ball import as_8_bit
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.ball import as_8_bit, largest
+from buckler.attacks.base import Attack, Batch, Guess, Scorer, guess_of
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
-from buckler.modality.base import Images, Labels, check_pixels
+from buckler.modality.base import Images, Labels, Radius
 from buckler.models.classifier import GradientClassifier
 
-Guess = Callable[[Images], Labels]  # images (batch, height, width, 3) to class indices (batch,)
-
 # Sides of the random mosaics that a search starts from, flat colours first: a network may give all full-size noise
-# the same label, so noise alone finds no start for pictures of that class.
+# the same label, and noise alone would find no start for pictures of that class.
 MOSAICS = (1, 2, 4, 16, 0)
 STARTS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """Pictures crafted on a surrogate at one radius, and what the target makes of them.
+    """Pictures crafted on a surrogate at one radius, and the target's answers.
 
     Attributes:
-        epsilon: The radius, in the unit of the pixels.
-        adversarial: ``(batch, height, width, 3)``; whole 8-bit levels, as a service would be sent them.
+        radius: In the attack's norm.
+        adversarial: ``(batch, height, width, 3)`` rounded to 8 bits, as they are sent to a service.
         guesses: The target's class indices, ``(batch,)``.
     """
 
-    epsilon: float
+    radius: Radius
     adversarial: Images
     guesses: Labels
 
 
 def transfer(
-    attack: Attack,
+    attack: Attack[GradientClassifier],
     surrogate: GradientClassifier,
     guess: Guess,
     batch: Batch,
-    *,
-    epsilons: Sequence[float],
-    options: Options,
+    radii: Sequence[Radius],
 ) -> Iterator[Transferred]:
-    """Yield for each of ``epsilons`` what ``guess`` answers to pictures crafted on ``surrogate``.
+    """Yield for each of ``radii`` the answers of ``guess`` to pictures crafted on ``surrogate``.
 
-    The attack goes on after the surrogate is wrong: a picture just past its boundary seldom crosses the target's.
+    There is no early exit: a picture just past the surrogate's boundary seldom crosses the target's.
 
     Args:
-        attack: An entry of the table.
-        surrogate: A model that the attacker has; maps pixels to logits.
-        guess: The target: any function from images to class indices, a service included.
-        batch: 8-bit pictures and their true labels.
-        epsilons: Radii in the unit of the pixels.
-        options: How hard the attack tries; ``early_exit`` is ignored.
+        attack: Run on the surrogate.
+        surrogate: A model that the attacker has.
+        guess: The target: any function from pictures to class indices, a service included.
+        batch: 8-bit pictures.
+        radii: In the attack's norm.
 
     Source: Papernot et al., "Practical black-box attacks against machine learning", arXiv 1602.02697.
     """
-    crafted = attack.craft(surrogate, batch, epsilons, replace(options, early_exit=False))
-    for epsilon, adversarial in zip(epsilons, crafted, strict=True):
-        pictures = as_8_bit(adversarial, batch.images, epsilon, attack.norm)
-        yield Transferred(epsilon, pictures, np.asarray(guess(pictures), np.int64))
+    crafted = attack.adjusted(early_exit=False).each(surrogate, batch, radii)
+    for radius, adversarial in zip(radii, crafted, strict=True):
+        pictures = as_8_bit(adversarial, batch.images, radius, attack.norm)
+        yield Transferred(radius, pictures, np.asarray(guess(pictures), np.int64))
 
 
-def hop_skip_jump(
-    guess: Guess,
-    images: Images,
-    labels: Labels,
-    *,
-    queries: int = 1000,
-    steps: int = 50,
-    seed: int = 0,
-    ids: Sequence[int] | None = None,
-) -> Images:
-    """Return for each picture the nearest wrong one seen, or the picture itself where none was.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopSkipJump(Attack[Scorer]):
+    """The nearest wrong picture, found by labels alone; one search serves every radius.
 
-    The search is the Adversarial Robustness Toolbox's, one picture at a time, in L-infinity. It draws from numpy's
-    global generator, which is seeded for each picture and put back as it was.
+    The search is that of the Adversarial Robustness Toolbox, one picture at a time, in L-infinity. It draws from
+    numpy's global generator, which is seeded for each picture and restored afterwards. `LabelsOnly` wraps a service.
 
-    Args:
-        guess: Any function from images to class indices ``(batch,)``; nothing else of the model is used.
-        images: ``(batch, height, width, 3)`` float32 in 0..1; one that is wrong already is returned as it is.
-        labels: True class indices, ``(batch,)``.
-        queries: Pictures that ``guess`` is asked about for each of ``images``, at most.
+    Attributes:
         steps: Steps of the search, at most.
-        seed: Of the search.
-        ids: A number a picture that names it in the draw; its position when not given.
+        queries: Passes for each picture, at most.
 
     Raises:
         BucklerError: The Adversarial Robustness Toolbox is not installed.
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Chen, Jordan & Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack",
-        arXiv 1904.02144.
     """
-    check_pixels(images)
-    toolbox = _toolbox()
-    names = range(len(images)) if ids is None else ids
-    found = [
-        _search(toolbox, _Oracle(guess, image, int(label), queries), steps, [seed, number])
-        for image, label, number in zip(images, labels, names, strict=True)
-    ]
-    return np.asarray(found, np.float32).reshape(images.shape)
+
+    name = "hop_skip_jump"
+    description = "HopSkipJump: follows the boundary between two labels, seeing labels alone."
+    source = "Chen, Jordan & Wainwright, HopSkipJumpAttack: a query-efficient decision-based attack, arXiv 1904.02144"
+    knowledge = "label"
+    modalities = ("picture",)
+
+    steps: int = 50
+    queries: int = 1000
+
+    def perturb_each(self, model: Scorer, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
+        """Yield the nearest wrong pictures, stretched or projected to each of ``epsilons``."""
+        found = self.search(model, batch)
+        for epsilon in epsilons:
+            yield within(found, batch, epsilon, guess_of(model))
+
+    def search(self, model: Scorer, batch: Batch) -> Images:
+        """Return for each picture the nearest wrong one met, or the picture itself where none was."""
+        toolbox, guess = _toolbox(), guess_of(model)
+        found = [
+            _search(toolbox, _Oracle(guess, image, int(label), self.queries), self.steps, [batch.seed, number])
+            for image, label, number in zip(batch.images, batch.labels, batch.numbers, strict=True)
+        ]
+        return np.asarray(found, np.float32).reshape(batch.images.shape)
+
+
+ATTACKS = (HopSkipJump,)
 
 
 class _BudgetSpentError(Exception):
-    """The last query was answered."""
+    """No query is left."""
 
 
 class _Oracle:
-    """Answers whether pictures are right, counts the questions, and remembers the nearest wrong one."""
+    """Classifies pictures as right or wrong, counts the queries, and keeps the nearest wrong picture."""
 
     def __init__(self, guess: Guess, image: Images, label: int, queries: int) -> None:
         self.guess, self.image, self.label, self.left = guess, image, label, queries
         self.nearest, self.distance = image, np.inf
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
-        """Return one-hot rows: right, wrong. Two classes are all that the search needs, whatever the model has.
+        """Return one-hot rows: right, wrong. The search needs no more classes than these two.
 
         Raises:
             _BudgetSpentError: No query is left.
@@ -136,13 +133,13 @@ class _Oracle:
         return np.stack([~wrong, wrong], axis=1).astype(np.float32)
 
     def _remember(self, wrong: Images) -> None:
-        distances = np.abs(wrong - self.image).max(axis=(1, 2, 3))
+        distances = largest(wrong - self.image)
         if len(wrong) and distances.min() < self.distance:
             self.nearest, self.distance = wrong[distances.argmin()], float(distances.min())
 
 
 def _search(toolbox: Any, oracle: _Oracle, steps: int, seed: Sequence[int]) -> Images:
-    """Return the nearest wrong picture that ``oracle`` was asked about, or its picture where none was wrong."""
+    """Return the nearest wrong picture that ``oracle`` met, or its own picture if none was wrong."""
     generator = np.random.default_rng(seed)
     kept = np.random.get_state()
     np.random.seed(generator.integers(2**32))
@@ -151,14 +148,14 @@ def _search(toolbox: Any, oracle: _Oracle, steps: int, seed: Sequence[int]) -> I
         if start is not None:
             toolbox.attack(oracle, steps).generate(x=oracle.image[None], x_adv_init=start[None])
     except _BudgetSpentError:
-        pass  # that is how a search ends
+        pass  # the usual end of a search
     finally:
         np.random.set_state(kept)
     return oracle.nearest
 
 
 def _start(oracle: _Oracle, generator: np.random.Generator) -> Images | None:
-    """Return some wrong picture; None if the picture is wrong itself, or no wrong one is found."""
+    """Return a wrong picture; None if the picture itself is wrong or no wrong one is found."""
     if oracle(oracle.image[None])[0, 1]:
         return None
     for attempt in range(STARTS):
@@ -169,7 +166,7 @@ def _start(oracle: _Oracle, generator: np.random.Generator) -> Images | None:
 
 
 def _mosaic(shape: Sequence[int], side: int, generator: np.random.Generator) -> Images:
-    """Return a picture of ``side`` by ``side`` random colours; of a colour a pixel for zero."""
+    """Return a picture of ``side`` by ``side`` random colours; zero gives every pixel a colour."""
     height, width, colours = shape
     rows, columns = (min(side, height), min(side, width)) if side else (height, width)
     tiles = generator.uniform(0, 1, (rows, columns, colours))
@@ -185,7 +182,7 @@ class _Toolbox:
     search: Any
 
     def attack(self, oracle: _Oracle, steps: int) -> Any:
-        """Return a search of ``steps`` that asks ``oracle``."""
+        """Return a search of ``steps`` that queries ``oracle``."""
         estimator = self.classifier(oracle, input_shape=oracle.image.shape, nb_classes=2, clip_values=(0.0, 1.0))
         return self.search(estimator, norm="inf", max_iter=steps, verbose=False)
 
@@ -193,7 +190,7 @@ class _Toolbox:
 def _toolbox() -> _Toolbox:
     try:
         with warnings.catch_warnings():
-            # It tells everybody who has no PyTorch.
+            # It warns wherever PyTorch is not installed.
             warnings.filterwarnings("ignore", "PyTorch not found", UserWarning)
             from art.attacks.evasion import HopSkipJump
             from art.estimators.classification import BlackBoxClassifier
@@ -203,23 +200,3 @@ def _toolbox() -> _Toolbox:
             "pip install 'buckler[attacks]'"
         ) from error
     return _Toolbox(BlackBoxClassifier, HopSkipJump)
-
-
-def _hop_skip_jump(
-    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-) -> Iterator[Images]:
-    def guess(images: Images) -> Labels:
-        return np.asarray(classifier.logits(images).argmax(axis=1))
-
-    tuning: dict[str, Any] = {
-        "queries": options.queries,
-        "steps": options.steps,
-        "seed": options.seed,
-        "ids": batch.ids,
-    }
-    found = hop_skip_jump(guess, batch.images, batch.labels, **tuning)
-    for epsilon in epsilons:
-        yield within(found, batch.images, batch.labels, epsilon, guess)
-
-
-ENTRIES: dict[str, Attack] = {"hop_skip_jump": entry(hop_skip_jump, _hop_skip_jump, knowledge="label")}

@@ -1,123 +1,134 @@
 """FAB: the smallest perturbation that reaches a decision boundary, for all radii at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.ball import project, uniform
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.ball import largest, project, spread, uniform
+from buckler.attacks.base import Attack, Batch, Guess, Tuning, guess_of
 from buckler.attacks.iterative import margins
-from buckler.modality.base import Images, Labels, check_pixels
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
 
-Flat = npt.NDArray[np.float64]  # (values,) of a picture, or (batch, values)
-PerPicture = npt.NDArray[np.float64]  # (batch,)
+Flat = npt.NDArray[np.float64]  # (values,) of an input, or (batch, values)
+PerInput = npt.NDArray[np.float64]  # (batch,)
 
-# The paper's constants: largest weight of the original picture, overshoot, what is kept of a wrong point's way.
+# The paper's constants: largest weight of the original input, overshoot, share kept of the way to a wrong point.
 ALPHA_MAX = 0.1
 OVERSHOOT = 1.05
 BACKWARD = 0.9
-HALVINGS = 7  # of the last piece of way; leaves less than 1 % of the distance
+HALVINGS = 7  # of the last stretch; leaves less than 1 % of the distance
 
 
-def fab(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    steps: int = 40,
-    restarts: int = 1,
-    targets: int = 3,
-    reach: float = 1.0,
-    enough: float = 0.0,
-    seed: int = 0,
-    ids: Sequence[int] | None = None,
-) -> Images:
-    """Return for each picture the nearest wrong one found, or the picture itself where none was.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FAB(Attack[GradientClassifier]):
+    """The nearest wrong input, found by steps to the model's linearised boundary; one search serves every radius.
 
-    Each step goes to the model's linearised boundary and the box 0..1 at once, along the shortest way, drawn back
-    towards the original. With two classes a step is one gradient; with more, the boundaries to the ``targets``
-    likeliest wrong classes are tried one after the other, at one gradient a step or three where the likeliest changes.
+    Each step goes to the boundary and the box 0..1 at once, along the shortest way, drawn back towards the original.
+    With two classes a step is one gradient; with more, the boundaries to the ``targets`` likeliest wrong classes are
+    tried one after the other, at one gradient a step, or three where the likeliest class changes.
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside; two classes are enough.
-        images: ``(batch, height, width, 3)`` float32 in 0..1; one that is wrong already is returned as it is.
-        labels: True class indices, ``(batch,)``.
+    Attributes:
         steps: Steps a restart and target.
-        restarts: The first starts at the picture, others at random in half the ball of what is already known.
+        restarts: The first starts at the input, others at random in half the ball of the nearest flip known.
         targets: Wrong classes tried, the likeliest first.
-        reach: L-infinity distance beyond which nothing is looked at, in the unit of ``images``. Twice the largest
-            radius of interest saves steps: a boundary taken for flat may seem far farther than it is.
-        enough: A picture is left alone once its distance is at most this; zero looks for the smallest.
-        seed: Of the random starts.
-        ids: A number a picture that names it in the draw; its position when not given.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
-        arXiv 1907.02044, algorithm 1; the targeted form of arXiv 2003.01690.
+        early_exit: Leave an input alone once its distance is at most the smallest radius.
     """
-    check_pixels(images)
-    names = np.arange(len(images)) if ids is None else np.asarray(ids)
-    logits = classifier.logits(images)
-    result, distance = images.copy(), np.where(margins(logits, labels) > 0, np.inf, 0.0)
-    ranked = _likeliest_wrong(logits, labels, targets)
-    for restart in range(restarts):
-        for classes in ranked:
-            active = np.flatnonzero(distance > enough)
-            if not len(active):
-                break
-            start = images[active]
-            if restart:
-                radius = np.asarray(np.minimum(distance[active], reach / 2) / 2, np.float32)
-                draw = uniform(start, 1.0, seed + restart, names[active].tolist())
-                start = np.clip(start + radius[:, None, None, None] * draw, 0, 1)
-            walk = _Walk(classifier, images[active], labels[active], classes[active], reach, enough)
-            found, reached = walk.run(start, steps)
-            better = reached < distance[active]
-            result[active[better]], distance[active[better]] = found[better], reached[better]
-    rows = np.flatnonzero((distance > enough) & np.isfinite(distance))
-    result[rows] = _shortened(classifier, result[rows], images[rows], labels[rows])
-    return result
+
+    name = "fab"
+    description = "Fast adaptive boundary: looks for the smallest change that flips the answer."
+    source = (
+        "Croce & Hein, Minimally distorted adversarial examples with a fast adaptive boundary attack, "
+        "arXiv 1907.02044, algorithm 1; the targeted form of arXiv 2003.01690"
+    )
+    fixed: ClassVar[Tuning] = {
+        "reach": "2 * largest epsilon",
+        "enough": "smallest epsilon; 0 without early_exit",
+        "alpha_max": ALPHA_MAX,
+        "overshoot": OVERSHOOT,
+        "backward": BACKWARD,
+        "halvings": HALVINGS,
+    }
+
+    steps: int = 40
+    restarts: int = 1
+    targets: int = 3
+    early_exit: bool = True
+
+    def perturb_each(self, model: GradientClassifier, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
+        """Yield the nearest wrong inputs, stretched or projected to each of ``epsilons``."""
+        found = self.search(model, batch, reach=2 * max(epsilons), enough=min(epsilons) if self.early_exit else 0.0)
+        for epsilon in epsilons:
+            yield within(found, batch, epsilon, guess_of(model))
+
+    def search(self, model: GradientClassifier, batch: Batch, *, reach: float = 1.0, enough: float = 0.0) -> Images:
+        """Return for each input the nearest wrong one found, or the input itself where none was.
+
+        Args:
+            model: Under attack.
+            batch: Inputs; one that is misclassified is returned unchanged.
+            reach: L-infinity distance beyond which the search does not go, in the unit of the inputs. Twice the
+                largest radius of interest saves steps: a linearised boundary may seem far farther than it is.
+            enough: The search for an input ends once its distance is at most this; zero looks for the smallest.
+        """
+        images, labels, names = batch.images, batch.labels, batch.numbers
+        logits = model.logits(images)
+        result, distance = images.copy(), np.where(margins(logits, labels) > 0, np.inf, 0.0)
+        ranked = _likeliest_wrong(logits, labels, self.targets)
+        for restart in range(self.restarts):
+            for classes in ranked:
+                active = np.flatnonzero(distance > enough)
+                if not len(active):
+                    break
+                start = images[active]
+                if restart:
+                    radius = np.asarray(np.minimum(distance[active], reach / 2) / 2, np.float32)
+                    draw = uniform(start, 1.0, batch.seed + restart, names[active].tolist())
+                    start = np.clip(start + spread(radius, start) * draw, 0, 1)
+                walk = _Walk(model, images[active], labels[active], classes[active], reach, enough)
+                found, reached = walk.run(start, self.steps)
+                better = reached < distance[active]
+                result[active[better]], distance[active[better]] = found[better], reached[better]
+        rows = np.flatnonzero((distance > enough) & np.isfinite(distance))
+        result[rows] = _shortened(model, result[rows], images[rows], labels[rows])
+        return result
 
 
-def linf_distances(adversarial: Images, images: Images) -> PerPicture:
-    """Return the largest change of a pixel in each picture, ``(batch,)``."""
-    return np.asarray(np.abs(adversarial - images).max(axis=(1, 2, 3)), np.float64)
+ATTACKS = (FAB,)
 
 
-def within(found: Images, images: Images, labels: Labels, epsilon: float, guess: Callable[[Images], Labels]) -> Images:
-    """Return what the smallest perturbations amount to at one radius.
+def within(found: Images, batch: Batch, epsilon: float, guess: Guess) -> Images:
+    """Return the smallest perturbations as they count at one radius.
 
-    Within the radius they are stretched to it where that is still wrong: what lies on the boundary to a hair would
-    not survive rounding to 8 bits. Beyond it they are projected back.
+    Within the radius they are stretched to it where the answer stays wrong: inputs right on the boundary would not
+    survive rounding to 8 bits. Beyond it they are projected back.
 
     Args:
-        found: The nearest wrong pictures, ``(batch, height, width, 3)``; a picture itself where none was found.
-        images: The originals.
-        labels: True class indices, ``(batch,)``.
-        epsilon: L-infinity radius in the unit of ``images``.
-        guess: Any function from images to class indices ``(batch,)``.
+        found: The nearest wrong inputs, ``(batch, ...)``; the input itself where none was found.
+        batch: The originals.
+        epsilon: L-infinity radius in the unit of the inputs.
+        guess: From inputs to class indices, ``(batch,)``.
     """
-    distance = linf_distances(found, images)
+    images, distance = batch.images, largest(found - batch.images)
     known = (distance > 0) & (distance <= epsilon)
     result = project(found, images, epsilon)
     if not known.any():
         return result
     origin, stretch = images[known], (epsilon / distance[known]).astype(np.float32)
-    stretched = project(origin + (found[known] - origin) * stretch[:, None, None, None], origin, epsilon)
-    wrong = guess(stretched) != labels[known]
-    result[known] = np.where(wrong[:, None, None, None], stretched, result[known])
+    stretched = project(origin + (found[known] - origin) * spread(stretch, origin), origin, epsilon)
+    wrong = guess(stretched) != batch.labels[known]
+    result[known] = np.where(spread(wrong, stretched), stretched, result[known])
     return result
 
 
 def nearest_on_plane(point: Flat, normal: Flat, gap: float) -> Flat:
-    """Return the point of the box 0..1 where ``<normal, move> = -gap`` that changes no value more than it must.
+    """Return the point of the box 0..1 on the plane ``<normal, move> = -gap`` with the smallest largest move.
 
-    Where the plane misses the box, the corner that comes closest to it. Exact, by sorting.
+    If the plane misses the box, return the corner closest to the plane. Exact, by sorting.
 
     Args:
         point: ``(values,)`` in 0..1.
@@ -142,7 +153,7 @@ def nearest_on_plane(point: Flat, normal: Flat, gap: float) -> Flat:
 
 
 class _Walk:
-    """One start and one wrong class over some pictures, flattened to ``(batch, values)``."""
+    """One start and one wrong class over some inputs, flattened to ``(batch, values)``."""
 
     def __init__(
         self,
@@ -157,7 +168,7 @@ class _Walk:
         self.reach, self.enough = reach, enough
         self.origin = _flat(images)
 
-    def run(self, start: Images, steps: int) -> tuple[Images, PerPicture]:
+    def run(self, start: Images, steps: int) -> tuple[Images, PerInput]:
         """Return the nearest wrong points and their distances; infinite where none."""
         at, found = _flat(start), self.origin.copy()
         distance = np.full(len(at), np.inf)
@@ -179,8 +190,8 @@ class _Walk:
             self._take(rows, at, margin, found, distance)
         return self._pictures(found), distance
 
-    def _plane(self, at: Flat, rows: npt.NDArray[np.int64]) -> tuple[PerPicture, Flat, Logits]:
-        """Return by how much the true class leads the wrong one, the gradient of that lead, and the margin."""
+    def _plane(self, at: Flat, rows: npt.NDArray[np.int64]) -> tuple[PerInput, Flat, Logits]:
+        """Return the true class's lead over the wrong one, the gradient of that lead, and the margin."""
         pictures, labels, classes = self._pictures(at), self.labels[rows], self.classes[rows]
         gradient, logits = self.classifier.loss_gradient(pictures, labels, "margin")
         normals = -_flat(gradient)
@@ -193,7 +204,7 @@ class _Walk:
         lead = logits[number, labels].astype(np.float64) - logits[number, classes]
         return lead, normals, margins(logits, labels)
 
-    def _step(self, at: Flat, origin: Flat, normals: Flat, gaps: PerPicture) -> Flat:
+    def _step(self, at: Flat, origin: Flat, normals: Flat, gaps: PerInput) -> Flat:
         gaps_there = gaps + (normals * (origin - at)).sum(axis=1)
         here = np.stack([nearest_on_plane(*row) for row in zip(at, normals, gaps, strict=True)]) - at
         there = np.stack([nearest_on_plane(*row) for row in zip(origin, normals, gaps_there, strict=True)]) - origin
@@ -204,7 +215,7 @@ class _Walk:
         near_enough = np.clip(moved, origin - self.reach, origin + self.reach)
         return np.asarray(np.clip(near_enough, 0, 1))
 
-    def _take(self, rows: npt.NDArray[np.int64], at: Flat, margin: Logits, found: Flat, distance: PerPicture) -> None:
+    def _take(self, rows: npt.NDArray[np.int64], at: Flat, margin: Logits, found: Flat, distance: PerInput) -> None:
         length = np.abs(at[rows] - self.origin[rows]).max(axis=1)
         better = (margin < 0) & (length < distance[rows])
         found[rows[better]], distance[rows[better]] = at[rows[better]], length[better]
@@ -214,20 +225,20 @@ class _Walk:
 
 
 def _shortened(classifier: GradientClassifier, found: Images, images: Images, labels: Labels) -> Images:
-    """Halve the way from ``images`` to the wrong pictures ``found`` to where it crosses the boundary."""
+    """Return ``found`` moved towards ``images`` to just beyond the boundary, by bisection."""
     if not len(found):
         return found
     low, high = np.zeros(len(found)), np.ones(len(found))
 
     def between(share: npt.NDArray[np.floating]) -> Images:
-        return np.asarray(np.clip(images + share[:, None, None, None] * (found - images), 0, 1), np.float32)
+        return np.asarray(np.clip(images + spread(share, images) * (found - images), 0, 1), np.float32)
 
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         wrong = margins(classifier.logits(between(middle)), labels) < 0
         low, high = np.where(wrong, low, middle), np.where(wrong, middle, high)
-    # What never got shorter stays as it is, to the bit.
-    return np.where((high == 1)[:, None, None, None], found, between(high))
+    # Points that were not shortened stay the same, to the bit.
+    return np.where(spread(high == 1, found), found, between(high))
 
 
 def _flat(images: Images) -> Flat:
@@ -235,45 +246,8 @@ def _flat(images: Images) -> Flat:
 
 
 def _likeliest_wrong(logits: Logits, labels: Labels, count: int) -> list[Labels]:
-    """Return the wrong class with the largest logit of each picture, then the second, up to ``count`` of them."""
+    """Return the wrong class with the largest logit of each input, then the second, up to ``count`` of them."""
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     ranked = np.argsort(-others, axis=1, kind="stable")[:, : min(count, logits.shape[1] - 1)]
     return list(ranked.T)
-
-
-def _fab(classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options) -> Iterator[Images]:
-    found = fab(
-        classifier,
-        batch.images,
-        batch.labels,
-        steps=options.steps,
-        restarts=options.restarts,
-        reach=2 * max(epsilons),
-        # Nearer than the smallest radius is of no use to anyone.
-        enough=min(epsilons) if options.early_exit else 0.0,
-        seed=options.seed,
-        ids=batch.ids,
-    )
-
-    def guess(images: Images) -> Labels:
-        return np.asarray(classifier.logits(images).argmax(axis=1))
-
-    for epsilon in epsilons:
-        yield within(found, batch.images, batch.labels, epsilon, guess)
-
-
-ENTRIES: dict[str, Attack] = {
-    "fab": entry(
-        fab,
-        _fab,
-        tuning={
-            "reach": "2 * largest epsilon",
-            "enough": "smallest epsilon; 0 without early_exit",
-            "alpha_max": ALPHA_MAX,
-            "overshoot": OVERSHOOT,
-            "backward": BACKWARD,
-            "halvings": HALVINGS,
-        },
-    )
-}

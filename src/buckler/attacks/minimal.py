@@ -1,10 +1,12 @@
 """Attacks without a radius: each looks for the shortest change, in Euclidean length, that flips the answer.
 
-One search serves every radius: a picture flipped within it is given as found, any other drawn back into the ball.
+One search serves every radius: a flip within it is returned as found, any other is projected to the radius.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 
@@ -12,61 +14,76 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 
-from buckler.attacks.ball import lengths, project_l2
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.ball import lengths, project_l2, spread
+from buckler.attacks.base import Attack, Batch
 from buckler.attacks.gradient import check_target
 from buckler.attacks.iterative import margins
-from buckler.modality.base import Images, Labels, check_pixels
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
 
 Floats = npt.NDArray[np.float64]
-# A picture and a class to that class's cross-entropy gradient and the logits.
+# An input and a class to that class's cross-entropy gradient and the logits.
 Ask = Callable[[Images, int], tuple[Images, Logits]]
 
-# A pixel of exactly 0 or 1 lies at infinity in tanh space; so close to it, it hardly moves.
+# A value of exactly 0 or 1 is infinite in tanh space; this factor keeps it finite, though it hardly moves.
 SMOOTHER = 1 - 1e-6
 
-# Length that a step goes past the face: where clipping to 0..1 shortens each step, the last ones would only halve the
-# gap. It is less than a thirtieth of a level of one pixel.
+# Length by which a step passes the face: if clipping to 0..1 shortens each step, the last ones would only halve the
+# gap. It is less than a thirtieth of an 8-bit level of one value.
 PAST = 1e-4
 
 
-def deepfool(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    steps: int = 50,
-    overshoot: float = 0.02,
-    candidates: int = 10,
-) -> Images:
-    """Return images stepped to the nearest face of their class's region, taken for flat, until they are outside it.
+class Shortest(Attack[GradientClassifier]):
+    """Base of the searches without a radius. Misclassified inputs, and inputs that never flip, stay the same."""
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside.
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        labels: True class indices, ``(batch,)``; a picture that is wrong already stays as it is.
+    __slots__ = ()
+    norm = "l2"
+
+    @abstractmethod
+    def search(self, model: GradientClassifier, batch: Batch) -> Images:
+        """Return for each input the closest flip found, or the input itself."""
+
+    def perturb_each(self, model: GradientClassifier, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
+        """Yield what the search found, projected to each of ``epsilons``."""
+        found = self.search(model, batch)
+        for epsilon in epsilons:
+            yield project_l2(found, batch.images, epsilon)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepFool(Shortest):
+    """Steps to the nearest linearised boundary of the input's class, until the input is beyond it.
+
+    Attributes:
         steps: Steps at most.
         overshoot: Share by which the change is lengthened, to end beyond the boundary and not on it.
-        candidates: How many of the likeliest other classes are looked at.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Moosavi-Dezfooli, Fawzi & Frossard, "DeepFool: a simple and accurate method to fool deep neural
-    networks", arXiv 1511.04599, algorithm 2.
+        candidates: Number of the likeliest other classes whose boundaries are tried.
     """
-    check_pixels(images)
-    result, change = images.copy(), np.zeros_like(images)
-    active = _still_right(classifier, images, labels)
-    for _ in range(steps):
-        if not len(active):
-            break
-        change[active] += _to_nearest_face(classifier, result[active], labels[active], candidates)
-        result[active] = np.clip(images[active] + np.float32(1 + overshoot) * change[active], 0, 1)
-        active = active[_still_right(classifier, result[active], labels[active])]
-    return result
+
+    name = "deepfool"
+    description = "DeepFool: walks to the nearest boundary of the model, taken as flat at each step."
+    source = (
+        "Moosavi-Dezfooli, Fawzi & Frossard, DeepFool: a simple and accurate method to fool deep neural networks, "
+        "arXiv 1511.04599, algorithm 2"
+    )
+
+    steps: int = 50
+    overshoot: float = 0.02
+    candidates: int = 10
+
+    def search(self, model: GradientClassifier, batch: Batch) -> Images:
+        """Return for each input the first point beyond the boundary."""
+        images, labels = batch.images, batch.labels
+        result, change = images.copy(), np.zeros_like(images)
+        active = _still_right(model, images, labels)
+        for _ in range(self.steps):
+            if not len(active):
+                break
+            change[active] += _to_nearest_face(model, result[active], labels[active], self.candidates)
+            result[active] = np.clip(images[active] + np.float32(1 + self.overshoot) * change[active], 0, 1)
+            active = active[_still_right(model, result[active], labels[active])]
+        return result
 
 
 def _still_right(classifier: GradientClassifier, images: Images, labels: Labels) -> npt.NDArray[np.intp]:
@@ -82,18 +99,18 @@ def _to_nearest_face(classifier: GradientClassifier, images: Images, labels: Lab
         closer = distance < nearest
         nearest[closer] = distance[closer]
         reach = (distance[closer] + PAST) / length[closer]
-        step[closer] = normal[closer] * reach[:, None, None, None]
+        step[closer] = normal[closer] * spread(reach, normal)
     return step
 
 
 def _faces(
     classifier: GradientClassifier, images: Images, labels: Labels, candidates: int
 ) -> Iterator[tuple[Images, Logits]]:
-    """Yield for each rival class, likeliest first, the gradient of its lead over ``labels`` and what it lacks."""
+    """Yield for each rival class, likeliest first, the gradient of its lead over ``labels`` and the gap to it."""
     rows = np.arange(len(labels))
     normal, logits = classifier.loss_gradient(images, labels, "margin")
     rivals = _by_likelihood(logits, labels).T[:candidates]
-    # The margin is the likeliest rival's lead: with two classes there is no other face, and one pass does.
+    # The margin is the likeliest rival's lead: with two classes there is no other face, and one pass suffices.
     yield normal, np.abs(margins(logits, labels))
     if len(rivals) > 1:
         own, _ = classifier.loss_gradient(images, labels, "logit")
@@ -109,60 +126,82 @@ def _by_likelihood(logits: Logits, labels: Labels) -> Labels:
     return np.asarray(np.argsort(-others, axis=1, kind="stable")[:, :-1], np.int64)
 
 
-def carlini_wagner(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    steps: int = 100,
-    searches: int = 9,
-    learning_rate: float = 0.01,
-    first_weight: float = 0.01,
-    confidence: float = 0.0,
-) -> Images:
-    """Return the closest flipped images met while Adam trades length against margin, for one weight after another.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarliniWagner(Shortest):
+    """The closest flips met while Adam trades length against margin, for one weight after another.
 
-    It works in tanh space, which keeps pixels in 0..1 but all but freezes those that are exactly 0 or 1.
+    It works in tanh space, which keeps values in 0..1 but hardly moves those that are exactly 0 or 1.
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside.
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        labels: True class indices, ``(batch,)``; a picture that is wrong already, or never flips, stays as it is.
-        steps: Adam's steps a weight; a picture that gains nothing for a tenth of them stops.
-        searches: Weights tried, ten times as much until one flips, then by bisection.
+    Attributes:
+        steps: Adam's steps a weight; an input without gain for a tenth of them stops.
+        searches: Weights tried: ten times as much until one flips, then by bisection.
         learning_rate: Adam's, in tanh space.
         first_weight: Of the margin against the squared length.
         confidence: Margin, in logits, by which an answer has to be wrong.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Carlini & Wagner, "Towards evaluating the robustness of neural networks", arXiv 1608.04644, sec. VI.A.
     """
-    check_pixels(images)
-    result = images.copy()
-    active = _still_right(classifier, images, labels)
-    shortest = np.full(len(active), np.inf)
-    search = _WeightSearch(len(active), first_weight)
-    for _ in range(searches if len(active) else 0):
-        found, length = _descend(
-            classifier, images[active], labels[active], search.weight, steps, learning_rate, confidence
-        )
-        shorter = length < shortest
-        result[active[shorter]], shortest[shorter] = found[shorter], length[shorter]
-        search.narrow(np.isfinite(length))
-    return result
+
+    name = "carlini_wagner"
+    description = "Carlini & Wagner: weighs the length of the change against how wrong the answer is."
+    source = "Carlini & Wagner, Towards evaluating the robustness of neural networks, arXiv 1608.04644, sec. VI.A"
+
+    steps: int = 100
+    searches: int = 9
+    learning_rate: float = 0.01
+    first_weight: float = 0.01
+    confidence: float = 0.0
+
+    def search(self, model: GradientClassifier, batch: Batch) -> Images:
+        """Return for each input the shortest flip over all weights."""
+        result = batch.images.copy()
+        active = _still_right(model, batch.images, batch.labels)
+        images, labels = batch.images[active], batch.labels[active]
+        shortest, weights = np.full(len(active), np.inf), _WeightSearch(len(active), self.first_weight)
+        for _ in range(self.searches if len(active) else 0):
+            found, length = self._descend(model, images, labels, weights.weight)
+            shorter = length < shortest
+            result[active[shorter]], shortest[shorter] = found[shorter], length[shorter]
+            weights.narrow(np.isfinite(length))
+        return result
+
+    def _descend(
+        self, model: GradientClassifier, images: Images, labels: Labels, weight: Floats
+    ) -> tuple[Images, Floats]:
+        """Return the shortest flip met at ``weight`` and its length, infinite if there is none."""
+        best, shortest = images.copy(), np.full(len(images), np.inf)
+        point = np.arctanh((2 * images - 1) * SMOOTHER)
+        adam = _Adam(point.shape, self.learning_rate)
+        active, before = np.arange(len(images)), np.full(len(images), np.inf)
+        for step in range(self.steps):
+            curve = np.tanh(point[active])
+            here = np.clip((curve + 1) / 2, 0, 1)
+            gradient, logits = model.loss_gradient(here, labels[active], "margin")
+            lead = margins(logits, labels[active])
+            change = here - images[active]
+            length = lengths(change)
+            better = (lead < 0) & (lead <= -self.confidence) & (length < shortest[active])
+            best[active[better]], shortest[active[better]] = here[better], length[better]
+            pull = np.where(lead > -self.confidence, weight[active], 0).astype(np.float32)
+            slope = (2 * change - spread(pull, change) * gradient) * (1 - curve**2) / 2
+            point[active] -= adam.move(slope, active)
+            if step % max(1, self.steps // 10) == 0:
+                loss = length**2 + weight[active] * np.maximum(lead + self.confidence, 0)
+                gaining = loss <= 0.9999 * before[active]
+                before[active] = loss
+                active = active[gaining]
+                if not len(active):
+                    break
+        return best, shortest
 
 
 class _WeightSearch:
-    """The search for the smallest weight of the loss that still flips, for each picture on its own."""
+    """The search for the smallest weight of the loss that still flips, for each input on its own."""
 
-    def __init__(self, pictures: int, first: float) -> None:
-        self.weight = np.full(pictures, first)
-        self._low, self._high = np.zeros(pictures), np.full(pictures, np.inf)
+    def __init__(self, count: int, first: float) -> None:
+        self.weight = np.full(count, first)
+        self._low, self._high = np.zeros(count), np.full(count, np.inf)
 
     def narrow(self, flipped: npt.NDArray[np.bool_]) -> None:
-        """Choose the next weights, given which pictures the present ones ``flipped``."""
+        """Choose the next weights, given which inputs the present ones ``flipped``."""
         self._high = np.where(flipped, self.weight, self._high)
         self._low = np.where(flipped, self._low, self.weight)
         bounded = np.isfinite(self._high)
@@ -170,44 +209,8 @@ class _WeightSearch:
         self.weight = np.where(bounded, between, self.weight * 10)
 
 
-def _descend(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    weight: Floats,
-    steps: int,
-    learning_rate: float,
-    confidence: float,
-) -> tuple[Images, Floats]:
-    """Return the shortest flip met at ``weight`` and its length, infinite where there is none."""
-    best, shortest = images.copy(), np.full(len(images), np.inf)
-    point = np.arctanh((2 * images - 1) * SMOOTHER)
-    adam = _Adam(point.shape, learning_rate)
-    active, before = np.arange(len(images)), np.full(len(images), np.inf)
-    for step in range(steps):
-        curve = np.tanh(point[active])
-        here = np.clip((curve + 1) / 2, 0, 1)
-        gradient, logits = classifier.loss_gradient(here, labels[active], "margin")
-        lead = margins(logits, labels[active])
-        change = here - images[active]
-        length = lengths(change)
-        better = (lead < 0) & (lead <= -confidence) & (length < shortest[active])
-        best[active[better]], shortest[active[better]] = here[better], length[better]
-        pull = np.where(lead > -confidence, weight[active], 0).astype(np.float32)[:, None, None, None]
-        slope = (2 * change - pull * gradient) * (1 - curve**2) / 2
-        point[active] -= adam.move(slope, active)
-        if step % max(1, steps // 10) == 0:
-            loss = length**2 + weight[active] * np.maximum(lead + confidence, 0)
-            gaining = loss <= 0.9999 * before[active]
-            before[active] = loss
-            active = active[gaining]
-            if not len(active):
-                break
-    return best, shortest
-
-
 class _Adam:
-    """Adam's moments for pictures that begin together and may stop one by one.
+    """Adam's moments for inputs that begin together and may stop one by one.
 
     Source: Kingma & Ba, "Adam: a method for stochastic optimization", arXiv 1412.6980, algorithm 1.
     """
@@ -217,7 +220,7 @@ class _Adam:
         self._rate, self._steps = learning_rate, 0
 
     def move(self, slope: Images, which: npt.NDArray[np.intp]) -> Images:
-        """Return what to subtract from the pictures at ``which``, whose gradient is ``slope``."""
+        """Return what to subtract from the inputs at ``which``, whose gradient is ``slope``."""
         self._steps += 1
         self._mean[which] = 0.9 * self._mean[which] + 0.1 * slope
         self._square[which] = 0.999 * self._square[which] + 0.001 * slope**2
@@ -226,76 +229,70 @@ class _Adam:
         return np.asarray(self._rate * mean / (np.sqrt(square) + 1e-8), np.float32)
 
 
-def lbfgs(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    target: int | None = None,
-    steps: int = 50,
-    searches: int = 10,
-    first_weight: float = 0.01,
-) -> Images:
-    """Return the closest flipped images that box-constrained L-BFGS finds, for one weight of the loss after another.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LBFGS(Shortest):
+    """The closest flips that box-constrained L-BFGS finds, for one weight of the loss after another.
 
-    Each picture has an optimiser to itself, which chooses its own steps; they share the passes through the model.
+    Each input has its own optimiser, which chooses its own steps; all share the passes through the model.
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside.
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        labels: True class indices, ``(batch,)``; a picture that is wrong already, never flips, or is of the class
-            ``target`` stays as it is.
-        target: The class that the answer shall be; when not given, the likeliest wrong one leads the search and any
-            wrong answer ends it.
+    Attributes:
+        target: The wanted class; an input of that class stays the same. When not given, the likeliest wrong class
+            leads the search and any wrong answer ends it.
         steps: L-BFGS iterations a weight.
-        searches: Weights tried, ten times as much until one flips, then by bisection.
+        searches: Weights tried: ten times as much until one flips, then by bisection.
         first_weight: Of the cross-entropy against the squared length.
 
     Raises:
-        InputRangeError: Some pixel lies outside 0..1.
         ValueError: The model has no class ``target``.
-
-    Source: Szegedy et al., "Intriguing properties of neural networks", arXiv 1312.6199, sec. 4.1.
     """
-    check_pixels(images)
-    logits = classifier.logits(images)
-    if target is None:
-        targets = _by_likelihood(logits, labels)[:, 0]
-    else:
-        check_target(target, logits.shape[1])
-        targets = np.full(len(labels), target, np.int64)
-    result = images.copy()
-    tried = np.flatnonzero((logits.argmax(axis=1) == labels) & (targets != labels))
 
-    def search(place: int, ask: Ask) -> Images:
-        goal = int(targets[place])
-        return _lbfgs_one(ask, images[place], int(labels[place]), goal, target, steps, searches, first_weight)
+    name = "lbfgs"
+    description = "L-BFGS: a second-order search for the smallest change that flips the answer."
+    source = "Szegedy et al., Intriguing properties of neural networks, arXiv 1312.6199, sec. 4.1"
 
-    for place, found in zip(
-        tried, _side_by_side(classifier, [partial(search, p) for p in tried.tolist()]), strict=True
-    ):
-        result[place] = found
-    return result
+    target: int | None = None
+    steps: int = 50
+    searches: int = 10
+    first_weight: float = 0.01
+
+    def search(self, model: GradientClassifier, batch: Batch) -> Images:
+        """Return for each input the shortest flip over all weights."""
+        images, labels = batch.images, batch.labels
+        logits = model.logits(images)
+        if self.target is None:
+            targets = _by_likelihood(logits, labels)[:, 0]
+        else:
+            check_target(self.target, logits.shape[1])
+            targets = np.full(len(labels), self.target, np.int64)
+        result = images.copy()
+        tried = np.flatnonzero((logits.argmax(axis=1) == labels) & (targets != labels))
+        searches = [
+            partial(self._one, image=images[place], label=int(labels[place]), goal=int(targets[place]))
+            for place in tried
+        ]
+        for place, found in zip(tried, _side_by_side(model, searches), strict=True):
+            result[place] = found
+        return result
+
+    def _one(self, ask: Ask, *, image: Images, label: int, goal: int) -> Images:
+        best, shortest = image, np.inf
+        weights = _WeightSearch(1, self.first_weight)
+        for _ in range(self.searches):
+            candidate = _box_minimum(ask, image, goal, float(weights.weight[0]), self.steps)
+            answer = int(ask(candidate, goal)[1].argmax())
+            flipped = answer != label if self.target is None else answer == self.target
+            length = float(lengths((candidate - image)[None])[0])
+            if flipped and length < shortest:
+                best, shortest = candidate, length
+            weights.narrow(np.array([flipped]))
+        return best
 
 
-def _lbfgs_one(
-    ask: Ask, image: Images, label: int, goal: int, wanted: int | None, steps: int, searches: int, first_weight: float
-) -> Images:
-    best, shortest = image, np.inf
-    search = _WeightSearch(1, first_weight)
-    for _ in range(searches):
-        candidate = _box_minimum(ask, image, goal, float(search.weight[0]), steps)
-        answer = int(ask(candidate, goal)[1].argmax())
-        flipped = answer != label if wanted is None else answer == wanted
-        length = float(lengths((candidate - image)[None])[0])
-        if flipped and length < shortest:
-            best, shortest = candidate, length
-        search.narrow(np.array([flipped]))
-    return best
+ATTACKS = (DeepFool, LBFGS, CarliniWagner)
 
 
 def _box_minimum(ask: Ask, image: Images, goal: int, weight: float, steps: int) -> Images:
-    """Return the picture in 0..1 with the least squared length plus ``weight`` times cross-entropy of ``goal``."""
+    """Return the input in 0..1 with the least squared length plus ``weight`` times cross-entropy of ``goal``."""
     origin = image.astype(np.float64).ravel()
 
     def objective(flat: Floats) -> tuple[float, Floats]:
@@ -310,7 +307,7 @@ def _box_minimum(ask: Ask, image: Images, goal: int, weight: float, steps: int) 
 
 
 def _side_by_side(classifier: GradientClassifier, searches: Sequence[Callable[[Ask], Images]]) -> list[Images]:
-    """Return what each of ``searches`` finds; once all of them wait for a gradient, one pass answers them."""
+    """Return what each of ``searches`` finds; once all of them wait for a gradient, one pass serves them all."""
     asked: SimpleQueue[tuple[int, Images, int] | None] = SimpleQueue()
     answers: list[SimpleQueue[tuple[Images, Logits] | Exception]] = [SimpleQueue() for _ in searches]
 
@@ -350,35 +347,9 @@ def _answer(
     places, images, goals = zip(*requests, strict=True)
     try:
         gradients, logits = classifier.loss_gradient(np.stack(images), np.array(goals, np.int64))
-    except Exception as error:  # goes on in the searches, which would wait for ever otherwise
+    except Exception as error:  # raised again in the searches, which would wait for ever otherwise
         for place in places:
             answers[place].put(error)
         return
     for place, gradient, values in zip(places, gradients, logits, strict=True):
         answers[place].put((gradient, values))
-
-
-def _entry(attack: Callable[..., Images], *asked: str) -> Attack:
-    """Return the entry of a search for the shortest flip, which runs once for all radii.
-
-    Args:
-        attack: The search.
-        asked: The options that it takes.
-    """
-
-    def craft(
-        classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-    ) -> Iterator[Images]:
-        tuning = {name: getattr(options, name) for name in asked}
-        found = attack(classifier, batch.images, batch.labels, **tuning)
-        for epsilon in epsilons:
-            yield project_l2(found, batch.images, epsilon)
-
-    return entry(attack, craft, norm="l2")
-
-
-ENTRIES: dict[str, Attack] = {
-    "deepfool": _entry(deepfool, "steps"),
-    "lbfgs": _entry(lbfgs, "steps", "target"),
-    "carlini_wagner": _entry(carlini_wagner, "steps"),
-}

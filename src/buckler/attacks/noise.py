@@ -1,40 +1,30 @@
-"""The control: what a perturbation of the same size does when nobody aims it."""
+"""The control of every evaluation: the effect of a perturbation of the same size without an attacker."""
 
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from buckler.attacks.ball import generators, project
-from buckler.attacks.base import Attack, Batch, Options
-from buckler.modality.base import Images, check_pixels
-from buckler.models.classifier import GradientClassifier
+from buckler.attacks.base import Attack, Batch
+from buckler.modality.base import Images
 
 
-def sign_noise(images: Images, *, epsilon: float, seed: int = 0, ids: Sequence[int] | None = None) -> Images:
-    """Return images with every pixel moved by plus or minus ``epsilon`` at random.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise(Attack[object]):
+    """Every value moved by plus or minus the radius at random: to the corners of the ball, as FGSM moves them."""
 
-    The corners of the ball, where FGSM also lands, so that only the aim differs.
+    name = "noise"
+    description = "Random change of the full radius. Whatever it flips, no attacker was needed for."
+    knowledge = "none"
+    control = True
 
-    Args:
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        epsilon: L-infinity radius in the unit of ``images``; zero returns a copy.
-        seed: Of the draw.
-        ids: A number a picture that names it in the draw; its position when not given.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-    """
-    check_pixels(images)
-    names = range(len(images)) if ids is None else ids
-    signs = [g.integers(0, 2, images.shape[1:], dtype=np.int8) * 2 - 1 for g in generators(seed, names)]
-    perturbation = np.asarray(signs, np.float32).reshape(images.shape) * np.float32(epsilon)
-    return project(images + perturbation, images, epsilon)
+    def perturb(self, model: object, batch: Batch, epsilon: float) -> Images:
+        """Return the inputs with random signs added; ``model`` is not used."""
+        shape = batch.images.shape
+        draws = generators(batch.seed, batch.numbers.tolist())
+        signs = [draw.integers(0, 2, shape[1:], dtype=np.int8) * 2 - 1 for draw in draws]
+        perturbation = np.asarray(signs, np.float32).reshape(shape) * np.float32(epsilon)
+        return project(batch.images + perturbation, batch.images, epsilon)
 
 
-def _noise(
-    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-) -> Iterator[Images]:
-    return (sign_noise(batch.images, epsilon=e, seed=options.seed, ids=batch.ids) for e in epsilons)
-
-
-ENTRIES: dict[str, Attack] = {"noise": Attack(_noise, control=True, knowledge="none")}
+ATTACKS = (Noise,)

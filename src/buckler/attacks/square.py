@@ -1,80 +1,76 @@
-"""Square: a search that needs nothing but scores, so that it also runs against a service."""
+"""Square: a random search that needs scores only, so that it also runs against a service."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import generators, project
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.base import Attack, Batch, Scorer, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
-from buckler.modality.base import Images, Labels, check_pixels
-from buckler.models.classifier import GradientClassifier
-
-# Images (batch, height, width, 3) to one score a class, (batch, classes); logits, probabilities, anything that rises.
-Scores = Callable[[Images], npt.NDArray[np.float32]]
+from buckler.modality.base import Images, Labels
 
 # The paper halves the share of pixels it changes after these of 10,000 queries.
 FIRST_SHARE = 0.8
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-def square(
-    scores: Scores,
-    images: Images,
-    labels: Labels,
-    *,
-    epsilon: float,
-    queries: int = 1000,
-    early_exit: bool = True,
-    seed: int = 0,
-    ids: Sequence[int] | None = None,
-) -> Images:
-    """Return images after a random search over squares of pixels moved to the edge of the ball.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square(Attack[Scorer]):
+    """A random search over squares of pixels moved to the edge of the ball.
 
-    A square that lowers the margin between the true class and the largest other stays, any other is undone. With an
-    epsilon of whole 1/255 the result of 8-bit pictures is 8-bit again.
+    A square that lowers the margin between the true class and the largest other stays, any other is undone. With a
+    radius of whole 1/255 the result of 8-bit pictures is 8-bit again. It needs scores only: `ScoresOnly` wraps a
+    service.
 
-    Args:
-        scores: Any function from images to scores ``(batch, classes)``: a model's logits, a service's probabilities.
-        images: ``(batch, height, width, 3)`` float32 in 0..1.
-        labels: True class indices, ``(batch,)``.
-        epsilon: L-infinity radius in the unit of ``images``; zero returns a copy.
-        queries: Pictures that ``scores`` is asked about for each of ``images``, at most.
+    Attributes:
+        queries: Passes for each picture, at most.
         early_exit: Stop on a picture that is wrong by a clear margin.
-        seed: Of the search.
-        ids: A number a picture that names it in the draw; its position when not given.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via random search",
-        arXiv 1912.00049, algorithms 1 and 2.
     """
-    check_pixels(images)
-    draws = generators(seed, range(len(images)) if ids is None else ids)
-    result = project(images + epsilon * _stripes(images, draws), images, epsilon)
-    lowest, active = _ask(scores, result, labels, np.arange(len(images)), early_exit)
-    for query in range(1, queries):
-        if not len(active):
-            break
-        side = _side(query / queries, images.shape[1:3])
-        moves = [_with_square(result[row], images[row], epsilon, side, draws[row]) for row in active]
-        candidates = np.stack(moves)
-        margin, going = _ask(scores, candidates, labels[active], np.arange(len(active)), early_exit)
-        better = margin < lowest[active]
-        result[active[better]], lowest[active[better]] = candidates[better], margin[better]
-        active = active[going]
-    return result
+
+    name = "square"
+    description = "Random squares, kept when the scores get worse: needs no gradient."
+    source = (
+        "Andriushchenko et al., Square attack: a query-efficient black-box adversarial attack via random search, "
+        "arXiv 1912.00049, algorithms 1 and 2"
+    )
+    knowledge = "score"
+    modalities = ("picture",)
+    fixed: ClassVar[Tuning] = {"first_share": FIRST_SHARE, "exit_margin": EXIT_MARGIN}
+
+    queries: int = 1000
+    early_exit: bool = True
+
+    def perturb(self, model: Scorer, batch: Batch, epsilon: float) -> Images:
+        """Return the pictures with the lowest margin met."""
+        images, labels, draws = batch.images, batch.labels, generators(batch.seed, batch.numbers.tolist())
+        result = project(images + epsilon * _stripes(images, draws), images, epsilon)
+        lowest, active = _ask(model, result, labels, np.arange(len(images)), self.early_exit)
+        for query in range(1, self.queries):
+            if not len(active):
+                break
+            side = _side(query / self.queries, images.shape[1:3])
+            moves = [_with_square(result[row], images[row], epsilon, side, draws[row]) for row in active]
+            candidates = np.stack(moves)
+            margin, going = _ask(model, candidates, labels[active], np.arange(len(active)), self.early_exit)
+            better = margin < lowest[active]
+            result[active[better]], lowest[active[better]] = candidates[better], margin[better]
+            active = active[going]
+        return result
+
+
+ATTACKS = (Square,)
 
 
 def _ask(
-    scores: Scores, images: Images, labels: Labels, rows: npt.NDArray[np.int64], early_exit: bool
+    model: Scorer, images: Images, labels: Labels, rows: npt.NDArray[np.int64], early_exit: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return each picture's margin, and those of ``rows`` that are not clearly wrong yet."""
+    """Return each picture's margin, and the ``rows`` that are not wrong by a clear margin."""
     if not len(images):
         return np.zeros(0, np.float32), rows
-    answer = np.asarray(scores(images), np.float32)
+    answer = np.asarray(model.logits(images), np.float32)
     margin = margins(answer, labels)
     if not early_exit:
         return margin, rows
@@ -101,29 +97,8 @@ def _with_square(now: Images, image: Images, epsilon: float, side: int, draw: np
     signs = draw.integers(0, 2, colours).astype(np.float32) * 2 - 1
     window = (slice(top, top + side), slice(left, left + side))
     edge = project(image[window] + epsilon * signs, image[window], epsilon)
-    if np.array_equal(edge, now[window]):  # it is there already: the opposite is the only news
+    if np.array_equal(edge, now[window]):  # no change: only the opposite is new
         edge = project(image[window] - epsilon * signs, image[window], epsilon)
     moved = now.copy()
     moved[window] = edge
     return moved
-
-
-def _square(
-    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-) -> Iterator[Images]:
-    for epsilon in epsilons:
-        yield square(
-            classifier.logits,
-            batch.images,
-            batch.labels,
-            epsilon=epsilon,
-            queries=options.queries,
-            early_exit=options.early_exit,
-            seed=options.seed,
-            ids=batch.ids,
-        )
-
-
-ENTRIES: dict[str, Attack] = {
-    "square": entry(square, _square, tuning={"first_share": FIRST_SHARE, "exit_margin": EXIT_MARGIN}, knowledge="score")
-}

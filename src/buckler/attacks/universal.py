@@ -1,70 +1,75 @@
-"""Universal perturbations: one change of pixels for every picture."""
+"""Universal perturbations: one change for every input."""
 
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from buckler.attacks.ball import project
-from buckler.attacks.base import Attack, Batch, Options, entry
+from buckler.attacks.base import Attack, Batch, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
-from buckler.modality.base import Images, Labels, check_pixels
+from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 
 
-def universal_perturbation(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    *,
-    epsilon: float,
-    steps: int = 10,
-    step_size: float | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-) -> Images:
-    """Return the one perturbation ``(height, width, 3)`` that makes most of ``images`` wrong.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Universal(Attack[GradientClassifier]):
+    """Sign-gradient ascent, by one perturbation, on the cross-entropy summed over the batch.
 
-    Sign-gradient ascent on the cross-entropy summed over a batch. A picture that is clearly wrong has no say, else
-    it would be made ever more wrong at the others' cost.
+    Inputs that are wrong by a clear margin are left out of the sum; they would otherwise be made ever more wrong at
+    the others' cost. The perturbation is learnt from the very inputs it is counted on: that is stronger than a real
+    attacker, who must learn it from others, and makes this the one attack whose result depends on the whole batch.
 
-    Args:
-        classifier: Maps pixels to logits ``(batch, classes)``; normalises inside.
-        images: ``(n, height, width, 3)`` float32 in 0..1 to learn from.
-        labels: True class indices, ``(n,)``.
-        epsilon: L-infinity radius in the unit of ``images``.
-        steps: Times that every picture is seen.
-        step_size: In the unit of ``images``; ``epsilon / 4`` when not given.
-        batch_size: Pictures whose losses are summed for a step.
-        seed: Of the order of the pictures.
-
-    Raises:
-        InputRangeError: Some pixel lies outside 0..1.
-
-    Source: Moosavi-Dezfooli et al., "Universal adversarial perturbations", arXiv 1610.08401, for the idea; Shafahi et
-        al., "Universal adversarial training", arXiv 1811.11304, for the ascent.
+    Attributes:
+        steps: Passes over the batch.
+        step_size: In the unit of the inputs; ``epsilon / 4`` when not given.
+        batch_size: Inputs whose losses are summed for a step.
     """
-    check_pixels(images)
-    step = epsilon / 4 if step_size is None else step_size
-    generator = np.random.default_rng(seed)
-    now = best = np.zeros(images.shape[1:], np.float32)
-    most = np.inf
-    for _ in range(steps):
-        order = generator.permutation(len(images))
-        for start in range(0, len(images), batch_size):
-            rows = order[start : start + batch_size]
-            ascent = _ascent(classifier, apply_perturbation(images[rows], now), labels[rows])
-            now = np.clip(now + np.float32(step) * np.sign(ascent), -epsilon, epsilon).astype(np.float32)
-        # Steps of one length go back and forth near the end, so the best epoch counts and not the last.
-        right = margins(classifier.logits(apply_perturbation(images, now)), labels) > 0
-        if right.sum() < most:
-            best, most = now, right.sum()
-        if not right.any():
-            break
-    return best
+
+    name = "universal"
+    description = "One and the same perturbation for all pictures, learnt on them."
+    source = (
+        "Moosavi-Dezfooli et al., Universal adversarial perturbations, arXiv 1610.08401, for the idea; "
+        "Shafahi et al., Universal adversarial training, arXiv 1811.11304, for the ascent"
+    )
+    fixed: ClassVar[Tuning] = {"step_size": "epsilon / 4", "exit_margin": EXIT_MARGIN}
+
+    steps: int = 10
+    step_size: float | None = None
+    batch_size: int = 32
+
+    def perturb(self, model: GradientClassifier, batch: Batch, epsilon: float) -> Images:
+        """Return the inputs with their common perturbation."""
+        perturbation = self.learn(model, batch, epsilon)
+        return project(apply_perturbation(batch.images, perturbation), batch.images, epsilon)
+
+    def learn(self, model: GradientClassifier, batch: Batch, epsilon: float) -> Images:
+        """Return the perturbation, of the shape of one input, that makes most inputs of ``batch`` wrong."""
+        images, labels = batch.images, batch.labels
+        step = epsilon / 4 if self.step_size is None else self.step_size
+        generator = np.random.default_rng(batch.seed)
+        now = best = np.zeros(images.shape[1:], np.float32)
+        most = np.inf
+        for _ in range(self.steps):
+            order = generator.permutation(len(images))
+            for start in range(0, len(images), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                ascent = _ascent(model, apply_perturbation(images[rows], now), labels[rows])
+                now = np.clip(now + np.float32(step) * np.sign(ascent), -epsilon, epsilon).astype(np.float32)
+            # Steps of one length oscillate near the end, so the best epoch counts and not the last.
+            right = margins(model.logits(apply_perturbation(images, now)), labels) > 0
+            if right.sum() < most:
+                best, most = now, right.sum()
+            if not right.any():
+                break
+        return best
+
+
+ATTACKS = (Universal,)
 
 
 def apply_perturbation(images: Images, perturbation: Images) -> Images:
-    """Return ``images`` ``(n, height, width, 3)`` with ``perturbation`` ``(height, width, 3)`` added, within 0..1.
+    """Return ``images`` ``(n, ...)`` with ``perturbation``, of the shape of one of them, added, within 0..1.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -75,26 +80,7 @@ def apply_perturbation(images: Images, perturbation: Images) -> Images:
 
 
 def _ascent(classifier: GradientClassifier, images: Images, labels: Labels) -> Images:
-    """Return the gradient of the loss summed over the pictures that are not clearly wrong, ``(height, width, 3)``."""
+    """Return the gradient of the loss summed over the inputs that are not wrong by a clear margin."""
     gradient, logits = classifier.loss_gradient(images, labels)
     going = margins(logits, labels) > -EXIT_MARGIN * np.abs(logits).max(axis=-1)
     return np.asarray(gradient[going].sum(axis=0), np.float32)
-
-
-def _universal(
-    classifier: GradientClassifier, batch: Batch, epsilons: Sequence[float], options: Options
-) -> Iterator[Images]:
-    for epsilon in epsilons:
-        perturbation = universal_perturbation(
-            classifier, batch.images, batch.labels, epsilon=epsilon, steps=options.steps, seed=options.seed
-        )
-        yield project(apply_perturbation(batch.images, perturbation), batch.images, epsilon)
-
-
-# The perturbation is learnt from the very batch it is counted on: stronger than what an attacker has who must
-# learn it from other pictures, and the one attack whose result depends on a picture's batch mates.
-ENTRIES: dict[str, Attack] = {
-    "universal": entry(
-        universal_perturbation, _universal, tuning={"step_size": "epsilon / 4", "exit_margin": EXIT_MARGIN}
-    )
-}

@@ -1,4 +1,4 @@
-"""Success against iterations: had the iterative attack, when it stopped, found what there was to find?
+"""Success against iterations: would the iterative attack have flipped more with more steps?
 
 An attack whose success still rises at its last step says more about its number of steps than about the model.
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.iterative import Walk, climb
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD, Walk, climb
 from buckler.evaluation.robustness import Right
 from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
@@ -59,10 +60,10 @@ def measure(
     """Return how PGD's success grows with its steps, at each radius of ``worst``.
 
     Args:
-        classifier: Gives gradients.
+        classifier: Computes gradients.
         images: ``(n, height, width, 3)`` float32 in 0..1.
         labels: True class indices, ``(n,)``.
-        clean: Which of ``images`` are right unattacked; at most 64 of them are drawn; without any, nothing is measured.
+        clean: Which of ``images`` are right unattacked; at most 64 of them are drawn, and none gives no curve.
         worst: L-infinity radius in 1/255 -> which of ``images`` the suite leaves right up to it.
         seed: Of the draw and of the random starts.
         steps: Gradient steps.
@@ -73,11 +74,12 @@ def measure(
         return []
     curves = []
     for epsilon, held in worst.items():
-        walk = Walk(steps, 2.5 * epsilon / 255 / steps, random_start=True, seed=seed)
-        first = _first_flips(classifier, images[drawn], labels[drawn], walk, epsilon / 255, drawn)
+        walk = PGD(steps=steps, step_size=2.5 * epsilon / 255 / steps).walk(epsilon / 255)
+        batch = Batch(images[drawn], labels[drawn], drawn.tolist(), seed)
+        first = _first_flips(classifier, batch, walk, epsilon / 255)
         rates = [float((first <= step).mean()) for step in range(steps + 1)]
         found = float((~held[drawn]).mean())
-        curves.append(Convergence("pgd", epsilon, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
+        curves.append(Convergence(PGD.name, epsilon, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
     return curves
 
 
@@ -92,14 +94,10 @@ def late_gain(rates: Sequence[float]) -> float:
 
 
 def _first_flips(
-    classifier: GradientClassifier,
-    images: Images,
-    labels: Labels,
-    walk: Walk,
-    epsilon: float,
-    ids: npt.NDArray[np.intp],
+    classifier: GradientClassifier, batch: Batch, walk: Walk, epsilon: float
 ) -> npt.NDArray[np.float64]:
-    """Return after how many steps each picture is first wrong, ``(n,)``; infinity for those that hold."""
+    """Return after how many steps each picture is first wrong, ``(n,)``; infinity if it never is."""
+    labels = batch.labels
     first = np.full(len(labels), np.inf)
     passes = 0
 
@@ -109,7 +107,7 @@ def _first_flips(
         first[wrong] = np.minimum(first[wrong], passes)
         passes += 1
 
-    moved = climb(classifier, images, labels, walk, epsilon=epsilon, ids=ids.tolist(), watch=watch)
-    # The loop sees the answer before each step; the one after the last is asked for here.
+    moved = climb(classifier, batch, walk, epsilon, watch=watch)
+    # The loop sees the answer before each step; the answer after the last step is computed here.
     watch(np.arange(len(labels)), classifier.logits(moved))
     return first

@@ -1,4 +1,4 @@
-"""Counts what held under attack.
+"""Counts robust pictures.
 
 A picture is robust at epsilon only if it is right when clean and under every attack at every radius up to
 epsilon.
@@ -26,18 +26,21 @@ from buckler.models.info import ModelInfo
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture
 
+# A cell states these settings of every attack; the values are of those that an attack lacks.
+UNUSED: Mapping[str, Any] = {"steps": 1, "restarts": 1, "early_exit": True, "target": None, "queries": 1000}
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One attack at one radius, as the robustness report states it.
+    """One attack at one radius, as in the robustness report.
 
     Attributes:
         name: Of the suite's line.
         knowledge: What the attacker has of the model.
-        steps, restarts, early_exit, target, queries: As used; an attack ignores what it does not have.
-        tuning: What else decided how the attack went.
-        only_survivors: True where only pictures were attacked that nothing before had flipped within the radius;
-            ``robust_accuracy`` is then what survived this and all earlier lines.
+        steps, restarts, early_exit, target, queries: As used; without meaning for an attack that lacks the setting.
+        tuning: The other settings and constants that decided the result.
+        only_survivors: True if only pictures were attacked that no earlier attack had flipped within the radius;
+            ``robust_accuracy`` is then the share that survived this and all earlier lines.
         robust_accuracy: Share right clean and attacked, over all pictures.
         attack_success_rate: Share flipped among those right when clean.
         confusion: Rows true, columns predicted under attack.
@@ -72,7 +75,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a suite did to a model: an outcome and a cell for each line and radius.
+    """Results of a suite: an outcome and a cell for each line and radius.
 
     Attributes:
         worst: Radius in 1/255 -> which pictures no attack in the L-infinity norm flips up to it.
@@ -94,17 +97,17 @@ def evaluate(
     seed: int,
     journal: Journal | None = None,
 ) -> Evaluation:
-    """Attack ``test`` with every line of ``suite`` behind a progress bar, and count what held.
+    """Attack ``test`` with every line of ``suite``, show a progress bar, and count robust pictures.
 
     Args:
-        crafter: Gives gradients, in the precision that is fast here.
+        crafter: Computes gradients, in the precision that is fast on this machine.
         scorer: Gives the answers that count, in the precision that serves.
         test: 8-bit pictures and their labels.
         suite: What to run.
-        info: What the classifier's numbers mean.
-        clean: What ``scorer`` answers to the pictures unattacked.
+        info: Labels of the classifier.
+        clean: The answers of ``scorer`` to the unattacked pictures.
         seed: Of every random draw.
-        journal: Of an evaluation that was killed, to go on with.
+        journal: Of an interrupted evaluation, which then continues.
     """
     outcomes = run_shown(
         crafter,
@@ -141,16 +144,11 @@ def cell(
     flipped, missed = share_of(~robust[clean]), share_of(~dangerous[guesses[dangerous[truth]]])
     return Cell(
         name=spec.name,
-        attack=spec.attack,
-        knowledge=spec.entry.knowledge,
-        norm=spec.entry.norm,
+        attack=spec.attack.name,
+        knowledge=spec.attack.knowledge,
+        norm=spec.attack.norm,
         epsilon_255=outcome.epsilon_255,
-        steps=spec.steps,
-        restarts=spec.restarts,
-        early_exit=spec.early_exit,
-        target=spec.target,
-        queries=spec.queries,
-        tuning=spec.entry.tuning,
+        tuning=spec.attack.tuning,
         only_survivors=spec.only_survivors,
         seed=seed,
         crafted_in=crafted_in,
@@ -162,6 +160,7 @@ def cell(
         malignant_to_benign_rate=missed.value if missed else None,
         malignant_to_benign_rate_interval=missed.interval if missed else None,
         seconds=round(outcome.seconds, 1),
+        **{name: spec.attack.settings.get(name, default) for name, default in UNUSED.items()},
     )
 
 
@@ -187,7 +186,7 @@ def worst_case(
         truth = kinds[truth]
     by_radius: dict[int, Right] = {}
     robust = clean
-    counted = (outcome for outcome in outcomes if outcome.spec.entry.norm == norm)
+    counted = (outcome for outcome in outcomes if outcome.spec.attack.norm == norm)
     for outcome in sorted(counted, key=lambda outcome: outcome.epsilon_255):
         guesses = outcome.guesses if kinds is None else kinds[outcome.guesses]
         robust = robust & (guesses == truth)
@@ -204,7 +203,7 @@ def worst_case_rates(
     malignant: Sequence[str],
     among: Right | None = None,
 ) -> tuple[WorstCase, ...]:
-    """Return what holds up to each radius, of all pictures or of those ``among`` them.
+    """Return the worst-case rates up to each radius, of all pictures or of those ``among`` them.
 
     Args:
         outcomes: Of the whole suite; those in the L-infinity norm count.

@@ -1,96 +1,85 @@
-"""Runs a suite of attacks on pictures, resumably: what each attack at each radius made of the model's answers.
+"""Runs a suite of attacks on pictures and returns the model's answers for each attack and radius; resumable.
 
-Adversarial pictures are rounded to 8 bits before they are scored: what is counted can be sent as a PNG.
+Adversarial pictures are rounded to 8 bits before they are scored, so that each could be sent as a PNG.
 """
 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, model_validator
 from tqdm import tqdm
 
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.base import Attack, Batch, Norm, Options
-from buckler.attacks.table import ATTACKS
+from buckler.attacks.base import Batch, Norm
+from buckler.attacks.table import AnyAttack, build
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.roles import Judge
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Radius
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Features, Forward, Logits
 
 Rows = npt.NDArray[np.int64]  # positions of pictures
 
-# Columns, metrics and files bear a line's name; `worst_2` is the worst case up to 2/255.
+# A line's name appears in columns, metrics and files; `worst_2` is the worst case up to 2/255.
 NAME = re.compile(r"(?!worst)[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class AttackSpec:
-    """One line of a suite: an attack of the table, its radii in 1/255 of its norm, how hard it tries, and at what.
+    """One line of a suite: an attack and its radii.
+
+    ``params.yaml`` writes it as a mapping: ``attack`` is a name of the table, keys that are not attributes are
+    settings of the attack, such as ``{attack: pgd, epsilon_255: [1, 2], steps: 20}``.
 
     Attributes:
-        attack: Of the table.
-        epsilon_255: Radii, ascending.
-        steps: 0 takes the attack's own.
+        attack: With its settings.
+        epsilon_255: Radii in 1/255 of the attack's norm, ascending.
         name: Of the line in reports; the attack's when not given.
         only_survivors: Attack only pictures that are right when clean and that no earlier line in the same norm, nor
-            this one, has flipped within the radius; the others count as flipped. One search a radius then, also
-            for an attack that serves all radii with one.
+            a smaller radius of this one, has flipped; the others count as flipped. This takes a search for each
+            radius, even if the attack could serve all radii with one.
 
             Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
             parameter-free attacks", arXiv 2003.01690: AutoAttack runs its attacks one after the other like this.
     """
 
-    attack: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
+    attack: AnyAttack
     epsilon_255: tuple[int, ...]
-    steps: int = 0
-    restarts: int = 1
-    early_exit: bool = True
-    target: int | None = None
-    queries: int = 1000
     name: str = ""
     only_survivors: bool = False
 
     def __post_init__(self) -> None:
-        if self.attack not in ATTACKS:
-            raise ValueError(f"expected an attack of {sorted(ATTACKS)}, got {self.attack!r}")
-        # Frozen for everybody else: what is not said is said here, once, so that reports tell what was used.
-        object.__setattr__(self, "steps", self.steps or self.entry.steps)
-        object.__setattr__(self, "name", self.name or self.attack)
-        if not self.epsilon_255 or min(*self.epsilon_255, self.steps, self.restarts, self.queries) < 1:
-            raise ValueError(f"expected radii, steps, restarts and queries of at least 1, got {self}")
+        object.__setattr__(self, "name", self.name or self.attack.name)
+        if not self.epsilon_255 or min(self.epsilon_255) < 1:
+            raise ValueError(f"expected radii of at least 1, got {self.epsilon_255}")
         if list(self.epsilon_255) != sorted(set(self.epsilon_255)):
             raise ValueError(f"expected ascending radii, got {self.epsilon_255}")
-        if self.entry.targeted and self.target is None:
-            raise ValueError(f"expected a target class for {self.attack}, got none")
         if not NAME.fullmatch(self.name):
             raise ValueError(f"expected a name of letters, digits, '_', '.', '-', not worst..., got {self.name!r}")
-        if self.entry.control and self.only_survivors:
-            raise ValueError(f"{self.attack} is what attacks are compared with: it needs all pictures")
+        if self.attack.control and self.only_survivors:
+            raise ValueError(f"{self.attack.name} is the control and must run on all pictures, not only on survivors")
 
-    @property
-    def entry(self) -> Attack:
-        """Return the attack's entry of the table."""
-        return ATTACKS[self.attack]
-
-    @property
-    def stops_at_boundary(self) -> bool:
-        """Return whether the attack leaves a picture alone once it is wrong; one step has nothing to leave out."""
-        one_step = self.steps == 1 and self.entry.knowledge == "white_box"
-        return self.early_exit and not (one_step or self.entry.control)
-
-    def options(self, seed: int) -> Options:
-        """Return what the attack is told."""
-        return Options(self.steps, self.restarts, self.early_exit, seed, self.target, self.queries)
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, line: Any) -> Any:
+        """Build the attack of a line of ``params.yaml``."""
+        if not isinstance(line, Mapping) or "attack" not in line:
+            return line
+        own = {field.name for field in fields(cls)}
+        settings = {key: value for key, value in line.items() if key not in own}
+        return {key: line[key] for key in own & set(line)} | {"attack": build(line["attack"], **settings)}
 
 
 def check_names(suite: Sequence[AttackSpec]) -> None:
-    """Raise ValueError unless each line of ``suite`` has a name to itself."""
+    """Raise ValueError unless the names of the lines of ``suite`` differ."""
     names = [spec.name for spec in suite]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -99,10 +88,10 @@ def check_names(suite: Sequence[AttackSpec]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attack at one radius did: ``logits`` and ``features`` of the attacked pictures, in their order.
+    """Result of one attack at one radius: ``logits`` and ``features`` of the attacked pictures, in their order.
 
-    Where a line attacks only survivors, the others have what the first attack to flip them got, or their clean answer
-    if it was wrong.
+    If a line attacks only survivors, the other pictures keep the answer to the first attack that flipped them, or
+    their clean answer if it was wrong.
     """
 
     spec: AttackSpec
@@ -119,7 +108,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of an evaluation: ``done`` more pictures have met a line of the suite at one of its radii.
+    """A step of an evaluation: ``done`` more pictures were attacked by a line of the suite at one of its radii.
 
     Attributes:
         done: Pictures since the last step.
@@ -150,7 +139,7 @@ def run_shown(
     description: str,
     **tuning: Any,
 ) -> list[Outcome]:
-    """Return what ``run_suite`` returns, behind a progress bar that ``description`` stands before."""
+    """Return the outcomes of ``run_suite``, with a progress bar labelled ``description``."""
     total = len(labels) * sum(len(spec.epsilon_255) for spec in suite)
     with tqdm(total=total, unit="picture", desc=description) as bar:
 
@@ -177,15 +166,15 @@ def run_suite(
     """Attack ``images`` with every line of ``suite``; one outcome an attack and radius.
 
     Args:
-        crafter: Gives gradients, in the precision that is fast here.
+        crafter: Computes gradients, in the precision that is fast on this machine.
         scorer: Gives the answers that count, in the precision that serves.
         images: ``(n, height, width, 3)`` 8-bit pictures as float32 in 0..1.
         labels: True class indices, ``(n,)``.
         suite: What to run, in this order.
         seed: Of every random draw.
-        clean: What ``scorer`` answers to ``images``; asked for when not given.
-        chunk: Pictures crafted at a time; bounds the memory, and what is lost when the process is killed.
-        journal: Remembers finished chunks; those of an evaluation that was killed are not crafted again.
+        clean: The answers of ``scorer`` to ``images``; computed when not given.
+        chunk: Pictures crafted at a time; bounds the memory, and the work lost when the process is killed.
+        journal: Keeps finished chunks, so that an interrupted evaluation continues instead of starting again.
         progress: Called after each chunk and radius.
 
     Raises:
@@ -202,7 +191,7 @@ def run_suite(
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What the scorer made of some pictures at one radius, and how long it took to craft and ask."""
+    """The scorer's answers to some pictures at one radius, and the seconds to craft and score them."""
 
     logits: Logits
     features: Features
@@ -211,7 +200,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Everything but the suite."""
+    """Arguments of `run_suite` except the suite."""
 
     crafter: GradientClassifier
     scorer: Judge
@@ -228,10 +217,10 @@ class _Run:
         return self._attack(spec, spec.epsilon_255, self.clean, np.arange(len(self.labels)))
 
     def survivors(self, spec: AttackSpec, earlier: Sequence[Outcome]) -> list[Outcome]:
-        """Return a line's outcomes on what is right after the ``earlier`` ones and its own smaller radii."""
+        """Return a line's outcomes on pictures still right after the ``earlier`` ones and its own smaller radii."""
         found: list[Outcome] = []
         for epsilon in spec.epsilon_255:
-            standing = self._standing([*earlier, *found], spec.entry.norm, epsilon)
+            standing = self._standing([*earlier, *found], spec.attack.norm, epsilon)
             rows = np.flatnonzero(standing.logits.argmax(axis=1) == self.labels)
             fallen = len(self.labels) - len(rows)
             if fallen:
@@ -243,7 +232,7 @@ class _Run:
         """Return each picture's first wrong answer, clean or attacked within a radius; the clean one if none is."""
         logits, features = self.clean.logits.copy(), self.clean.features.copy()
         for outcome in outcomes:
-            if outcome.spec.entry.norm == norm and outcome.epsilon_255 <= epsilon_255:
+            if outcome.spec.attack.norm == norm and outcome.epsilon_255 <= epsilon_255:
                 flipped = (logits.argmax(axis=1) == self.labels) & (outcome.guesses != self.labels)
                 logits[flipped], features[flipped] = outcome.logits[flipped], outcome.features[flipped]
         return Forward(logits, features)
@@ -264,7 +253,7 @@ class _Run:
         return [Outcome(spec, radii[i], logits[i], features[i], seconds[i]) for i in range(len(radii))]
 
     def _answers(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
-        """Yield the answers at each of ``radii``: the journal's, or new ones that it is given at the end."""
+        """Yield the answers at each of ``radii``: from the journal, or new ones, which it then records."""
         question = self._question(spec, radii, rows)
         known = self.journal.recall(question) if self.journal else None
         if known is not None:
@@ -279,20 +268,22 @@ class _Run:
             self.journal.record(question, {n: np.stack([getattr(answer, n) for answer in answers]) for n in names})
 
     def _craft(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
-        batch = Batch(self.images[rows], self.labels[rows], rows.tolist())
-        options = spec.options(self.seed)
-        crafted = spec.entry.craft(self.crafter, batch, [epsilon / 255 for epsilon in radii], options)
-        for epsilon in radii:
+        batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
+        distances = [Radius(epsilon / 255) for epsilon in radii]
+        crafted = spec.attack.each(self.crafter, batch, distances)
+        for radius in distances:
             began = time.perf_counter()
-            # The next set is crafted here, not earlier: seconds are this radius's own.
-            adversarial = as_8_bit(next(crafted), batch.images, epsilon / 255, spec.entry.norm)
+            # Each set is crafted here, when it is asked for, so that the seconds are those of its radius.
+            adversarial = as_8_bit(next(crafted), batch.images, radius, spec.attack.norm)
             answer = self.scorer.forward(adversarial)
             yield _Answer(answer.logits, answer.features, time.perf_counter() - began)
 
     def _question(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> dict[str, Any]:
-        """Return what the answers depend on, beside the model."""
+        """Return all that the answers depend on beside the model."""
         return {
-            "line": {**asdict(spec), "name": None},
+            "attack": spec.attack.name,
+            "settings": spec.attack.settings,
+            "only_survivors": spec.only_survivors,
             "radii": list(radii),
             "seed": self.seed,
             "pictures": rows.tolist(),

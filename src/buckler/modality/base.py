@@ -1,4 +1,6 @@
-"""Types of inputs and labels, and the check of their range."""
+"""Types of inputs and labels, the check of their range, and radii."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +9,38 @@ from buckler.errors import InputRangeError
 
 Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
 Labels = npt.NDArray[np.int64]  # (batch,), class indices
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How people write a radius: its value times ``scale``, followed by ``suffix``."""
+
+    scale: float
+    suffix: str
+
+
+LEVELS = Unit(255, "/255")  # of 8-bit pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """How far an attacker may change an input.
+
+    Attributes:
+        value: In the unit of the inputs, whose values lie in 0..1.
+        unit: Of the text form: ``str(Radius(8 / 255))`` is ``8/255``.
+    """
+
+    value: float
+    unit: Unit = LEVELS
+
+    def __post_init__(self) -> None:
+        """Reject a negative radius."""
+        if not self.value >= 0:
+            raise ValueError(f"expected a radius of at least 0, got {self.value}")
+
+    def __str__(self) -> str:
+        return f"{self.value * self.unit.scale:.6g}{self.unit.suffix}"
 
 
 def check_pixels(images: Images) -> None:
