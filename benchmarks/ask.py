@@ -16,10 +16,12 @@ import httpx
 import numpy as np
 
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.gradient import fgsm_grid
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM
 from buckler.data import pictures
 from buckler.errors import BucklerError
 from buckler.evaluation.accuracy import is_malignant
+from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
@@ -59,9 +61,9 @@ def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
     # The surest answers first: that an unsure one flips shows little.
     order = np.lexsort((-probabilities(logits).max(axis=1), ~(right & dangerous)))[:8]
     originals, truth = test.images[order], test.truth[order]
-    grid = fgsm_grid(classifier, originals, truth, epsilons=[radius / 255 for radius in RADII])
+    grid = FGSM().each(classifier, Batch(originals, truth), [Radius(radius / 255) for radius in RADII])
     for radius, adversarial in zip(RADII, grid, strict=True):
-        sent = as_8_bit(adversarial, originals, radius / 255)
+        sent = as_8_bit(adversarial, originals, Radius(radius / 255))
         flipped = np.flatnonzero((classifier.logits(sent).argmax(axis=1) != truth) & right[order])
         if len(flipped):
             break

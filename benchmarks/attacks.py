@@ -37,7 +37,7 @@ from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.compute.machine import Precision, crafting_precision
 from buckler.errors import BucklerError, DataError
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
@@ -331,7 +331,7 @@ def _held(judge: Classifier, task: Task, made: Round, images: Images, labels: La
     """Return which pictures the judge has right at every radius."""
     right = np.ones(len(labels), bool)
     for epsilon, adversarial in zip(task.epsilons, made.adversarial, strict=True):
-        right &= judge.logits(as_8_bit(adversarial, images, epsilon)).argmax(axis=1) == labels
+        right &= judge.logits(as_8_bit(adversarial, images, Radius(epsilon))).argmax(axis=1) == labels
     return right
 
 

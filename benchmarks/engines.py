@@ -19,10 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from buckler.attacks.gradient import fgsm_grid
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
+from buckler.attacks.table import AnyAttack
 from buckler.compute.machine import Precision
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 
@@ -43,7 +45,7 @@ class Task:
 
     @property
     def step_size(self) -> float:
-        """Return the length of a step: the same for every engine, and what ``pgd`` takes when not told."""
+        """Return the length of a step: the same for every engine, and PGD's default."""
         return 2.5 * self.epsilons[0] / self.steps
 
 
@@ -73,10 +75,10 @@ class Buckler:
     def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
         """Return adversarial pictures, one set for each radius of ``task``."""
         if not task.steps:
-            return list(fgsm_grid(self._classifier, images, labels, epsilons=task.epsilons))
-        tuning = {"steps": task.steps, "step_size": task.step_size}
-        (epsilon,) = task.epsilons
-        return [pgd(self._classifier, images, labels, epsilon=epsilon, early_exit=task.early_exit, **tuning)]
+            attack: AnyAttack = FGSM()
+        else:
+            attack = PGD(steps=task.steps, step_size=task.step_size, early_exit=task.early_exit)
+        return list(attack.each(self._classifier, Batch(images, labels), [Radius(e) for e in task.epsilons]))
 
 
 class Art:

@@ -19,8 +19,10 @@ from PIL import Image
 from benchmarks import results
 from benchmarks.results import Column, Table
 from benchmarks.tables import markdown
-from buckler.attacks.square import square
+from buckler.attacks.base import Batch, ScoresOnly
+from buckler.attacks.square import Square
 from buckler.errors import BucklerError
+from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.serving.query_monitor import QueryMonitor
 from pipelines.stage import stage
@@ -95,7 +97,8 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
         margins = np.array([float((each * weights).sum()) - offset for each in sent])
         return np.stack([margins, -margins], axis=1).astype(np.float32)
 
-    square(scores, picture[None], np.zeros(1, np.int64), epsilon=epsilon, queries=queries, early_exit=False)
+    search = Square(queries=queries, early_exit=False)
+    search(ScoresOnly(scores), Batch(picture[None], np.zeros(1, np.int64)), Radius(epsilon))
     return np.array(flags)
 
 

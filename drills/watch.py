@@ -70,7 +70,9 @@ def verdict_expires(scene: Scene, drill: Drill) -> None:
 
 def query_attack(scene: Scene, drill: Drill) -> None:
     """An attacker searches with Square through REST: noticed, flagged and told."""
-    from buckler.attacks.square import square
+    from buckler.attacks.base import Batch, ScoresOnly
+    from buckler.attacks.square import Square
+    from buckler.modality.base import Radius
 
     scene.champion()
     with platform(scene, {}) as running, Client(running.service.url) as client:
@@ -79,7 +81,8 @@ def query_attack(scene: Scene, drill: Drill) -> None:
         pixels = load_pixels(next(_pictures(running.directory)), size=size)
         label = endpoint(pixels[None]).argmax(axis=1)
         began = time.monotonic()
-        square(endpoint, pixels[None], label, epsilon=EPSILON, queries=QUERIES, early_exit=False, seed=7)
+        search = Square(queries=QUERIES, early_exit=False)
+        search(ScoresOnly(endpoint), Batch(pixels[None], label, seed=7), Radius(EPSILON))
         drill.figures |= {"queries": endpoint.asked, "flagged_or_refused": endpoint.noticed}
         drill.figures["first_noticed_at_query"] = endpoint.first
         running.wait_for_alert("BucklerQueryAttack")

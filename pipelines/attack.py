@@ -9,7 +9,7 @@ Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
-from buckler.attacks.table import ATTACKS
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.evaluation import convergence, robustness, roles, sanity, subgroups
@@ -26,6 +25,7 @@ from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.evaluation.suite import AttackSpec, Outcome, check_names
+from buckler.modality.base import Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
@@ -56,7 +56,7 @@ class AttackParams:
     def __post_init__(self) -> None:
         """Reject a suite without an L-infinity attack or with duplicate names."""
         check_names(self.suite)
-        if not any(ATTACKS[spec.attack].norm == "linf" for spec in self.suite):
+        if not any(spec.attack.norm == "linf" for spec in self.suite):
             raise ValueError("expected at least one attack in the L-infinity norm")
 
 
@@ -70,7 +70,7 @@ def run(cfg: AttackParams) -> None:
     crafter, scorer = roles.crafter_and_scorer(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
     randomised = info.defence == "randomised"
     # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
-    suite = tuple(replace(spec, early_exit=False) for spec in cfg.suite) if randomised else cfg.suite
+    suite = tuple(spec.without_early_exit() for spec in cfg.suite) if randomised else cfg.suite
     unattacked = _unattacked(everything.ids, test.ids)
     clean_guesses = unattacked.logits.argmax(axis=1)
     clean = clean_guesses == test.truth
@@ -83,7 +83,7 @@ def run(cfg: AttackParams) -> None:
     seen: Any = {"outcomes": outcomes, "clean": clean, "seed": cfg.seed, "randomised": randomised}
     seen["surrogate"] = Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size)
     curves = convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed)
-    checks = sanity.doubt(crafter, scorer, test.images, test.truth, **seen) + sanity.overlooked(curves)
+    checks = sanity.doubt(crafter, scorer, test.images, test.truth, curves=curves, **seen)
     accuracy = wilson(int(clean.sum()), len(clean))
     classes = {"labels": info.labels, "malignant": info.malignant}
     documents.write_json(
@@ -138,8 +138,8 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
 def _passes(outcomes: list[Outcome]) -> dict[str, np.ndarray]:
     arrays = {}
     for o in outcomes:
-        arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack)
-        arrays[f"{o.spec.name}.stops_at_boundary"] = np.array(o.spec.stops_at_boundary)
+        arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack.name)
+        arrays[f"{o.spec.name}.stops_at_boundary"] = np.array(o.spec.attack.stops_at_boundary)
         name = f"{o.spec.name}@{o.epsilon_255}"
         arrays |= {name: o.features, f"{name}.logits": o.logits}
     return arrays
@@ -198,8 +198,8 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
 
 def _telling(outcomes: list[Outcome], clean: robustness.Right, truth: np.ndarray) -> list[Outcome]:
     """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
-    first = next(outcome for outcome in outcomes if outcome.spec.entry.norm == "linf")
-    others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.entry.control]
+    first = next(outcome for outcome in outcomes if outcome.spec.attack.norm == "linf")
+    others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.attack.control]
     return [first, *sorted(others, key=lambda o: int((clean & (o.guesses == truth)).sum()))[:1]]
 
 
@@ -216,10 +216,9 @@ def _triptychs(
     right, held = clean_guesses == test.truth, outcome.guesses == test.truth
     telling = np.lexsort((held, ~right))
     shown = [int(telling[test.truth[telling] == place][0]) for place in range(len(labels))]
-    spec, attack, epsilon = outcome.spec, outcome.spec.entry, outcome.epsilon_255 / 255
-    batch = Batch(test.images[shown], test.truth[shown], shown)
-    crafted = next(attack.craft(crafter, batch, [epsilon], spec.options(cfg.seed)))
-    adversarial = as_8_bit(crafted, batch.images, epsilon, attack.norm)
+    spec, attack, radius = outcome.spec, outcome.spec.attack, Radius(outcome.epsilon_255 / 255)
+    batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
+    adversarial = as_8_bit(attack(crafter, batch, radius), batch.images, radius, attack.norm)
     after = scorer.forward(adversarial).logits.argmax(axis=1)
     examples = tuple(
         page.Example(labels[test.truth[i]], labels[clean_guesses[i]], labels[a], test.images[i], picture)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.gradient import fgsm_grid
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM
 from buckler.data import pictures
 from buckler.detection.adversarial import Detector
 from buckler.detection.out_of_distribution import Clouds
@@ -25,7 +26,7 @@ from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at
 from buckler.evaluation import roles
-from buckler.modality.base import Images
+from buckler.modality.base import Images, Radius
 from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
 from buckler.models.classifier import GradientClassifier
@@ -95,10 +96,10 @@ def _innocent(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images
 
 
 def _attacked(crafter: GradientClassifier, shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
-    epsilons = [radius / 255 for radius in cfg.epsilon_255]
-    grid = fgsm_grid(crafter, shown.images, shown.truth, epsilons=epsilons)
-    for epsilon, crafted in zip(epsilons, grid, strict=True):
-        yield as_8_bit(crafted, shown.images, epsilon)
+    radii = [Radius(radius / 255) for radius in cfg.epsilon_255]
+    grid = FGSM().each(crafter, Batch(shown.images, shown.truth), radii)
+    for radius, crafted in zip(radii, grid, strict=True):
+        yield as_8_bit(crafted, shown.images, radius)
 
 
 def main() -> None:

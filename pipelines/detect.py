@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from buckler import params
+from buckler.attacks.iterative import PGD
 from buckler.attacks.table import ATTACKS
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
@@ -143,7 +144,7 @@ def run(cfg: DetectParams) -> None:
 
 
 def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[Outcome]:
-    suite = tuple(replace(spec, early_exit=False) for spec in bench.cfg.suite)
+    suite = tuple(spec.without_early_exit() for spec in bench.cfg.suite)
     return run_shown(
         bench.crafter,
         bench.scorer,
@@ -195,7 +196,7 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
     if bench.info.defence == "randomised" or not cfg.epsilon_255:
         return  # one gradient says little of a random answer; a gate that asks for this number gets none
     some = bench.everything.subset(cfg.records, bench.cfg.seed)
-    spec = AttackSpec("pgd", cfg.epsilon_255, steps=cfg.steps)
+    spec = AttackSpec(PGD(steps=cfg.steps), cfg.epsilon_255)
     for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
         evader = Evader(
             bench.network, bench.screening, objective, crafting_precision(), batch_size=bench.cfg.batch_size
@@ -235,9 +236,9 @@ def _strangers_rows(bench: Bench) -> Iterator[dict[str, Any]]:
 def _facts(spec: AttackSpec, epsilon_255: int) -> dict[str, Any]:
     return {
         "attack": spec.name,
-        "norm": spec.entry.norm,
+        "norm": spec.attack.norm,
         "epsilon_255": epsilon_255,
-        "steps": spec.steps,
+        "steps": spec.attack.settings.get("steps", 1),
         "stops_at_boundary": False,
     }
 

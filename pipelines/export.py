@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.attacks.ball import as_8_bit
-from buckler.attacks.gradient import fgsm
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.errors import ModelError
 from buckler.evaluation import parity
-from buckler.modality.base import Images
+from buckler.modality.base import Images, Radius
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
 from buckler.release import evidence, policy
@@ -36,7 +37,7 @@ CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 REPORT = Path("reports/runtime.json")
 BATCH_SIZE = 32
-GUILTY = 2 / 255  # radius of the FGSM that the detectors to be compared are shown
+GUILTY = Radius(2 / 255)  # of the FGSM that the detectors to be compared are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _measure(
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     case = parity.Case(
         training=sample.images,
-        guilty=as_8_bit(fgsm(crafter, sample.images, sample.truth, epsilon=GUILTY), sample.images, GUILTY),
+        guilty=as_8_bit(FGSM()(crafter, Batch(sample.images, sample.truth), GUILTY), sample.images, GUILTY),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
     )
@@ -101,9 +102,9 @@ def _measure(
 
 
 def _attacked(crafter: Classifier, clean: pictures.Pictures, radius: int, cfg: ExportParams) -> Images:
-    epsilon = radius / 255
-    crafted = pgd(crafter, clean.images, clean.truth, epsilon=epsilon, steps=cfg.steps, seed=cfg.seed)
-    return as_8_bit(crafted, clean.images, epsilon)
+    within = Radius(radius / 255)
+    crafted = PGD(steps=cfg.steps)(crafter, Batch(clean.images, clean.truth, seed=cfg.seed), within)
+    return as_8_bit(crafted, clean.images, within)
 
 
 def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:

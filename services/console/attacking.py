@@ -144,8 +144,10 @@ def _reference(model: Path, digest: str) -> Reference:
 
 def _craft(classifier: "Classifier", pixels: Any, epsilon_255: float) -> Any:
     from buckler.attacks.ball import as_8_bit
-    from buckler.attacks.gradient import fgsm
+    from buckler.attacks.base import Batch
+    from buckler.attacks.gradient import FGSM
+    from buckler.modality.base import Radius
 
-    batch = pixels[None]
-    guess = classifier.logits(batch).argmax(axis=1)  # nobody knows the truth: away from what it says now
-    return as_8_bit(fgsm(classifier, batch, guess, epsilon=epsilon_255 / 255), batch, epsilon_255 / 255)[0]
+    images, radius = pixels[None], Radius(epsilon_255 / 255)
+    guess = classifier.logits(images).argmax(axis=1)  # the truth is not known: away from the present answer
+    return as_8_bit(FGSM()(classifier, Batch(images, guess), radius), images, radius)[0]

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from buckler import params
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
@@ -24,9 +26,9 @@ from tests import projects
 
 SIZE, COUNT = 32, 10
 SUITE = (
-    AttackSpec("fgsm", (1, 8)),
-    AttackSpec("pgd", (4,), steps=2, only_survivors=True),
-    AttackSpec("pgd", (8,), steps=3, name="pgd-3"),
+    AttackSpec(FGSM(), (1, 8)),
+    AttackSpec(PGD(steps=2), (4,), only_survivors=True),
+    AttackSpec(PGD(steps=3), (8,), name="pgd-3"),
 )
 CONFIG = attack.AttackParams(records=8, batch_size=4, seed=7, subgroups={}, suite=SUITE)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from buckler.attacks.autopgd import APGDMargin
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec, run_suite
 from buckler.models.forward import Forward
@@ -14,9 +17,9 @@ from tests.unit.linear import Linear
 
 CHUNK, COUNT = 4, 12
 SUITE = (
-    AttackSpec("fgsm", (1, 4)),
-    AttackSpec("pgd", (1, 4), steps=3, early_exit=False),
-    AttackSpec("apgd-margin", (4, 8), steps=3, early_exit=False, only_survivors=True),
+    AttackSpec(FGSM(), (1, 4)),
+    AttackSpec(PGD(steps=3, early_exit=False), (1, 4)),
+    AttackSpec(APGDMargin(steps=3, early_exit=False), (4, 8), only_survivors=True),
 )
 
 

@@ -29,7 +29,7 @@ class Ball:
         round: ``(levels, radius)``, a perturbation in 8-bit levels, to whole levels still within ``radius``.
     """
 
-    size: Callable[[Images], npt.NDArray[np.float64]]
+    size: Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.float64]]
     project: Callable[[Images, Images, float], Images]
     draw: Callable[[Images, float, int, Sequence[int]], Images]
     steepest: Callable[[Images], Images]
@@ -63,13 +63,13 @@ def project_l2(adversarial: Images, images: Images, epsilon: float) -> Images:
     return np.clip(np.where(inside, adversarial, shortened), 0, 1).astype(np.float32, copy=False)
 
 
-def lengths(perturbation: Images) -> npt.NDArray[np.float64]:
+def lengths(perturbation: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Return the Euclidean length of each input's ``perturbation``, ``(batch,)``."""
     flat = perturbation.reshape(len(perturbation), int(np.prod(perturbation.shape[1:])))
     return np.asarray(np.linalg.norm(flat.astype(np.float64), axis=1))
 
 
-def largest(perturbation: Images) -> npt.NDArray[np.float64]:
+def largest(perturbation: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Return the largest absolute change of a value in each input, ``(batch,)``."""
     return np.asarray(np.abs(perturbation).max(axis=inner_axes(perturbation)), np.float64)
 

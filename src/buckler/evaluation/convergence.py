@@ -93,9 +93,7 @@ def late_gain(rates: Sequence[float]) -> float:
     return rates[-1] - rates[-1 - max(1, round(TAIL * (len(rates) - 1)))]
 
 
-def _first_flips(
-    classifier: GradientClassifier, batch: Batch, walk: Walk, epsilon: float
-) -> npt.NDArray[np.float64]:
+def _first_flips(classifier: GradientClassifier, batch: Batch, walk: Walk, epsilon: float) -> npt.NDArray[np.float64]:
     """Return after how many steps each picture is first wrong, ``(n,)``; infinity if it never is."""
     labels = batch.labels
     first = np.full(len(labels), np.inf)

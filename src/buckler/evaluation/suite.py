@@ -7,7 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +66,10 @@ class AttackSpec:
             raise ValueError(f"expected a name of letters, digits, '_', '.', '-', not worst..., got {self.name!r}")
         if self.attack.control and self.only_survivors:
             raise ValueError(f"{self.attack.name} is the control and must run on all pictures, not only on survivors")
+
+    def without_early_exit(self) -> "AttackSpec":
+        """Return the line with an attack that goes on once an answer is wrong, if it has that setting."""
+        return replace(self, attack=self.attack.adjusted(early_exit=False))
 
     @model_validator(mode="before")
     @classmethod

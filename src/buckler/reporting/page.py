@@ -1,11 +1,11 @@
-"""The robustness report as one page for people: everything inside, nothing fetched, nothing run.
+"""The robustness report as one self-contained HTML page, without scripts or external files.
 
-Its numbers are those of ``reports/robustness.json``; it adds words, charts and pictures, no measurement.
+Its numbers are those of ``reports/robustness.json``; it adds explanations, charts and pictures, no measurement. What
+an attack does and what a check means come from the attacks and checks themselves.
 """
 
 import base64
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +15,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from buckler.attacks.base import KNOWLEDGE
+from buckler.attacks.table import ATTACKS
 from buckler.evaluation.convergence import is_flat, late_gain
+from buckler.evaluation.sanity import CHECKS, Check
 from buckler.modality.base import Images
 from buckler.reporting import charts, templates
 from buckler.reporting.charts import Curve, percent
@@ -23,69 +26,6 @@ from buckler.reporting.plots import amplified
 
 Document = Mapping[str, Any]
 
-KNOWLEDGE: Final = {
-    "white_box": ("white box", "The attacker has the model and computes its gradients."),
-    "score": ("black box, scores", "The attacker sees the probabilities of each answer and nothing of the model."),
-    "label": ("black box, labels", "The attacker sees the label of each answer and nothing else."),
-    "transfer": ("black box, transfer", "The attacker has another model for the same task and no answers of this one."),
-    "none": ("control", "No attacker: random change, which an attack must beat."),
-}
-ATTACK_WORDS: Final = {
-    "fgsm": "Fast gradient sign method: one step of the full radius along the sign of the loss gradient.",
-    "fgsm_targeted": "FGSM towards one chosen label instead of away from the true one.",
-    "fgsm_least_likely": "FGSM towards the label that the model finds least likely.",
-    "r_fgsm": "A small random step, then FGSM with what is left of the radius.",
-    "fgv": "Fast gradient value: one step along the gradient itself instead of its sign.",
-    "pgd": "Projected gradient descent: many small steps from a random start, brought back into the radius each time.",
-    "bim": "Basic iterative method: many small FGSM steps from the picture itself.",
-    "bim_targeted": "BIM towards one chosen label.",
-    "bim_least_likely": "BIM towards the label that the model finds least likely.",
-    "mifgsm": "BIM with momentum: each step follows a running sum of the gradients.",
-    "fgm_l2": "One step along the gradient, bounded by the length of the whole change.",
-    "pgd_l2": "PGD bounded by the length of the whole change.",
-    "deepfool": "DeepFool: walks to the nearest boundary of the model, taken as flat at each step.",
-    "lbfgs": "L-BFGS: a second-order search for the smallest change that flips the answer.",
-    "carlini_wagner": "Carlini & Wagner: weighs the length of the change against how wrong the answer is.",
-    "apgd-ce": "AutoPGD: PGD that sets its own step size, on the cross-entropy.",
-    "apgd-margin": "AutoPGD on the difference between the true and the best other logit, blind to saturation.",
-    "fab": "Fast adaptive boundary: looks for the smallest change that flips the answer.",
-    "square": "Random squares, kept when the scores get worse: needs no gradient.",
-    "hop_skip_jump": "HopSkipJump: follows the boundary between two labels, seeing labels alone.",
-    "universal": "One and the same perturbation for all pictures, learnt on them.",
-    "noise": "Random change of the full radius. Whatever it flips, no attacker was needed for.",
-}
-# What a check of such a name guards against; the first that fits counts.
-DOUBTS: Final = (
-    (
-        r"logits|deterministic|expectation",
-        "The model must answer in logits and repeat itself: rounded-off probabilities or chance in the answer hide its "
-        "gradient from an attack.",
-    ),
-    (
-        r"gradients?_",
-        "An attack can only be as good as its gradient: where that is zero or leads nowhere, the model is masked and "
-        "not robust.",
-    ),
-    (
-        r"_at_least_|noise_not_stronger",
-        "More effort must not do worse: an iterative attack behind FGSM, or FGSM behind random change, has not worked.",
-    ),
-    (
-        r"budget|steps|restarts",
-        "The attack must be at its end: if more effort flips more, it stopped too early.",
-    ),
-    (r"chance|huge", "No model withstands an unlimited change: one that seems to is not being attacked at all."),
-    (
-        r"transfer|white_box|black_box|square",
-        "Who knows less must not do better: a black-box attack that wins shows that the gradients mislead the "
-        "white-box ones.",
-    ),
-    (
-        r"scorer|runtime|reference|reported|clean",
-        "The model that is scored must be the model that serves, and give the answers that the other reports count.",
-    ),
-    (r"epsilon|file|png|8_bit", "An attack must stay within its radius in a picture that can be sent, after rounding."),
-)
 CLINICAL: Final = {
     "malignant_to_benign_rate": "malignant called benign",
     "sensitivity": "sensitivity",
@@ -95,7 +35,7 @@ CLINICAL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One attacked picture: the label it has, the answers before and after, and the pixels of both, 0..1."""
+    """One attacked picture: its label, the answers before and after, and the pixels of both, 0..1."""
 
     truth: str
     before: str
@@ -110,7 +50,7 @@ class Example:
 
     @property
     def words(self) -> str:
-        """Return what the attack did."""
+        """Return the attack's effect in words."""
         if self.before != self.truth:
             return "Wrong without attack already."
         return "Holds." if self.after == self.truth else "Flipped."
@@ -118,7 +58,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Triptychs:
-    """What one attack at one radius makes of a few pictures."""
+    """A few pictures attacked by one attack at one radius."""
 
     attack: str
     norm: str
@@ -147,8 +87,8 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
             worst=worst,
             clinical={field: title for field, title in CLINICAL.items() if any(row[field] for row in worst)},
             malignant=document.get("malignant") or [],
-            knowledge=[words for kind, words in KNOWLEDGE.items() if any(cell["knowledge"] == kind for cell in cells)],
-            knowledge_words=KNOWLEDGE,
+            knowledge=[level for kind, level in KNOWLEDGE.items() if any(cell["knowledge"] == kind for cell in cells)],
+            levels=KNOWLEDGE,
             survivors=any(cell["only_survivors"] for cell in cells),
             attacks=list(dict.fromkeys(cell["attack"] for cell in cells)),
             chance=chance,
@@ -159,7 +99,7 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
             curves=curves,
             verdicts=[_verdict(curve) for curve in curves],
             subgroups=subgroups,
-            checks=_by_doubt(document["checks"]),
+            checks=_by_kind(document["checks"]),
             triptychs=triptychs,
             size=charts,
         )
@@ -172,7 +112,7 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "interval": charts.interval,
         "png": _png,
-        "attack_words": lambda name: ATTACK_WORDS.get(name, "Not described here; see the code of that name."),
+        "describe": _describe,
     }
     return environment
 
@@ -214,15 +154,20 @@ def _by_radius(cells: Iterable[Document]) -> list[tuple[tuple[str, int], list[Do
     return [(key, list(group)) for key, group in groupby(ordered, place)]
 
 
-def _by_doubt(checks: Iterable[Document]) -> list[tuple[str, list[Document]]]:
-    """Return the checks by what they guard against, in the order of ``DOUBTS``; those of no known kind last."""
+def _by_kind(checks: Iterable[Document]) -> list[tuple[Check | None, list[Document]]]:
+    """Return the checks by their entry of ``CHECKS``, in its order; those of unknown kinds last, with None."""
+    places = {kind: place for place, kind in enumerate(CHECKS)}
 
-    def kind(check: Document) -> int:
-        fits = (place for place, (pattern, _) in enumerate(DOUBTS) if re.search(pattern, check["name"]))
-        return next(fits, len(DOUBTS))
+    def kind(check: Document) -> str:
+        return str(check.get("kind", ""))
 
-    words = [why for _, why in DOUBTS] + [""]
-    return [(words[place], list(group)) for place, group in groupby(sorted(checks, key=kind), kind)]
+    ordered = sorted(checks, key=lambda check: places.get(kind(check), len(places)))
+    return [(CHECKS.get(name), list(group)) for name, group in groupby(ordered, kind)]
+
+
+def _describe(attack: str) -> str:
+    known = ATTACKS.get(attack)
+    return known.description if known else "Not an attack of this version."
 
 
 def _verdict(curve: Document) -> str:

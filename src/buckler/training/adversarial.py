@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
 from buckler.compute.machine import Precision
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Radius
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
@@ -204,8 +205,8 @@ class _Lesson:
         logits = self._judged.logits(validation.images)
         few = slice(0, VALIDATION_PICTURES)
         images, truth = validation.images[few], validation.truth[few]
-        epsilon = self._recipe.epsilon_255 / 255
-        adversarial = pgd(self._judged, images, truth, epsilon=epsilon, steps=VALIDATION_STEPS, seed=seed)
+        radius = Radius(self._recipe.epsilon_255 / 255)
+        adversarial = PGD(steps=VALIDATION_STEPS)(self._judged, Batch(images, truth, seed=seed), radius)
         held = self._judged.logits(adversarial).argmax(axis=1) == truth
         return {
             "val_loss": float(np.mean(tf.nn.sparse_softmax_cross_entropy_with_logits(validation.truth, logits))),
@@ -244,16 +245,9 @@ class _Lesson:
         }
 
     def _attack(self, images: Images, truth: Labels, epsilon: float, generator: np.random.Generator) -> Images:
-        return pgd(
-            self._attacked,
-            images,
-            truth,
-            epsilon=epsilon,
-            steps=self._recipe.steps,
-            step_size=SINGLE_STEP * epsilon if self._recipe.steps == 1 else None,
-            early_exit=False,
-            seed=int(generator.integers(2**31)),
-        )
+        steps = self._recipe.steps
+        attack = PGD(steps=steps, step_size=SINGLE_STEP * epsilon if steps == 1 else None, early_exit=False)
+        return attack(self._attacked, Batch(images, truth, seed=int(generator.integers(2**31))), Radius(epsilon))
 
     def _targets(self, truth: Labels) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return smoothed one-hot targets ``(batch, classes)`` and the pictures' weights, one on average."""

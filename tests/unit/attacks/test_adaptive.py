@@ -4,11 +4,14 @@ import tensorflow as tf
 
 from buckler.attacks.adaptive import Expectation, StraightThrough, Unsaturated, logit_scale
 from buckler.attacks.ball import as_8_bit, lengths
-from buckler.attacks.base import Batch, Options
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
 from buckler.attacks.table import ATTACKS
+from buckler.modality.base import Radius
 from buckler.models.classifier import Classifier
 from buckler.models.forward import probabilities
 from tests.unit import broken
+from tests.unit.attacks.settings import with_settings
 from tests.unit.toy import Brightness
 
 GREY = np.full((3, 6, 6, 3), 128 / 255, np.float32)
@@ -120,10 +123,7 @@ def test_the_scale_of_logits_is_positive_even_where_they_are_equal():
 )
 def test_every_attack_of_the_table_runs_on_every_wrapper(wrapped, attack):
     epsilon = 8 / 255
-    crafted = ATTACKS[attack].craft(
-        wrapped, Batch(GREY, LABELS, range(3)), [epsilon], Options(steps=2, target=0, queries=5)
-    )
-    change = next(iter(crafted)) - GREY
+    change = with_settings(attack, steps=2, target=0, queries=5)(wrapped, Batch(GREY, LABELS), Radius(epsilon)) - GREY
     size = np.abs(change).max() if ATTACKS[attack].norm == "linf" else lengths(change).max()
     assert size <= epsilon + 1e-6
 
@@ -142,9 +142,9 @@ RADIUS = 14  # in 1/255: the undefended network is all but lost there
 
 
 def robust_accuracy(by, scorer, images, labels, *, early_exit):
-    options = Options(steps=20, early_exit=early_exit)
-    crafted = next(iter(ATTACKS["pgd"].craft(by, Batch(images, labels, range(len(images))), [RADIUS / 255], options)))
-    answers = scorer.logits(np.concatenate([images, as_8_bit(crafted, images, RADIUS / 255)]))
+    radius = Radius(RADIUS / 255)
+    crafted = PGD(steps=20, early_exit=early_exit)(by, Batch(images, labels), radius)
+    answers = scorer.logits(np.concatenate([images, as_8_bit(crafted, images, radius)]))
     return float(np.mean((answers.argmax(axis=1) == np.tile(labels, 2)).reshape(2, -1).all(axis=0)))
 
 

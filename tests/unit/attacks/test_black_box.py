@@ -3,11 +3,12 @@ import sys
 import numpy as np
 import pytest
 
-from buckler.attacks.base import Batch, Options
-from buckler.attacks.black_box import ENTRIES, hop_skip_jump, transfer
-from buckler.attacks.fab import linf_distances
-from buckler.attacks.table import ATTACKS
+from buckler.attacks.ball import largest
+from buckler.attacks.base import Batch, LabelsOnly
+from buckler.attacks.black_box import HopSkipJump, transfer
+from buckler.attacks.iterative import PGD
 from buckler.errors import BucklerError, InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
@@ -35,8 +36,8 @@ def test_labels_alone_lead_close_to_the_nearest_wrong_picture():
     images = np.random.default_rng(3).uniform(0.3, 0.7, (3, 6, 6, 3)).astype(np.float32)
     guess = Counting(model)
     labels = guess(images)
-    found = hop_skip_jump(guess, images, labels, queries=3000)
-    ratio = linf_distances(found, images) / model.distances(images, labels)
+    found = HopSkipJump(queries=3000).search(LabelsOnly(guess), Batch(images, labels))
+    ratio = largest(found - images) / model.distances(images, labels)
     assert (guess(found) != labels).all()
     assert ratio.min() >= 1
     assert ratio.max() <= 1.25
@@ -47,26 +48,30 @@ def test_more_queries_come_closer_with_seven_classes():
     images = np.random.default_rng(3).uniform(0.3, 0.7, (3, 6, 6, 3)).astype(np.float32)
     guess = Counting(model)
     labels = guess(images)
-    few, many = (hop_skip_jump(guess, images, labels, queries=queries) for queries in (200, 4000))
-    assert (linf_distances(many, images) < linf_distances(few, images)).all()
+    few, many = (
+        HopSkipJump(queries=queries).search(LabelsOnly(guess), Batch(images, labels)) for queries in (200, 4000)
+    )
+    assert (largest(many - images) < largest(few - images)).all()
 
 
 @pytest.mark.parametrize("queries", [1, 7, 250])
 def test_the_budget_is_never_exceeded(queries, grey):
     guess = Counting(Brightness())
-    hop_skip_jump(guess, grey[:1], np.ones(1, int), queries=queries)
+    HopSkipJump(queries=queries).search(LabelsOnly(guess), Batch(grey[:1], np.ones(1, int)))
     assert guess.asked <= queries
     assert guess.asked >= queries - 1 or queries > 200
 
 
 def test_a_picture_that_is_wrong_already_costs_one_query(grey):
     guess = Counting(Brightness())
-    np.testing.assert_array_equal(hop_skip_jump(guess, grey, np.zeros(4, int)), grey)
+    np.testing.assert_array_equal(HopSkipJump().search(LabelsOnly(guess), Batch(grey, np.zeros(4, int))), grey)
     assert guess.asked == 4
 
 
 def test_a_model_of_one_answer_gives_the_picture_back(grey):
-    found = hop_skip_jump(lambda images: np.ones(len(images), int), grey, np.ones(4, int), queries=100)
+    found = HopSkipJump(queries=100).search(
+        LabelsOnly(lambda images: np.ones(len(images), int)), Batch(grey, np.ones(4, int))
+    )
     np.testing.assert_array_equal(found, grey)
 
 
@@ -75,17 +80,17 @@ def test_a_search_follows_seed_and_number_and_leaves_the_global_generator_alone(
     np.random.seed(1)
     expected = np.random.uniform()
     np.random.seed(1)
-    together = hop_skip_jump(guess, grey, labels, queries=150, seed=3, ids=range(4))
+    together = HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey, labels, range(4), seed=3))
     assert np.random.uniform() == expected
-    alone = hop_skip_jump(guess, grey[2:3], labels[2:3], queries=150, seed=3, ids=[2])
+    alone = HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey[2:3], labels[2:3], [2], seed=3))
     np.testing.assert_array_equal(together[2:3], alone)
-    assert np.any(together != hop_skip_jump(guess, grey, labels, queries=150, seed=4, ids=range(4)))
+    assert np.any(together != HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey, labels, range(4), seed=4)))
 
 
 def test_the_entry_serves_all_radii_with_one_search(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     radii = [0.02, 0.2]
-    near, far = ENTRIES["hop_skip_jump"].craft(Brightness(), batch, radii, Options(steps=50, queries=2000))
+    near, far = HopSkipJump(queries=2000).each(Brightness(), batch, [Radius(epsilon) for epsilon in radii])
     assert (Brightness().logits(near).argmax(axis=1) == 1).all()
     assert (Brightness().logits(far).argmax(axis=1) == 0).all()
     for epsilon, adversarial in zip(radii, (near, far), strict=True):
@@ -96,7 +101,7 @@ def test_the_real_network_is_searched_by_labels(tiny, tiny_pictures):
     images = tiny_pictures[0][:1]
     guess = Counting(tiny)
     labels = guess(images)
-    found = hop_skip_jump(guess, images, labels, queries=60)
+    found = HopSkipJump(queries=60).search(LabelsOnly(guess), Batch(images, labels))
     assert guess.asked <= 61
     assert guess(found) != labels or np.array_equal(found, images)
 
@@ -104,15 +109,15 @@ def test_the_real_network_is_searched_by_labels(tiny, tiny_pictures):
 def test_a_missing_toolbox_is_named_with_what_to_do(grey, monkeypatch):
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(BucklerError, match=r"Adversarial Robustness Toolbox.*buckler\[attacks\]"):
-        hop_skip_jump(Counting(Brightness()), grey, np.ones(4, int))
+        HopSkipJump().search(LabelsOnly(Counting(Brightness())), Batch(grey, np.ones(4, int)))
 
 
 def test_what_is_crafted_on_a_surrogate_is_judged_by_the_target(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     guess = Counting(Brightness(middle=0.55))
-    options = Options(steps=10)
-    results = list(transfer(ATTACKS["pgd"], Brightness(), guess, batch, epsilons=[8 / 255, 16 / 255], options=options))
-    assert [result.epsilon for result in results] == [8 / 255, 16 / 255]
+    radii = [Radius(8 / 255), Radius(16 / 255)]
+    results = list(transfer(PGD(steps=10), Brightness(), guess, batch, radii))
+    assert [result.radius for result in results] == radii
     assert [result.guesses.tolist() for result in results] == [[1] * 4, [0] * 4]
     assert guess.asked == 8
 
@@ -120,13 +125,11 @@ def test_what_is_crafted_on_a_surrogate_is_judged_by_the_target(grey):
 def test_transfer_goes_on_where_the_surrogate_is_wrong_already_and_sends_8_bit_pictures(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     surrogate, guess = Brightness(middle=0.59), Counting(Brightness(middle=0.55))
-    (result,) = transfer(
-        ATTACKS["pgd"], surrogate, guess, batch, epsilons=[16 / 255], options=Options(steps=10, early_exit=True)
-    )
+    (result,) = transfer(PGD(steps=10), surrogate, guess, batch, [Radius(16 / 255)])
     np.testing.assert_allclose(result.adversarial * 255, np.full(grey.shape, 153 - 16), atol=1e-4)
     assert (result.guesses == 0).all()
 
 
 def test_pixels_outside_their_range_are_refused(grey):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        hop_skip_jump(Counting(Brightness()), grey * 255, np.ones(4, int))
+        HopSkipJump()(LabelsOnly(Counting(Brightness())), Batch(grey * 255, np.ones(4, int)), Radius(0.1))

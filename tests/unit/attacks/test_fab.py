@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.autopgd import autopgd
-from buckler.attacks.ball import as_8_bit
-from buckler.attacks.base import Batch, Options
-from buckler.attacks.fab import ENTRIES, fab, linf_distances, nearest_on_plane, within
+from buckler.attacks.autopgd import APGDCrossEntropy
+from buckler.attacks.ball import as_8_bit, largest
+from buckler.attacks.base import Batch
+from buckler.attacks.fab import FAB, nearest_on_plane, within
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
@@ -23,22 +24,22 @@ def linear_task(classes):
 @pytest.mark.parametrize("classes", [2, 7])
 def test_the_nearest_wrong_picture_of_a_linear_model_is_found_within_two_percent(classes):
     model, images, labels = linear_task(classes)
-    found = fab(model, images, labels, steps=10)
+    found = FAB(steps=10).search(model, Batch(images, labels))
     assert (guess(model)(found) != labels).all()
-    ratio = linf_distances(found, images) / model.distances(images, labels)
+    ratio = largest(found - images) / model.distances(images, labels)
     assert ratio.min() >= 1 - 1e-4
     assert ratio.max() <= 1.02
 
 
 def test_two_classes_cost_one_gradient_a_step():
     model, images, labels = linear_task(2)
-    fab(model, images, labels, steps=10)
+    FAB(steps=10).search(model, Batch(images, labels))
     assert model.passes == 10 * len(images)
 
 
 def test_brightness_needs_every_pixel_to_darken_by_the_distance_of_the_mean():
     grey = np.full((2, 6, 6, 3), 0.6, np.float32)
-    found = fab(Brightness(), grey, np.ones(2, int), steps=5)
+    found = FAB(steps=5).search(Brightness(), Batch(grey, np.ones(2, int)))
     np.testing.assert_allclose(found, 0.5, atol=0.002)
     assert (guess(Brightness())(found) == 0).all()
 
@@ -46,7 +47,7 @@ def test_brightness_needs_every_pixel_to_darken_by_the_distance_of_the_mean():
 def test_pixels_at_the_end_of_their_range_are_made_up_for_by_the_others():
     picture = np.full((1, 6, 6, 3), 0.6, np.float32)
     picture[0, :3] = 0.02  # half the pixels have nearly nothing to give
-    found = fab(Brightness(middle=0.2), picture, np.ones(1, int), steps=5)
+    found = FAB(steps=5).search(Brightness(middle=0.2), Batch(picture, np.ones(1, int)))
     np.testing.assert_allclose(found[0, :3], 0, atol=1e-6)
     np.testing.assert_allclose(found[0, 3:], 0.4, atol=0.005)
 
@@ -84,17 +85,17 @@ def test_a_plane_that_misses_the_box_gives_the_corner_that_comes_closest():
 
 def test_it_is_as_strong_as_autopgd_at_every_radius(small):
     classifier, _, images, labels = small
-    found = fab(classifier, images, labels, steps=40)
+    found = FAB(steps=40).search(classifier, Batch(images, labels))
     for epsilon in (4 / 255, 8 / 255):
-        adversarial = autopgd(classifier, images, labels, epsilon=epsilon, steps=40)
+        adversarial = APGDCrossEntropy(steps=40)(classifier, Batch(images, labels), Radius(epsilon))
         climbed = (guess(classifier)(adversarial) == labels).mean()
-        held = (linf_distances(found, images) > epsilon) | (guess(classifier)(found) == labels)
+        held = (largest(found - images) > epsilon) | (guess(classifier)(found) == labels)
         assert abs(held.mean() - climbed) <= 0.04
 
 
 def test_nothing_beyond_its_reach_is_looked_at(small):
     classifier, _, images, labels = small
-    near = linf_distances(fab(classifier, images, labels, steps=10, reach=8 / 255), images)
+    near = largest(FAB(steps=10).search(classifier, Batch(images, labels), reach=8 / 255) - images)
     assert near.max() <= 8 / 255 + 1e-6
     assert (near > 0).any()
 
@@ -102,7 +103,7 @@ def test_nothing_beyond_its_reach_is_looked_at(small):
 def test_a_restart_never_loses_what_was_found(small):
     classifier, _, images, labels = small
     distances = [
-        linf_distances(fab(classifier, images[:8], labels[:8], steps=5, restarts=r), images[:8]) for r in (1, 2)
+        largest(FAB(steps=5, restarts=r).search(classifier, Batch(images[:8], labels[:8])) - images[:8]) for r in (1, 2)
     ]
     assert (distances[1] <= distances[0] * 1.02 + 1e-6).all()
 
@@ -111,20 +112,20 @@ def test_one_run_serves_all_radii_and_survives_rounding_to_8_bits(small):
     classifier, _, images, labels = small
     radii = [2 / 255, 4 / 255, 8 / 255]
     batch = Batch(images, labels, range(len(images)))
-    found = fab(classifier, images, labels, steps=20)
-    options = Options(steps=20, early_exit=False)
-    for epsilon, adversarial in zip(radii, ENTRIES["fab"].craft(classifier, batch, radii, options), strict=True):
+    found = FAB(steps=20).search(classifier, Batch(images, labels))
+    crafted = FAB(steps=20, early_exit=False).each(classifier, batch, [Radius(epsilon) for epsilon in radii])
+    for epsilon, adversarial in zip(radii, crafted, strict=True):
         assert np.abs(adversarial - images).max() <= epsilon + 1e-6
-        near = linf_distances(found, images) <= epsilon
+        near = largest(found - images) <= epsilon
         wrong = guess(classifier)(adversarial) != labels
         assert wrong[near & (guess(classifier)(found) != labels)].all()
-        rounded = as_8_bit(adversarial, images, epsilon)
+        rounded = as_8_bit(adversarial, images, Radius(epsilon))
         assert (guess(classifier)(rounded) != labels).sum() >= wrong.sum() - 2
 
 
 def test_a_picture_that_is_wrong_already_comes_back_untouched():
     dark = np.full((1, 6, 6, 3), 0.4, np.float32)
-    np.testing.assert_array_equal(fab(Brightness(), dark, np.ones(1, int)), dark)
+    np.testing.assert_array_equal(FAB().search(Brightness(), Batch(dark, np.ones(1, int))), dark)
 
 
 def test_early_exit_saves_gradients_on_pictures_nearer_than_the_smallest_radius():
@@ -132,7 +133,7 @@ def test_early_exit_saves_gradients_on_pictures_nearer_than_the_smallest_radius(
     for early_exit in (True, False):
         model, images, labels = linear_task(7)
         batch = Batch(images, labels, range(len(images)))
-        list(ENTRIES["fab"].craft(model, batch, [0.9], Options(steps=10, early_exit=early_exit)))
+        FAB(steps=10, early_exit=early_exit)(model, batch, Radius(0.9))
         spent[early_exit] = model.passes
     assert spent[True] < spent[False] / 2
 
@@ -140,20 +141,20 @@ def test_early_exit_saves_gradients_on_pictures_nearer_than_the_smallest_radius(
 def test_a_picture_alone_fares_as_in_a_batch_on_the_real_network(tiny, tiny_pictures):
     images = tiny_pictures[0][:3]
     labels = tiny.logits(images).argmax(axis=1)
-    tuning = {"steps": 3, "restarts": 2, "targets": 2, "reach": 32 / 255, "seed": 5}
-    together = fab(tiny, images, labels, ids=range(10, 13), **tuning)
-    alone = fab(tiny, images[2:], labels[2:], ids=[12], **tuning)
+    attack = FAB(steps=3, restarts=2, targets=2)
+    together = attack.search(tiny, Batch(images, labels, range(10, 13), seed=5), reach=32 / 255)
+    alone = attack.search(tiny, Batch(images[2:], labels[2:], [12], seed=5), reach=32 / 255)
     np.testing.assert_allclose(together[2:], alone, atol=1e-3)
-    changed = linf_distances(together, images) > 0
+    changed = largest(together - images) > 0
     assert (guess(tiny)(together)[changed] != labels[changed]).all()
 
 
 def test_what_was_found_beyond_the_radius_is_drawn_back_to_it():
     grey = np.full((1, 6, 6, 3), 0.6, np.float32)
-    result = within(grey - 0.2, grey, np.ones(1, int), 0.05, guess(Brightness()))
+    result = within(grey - 0.2, Batch(grey, np.ones(1, int)), 0.05, guess(Brightness()))
     np.testing.assert_allclose(result, grey - 0.05, atol=1e-6)
 
 
 def test_pixels_outside_their_range_are_refused():
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        fab(Brightness(), np.full((1, 6, 6, 3), 128, np.float32), np.ones(1, int))
+        FAB()(Brightness(), Batch(np.full((1, 6, 6, 3), 128, np.float32), np.ones(1, int)), Radius(0.1))

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.iterative import Walk, bim, bim_least_likely, bim_targeted, climb, mifgsm, pgd, unit_l1
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import BIM, MIFGSM, PGD, BIMLeastLikely, BIMTargeted, Walk, climb, unit_l1
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.toy import Brightness, Linear
 
-FROM_THE_PICTURE = [bim, bim_least_likely, mifgsm]
+FROM_THE_PICTURE = [BIM, BIMLeastLikely, MIFGSM]
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ class Recording:
 
 @pytest.mark.parametrize("attack", FROM_THE_PICTURE)
 def test_small_steps_add_up_to_the_radius(attack, grey):
-    moved = attack(Brightness(), grey, np.ones(4, int), epsilon=0.1, steps=5, early_exit=False) - grey
+    moved = attack(steps=5, early_exit=False)(Brightness(), Batch(grey, np.ones(4, int)), Radius(0.1)) - grey
     np.testing.assert_allclose(moved, -0.1, atol=1e-6)
 
 
@@ -47,18 +49,20 @@ def test_small_steps_add_up_to_the_radius(attack, grey):
 def test_early_exit_saves_gradients_and_still_flips(attack, grey):
     eager, patient = Brightness(), Brightness()
     labels = np.ones(4, int)
-    flipped = attack(eager, grey, labels, epsilon=0.1, steps=20)
-    attack(patient, grey, labels, epsilon=0.1, steps=20, early_exit=False)
+    flipped = attack(steps=20)(eager, Batch(grey, labels), Radius(0.1))
+    attack(steps=20, early_exit=False)(patient, Batch(grey, labels), Radius(0.1))
     assert (eager.logits(flipped).argmax(axis=1) == 0).all()
     assert eager.passes < patient.passes
 
 
 def test_one_step_of_bim_is_fgsm(seven):
-    from buckler.attacks.gradient import fgsm
+    from buckler.attacks.gradient import FGSM
 
     model, images, labels = seven
     np.testing.assert_allclose(
-        bim(model, images, labels, epsilon=0.03, steps=1), fgsm(model, images, labels, epsilon=0.03), atol=1e-7
+        BIM(steps=1)(model, Batch(images, labels), Radius(0.03)),
+        FGSM()(model, Batch(images, labels), Radius(0.03)),
+        atol=1e-7,
     )
 
 
@@ -68,8 +72,8 @@ def test_momentum_carries_on_against_a_weak_turn_of_the_gradient():
     labels = np.zeros(1, int)
     gradients = [1.0, 100.0, -1.0, -1.0, -1.0]
     with_momentum, without = Recording(gradients), Recording(gradients)
-    mifgsm(with_momentum, images, labels, epsilon=0.1, steps=5, step_size=0.01)
-    mifgsm(without, images, labels, epsilon=0.1, steps=5, step_size=0.01, momentum=0.0)
+    MIFGSM(steps=5, step_size=0.01)(with_momentum, Batch(images, labels), Radius(0.1))
+    MIFGSM(steps=5, step_size=0.01, momentum=0.0)(without, Batch(images, labels), Radius(0.1))
     path = [float(place.mean()) - 0.5 for place in with_momentum.places]
     np.testing.assert_allclose(path, [0, 0.01, 0.02, 0.03, 0.03], atol=1e-6)
     np.testing.assert_allclose([float(p.mean()) - 0.5 for p in without.places], [0, 0.01, 0.02, 0.01, 0], atol=1e-6)
@@ -82,7 +86,7 @@ def test_l1_length_of_nothing_is_nothing():
 
 def test_the_target_is_reached_on_seven_classes(seven):
     model, images, labels = seven
-    result = bim_targeted(model, images, labels, target=3, epsilon=0.2, steps=20)
+    result = BIMTargeted(target=3, steps=20)(model, Batch(images, labels), Radius(0.2))
     answers = model.logits(result).argmax(axis=1)
     assert (answers == 3).all()
     np.testing.assert_array_equal(result[labels == 3], images[labels == 3])
@@ -91,27 +95,27 @@ def test_the_target_is_reached_on_seven_classes(seven):
 def test_the_least_likely_class_is_reached_on_seven_classes(seven):
     model, images, labels = seven
     least = model.logits(images).argmin(axis=1)
-    result = bim_least_likely(model, images, labels, epsilon=0.3, steps=20)
+    result = BIMLeastLikely(steps=20)(model, Batch(images, labels), Radius(0.3))
     np.testing.assert_array_equal(model.logits(result).argmax(axis=1), least)
 
 
 def test_a_class_that_the_model_lacks_is_refused(seven):
     model, images, labels = seven
     with pytest.raises(ValueError, match="expected a target class of 0 to 6"):
-        bim_targeted(model, images, labels, target=9, epsilon=0.1)
+        BIMTargeted(target=9)(model, Batch(images, labels), Radius(0.1))
 
 
 @pytest.mark.parametrize("momentum", [None, 1.0])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_picture_goes_its_way_whoever_is_in_the_batch(norm, momentum, seven):
     model, images, labels = seven
-    walk = Walk(6, 0.02, restarts=2, random_start=True, momentum=momentum, norm=norm, seed=3)
-    together = climb(model, images, labels, walk, epsilon=0.05)
-    alone = climb(model, images[4:5], labels[4:5], walk, epsilon=0.05, ids=[4])
+    walk = Walk(6, 0.02, restarts=2, random_start=True, momentum=momentum, norm=norm)
+    together = climb(model, Batch(images, labels, seed=3), walk, 0.05)
+    alone = climb(model, Batch(images[4:5], labels[4:5], [4], seed=3), walk, 0.05)
     np.testing.assert_allclose(together[4:5], alone, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", [pgd, *FROM_THE_PICTURE])
+@pytest.mark.parametrize("attack", [PGD, *FROM_THE_PICTURE])
 def test_pixels_outside_their_range_are_refused(attack, grey):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        attack(Brightness(), grey * 255, np.ones(4, int), epsilon=0.1)
+        attack()(Brightness(), Batch(grey * 255, np.ones(4, int)), Radius(0.1))

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from buckler.attacks.ball import lengths
-from buckler.attacks.gradient import fgsm
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import margins
-from buckler.attacks.l2 import fgm_l2, pgd_l2
+from buckler.attacks.l2 import FGML2, PGDL2
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.toy import Brightness, Linear
 
 
@@ -19,15 +21,15 @@ def model_and_pictures(request):
 def test_the_step_has_the_radius_for_its_length_and_the_gradient_for_its_direction(model_and_pictures):
     model, images, labels = model_and_pictures
     gradient, _ = model.loss_gradient(images, labels)
-    moved = fgm_l2(model, images, labels, epsilon=0.4) - images
+    moved = FGML2()(model, Batch(images, labels), Radius(0.4)) - images
     np.testing.assert_allclose(lengths(moved), 0.4, rtol=1e-5)
     np.testing.assert_allclose(moved, 0.4 * gradient / lengths(gradient)[:, None, None, None], atol=1e-6)
 
 
 def test_at_equal_length_the_gradient_beats_its_sign(model_and_pictures):
     model, images, labels = model_and_pictures
-    by_sign = fgsm(model, images, labels, epsilon=0.01)
-    by_gradient = fgm_l2(model, images, labels, epsilon=float(lengths(by_sign - images).max()))
+    by_sign = FGSM()(model, Batch(images, labels), Radius(0.01))
+    by_gradient = FGML2()(model, Batch(images, labels), Radius(float(lengths(by_sign - images).max())))
     assert margins(model.logits(by_gradient), labels).mean() < margins(model.logits(by_sign), labels).mean()
 
 
@@ -35,7 +37,7 @@ def test_pgd_flips_just_those_whose_boundary_lies_within_the_radius(model_and_pi
     model, images, labels = model_and_pictures
     distances = model.distances(images, labels)
     radius = float(np.median(distances))
-    result = pgd_l2(model, images, labels, epsilon=radius, steps=40, restarts=2)
+    result = PGDL2(steps=40, restarts=2)(model, Batch(images, labels), Radius(radius))
     assert (lengths(result - images) <= radius * (1 + 1e-5)).all()
     flipped = model.logits(result).argmax(axis=1) != labels
     assert not flipped[distances > radius * 1.001].any()
@@ -44,21 +46,23 @@ def test_pgd_flips_just_those_whose_boundary_lies_within_the_radius(model_and_pi
 
 def test_pgd_without_early_exit_ends_on_the_sphere():
     grey = np.full((3, 6, 6, 3), 0.5, np.float32)
-    moved = pgd_l2(Brightness(), grey, np.ones(3, int), epsilon=0.3, steps=20, step_size=0.3, early_exit=False) - grey
+    moved = (
+        PGDL2(steps=20, step_size=0.3, early_exit=False)(Brightness(), Batch(grey, np.ones(3, int)), Radius(0.3)) - grey
+    )
     # The gradient is the same in all 108 values; each step halves what is left of the start beside it.
     np.testing.assert_allclose(moved, -0.3 / 108**0.5, atol=1e-3)
     np.testing.assert_allclose(lengths(moved), 0.3, rtol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [fgm_l2, pgd_l2])
+@pytest.mark.parametrize("attack", [FGML2, PGDL2])
 def test_without_a_gradient_nothing_leaves_the_ball(attack):
     grey = np.full((2, 6, 6, 3), 0.5, np.float32)
-    result = attack(Brightness(slope=0.0), grey, np.ones(2, int), epsilon=0.3)
+    result = attack()(Brightness(slope=0.0), Batch(grey, np.ones(2, int)), Radius(0.3))
     assert np.isfinite(result).all()
     assert (lengths(result - grey) <= 0.3 + 1e-6).all()
 
 
-@pytest.mark.parametrize("attack", [fgm_l2, pgd_l2])
+@pytest.mark.parametrize("attack", [FGML2, PGDL2])
 def test_pixels_outside_their_range_are_refused(attack):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        attack(Brightness(), np.full((1, 6, 6, 3), 2, np.float32), np.ones(1, int), epsilon=0.1)
+        attack()(Brightness(), Batch(np.full((1, 6, 6, 3), 2, np.float32), np.ones(1, int)), Radius(0.1))

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from buckler.attacks.ball import lengths
-from buckler.attacks.base import Batch, Options
-from buckler.attacks.minimal import carlini_wagner, deepfool, lbfgs
-from buckler.attacks.table import ATTACKS
+from buckler.attacks.base import Batch
+from buckler.attacks.minimal import LBFGS, CarliniWagner, DeepFool
+from buckler.attacks.table import build
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.toy import Brightness, Linear
 
-SEARCHES = [deepfool, carlini_wagner, lbfgs]
+SEARCHES = [DeepFool, CarliniWagner, LBFGS]
 
 
 @pytest.fixture(params=[2, 7])
@@ -18,10 +19,10 @@ def model_and_pictures(request):
     return model, images, model.logits(images).argmax(axis=1)
 
 
-@pytest.mark.parametrize(("attack", "slack"), [(deepfool, 1.03), (carlini_wagner, 1.05), (lbfgs, 1.25)])
+@pytest.mark.parametrize(("attack", "slack"), [(DeepFool, 1.03), (CarliniWagner, 1.05), (LBFGS, 1.25)])
 def test_the_boundary_is_met_at_its_distance(attack, slack, model_and_pictures):
     model, images, labels = model_and_pictures
-    result = attack(model, images, labels)
+    result = attack().search(model, Batch(images, labels))
     assert (model.logits(result).argmax(axis=1) != labels).all()
     share = lengths(result - images) / model.distances(images, labels)
     assert share.min() >= 0.999
@@ -33,7 +34,7 @@ def test_what_is_wrong_already_stays_as_it_is(attack, model_and_pictures):
     model, images, labels = model_and_pictures
     labels = labels.copy()
     labels[2] = (labels[2] + 1) % len(model.weights)
-    result = attack(model, images, labels)
+    result = attack().search(model, Batch(images, labels))
     np.testing.assert_array_equal(result[2], images[2])
     assert np.any(result[3] != images[3])
 
@@ -41,14 +42,14 @@ def test_what_is_wrong_already_stays_as_it_is(attack, model_and_pictures):
 @pytest.mark.parametrize("attack", SEARCHES)
 def test_a_picture_is_searched_for_itself_whoever_is_in_the_batch(attack, model_and_pictures):
     model, images, labels = model_and_pictures
-    together = attack(model, images, labels)
-    np.testing.assert_allclose(attack(model, images[4:5], labels[4:5]), together[4:5], atol=1e-4)
+    together = attack().search(model, Batch(images, labels))
+    np.testing.assert_allclose(attack().search(model, Batch(images[4:5], labels[4:5])), together[4:5], atol=1e-4)
 
 
 @pytest.mark.parametrize("attack", SEARCHES)
 def test_a_model_without_gradients_gives_the_pictures_back(attack):
     images = np.full((2, 6, 6, 3), 0.5, np.float32)
-    result = attack(Brightness(slope=0.0), images, np.zeros(2, int))
+    result = attack().search(Brightness(slope=0.0), Batch(images, np.zeros(2, int)))
     np.testing.assert_allclose(result, images, atol=1e-6)
 
 
@@ -57,16 +58,16 @@ def test_pictures_of_black_and_white_stay_in_their_range(attack):
     images = np.random.default_rng(3).integers(0, 2, (3, 6, 6, 3)).astype(np.float32)
     model = Linear(3)
     labels = model.logits(images).argmax(axis=1)
-    result = attack(model, images, labels)
+    result = attack().search(model, Batch(images, labels))
     assert result.min() >= 0
     assert result.max() <= 1
     # In tanh space such pixels have next to no gradient.
-    assert attack is carlini_wagner or (model.logits(result).argmax(axis=1) != labels).all()
+    assert attack is CarliniWagner or (model.logits(result).argmax(axis=1) != labels).all()
 
 
 def test_a_sought_class_is_found(model_and_pictures):
     model, images, labels = model_and_pictures
-    result = lbfgs(model, images, labels, target=1)
+    result = LBFGS(target=1).search(model, Batch(images, labels))
     assert (model.logits(result).argmax(axis=1) == 1).all()
     np.testing.assert_array_equal(result[labels == 1], images[labels == 1])
 
@@ -74,14 +75,14 @@ def test_a_sought_class_is_found(model_and_pictures):
 def test_a_sought_class_that_the_model_lacks_is_refused(model_and_pictures):
     model, images, labels = model_and_pictures
     with pytest.raises(ValueError, match="expected a target class"):
-        lbfgs(model, images, labels, target=7)
+        LBFGS(target=7).search(model, Batch(images, labels))
 
 
 def test_confidence_asks_for_a_margin():
     model = Linear(2)
     images = np.random.default_rng(5).uniform(0.4, 0.6, (4, 6, 6, 3)).astype(np.float32)
     labels = model.logits(images).argmax(axis=1)
-    logits = model.logits(carlini_wagner(model, images, labels, confidence=2.0))
+    logits = model.logits(CarliniWagner(confidence=2.0).search(model, Batch(images, labels)))
     assert (np.abs(logits[:, 0] - logits[:, 1]) >= 2.0).all()
     assert (logits.argmax(axis=1) != labels).all()
 
@@ -89,15 +90,15 @@ def test_confidence_asks_for_a_margin():
 @pytest.mark.parametrize("name", ["deepfool", "carlini_wagner", "lbfgs"])
 def test_one_search_serves_every_radius(name, model_and_pictures):
     model, images, labels = model_and_pictures
-    batch, options = Batch(images, labels, range(len(images))), Options(steps=60)
-    found = next(ATTACKS[name].craft(model, batch, [100.0], options))
+    batch, attack = Batch(images, labels), build(name, steps=60)
+    found = attack(model, batch, Radius(100.0))
     distance = lengths(found - images)
     alone = model.passes
-    radii = [0.0, float(np.median(distance)), 100.0]
+    radii = [Radius(0.0), Radius(float(np.median(distance))), Radius(100.0)]
     model.passes = 0
-    for radius, result in zip(radii, ATTACKS[name].craft(model, batch, radii, options), strict=True):
-        assert (lengths(result - images) <= radius + 1e-6).all()
-        within = distance <= radius
+    for radius, result in zip(radii, attack.each(model, batch, radii), strict=True):
+        assert (lengths(result - images) <= radius.value + 1e-6).all()
+        within = distance <= radius.value
         np.testing.assert_allclose(result[within], found[within], atol=1e-6)
         flipped = model.logits(result).argmax(axis=1) != labels
         np.testing.assert_array_equal(flipped, within)
@@ -107,7 +108,7 @@ def test_one_search_serves_every_radius(name, model_and_pictures):
 @pytest.mark.parametrize("attack", SEARCHES)
 def test_pixels_outside_their_range_are_refused(attack):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        attack(Brightness(), np.full((1, 6, 6, 3), 2, np.float32), np.ones(1, int))
+        attack()(Brightness(), Batch(np.full((1, 6, 6, 3), 2, np.float32), np.ones(1, int)), Radius(1.0))
 
 
 def test_an_error_of_the_model_ends_the_search():
@@ -116,4 +117,4 @@ def test_an_error_of_the_model_ends_the_search():
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        lbfgs(Broken(2), np.full((3, 6, 6, 3), 0.5, np.float32), np.zeros(3, int))
+        LBFGS().search(Broken(2), Batch(np.full((3, 6, 6, 3), 0.5, np.float32), np.zeros(3, int)))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from buckler.attacks.ball import lengths
-from buckler.attacks.gradient import fgsm, fgsm_targeted
-from buckler.attacks.iterative import bim, mifgsm, pgd
-from buckler.attacks.l2 import fgm_l2, pgd_l2
-from buckler.attacks.minimal import carlini_wagner, deepfool
+from buckler.attacks.base import Batch
+from buckler.attacks.gradient import FGSM, FGSMTargeted
+from buckler.attacks.iterative import BIM, MIFGSM, PGD
+from buckler.attacks.l2 import FGML2, PGDL2
+from buckler.attacks.minimal import CarliniWagner, DeepFool
+from buckler.modality.base import Radius
 
 EPSILON, STEPS = 8 / 255, 8
 STEP = EPSILON / 5
@@ -212,41 +214,44 @@ def assert_same_pictures(mine, theirs, apart):
 
 def test_fgsm_gives_the_same_pictures(ours, pictures, peer):
     images, labels = pictures
-    mine = fgsm(ours, images, labels, epsilon=EPSILON)
+    mine = FGSM()(ours, Batch(images, labels), Radius(EPSILON))
     assert_same_pictures(mine, peer.fgm(images, labels, EPSILON, np.inf), apart=1e-5)
 
 
 def test_targeted_fgsm_gives_the_same_pictures(ours, pictures, peer):
     images, labels = pictures
-    mine = fgsm_targeted(ours, images, labels, target=1 - labels, epsilon=EPSILON)
-    assert_same_pictures(mine, peer.fgm(images, 1 - labels, EPSILON, np.inf, targeted=True), apart=1e-5)
+    theirs = peer.fgm(images, 1 - labels, EPSILON, np.inf, targeted=True)
+    for target in (0, 1):
+        others = labels != target
+        mine = FGSMTargeted(target=target)(ours, Batch(images[others], labels[others]), Radius(EPSILON))
+        assert_same_pictures(mine, theirs[others], apart=1e-5)
 
 
 def test_the_gradient_step_in_l2_gives_the_same_pictures(ours, pictures, peer):
     images, labels = pictures
-    mine = fgm_l2(ours, images, labels, epsilon=0.5)
+    mine = FGML2()(ours, Batch(images, labels), Radius(0.5))
     assert_same_pictures(mine, peer.fgm(images, labels, 0.5, 2), apart=1e-5)
 
 
 def test_bim_gives_the_same_pictures(ours, pictures, peer):
     images, labels = pictures
-    mine = bim(ours, images, labels, epsilon=EPSILON, steps=STEPS, step_size=STEP, early_exit=False)
+    mine = BIM(steps=STEPS, step_size=STEP, early_exit=False)(ours, Batch(images, labels), Radius(EPSILON))
     assert_same_pictures(mine, peer.bim(images, labels, EPSILON, STEP, STEPS), apart=1e-3)
 
 
 def test_momentum_gives_the_same_pictures_as_cleverhans(ours, pictures, peers):
     # Foolbox sums the gradients without normalising them, ART has no such attack.
     images, labels = pictures
-    mine = mifgsm(ours, images, labels, epsilon=EPSILON, steps=STEPS, step_size=STEP, early_exit=False)
+    mine = MIFGSM(steps=STEPS, step_size=STEP, early_exit=False)(ours, Batch(images, labels), Radius(EPSILON))
     assert_same_pictures(mine, peers["cleverhans"].mifgsm(images, labels, EPSILON, STEP, STEPS), apart=1e-3)
 
 
 def test_fgsm_and_bim_give_the_same_pictures_on_the_real_architecture(tiny_network, tiny_classifier, tiny_pictures):
     images, labels = tiny_pictures
     peer = CleverHans(tiny_network)
-    mine = fgsm(tiny_classifier, images, labels, epsilon=EPSILON)
+    mine = FGSM()(tiny_classifier, Batch(images, labels), Radius(EPSILON))
     assert_same_pictures(mine, peer.fgm(images, labels, EPSILON, np.inf), apart=1e-4)
-    mine = bim(tiny_classifier, images, labels, epsilon=EPSILON, steps=3, early_exit=False)
+    mine = BIM(steps=3, early_exit=False)(tiny_classifier, Batch(images, labels), Radius(EPSILON))
     assert_same_pictures(mine, peer.bim(images, labels, EPSILON, EPSILON / 3, 3), apart=1e-2)
 
 
@@ -254,11 +259,11 @@ def accuracy(classifier, images, labels):
     return float(np.mean(classifier.logits(np.clip(images, 0, 1)).argmax(axis=1) == labels))
 
 
-@pytest.mark.parametrize(("norm", "epsilon", "attack"), [(np.inf, 8 / 255, pgd), (2, 0.8, pgd_l2)])
+@pytest.mark.parametrize(("norm", "epsilon", "attack"), [(np.inf, 8 / 255, PGD), (2, 0.8, PGDL2)])
 def test_pgd_leaves_the_same_robust_accuracy(norm, epsilon, attack, ours, pictures, peer):
     images, labels = pictures
     step = epsilon / 8
-    mine = attack(ours, images, labels, epsilon=epsilon, steps=20, step_size=step, seed=1)
+    mine = attack(steps=20, step_size=step)(ours, Batch(images, labels, seed=1), Radius(epsilon))
     theirs = peer.pgd(images, labels, epsilon, step, 20, norm)
     left = accuracy(ours, mine, labels)
     assert 0.2 < left < 0.9 * accuracy(ours, images, labels)
@@ -270,12 +275,12 @@ def test_deepfool_is_as_short_as_theirs(ours, few, art_model, peers):
     from art.attacks.evasion import DeepFool
 
     images, labels = few
-    mine = lengths(deepfool(ours, images, labels) - images)
+    mine = lengths(DeepFool().search(ours, Batch(images, labels)) - images)
     by_art = DeepFool(art_model, max_iter=50, epsilon=0.02, batch_size=30, verbose=False).generate(images)
     by_foolbox = foolbox.attacks.L2DeepFoolAttack()(
         peers["foolbox"].model, _tensor(images), _tensor(labels), epsilons=None
     )
-    assert accuracy(ours, deepfool(ours, images, labels), labels) == 0
+    assert accuracy(ours, DeepFool().search(ours, Batch(images, labels)), labels) == 0
     assert np.median(mine) <= 1.05 * np.median(lengths(by_art - images))
     assert np.median(mine) <= 1.05 * np.median(lengths(by_foolbox[1].numpy() - images))
 
@@ -284,10 +289,10 @@ def test_carlini_wagner_is_as_short_as_arts(ours, few, art_model):
     from art.attacks.evasion import CarliniL2Method
 
     images, labels = (part[:12] for part in few)  # ART takes its time
-    found = carlini_wagner(ours, images, labels)
+    found = CarliniWagner().search(ours, Batch(images, labels))
     theirs = CarliniL2Method(art_model, batch_size=30, max_iter=10, verbose=False).generate(images, np.eye(2)[labels])
     flipped = ours.logits(theirs).argmax(axis=1) != labels
     assert accuracy(ours, found, labels) == 0
     mine = lengths(found - images)
     assert np.median(mine[flipped]) <= 1.05 * np.median(lengths(theirs - images)[flipped])
-    assert np.median(mine) <= np.median(lengths(deepfool(ours, images, labels) - images))
+    assert np.median(mine) <= np.median(lengths(DeepFool().search(ours, Batch(images, labels)) - images))

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.base import Batch, Options
-from buckler.attacks.square import ENTRIES, square
+from buckler.attacks.base import Batch, ScoresOnly
+from buckler.attacks.square import Square
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from buckler.models.forward import probabilities
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
@@ -31,7 +32,7 @@ def robust_accuracy(classifier, adversarial, labels):
 
 def test_scores_alone_lead_to_the_dark_corner_of_the_ball(grey):
     labels = np.ones(4, int)
-    adversarial = square(Brightness().logits, grey, labels, epsilon=0.1, queries=3000, early_exit=False)
+    adversarial = Square(queries=3000, early_exit=False)(Brightness(), Batch(grey, labels), Radius(0.1))
     np.testing.assert_allclose(adversarial, grey - 0.1, atol=1e-6)
 
 
@@ -39,7 +40,7 @@ def test_any_function_to_probabilities_does(grey):
     def service(images):
         return probabilities(Brightness().logits(images))
 
-    adversarial = square(service, grey, np.ones(4, int), epsilon=0.1, queries=200)
+    adversarial = Square(queries=200)(ScoresOnly(service), Batch(grey, np.ones(4, int)), Radius(0.1))
     assert robust_accuracy(Brightness(), adversarial, np.ones(4, int)) == 0.0
 
 
@@ -47,7 +48,7 @@ def test_any_function_to_probabilities_does(grey):
 def test_the_budget_is_never_exceeded(queries):
     white = np.ones((3, 6, 6, 3), np.float32)  # far beyond what the radius can flip
     scores = Counting(Brightness().logits)
-    square(scores, white, np.ones(3, int), epsilon=0.01, queries=queries)
+    Square(queries=queries)(ScoresOnly(scores), Batch(white, np.ones(3, int)), Radius(0.01))
     assert scores.asked == 3 * queries
 
 
@@ -55,7 +56,7 @@ def test_only_pictures_that_are_still_right_are_asked_about(grey):
     pictures = grey.copy()
     pictures[0] = 1.0
     scores = Counting(Brightness().logits)
-    adversarial = square(scores, pictures, np.ones(4, int), epsilon=0.2, queries=300)
+    adversarial = Square(queries=300)(ScoresOnly(scores), Batch(pictures, np.ones(4, int)), Radius(0.2))
     assert robust_accuracy(Brightness(), adversarial, np.ones(4, int)) == 0.25
     assert 300 <= scores.asked < 2 * 300
 
@@ -67,7 +68,7 @@ def test_no_picture_is_flipped_whose_boundary_lies_beyond_the_radius(classes):
     labels = model.logits(images).argmax(axis=1)
     distance = model.distances(images, labels)
     epsilon = float(np.median(distance))
-    adversarial = square(model.logits, images, labels, epsilon=epsilon, queries=2000)
+    adversarial = Square(queries=2000)(model, Batch(images, labels), Radius(epsilon))
     flipped = model.logits(adversarial).argmax(axis=1) != labels
     assert not flipped[distance > epsilon].any()
     assert flipped[distance < 0.8 * epsilon].all()
@@ -84,14 +85,14 @@ def test_its_robust_accuracy_is_that_of_the_adversarial_robustness_toolbox(small
     for epsilon in (8 / 255, 12 / 255):
         attack = SquareAttack(theirs, eps=epsilon, max_iter=300, nb_restarts=1, batch_size=64, verbose=False)
         peer = robust_accuracy(classifier, attack.generate(images, labels), labels)
-        adversarial = square(classifier.logits, images, labels, epsilon=epsilon, queries=300)
+        adversarial = Square(queries=300)(classifier, Batch(images, labels), Radius(epsilon))
         assert abs(robust_accuracy(classifier, adversarial, labels) - peer) <= 0.1
 
 
 def test_eight_bit_pictures_stay_eight_bit(tiny, tiny_pictures):
     images = tiny_pictures[0][:2]
     labels = tiny.logits(images).argmax(axis=1)
-    adversarial = square(tiny.logits, images, labels, epsilon=4 / 255, queries=8)
+    adversarial = Square(queries=8)(tiny, Batch(images, labels), Radius(4 / 255))
     levels = adversarial * 255
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
     assert np.abs(adversarial - images).max() <= 4 / 255 + 1e-6
@@ -100,17 +101,17 @@ def test_eight_bit_pictures_stay_eight_bit(tiny, tiny_pictures):
 def test_a_pictures_search_follows_seed_and_number_and_not_its_batch_mates(tiny, tiny_pictures):
     images = tiny_pictures[0][:4]
     labels = tiny.logits(images).argmax(axis=1)
-    tuning = {"epsilon": 4 / 255, "queries": 10}
-    together = square(tiny.logits, images, labels, ids=range(10, 14), seed=5, **tuning)
-    alone = square(tiny.logits, images[2:3], labels[2:3], ids=[12], seed=5, **tuning)
+    attack, radius = Square(queries=10), Radius(4 / 255)
+    together = attack(tiny, Batch(images, labels, range(10, 14), seed=5), radius)
+    alone = attack(tiny, Batch(images[2:3], labels[2:3], [12], seed=5), radius)
     np.testing.assert_array_equal(together[2:3], alone)
-    assert np.any(together != square(tiny.logits, images, labels, ids=range(10, 14), seed=6, **tuning))
+    assert np.any(together != attack(tiny, Batch(images, labels, range(10, 14), seed=6), radius))
 
 
-def test_the_entry_asks_the_classifier_within_the_budget_of_the_options(grey):
+def test_each_radius_is_reached(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     radii = [0.05, 0.1]
-    results = list(ENTRIES["square"].craft(Brightness(), batch, radii, Options(queries=100)))
+    results = list(Square(queries=100).each(Brightness(), batch, [Radius(epsilon) for epsilon in radii]))
     assert len(results) == 2
     for epsilon, adversarial in zip(radii, results, strict=True):
         assert np.abs(adversarial - grey).max() == pytest.approx(epsilon, abs=1e-6)
@@ -118,4 +119,4 @@ def test_the_entry_asks_the_classifier_within_the_budget_of_the_options(grey):
 
 def test_pixels_outside_their_range_are_refused(grey):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        square(Brightness().logits, grey * 255, np.ones(4, int), epsilon=0.1)
+        Square()(Brightness(), Batch(grey * 255, np.ones(4, int)), Radius(0.1))

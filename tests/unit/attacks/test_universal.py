@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.base import Batch, Options
-from buckler.attacks.noise import sign_noise
-from buckler.attacks.universal import ENTRIES, apply_perturbation, universal_perturbation
+from buckler.attacks.base import Batch
+from buckler.attacks.noise import Noise
+from buckler.attacks.universal import Universal, apply_perturbation
 from buckler.errors import InputRangeError
+from buckler.modality.base import Radius
 from tests.unit.toy import Brightness
 
 
@@ -19,7 +20,7 @@ def robust_accuracy(classifier, adversarial, labels):
 
 
 def test_one_perturbation_darkens_every_picture(greys):
-    perturbation = universal_perturbation(Brightness(), greys, np.ones(4, int), epsilon=0.1)
+    perturbation = Universal().learn(Brightness(), Batch(greys, np.ones(4, int)), 0.1)
     assert perturbation.shape == (6, 6, 3)
     assert robust_accuracy(Brightness(), apply_perturbation(greys, perturbation), np.ones(4, int)) == 0.0
 
@@ -29,7 +30,7 @@ def test_pictures_that_are_wrong_already_have_no_say():
     pictures = np.full((4, 6, 6, 3), 0.9, np.float32)
     pictures[0] = 0.55
     labels = np.array([1, 0, 0, 0])
-    perturbation = universal_perturbation(Brightness(), pictures, labels, epsilon=0.1)
+    perturbation = Universal().learn(Brightness(), Batch(pictures, labels), 0.1)
     adversarial = apply_perturbation(pictures, perturbation)
     assert robust_accuracy(Brightness(), adversarial, labels) == 0.0
 
@@ -40,26 +41,28 @@ def test_it_carries_over_to_other_pictures_better_than_noise_of_its_size(small):
     classifier, _, images, labels = small
     others, truth = pictures(int(labels.max()) + 1, 60, seed=5)
     epsilon = 12 / 255
-    perturbation = universal_perturbation(classifier, images, labels, epsilon=epsilon, seed=1)
+    perturbation = Universal().learn(classifier, Batch(images, labels, seed=1), epsilon)
     assert np.abs(perturbation).max() <= epsilon + 1e-6
     attacked = robust_accuracy(classifier, apply_perturbation(others, perturbation), truth)
-    assert attacked <= robust_accuracy(classifier, sign_noise(others, epsilon=epsilon), truth) - 0.1
+    assert (
+        attacked
+        <= robust_accuracy(classifier, Noise()(None, Batch(others, np.zeros(len(others), int)), Radius(epsilon)), truth)
+        - 0.1
+    )
 
 
 def test_the_order_of_the_pictures_follows_the_seed(small):
     classifier, _, images, labels = small
-    tuning = {"epsilon": 8 / 255, "steps": 1, "batch_size": 8}
-    first, again, other = (
-        universal_perturbation(classifier, images, labels, seed=seed, **tuning) for seed in (1, 1, 2)
-    )
+    attack = Universal(steps=1, batch_size=8)
+    first, again, other = (attack.learn(classifier, Batch(images, labels, seed=seed), 8 / 255) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
 
 
 def test_the_entry_learns_from_the_batch_itself(greys):
     batch = Batch(greys, np.ones(4, int), range(4))
-    radii = [0.01, 0.1]
-    weak, strong = ENTRIES["universal"].craft(Brightness(), batch, radii, Options(steps=5))
+    radii = [Radius(0.01), Radius(0.1)]
+    weak, strong = Universal(steps=5).each(Brightness(), batch, radii)
     assert robust_accuracy(Brightness(), weak, np.ones(4, int)) == 1.0
     assert robust_accuracy(Brightness(), strong, np.ones(4, int)) == 0.0
     difference = weak - greys
@@ -69,7 +72,7 @@ def test_the_entry_learns_from_the_batch_itself(greys):
 def test_the_real_network_is_attacked_within_the_ball(tiny, tiny_pictures):
     images = tiny_pictures[0][:5]
     batch = Batch(images, tiny.logits(images).argmax(axis=1), range(5))
-    (adversarial,) = ENTRIES["universal"].craft(tiny, batch, [4 / 255], Options(steps=2))
+    adversarial = Universal(steps=2)(tiny, batch, Radius(4 / 255))
     assert np.abs(adversarial - images).max() <= 4 / 255 + 1e-6
     assert np.any(adversarial != images)
 
@@ -81,4 +84,4 @@ def test_a_perturbation_of_another_size_is_refused(greys):
 
 def test_pixels_outside_their_range_are_refused(greys):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        universal_perturbation(Brightness(), greys * 255, np.ones(4, int), epsilon=0.1)
+        Universal()(Brightness(), Batch(greys * 255, np.ones(4, int)), Radius(0.1))

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
 from buckler.evaluation import convergence
+from buckler.modality.base import Radius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
@@ -37,7 +39,7 @@ def test_the_last_share_is_what_the_attack_itself_reaches(classes):
     labels = model.logits(images).argmax(axis=1)
     clean = np.ones(40, bool)
     for curve in convergence.measure(model, images, labels, clean, unflipped(40, 4, 12), seed=5):
-        moved = pgd(model, images, labels, epsilon=curve.epsilon_255 / 255, steps=40, seed=5)
+        moved = PGD(steps=40)(model, Batch(images, labels, seed=5), Radius(curve.epsilon_255 / 255))
         assert curve.success_rate[-1] == (model.logits(moved).argmax(axis=1) != labels).mean()
         assert (curve.attack, curve.pictures) == ("pgd", 40)
 

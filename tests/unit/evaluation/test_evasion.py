@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
 from buckler.evaluation.evasion import CLEAR, OBJECTIVES, Evader
+from buckler.modality.base import Radius
 from tests import screenings
 
 
@@ -48,7 +50,7 @@ def test_it_gets_past_where_an_attacker_who_does_not_know_is_flagged(
 ):
     images, labels = tiny_pictures
     epsilon = 32 / 255
-    blunt = pgd(tiny_classifier, images, labels, epsilon=epsilon, steps=20, early_exit=False)
+    blunt = PGD(steps=20, early_exit=False)(tiny_classifier, Batch(images, labels), Radius(epsilon))
     drawn = line_at(screening, tiny_classifier, blunt, 0.1)  # most of what the blunt attacker makes is flagged
 
     def evaded(pictures):
@@ -57,4 +59,4 @@ def test_it_gets_past_where_an_attacker_who_does_not_know_is_flagged(
         return ((forward.logits.argmax(axis=1) != labels) & (scores <= drawn.threshold)).mean()
 
     evader = Evader(tiny_network, drawn, "selective", batch_size=4)
-    assert evaded(pgd(evader, images, labels, epsilon=epsilon, steps=20)) > evaded(blunt) + 0.3
+    assert evaded(PGD(steps=20)(evader, Batch(images, labels), Radius(epsilon))) > evaded(blunt) + 0.3

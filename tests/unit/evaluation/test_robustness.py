@@ -2,9 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
-from buckler.attacks.base import Options, entry
-from buckler.attacks.table import ATTACKS
+from buckler.attacks.autopgd import APGDMargin
+from buckler.attacks.base import REPORTED
+from buckler.attacks.gradient import FGSM, FGSMTargeted
+from buckler.attacks.iterative import MIFGSM, PGD
+from buckler.attacks.l2 import PGDL2
+from buckler.attacks.minimal import CarliniWagner
+from buckler.attacks.noise import Noise
+from buckler.attacks.table import ATTACKS, build
 from buckler.data.pictures import Pictures
 from buckler.evaluation import robustness
 from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, worst_case_rates
@@ -19,7 +26,7 @@ CLEAN = np.array([True, True, True, False])
 
 def outcome(guesses, epsilon_255=1, attack="fgsm"):
     logits = np.eye(2, dtype=np.float32)[guesses]
-    return Outcome(AttackSpec(attack, (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0)
+    return Outcome(AttackSpec(build(attack), (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0)
 
 
 def cell_of(guesses):
@@ -73,7 +80,7 @@ GUESSES, TRUE = np.array([0, 1, 2, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2])
 
 def three_classes(guesses, epsilon_255):
     logits = np.eye(3, dtype=np.float32)[guesses]
-    return Outcome(AttackSpec("fgsm", (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
+    return Outcome(AttackSpec(FGSM(), (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
 
 
 def rates(*outcomes, malignant=("a", "b"), among=None):
@@ -126,47 +133,52 @@ def test_a_subgroup_row_says_how_its_pictures_fared():
     assert female.worst_case[0].robust_accuracy == wilson(2, 4)
 
 
-def test_a_targeted_line_names_its_target():
-    with pytest.raises(ValueError, match="expected a target class for fgsm_targeted"):
-        AttackSpec("fgsm_targeted", (1,))
-    assert AttackSpec("fgsm_targeted", (1,), target=0).target == 0
+def line(**values):
+    """A line of a suite as params.yaml writes it."""
+    return TypeAdapter(AttackSpec).validate_python({"attack": "fgsm", "epsilon_255": [1], **values})
+
+
+def test_a_line_of_params_names_an_attack_its_settings_and_its_radii():
+    read = line(attack="mifgsm", epsilon_255=[1, 4], steps=7, momentum=0.5, name="late", only_survivors=True)
+    assert read == AttackSpec(MIFGSM(steps=7, momentum=0.5), (1, 4), name="late", only_survivors=True)
+    assert line(attack="fgsm_targeted", target=0) == AttackSpec(FGSMTargeted(target=0), (1,))
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"attack": "magic"},
-        {"epsilon_255": ()},
-        {"epsilon_255": (0,)},
-        {"epsilon_255": (2, 1)},
-        {"epsilon_255": (1, 1)},
-        {"steps": -1},
-        {"restarts": 0},
-        {"queries": 0},
-        {"name": "worst"},
-        {"name": "no@sign"},
+        ({"attack": "magic"}, "expected an attack of .*, got 'magic'"),
+        ({"step": 3}, r"fgsm: expected settings of \[\], got \['step'\]"),
+        ({"attack": "pgd", "queries": 3}, r"pgd: expected settings of \['steps', .*\], got \['queries'\]"),
+        ({"attack": "pgd", "steps": "ten"}, "pgd.steps: Input should be a valid integer.*got 'ten'"),
+        ({"attack": "fgsm_targeted"}, "expected a target class for fgsm_targeted, got none"),
+        ({"attack": "pgd", "steps": -1}, r"pgd: expected at least 1, got \{'steps': -1\}"),
+        ({"attack": "pgd", "restarts": 0}, "expected at least 1"),
+        ({"attack": "square", "queries": 0}, "expected at least 1"),
+        ({"epsilon_255": []}, "expected radii of at least 1"),
+        ({"epsilon_255": [0]}, "expected radii of at least 1"),
+        ({"epsilon_255": [2, 1]}, "expected ascending radii"),
+        ({"epsilon_255": [1, 1]}, "expected ascending radii"),
+        ({"name": "worst"}, "expected a name"),
+        ({"name": "no@sign"}, "expected a name"),
     ],
 )
-def test_a_suite_line_that_cannot_run_is_refused(wrong):
-    with pytest.raises(ValueError, match="expected"):
-        AttackSpec(**{"attack": "fgsm", "epsilon_255": (1,), **wrong})
+def test_a_suite_line_that_cannot_run_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        line(**wrong)
 
 
 def test_a_line_without_steps_takes_its_attacks_own_and_the_cell_says_which():
     # The budgets of the attacks' authors, not one step for all.
-    own = {"fgsm": 1, "pgd": 10, "bim": 10, "mifgsm": 10, "apgd-ce": 100, "fab": 40, "deepfool": 50, "noise": 1}
-    assert {name: AttackSpec(name, (1,)).steps for name in own} == own
-    assert AttackSpec("pgd", (1,), steps=3).steps == 3
+    own = {"pgd": 10, "bim": 10, "mifgsm": 10, "apgd-ce": 100, "fab": 40, "deepfool": 50}
+    assert {name: line(attack=name).attack.budget["steps"] for name in own} == own
     assert cell_of([0, 0, 1, 1]).steps == 1
 
 
-def test_an_entry_takes_steps_and_tuning_from_its_functions_defaults():
-    def attack(images, *, epsilon, steps=30, restarts=1, step_size=None, momentum=0.9, ids=None):
-        pass
-
-    made = entry(attack, iter, tuning={"step_size": "epsilon / steps"}, norm="l2")
-    assert (made.steps, made.norm) == (30, "l2")
-    assert made.tuning == {"momentum": 0.9, "step_size": "epsilon / steps"}
+def test_tuning_is_what_decides_beside_the_reported_settings():
+    assert MIFGSM(momentum=0.9).tuning == {"momentum": 0.9, "step_size": "epsilon / steps", "exit_margin": 0.05}
+    assert PGD(step_size=0.01).tuning == {"step_size": 0.01, "exit_margin": 0.05}
+    assert FGSM().tuning == {}
 
 
 def test_a_cell_names_the_attackers_knowledge_and_the_attacks_constants():
@@ -176,23 +188,24 @@ def test_a_cell_names_the_attackers_knowledge_and_the_attacks_constants():
         "hop_skip_jump": "label",
         "noise": "none",
     }
-    assert ATTACKS["carlini_wagner"].tuning["searches"] == 9
-    assert all(not set(attack.tuning) & set(Options.__slots__) for attack in ATTACKS.values())
+    assert CarliniWagner().tuning["searches"] == 9
+    made = [build(name, **{"target": 0} if kind.targeted else {}) for name, kind in ATTACKS.items()]
+    assert all(not set(attack.tuning) & set(REPORTED) for attack in made)
 
 
 def test_lines_of_one_attack_need_names_of_their_own():
-    lines = [AttackSpec("pgd", (1,)), AttackSpec("pgd", (4,), steps=40)]
+    lines = [AttackSpec(PGD(), (1,)), AttackSpec(PGD(steps=40), (4,))]
     with pytest.raises(ValueError, match=r"more than one line is called \['pgd'\]; tell them apart with `name: ...`"):
         run(Scored(3), suite=lines)
-    lines[1] = AttackSpec("pgd", (4,), steps=40, name="pgd-40")
+    lines[1] = AttackSpec(PGD(steps=40), (4,), name="pgd-40")
     assert [o.spec.name for o in run(Scored(3), suite=lines)] == ["pgd", "pgd-40"]
 
 
 LINES = (
-    AttackSpec("fgsm", (1, 8)),
-    AttackSpec("pgd_l2", (60,), steps=3),
-    AttackSpec("pgd", (2, 4), steps=3),
-    AttackSpec("apgd-margin", (1, 4, 8), steps=3),
+    AttackSpec(FGSM(), (1, 8)),
+    AttackSpec(PGDL2(steps=3), (60,)),
+    AttackSpec(PGD(steps=3), (2, 4)),
+    AttackSpec(APGDMargin(steps=3), (1, 4, 8)),
 )
 
 
@@ -234,7 +247,7 @@ def test_a_survivors_cell_is_what_survived_it_and_all_earlier_lines_of_its_norm_
 def test_pictures_that_are_wrong_when_clean_are_no_survivors():
     truth, clean = truth_and_clean()
     model = Scored(3)
-    (outcome,) = run(model, suite=[AttackSpec("fgsm", (1,), only_survivors=True)])
+    (outcome,) = run(model, suite=[AttackSpec(FGSM(), (1,), only_survivors=True)])
     assert model.passes == clean.sum() < len(truth)
     images, _ = pictures(model)
     np.testing.assert_array_equal(outcome.logits[~clean], model.logits(images)[~clean])
@@ -243,15 +256,15 @@ def test_pictures_that_are_wrong_when_clean_are_no_survivors():
 def test_a_line_without_survivors_attacks_nobody():
     _, clean = truth_and_clean()
     model = Scored(3)
-    first, second = run(model, suite=[AttackSpec("fgsm", (200,)), AttackSpec("pgd", (200,), only_survivors=True)])
+    first, second = run(model, suite=[AttackSpec(FGSM(), (200,)), AttackSpec(PGD(), (200,), only_survivors=True)])
     assert model.passes == 12
     np.testing.assert_array_equal(second.logits[clean], first.logits[clean])
     assert second.seconds == 0
 
 
 def test_the_control_attacks_everybody():
-    with pytest.raises(ValueError, match="noise is what attacks are compared with"):
-        AttackSpec("noise", (8,), only_survivors=True)
+    with pytest.raises(ValueError, match="noise is the control"):
+        AttackSpec(Noise(), (8,), only_survivors=True)
 
 
 def test_progress_tells_the_robust_accuracy_so_far_of_the_running_cell():
@@ -287,13 +300,13 @@ def test_an_evaluation_counts_what_its_outcomes_say():
 
 def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
     images, truth = tiny_pictures
-    suite = [AttackSpec("fgsm", (1, 4)), AttackSpec("pgd", (2,), steps=2), AttackSpec("noise", (8,))]
-    suite += [AttackSpec("pgd_l2", (200,), steps=2), AttackSpec("fgsm_targeted", (2,), target=1)]
+    suite = [AttackSpec(FGSM(), (1, 4)), AttackSpec(PGD(steps=2), (2,)), AttackSpec(Noise(), (8,))]
+    suite += [AttackSpec(PGDL2(steps=2), (200,)), AttackSpec(FGSMTargeted(target=1), (2,))]
     runs = [
         run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
         for chunk in (3, len(images))
     ]
-    assert [(o.spec.attack, o.epsilon_255) for o in runs[0]] == [
+    assert [(o.spec.attack.name, o.epsilon_255) for o in runs[0]] == [
         ("fgsm", 1),
         ("fgsm", 4),
         ("pgd", 2),

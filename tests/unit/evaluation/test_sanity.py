@@ -4,20 +4,27 @@ import numpy as np
 import pytest
 
 from buckler.attacks.adaptive import Expectation
+from buckler.attacks.autopgd import APGDMargin
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
+from buckler.attacks.l2 import PGDL2
+from buckler.attacks.noise import Noise
+from buckler.attacks.square import Square
+from buckler.attacks.table import build
 from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.roles import DRAWS
-from buckler.evaluation.sanity import doubt, overlooked
+from buckler.evaluation.sanity import doubt
 from buckler.evaluation.suite import AttackSpec, Outcome, run_suite
 from buckler.models.forward import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
 
 SUITE = (
-    AttackSpec("fgsm", (1, 2, 4)),
-    AttackSpec("pgd", (2, 4), steps=10),
-    AttackSpec("noise", (4,)),
-    AttackSpec("square", (2,), queries=20),
-    AttackSpec("pgd_l2", (20,), steps=3),
+    AttackSpec(FGSM(), (1, 2, 4)),
+    AttackSpec(PGD(steps=10), (2, 4)),
+    AttackSpec(Noise(), (4,)),
+    AttackSpec(Square(queries=20), (2,)),
+    AttackSpec(PGDL2(steps=3), (20,)),
 )
 RIGHT, WRONG = True, False
 
@@ -130,7 +137,7 @@ def test_an_honest_evaluation_passes_every_check(classes):
 
 def test_a_suite_without_a_search_by_scores_gets_a_short_one():
     model = Plain(2)
-    checks = checks_of(model, *pictures(model), suite=[AttackSpec("fgsm", (2,))])
+    checks = checks_of(model, *pictures(model), suite=[AttackSpec(FGSM(), (2,))])
     assert failed(checks) == set()
     assert "square_not_stronger_than_white_box_at_2" in {check.name for check in checks}
 
@@ -138,7 +145,7 @@ def test_a_suite_without_a_search_by_scores_gets_a_short_one():
 def test_an_evaluation_without_a_white_box_attack_is_refused():
     model = Plain(2)
     with pytest.raises(ValueError, match="at least one white-box attack"):
-        checks_of(model, *pictures(model), suite=[AttackSpec("noise", (2,))])
+        checks_of(model, *pictures(model), suite=[AttackSpec(Noise(), (2,))])
 
 
 def test_probabilities_given_for_logits_are_caught():
@@ -198,7 +205,7 @@ def test_a_budget_that_is_too_small_is_caught():
     levels[:, :12] = 132 + np.arange(12) % 3
     images, labels = (levels.reshape(6, 6, 6, 3) / 255).astype(np.float32), np.ones(6, int)
     for steps, enough in ((6, False), (100, True)):
-        found = failed(checks_of(model, images, labels, suite=[AttackSpec("apgd-margin", (epsilon,), steps=steps)]))
+        found = failed(checks_of(model, images, labels, suite=[AttackSpec(APGDMargin(steps=steps), (epsilon,))]))
         assert ("larger_budget_changes_little" not in found) is enough
 
 
@@ -208,7 +215,7 @@ def outcomes_of(model, images, labels, **held):
     for name, right in held.items():
         attack, _, radius = name.partition("_")
         answer = np.where(np.full(len(labels), right)[:, None], logits, -logits)
-        yield Outcome(AttackSpec(attack, (int(radius),)), int(radius), answer, np.zeros((len(labels), 1)), 1.0)
+        yield Outcome(AttackSpec(build(attack), (int(radius),)), int(radius), answer, np.zeros((len(labels), 1)), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +279,7 @@ DEFENCES = {
     "bit_depth": {"front": lambda: broken.BitDepth(3)},
     "median": {"front": lambda: broken.Median()},
 }
-BELIEVED = [AttackSpec("fgsm", (4, 12)), AttackSpec("pgd", (12,), steps=10), AttackSpec("noise", (12,))]
+BELIEVED = [AttackSpec(FGSM(), (4, 12)), AttackSpec(PGD(steps=10), (12,)), AttackSpec(Noise(), (12,))]
 
 
 def doubts_about(classifier, images, labels):
@@ -301,6 +308,10 @@ def test_a_radius_at_which_only_weak_attacks_were_tried_is_noticed():
     def curve(suite):
         return Convergence("pgd", 4, 64, [0, 1, 2], [0.0, 0.4, 0.9], suite, converged=False)
 
-    weak, strong = overlooked([curve(0.5), curve(0.86)])
+    model = Plain(2)
+    images, labels = pictures(model)
+    outcomes = list(outcomes_of(model, images, labels, fgsm_4=WRONG))
+    facts = {"outcomes": outcomes, "clean": np.ones(48, bool), "seed": 0, "curves": [curve(0.5), curve(0.86)]}
+    weak, strong = doubt(model, model, images, labels, **facts)[-2:]
     assert (weak.name, weak.passed, strong.passed) == ("many_steps_find_little_new_at_4", False, True)
     assert "2 steps of pgd flip 0.900 of 64 pictures, the suite up to 4/255 0.500" in weak.detail

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from buckler.attacks.black_box import hop_skip_jump
-from buckler.attacks.square import square
+from buckler.attacks.base import Batch, LabelsOnly, ScoresOnly
+from buckler.attacks.black_box import HopSkipJump
+from buckler.attacks.square import Square
+from buckler.modality.base import Radius
 from buckler.modality.picture import images, synthetic
 from buckler.serving.query_monitor import QueryMonitor, QueryRules
 
@@ -75,7 +77,9 @@ def test_square_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pix
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
-        lambda scores: square(scores, lesion[None], truth, epsilon=epsilon_255 / 255, queries=WITHIN, early_exit=False),
+        lambda scores: Square(queries=WITHIN, early_exit=False)(
+            ScoresOnly(scores), Batch(lesion[None], truth), Radius(epsilon_255 / 255)
+        ),
     )
     assert flagged is not None
     assert RUN <= flagged <= WITHIN
@@ -85,7 +89,9 @@ def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryMonitor, lesi
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
-        lambda scores: hop_skip_jump(lambda asked: scores(asked).argmax(axis=1), lesion[None], truth, queries=WITHIN),
+        lambda scores: HopSkipJump(queries=WITHIN).search(
+            LabelsOnly(lambda asked: scores(asked).argmax(axis=1)), Batch(lesion[None], truth)
+        ),
     )
     assert flagged is not None
     assert flagged <= WITHIN

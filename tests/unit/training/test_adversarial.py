@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from buckler.attacks.iterative import pgd
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
+from buckler.modality.base import Radius
 from buckler.models.classifier import Classifier
 from buckler.training.adversarial import Examples, Recipe, harden, turned
 from tests.unit import small
@@ -52,7 +54,7 @@ def hardened(undefended, examples, recipe=RECIPE, **options):
 
 def robust_accuracy(network, validation):
     classifier = Classifier(network, batch_size=40)
-    adversarial = pgd(classifier, validation.images, validation.truth, epsilon=EPSILON_255 / 255, steps=20)
+    adversarial = PGD(steps=20)(classifier, Batch(validation.images, validation.truth), Radius(EPSILON_255 / 255))
     return np.mean(classifier.logits(adversarial).argmax(axis=1) == validation.truth)
 
 

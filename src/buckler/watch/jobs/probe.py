@@ -27,6 +27,7 @@ from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError, DataError
+from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
@@ -218,9 +219,9 @@ def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
 
 
 def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
-    from buckler.attacks.base import Batch, Options
+    from buckler.attacks.base import Batch
     from buckler.attacks.black_box import transfer
-    from buckler.attacks.table import ATTACKS
+    from buckler.attacks.table import build
     from buckler.compute.machine import crafting_precision
     from buckler.models.checkpoint import load_network
     from buckler.models.classifier import Classifier
@@ -228,29 +229,29 @@ def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
     how = cfg.transfer
     surrogate = Classifier(load_network(source), crafting_precision(), batch_size=BATCH_SIZE)
     (found,) = transfer(
-        ATTACKS[how.attack],
+        build(how.attack).adjusted(steps=how.steps),
         surrogate,
-        lambda batch: np.zeros(len(batch), np.int64),  # the service is asked later, by whoever counts
-        Batch(sent.images, sent.truth, range(len(sent.ids))),
-        epsilons=[how.epsilon_255 / 255],
-        options=Options(steps=how.steps, seed=cfg.seed),
+        lambda batch: np.zeros(len(batch), np.int64),  # the service answers later
+        Batch(sent.images, sent.truth, seed=cfg.seed),
+        [Radius(how.epsilon_255 / 255)],
     )
     return np.asarray(found.adversarial)
 
 
 def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[bool]:
     """Return of each picture whether it is right clean and after Square has asked ``endpoint`` about it."""
-    from buckler.attacks.square import square
+    from buckler.attacks.base import Batch, ScoresOnly
+    from buckler.attacks.square import Square
 
+    # One query less: the clean picture was one, and the best found is asked about once more.
+    # No early exit, so that the whole budget is spent: a search that succeeds at once could not be noticed.
+    square = Square(queries=max(1, cfg.queries - 2), early_exit=False)
+    radius = Radius(cfg.square_epsilon_255 / 255)
     held = []
     for image, truth in zip(searched.images, searched.truth, strict=True):
         right = int(endpoint(image[None])[0].argmax()) == int(truth)
         if right:
-            labels = np.array([truth])
-            # One query less: the clean picture was one, and the best found is asked about once more.
-            budget: dict[str, Any] = {"epsilon": cfg.square_epsilon_255 / 255, "queries": max(1, cfg.queries - 2)}
-            # All of it is spent: an attack that is lucky at once could not be noticed.
-            best = square(endpoint, image[None], labels, early_exit=False, seed=cfg.seed, **budget)
+            best = square(ScoresOnly(endpoint), Batch(image[None], np.array([truth]), seed=cfg.seed), radius)
             right = int(endpoint(best)[0].argmax()) == int(truth)
         held.append(right)
     return held

@@ -8,8 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from buckler.attacks.black_box import hop_skip_jump
-from buckler.attacks.square import square
+from buckler.attacks.base import Batch, LabelsOnly, ScoresOnly
+from buckler.attacks.black_box import HopSkipJump
+from buckler.attacks.square import Square
+from buckler.modality.base import Radius
 from buckler.modality.picture import images, synthetic
 from buckler.trust import audit
 from tests.services.classifier.test_http import scrape, total
@@ -67,14 +69,16 @@ def queries_before(server: Server) -> int:
 
 def run_square(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
     truth = scores(picture[None]).argmax(axis=1)
-    square(scores, picture[None], truth, epsilon=8 / 255, queries=WITHIN, early_exit=False)
+    Square(queries=WITHIN, early_exit=False)(ScoresOnly(scores), Batch(picture[None], truth), Radius(8 / 255))
 
 
 def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
     # Random weights call every picture the same: the boundary is drawn through the first answers instead.
     middle = scores(np.stack([picture, 1 - picture])).mean(axis=0)[0]
     truth = scores(picture[None])[:, 0] > middle
-    hop_skip_jump(lambda asked: scores(asked)[:, 0] > middle, picture[None], truth, queries=WITHIN)
+    HopSkipJump(queries=WITHIN).search(
+        LabelsOnly(lambda asked: scores(asked)[:, 0] > middle), Batch(picture[None], truth)
+    )
 
 
 def test_a_run_is_a_reason_of_its_own_beside_a_clean_detector(fresh):
