@@ -90,7 +90,7 @@ def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius
 
 
 def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_nothing(ready, monkeypatch):
-    monkeypatch.setattr(attack.report, "write_csv", full_disk)
+    monkeypatch.setattr(attack.documents, "write_csv", full_disk)
     with pytest.raises(OSError, match="disk full"):
         attack.run(CONFIG)
     monkeypatch.undo()

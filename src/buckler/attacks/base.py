@@ -100,7 +100,7 @@ class LabelsOnly:
     """A function from inputs to class indices as a `Scorer`: 1 for the class it returns, 0 for the others."""
 
     guess: Guess
-    classes: int = 2
+    classes: int
 
     def logits(self, images: Images, /) -> Logits:
         """Return the labels as one-hot rows, ``(batch, classes)``."""

@@ -36,7 +36,7 @@ def test_labels_alone_lead_close_to_the_nearest_wrong_picture():
     images = np.random.default_rng(3).uniform(0.3, 0.7, (3, 6, 6, 3)).astype(np.float32)
     guess = Counting(model)
     labels = guess(images)
-    found = HopSkipJump(queries=3000).search(LabelsOnly(guess), Batch(images, labels))
+    found = HopSkipJump(queries=3000).search(LabelsOnly(guess, 7), Batch(images, labels))
     ratio = largest(found - images) / model.distances(images, labels)
     assert (guess(found) != labels).all()
     assert ratio.min() >= 1
@@ -49,7 +49,7 @@ def test_more_queries_come_closer_with_seven_classes():
     guess = Counting(model)
     labels = guess(images)
     few, many = (
-        HopSkipJump(queries=queries).search(LabelsOnly(guess), Batch(images, labels)) for queries in (200, 4000)
+        HopSkipJump(queries=queries).search(LabelsOnly(guess, 7), Batch(images, labels)) for queries in (200, 4000)
     )
     assert (largest(many - images) < largest(few - images)).all()
 
@@ -57,20 +57,20 @@ def test_more_queries_come_closer_with_seven_classes():
 @pytest.mark.parametrize("queries", [1, 7, 250])
 def test_the_budget_is_never_exceeded(queries, grey):
     guess = Counting(Brightness())
-    HopSkipJump(queries=queries).search(LabelsOnly(guess), Batch(grey[:1], np.ones(1, int)))
+    HopSkipJump(queries=queries).search(LabelsOnly(guess, 7), Batch(grey[:1], np.ones(1, int)))
     assert guess.asked <= queries
     assert guess.asked >= queries - 1 or queries > 200
 
 
 def test_a_picture_that_is_wrong_already_costs_one_query(grey):
     guess = Counting(Brightness())
-    np.testing.assert_array_equal(HopSkipJump().search(LabelsOnly(guess), Batch(grey, np.zeros(4, int))), grey)
+    np.testing.assert_array_equal(HopSkipJump().search(LabelsOnly(guess, 7), Batch(grey, np.zeros(4, int))), grey)
     assert guess.asked == 4
 
 
 def test_a_model_of_one_answer_gives_the_picture_back(grey):
     found = HopSkipJump(queries=100).search(
-        LabelsOnly(lambda images: np.ones(len(images), int)), Batch(grey, np.ones(4, int))
+        LabelsOnly(lambda images: np.ones(len(images), int), 2), Batch(grey, np.ones(4, int))
     )
     np.testing.assert_array_equal(found, grey)
 
@@ -80,11 +80,13 @@ def test_a_search_follows_seed_and_number_and_leaves_the_global_generator_alone(
     np.random.seed(1)
     expected = np.random.uniform()
     np.random.seed(1)
-    together = HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey, labels, range(4), seed=3))
+    together = HopSkipJump(queries=150).search(LabelsOnly(guess, 7), Batch(grey, labels, range(4), seed=3))
     assert np.random.uniform() == expected
-    alone = HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey[2:3], labels[2:3], [2], seed=3))
+    alone = HopSkipJump(queries=150).search(LabelsOnly(guess, 7), Batch(grey[2:3], labels[2:3], [2], seed=3))
     np.testing.assert_array_equal(together[2:3], alone)
-    assert np.any(together != HopSkipJump(queries=150).search(LabelsOnly(guess), Batch(grey, labels, range(4), seed=4)))
+    assert np.any(
+        together != HopSkipJump(queries=150).search(LabelsOnly(guess, 7), Batch(grey, labels, range(4), seed=4))
+    )
 
 
 def test_the_entry_serves_all_radii_with_one_search(grey):
@@ -101,7 +103,7 @@ def test_the_real_network_is_searched_by_labels(tiny, tiny_pictures):
     images = tiny_pictures[0][:1]
     guess = Counting(tiny)
     labels = guess(images)
-    found = HopSkipJump(queries=60).search(LabelsOnly(guess), Batch(images, labels))
+    found = HopSkipJump(queries=60).search(LabelsOnly(guess, 7), Batch(images, labels))
     assert guess.asked <= 61
     assert guess(found) != labels or np.array_equal(found, images)
 
@@ -109,7 +111,7 @@ def test_the_real_network_is_searched_by_labels(tiny, tiny_pictures):
 def test_a_missing_toolbox_is_named_with_what_to_do(grey, monkeypatch):
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(BucklerError, match=r"Adversarial Robustness Toolbox.*buckler\[attacks\]"):
-        HopSkipJump().search(LabelsOnly(Counting(Brightness())), Batch(grey, np.ones(4, int)))
+        HopSkipJump().search(LabelsOnly(Counting(Brightness()), 2), Batch(grey, np.ones(4, int)))
 
 
 def test_what_is_crafted_on_a_surrogate_is_judged_by_the_target(grey):
@@ -132,4 +134,4 @@ def test_transfer_goes_on_where_the_surrogate_is_wrong_already_and_sends_8_bit_p
 
 def test_pixels_outside_their_range_are_refused(grey):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
-        HopSkipJump()(LabelsOnly(Counting(Brightness())), Batch(grey * 255, np.ones(4, int)), Radius(0.1))
+        HopSkipJump()(LabelsOnly(Counting(Brightness()), 2), Batch(grey * 255, np.ones(4, int)), Radius(0.1))

@@ -90,7 +90,7 @@ def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryMonitor, lesi
     flagged = first_flagged(
         watch,
         lambda scores: HopSkipJump(queries=WITHIN).search(
-            LabelsOnly(lambda asked: scores(asked).argmax(axis=1)), Batch(lesion[None], truth)
+            LabelsOnly(lambda asked: scores(asked).argmax(axis=1), 2), Batch(lesion[None], truth)
         ),
     )
     assert flagged is not None

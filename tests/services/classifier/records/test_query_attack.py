@@ -77,7 +77,7 @@ def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.nd
     middle = scores(np.stack([picture, 1 - picture])).mean(axis=0)[0]
     truth = scores(picture[None])[:, 0] > middle
     HopSkipJump(queries=WITHIN).search(
-        LabelsOnly(lambda asked: scores(asked)[:, 0] > middle), Batch(picture[None], truth)
+        LabelsOnly(lambda asked: scores(asked)[:, 0] > middle, 2), Batch(picture[None], truth)
     )
 
 
