@@ -6,7 +6,6 @@ looked for, this package's code included, so that nothing stale is ever found.
 
 import hashlib
 import io
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from buckler.state import files
 from buckler.trust.digests import canonical
 
 Answer = Mapping[str, npt.NDArray[Any]]
@@ -67,9 +67,8 @@ class Journal:
         np.savez(payload, **answer)  # type: ignore[arg-type]
         path = self._path(question)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_bytes(hashlib.sha256(payload.getvalue()).digest() + payload.getvalue())
-        aside.replace(path)
+        content = hashlib.sha256(payload.getvalue()).digest() + payload.getvalue()
+        files.write(path, content, mode=files.SHARED)
 
     def finish(self) -> None:
         """Forget this evaluation, whose reports are written, and those that nobody has gone on with for long."""

@@ -14,6 +14,7 @@ from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
 from buckler.models.networks import vgg
 from buckler.models.randomised import RandomisedInput
+from buckler.state import files
 
 NETWORK_FILE = "classifier.keras"
 # Layers that a file may hold beside Keras's own.
@@ -34,8 +35,7 @@ def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
 
 def _forget_the_occasion(path: Path) -> None:
     """Write Keras's archive anew without the time and the addresses in memory that it notes."""
-    aside = path.with_suffix(".aside")
-    with zipfile.ZipFile(path) as noted, zipfile.ZipFile(aside, "w") as bare:
+    with files.replacing(path) as aside, zipfile.ZipFile(path) as noted, zipfile.ZipFile(aside, "w") as bare:
         for member in noted.infolist():
             entry = zipfile.ZipInfo(member.filename)  # of 1980, as Keras dates those that it writes itself
             entry.file_size = member.file_size
@@ -44,7 +44,6 @@ def _forget_the_occasion(path: Path) -> None:
                     target.write(_without_the_occasion(source.read()))
                 else:
                     shutil.copyfileobj(source, target)
-    aside.replace(path)
 
 
 def _without_the_occasion(text: bytes) -> bytes:

@@ -7,9 +7,7 @@ import csv
 import dataclasses
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from buckler.release.evidence import Evidence, Reports
 from buckler.release.gate import GateDecision, decide
 from buckler.release.policy import Policy
 from buckler.state import documents
+from buckler.state.files import replacing_directory
 from buckler.trust.digests import digest_of, file_digest, file_digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, SCHEMA, VERDICT_FILE, Verdict, open_release, sign
 
@@ -137,7 +136,7 @@ def build(
     Raises:
         DataError: The reports describe another classifier or exported network.
     """
-    with replacing(destination) as aside:
+    with replacing_directory(destination) as aside:
         parts = (classifier, detector) if runtime is None else (classifier, runtime, detector)
         files = _copy_model(aside / MODEL_DIR, parts)
         if write_self_test:
@@ -235,19 +234,6 @@ def as_json(policy: Policy) -> dict[str, Any]:
         name: {str(radius): floor for radius, floor in sorted(value.items())} if isinstance(value, Mapping) else value
         for name, value in dataclasses.asdict(policy).items()
     }
-
-
-@contextmanager
-def replacing(destination: Path) -> Iterator[Path]:
-    """Yield an empty directory that replaces ``destination`` on exit; after an error nothing has changed."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
-        aside, before = Path(scratch) / "new", Path(scratch) / "old"
-        aside.mkdir()
-        yield aside
-        if destination.exists():
-            destination.rename(before)
-        aside.rename(destination)
 
 
 def source_of(root: Path) -> CodeVersion:

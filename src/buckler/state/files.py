@@ -1,36 +1,67 @@
-"""Files that a crash, a full disk or a loss of power leaves either as they were or as they are to be."""
+"""Atomic writes: after a crash, a full disk or a loss of power a file or directory is the old one or the new one."""
 
 import os
+import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+PRIVATE, SHARED = 0o600, 0o666  # the umask still applies
 
-def write(path: Path, content: bytes) -> None:
-    """Replace ``path``, readable by its owner only, as a whole; after an error it is as it was.
+
+def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
+    """Replace the file ``path`` by ``content``; after an error it is unchanged.
 
     Args:
         path: A file in a directory that exists.
-        content: All of it.
+        content: The whole new content.
+        mode: Permissions of the new file; by default only its owner can read it.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
+    with replacing(path) as aside, open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path for a new file that replaces ``path`` on exit; after an error ``path`` is unchanged.
+
+    The new path has the same suffix, lies in the same directory and does not exist yet.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
+        yield aside
+        _sync(aside, os.O_RDONLY)
+        aside.replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
+@contextmanager
+def replacing_directory(destination: Path) -> Iterator[Path]:
+    """Yield an empty directory that replaces ``destination`` on exit; after an error nothing has changed."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
+        aside, before = Path(scratch) / "new", Path(scratch) / "old"
+        aside.mkdir()
+        yield aside
+        if destination.exists():
+            destination.rename(before)
+        aside.rename(destination)
+
+
 def sync_directory(directory: Path) -> None:
-    """Put the names of the files in ``directory`` on the disk: without it a new name may be lost with the power."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Flush the names of the files in ``directory`` to the disk; a loss of power can otherwise lose a new name."""
+    _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -22,6 +22,7 @@ from buckler.modality.base import Images, Labels, Radius
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 from buckler.models.networks import vgg
+from buckler.state import files
 
 VALIDATION_STEPS = 7  # of PGD, each epoch
 VALIDATION_PICTURES = 96  # attacked each epoch
@@ -219,10 +220,8 @@ class _Lesson:
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {f"{name}_{i}": value for name, values in self._state().items() for i, value in enumerate(values)}
         arrays = {name: np.asarray(value) for name, value in parts.items()}
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with files.replacing(path) as aside, aside.open("wb") as file:
             np.savez(file, allow_pickle=False, key=key, history=json.dumps(history), **arrays)
-        temporary.replace(path)
 
     def restore(self, path: Path, key: str) -> History:
         """Take up the state in ``path`` if it is one of ``key``; return the epochs it has."""

@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from buckler.state import paths
+from buckler.state import files, paths
 from buckler.trust.standing import State
 
 CHAMPION = "champion"
@@ -18,9 +17,8 @@ log = logging.getLogger(__name__)
 def write_state(name: str, state: dict[str, Any]) -> None:
     """Replace what job ``name`` last found, at once."""
     paths.WATCH.mkdir(parents=True, exist_ok=True)
-    aside = paths.WATCH / f".{name}.{os.getpid()}.json"
-    aside.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    aside.replace(paths.WATCH / f"{name}.json")
+    content = json.dumps(state, indent=2) + "\n"
+    files.write(paths.WATCH / f"{name}.json", content.encode(), mode=files.SHARED)
 
 
 def read_state(name: str) -> dict[str, Any] | None:

@@ -44,3 +44,43 @@ def test_the_new_content_and_then_the_new_name_reach_the_disk(tmp_path, monkeypa
     (content, before), (directory, after) = synced
     assert content.startswith(str(tmp_path / ".state.json."))
     assert (before, directory, after) == (False, str(tmp_path), True)
+
+
+def test_a_file_that_others_may_read_follows_the_umask(tmp_path):
+    path = tmp_path / "report.json"
+    before = os.umask(0o027)
+    try:
+        files.write(path, b"new", mode=files.SHARED)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def stop(aside, name=""):
+    (aside / name).write_bytes(b"half")
+    raise RuntimeError("stopped")
+
+
+def test_an_error_while_the_new_file_is_written_leaves_the_old_one_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "array.npy"
+    path.write_bytes(b"old")
+    with files.replacing(path) as aside:
+        assert aside.suffix == ".npy"
+        aside.write_bytes(b"new")
+    with pytest.raises(RuntimeError, match="stopped"), files.replacing(path) as aside:
+        stop(aside)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "release"
+    with files.replacing_directory(place) as aside:
+        (aside / "old").write_text("1")
+    with pytest.raises(RuntimeError, match="stopped"), files.replacing_directory(place) as aside:
+        stop(aside, "new")
+    assert [path.name for path in place.iterdir()] == ["old"]
+    with files.replacing_directory(place) as aside:
+        (aside / "new").write_text("2")
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [place]

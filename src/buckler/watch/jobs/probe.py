@@ -31,7 +31,7 @@ from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
-from buckler.state import paths
+from buckler.state import files, paths
 from buckler.trust import digests, keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import released
@@ -212,9 +212,8 @@ def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
     paths.WATCH_PROBE.mkdir(parents=True, exist_ok=True)
     for old in paths.WATCH_PROBE.glob("*.npy"):
         old.unlink()
-    aside = paths.WATCH_PROBE / ".new.npy"
-    np.save(aside, np.rint(found * 255).astype(np.uint8))
-    aside.replace(kept)
+    with files.replacing(kept) as aside:
+        np.save(aside, np.rint(found * 255).astype(np.uint8))
     return found
 
 
