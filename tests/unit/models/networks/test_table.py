@@ -17,7 +17,7 @@ def test_every_network_has_the_channels_that_it_declares(network):
     logits, features = add_features(model).outputs
     assert (logits.shape[-1], features.shape[-1]) == (3, 2 * sum(tap.channels for tap in network.taps))
     columns = (network.trace_columns, network.probe_columns, network.cloud_columns)
-    assert all(0 <= places.min() and places.max() < features.shape[-1] for places in columns)
+    assert all(places.min() >= 0 and places.max() < features.shape[-1] for places in columns)
 
 
 def test_columns_of_taps_are_their_means_and_spreads():
