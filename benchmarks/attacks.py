@@ -40,7 +40,8 @@ from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head, flatten, join
+from buckler.models.networks.vgg import VGG19
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
@@ -218,8 +219,8 @@ def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
     """
     images, labels, names = _pictures(plan)
     cfg = params.load("train", TrainParams)
-    base = vgg.build_base(plan.image_size, plan.weights, seed=cfg.seed)
-    extractor = Classifier(vgg.flat_base(base), crafting_precision(), batch_size=plan.batch_size)
+    base = VGG19.base(plan.image_size, weights=plan.weights, seed=cfg.seed)
+    extractor = Classifier(flatten(base), crafting_precision(), batch_size=plan.batch_size)
     with tqdm(total=plan.head, unit="picture", desc="features for the head") as bar:
         features = extractor.forward(images[: plan.head], bar.update).logits
     head, _ = train_head(
@@ -227,10 +228,10 @@ def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
         labels[: plan.head],
         (features, labels[: plan.head]),
         classes=len(names),
-        head=vgg.Head(cfg.hidden, cfg.dropout),
+        head=Head(cfg.hidden, cfg.dropout),
         schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
     )
-    network = vgg.join(base, head)
+    network = join(base, head)
     checkpoint.save(network, checkpoint.ModelInfo(names, (), plan.image_size, data_version="none"), directory)
     return network, images[plan.head :], labels[plan.head :]
 

@@ -119,14 +119,13 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     The head is random: what is right or wrong takes the same time.
     """
     from buckler.models import checkpoint, export, runtime
-    from buckler.models.networks import vgg
+    from buckler.models.networks.base import Head
+    from buckler.models.networks.vgg import VGG19
     from buckler.serving import selftest
 
     jpegs, pixels, truth, labels = _pictures(plan)
     cfg = params.load("train", TrainParams)
-    base = vgg.build_base(plan.image_size, plan.weights, seed=cfg.seed)
-    head = vgg.build_head(int(np.prod(base.output_shape[1:])), len(labels), vgg.Head(cfg.hidden), seed=cfg.seed)
-    network = vgg.join(base, head)
+    network = VGG19.build(plan.image_size, len(labels), head=Head(cfg.hidden), weights=plan.weights, seed=cfg.seed)
     model = directory / "release" / verdict.MODEL_DIR
     checkpoint.save(network, checkpoint.ModelInfo(labels, (), plan.image_size, "none"), model)
     export.write(network, pixels[:32], model)
@@ -145,12 +144,13 @@ def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     from buckler.detection.quality import QualityLimits
     from buckler.detection.screening import Screening
     from buckler.modality.picture import benign_changes
+    from buckler.models.networks.vgg import VGG19
 
     clean = judge.forward(pixels)
     moved = judge.forward(benign_changes.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
     return Screening(
-        Detector.fit(clean, [clean], [moved]),
-        Clouds.fit(clean.features, truth),
+        Detector.fit(clean, [clean], [moved], read=VGG19.trace_columns, probed=VGG19.probe_columns),
+        Clouds.fit(clean.features, truth, read=VGG19.cloud_columns),
         QualityLimits.fit(pixels),
         threshold=10.0,
         max_fpr=0.05,

@@ -31,6 +31,7 @@ from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward
+from buckler.models.networks import table
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -70,10 +71,12 @@ def run(cfg: CalibrateParams) -> None:
         clean = ask(training.images)
         innocent = [ask(images) for images in _innocent(shown, cfg)]
         attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
-    clouds = Clouds.fit(clean.features, training.truth)
+    architecture = table.find(info.architecture)
+    clouds = Clouds.fit(clean.features, training.truth, read=architecture.cloud_columns)
     with np.load(CLEAN, allow_pickle=False) as arrays:
         calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
-    detector = Detector.fit(clean, innocent, attacked).levelled(calibration)
+    columns = {"read": architecture.trace_columns, "probed": architecture.probe_columns}
+    detector = Detector.fit(clean, innocent, attacked, **columns).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
     Screening(
         detector,

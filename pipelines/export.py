@@ -27,6 +27,7 @@ from buckler.evaluation import parity
 from buckler.modality.base import Images, Radius
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.networks import table
 from buckler.release import evidence, policy
 from buckler.state import documents
 from buckler.trust import digests
@@ -88,11 +89,14 @@ def _measure(
 ) -> dict[runtime.ServingPrecision, parity.Parity]:
     """Return how far each precision that is native here lies from the network in Keras."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
+    architecture = table.find(network.name)
     case = parity.Case(
         training=sample.images,
         guilty=as_8_bit(FGSM()(crafter, Batch(sample.images, sample.truth), GUILTY), sample.images, GUILTY),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
+        read=architecture.trace_columns,
+        probed=architecture.probe_columns,
     )
     reference = parity.Answers.of(Classifier(network, batch_size=BATCH_SIZE), case)
     return {

@@ -1,8 +1,10 @@
-"""Stage ``features``: one pass of the frozen base a picture and rotated copy, so that training need not repeat it.
+"""Stage ``features``: features of a frozen base, one pass for each picture and rotated copy, for the stage ``train``.
 
 Reads   data/splits/{train,calibration}.csv and the pictures they list
 Writes  data/features/base/train.npy        (copies + 1, n, features) float16
         data/features/base/validation.npy   (m, features) float16
+
+A network without a frozen base trains on pixels: the folder stays empty.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.networks import table
+from buckler.models.networks.base import flatten
 from buckler.training.loop import rotated
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
@@ -36,14 +39,17 @@ class FeaturesParams:
 
 def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = OUT) -> None:
     """Write the features of training pictures, their rotated copies and the validation pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    network = table.find(train.network)
+    if not network.frozen_base:
+        return
     labels = pictures.labels_of(SPLITS / "train.csv")
     training, validation = (
         pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
         for name in ("train", "calibration")
     )
-    base = vgg.flat_base(vgg.build_base(data.image_size, train.weights, seed=train.seed))
+    base = flatten(network.base(data.image_size, weights=train.weights, seed=train.seed))
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
-    out.mkdir(parents=True, exist_ok=True)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))
     copies = np.lib.format.open_memmap(out / "train.npy", mode="w+", dtype=np.float16, shape=shape)
     total = (cfg.copies + 1) * len(training.ids) + len(validation.ids)

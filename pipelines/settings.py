@@ -18,8 +18,9 @@ class DataParams:
 
 @dataclass(frozen=True, slots=True)
 class TrainParams:
-    """Section ``train`` of params.yaml."""
+    """Section ``train`` of params.yaml; ``network`` is a name of `buckler.models.networks.table`."""
 
+    network: str
     weights: str
     dropout: float
     hidden: tuple[int, ...]

@@ -1,9 +1,11 @@
-"""Stage ``train``: the head on cached features, joined with the base into one classifier, hardened if asked to.
+"""Stage ``train``: trains the classifier, with its defence, and a surrogate of it.
 
-Reads   data/features/base/*.npy, data/splits/*.csv and, to harden, the pictures they list
+A network with a frozen base (VGG-19) learns its head on cached features; any other (tiny) learns on pixels.
+
+Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
-        models/surrogate/: undefended, same base and pictures, another head: what an attacker could train
-Keeps   .buckler/training/state.npz while hardening: an interrupted training goes on from its last epoch
+        models/surrogate/: the undefended network trained on the same pictures from another seed, as an attacker could
+Keeps   .buckler/training/state.npz while hardening: an interrupted training resumes after its last epoch
 """
 
 from dataclasses import replace
@@ -17,11 +19,12 @@ from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
 from buckler.models import checkpoint
 from buckler.models.backend import keras
-from buckler.models.networks import vgg
+from buckler.models.networks import table
+from buckler.models.networks.base import Head, Network, join
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.state import documents, paths
-from buckler.training.adversarial import Examples, History, Recipe, harden
-from buckler.training.loop import Schedule, train_head
+from buckler.training.adversarial import Examples, Recipe, harden
+from buckler.training.loop import History, Schedule, train_head, train_network
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
 
@@ -33,7 +36,8 @@ REPORTS = Path("reports")
 
 
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
-    """Train, defend as ``cfg.defence`` says, and save the classifier."""
+    """Train the classifier with its defence and the surrogate, and save both."""
+    network = table.find(cfg.network)
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,
@@ -41,47 +45,100 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         image_size=data.image_size,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
+        architecture=network.name,
     )
-    other, _ = _train_head(replace(cfg, seed=cfg.seed + 1), labels, "train the surrogate")
-    surrogate = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed), other)
+    train = _train_head if network.frozen_base else _train_whole
+    surrogate, _ = train(network, cfg, data, labels, seed=cfg.seed + 1, title="train the surrogate")
     checkpoint.save(surrogate, replace(info, defence="none"), SURROGATE)
-    head, history = _train_head(cfg, labels, "train")
     randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
     before = randomiser if cfg.defence == "randomised" else None
-    network = vgg.join(vgg.build_base(data.image_size, cfg.weights, seed=cfg.seed, before=before), head)
+    model, history = train(network, cfg, data, labels, seed=cfg.seed, title="train", before=before)
     if cfg.defence == "adversarial":
-        history = _harden(network, recipe, cfg, data, labels)
-    checkpoint.save(network, info, CLASSIFIER)
+        history = _harden(model, recipe, cfg, data, labels)
+    checkpoint.save(model, info, CLASSIFIER)
     documents.write_csv(REPORTS / "training/history.csv", history)
 
 
-def _train_head(cfg: TrainParams, labels: tuple[str, ...], title: str) -> tuple[keras.Sequential, History]:
+def _train_head(
+    network: Network,
+    cfg: TrainParams,
+    data: DataParams,
+    labels: tuple[str, ...],
+    *,
+    seed: int,
+    title: str,
+    before: keras.layers.Layer | None = None,
+) -> tuple[keras.Model, History]:
+    """Train a head on the cached features of the base that ``cfg.seed`` gives, and join both behind ``before``."""
     truth, validation_truth = (_indices(SPLITS / f"{name}.csv", labels) for name in ("train", "calibration"))
-    with tqdm(total=cfg.epochs, unit="epoch", desc=title) as bar:
-
-        def progress(epoch: int, row: dict[str, float]) -> None:
-            bar.update()
-            bar.set_postfix(accuracy=f"{row['accuracy']:.3f}", validation=f"{row['val_accuracy']:.3f}")
-
-        return train_head(
+    with _Progress(cfg.epochs, title) as progress:
+        head, history = train_head(
             np.load(FEATURES / "base/train.npy", mmap_mode="r"),
             truth,
             (np.load(FEATURES / "base/validation.npy"), validation_truth),
             classes=len(labels),
-            head=vgg.Head(cfg.hidden, cfg.dropout),
-            schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
+            head=Head(cfg.hidden, cfg.dropout),
+            schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, seed),
             progress=progress,
         )
+    return join(network.base(data.image_size, weights=cfg.weights, seed=cfg.seed, before=before), head), history
+
+
+def _train_whole(
+    network: Network,
+    cfg: TrainParams,
+    data: DataParams,
+    labels: tuple[str, ...],
+    *,
+    seed: int,
+    title: str,
+    before: keras.layers.Layer | None = None,
+) -> tuple[keras.Model, History]:
+    """Train base and head on pixels; ``before`` is put in front of them afterwards."""
+
+    def build(before: keras.layers.Layer | None = None) -> keras.Model:
+        head = Head(cfg.hidden, cfg.dropout)
+        return network.build(data.image_size, len(labels), head=head, weights=cfg.weights, seed=seed, before=before)
+
+    training, validation = _pictures(data, labels)
+    model = build()
+    with _Progress(cfg.epochs, title) as progress:
+        history = train_network(
+            model,
+            (training.images, training.truth),
+            (validation.images, validation.truth),
+            schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, seed),
+            progress=progress,
+        )
+    if before is None:
+        return model, history
+    behind = build(before)
+    behind.set_weights(model.get_weights())
+    return behind, history
+
+
+class _Progress:
+    """A progress bar that is called after each epoch."""
+
+    def __init__(self, epochs: int, title: str) -> None:
+        self._bar = tqdm(total=epochs, unit="epoch", desc=title)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, epoch: int, row: dict[str, float]) -> None:
+        self._bar.update()
+        self._bar.set_postfix(accuracy=f"{row['accuracy']:.3f}", validation=f"{row['val_accuracy']:.3f}")
 
 
 def _harden(
     network: keras.Model, recipe: Recipe, cfg: TrainParams, data: DataParams, labels: tuple[str, ...]
 ) -> History:
     """Harden ``network`` in place."""
-    training, validation = (
-        pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
-        for name in ("train", "calibration")
-    )
+    training, validation = _pictures(data, labels)
     precision = crafting_precision()
     steps = recipe.epochs * (len(training.ids) // recipe.batch_size)
     with tqdm(total=steps, unit="batch", desc=f"harden in {precision}") as bar:
@@ -101,6 +158,15 @@ def _harden(
             on_batch=bar.update,
             on_epoch=progress,
         )
+
+
+def _pictures(data: DataParams, labels: tuple[str, ...]) -> tuple[pictures.Pictures, pictures.Pictures]:
+    """Return training and validation pictures."""
+    training, validation = (
+        pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
+        for name in ("train", "calibration")
+    )
+    return training, validation
 
 
 def _indices(split: Path, labels: tuple[str, ...]) -> np.ndarray:

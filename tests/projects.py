@@ -59,7 +59,7 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
     for name, content in {
         "classifier/classifier.keras": weights,
         "classifier/model.json": json.dumps(
-            {"schema": 1, "architecture": "vgg19", "labels": LABELS, "malignant": ["malignant"]}
+            {"schema": 1, "architecture": "tiny", "labels": LABELS, "malignant": ["malignant"]}
             | {"image_size": 32, "data_version": "sha256:data", "defence": "none"}
         ).encode(),
         "runtime/runtime.json": b'{"schema": 1, "precisions": ["float32"], "engine": "test"}',

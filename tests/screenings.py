@@ -11,18 +11,19 @@ from buckler.detection.screening import Screening
 from buckler.modality.picture.benign_changes import noisy
 from buckler.modality.picture.measures import QUALITY_MEASURES
 from buckler.models.forward import Forward
+from buckler.models.networks.tiny import TINY
 
 
-def fit(judge, images, labels, **lines):
-    """Return a screening fitted on ``images``, whose lines nothing crosses unless ``lines`` say where they are."""
+def fit(judge, images, labels, network=TINY, **lines):
+    """Return a screening fitted on ``images`` whose thresholds nothing exceeds unless ``lines`` sets them."""
     clean = judge.forward(images)
     changed = judge.forward(noisy(images, np.random.default_rng(0), epsilon=2 / 255))
     # Logits pushed apart, as iterated attacks do.
     attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
     everything = QualityLimits(*(np.full(len(QUALITY_MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
     fitted = Screening(
-        Detector.fit(clean, [clean, changed], [attacked]),
-        Clouds.fit(clean.features, labels),
+        Detector.fit(clean, [clean, changed], [attacked], read=network.trace_columns, probed=network.probe_columns),
+        Clouds.fit(clean.features, labels, read=network.cloud_columns),
         everything,
         threshold=1e9,
         max_fpr=0.05,

@@ -1,6 +1,6 @@
 """The platform in small, and real: a promoted release and a challenger, the service, the watch, Prometheus.
 
-Everything is started as an operator starts it. The network is the real one at its smallest, untrained.
+Everything is started as an operator starts it. The network is ``tiny``, untrained.
 """
 
 import os
@@ -21,7 +21,8 @@ import yaml
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 from buckler.release import bundle, publish
 from buckler.release.promote import promote as promote_release
@@ -95,10 +96,10 @@ def platform(root: Path) -> Iterator[Asked]:
 def make_project(root: Path) -> dict[str, str]:
     """Publish a release and promote it, publish another as the challenger; return what processes need to know."""
     projects.write_splits(root, SIZE, COUNT, np.random.default_rng(7))
-    base = vgg.build_base(SIZE, "none", seed=7)
-    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
+    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
     noise = np.random.default_rng(7).uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
+    version = pictures.version(root / "data/splits")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     runtime = root / "models/runtime"
     runtime.mkdir()

@@ -1,4 +1,4 @@
-"""The real stage on a VGG-19 at its smallest."""
+"""The real stage on a the tiny network."""
 
 import csv
 import hashlib
@@ -18,7 +18,8 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.release import bundle
 from buckler.state import paths
 from pipelines import attack
@@ -47,10 +48,9 @@ def ready(tmp_path, monkeypatch):
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
     manifest.write(manifest.build(rows), attack.TEST)
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny")
     for seed, directory in ((8, attack.SURROGATE), (7, attack.CLASSIFIER)):
-        base = vgg.build_base(SIZE, "none", seed=7)
-        network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=seed))
+        network = TINY.build(SIZE, 2, head=Head((8,)), seed=seed)
         checkpoint.save(network, info, directory)
     attack.RUNTIME.mkdir()
     runtime.RuntimeInfo((), "keras").save(attack.RUNTIME)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
 DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 7)
-TRAIN = TrainParams("none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
+TRAIN = TrainParams("vgg19", "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class Champion:
             write_verdict(place, self._keys, self.name, **verdict)
             found = open_release(place, self.key.public_key())
             run = tracking.start_run("service", "test", {})
-            uri = tracking.log_release(run, place, labels=["benign", "malignant"], image_size=32)
+            uri = tracking.log_release(run, place, labels=["benign", "malignant"], shape=(32, 32, 3))
             tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: found.subject_digest, registry.VERDICT_TAG: found.id}
         self.version = tracking.register(self.name, uri, tags=tags, description="test")

@@ -22,16 +22,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
-    """VGG-19 at its smallest, with random weights, and a detector fitted to random pictures."""
+    """The tiny network with random weights, and a detector fitted to random pictures."""
     from buckler.models import checkpoint, export
-    from buckler.models.networks import vgg
+    from buckler.models.networks.base import Head
+    from buckler.models.networks.tiny import TINY
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
     from buckler.serving import selftest
 
-    base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
-    features = int(np.prod(base.output_shape[1:]))
-    network = vgg.join(base, vgg.build_head(features, len(LABELS), vgg.Head(hidden=(8,)), seed=7))
-    info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test")
+    network = TINY.build(IMAGE_SIZE, len(LABELS), head=Head((8,)), seed=7)
+    info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test", architecture="tiny")
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     release = tmp_path_factory.mktemp("releases") / "release"
     model = release / verdict.MODEL_DIR

@@ -7,11 +7,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_network():
-    """The real network at its smallest, 32 pixels a side, untrained."""
-    from buckler.models.networks import vgg
+    """The network ``tiny``, 32 pixels a side, untrained."""
+    from buckler.models.networks.base import Head
+    from buckler.models.networks.tiny import TINY
 
-    base = vgg.build_base(32, "none", seed=1)
-    return vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))
+    return TINY.build(32, 2, head=Head((16, 8)), seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from buckler.models.classifier import Classifier
-from buckler.models.networks.vgg import BLOCK_ENDS
 
 SIDE = 16
+STRIDES = (2, 1, 2, 1, 2)
 
 
 def pictures(classes, count, seed, symmetric=False):
@@ -26,8 +26,7 @@ def train(classes, symmetric=False):
     """Return the classifier and its Keras network."""
     keras.utils.set_random_seed(classes)
     layers = [keras.Input((SIDE, SIDE, 3))]
-    for index, name in enumerate(BLOCK_ENDS):
-        layers.append(keras.layers.Conv2D(12, 3, strides=2 - index % 2, padding="same", activation="relu", name=name))
+    layers += [keras.layers.Conv2D(12, 3, strides=s, padding="same", activation="relu") for s in STRIDES]
     layers += [keras.layers.Flatten(), keras.layers.Dense(classes)]
     network = keras.Sequential(layers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
+from buckler.modality.picture.images import CHANNELS
 from services.classifier.contract import Answer, RefusalError
 from services.classifier.requests import Classify, Picture, one_by_one
 
@@ -111,7 +112,7 @@ def metadata(served: "Served") -> ModelMetadata:
         versions=[served.version],
         platform=PLATFORM,
         inputs=[
-            Tensor(name=PIXELS, datatype="FP32", shape=[-1, side, side, 3]),
+            Tensor(name=PIXELS, datatype="FP32", shape=[-1, side, side, CHANNELS]),
             Tensor(name=FILES, datatype="BYTES", shape=[-1]),
         ],
         outputs=[Tensor(name=name, datatype=kind, shape=shapes.get(name, [-1])) for name, (kind, _) in OUTPUTS.items()],
@@ -205,9 +206,9 @@ class Inference:
     def _pictures(self, side: int) -> Sequence[Picture]:
         if self.values is None:
             return self.pictures or ()
-        if self.values.shape[1:] != (side, side, 3):
+        if self.values.shape[1:] != (side, side, CHANNELS):
             raise RefusalError(
-                "tensor_invalid", f"expected the shape [n, {side}, {side}, 3], got {[*self.values.shape]}"
+                "tensor_invalid", f"expected the shape [n, {side}, {side}, {CHANNELS}], got {[*self.values.shape]}"
             )
         return list(self.values)
 

@@ -65,7 +65,7 @@ def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fi
         UnusableImageError: One does not decode; the message begins with its path.
     """
     hashes = np.empty((len(paths), len(_TURNS)), np.uint64)
-    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, images.CHANNELS), np.uint8)
     for index, path in enumerate(images.with_progress(paths, description)):
         try:
             pixels = images.load_pixels(path, size=THUMBNAIL)

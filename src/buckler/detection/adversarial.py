@@ -1,11 +1,11 @@
-"""Tells attacked pictures from clean ones by the features and logits of the pass that classified them.
+"""Detects attacked pictures by the features and logits of the pass that classified them.
 
-Two things give an attack away. What its steps leave in the deep features differs from what noise or JPEG leave: a
-direction for each answer, learnt from clean training pictures and from the same pictures after one FGSM step. And its
-answer does not follow from the middle of the network: a linear probe, fitted on clean pictures alone, says what
-logits to expect from the features of blocks 3 and 4, which small changes hardly move; iterated attacks drive the
-logits far beyond. One linear score weighs both. No attack that iterates, no other norm, no black box is ever shown to
-it, and no attacked picture decides where the line is drawn (`buckler.detection.threshold`).
+Two things reveal an attack. Its steps change the deep features in other directions than noise or JPEG do: one
+direction for each answer is learnt from clean training pictures and from the same pictures after one FGSM step. And
+its logits do not follow from the middle of the network: a linear probe, fitted on clean pictures alone, predicts the
+logits from the features of middle blocks, which small changes hardly move; iterated attacks drive the logits far
+beyond. One linear score combines both. The detector is fitted without iterated attacks, other norms and black-box
+attacks, and its threshold without any attacked picture (`buckler.detection.threshold`).
 
 Source: the probe: Alain & Bengio, "Understanding intermediate layers using linear classifier probes", arXiv
 1610.01644; a discriminator on inner features: Metzen et al., "On detecting adversarial perturbations", arXiv
@@ -21,18 +21,16 @@ import numpy.typing as npt
 
 from buckler.detection.threshold import Scores
 from buckler.modality.base import Labels
-from buckler.models.forward import Features, Forward, Logits, slices
+from buckler.models.forward import Columns, Features, Forward, Logits
 
-PROBED = (2, 3)  # blocks that the logits are foretold from, counted from zero
-READ = (2, 3, 4)  # blocks whose features are read for the steps' own traces
 RIDGE = 1000.0
 INVERSE_PENALTY = 1e-3
-# How much a surprise counts beside a feature, before the weights are learnt: penalised alike, few would be drowned
-# by thousands.
+# Scale of a surprise relative to a feature before the regression: at equal scale, the penalty would favour the
+# thousands of features over the few surprises.
 SURPRISE = 10.0
-LARGEST_SURPRISE = 30.0  # standard deviations; beyond, nothing more is to be learnt
-LEVELLED_AT = 0.8  # the quantile of clean scores that is made equal: near the tail, yet on a fifth of the pictures
-FEWEST_TO_LEVEL = 30  # clean pictures of an answer; fewer would say little about it
+LARGEST_SURPRISE = 30.0  # standard deviations; larger ones are clipped
+LEVELLED_AT = 0.8  # quantile of clean scores that is made equal: near the tail, yet above a fifth of the pictures
+FEWEST_TO_LEVEL = 30  # clean pictures of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,18 @@ class Detector:
     """A fitted detector.
 
     Attributes:
-        offset, scale: Of the features read, mean and standard deviation among innocent pictures, ``(d,)``.
-        directions: What the scaled features are weighed with, a row for each answer, ``(classes, d)``.
-        probe, expected: The logits foretold are ``features @ probe + expected``; ``(p, classes)``, ``(classes,)``.
-        spread: Standard deviation of what clean logits differ from those foretold, ``(classes,)``.
+        read: Columns of the features that are searched for traces of an attack, ``(d,)``.
+        probed: Columns of the features that the logits are predicted from, ``(p,)``.
+        offset, scale: Mean and standard deviation of the features ``read`` among clean pictures, ``(d,)``.
+        directions: Weights of the scaled features, a row for each answer, ``(classes, d)``.
+        probe, expected: Predicted logits are ``probed @ probe + expected``; ``(p, classes)``, ``(classes,)``.
+        spread: Standard deviation of clean logits about the predicted ones, ``(classes,)``.
         surprise: Weights of that difference's size and of its square, ``(2, classes)``.
         bias: Of the score, one for each answer, ``(classes,)``.
     """
 
+    read: Columns
+    probed: Columns
     offset: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     directions: npt.NDArray[np.float32]
@@ -58,47 +60,55 @@ class Detector:
     bias: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, clean: Forward, harmless: Iterable[Forward], attacked: Iterable[Forward]) -> "Detector":
-        """Return the detector of what a network made of its training pictures.
+    def fit(
+        cls, clean: Forward, harmless: Iterable[Forward], attacked: Iterable[Forward], *, read: Columns, probed: Columns
+    ) -> "Detector":
+        """Return the detector fitted on passes over training pictures.
 
         Args:
-            clean: As they are; the more, the better the probe.
-            harmless: Some of them, unattacked, as they are and as noise and compression leave them.
+            clean: The pictures as they are; the more, the better the probe.
+            harmless: Some of them as they are, with noise and recompressed.
             attacked: The same, attacked.
+            read: Columns of the features to search for traces of an attack.
+            probed: Columns of the features to predict the logits from.
 
         Raises:
-            ValueError: There is nothing to tell apart.
+            ValueError: Attacked or unattacked pictures are missing.
         """
         sides = [list(harmless), list(attacked)]
         if not all(sides):
             raise ValueError("expected both attacked and unattacked pictures to fit a detector on")
         innocent, guilty = (_together(passes) for passes in sides)
-        probe, expected, spread = _fit_probe(clean)
-        read = _blocks(innocent.features, READ)
-        offset, scale = read.mean(axis=0), read.std(axis=0) + 1e-6
+        probe, expected, spread = _fit_probe(clean, probed)
+        seen = innocent.features.take(read, axis=1)
+        offset, scale = seen.mean(axis=0), seen.std(axis=0) + 1e-6
         rows = np.concatenate(
             [
-                _design((_blocks(f.features, READ) - offset) / scale, f.logits, _surprise(f, probe, expected, spread))
+                _design(
+                    (f.features.take(read, axis=1) - offset) / scale,
+                    f.logits,
+                    _surprise(f, probed, probe, expected, spread),
+                )
                 for f in (innocent, guilty)
             ]
         )
         truth = np.repeat([0, 1], [len(innocent.logits), len(guilty.logits)])
         weights, bias = _weigh(rows, truth)
-        width, classes = read.shape[1], clean.logits.shape[1]
-        # The weights of all pictures and those of one answer meet in the same features.
+        width, classes = len(read), clean.logits.shape[1]
+        # Weights for all pictures and weights for one answer apply to the same features.
         directions = weights[:width] + weights[width : width * (1 + classes)].reshape(classes, width)
         surprise = SURPRISE * weights[width * (1 + classes) :].reshape(2, classes)
         arrays = (offset, scale, directions, probe, expected, spread, surprise, np.repeat(bias, classes))
-        return cls(*(np.asarray(array, np.float32) for array in arrays))
+        return cls(read, probed, *(np.asarray(array, np.float32) for array in arrays))
 
     def levelled(self, clean: Forward) -> "Detector":
-        """Return it with scores shifted so that clean pictures of every answer are about equally suspicious.
+        """Return a detector with scores shifted so that clean pictures of every answer are about equally suspicious.
 
-        One line through all scores would otherwise flag mostly one class. A quantile of each answer's scores is laid
-        on that of all; an answer with few pictures stays where it is.
+        Without it, one threshold would flag mostly one class. A quantile of each answer's scores moves to the same
+        quantile of all scores; an answer with few pictures is not shifted.
 
         Args:
-            clean: What the network made of clean pictures that neither it nor the detector learnt from.
+            clean: Pass over clean pictures that neither the network nor the detector was fitted on.
         """
         scores, answers = self.score(clean), clean.logits.argmax(axis=1)
         of_all = np.quantile(scores, LEVELLED_AT)
@@ -110,19 +120,19 @@ class Detector:
         return replace(self, bias=bias)
 
     def score(self, forward: Forward) -> Scores:
-        """Return how suspicious each picture of ``forward`` is, ``(n,)``: log-odds of an attack, as fitted, shifted."""
+        """Return the score of each picture, ``(n,)``: log-odds of an attack as fitted, shifted by ``levelled``."""
         answers = forward.logits.argmax(axis=1)
-        scaled = (_blocks(forward.features, READ) - self.offset) / self.scale
+        scaled = (forward.features.take(self.read, axis=1) - self.offset) / self.scale
         traces = (scaled * self.directions[answers]).sum(axis=1)
-        surprise = _surprise(forward, self.probe, self.expected, self.spread)
+        surprise = _surprise(forward, self.probed, self.probe, self.expected, self.spread)
         return np.asarray(traces + surprise @ self.surprise.ravel() + self.bias[answers], np.float64)
 
 
 def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the weights ``(width,)`` and the intercept ``(1,)`` of the penalised logistic regression.
 
-    There are more columns than rows. The penalty keeps the weights in the space that the rows span, so it is solved
-    there, exactly: a search that stops early gives another detector for features that differ by a rounding.
+    There may be more columns than rows. The penalty keeps the weights in the space that the rows span, so the problem
+    is solved there, exactly: an iterative solver that stops early amplifies rounding differences of the features.
     """
     from sklearn.linear_model import LogisticRegression  # fitting only, as in `Clouds`
 
@@ -134,15 +144,15 @@ def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np
     return rows.T @ (spanned @ (fitted.coef_[0] / lengths)), fitted.intercept_
 
 
-def _fit_probe(clean: Forward) -> tuple[Features, Logits, npt.NDArray[np.float32]]:
+def _fit_probe(clean: Forward, probed: Columns) -> tuple[Features, Logits, npt.NDArray[np.float32]]:
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    features = _blocks(clean.features, PROBED)
+    features = clean.features.take(probed, axis=1)
     model = make_pipeline(StandardScaler(), Ridge(RIDGE))
-    # What a probe is off by on pictures that it was not fitted on.
+    # The probe's error on pictures that it was not fitted on.
     spread = (clean.logits - cross_val_predict(model, features, clean.logits, cv=_folds(len(features)))).std(axis=0)
     scaler, ridge = model.fit(features, clean.logits).steps[0][1], model.steps[1][1]
     probe = (ridge.coef_ / scaler.scale_).T
@@ -156,24 +166,19 @@ def _folds(count: int) -> object:
 
 
 def _surprise(
-    forward: Forward, probe: Features, expected: Logits, spread: npt.NDArray[np.float32]
+    forward: Forward, probed: Columns, probe: Features, expected: Logits, spread: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Return ``(n, 2 classes)``: how far the logits are from those foretold, and a third of its square."""
-    foretold = _blocks(forward.features, PROBED) @ probe + expected
-    off = np.abs(forward.logits - foretold) / spread
+    """Return ``(n, 2 classes)``: how far the logits are from the predicted ones, and a third of its square."""
+    predicted = forward.features.take(probed, axis=1) @ probe + expected
+    off = np.abs(forward.logits - predicted) / spread
     return np.asarray(np.minimum(np.concatenate([off, off**2 / 3], axis=1), LARGEST_SURPRISE), np.float32)
 
 
 def _design(scaled: Features, logits: Logits, surprise: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return what the weights are learnt for: the features, the features again a class apart, the surprise."""
+    """Return the columns of the regression: the features, the features again for each answer, the surprise."""
     answers = logits.argmax(axis=1)
     apart = [scaled * (answers == place)[:, None] for place in range(logits.shape[1])]
     return np.concatenate([scaled, *apart, SURPRISE * surprise], axis=1, dtype=np.float64)
-
-
-def _blocks(features: Features, blocks: tuple[int, ...]) -> Features:
-    places = slices()
-    return np.concatenate([features[:, places[block]] for block in blocks], axis=1)
 
 
 def _together(passes: list[Forward]) -> Forward:

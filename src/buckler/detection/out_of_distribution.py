@@ -15,9 +15,7 @@ import numpy.typing as npt
 
 from buckler.detection.threshold import Scores
 from buckler.modality.base import Labels
-from buckler.models.forward import Features, slices
-
-BLOCK = 3  # the fourth of five: earlier ones miss what is blurred, the last what is dark (see docs/adr)
+from buckler.models.forward import Columns, Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +23,21 @@ class Clouds:
     """Fitted clouds; ``centres`` (classes, d) and ``whitener`` (d, d) work on scaled features.
 
     Attributes:
+        read: Columns of the features that the clouds are about, ``(d,)``.
         offset: Mean of the clean training features, ``(d,)``.
         scale: Their standard deviations, ``(d,)``.
         whitener: Maps a scaled feature vector to one whose clean spread within a class is a unit sphere.
     """
 
+    read: Columns
     offset: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     centres: npt.NDArray[np.float32]
     whitener: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: Features, labels: Labels) -> "Clouds":
-        """Return the clouds of clean ``features`` (n, d_all) with class indices ``labels`` (n,).
+    def fit(cls, features: Features, labels: Labels, *, read: Columns) -> "Clouds":
+        """Return the clouds of clean ``features`` (n, d_all) with class indices ``labels`` (n,), in columns ``read``.
 
         Raises:
             ValueError: Some class has fewer than two pictures.
@@ -47,7 +47,7 @@ class Clouds:
         classes = np.unique(labels)
         if min((labels == c).sum() for c in classes) < 2:
             raise ValueError(f"expected at least 2 pictures a class, got {np.bincount(labels).tolist()}")
-        chosen = _chosen(features)
+        chosen = features.take(read, axis=1)
         offset, scale = chosen.mean(axis=0), chosen.std(axis=0) + 1e-6
         scaled = (chosen - offset) / scale
         centres = np.stack([scaled[labels == c].mean(axis=0) for c in classes])
@@ -55,14 +55,10 @@ class Clouds:
         covariance, _ = ledoit_wolf(within, assume_centered=True)
         # The Cholesky factor of the inverse: squared length after it is the Mahalanobis distance.
         whitener = np.linalg.cholesky(np.linalg.inv(covariance))
-        return cls(*(np.asarray(a, np.float32) for a in (offset, scale, centres, whitener)))
+        return cls(read, *(np.asarray(a, np.float32) for a in (offset, scale, centres, whitener)))
 
     def score(self, features: Features) -> Scores:
-        """Return how far each of ``features`` (n, d_all) lies from the nearest class, per dimension, ``(n,)``."""
-        scaled = (_chosen(features) - self.offset) / self.scale
+        """Return the squared distance per dimension of ``features`` (n, d_all) to the nearest class, ``(n,)``."""
+        scaled = (features.take(self.read, axis=1) - self.offset) / self.scale
         steps = (scaled[:, None, :] - self.centres[None]) @ self.whitener
         return np.asarray((steps**2).mean(axis=-1).min(axis=-1), np.float64)
-
-
-def _chosen(features: Features) -> Features:
-    return features[:, slices()[BLOCK]]

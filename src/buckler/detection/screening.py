@@ -20,7 +20,7 @@ from buckler.models.forward import Forward, probabilities
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
-SCHEMA = 3
+SCHEMA = 4
 Flags = dict[Reason, npt.NDArray[np.bool_]]  # reason -> (n,)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buckler.detection.adversarial import READ, Detector
-from buckler.models.forward import Features, slices
+from buckler.detection.adversarial import Detector
+from buckler.models.forward import Columns, Features
 
 NUMBERS = 32
 SEED = 7
@@ -22,6 +22,7 @@ SEED = 7
 class Sketch:
     """Projects features, scaled as the detector of a release scales them; ``projection`` is (d, ``NUMBERS``)."""
 
+    read: Columns
     offset: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     projection: npt.NDArray[np.float32]
@@ -30,13 +31,13 @@ class Sketch:
     def of(cls, detector: Detector) -> "Sketch":
         """Return the sketch that goes with ``detector``."""
         width = len(detector.offset)
-        # Raw bits: of a generator's methods NumPy may change what they draw, and old sketches would mean nothing.
+        # Raw bits, because NumPy may change what a generator's methods draw, and old sketches would lose their meaning.
         words = np.random.PCG64(SEED).random_raw(width * NUMBERS)
         signs = (words >> np.uint64(63)).astype(np.float32) * 2 - 1
-        return cls(detector.offset, detector.scale, signs.reshape(width, NUMBERS) / np.float32(np.sqrt(width)))
+        projection = signs.reshape(width, NUMBERS) / np.float32(np.sqrt(width))
+        return cls(detector.read, detector.offset, detector.scale, projection)
 
     def __call__(self, features: Features) -> npt.NDArray[np.float32]:
         """Return ``(n, NUMBERS)`` for ``features`` (n, d_all)."""
-        places = slices()
-        read = np.concatenate([features[:, places[block]] for block in READ], axis=1)
+        read = features.take(self.read, axis=1)
         return np.asarray(((read - self.offset) / self.scale) @ self.projection, np.float32)

@@ -15,11 +15,9 @@ import keras
 import tensorflow as tf
 
 from buckler.compute.machine import Precision
-from buckler.detection.adversarial import LARGEST_SURPRISE, PROBED, READ
-from buckler.detection.out_of_distribution import BLOCK
+from buckler.detection.adversarial import LARGEST_SURPRISE
 from buckler.detection.screening import Screening
 from buckler.models.classifier import Classifier, LossName
-from buckler.models.forward import slices
 
 # joint: away from the label, and below the line, at once.
 # selective: away from the label until that is reached, then below the line, and back; Bryniarski et al., "Evading
@@ -78,10 +76,10 @@ class Evader(Classifier):
 def _score(screening: Screening, logits: Any, features: Any) -> Any:
     """Return the detector's score as TensorFlow can differentiate it; held against the detector's own by a test."""
     d = screening.detector
-    scaled = (_blocks(features, READ) - d.offset) / d.scale
+    scaled = (tf.gather(features, d.read, axis=1) - d.offset) / d.scale
     answers = tf.argmax(logits, 1)
     traces = tf.reduce_sum(scaled * tf.gather(tf.constant(d.directions), answers), 1)
-    off = tf.abs(logits - (tf.matmul(_blocks(features, PROBED), d.probe) + d.expected)) / d.spread
+    off = tf.abs(logits - (tf.matmul(tf.gather(features, d.probed, axis=1), d.probe) + d.expected)) / d.spread
     surprise = tf.concat([off, off**2 / 3], 1)
     # Beyond the largest surprise the detector learns nothing more, but the way back begins there (straight through).
     surprise += tf.stop_gradient(tf.minimum(surprise, LARGEST_SURPRISE) - surprise)
@@ -91,13 +89,8 @@ def _score(screening: Screening, logits: Any, features: Any) -> Any:
 
 def _other_cloud(screening: Screening, features: Any, labels: Any) -> Any:
     c = screening.clouds
-    scaled = (features[:, slices()[BLOCK]] - c.offset) / c.scale
+    scaled = (tf.gather(features, c.read, axis=1) - c.offset) / c.scale
     steps = tf.einsum("ncd,de->nce", scaled[:, None, :] - c.centres[None], tf.constant(c.whitener))
     distances = tf.reduce_mean(steps**2, 2)
     own = tf.one_hot(labels, len(c.centres), on_value=True, off_value=False, dtype=tf.bool)
     return tf.reduce_min(tf.where(own, float("inf"), distances), 1)
-
-
-def _blocks(features: Any, blocks: tuple[int, ...]) -> Any:
-    places = slices()
-    return tf.concat([features[:, places[block]] for block in blocks], 1)

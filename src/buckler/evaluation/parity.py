@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from buckler.detection.adversarial import Detector
 from buckler.modality.base import Images, Labels
-from buckler.models.forward import Forward, probabilities
+from buckler.models.forward import Columns, Forward, probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,15 @@ class Case:
         guilty: The same, attacked.
         clean: Other pictures, with their labels.
         attacked: Radius in 1/255 -> the same, attacked; both runtimes get the same pixels.
+        read, probed: Columns of the features, as `buckler.detection.adversarial.Detector.fit` takes them.
     """
 
     training: Images
     guilty: Images
     clean: tuple[Images, Labels]
     attacked: Mapping[int, Images]
+    read: Columns
+    probed: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,9 @@ def _robust(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
 
 
 def _detector_aucs(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
-    detector = Detector.fit(answers.training, [answers.training], [answers.guilty])
+    sides = [answers.training], [answers.guilty]
+    detector = Detector.fit(answers.training, *sides, read=case.read, probed=case.probed)
     clean = detector.score(answers.clean)
     scores = [detector.score(forward) for forward in answers.attacked.values()]
-    sides = np.repeat([0, 1], len(clean))
-    return np.array([roc_auc_score(sides, np.concatenate([clean, attacked])) for attacked in scores])
+    truth = np.repeat([0, 1], len(clean))
+    return np.array([roc_auc_score(truth, np.concatenate([clean, attacked])) for attacked in scores])

@@ -5,20 +5,19 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from buckler.compute.machine import Precision
+from buckler.compute.machine import POLICIES, Precision
 from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.backend import keras, tf
 from buckler.models.features import add_features
 from buckler.models.forward import Forward, Logits
-from buckler.models.networks import vgg
 
-# What an attack climbs: the cross-entropy; by how much the largest other logit exceeds the label's, defined from
-# two classes on and blind to saturation; or the label's logit itself.
+# What an attack maximises: the cross-entropy; the margin by which the largest other logit exceeds the label's, which
+# does not saturate; or the label's logit itself.
 LossName = Literal["cross_entropy", "margin", "logit"]
 
 
 class GradientClassifier(Protocol):
-    """What a gradient attack needs of a model; anything with these two works, a formula on paper included."""
+    """What a gradient attack needs from a model."""
 
     precision: str
 
@@ -40,28 +39,29 @@ class Classifier:
     def __init__(self, network: keras.Model, precision: Precision = "float32", *, batch_size: int = 8) -> None:
         self.precision: str = precision
         self.batch_size = batch_size
+        self._shape = (batch_size, *network.input_shape[1:])
         self.image_size = int(network.input_shape[1])
         self.classes = int(network.output_shape[-1])
-        twin = vgg.copy_in(network, precision)
+        twin = copy_in(network, precision)
         self._with_features = add_features(twin)
         self._seeds = [v for v in twin.non_trainable_variables if v.name == "seed_generator_state"]
-        signature = [tf.TensorSpec((batch_size, self.image_size, self.image_size, 3), tf.float32)]
+        signature = [tf.TensorSpec(self._shape, tf.float32)]
         labelled = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
         self._forward = tf.function(
             lambda images: self._with_features(images, training=False), input_signature=signature
         )
         self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
-        # Traced when first called: most attacks need one of them.
+        # Traced at the first call: most attacks need only one of them.
         self._gradients = {
             name: tf.function(gradient, input_signature=labelled) for name, gradient in self._climbs(twin).items()
         }
 
     def _climbs(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
-        """Return for each loss what gives its gradient, and the logits, of images and labels."""
+        """Return for each loss a function from images and labels to its gradient and the logits."""
         return {name: _gradient_of(network, loss) for name, loss in _LOSSES.items()}
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of ``images``; ``progress`` is told how many pictures are done."""
+        """Return logits and features of ``images``; ``progress`` receives the number of finished pictures."""
         passes = []
         for chunk, count in self._batches(images):
             logits, features = self._forward(chunk)
@@ -83,8 +83,8 @@ class Classifier:
 
         Args:
             images: ``(batch, height, width, 3)`` float32 in 0..1.
-            labels: Class indices that the loss is about, ``(batch,)``.
-            loss: What is differentiated.
+            labels: Class indices, ``(batch,)``.
+            loss: The loss to differentiate.
         """
         gradients, logits = [], []
         for start, (chunk, count) in enumerate(self._batches(images)):
@@ -98,13 +98,9 @@ class Classifier:
         return np.concatenate(gradients), np.concatenate(logits)
 
     def reseed(self, seed: int) -> None:
-        """Start the numbers of the network's random layers at ``seed``, a stream each; without one, do nothing."""
+        """Seed the network's random layers, each with its own stream; without such layers, do nothing."""
         for place, state in enumerate(self._seeds):
             state.assign(np.array([seed, place], state.dtype))
-
-    @property
-    def _shape(self) -> tuple[int, int, int, int]:
-        return (self.batch_size, self.image_size, self.image_size, 3)
 
     def _batches(self, images: Images) -> Iterator[tuple[Images, int]]:
         check_pixels(images)
@@ -137,7 +133,25 @@ def _gradient_of(network: keras.Model, loss: Callable[[Any, Any], Any]) -> Calla
             logits = network(images, training=False)
             # Sum, not mean: an image's gradient must not depend on its batch mates.
             total = tf.reduce_sum(loss(labels, logits))
-        # What cuts the gradient off, as rounding does, leaves zeros, which the sanity checks find.
+        # Rounding and the like cut the gradient off: zeros then, which the sanity checks find.
         return tape.gradient(total, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), logits
 
     return gradient
+
+
+# Layers of the base. Normalisation and head stay float32: the head costs nothing, and every number is computed from
+# its logits.
+_IN_PRECISION = frozenset({"Conv2D", "MaxPooling2D"})
+
+
+def copy_in(network: keras.Model, precision: Precision) -> keras.Model:
+    """Return ``network`` computing in ``precision``, with the same float32 weights; float32 returns it as it is."""
+    if precision == "float32":
+        return network
+    config = network.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] in _IN_PRECISION:
+            layer["config"]["dtype"] = POLICIES[precision]
+    twin = keras.Model.from_config(config)
+    twin.set_weights(network.get_weights())
+    return twin

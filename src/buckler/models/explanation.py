@@ -1,7 +1,7 @@
-"""Where a network looked: Grad-CAM from the maps of one forward pass, in plain NumPy.
+"""Heat maps: Grad-CAM from the maps of one forward pass, in plain NumPy.
 
-Behind the last convolution's maps stand only a 2x2 max pooling and a few dense layers, so the gradient that Grad-CAM
-needs has a closed form, and a runtime without gradients can explain its answers.
+Only a pooling and a few dense layers follow the maps of a network's last tap, so the gradient that Grad-CAM needs has
+a closed form, and a runtime without gradients can explain its answers.
 
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
 """
@@ -9,7 +9,7 @@ Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,27 +18,30 @@ import numpy.typing as npt
 from buckler.errors import ModelError
 
 HEAD_FILE = "head.npz"
-POOL = 2
+MAX_POOL = 2  # pixels a side
 
-Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last convolution, for one picture
+Pooling = Literal["max", "mean"]  # 2x2, or over all places; see `buckler.models.networks.base.Network.pooling`
+Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last tap, for one picture
 Relevance = npt.NDArray[np.float32]  # (h, w), 0..1
 
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights:
-    """The dense layers behind the pooled, flattened maps: ReLU after each but the last.
+    """Pooling of the last tap's maps, then dense layers: ReLU after each but the last.
 
     Attributes:
         kernels: ``(inputs, outputs)`` each.
         biases: ``(outputs,)`` each.
+        pooling: Of the maps.
     """
 
     kernels: tuple[npt.NDArray[np.float32], ...]
     biases: tuple[npt.NDArray[np.float32], ...]
+    pooling: Pooling = "max"
 
     def save(self, directory: Path) -> None:
         """Write the weights into ``directory``."""
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"pooling": self.pooling}
         for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             arrays |= {f"kernel_{number}": kernel, f"bias_{number}": bias}
         np.savez(directory / HEAD_FILE, **arrays)
@@ -55,15 +58,9 @@ class HeadWeights:
             with np.load(path, allow_pickle=False) as arrays:
                 numbers = range(len(arrays) // 2)
                 kernels, biases = ([arrays[f"{name}_{n}"] for n in numbers] for name in ("kernel", "bias"))
-                return cls(tuple(kernels), tuple(biases))
+                return cls(tuple(kernels), tuple(biases), _pooling(str(arrays["pooling"])))
         except (OSError, EOFError, BadZipFile, KeyError, ValueError) as error:
             raise ModelError(f"{path} does not hold the weights of a head: {error!r}") from error
-
-    @classmethod
-    def of(cls, network: Any) -> "HeadWeights":
-        """Return the dense layers of a Keras network as `vgg.join` builds it."""
-        pairs = [layer.get_weights() for layer in network.layers if type(layer).__name__ == "Dense"]
-        return cls(tuple(kernel for kernel, _ in pairs), tuple(bias for _, bias in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,8 @@ class Explainer:
     """Explains the answers of one network.
 
     Attributes:
-        maps: Gives one picture's maps, ``(s, s, 3)`` pixels in 0..1 to ``(h, w, channels)``.
-        head: What stands behind them.
+        maps: Maps one picture, ``(s, s, 3)`` in 0..1, to the maps of the last tap, ``(h, w, channels)``.
+        head: The layers after them.
     """
 
     maps: Callable[[npt.NDArray[np.float32]], Maps]
@@ -84,11 +81,11 @@ class Explainer:
 
 
 def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:
-    """Return how much each place of ``maps`` speaks for class ``label``, its largest 1; zero where none does."""
+    """Return how much each place of ``maps`` supports class ``label``, the largest 1; zero if none does."""
     height, width, _ = maps.shape
     gradient = _pooled_gradient(maps, head, label)
-    # The pooling passes each gradient on to the one place that was largest: the sum over places, which is all that
-    # Grad-CAM takes of it, does not depend on which.
+    # Grad-CAM needs only the sum of the gradient over all places. Max pooling passes each gradient on to one place,
+    # mean pooling divides it among all: the sum is the same.
     weights = gradient.sum(axis=(0, 1)) / (height * width)
     relevance = np.maximum(maps @ weights, 0)
     largest = relevance.max()
@@ -97,7 +94,7 @@ def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:
 
 def _pooled_gradient(maps: Maps, head: HeadWeights, label: int) -> npt.NDArray[np.float32]:
     """Return the gradient of the logit ``label`` by the pooled maps, in their shape."""
-    pooled = pool(maps)
+    pooled = pool(maps, head.pooling)
     values, active = pooled.ravel(), []
     for kernel, bias in zip(head.kernels[:-1], head.biases[:-1], strict=True):
         values = np.maximum(values @ kernel + bias, 0)
@@ -108,8 +105,17 @@ def _pooled_gradient(maps: Maps, head: HeadWeights, label: int) -> npt.NDArray[n
     return np.asarray(gradient.reshape(pooled.shape), np.float32)
 
 
-def pool(maps: Maps) -> Maps:
-    """Return the 2x2 max pooling of ``maps``; an odd last row or column is left out, as Keras does."""
+def pool(maps: Maps, pooling: Pooling = "max") -> Maps:
+    """Return ``maps`` pooled, ``(h, w, channels)``; max pooling drops an odd last row or column, as Keras does."""
+    if pooling == "mean":
+        return np.asarray(maps.mean(axis=(0, 1), keepdims=True))
     height, width, channels = maps.shape
-    blocks = maps[: height // POOL * POOL, : width // POOL * POOL]
-    return np.asarray(blocks.reshape(height // POOL, POOL, width // POOL, POOL, channels).max(axis=(1, 3)))
+    down, across = height // MAX_POOL, width // MAX_POOL
+    blocks = maps[: down * MAX_POOL, : across * MAX_POOL]
+    return np.asarray(blocks.reshape(down, MAX_POOL, across, MAX_POOL, channels).max(axis=(1, 3)))
+
+
+def _pooling(name: str) -> Pooling:
+    if name not in ("max", "mean"):
+        raise ValueError(f"expected the pooling max or mean, got {name}")
+    return name  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The features the detector reads, taken from the same pass that gives the logits."""
+"""The features that the detectors read, computed in the same pass as the logits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,11 @@ import numpy as np
 
 from buckler.modality.base import Images
 from buckler.models.backend import keras
+from buckler.models.explanation import HeadWeights
 from buckler.models.forward import Maps
-from buckler.models.networks.vgg import BLOCK_ENDS
+from buckler.models.networks import table
 
-SILENT = 1e-12  # variance below which a channel counts as silent
+SILENT = 1e-12  # variance below which a channel counts as constant
 
 
 @keras.saving.register_keras_serializable(package="buckler")
@@ -23,7 +24,7 @@ class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
     def call(self, maps: Any) -> Any:
         """Return ``(batch, 2 c)``: the means, then the standard deviations."""
         mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=[1, 2])
-        # Not zero: a channel that is silent everywhere would have no gradient but NaN.
+        # Not zero: the gradient at a channel that is constant everywhere would be NaN.
         return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, SILENT))], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -34,13 +35,32 @@ class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
 def add_features(network: keras.Model) -> keras.Model:
     """Return ``network`` with two outputs, ``(logits, features)``, sharing its weights.
 
-    ``features`` holds, block after block, mean and spread of each channel at the block's end; see ``slices``.
+    ``features``, ``(batch, n)`` float32, has the mean and the standard deviation of each channel of each tap, tap
+    after tap; `buckler.models.networks.base.Network.columns` gives their places. A Keras model of another origin has
+    no taps and no features.
     """
-    pooled = [MeanAndSpread(name=f"{name}_pooled")(network.get_layer(name).output) for name in BLOCK_ENDS]
+    layers = [tap.layer for tap in table.taps_of(network)]
+    pooled = [MeanAndSpread(name=f"{layer}_pooled")(network.get_layer(layer).output) for layer in layers]
+    if not pooled:
+        return keras.Model(network.input, (network.output, network.output[:, :0]))
     return keras.Model(network.input, (network.output, keras.layers.Concatenate(dtype="float32")(pooled)))
 
 
+def last_maps(network: keras.Model) -> Any:
+    """Return the maps of the last tap, as a Keras tensor of ``network``."""
+    return network.get_layer(table.find(network.name).taps[-1].layer).output
+
+
 def maps_of(network: keras.Model) -> Callable[[Images], Maps]:
-    """Return what gives one picture's maps of the last convolution, ``(s, s, 3)`` in 0..1 to ``(h, w, channels)``."""
-    until_maps = keras.Model(network.input, network.get_layer(BLOCK_ENDS[-1]).output)
+    """Return a function from one picture, ``(s, s, 3)`` in 0..1, to its maps of the last tap, ``(h, w, c)``."""
+    until_maps = keras.Model(network.input, last_maps(network))
     return lambda pixels: np.asarray(until_maps(pixels[None], training=False))[0]
+
+
+def head_of(network: keras.Model) -> HeadWeights:
+    """Return the layers after the last tap of ``network``: its pooling and its dense layers."""
+    architecture = table.find(network.name)
+    names = [layer.name for layer in network.layers]
+    after = network.layers[names.index(architecture.taps[-1].layer) + 1 :]
+    pairs = [layer.get_weights() for layer in after if isinstance(layer, keras.layers.Dense)]
+    return HeadWeights(tuple(kernel for kernel, _ in pairs), tuple(bias for _, bias in pairs), architecture.pooling)

@@ -1,4 +1,4 @@
-"""What must be known of a classifier to use it, whatever engine computes it; a JSON file beside the network."""
+"""Description of a classifier, for every engine: a JSON file beside the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 import pydantic
 
 from buckler.errors import ModelError
+from buckler.modality.picture.images import CHANNELS
 
-ARCHITECTURE = "vgg19"
 INFO_FILE = "model.json"
 SCHEMA = 1
 
@@ -17,14 +17,15 @@ Document = TypeVar("Document")
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a classifier's numbers mean; the only place where its labels and input size are written down.
+    """Labels, input and origin of a classifier; the only place where its labels and input size are stored.
 
     Attributes:
         labels: Class names in the order of the logits.
-        malignant: Those of ``labels`` whose flip to any other is the dangerous one; may be empty.
+        malignant: The dangerous ones of ``labels``: a flip to any other label harms a patient; may be empty.
         image_size: Pixels a side at the input.
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
-        defence: What was done against attacks, as ``train.defence``; a randomised network answers at random.
+        defence: Against attacks, as ``train.defence``; a randomised network's answers vary.
+        architecture: Name of its network in `buckler.models.networks.table`.
     """
 
     labels: tuple[str, ...]
@@ -32,22 +33,25 @@ class ModelInfo:
     image_size: int
     data_version: str
     defence: Literal["none", "adversarial", "randomised"] = "none"
-    architecture: str = ARCHITECTURE
+    architecture: str = "vgg19"
     schema: int = SCHEMA
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one input."""
+        return (self.image_size, self.image_size, CHANNELS)
 
 
 def load_info(directory: Path) -> ModelInfo:
-    """Return what is said of the classifier in ``directory``.
+    """Return the description of the classifier in ``directory``.
 
     Raises:
         ModelError: The file is missing, malformed or of another schema.
     """
     path = directory / INFO_FILE
     info = read_document(path, ModelInfo, about="a classifier", missing="expected a saved classifier")
-    if info.schema != SCHEMA or info.architecture != ARCHITECTURE:
-        raise ModelError(
-            f"{path}: expected schema {SCHEMA} of {ARCHITECTURE}, got {info.schema} of {info.architecture}"
-        )
+    if info.schema != SCHEMA:
+        raise ModelError(f"{path}: expected schema {SCHEMA}, got {info.schema}")
     return info
 
 
@@ -56,9 +60,9 @@ def read_document(path: Path, kind: type[Document], *, about: str, missing: str)
 
     Args:
         path: In a model's directory.
-        kind: A dataclass; keys that it lacks, or that lack, are errors.
+        kind: A dataclass; unknown and missing keys are errors.
         about: What the file describes, for the error.
-        missing: What to say where there is no such file.
+        missing: End of the error message if there is no such file.
 
     Raises:
         ModelError: The file is missing or malformed.

@@ -14,7 +14,6 @@ from buckler.release import bundle, tracking
 from buckler.release.evidence import Reports
 from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
-from buckler.state import documents
 from buckler.trust import digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 
@@ -96,7 +95,7 @@ def _tags(release: Path, source: bundle.CodeVersion, verdict: Verdict, lock: Pat
         tracking.KIND_TAG: "pipeline",
         "data_version": str(verdict.statement["data"]["version"]),
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
-        "defence": _model_info(release)["defence"],
+        "defence": load_info(release / MODEL_DIR).defence,
         registry.DIGEST_TAG: verdict.subject_digest,
         registry.VERDICT_TAG: verdict.id,
         registry.OUTCOME_TAG: "passed" if verdict.passed else "failed",
@@ -120,15 +119,10 @@ def _record(
     tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv")), *sorted(reports.glob("*.html"))])
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
     tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
-    info = _model_info(release)
-    uri = tracking.log_release(run_id, release, labels=info["labels"], image_size=info["image_size"])
+    info = load_info(release / MODEL_DIR)
+    uri = tracking.log_release(run_id, release, labels=info.labels, shape=info.shape)
     tracking.finish_run(run_id)
     return uri
-
-
-def _model_info(release: Path) -> dict[str, Any]:
-    # Read as JSON: the reader in `models` would import TensorFlow.
-    return documents.read_json(release / MODEL_DIR / "model.json")
 
 
 def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:

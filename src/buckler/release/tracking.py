@@ -105,14 +105,14 @@ def attach(run_id: str, folder: str, files: Iterable[Path]) -> None:
             client.log_artifact(run_id, str(file), folder)
 
 
-def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size: int) -> str:
+def log_release(run_id: str, release: Path, *, labels: Sequence[str], shape: tuple[int, ...]) -> str:
     """Store a release as the run's model and return the model's URI.
 
     Args:
         run_id: A run that has not finished.
         release: A directory whose name is ``release``.
         labels: Class names in the order of the probabilities.
-        image_size: Pixels a side.
+        shape: Of one input.
     """
     if release.name != RELEASE_DIR:
         raise ValueError(f"expected a directory named {RELEASE_DIR!r}, got {release}")
@@ -123,7 +123,7 @@ def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size
         experiment = client.get_run(run_id).info.experiment_id
         model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
         # Not `mlflow.pyfunc.log_model`: it would load the network to run it on the example.
-        _write_pyfunc(Path(scratch) / "model", release, model.model_id, run_id, labels, image_size)
+        _write_pyfunc(Path(scratch) / "model", release, model.model_id, run_id, labels, shape)
         client.log_model_artifacts(model.model_id, f"{scratch}/model")
         client.finalize_logged_model(model.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -131,7 +131,7 @@ def log_release(run_id: str, release: Path, *, labels: Sequence[str], image_size
 
 
 def _write_pyfunc(
-    path: Path, release: Path, model_id: str, run_id: str, labels: Sequence[str], image_size: int
+    path: Path, release: Path, model_id: str, run_id: str, labels: Sequence[str], shape: tuple[int, ...]
 ) -> None:
     import numpy as np  # needs the full mlflow package, which readers of the registry do not need
 
@@ -154,10 +154,10 @@ def _write_pyfunc(
             metadata={"labels": list(labels), "pixels": "float32 RGB in 0..1"},
         ),
         signature=ModelSignature(
-            Schema([TensorSpec(number, (-1, image_size, image_size, 3))]),
+            Schema([TensorSpec(number, (-1, *shape))]),
             Schema([TensorSpec(number, (-1, len(labels)))]),
         ),
-        input_example=np.full((1, image_size, image_size, 3), 0.5, np.float32),
+        input_example=np.full((1, *shape), 0.5, np.float32),
         pip_requirements=requirements(),
     )
 

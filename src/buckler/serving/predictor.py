@@ -65,6 +65,7 @@ class Predictor:
     Attributes:
         labels: Class names.
         image_size: Side length of its input in pixels.
+        shape: Of one input.
         info: The model's metadata in the release.
         digest: Digest of the model directory, as in the verdict.
         verdict: The signed verdict under which it serves.
@@ -79,7 +80,7 @@ class Predictor:
         verdict: Verdict,
         explainer: Explainer,
     ) -> None:
-        self.labels, self.image_size = info.labels, info.image_size
+        self.labels, self.image_size, self.shape = info.labels, info.image_size, info.shape
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
@@ -166,7 +167,7 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Answer one grey picture, so that the first real one does not wait for compilation."""
-        self(np.full((self.image_size, self.image_size, 3), 0.5, np.float32))
+        self(np.full(self.shape, 0.5, np.float32))
 
 
 def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
@@ -181,11 +182,11 @@ def _engine(model: Path, threads: int | None, precision: runtime.ServingPrecisio
     try:
         from buckler.models.checkpoint import load_network
         from buckler.models.classifier import Classifier
-        from buckler.models.features import maps_of
+        from buckler.models.features import head_of, maps_of
     except ModuleNotFoundError as error:
         raise ModelError(
             "this release has no exported network (it is randomised, or older than the stage `export`) and its "
             f"reference needs {error.name}, which is not installed: install the extra `cpu`, or release it anew"
         ) from error
     network = load_network(model)
-    return Classifier(network, batch_size=1), Explainer(maps_of(network), HeadWeights.of(network))
+    return Classifier(network, batch_size=1), Explainer(maps_of(network), head_of(network))

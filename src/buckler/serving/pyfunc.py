@@ -26,8 +26,8 @@ class PyfuncModel:
                 DataFrame).
             params: Unused; MLflow passes it.
         """
-        size, labels = self._predictor.image_size, self._predictor.labels
-        pixels = np.asarray(model_input, np.float32).reshape(-1, size, size, 3)
+        labels = self._predictor.labels
+        pixels = np.asarray(model_input, np.float32).reshape(-1, *self._predictor.shape)
         answers = [self._predictor(picture).probabilities for picture in pixels]
         rows = [[answer[label] for label in labels] for answer in answers]
         return np.asarray(rows, np.float32).reshape(-1, len(labels))

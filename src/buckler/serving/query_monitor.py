@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from buckler.modality.picture.images import CHANNELS
+
 BLOCKS = 16
 PROJECTIONS = 64
 
@@ -88,7 +90,7 @@ class QueryMonitor:
         self._secret = secret or secrets.token_bytes(32)
         self._clock = clock
         generator = np.random.default_rng(np.frombuffer(hashlib.sha256(self._secret).digest(), np.uint32))
-        values = BLOCKS * BLOCKS * 3
+        values = BLOCKS * BLOCKS * CHANNELS
         # Scaled so that the length of a projected difference is, on average, the difference's root mean square.
         self._matrix = (generator.standard_normal((values, PROJECTIONS)) / np.sqrt(values * PROJECTIONS)).astype(
             np.float32

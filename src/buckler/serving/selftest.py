@@ -42,7 +42,7 @@ def write(model: Path) -> None:
     arrays: dict[str, Any] = {}
     for precision in runtime.offered(model) or (None,):
         predictor = Predictor.of(model, _placeholder_verdict(model), precision=precision)
-        arrays["pictures"] = pictures = draw_pictures(predictor.image_size)
+        arrays["pictures"] = pictures = draw_pictures(predictor.shape)
         draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
         expected = draws.mean(axis=0)
         arrays[f"expected_{predictor.precision}"] = expected
@@ -110,16 +110,17 @@ def reference_pictures(model: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(_read(model / FILE, _precisions(model / FILE)[0])["pictures"], np.uint8)
 
 
-def draw_pictures(size: int, *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return ``(count, size, size, 3)``: a dark spot on a lighter ground with some noise, all colours from the seed."""
+def draw_pictures(shape: tuple[int, int, int], *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Return ``(count, *shape)``: a dark spot on a lighter ground with some noise, all colours from the seed."""
     generator = np.random.default_rng(seed)
+    size, _, channels = shape
     down, across = np.mgrid[0:size, 0:size] / size
     pictures = []
     for _ in range(count):
         y, x, radius = generator.uniform(0.3, 0.7), generator.uniform(0.3, 0.7), generator.uniform(0.1, 0.35)
         spot = np.exp(-((down - y) ** 2 + (across - x) ** 2) / radius**2)[..., None]
-        ground, dark = generator.uniform(140, 255, 3), generator.uniform(0, 140, 3)
-        noise = generator.normal(0, generator.uniform(1, 20), (size, size, 3))
+        ground, dark = generator.uniform(140, 255, channels), generator.uniform(0, 140, channels)
+        noise = generator.normal(0, generator.uniform(1, 20), shape)
         pictures.append((1 - spot) * ground + spot * dark + noise)
     return np.asarray(np.clip(pictures, 0, 255), np.uint8)
 

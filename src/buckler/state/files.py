@@ -21,8 +21,10 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with replacing(path) as aside, open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+    with replacing(path) as aside:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
 
 
 @contextmanager

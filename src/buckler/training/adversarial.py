@@ -1,4 +1,4 @@
-"""Adversarial training: each batch is attacked as the network stands, and the network learns to answer it.
+"""Adversarial training: the current network is attacked on each batch and learns from the attacked pictures.
 
 Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083; with one
 step, Wong, Rice & Kolter, "Fast is better than free", arXiv 2001.03994; Zhang et al., "Theoretically principled
@@ -20,9 +20,10 @@ from buckler.attacks.iterative import PGD
 from buckler.compute.machine import Precision
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models.backend import keras, tf
-from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.classifier import Classifier, copy_in
+from buckler.models.networks import table
 from buckler.state import files
+from buckler.training.loop import History, turned
 
 VALIDATION_STEPS = 7  # of PGD, each epoch
 VALIDATION_PICTURES = 96  # attacked each epoch
@@ -45,7 +46,7 @@ class Recipe:
         clean_share: Share of each batch left clean; without use in TRADES, which sees every picture both ways.
         malignant_weight: How much more a malignant picture's loss counts than a benign one's.
         label_smoothing: Share of the target given to all classes alike.
-        unfrozen_blocks: How many of VGG's five blocks learn, counted from the last; the head always does.
+        unfrozen_blocks: How many blocks of the base learn, counted from the last; the head always learns.
         epochs: Passes over the training pictures.
         batch_size: Pictures a step.
         learning_rate: Peak of Adam's, reached after a tenth of all steps; from there it falls as a cosine to zero.
@@ -69,9 +70,13 @@ class Recipe:
     averaging: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if not 0 <= self.unfrozen_blocks <= len(vgg.BLOCK_ENDS):
-            raise ValueError(f"expected 0 to {len(vgg.BLOCK_ENDS)} unfrozen_blocks, got {self.unfrozen_blocks}")
+        """Reject invalid values.
+
+        Raises:
+            ValueError: Some value is out of range.
+        """
+        if self.unfrozen_blocks < 0:
+            raise ValueError(f"expected unfrozen_blocks of at least 0, got {self.unfrozen_blocks}")
         if min(self.steps, self.epochs, self.batch_size) < 1 or min(self.epsilon_255, self.learning_rate) <= 0:
             raise ValueError(f"expected steps, epochs, batch_size, epsilon_255 and learning_rate above 0, got {self}")
         if not (0 <= self.clean_share < 1 and 0 <= self.label_smoothing < 1 and 0 <= self.averaging < 1):
@@ -84,9 +89,6 @@ class Examples:
 
     images: Images
     truth: Labels
-
-
-History = list[dict[str, float]]
 
 
 def harden(
@@ -141,15 +143,6 @@ def harden(
     return history
 
 
-def turned(images: Images, generator: np.random.Generator) -> Images:
-    """Return each of ``images`` as one of the eight symmetries of the square: skin has no upside."""
-    result = np.empty_like(images)
-    for place, choice in enumerate(generator.integers(8, size=len(images))):
-        picture = np.rot90(images[place], choice % 4)
-        result[place] = picture[:, ::-1] if choice >= 4 else picture
-    return result
-
-
 class _Lesson:
     """The network that learns, the average of its past, the optimiser, and one compiled step."""
 
@@ -165,8 +158,7 @@ class _Lesson:
         self.batches = max(len(training.truth) // recipe.batch_size, 1)
         # Copies, so that the network stays as it was until the end; their variables are float32 in any precision.
         self._student, self.averaged = (_copy(network, precision) for _ in range(2))
-        for layer in self._student.layers:
-            layer.trainable = _learns(layer, recipe.unfrozen_blocks)
+        unfreeze(self._student, recipe.unfrozen_blocks)
         self._variables = self._student.trainable_variables
         self._averages = _same(self._variables, self._student, self.averaged)
         schedule = _WarmCosine(recipe.learning_rate, recipe.epochs * self.batches)
@@ -298,15 +290,27 @@ class _WarmCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
 
 def _copy(network: keras.Model, precision: Precision) -> keras.Model:
     if precision != "float32":
-        return vgg.copy_in(network, precision)
+        return copy_in(network, precision)
     twin = keras.models.clone_model(network)
     twin.set_weights(network.get_weights())
     return twin
 
 
-def _learns(layer: keras.layers.Layer, unfrozen_blocks: int) -> bool:
-    first = len(vgg.BLOCK_ENDS) - unfrozen_blocks + 1
-    return not layer.name.startswith("block") or int(layer.name[len("block")]) >= first
+def unfreeze(network: keras.Model, blocks: int) -> None:
+    """Let the head and the last ``blocks`` blocks of the base learn, and freeze the others.
+
+    A Keras model of another origin has no blocks: all of it learns.
+
+    Raises:
+        ValueError: The base has fewer blocks.
+    """
+    ends = [tap.layer for tap in table.taps_of(network)]
+    if ends and blocks > len(ends):
+        raise ValueError(f"expected 0 to {len(ends)} unfrozen_blocks for {network.name}, got {blocks}")
+    frozen = len(ends) - blocks
+    for layer in network.layers:
+        layer.trainable = frozen <= 0
+        frozen -= layer.name in ends
 
 
 def _same(variables: Sequence[Any], model: keras.Model, twin: keras.Model) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Trains the head on features of the frozen base, computed once a picture and augmented copy."""
+"""Trains a network on clean pictures: its head on cached features of a frozen base, or all of it on pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ import numpy.typing as npt
 from buckler.modality.base import Images, Labels
 from buckler.models.backend import keras
 from buckler.models.forward import Features
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head, build_head
 
 Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
+History = list[dict[str, float]]  # a row an epoch
+Progress = Callable[[int, dict[str, float]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast the head learns."""
+    """How long and how fast a network learns."""
 
     epochs: int
     batch_size: int
@@ -28,7 +30,7 @@ class Schedule:
 def rotated(images: Images, degrees: float, generator: np.random.Generator) -> Images:
     """Return each of ``images`` turned about its middle by a uniform angle within plus or minus ``degrees``.
 
-    Edges repeat outwards, as a camera would have seen more skin and not black.
+    Edges repeat outwards: a camera would have seen more skin there, not black.
     """
     turn = keras.layers.RandomRotation(
         degrees / 360, fill_mode="nearest", interpolation="bilinear", seed=int(generator.integers(2**31))
@@ -36,10 +38,19 @@ def rotated(images: Images, degrees: float, generator: np.random.Generator) -> I
     return np.clip(np.asarray(turn(images, training=True), np.float32), 0, 1)
 
 
+def turned(images: Images, generator: np.random.Generator) -> Images:
+    """Return each of ``images`` as one of the eight symmetries of the square: skin has no upside."""
+    result = np.empty_like(images)
+    for place, choice in enumerate(generator.integers(8, size=len(images))):
+        picture = np.rot90(images[place], choice % 4)
+        result[place] = picture[:, ::-1] if choice >= 4 else picture
+    return result
+
+
 class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Shuffled batches of cached features, read from disk as they are needed.
 
-    An epoch has each picture once, as one of its copies at random: what augmenting anew each epoch would do.
+    An epoch has each picture once, as one of its copies at random, as if it were augmented anew each epoch.
     """
 
     def __init__(self, copies: Copies, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
@@ -59,10 +70,36 @@ class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
         return self._copies[self._copy[pictures], pictures].astype(np.float32), self._targets[pictures]
 
     def on_epoch_end(self) -> None:
-        """Shuffle the pictures for the next epoch and draw which copy of each is seen."""
+        """Shuffle the pictures for the next epoch and draw a copy of each."""
         copies, pictures = self._copies.shape[:2]
         self._order = self._generator.permutation(pictures)
         self._copy = self._generator.integers(0, copies, size=(pictures,))
+
+
+class PictureBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled batches of pictures, each in one of its eight symmetries at random."""
+
+    def __init__(self, images: Images, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self._images, self._batch_size = images, batch_size
+        self._targets = np.eye(classes, dtype=np.float32)[labels]
+        self._generator = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return -(-len(self._order) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Images, npt.NDArray[np.float32]]:
+        """Return pictures ``(batch, s, s, 3)`` and one-hot targets ``(batch, classes)``."""
+        places = self._order[index * self._batch_size :][: self._batch_size]
+        # A generator for each batch: Keras may ask for batches ahead, and twice.
+        return turned(self._images[places], np.random.default_rng((self._seed, index))), self._targets[places]
+
+    def on_epoch_end(self) -> None:
+        """Shuffle the pictures for the next epoch and draw its symmetries."""
+        self._order = self._generator.permutation(len(self._images))
+        self._seed = int(self._generator.integers(2**31))
 
 
 def train_head(
@@ -71,30 +108,64 @@ def train_head(
     validation: tuple[Features, Labels],
     *,
     classes: int,
-    head: vgg.Head,
+    head: Head,
     schedule: Schedule,
-    progress: Callable[[int, dict[str, float]], object] | None = None,
-) -> tuple[keras.Sequential, list[dict[str, float]]]:
+    progress: Progress | None = None,
+) -> tuple[keras.Sequential, History]:
     """Return the trained head and one row an epoch: loss and accuracy on training and validation pictures.
 
     Args:
         copies: ``(copies, n, features)``.
         labels: Class indices, ``(n,)``.
-        validation: Features ``(m, features)`` and class indices ``(m,)``, only looked at.
+        validation: Features ``(m, features)`` and class indices ``(m,)``, for measurement only.
         classes: Number of classes.
         head: Its shape.
         schedule: Epochs, batch size, Adam's learning rate and the seed of all draws.
         progress: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(schedule.seed)
-    model = vgg.build_head(copies.shape[-1], classes, head, seed=schedule.seed)
+    model = build_head(copies.shape[-1], classes, head, seed=schedule.seed)
+    batches = FeatureBatches(copies, labels, classes, schedule.batch_size, schedule.seed)
+    return model, _fit(model, batches, (validation[0].astype(np.float32), validation[1]), schedule, progress)
+
+
+def train_network(
+    network: keras.Model,
+    training: tuple[Images, Labels],
+    validation: tuple[Images, Labels],
+    *,
+    schedule: Schedule,
+    progress: Progress | None = None,
+) -> History:
+    """Train all of ``network``, pixels to logits, in place; return one row an epoch, as `train_head`.
+
+    Args:
+        network: Freshly initialised.
+        training: Pictures ``(n, s, s, 3)`` in 0..1 and class indices ``(n,)``; an epoch sees each once, in one of its
+            eight symmetries at random.
+        validation: The same, for measurement only.
+        schedule: As for `train_head`.
+        progress: As for `train_head`.
+    """
+    keras.utils.set_random_seed(schedule.seed)
+    batches = PictureBatches(*training, network.output_shape[-1], schedule.batch_size, schedule.seed)
+    return _fit(network, batches, validation, schedule, progress)
+
+
+def _fit(
+    model: keras.Model,
+    batches: keras.utils.PyDataset,
+    validation: tuple[npt.NDArray[np.float32], Labels],
+    schedule: Schedule,
+    progress: Progress | None,
+) -> History:
     model.compile(
         optimizer=keras.optimizers.Adam(schedule.learning_rate),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    features, truth = validation
-    history: list[dict[str, float]] = []
+    inputs, truth = validation
+    history: History = []
 
     def on_epoch_end(epoch: int, logs: dict[str, Any]) -> None:
         history.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
@@ -102,10 +173,10 @@ def train_head(
             progress(epoch + 1, history[-1])
 
     model.fit(
-        FeatureBatches(copies, labels, classes, schedule.batch_size, schedule.seed),
-        validation_data=(features.astype(np.float32), np.eye(classes, dtype=np.float32)[truth]),
+        batches,
+        validation_data=(inputs, np.eye(model.output_shape[-1], dtype=np.float32)[truth]),
         epochs=schedule.epochs,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)],
         verbose=0,
     )
-    return model, history
+    return history

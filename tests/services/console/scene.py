@@ -35,17 +35,16 @@ AWAY = "http://127.0.0.1:9"  # where nobody answers
 def small_project(root: Path) -> Path:
     """Write models/ and reports/ of a real, small network with random weights that passes its gate."""
     from buckler.models import checkpoint, export
-    from buckler.models.networks import vgg
+    from buckler.models.networks.base import Head
+    from buckler.models.networks.tiny import TINY
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 
     projects.make_project(root)
     shutil.rmtree(root / "models")
-    base = vgg.build_base(IMAGE_SIZE, "none", seed=7)
-    head = vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head(hidden=(8,)), seed=7)
-    network = vgg.join(base, head)
+    network = TINY.build(IMAGE_SIZE, 2, head=Head((8,)), seed=7)
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     classifier, runtime = root / "models/classifier", root / "models/runtime"
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:data")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), IMAGE_SIZE, "sha256:data", architecture="tiny")
     checkpoint.save(network, info, classifier)
     export.write(network, pictures, runtime)
     RuntimeInfo(("float32",), "test").save(runtime)

@@ -15,10 +15,10 @@ def small(request):
 def tiny_seven():
     """The real network at its smallest, untrained, with a head for seven classes."""
     from buckler.models.classifier import Classifier
-    from buckler.models.networks import vgg
+    from buckler.models.networks.base import Head
+    from buckler.models.networks.tiny import TINY
 
-    base = vgg.build_base(32, "none", seed=1)
-    return Classifier(vgg.join(base, vgg.build_head(512, 7, vgg.Head((16, 8)), seed=1)), batch_size=4)
+    return Classifier(TINY.build(32, 7, head=Head((16, 8)), seed=1), batch_size=4)
 
 
 @pytest.fixture(params=["2 classes", "7 classes"])

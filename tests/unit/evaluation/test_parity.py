@@ -9,7 +9,8 @@ from buckler.models.forward import Forward
 COUNT, WIDTH = 40, 2944
 TRUTH = np.arange(COUNT) % 2
 PIXELS = np.zeros((COUNT, 2, 2, 3), np.float32)
-CASE = Case(training=PIXELS, guilty=PIXELS, clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS})
+COLUMNS = {"read": np.arange(384, WIDTH), "probed": np.arange(384, 1920)}
+CASE = Case(training=PIXELS, guilty=PIXELS, clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS}, **COLUMNS)
 
 
 def logits(right):

@@ -4,17 +4,16 @@ import pytest
 from buckler.errors import ModelError
 from buckler.models import explanation
 from buckler.models.explanation import Explainer, HeadWeights, grad_cam
-from buckler.models.features import maps_of
-from buckler.models.networks import vgg
+from buckler.models.features import head_of, last_maps, maps_of
+from buckler.models.networks.base import Head
+from buckler.models.networks.table import NETWORKS
 
 SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
 
 
-@pytest.fixture(scope="module")
-def network():
-    base = vgg.build_base(SIZE, "none", seed=3)
-    head = vgg.build_head(int(np.prod(base.output_shape[1:])), 3, vgg.Head(hidden=(16, 8)), seed=3)
-    return vgg.join(base, head)
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
+def network(request):
+    return request.param.build(SIZE, 3, head=Head((16, 8)), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def by_tape(network, pixels, label):
     import keras
     import tensorflow as tf
 
-    maps_and_logits = keras.Model(network.input, [network.get_layer("block5_conv4").output, network.output])
+    maps_and_logits = keras.Model(network.input, [last_maps(network), network.output])
     with tf.GradientTape() as tape:
         maps, logits = maps_and_logits(pixels[None], training=False)
         score = logits[0, label]
@@ -39,15 +38,15 @@ def by_tape(network, pixels, label):
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_it_is_grad_cam_as_the_tape_computes_it(network, pixels, label):
     expected = by_tape(network, pixels, label)
-    assert expected.shape == (5, 5)
-    found = Explainer(maps_of(network), HeadWeights.of(network))(pixels, label)
+    assert expected.shape == {"vgg19": (5, 5), "tiny": (10, 10)}[network.name]
+    found = Explainer(maps_of(network), head_of(network))(pixels, label)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.dtype, found.max()) == (np.float32, 1)
 
 
 def test_the_maps_and_the_head_are_the_network(network, pixels):
-    explainer = Explainer(maps_of(network), HeadWeights.of(network))
-    values = explanation.pool(explainer.maps(pixels)).ravel()
+    explainer = Explainer(maps_of(network), head_of(network))
+    values = explanation.pool(explainer.maps(pixels), explainer.head.pooling).ravel()
     for kernel, bias in zip(explainer.head.kernels[:-1], explainer.head.biases[:-1], strict=True):
         values = np.maximum(values @ kernel + bias, 0)
     logits = values @ explainer.head.kernels[-1] + explainer.head.biases[-1]
@@ -70,10 +69,12 @@ def test_where_nothing_speaks_for_a_class_nothing_is_shown():
 
 
 def test_a_head_comes_back_from_its_file_as_it_was(network, tmp_path):
-    head = HeadWeights.of(network)
+    head = head_of(network)
     head.save(tmp_path)
     loaded = HeadWeights.load(tmp_path)
-    assert [kernel.shape for kernel in loaded.kernels] == [(2048, 16), (16, 8), (8, 3)]
+    inputs, pooling = {"vgg19": (2048, "max"), "tiny": (64, "mean")}[network.name]
+    assert [kernel.shape for kernel in loaded.kernels] == [(inputs, 16), (16, 8), (8, 3)]
+    assert loaded.pooling == pooling
     for one, other in zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True):
         np.testing.assert_array_equal(one, other)
 

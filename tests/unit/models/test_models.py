@@ -12,75 +12,10 @@ from buckler.compute import machine
 from buckler.errors import InputRangeError, ModelError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.forward import slices
-from buckler.models.networks import vgg
+from buckler.models.networks.tiny import TINY
 from buckler.trust import digests
 
-INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
-
-
-def test_normalisation_is_what_the_imagenet_weights_expect():
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
-    expected = keras.applications.vgg19.preprocess_input(pixels.copy())
-    np.testing.assert_allclose(vgg.ImageNetNormalisation()(pixels / 255), expected, atol=1e-4)
-
-
-def test_the_network_is_the_papers():
-    base = vgg.build_base(224, "none", seed=0)
-    network = vgg.join(base, vgg.build_head(25088, 2, vgg.Head(), seed=0))
-    assert network.count_params() == 23_244_162
-    assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == 3_219_778
-    names = [layer.name for layer in network.layers][-6:]
-    assert names == ["flatten", "dropout_1", "dense_1", "dropout_2", "dense_2", "logits"]
-
-
-def test_same_seed_gives_the_same_weights_and_another_seed_others():
-    kernels = [vgg.build_base(32, "none", seed=s).get_layer("block5_conv4").get_weights()[0] for s in (1, 1, 2)]
-    np.testing.assert_array_equal(kernels[0], kernels[1])
-    assert np.any(kernels[0] != kernels[2])
-
-
-def test_he_initialisation_keeps_the_size_of_activations_through_all_sixteen_layers():
-    flat = vgg.flat_base(vgg.build_base(64, "none", seed=3))
-    values = Classifier(flat, batch_size=4).logits(np.random.default_rng(0).random((4, 64, 64, 3), np.float32))
-    assert 0.2 < values.std() < 20
-
-
-def test_weights_saved_from_keras_load_from_a_path(tmp_path):
-    source = keras.applications.VGG19(weights=None, include_top=False, input_shape=(32, 32, 3))
-    source.save_weights(tmp_path / "base.weights.h5")
-    base = vgg.build_base(32, str(tmp_path / "base.weights.h5"), seed=0)
-    expected = source.get_layer("block4_conv2").get_weights()[0]
-    np.testing.assert_array_equal(base.get_layer("block4_conv2").get_weights()[0], expected)
-
-
-def test_missing_weights_say_what_would_do():
-    with pytest.raises(ModelError, match="expected none, imagenet or the path"):
-        vgg.build_base(32, "nowhere.h5", seed=0)
-
-
-def test_a_file_that_is_no_weights_is_named(tmp_path):
-    (tmp_path / "weights.h5").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match=r"weights\.h5 does not hold the weights of VGG-19"):
-        vgg.build_base(32, str(tmp_path / "weights.h5"), seed=0)
-
-
-def test_download_without_internet_says_how_to_give_a_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=r"set train\.weights to a local copy"):
-        vgg._download("http://127.0.0.1:9/absent.h5")
-
-
-def test_download_is_checked_against_its_digest(tmp_path, monkeypatch, file_server):
-    monkeypatch.setattr(keras.config, "_KERAS_DIR", None, raising=False)
-    address = file_server({"weights-a.h5": b"tampered"})
-    with pytest.raises(ModelError, match="cannot be downloaded"):
-        vgg._download(f"{address}/weights-a.h5", md5="0" * 32)
-
-
-def test_too_small_pictures_are_refused():
-    with pytest.raises(ModelError, match="at least 32"):
-        vgg.build_base(16, "none", seed=0)
+INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 
 
 def test_results_do_not_depend_on_batch_mates(tiny_classifier, tiny_pictures):
@@ -118,12 +53,22 @@ def test_bfloat16_twin_agrees_and_shares_the_weights(tiny_network, tiny_pictures
     np.testing.assert_allclose(exact.logits, fast.logits, atol=0.05 * np.abs(exact.logits).max())
 
 
-def test_features_are_mean_and_spread_of_each_block(tiny_network, tiny_classifier, tiny_pictures):
+def test_features_are_mean_and_spread_of_each_tap(tiny_network, tiny_classifier, tiny_pictures):
     images = tiny_pictures[0][:2]
-    maps = keras.Model(tiny_network.input, tiny_network.get_layer("block5_conv4").output)(images).numpy()
-    block = tiny_classifier.forward(images).features[:, slices()[4]]
-    np.testing.assert_allclose(block[:, :512], maps.mean(axis=(1, 2)), atol=1e-4)
-    np.testing.assert_allclose(block[:, 512:], maps.std(axis=(1, 2)), atol=1e-3)
+    features = tiny_classifier.forward(images).features
+    for place, tap in enumerate(TINY.taps):
+        maps = keras.Model(tiny_network.input, tiny_network.get_layer(tap.layer).output)(images).numpy()
+        own = features[:, TINY.columns([place])]
+        np.testing.assert_allclose(own[:, : tap.channels], maps.mean(axis=(1, 2)), atol=1e-4)
+        np.testing.assert_allclose(own[:, tap.channels :], maps.std(axis=(1, 2)), atol=1e-3)
+
+
+def test_a_keras_model_of_another_origin_has_logits_and_no_features(tiny_pictures):
+    pixels = keras.Input((32, 32, 3))
+    foreign = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(pixels)))
+    forward = Classifier(foreign, batch_size=4).forward(tiny_pictures[0])
+    np.testing.assert_allclose(forward.logits, foreign(tiny_pictures[0]), atol=1e-6)
+    assert forward.features.shape == (11, 0)
 
 
 def test_no_pictures_give_no_answers(tiny_classifier):
@@ -165,7 +110,7 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path, tiny_network):
 def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
     pixels = keras.Input((32, 32, 3))
     code = keras.layers.Lambda(lambda x: x * 2)(keras.layers.GlobalAveragePooling2D()(pixels))
-    evil = keras.Model(pixels, keras.layers.Dense(2)(code))
+    evil = keras.Model(pixels, keras.layers.Dense(2)(code), name="tiny")
     checkpoint.save(evil, INFO, tmp_path)
     with pytest.raises(ModelError, match="cannot be loaded"):
         checkpoint.load_network(tmp_path)
@@ -177,10 +122,16 @@ def test_a_damaged_or_mismatched_checkpoint_is_named(tmp_path, tiny_network):
     checkpoint.save(tiny_network, INFO, tmp_path)
     described = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**described, "labels": ["a", "b", "c"]}))
-    with pytest.raises(ModelError, match="expected input and classes"):
+    with pytest.raises(ModelError, match="expected network, input and classes"):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "schema": 99}))
     with pytest.raises(ModelError, match="expected schema 1"):
+        checkpoint.load_network(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "vgg19"}))
+    with pytest.raises(ModelError, match=r"'vgg19', 32, 32, 3, 2.*got \('tiny', "):
+        checkpoint.load_network(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "resnet"}))
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got resnet"):
         checkpoint.load_network(tmp_path)
 
 
@@ -202,6 +153,6 @@ def test_precision_can_be_chosen_and_nonsense_is_refused(monkeypatch):
 
 def test_loading_tensorflow_says_nothing_that_a_user_must_read():
     result = subprocess.run(
-        [sys.executable, "-c", "import buckler.models.networks.vgg"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import buckler.models.networks.table"], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""

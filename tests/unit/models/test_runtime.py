@@ -66,15 +66,15 @@ def test_threads_that_ask_at_once_get_their_own_answers(exported, tiny_pictures)
 def test_maps_are_those_that_the_last_features_are_pooled_from(exported, tiny_pictures):
     network, picture = opened(exported, "float32"), tiny_pictures[0][0]
     maps = network.maps(picture)
-    assert maps.shape == (2, 2, 512)
-    last = network.forward(picture[None]).features[0, -1024:-512]
+    assert maps.shape == (4, 4, 64)
+    last = network.forward(picture[None]).features[0, -128:-64]
     np.testing.assert_allclose(maps.mean(axis=(0, 1)), last, rtol=1e-3, atol=1e-5)
 
 
 def test_no_picture_gives_no_answer(exported):
     forward = opened(exported, "int8").forward(np.zeros((0, 32, 32, 3), np.float32))
     assert forward.logits.shape == (0, 2)
-    assert forward.features.shape == (0, 2944)
+    assert forward.features.shape == (0, 320)
 
 
 def test_progress_is_told_of_every_picture(exported, tiny_pictures):

@@ -23,7 +23,7 @@ def registered(project, name):
     """Register the project's release under ``name`` and return the number of its version."""
     projects.build(project, name=name)
     run_id = tracking.start_run(name, "made by a test", {})
-    uri = tracking.log_release(run_id, project / "models/release", labels=projects.LABELS, image_size=32)
+    uri = tracking.log_release(run_id, project / "models/release", labels=projects.LABELS, shape=(32, 32, 3))
     tracking.finish_run(run_id)
     return tracking.register(name, uri, tags={DIGEST_TAG: "sha256:0"}, description="")
 

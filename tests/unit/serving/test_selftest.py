@@ -10,7 +10,8 @@ import pytest
 from buckler.errors import SelfTestError
 from buckler.models import checkpoint, export, randomised, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
 from buckler.trust import digests
@@ -23,7 +24,9 @@ pytestmark = pytest.mark.slow
 
 def save(network, directory, defence="none"):
     pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
-    checkpoint.save(network, checkpoint.ModelInfo(LABELS, ("malignant",), 32, "sha256:test", defence), directory)
+    checkpoint.save(
+        network, checkpoint.ModelInfo(LABELS, ("malignant",), 32, "sha256:test", defence, "tiny"), directory
+    )
     screenings.fit(Classifier(network, batch_size=8), pictures, np.arange(len(pictures)) % 2).save(directory)
     return directory
 
@@ -51,9 +54,9 @@ def test_the_model_that_was_judged_answers_as_it_did(model, predictor):
 
 
 def test_the_pictures_are_drawn_and_the_same_each_time():
-    first = selftest.draw_pictures(32)
+    first = selftest.draw_pictures((32, 32, 3))
     assert first.shape == (selftest.PICTURES, 32, 32, 3)
-    np.testing.assert_array_equal(first, selftest.draw_pictures(32))
+    np.testing.assert_array_equal(first, selftest.draw_pictures((32, 32, 3)))
     assert all(picture.std() > 5 for picture in first)
 
 
@@ -105,8 +108,7 @@ def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_pa
 
 def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
     randomisation = randomised.RandomisedInput(smallest=0.8, noise_255=2.0, seed=1)
-    base = vgg.build_base(32, "none", seed=1, before=randomisation)
-    network = vgg.join(base, vgg.build_head(512, 2, vgg.Head((16, 8)), seed=1))
+    network = TINY.build(32, 2, head=Head((16, 8)), seed=1, before=randomisation)
     directory = save(network, tmp_path / "model", defence="randomised")
     selftest.write(directory)
     answering = predictor_of(directory)

@@ -8,6 +8,8 @@ from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.modality.base import Radius
 from buckler.models.classifier import Classifier
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.training.adversarial import Examples, Recipe, harden, turned
 from tests.unit import small
 
@@ -109,16 +111,18 @@ def test_the_state_of_another_recipe_is_ignored(undefended, examples, tmp_path):
     assert epochs == [1, 2, 3]
 
 
-def test_only_the_last_blocks_and_the_head_learn(undefended, examples):
+def test_only_the_last_blocks_and_the_head_learn(examples):
+    start = TINY.build(small.SIDE, 2, head=Head((8,), 0.0), seed=1)
     recipe = dataclasses.replace(RECIPE, unfrozen_blocks=2, epochs=1)
-    network, _ = hardened(undefended, examples, recipe)
+    network, _ = hardened(start, examples, recipe)
     changed = {
         layer.name
-        for layer, before in zip(network.layers, undefended.layers, strict=True)
+        for layer, before in zip(network.layers, start.layers, strict=True)
         if any(not np.array_equal(a, b) for a, b in zip(layer.get_weights(), before.get_weights(), strict=True))
     }
-    assert {name for name in changed if name.startswith("block")} == {"block4_conv4", "block5_conv4"}
-    assert len(changed) == 3
+    assert changed == {"block3_conv", "block4_conv", "dense_1", "logits"}
+    with pytest.raises(ValueError, match="expected 0 to 4 unfrozen_blocks for tiny, got 5"):
+        hardened(start, examples, RECIPE)
 
 
 def test_weighing_malignant_pictures_makes_their_answer_likelier(undefended, examples):
@@ -145,7 +149,7 @@ def test_turns_are_the_eight_symmetries_of_the_square():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"unfrozen_blocks": 6}, "0 to 5 unfrozen_blocks"),
+        ({"unfrozen_blocks": -1}, "unfrozen_blocks of at least 0"),
         ({"steps": 0}, "above 0"),
         ({"epsilon_255": 0}, "above 0"),
         ({"clean_share": 1.0}, "in 0..1"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.models.forward import probabilities
-from buckler.models.networks.vgg import Head
+from buckler.models.networks.base import Head
 from buckler.training.loop import FeatureBatches, Schedule, rotated, train_head
 
 SCHEDULE = Schedule(epochs=12, batch_size=16, learning_rate=3e-3, seed=1)

@@ -13,6 +13,7 @@ from PIL import Image
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import decode_budget
 
+CHANNELS = 3  # RGB
 MAX_PIXELS = 50_000_000
 """Pixel budget of a picture, read from its header before any pixel is decoded; a 50-megapixel phone fits."""
 
@@ -112,7 +113,7 @@ def load_batch(paths: Sequence[Path], *, size: int, description: str | None = No
     Raises:
         UnusableImageError: As ``load_pixels``, with the path in front.
     """
-    images = np.empty((len(paths), size, size, 3), dtype=np.float32)
+    images = np.empty((len(paths), size, size, CHANNELS), dtype=np.float32)
     for index, path in enumerate(with_progress(paths, description)):
         try:
             images[index] = load_pixels(path, size=size)
@@ -127,7 +128,7 @@ def to_png(pixels: NDArray[np.floating]) -> bytes:
     Raises:
         ValueError: Another shape.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.ndim != 3 or pixels.shape[2] != CHANNELS:
         raise ValueError(f"expected pixels of shape (height, width, 3), got {pixels.shape}")
     eight_bit = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()

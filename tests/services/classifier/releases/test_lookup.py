@@ -51,7 +51,7 @@ class Registry:
 
     def register(self, release: Path, *, tags: bool = True) -> str:
         run = tracking.start_run("service", "test", {})
-        uri = tracking.log_release(run, release, labels=["benign", "malignant"], image_size=32)
+        uri = tracking.log_release(run, release, labels=["benign", "malignant"], shape=(32, 32, 3))
         tracking.finish_run(run)
         verdict = open_release(release, self._key.public_key()) if tags else None
         known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}

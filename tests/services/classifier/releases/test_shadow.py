@@ -179,7 +179,7 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     expired = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     write_verdict(challenger, keys, name, passed=passed, reasons=["weak"], expires_at=expired)
     run = tracking.start_run("service", "test", {})
-    uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], image_size=32)
+    uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], shape=(32, 32, 3))
     tracking.set_alias(name, registry.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
 
     slot, settings = ModelSlot(), Settings(model_name=name, releases_dir=tmp_path / "releases")

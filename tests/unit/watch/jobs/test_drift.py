@@ -1,4 +1,4 @@
-"""The real job: a published, promoted, exported VGG-19 at its smallest, drawn pictures, and a database of traffic."""
+"""The real job: a published, promoted, exported tiny network, drawn pictures, and a database of traffic."""
 
 import hashlib
 import io
@@ -18,7 +18,8 @@ from buckler.data import manifest, pictures, sources
 from buckler.modality.picture import uploads
 from buckler.modality.picture.measures import traffic_measures
 from buckler.models import checkpoint, export
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.release import bundle, promote, publish
 from buckler.serving import selftest, traffic
@@ -66,9 +67,9 @@ def made(module_tmp_path):
     """A project directory with an untrained, exported network, a detector, pictures and reports."""
     root = module_tmp_path
     write_splits(root, drawn(seed=1))
-    base = vgg.build_base(SIZE, "none", seed=7)
-    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
+    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    version = pictures.version(root / "data/splits")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     images = np.stack([uploads.load_pixels(content, size=SIZE) for _, content in drawn(seed=3, per_class=20)])
     runtime = root / "models/runtime"

@@ -1,4 +1,4 @@
-"""The real job: a published, promoted VGG-19 at its smallest, its pictures, and MLflow."""
+"""The real job: a published, promoted tiny network, its pictures, and MLflow."""
 
 import json
 import shutil
@@ -16,7 +16,8 @@ from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.networks import vgg
+from buckler.models.networks.base import Head
+from buckler.models.networks.tiny import TINY
 from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
 from buckler.state import paths
@@ -46,9 +47,9 @@ def made(module_tmp_path):
     root = module_tmp_path
     generator = np.random.default_rng(7)
     projects.write_splits(root, SIZE, COUNT, generator)
-    base = vgg.build_base(SIZE, "none", seed=7)
-    network = vgg.join(base, vgg.build_head(int(np.prod(base.output_shape[1:])), 2, vgg.Head((8,)), seed=7))
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, pictures.version(root / "data/splits"))
+    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    version = pictures.version(root / "data/splits")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     noise = generator.uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     screenings.fit(Classifier(network), noise, np.arange(COUNT) % 2).save(root / "models/detector")

@@ -1,0 +1,209 @@
+"""What the rest of the system must know about a network, and the parts that all networks share.
+
+A network is one file: it defines one `Network` and is listed in `buckler.models.networks.table`. Whatever depends on
+layers (training, features, detectors, export, heat maps, hardening) reads it from there.
+
+Every network is a base and a head. The base maps pixels in 0..1 to pooled maps and normalises inside; the head maps
+the flattened maps to logits.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from buckler.errors import ModelError
+from buckler.modality.picture.images import CHANNELS
+from buckler.models.backend import keras
+from buckler.models.explanation import Pooling
+from buckler.models.forward import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A layer whose maps give features: mean and standard deviation of each of its ``channels``."""
+
+    layer: str
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Pretrained weights of a base, as a Keras file."""
+
+    url: str
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Shape of the head: Flatten, then Dropout and Dense ReLU for each hidden layer, then Dense logits."""
+
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One architecture.
+
+    Attributes:
+        name: In ``train.network`` and ``model.json``; also the name of the Keras models built from it.
+        title: For people.
+        maps: Builds the base: pixels ``(batch, s, s, 3)`` in 0..1, as a Keras tensor, to pooled maps.
+        taps: The layers that give features, first to last. Layers up to and including a tap are one block. The heat
+            map shows the maps of the last tap.
+        pooling: Between the last tap and the head: ``max`` (2x2) or ``mean`` (over all places). Nothing else may
+            stand between them, or the heat map is wrong.
+        trace_taps: Indices of the taps in which the detector looks for the traces of an attack.
+        probe_taps: Indices of the taps from which the detector predicts the logits.
+        cloud_tap: Index of the tap whose features tell what is out of distribution.
+        min_image_size: Pixels a side.
+        frozen_base: Whether training learns only the head, on features of the base computed once.
+        input_spread: Standard deviation of normalised pixels; seeded initialisation brings it to one.
+        pretrained: Weights that can be downloaded, by their name in ``train.weights``.
+    """
+
+    name: str
+    title: str
+    maps: Callable[[Any], Any]
+    taps: tuple[Tap, ...]
+    pooling: Pooling
+    trace_taps: tuple[int, ...]
+    probe_taps: tuple[int, ...]
+    cloud_tap: int
+    min_image_size: int
+    frozen_base: bool
+    input_spread: float = 1.0
+    pretrained: Mapping[str, Download] = field(default_factory=dict)
+
+    @property
+    def trace_columns(self) -> Columns:
+        """Columns of the features of ``trace_taps``."""
+        return self.columns(self.trace_taps)
+
+    @property
+    def probe_columns(self) -> Columns:
+        """Columns of the features of ``probe_taps``."""
+        return self.columns(self.probe_taps)
+
+    @property
+    def cloud_columns(self) -> Columns:
+        """Columns of the features of ``cloud_tap``."""
+        return self.columns([self.cloud_tap])
+
+    def columns(self, taps: Sequence[int]) -> Columns:
+        """Return the columns of the features of ``taps``, in their order: a mean and a spread for each channel."""
+        bounds = np.cumsum([0, *(2 * tap.channels for tap in self.taps)])
+        ranges = [np.arange(start, stop) for start, stop in pairwise(bounds)]
+        return np.concatenate([ranges[tap] for tap in taps]).astype(np.int32)
+
+    def base(
+        self, image_size: int, *, weights: str = "none", seed: int, before: keras.layers.Layer | None = None
+    ) -> keras.Model:
+        """Return the base: ``(batch, s, s, 3)`` pixels to pooled maps.
+
+        Args:
+            image_size: Pixels a side.
+            weights: ``none`` (seeded He initialisation), a name of ``pretrained`` or the path of a Keras file.
+            seed: For ``none``.
+            before: A layer that the pixels pass first; its output has the shape of its input.
+
+        Raises:
+            ModelError: The picture is too small, or the weights are missing or do not fit.
+        """
+        if image_size < self.min_image_size:
+            raise ModelError(
+                f"expected data.image_size of at least {self.min_image_size} for {self.title}, got {image_size}"
+            )
+        pixels = keras.Input((image_size, image_size, CHANNELS), name="images")
+        base = keras.Model(pixels, self.maps(pixels if before is None else before(pixels)), name=self.name)
+        if weights == "none":
+            self._initialise(base, seed)
+        else:
+            self._load(base, weights)
+        if self.frozen_base:
+            base.trainable = False
+        return base
+
+    def build(
+        self,
+        image_size: int,
+        classes: int,
+        *,
+        head: Head | None = None,
+        weights: str = "none",
+        seed: int,
+        before: keras.layers.Layer | None = None,
+    ) -> keras.Model:
+        """Return base and untrained head as one network, pixels to logits; arguments and errors as ``base``."""
+        base = self.base(image_size, weights=weights, seed=seed, before=before)
+        inputs = int(np.prod(base.output_shape[1:]))
+        return join(base, build_head(inputs, classes, head or Head(), seed=seed))
+
+    def _initialise(self, base: keras.Model, seed: int) -> None:
+        convolutions = [layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)]
+        for index, layer in enumerate(convolutions):
+            kernel = np.asarray(keras.initializers.HeNormal(seed=seed + index)(layer.kernel.shape))
+            if index == 0:
+                kernel = kernel / self.input_spread  # He initialisation keeps a variance; bring it to one first
+            layer.set_weights([kernel, np.zeros(layer.bias.shape, "float32")])
+
+    def _load(self, base: keras.Model, weights: str) -> None:
+        known = self.pretrained.get(weights)
+        path = download(known) if known else Path(weights)
+        if not path.is_file():
+            choices = ", ".join(["none", *self.pretrained])
+            raise ModelError(f"train.weights: expected {choices} or the path of a Keras weights file, got {weights}")
+        try:
+            base.load_weights(path)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{path} does not hold the weights of {self.title} without its top in Keras layout: {error}"
+            ) from error
+
+
+def build_head(features: int, classes: int, head: Head, *, seed: int) -> keras.Sequential:
+    """Return the head: flattened maps ``(batch, features)`` to logits ``(batch, classes)``."""
+    layers: list[Any] = [keras.Input((features,), name="features")]
+    for index, units in enumerate(head.hidden, start=1):
+        layers.append(keras.layers.Dropout(head.dropout, seed=seed + index, name=f"dropout_{index}"))
+        initialiser = keras.initializers.HeUniform(seed=seed + index)
+        layers.append(
+            keras.layers.Dense(units, activation="relu", kernel_initializer=initialiser, name=f"dense_{index}")
+        )
+    initialiser = keras.initializers.GlorotUniform(seed=seed)
+    layers.append(keras.layers.Dense(classes, kernel_initializer=initialiser, name="logits"))
+    return keras.Sequential(layers, name="head")
+
+
+def join(base: keras.Model, head: keras.Sequential) -> keras.Model:
+    """Return one network, pixels to logits, that shares the weights of ``base`` and ``head``."""
+    values = flatten(base).output
+    for layer in head.layers:
+        values = layer(values)
+    return keras.Model(base.input, values, name=base.name)
+
+
+def flatten(base: keras.Model) -> keras.Model:
+    """Return ``base`` with its pooled maps flattened to ``(batch, features)`` float32."""
+    return keras.Model(base.input, keras.layers.Flatten(name="flatten", dtype="float32")(base.output))
+
+
+def download(weights: Download) -> Path:
+    """Return the local copy of ``weights``, downloaded and checked if it is missing.
+
+    Raises:
+        ModelError: The server cannot be reached, or the file is another one.
+    """
+    try:
+        name = Path(weights.url).name
+        return Path(keras.utils.get_file(name, weights.url, cache_subdir="models", file_hash=weights.md5))
+    except Exception as error:  # get_file raises bare Exception when the server cannot be reached
+        raise ModelError(
+            f"the pretrained weights cannot be downloaded from {weights.url} ({error}); "
+            "without internet, set train.weights to a local copy of that file"
+        ) from error
