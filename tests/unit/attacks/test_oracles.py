@@ -272,11 +272,11 @@ def test_pgd_leaves_the_same_robust_accuracy(norm, epsilon, attack, ours, pictur
 
 def test_deepfool_is_as_short_as_theirs(ours, few, art_model, peers):
     import foolbox
-    from art.attacks.evasion import DeepFool
+    from art.attacks.evasion import DeepFool as ArtDeepFool
 
     images, labels = few
     mine = lengths(DeepFool().search(ours, Batch(images, labels)) - images)
-    by_art = DeepFool(art_model, max_iter=50, epsilon=0.02, batch_size=30, verbose=False).generate(images)
+    by_art = ArtDeepFool(art_model, max_iter=50, epsilon=0.02, batch_size=30, verbose=False).generate(images)
     by_foolbox = foolbox.attacks.L2DeepFoolAttack()(
         peers["foolbox"].model, _tensor(images), _tensor(labels), epsilons=None
     )
