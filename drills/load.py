@@ -1,4 +1,4 @@
-"""Clients: some that each wait for their answer before they ask again, or any number that do not wait for anybody."""
+"""Load clients: closed loop (each waits for its answer before the next request) or open loop (fixed rate)."""
 
 import asyncio
 import io
@@ -38,7 +38,7 @@ class Exchange:
 
 @dataclass
 class Load:
-    """What became of all requests so far; grows while clients ask."""
+    """Results of all requests so far; grows while clients run."""
 
     exchanges: list[Exchange] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Load:
         return dict(sorted(Counter(each.status for each in self.exchanges).items()))
 
     def failed(self) -> int:
-        """Return how many got no good answer."""
+        """Return the number of requests without a good answer."""
         return sum(each.status != "200" for each in self.exchanges)
 
     def after(self, moment: float) -> Sequence[Exchange]:
@@ -101,7 +101,7 @@ async def _exchange(port: int, content: bytes) -> bytes:
 def _read(began: float, answer: bytes) -> Exchange:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split()[1].decode()
-    content = json.loads(body)  # a half answer is no answer
+    content = json.loads(body)  # fails for a truncated answer
     code = content.get("error", {}).get("code", "")
     version = content.get("model", {}).get("version", "")
     return Exchange(began, time.monotonic() - began, status, code, version)
@@ -116,7 +116,7 @@ def clients(port: int, count: int) -> Iterator[Load]:
         content = request()
         while not stop.is_set():
             if (await ask(port, content, load)).status != "200":
-                await asyncio.sleep(0.05)  # as a client that was told to come back
+                await asyncio.sleep(0.05)  # like a client that backs off
 
     async def all_clients() -> None:
         await asyncio.gather(*(client() for _ in range(count)))

@@ -1,4 +1,4 @@
-"""Drills about processes and machines: a worker that is killed, a full disk, too many clients, a long day."""
+"""Drills about processes and machines: a killed worker, a full disk, overload, sustained load."""
 
 import os
 import shutil
@@ -92,7 +92,7 @@ def _fill(disk: Path, load: Load) -> dict[str, int]:
                     file.write(bytes(size))
             except OSError:
                 continue
-    time.sleep(1)  # an answer that was in the works may just have found the last room
+    time.sleep(1)  # a pending answer may have used the last free space
     full = time.monotonic()
     wait_until(lambda: len(load.after(full)) >= 10, PATIENCE, "requests while the disk is full")
     codes = [each.code or each.status for each in load.after(full)]

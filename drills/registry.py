@@ -23,7 +23,7 @@ NAME = "drill"
 
 
 class DrillError(BucklerError):
-    """A drill cannot be held; the text says what is missing."""
+    """A drill cannot run; the message names what is missing."""
 
 
 class Builder:
@@ -124,12 +124,12 @@ class Registry:
         rollback_release(NAME, self._key)
 
     def harm(self, number: str, harm: Callable[[Path], None]) -> None:
-        """Do ``harm`` to the stored release of a version, as whoever has access to the registry's disk might."""
+        """Do ``harm`` to the stored release of a version, as an attacker with access to the registry's disk could."""
         uri = registry.connect().get_model_version_download_uri(NAME, number)
         harm(Path(uri.removeprefix("file://")) / "data" / registry.RELEASE_DIR)
 
     def sign_promotion(self, number: str, verdict: Verdict) -> None:
-        """Put down a promotion without its checks: as if the harm was done after them."""
+        """Record a promotion without its checks, as if the tampering happened after them."""
         record = issue(self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC))
         tracking.tag_version(NAME, number, registry.PROMOTION_TAG, record)
 

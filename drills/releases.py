@@ -1,4 +1,4 @@
-"""Drills about what serves: a swap under load, a promotion that is killed, releases that were tampered with."""
+"""Drills about the live model: a swap under load, a killed promotion, tampered releases."""
 
 import random
 import shutil
@@ -81,7 +81,7 @@ promotion.promote({NAME!r}, key, number=sys.argv[1])
 
 @contextmanager
 def _promoting(scene: Scene, number: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process that promotes a version at a word, and wait for its end."""
+    """Start a process that promotes a version on a signal from the drill, and wait for its end."""
     command = [sys.executable, "-c", PROMOTE, number]
     with (
         (scene.directory / "promote.log").open("ab") as log,

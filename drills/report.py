@@ -1,4 +1,4 @@
-"""What a drill found: figures, and whether each thing that it must show was seen."""
+"""Results of a drill: figures, and whether each requirement was met."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ class Drill:
 
     @property
     def passed(self) -> bool:
-        """Tell whether everything was shown."""
+        """Return whether all requirements were met."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it stands in the report."""
+        """Return the drill's entry in the report."""
         return {"name": self.name, "passed": self.passed, "figures": self.figures, "failures": self.failures}
 
 

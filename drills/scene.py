@@ -1,4 +1,4 @@
-"""What a drill is given: releases, a registry of its own, how long it may take."""
+"""The set-up of a drill: releases, its own registry, durations."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -63,7 +63,7 @@ class Service:
         return sum(float(value) for head, _, value in samples if all(each in head for each in wanted))
 
     def is_ready(self) -> bool:
-        """Tell whether /readyz says so."""
+        """Return whether /readyz reports ready."""
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
                 return True

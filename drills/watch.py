@@ -1,4 +1,4 @@
-"""Drills about the watch: what goes wrong with everything running is noticed, told, and taken back."""
+"""Drills about the watch on the full platform: faults are detected, reported and rolled back."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ SCRAPE = 15.0  # seconds, of monitoring/prometheus/prometheus.yml
 LEAST_LEFT = 45  # seconds that a verdict about to expire still holds: the service has to start
 QUERIES = 120
 EPSILON = 8 / 255
-WINDOW = 120  # pictures that the drift job looks at
+WINDOW = 120  # pictures that the drift job compares
 QUICK = [{"attack": "fgsm", "epsilon_255": [1]}]
 LONG = [{"attack": "fgsm", "epsilon_255": [1, 2]}, {"attack": "pgd", "epsilon_255": [1, 2], "steps": 40}]
 

@@ -33,7 +33,7 @@ PORTS = {"mlflow": 5000, "service": 3000, "console": 8088, "prometheus": 9090, "
 
 
 class LocalError(Exception):
-    """Something the person at the keyboard can mend; its text says what."""
+    """A problem that the user can fix; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop what runs, politely first; nothing running is fine."""
+    """Stop all running processes, with SIGTERM first; none running is not an error."""
     running = [(p, pid) for p in processes() if (pid := _running(p))]
     for _, pid in running:
         with contextlib.suppress(ProcessLookupError):
@@ -291,7 +291,7 @@ def _running(process: Process) -> int | None:
 
 
 def _is_ours(pid: int) -> bool:
-    # A pid file can outlive a reboot; then the number belongs to somebody else.
+    # A pid file can outlive a reboot; the number may then belong to another process.
     if not Path("/proc").is_dir():
         return True
     try:

@@ -1,4 +1,4 @@
-"""Which number formats this machine computes fast, found out rather than assumed."""
+"""Detects the number formats that this machine computes fast."""
 
 import os
 import platform
@@ -15,10 +15,10 @@ _FAST_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 def crafting_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
     """Return the precision for crafting and features: bfloat16 where the processor multiplies it natively.
 
-    ``BUCKLER_PRECISION=float32`` (or ``bfloat16``) overrides what is found, for comparisons.
+    ``BUCKLER_PRECISION=float32`` (or ``bfloat16``) overrides the detection, for comparisons.
 
     Raises:
-        ValueError: The variable holds anything else.
+        ValueError: The variable has another value.
     """
     chosen = os.environ.get("BUCKLER_PRECISION", "")
     known: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}

@@ -1,7 +1,7 @@
-"""Keys that clients show to a service: made, listed, revoked; only their hashes are kept.
+"""API keys of a service's clients: create, list, revoke; only hashes are stored.
 
-The file is JSON, readable by its owner only, and replaced as a whole: a service that reads it while a key is made
-or revoked sees the file before or the one after, never half of one::
+The file is JSON, readable by its owner only, and replaced atomically: a service that reads it during a change gets
+the old or the new content, never a mixture::
 
     {"schema": 1, "keys": [{"id": "3f9a1c20", "name": "ward-3", "role": "predict", "sha256": "…",
                             "created_at": "2026-01-31T08:00:00+00:00", "revoked_at": null}]}
@@ -29,7 +29,7 @@ from buckler.state import files, locks, paths
 
 SCHEMA = 1
 API_KEYS_ENV = "BUCKLER_API_KEYS"
-# Tells people, and scanners that look for secrets in commits, what they have found.
+# Identifies a key to people and to secret scanners.
 PREFIX = "bk_"
 SECRET_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
@@ -39,7 +39,7 @@ log = logging.getLogger("buckler.api_keys")
 
 
 class Role(StrEnum):
-    """What a key is for. Each has one role and none includes another: the key on a monitoring host asks for nothing."""
+    """What a key permits. Each key has one role, and no role includes another: a monitoring key cannot predict."""
 
     PREDICT = "predict"
     OPERATE = "operate"
@@ -47,14 +47,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept.
+    """The stored record of a key.
 
     Attributes:
-        id: Short and random, no part of the key or its hash: it may stand in a log.
-        name: Who has it, in the operator's words; two may bear one name while one replaces the other.
-        role: What it is for.
+        id: Short, random and independent of the key and its hash, so that logs may contain it.
+        name: The operator's name for its owner; two keys may share a name while one replaces the other.
+        role: What the key permits.
         sha256: Hash of the key in hexadecimal.
-        created_at, revoked_at: ISO 8601 with zone; None while it holds.
+        created_at, revoked_at: ISO 8601 with zone; ``revoked_at`` is None while the key is valid.
     """
 
     id: str
@@ -66,15 +66,15 @@ class ApiKey:
 
 
 def file_path() -> Path:
-    """Return where the keys are kept: ``BUCKLER_API_KEYS``, else the project's own file."""
+    """Return the path of the key file: ``BUCKLER_API_KEYS``, else the project's default."""
     return Path(os.environ.get(API_KEYS_ENV) or paths.API_KEYS)
 
 
 def create(path: Path, *, role: Role, name: str) -> tuple[ApiKey, str]:
-    """Add a key to the file and return what is kept of it, and the key itself, which nothing will show again.
+    """Add a key to the file and return its record and the key itself, which cannot be recovered later.
 
     Raises:
-        BucklerError: The name does not do, or the file cannot be read or written.
+        BucklerError: The name is invalid, or the file cannot be read or written.
     """
     if not NAME.fullmatch(name):
         raise BucklerError(
@@ -89,10 +89,10 @@ def create(path: Path, *, role: Role, name: str) -> tuple[ApiKey, str]:
 
 
 def revoke(path: Path, key_id: str) -> ApiKey:
-    """Let the key of that id hold no longer; its entry stays, so that an old log line still has a name.
+    """Revoke the key with that id; its entry stays, so that old log lines can still be resolved to a name.
 
     Raises:
-        BucklerError: There is no such key, it was revoked before, or the file cannot be read or written.
+        BucklerError: The key does not exist or is already revoked, or the file cannot be read or written.
     """
     with _locked(path):
         keys = read(path)
@@ -107,10 +107,10 @@ def revoke(path: Path, key_id: str) -> ApiKey:
 
 
 def read(path: Path) -> tuple[ApiKey, ...]:
-    """Return all keys of the file, revoked ones too, oldest first; none if there is no file.
+    """Return all keys of the file, including revoked ones, oldest first; none if the file does not exist.
 
     Raises:
-        BucklerError: It cannot be read, or is no file of keys. Nothing of its content is quoted.
+        BucklerError: The file cannot be read or is not a key file. The message never quotes its content.
     """
     try:
         content = path.read_bytes()
@@ -132,13 +132,13 @@ def read(path: Path) -> tuple[ApiKey, ...]:
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Write a key into a new file, for a program that reads it from there.
+    """Write a key to a new file for another program to read.
 
     Raises:
-        BucklerError: The file exists, or cannot be written.
+        BucklerError: The file exists or cannot be written.
     """
     try:
-        # The group may read it: who makes a key is seldom the user that Prometheus runs as.
+        # Group-readable: Prometheus seldom runs as the user who creates the key.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secret + "\n")
@@ -147,7 +147,7 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 class KeyRing:
-    """The keys of a file as a service sees them that runs for months: read again when the file has changed."""
+    """The keys of a file, reloaded whenever the file changes."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -158,11 +158,11 @@ class KeyRing:
         self._problem: str | None = None
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return the key that was shown if it holds, else None.
+        """Return the record of the presented key if it is valid, else None.
 
         Raises:
-            BucklerError: The file cannot be read: then nobody's key is right or wrong. What was read before does
-                not count, or damaging the file would keep a key alive that was to be revoked.
+            BucklerError: The file cannot be read, so no key can be checked. Earlier content is not used: otherwise
+                damaging the file would keep a revoked key valid.
         """
         self._refresh()
         if self._problem:
@@ -170,7 +170,7 @@ class KeyRing:
         shown = _hash(secret)
         found = None
         for key in self._holding:
-            # To the end of the list and of each hash: the time it takes must not tell how near a guess came.
+            # Compare all keys in constant time: the duration must not reveal how close a guess is.
             if hmac.compare_digest(key.sha256, shown):
                 found = key
         return found
@@ -180,9 +180,9 @@ class KeyRing:
         if now < self._look_again:
             return
         self._look_again = now + LOOK_AGAIN_SECONDS
-        # Before reading: a file that is replaced in between then looks changed the next time.
+        # Before reading: a file replaced in between is then detected as changed next time.
         state = _state(self._path)
-        # A problem is looked at anew each time: a mode that is put right changes none of these numbers.
+        # After a failure always read again: a corrected file mode changes none of these numbers.
         if state == self._seen and not self._problem:
             return
         self._seen = state
@@ -208,8 +208,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def _hash(secret: str) -> str:
-    # Plain SHA-256, no salt, not slow: those protect passwords, which people choose and others guess. A key is 256
-    # random bits, there is no list of likely ones to try; and each request would pay for a slow hash.
+    # Plain SHA-256: salts and slow hashes protect guessable passwords. A key is 256 random bits and cannot be
+    # guessed, and a slow hash would delay every request.
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -234,7 +234,7 @@ def _parse(entry: Any) -> ApiKey:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time change the file: of two keys made at once none may be lost."""
+    """Let one process at a time change the file, so that concurrent changes do not overwrite each other."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locks.exclusive(path.with_name(f".{path.name}.lock")):

@@ -1,7 +1,7 @@
-"""A model card: what a released model is, how it was measured, what it withstood, and what nobody may expect of it.
+"""Model card: description, evaluation, robustness and limits of a released model.
 
-It says nothing that the signed verdict, or the files whose digest that names, do not say; what a verdict leaves open
-is ``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv 1810.03993, for the sections.
+All content comes from the signed verdict or from files whose digests it contains; values that a verdict lacks are
+``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv 1810.03993, for the sections.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Rate(BaseModel):
 
 
 class CardModel(BaseModel):
-    """What answers."""
+    """The model itself."""
 
     name: str
     version: str
@@ -42,14 +42,14 @@ class CardModel(BaseModel):
 
 
 class CardData(BaseModel):
-    """What it was trained and measured on."""
+    """Training and evaluation data."""
 
     version: str = Field(description="Digest of the splits")
     pictures_attacked: int | None
 
 
 class CardVerdict(BaseModel):
-    """On whose word it serves, and how long."""
+    """Signer and validity of the verdict."""
 
     id: str
     passed: bool
@@ -63,7 +63,7 @@ class CardVerdict(BaseModel):
 
 
 class CardStanding(BaseModel):
-    """Whether the verdict still counts: what the watch signed since."""
+    """Whether the verdict is still valid, according to later signed statements of the watch."""
 
     state: State = Field(description="`degraded`: every answer asks for review; `withdrawn`: there are no answers")
     reasons: list[str]
@@ -73,7 +73,7 @@ class CardStanding(BaseModel):
 
 
 class CardClean(BaseModel):
-    """How right it is without an attacker."""
+    """Performance without an attacker."""
 
     accuracy: Rate | None
     malignant_recall: Rate | None
@@ -81,7 +81,7 @@ class CardClean(BaseModel):
 
 
 class CardRobust(BaseModel):
-    """What the worst of all attacks, at all radii up to this one, leaves of it."""
+    """Performance under the worst of all attacks at all radii up to this one."""
 
     epsilon_255: int = Field(description="Largest change of a pixel, in levels of 255")
     robust_accuracy: Rate
@@ -103,7 +103,7 @@ class CardAttack(BaseModel):
 
 
 class CardGroup(BaseModel):
-    """Pictures that have something in common."""
+    """A subgroup of the pictures."""
 
     column: str
     group: str
@@ -121,7 +121,7 @@ class CardCheck(BaseModel):
 
 
 class CardDetected(BaseModel):
-    """How the detector fares against one attack."""
+    """The detector's performance against one attack."""
 
     attack: str
     epsilon_255: int | None = None
@@ -142,7 +142,7 @@ class CardDetector(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """Everything about the model that serves."""
+    """The complete card of a live model."""
 
     schema_: int = Field(default=SCHEMA, serialization_alias="schema")
     model: CardModel
@@ -171,11 +171,11 @@ def card(
     """Return the card of a released model.
 
     Args:
-        verdict: Verified.
-        info: Of the model directory that ``verdict`` is about.
-        name, version: What the service calls it.
-        now: Aware time, for whether the verdict has expired.
-        standing: What was signed since; None: nothing.
+        verdict: A verified verdict.
+        info: Description of the model directory that ``verdict`` covers.
+        name, version: Name and version in the service.
+        now: Timezone-aware time at which expiry is checked.
+        standing: Statement signed after the verdict; None if there is none.
     """
     said = verdict.statement
     expires_at = standing.expires_at if standing else verdict.expires_at
@@ -249,11 +249,11 @@ def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expire
     return limits
 
 
-LONGEST_MARKDOWN = 5000  # characters that MLflow's databases keep of a version's description
+LONGEST_MARKDOWN = 5000  # characters that MLflow's databases store of a version's description
 
 
 def markdown(card: ModelCard) -> str:
-    """Return the card as Markdown, for a registry's pages; where it would be too long, without each single attack."""
+    """Return the card as Markdown for a registry's pages; a card that is too long omits the single attacks."""
     sections = [_head(card), _under_attack(card), _each_attack(card), _bullets("What not to expect", card.limits)]
     text = "\n\n".join(section for section in sections if section)
     if len(text) > LONGEST_MARKDOWN:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PyfuncModel:
-    """A verified release behind MLflow's ``predict``: probabilities only, no detector and no advice."""
+    """A verified release behind MLflow's ``predict``: probabilities only, without detector or decision."""
 
     def __init__(self, predictor: "Predictor") -> None:
         self._predictor = predictor
@@ -22,8 +22,8 @@ class PyfuncModel:
         """Return ``(n, labels)`` probabilities in the order of the model's labels.
 
         Args:
-            model_input: ``(n, size, size, 3)`` float32 pixels in 0..1, or one row of them a picture (array or
-                DataFrame).
+            model_input: ``(n, size, size, 3)`` float32 pixels in 0..1, or one flattened row per picture (array
+                or DataFrame).
             params: Unused; MLflow passes it.
         """
         labels = self._predictor.labels
@@ -34,10 +34,10 @@ class PyfuncModel:
 
 
 def _load_pyfunc(data_path: str) -> PyfuncModel:
-    """Return the model in the release directory ``data_path``, once its verdict was verified.
+    """Verify the verdict of the release directory ``data_path`` and return its model.
 
     Raises:
-        VerdictError: It does not hold; a model that failed its gate is not loaded, through MLflow neither.
+        VerdictError: The verdict is invalid, or the model failed its gate.
     """
     from buckler.serving.predictor import Predictor
 

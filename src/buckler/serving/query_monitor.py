@@ -30,17 +30,17 @@ PROJECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class QueryRules:
-    """When pictures make a run.
+    """Thresholds for a run of pictures.
 
     Attributes:
-        run: Pictures of one client, alike and none of them sent before, that make a run. 12 is more than a person
-            takes of one lesion, and a third of what the quickest search here asks before it gets anywhere.
-        radius: Root mean square difference, in the unit of the pixels, up to which block means are alike. Measured
+        run: Number of similar, distinct pictures of one client that form a run. 12 is more than a person takes of
+            one lesion, and a third of the queries that the fastest search measured here needs to make progress.
+        radius: Root mean square difference, in the unit of the pixels, up to which block means are similar. Measured
             on 2,636 dermoscopic pictures: the eleventh most similar one is 7.3/255 away or more, near-duplicates
             included; the first 50 queries of Square within 8/255 are 0.2/255 to 5.3/255 apart, half of them 1.6/255.
-        window_seconds: Time for which a picture is remembered.
-        remember: Pictures of one client that are remembered, at most; the oldest go first.
-        clients: Clients that are remembered, at most; the longest inactive go first.
+        window_seconds: Time for which a picture is stored.
+        remember: Maximum number of stored pictures per client; the oldest are dropped first.
+        clients: Maximum number of clients; the longest inactive are dropped first.
     """
 
     run: int = 12
@@ -55,9 +55,9 @@ class QueryRun:
     """How one picture relates to the client's earlier ones.
 
     Attributes:
-        alike: Different pictures that are alike, this one included.
-        in_run: Whether they are a run.
-        begins: Whether it is the first of a run within the window: once an attack, not once a picture.
+        alike: Number of distinct similar pictures, including this one.
+        in_run: Whether they form a run.
+        begins: Whether this picture starts a run within the window: true once per attack, not per picture.
     """
 
     alike: int
@@ -66,9 +66,9 @@ class QueryRun:
 
 
 class QueryMonitor:
-    """Remembers fingerprints for each client; safe to use from several threads.
+    """Stores fingerprints for each client; thread-safe.
 
-    Memory grows with the different pictures that are sent, to at most ``clients * remember * 272`` bytes: 136 MiB by
+    Memory grows with the number of distinct pictures, to at most ``clients * remember * 272`` bytes: 136 MiB by
     default.
     """
 
@@ -79,12 +79,12 @@ class QueryMonitor:
         secret: bytes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start with nothing remembered.
+        """Start without stored pictures.
 
         Args:
-            rules: When pictures make a run.
-            secret: Of the fingerprints; drawn when not given, so that nobody outside can tell which changes they see.
-            clock: Seconds that never go back.
+            rules: Thresholds for a run.
+            secret: Seed of the projections; random by default, so that outsiders cannot predict the fingerprints.
+            clock: Monotonic clock in seconds.
         """
         self._rules = rules or QueryRules()
         self._secret = secret or secrets.token_bytes(32)
@@ -99,12 +99,12 @@ class QueryMonitor:
         self._lock = threading.Lock()
 
     def observe(self, client: str, pixels: NDArray[np.float32]) -> QueryRun:
-        """Compare a picture with those that ``client`` sent before, and remember it.
+        """Compare a picture with the earlier ones of ``client`` and store it.
 
-        The same picture sent again counts once: a retry is no search.
+        An identical picture sent again counts once: a retry is not a search.
 
         Args:
-            client: Whoever can be told from others.
+            client: Identifier of the client.
             pixels: ``(height, width, 3)`` float32 in 0..1, at least 16 pixels a side.
         """
         rules, now = self._rules, self._clock()
@@ -133,7 +133,7 @@ class _Memory:
     """The last pictures of one client, in a ring."""
 
     def __init__(self, capacity: int) -> None:
-        # Empty, not zeros: the system gives memory to those parts only that are written to.
+        # Empty, not zeros: the system allocates memory only for the parts that are written.
         self._prints = np.empty((capacity, PROJECTIONS), np.float32)
         self._identities = np.empty(capacity, np.uint64)
         self._seen_at = np.empty(capacity, np.float64)
@@ -141,13 +141,13 @@ class _Memory:
         self.last_run_at = -np.inf
 
     def others_near(self, prints: NDArray[np.float32], identity: int, radius: float, *, since: float) -> int:
-        """Return how many pictures, of those seen after ``since``, look like one that is not they.
+        """Return how many distinct pictures seen after ``since`` are similar to the given one.
 
         Args:
-            prints: ``(8, 64)``, of the picture in every orientation.
-            identity: Of the picture.
-            radius: Distance up to which two look alike.
-            since: As of the clock.
+            prints: ``(8, 64)`` fingerprints of the picture in every orientation.
+            identity: Identity of the picture.
+            radius: Distance up to which two pictures are similar.
+            since: Time on the monitor's clock.
         """
         kept = slice(min(self._seen, len(self._prints)))
         candidates = (self._seen_at[kept] > since) & (self._identities[kept] != np.uint64(identity))
@@ -158,7 +158,7 @@ class _Memory:
         return int((squares.min(axis=1) <= radius**2).sum())
 
     def remember(self, fingerprint: NDArray[np.float32], identity: int, now: float) -> None:
-        """Keep a picture; one that is kept already is as if it came now."""
+        """Store a picture; a picture already stored gets the current time."""
         kept = slice(min(self._seen, len(self._prints)))
         known = np.flatnonzero(self._identities[kept] == np.uint64(identity))
         place = int(known[0]) if len(known) else self._seen % len(self._prints)
@@ -167,7 +167,7 @@ class _Memory:
 
 
 def _block_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``(16, 16, 3)`` means of blocks, of mean zero a channel: the colour of the light says nothing."""
+    """Return ``(16, 16, 3)`` block means, centred per channel so that the colour of the light has no effect."""
     means: NDArray[Any] = pixels
     for axis in (0, 1):
         starts = np.arange(BLOCKS) * pixels.shape[axis] // BLOCKS
@@ -180,7 +180,7 @@ def _block_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _orientations(means: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the eight turned and mirrored forms as rows, ``(8, 768)``; the picture as it is comes first."""
+    """Return the eight rotated and mirrored forms as rows, ``(8, 768)``, the original first."""
     mirrored = means[:, ::-1]
     turned = [np.rot90(each, turns) for each in (means, mirrored) for turns in range(4)]
     return np.stack([each.reshape(-1) for each in turned])

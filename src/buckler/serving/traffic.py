@@ -1,7 +1,8 @@
-"""Measurements of served pictures, kept in a database so that `buckler.watch.drift` can detect changes.
+"""Measurements of served pictures, stored in a database so that `buckler.watch.drift` can detect changes.
 
-Never pixels, file names, keys or who asked: brightness, colour, sharpness, size, a sketch of the features, and what was
-answered. The database is a SQLite file, or PostgreSQL where a URL names one; any number of processes write to it.
+They cover brightness, colour, sharpness, size, a sketch of the features and the answer, but never pixels, file names,
+keys or client identities. The database is a SQLite file, or PostgreSQL where a URL names one; any number of processes
+write to it.
 """
 
 import json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
 OFF = "off"
-# Who asks for the watch says so, by the name of its key, or where no keys are asked for by this header.
+# Requests of the watch are recognised by the name of their key or, where no keys are required, by this header.
 WATCH_KEY_NAME = "watch"
 WATCH_HEADER = "x-buckler-watch"
 
@@ -33,19 +34,20 @@ _SAFE_INTEGER = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is remembered of one answered picture.
+    """The stored measurements of one answered picture.
 
     Attributes:
-        moment: When it was answered, seconds since 1970.
-        digest: Of the model that answered.
-        width, height, size_bytes: Of the picture as it was sent; None where pixels were sent.
-        brightness, contrast: Mean and standard deviation of the luma of what the network saw, 0..1.
+        moment: Time of the answer, seconds since 1970.
+        digest: Digest of the model that answered.
+        width, height, size_bytes: Size of the received picture; None if the client sent pixels.
+        brightness, contrast: Mean and standard deviation of the luma of the network's input, 0..1.
         red, green, blue: Means, 0..1.
         saturation: Mean, 0..1, as in HSV.
         sharpness: Variance of the Laplacian of the luma, in squared 8-bit levels.
-        label, probabilities, score: As answered.
-        decision: ``review`` where the picture itself gives a reason. A degraded model gives one to every picture, which
-            would count as drift for as long as drift degrades the model; a query attack has an alert of its own.
+        label, probabilities, score: Values in the answer.
+        decision: ``review`` if the picture itself gives a reason. Reasons from a degraded model are left out: they
+            affect every picture, so drift that degrades the model would sustain itself. Query attacks have their own
+            alert.
         sketch: See `buckler.detection.sketch`.
     """
 
@@ -69,7 +71,7 @@ class Observation:
 
 
 def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: float | None = None) -> Observation:
-    """Return what is to be remembered of a picture and its answer, now or at ``moment``."""
+    """Return the measurements of a picture and its answer, now or at ``moment``."""
     return Observation(
         moment=time.time() if moment is None else moment,
         digest=digest,
@@ -112,10 +114,10 @@ class Traffic:
         """Connect to nothing yet.
 
         Args:
-            url: As `buckler.state.database.Database` takes it.
+            url: A URL for `buckler.state.database.Database`.
 
         Raises:
-            DatabaseError: It is no such URL, or the driver is missing.
+            DatabaseError: The URL is invalid or its driver is missing.
         """
         self._database = Database(url, "traffic", named_by=URL_ENV, wal=True, pooled=True, lock_seconds=LOCK_SECONDS)
 
@@ -142,17 +144,17 @@ class Traffic:
         """Add ``observations``, all or none of them.
 
         Raises:
-            DatabaseError: It cannot be written to.
+            DatabaseError: The database is not writable.
         """
         rows = [_row(each) for each in observations]
         with self._database.writing() as connection:
             connection.execute(sql.insert(_TABLE), rows)
 
     def prune(self, *, days: float, rows: int) -> int:
-        """Forget what is older than so many days, and all but the newest so many; return how many are gone.
+        """Delete observations beyond the maximum age in days or the maximum number; return how many were deleted.
 
         Raises:
-            DatabaseError: It cannot be written to.
+            DatabaseError: The database is not writable.
         """
         oldest = sql.select(_TABLE.c.id).order_by(_TABLE.c.id.desc()).offset(rows).limit(1)
         with self._database.writing() as connection:
@@ -162,10 +164,10 @@ class Traffic:
             return connection.execute(sql.delete(_TABLE).where(which)).rowcount
 
     def window(self, *, since: float, limit: int) -> list[Observation]:
-        """Return what was answered since then, oldest first, of more than ``limit`` the newest.
+        """Return the newest ``limit`` observations since that moment, oldest first.
 
         Raises:
-            DatabaseError: It cannot be read.
+            DatabaseError: The database cannot be read.
         """
         newest = sql.select(_TABLE).where(_TABLE.c.moment >= since).order_by(_TABLE.c.moment.desc()).limit(limit)
         with self._database.reading() as connection:
@@ -173,7 +175,7 @@ class Traffic:
         return [_observation(dict(row)) for row in reversed(rows)]
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._database.close()
 
 

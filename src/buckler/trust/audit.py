@@ -1,16 +1,16 @@
-"""Append-only audit log: one JSON line an answer, each with the SHA-256 of the line before it.
+"""Append-only audit log: one JSON line per answer, each with the SHA-256 of the previous line.
 
-A line that was changed, removed, inserted or moved no longer fits its neighbours, and ``verify`` says where. What
-the file alone cannot show is that lines are missing at its end, that its last line was changed, or that somebody
-wrote all of it anew: for that, note a head (``Head``) where the log's writer cannot reach, and give it to ``verify``.
+A changed, removed, inserted or moved line breaks the chain, and ``verify`` reports where. The file alone cannot
+reveal a truncated end, a changed last line or a complete rewrite. To detect those, store a ``Head`` where the log's
+writer has no access, and pass it to ``verify``.
 
-Any number of processes and threads append to one chain: a lock file beside the log makes them take turns, and each
-reads the last line anew. A line is the digest of a picture and the answer; never a picture, file name or DICOM tag.
+Any number of processes and threads append to one chain: a lock file serialises them, and each rereads the last line
+before it writes. A line contains the digest of a picture and the answer, never a picture, file name or DICOM tag.
 
     audit.jsonl                     the newest lines
-    audit.000000094210.jsonl        a full file, named by the sequence number of its last line; the chain goes on
-    audit.jsonl.lock                holds nothing
-    audit.jsonl.torn.000000094317   what a crash left of the line that should have had this number
+    audit.000000094210.jsonl        a full file, named by the sequence number of its last line; the chain continues
+    audit.jsonl.lock                an empty lock file
+    audit.jsonl.torn.000000094317   the incomplete line with this number that a crash left
 """
 
 import fcntl
@@ -33,7 +33,7 @@ from buckler.state.files import sync_directory
 from buckler.trust.digests import canonical
 
 SCHEMA = 1
-START = "sha256:" + 64 * "0"  # what the first line names as the line before it
+START = "sha256:" + 64 * "0"  # the previous digest in the first line
 
 LOG_ENV = "BUCKLER_AUDIT_LOG"
 OFF = "off"
@@ -41,7 +41,7 @@ OFF = "off"
 Fsync = Literal["always", "interval"]
 INTERVAL_SECONDS = 1.0
 SEGMENT_BYTES = 64 * 1024 * 1024
-LONGEST_LINE = 1024 * 1024  # bytes; a damaged file without line ends must not fill the memory
+LONGEST_LINE = 1024 * 1024  # bytes; a damaged file without line ends must not exhaust memory
 BLOCK = 4096
 
 logger = logging.getLogger("buckler.audit")
@@ -62,13 +62,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What ``verify`` found.
+    """The result of ``verify``.
 
     Attributes:
-        first: Sequence number of the first line that is here.
-        head: The last line that holds.
-        recovered: Lines that note that a torn one was moved aside before them.
-        problem: File, line, what was expected and what came; None if all holds.
+        first: Sequence number of the first line present.
+        head: The last valid line.
+        recovered: Number of lines that record the recovery of a torn line before them.
+        problem: File, line, expected and actual value; None if the whole chain is valid.
     """
 
     first: int
@@ -78,12 +78,12 @@ class Report:
 
     @property
     def lines(self) -> int:
-        """How many lines hold."""
+        """Number of valid lines."""
         return self.head.sequence - self.first + 1
 
 
 def log_path() -> Path:
-    """Return where the log lies: ``BUCKLER_AUDIT_LOG``, else the project's own.
+    """Return the path of the log: ``BUCKLER_AUDIT_LOG``, else the project's default.
 
     Raises:
         AuditError: The log is turned off.
@@ -95,26 +95,26 @@ def log_path() -> Path:
 
 
 def entry(answer: Mapping[str, Any], *, client: str, input_digest: str, moment: datetime) -> dict[str, Any]:
-    """Return what the log keeps of an answer.
+    """Return the log entry for an answer.
 
     Args:
         answer: As the client gets it: request id, label, probabilities, decision, reasons, detector, model.
-        client: Id of the key that asked, never the key.
+        client: Id of the client's key, never the key itself.
         input_digest: ``sha256:…`` of the picture's bytes as received.
-        moment: Aware time of the answer.
+        moment: Timezone-aware time of the answer.
     """
     return {"time": moment.isoformat(), "client": client, "input": input_digest, "answer": dict(answer)}
 
 
 def event(name: str, *, client: str, input_digest: str, moment: datetime, details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the log keeps of something that happened and is no answer.
+    """Return the log entry for an event other than an answer.
 
     Args:
-        name: What happened.
-        client: Id of the key at whose picture it did.
+        name: Name of the event.
+        client: Id of the key whose picture caused the event.
         input_digest: ``sha256:…`` of the picture's bytes as received.
-        moment: Aware time.
-        details: What else to keep.
+        moment: Timezone-aware time of the event.
+        details: Further fields of the entry.
     """
     return {"time": moment.isoformat(), "client": client, "input": input_digest, "event": name, **details}
 
@@ -126,10 +126,10 @@ class AuditLog:
     """A chain that this and other processes append to.
 
     Args:
-        path: The newest file; it and its directory are made with the first line, readable by their owner only.
-        fsync: ``always``: a line is on the disk when ``append`` returns. ``interval``: it is in the kernel's hands
-            then, and on the disk a second later; killing the process loses nothing, losing power does.
-        segment_bytes: A file that has grown to this size is put aside whole, and the chain goes on in a new one.
+        path: The newest file; the first write creates it and its directory, readable by the owner only.
+        fsync: ``always``: the line is on disk when ``append`` returns. ``interval``: the kernel has the line then, and
+            it is on disk a second later; a killed process loses nothing, a power failure may lose that second.
+        segment_bytes: Size at which a file is closed and renamed; the chain continues in a new one.
     """
 
     def __init__(self, path: Path, *, fsync: Fsync = "always", segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -141,18 +141,18 @@ class AuditLog:
         self._overdue = False
 
     def append(self, values: Mapping[str, Any]) -> Head:
-        """Write one line and return it as the new head; after an error the log is as it was.
+        """Write one line and return it as the new head; an error leaves the log unchanged.
 
         Raises:
-            AuditError: The line is not written: the disk is full, the directory cannot be written to, or the
-                lines at the log's end are not ones that this log writes.
+            AuditError: The line was not written: the disk is full, the directory is not writable, or the last lines
+                are not valid lines of this log.
         """
         with self._explained(), self._locked():
             head, note = self._settle()
             return self._write({**values, **note}, head)
 
     def head(self) -> Head:
-        """Return the last whole line; also finds out, before the first answer, whether the log can be written.
+        """Return the last whole line; also checks, before the first answer, that the log is writable.
 
         Raises:
             AuditError: As ``append``.
@@ -172,17 +172,17 @@ class AuditLog:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # Not the log itself: it is renamed when it is full. Opened each time, because flock belongs to the open
-        # file: so threads of one process take turns as well.
+        # Not the log itself, which is renamed when full. Opened each time, because flock belongs to the open file
+        # and would otherwise not exclude other threads of the process.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locks.exclusive(_lock_path(self.path)):
             yield
 
     def _settle(self) -> tuple[Head, dict[str, Any]]:
-        """Make the newest file ready for a line: nothing torn at its end, and room in it.
+        """Prepare the newest file for a line: move a torn line aside and start a new file if it is full.
 
         Returns:
-            The line to follow, and what the next line has to say about a torn one.
+            The previous line, and the fields about a torn line that the next line must record.
         """
         with _opened(self.path) as file:
             head, end = self._find_head(file)
@@ -191,12 +191,12 @@ class AuditLog:
                 self._put_aside(torn, head.sequence + 1)
                 os.ftruncate(file, end)
             if end >= self._segment_bytes:
-                os.fsync(file)  # lines whose sync is still to come: nobody looks at this file for that again
+                os.fsync(file)  # the file is closed after this, so pending lines must be synced now
                 self._close_segment(head)
         return head, {"recovered": {"bytes": len(torn), "digest": _digest(torn)}} if torn else {}
 
     def _find_head(self, file: int) -> tuple[Head, int]:
-        """Return the last whole line, and where it ends; at most one torn line may follow."""
+        """Return the last whole line and its end offset; at most one torn line may follow."""
         end = os.fstat(file).st_size
         for _ in range(2):
             line = _last_line(file, end)
@@ -245,7 +245,7 @@ class AuditLog:
                 if end == 0:
                     sync_directory(self.path.parent)
             except OSError:
-                with suppress(OSError):  # what stays is torn, and moved aside before the next line
+                with suppress(OSError):  # the rest is a torn line, moved aside before the next write
                     os.ftruncate(file, end)
                 raise
         return Head(sequence, _digest(line))
@@ -258,7 +258,7 @@ class AuditLog:
         with self._timers:
             if self._timer is None:
                 self._timer = threading.Timer(INTERVAL_SECONDS, self._sync_later)
-                self._timer.daemon = True  # a process that ends leaves its lines with the kernel, which is enough
+                self._timer.daemon = True  # at exit the kernel already has all lines
                 self._timer.start()
 
     def _sync_later(self) -> None:
@@ -268,7 +268,7 @@ class AuditLog:
             with _opened(self.path) as file:
                 os.fsync(file)
         except OSError as error:
-            self._overdue = True  # the next line is synced at once, and refused if that fails
+            self._overdue = True  # the next line is synced at once, and rejected if that fails
             logger.error("audit log %s: lines of the last second may not be on the disk: %s", self.path, error)
 
 
@@ -282,12 +282,12 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _write_all(file: int, content: bytes) -> None:
-    while content:  # a disk that is nearly full takes a part, and says so at the next call
+    while content:  # a nearly full disk writes a part and fails at the next call
         content = content[os.write(file, content) :]
 
 
 def _last_line(file: int, end: int) -> bytes:
-    """Return what stands after the last line end but one, before byte ``end``; empty for an empty file."""
+    """Return the last line before byte ``end``; empty for an empty file."""
     content, start, step = b"", end, BLOCK
     while start > 0:
         step = min(step, start)
@@ -313,7 +313,7 @@ def _digest(content: bytes) -> str:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a whole line of this log holds; None if it is none."""
+    """Return the fields of a whole line of this log; None if it is not one."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -337,16 +337,16 @@ def segments(path: Path) -> list[Path]:
 def verify(
     path: Path, *, expect_head: str | None = None, expect_lines: int | None = None, after: str | None = None
 ) -> Report:
-    """Read the whole chain and say how far it holds; a service may go on writing meanwhile.
+    """Read the whole chain and report how far it is valid; a service may keep writing meanwhile.
 
     Args:
-        path: The newest file; its full ones beside it are read before it.
-        expect_head: ``sha256:…`` of a line that was the head once; it must still be there.
-        expect_lines: Number of lines that there were once; with ``expect_head``, the number of that line.
-        after: ``sha256:…`` of the last line that was archived elsewhere; the first line here must follow it.
+        path: The newest file; the full files beside it are read first.
+        expect_head: ``sha256:…`` of an earlier head; the chain must still contain it.
+        expect_lines: Earlier number of lines; with ``expect_head``, the number of that line.
+        after: ``sha256:…`` of the last line archived elsewhere; the first line must follow it.
 
     Raises:
-        AuditError: There is no such file, or it cannot be read.
+        AuditError: The file does not exist or cannot be read.
     """
     try:
         report, found = _follow(path, expect_head, after)
@@ -372,7 +372,7 @@ def _follow(path: Path, wanted: str | None, after: str | None) -> tuple[Report, 
         if content["sequence"] != head.sequence + 1:
             return report(head, f"{place}: {_wrong_number(content['sequence'], head)}")
         if content["previous"] != head.digest:
-            # Which of the two was changed cannot be told: only what stands before both is sure.
+            # Either of the two lines may have been changed: only the lines before both are certain.
             return report(before, f"{place}: {_wrong_link(content['previous'], head)}")
         before, head = head, Head(content["sequence"], _digest(line))
         recovered += "recovered" in content
@@ -429,7 +429,7 @@ def _unmet(report: Report, wanted: str | None, found: int | None, lines: int | N
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Give each line with its place, ``file:number``, as they are now: what is appended meanwhile is left out."""
+    """Yield each line with its location, ``file:number``; lines appended after the start are left out."""
     with ExitStack() as stack:
         for file, size in _snapshot(path, stack):
             number = 0
@@ -440,8 +440,8 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _snapshot(path: Path, stack: ExitStack) -> list[tuple[BinaryIO, int]]:
-    # Opened and measured under the lock, where there is one: a line half written is not taken for a torn one, and
-    # a file that is put aside in between stays open.
+    # Opened and measured under the lock, if there is one: a line being written is not mistaken for a torn one, and
+    # a file renamed meanwhile stays open.
     with ExitStack() as lock:
         with suppress(FileNotFoundError, PermissionError):
             fcntl.flock(lock.enter_context(_lock_path(path).open("rb")), fcntl.LOCK_SH)

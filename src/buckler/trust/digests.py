@@ -21,8 +21,8 @@ def file_digests(directory: Path) -> dict[str, str]:
     """Return relative posix path -> digest of every file below ``directory``, sorted.
 
     Raises:
-        VerdictError: No such directory or no file in it (``missing``), or something in it is neither a
-            file nor a directory, a symbolic link included (``digest``): its bytes could change unseen.
+        VerdictError: The directory is missing or empty (``missing``), or an entry is neither a file nor a
+            directory, such as a symbolic link (``digest``), whose target could change undetected.
     """
     if not directory.is_dir():
         raise VerdictError("missing", f"expected a directory {directory}, there is none")
@@ -47,10 +47,10 @@ def directory_digest(directory: Path) -> str:
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """Return the digest of a directory whose files have the digests ``files``."""
+    """Return the digest of a directory from the digests of its files."""
     return f"sha256:{hashlib.sha256(canonical(files)).hexdigest()}"
 
 
 def canonical(values: Mapping[str, Any]) -> bytes:
-    """Return ``values`` as JSON with sorted keys and no spaces; NaN or infinity is a ``ValueError``."""
+    """Return ``values`` as JSON with sorted keys and no spaces; NaN and infinity raise ``ValueError``."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

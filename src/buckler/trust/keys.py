@@ -1,4 +1,4 @@
-"""Ed25519 keys: where they are kept, how they are read and written."""
+"""Ed25519 keys: default paths, reading and writing."""
 
 import hashlib
 import os
@@ -21,12 +21,12 @@ VERDICT_KEY_ENV = "BUCKLER_VERDICT_KEY"
 
 
 def private_key_path() -> Path:
-    """Return where the signing key lies: ``BUCKLER_SIGNING_KEY``, else the project's own."""
+    """Return the path of the signing key: ``BUCKLER_SIGNING_KEY``, else the project's default."""
     return Path(os.environ.get(SIGNING_KEY_ENV) or paths.KEYS / PRIVATE_KEY_FILE)
 
 
 def public_key_path() -> Path:
-    """Return where the key to check verdicts with lies: ``BUCKLER_VERDICT_KEY``, else the project's own."""
+    """Return the path of the key that verifies verdicts: ``BUCKLER_VERDICT_KEY``, else the project's default."""
     return Path(os.environ.get(VERDICT_KEY_ENV) or paths.KEYS / PUBLIC_KEY_FILE)
 
 
@@ -36,7 +36,7 @@ def generate_key_pair(
     """Write a private key, readable by its owner only, and its public half into ``directory``.
 
     Raises:
-        BucklerError: One of them exists; a key is never overwritten.
+        BucklerError: One of the files exists; keys are never overwritten.
     """
     private, public = directory / private_file, directory / public_file
     for path in (private, public):
@@ -56,7 +56,7 @@ def generate_key_pair(
 
 
 def public_pem(key: Ed25519PublicKey) -> bytes:
-    """Return a public key as it stands in its file."""
+    """Return a public key in the PEM form of its file."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -71,10 +71,10 @@ def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_EN
 
     Args:
         path: A PEM file.
-        named_by: The variable or option that names another file, for the error's sake.
+        named_by: The variable or option that sets the path, for the error message.
 
     Raises:
-        BucklerError: There is none, or it is no unencrypted Ed25519 key in PEM form.
+        BucklerError: The file is missing or is not an unencrypted Ed25519 key in PEM form.
     """
     path = path or private_key_path()
     try:
@@ -87,14 +87,14 @@ def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_EN
 
 
 def load_public_key(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV) -> Ed25519PublicKey:
-    """Return the key in ``path`` (default ``public_key_path()``) that signatures are checked with.
+    """Return the public key in ``path`` (default ``public_key_path()``) that verifies signatures.
 
     Args:
         path: A PEM file.
-        named_by: The variable or option that names another file, for the error's sake.
+        named_by: The variable or option that sets the path, for the error message.
 
     Raises:
-        BucklerError: There is none, or it is no Ed25519 public key in PEM form.
+        BucklerError: The file is missing or is not an Ed25519 public key in PEM form.
     """
     path = path or public_key_path()
     try:
@@ -117,13 +117,13 @@ def _read_key(path: Path, named_by: str) -> bytes:
 
 
 def load_or_create_private_key() -> tuple[Ed25519PrivateKey, bool]:
-    """Return the signing key and whether it had to be made.
+    """Return the signing key and whether it was created.
 
-    Only the project's own pair is ever made: a ``BUCKLER_SIGNING_KEY`` that names no file is an error.
+    Only the project's default pair is ever created: a ``BUCKLER_SIGNING_KEY`` that names no file is an error.
 
     Raises:
-        BucklerError: As ``load_private_key``; or the public half is there alone, so that this project
-            trusts somebody else's signature and a new pair would replace that trust.
+        BucklerError: As ``load_private_key``; or only the public half exists: the project trusts a key of another
+            owner, and a new pair would replace it.
     """
     path = private_key_path()
     if path.exists() or os.environ.get(SIGNING_KEY_ENV):
@@ -133,6 +133,6 @@ def load_or_create_private_key() -> tuple[Ed25519PrivateKey, bool]:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """Return ``sha256:…`` of the raw public key; a hint for people and for choosing keys, not a proof."""
+    """Return ``sha256:…`` of the raw public key; an identifier for people and for key selection, not a proof."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"

@@ -1,9 +1,9 @@
-"""Runs jobs on a schedule, keeps their history, follows the policy, and tells Prometheus about all of it.
+"""Runs jobs on a schedule, records their history, applies the policy and exports metrics to Prometheus.
 
-Each scheduled run is a process of its own, the same command that an external scheduler would start
-(``buckler watch --once JOB``): it may crash, be killed or outlive the scheduler and takes nothing along, and
-its memory goes when it ends. All state is on disk below ``.buckler/watch``; the exporter reads it at each
-scrape, so that a restart loses nothing and runs started elsewhere count too.
+Each scheduled run is a separate process with the command that an external scheduler would use
+(``buckler watch --once JOB``). It can crash, be killed or outlive the scheduler without affecting other runs, and
+frees its memory when it ends. All state is on disk below ``.buckler/watch``. The exporter reads it at each scrape,
+so a restart loses nothing and runs started elsewhere are included.
 
 A job is ``watch/jobs/NAME.py`` with ``run() -> Result``, a line each in ``watch/table.py`` and ``watch/jobs``, and in
 ``watch.jobs`` and ``watch.policy`` of params.yaml.

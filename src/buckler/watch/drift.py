@@ -1,8 +1,8 @@
-"""Tells whether what is served has changed from what the model's lines were drawn on: numbers in, findings out.
+"""Detects whether served pictures have drifted from the calibration pictures.
 
-Each quantity of the newest traffic is held against the same quantity of the calibration pictures by a test of two
-samples, and Holm's method allows for there being many. A large window finds the smallest difference, and most of them
-matter to nobody: something has only drifted if it is also further off than a distance that the operator sets.
+A two-sample test compares each quantity of the newest traffic with that of the calibration pictures; Holm's method
+corrects for the number of tests. In a large window even negligible differences are significant, so a quantity counts
+as drifted only if its distance also exceeds a minimum set by the operator.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
 Numbers = npt.NDArray[np.float64]
 
 BINS = 20
-MOST_FOR_FEATURES = 500  # pictures a side; the kernel's matrix grows with the square
-SMALLEST_EXPECTED = 5  # pictures in a cell of the table, below which chi-square's own distribution does not hold
+MOST_FOR_FEATURES = 500  # pictures per sample; the kernel matrix grows quadratically
+SMALLEST_EXPECTED = 5  # expected count per cell below which the chi-square approximation is invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class DriftParams:
     """Section ``drift`` of params.yaml.
 
     Attributes:
-        window_hours: Traffic that is older is not looked at.
-        window_records: Of more than so many the newest are.
-        min_records: Fewer say nothing: the job passes and says so.
-        alpha: Probability of calling clean traffic drifted, in any of the quantities, each time the job runs.
-        min_ks: A number has drifted from this Kolmogorov-Smirnov distance on: the largest gap between the shares of
-            pictures below any value, 0..1.
-        min_total_variation: Labels and decisions, from this share of pictures that would have to change theirs.
-        min_mmd: Features, from this maximum mean discrepancy, 0..1.
-        permutations: Drawn for p-values that no formula gives.
-        seed: Of them.
+        window_hours: Maximum age of the traffic.
+        window_records: Maximum number of pictures; the newest are used.
+        min_records: Minimum number of pictures; with fewer, the job passes and reports that.
+        alpha: Probability per run that any quantity of unchanged traffic is called drifted.
+        min_ks: Minimum Kolmogorov-Smirnov distance at which a number has drifted: the largest difference between the
+            cumulative distributions, 0..1.
+        min_total_variation: Minimum total variation at which labels or decisions have drifted, 0..1.
+        min_mmd: Minimum maximum mean discrepancy at which features have drifted, 0..1.
+        permutations: Number of permutations for p-values without a closed form.
+        seed: Seed of the permutations.
     """
 
     window_hours: float
@@ -53,10 +53,10 @@ class DriftParams:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot find anything.
+        """Reject settings that cannot detect drift.
 
         Raises:
-            ParamsError: There are too few permutations for ``alpha``, or too few pictures.
+            ParamsError: Too few permutations for ``alpha``, or too few pictures.
         """
         if not 0 < self.alpha < 1:
             raise ParamsError(f"drift.alpha: expected a probability above 0 and below 1, got {self.alpha}")
@@ -85,17 +85,17 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the test of one quantity says.
+    """The test result of one quantity.
 
     Attributes:
-        quantity, kind: Which.
+        quantity, kind: The quantity and its kind.
         test: ``ks``, ``chi_square`` or ``mmd``.
         distance: Kolmogorov-Smirnov statistic, total variation or maximum mean discrepancy; each 0..1.
-        min_distance: From which on it counts.
-        p: Probability of so large a distance between two samples of the same traffic.
+        min_distance: Minimum distance of a drift.
+        p: Probability of at least this distance between two samples of the same traffic.
         p_corrected: After Holm's correction for all quantities.
-        drifted: ``p_corrected`` is below alpha, and the distance counts.
-        chart: Both sides, for people.
+        drifted: ``p_corrected`` is below alpha, and the distance reaches ``min_distance``.
+        chart: Both samples, for display.
     """
 
     quantity: str
@@ -118,7 +118,7 @@ class _Tested:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One thing that is compared: by which test, and how it is read from an observation, None where it has none."""
+    """A compared quantity: its test, and how to read it from an observation (None if absent)."""
 
     kind: Kind
     test: str
@@ -145,17 +145,17 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg: DriftParams) -> tuple[Finding, ...]:
-    """Return what is found of each of ``QUANTITIES`` that both sides have, in their order.
+    """Return the findings for those ``QUANTITIES`` that both samples have, in their order.
 
     Args:
-        reference: Of pictures like those that the model's lines were drawn on.
-        window: Of served pictures.
-        cfg: How sure one has to be.
+        reference: Observations of the calibration pictures.
+        window: Observations of served pictures.
+        cfg: Significance level and minimum distances.
 
     Raises:
-        ValueError: A side has fewer than two pictures.
+        ValueError: A sample has fewer than two pictures.
     """
-    from buckler.evaluation.statistics import holm  # SciPy, as below: whoever only shows what was found needs none
+    from buckler.evaluation.statistics import holm  # SciPy, not needed to display findings
 
     if min(len(reference), len(window)) < 2:
         raise ValueError(f"expected at least 2 pictures a side, got {len(reference)} and {len(window)}")
@@ -171,7 +171,7 @@ def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg
 def _sides(
     quantity: Quantity, reference: Sequence[Observation], window: Sequence[Observation]
 ) -> tuple[list[object], list[object]] | None:
-    # Pictures that were sent as pixels have no size of their own; a quantity that few have is not compared.
+    # Pictures sent as pixels have no size; a quantity that few pictures have is not compared.
     first, second = (
         [value for each in side if (value := quantity.read(each)) is not None] for side in (reference, window)
     )
@@ -193,7 +193,7 @@ def _finding(name: str, tested: _Tested, p_corrected: float, cfg: DriftParams) -
 def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) -> _Tested:
     """Compare two samples of numbers.
 
-    Source: Kolmogorov-Smirnov, in its asymptotic form, which errs on the side of no drift where values repeat.
+    Source: Kolmogorov-Smirnov test, asymptotic form, which is conservative for repeated values.
     """
     from scipy.stats import ks_2samp
 
@@ -203,7 +203,7 @@ def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) ->
 
 
 def chi_square(reference: Sequence[object], window: Sequence[object], cfg: DriftParams) -> _Tested:
-    """Compare two samples of names by Pearson's chi-square; of few pictures by its permutations."""
+    """Compare two samples of names by Pearson's chi-square test, with permutations for small counts."""
     names = sorted({str(each) for each in (*reference, *window)})
     counts = np.array([[list(side).count(name) for name in names] for side in (reference, window)])
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -228,8 +228,8 @@ def _chi_square_p(counts: npt.NDArray[np.int64], cfg: DriftParams) -> float:
 def mmd(reference: Sequence[object], window: Sequence[object], cfg: DriftParams) -> _Tested:
     """Compare two samples of sketches by their maximum mean discrepancy under a Gaussian kernel.
 
-    Its width is the median distance between pictures; the p-value is by permutation, so it holds whatever the
-    sketches' distribution.
+    The kernel width is the median distance between pictures. The permutation p-value is valid for any distribution
+    of the sketches.
 
     Source: Gretton et al., "A kernel two-sample test", JMLR 2012, eq. 3 and section 8 for the median.
     """
@@ -247,7 +247,7 @@ def mmd(reference: Sequence[object], window: Sequence[object], cfg: DriftParams)
     for row in first[1:]:
         row[generator.permutation(len(both))[: len(a)]] = 1
     values = _discrepancies(kernel, first)
-    p = float((values >= values[0] - 1e-12).sum()) / len(values)  # the observed one counts among them
+    p = float((values >= values[0] - 1e-12).sum()) / len(values)  # includes the observed value
     centre, spread = a.mean(axis=0), a.std(axis=0) + 1e-9
     away = [np.sqrt((((side - centre) / spread) ** 2).mean(axis=1)) for side in (a, b)]
     return _Tested(float(np.sqrt(max(values[0], 0.0))), p, _histogram(*away))
@@ -274,7 +274,7 @@ _TESTS = {"ks": ks, "chi_square": chi_square, "mmd": mmd}
 
 
 def _histogram(reference: Numbers, window: Numbers) -> Chart:
-    # Up to the rarest values only: one outlier would put all others into one bin.
+    # Without the extreme values: one outlier would put all others into one bin.
     low, high = np.quantile(np.concatenate([reference, window]), [0.005, 0.995])
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
     shares = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] / len(side) for side in (reference, window)]

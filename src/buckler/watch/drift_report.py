@@ -1,4 +1,4 @@
-"""What the job ``drift`` found, as a document for the console and as metrics for Prometheus."""
+"""Findings of the job ``drift`` as a document for the console and as Prometheus metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +22,7 @@ def reasons(findings: Sequence[Finding]) -> list[str]:
 
 
 def findings_of(findings: Sequence[Finding], cfg: DriftParams) -> dict[str, Any]:
-    """Return the findings as they stand in ``.buckler/watch/drift.json``: by kind, and each quantity with its chart."""
+    """Return the content of ``.buckler/watch/drift.json``: findings by kind, and each quantity with its chart."""
     return {
         "alpha": cfg.alpha,
         "kinds": {kind: _kind([each for each in findings if each.kind == kind]) for kind in KINDS},
@@ -42,10 +42,10 @@ def _kind(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def drift_metrics(state: Mapping[str, Any] | None) -> Iterator[Metric]:
-    """Yield the gauges of what the job last found; kinds that were not compared have no p-value.
+    """Yield the gauges of the last findings; kinds that were not compared have no p-value.
 
     Args:
-        state: As the job leaves it; None before its first run.
+        state: The job's stored state; None before its first run.
     """
     found = state or {"kinds": {kind: _kind([]) for kind in KINDS}, "quantities": [], "window": {"pictures": 0}}
     detected = GaugeMetricFamily(

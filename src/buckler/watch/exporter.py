@@ -1,4 +1,4 @@
-"""What Prometheus sees of the watch, read anew from disk at each scrape."""
+"""Prometheus metrics of the watch, read from disk at each scrape."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -16,7 +16,7 @@ from buckler.watch.table import JOBS
 
 
 class Exporter(Collector):
-    """Metrics of the history, of what the jobs found and of what followed."""
+    """Metrics of the history, the jobs' findings and the policy's actions."""
 
     def __init__(self, history: History | None = None, periods: Mapping[str, float] | None = None) -> None:
         """Read ``history``; ``periods`` are the seconds between two due runs of each job, for rules about lateness."""
@@ -24,7 +24,7 @@ class Exporter(Collector):
         self._periods = periods or {}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; a series of every job is there from the start, times of what never was are 0."""
+        """Yield the metrics; every job has its series from the start, and times of events that never occurred are 0."""
         yield from self._jobs()
         yield from self._runs()
         yield from self._actions()

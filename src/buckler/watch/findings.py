@@ -1,6 +1,6 @@
-"""Metrics of what each job last found: a function a job, from its state to its families.
+"""Metrics of each job's last findings: one function per job, from its state to metric families.
 
-Series that have a meaningful zero are there before the first run; what was never measured is absent.
+Series with a meaningful zero exist before the first run; values never measured are absent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-# Why a re-evaluation fails: the gate's kinds (`buckler.release.gate.KINDS`), on the pinned pictures and on the newest,
-# and the reasons that the verdict itself gives.
+# Reasons for a failed re-evaluation: the gate's kinds (`buckler.release.gate.KINDS`), on the pinned and on the newest
+# pictures, and the reasons for an invalid verdict.
 GATE_KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 GATE_REASONS = (*GATE_KINDS, *(f"newest_{kind}" for kind in GATE_KINDS), "verdict_failed")
 
@@ -22,7 +22,7 @@ def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 def reevaluation(state: State) -> Iterator[Metric]:
-    """Yield what the last re-evaluation found."""
+    """Yield the metrics of the last re-evaluation."""
     failures = gauge("buckler_gate_failures", "1 for why the champion failed when last attacked again.", "reason")
     found = (state or {}).get("failures", ())
     for reason in GATE_REASONS:
@@ -42,7 +42,7 @@ def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
     low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % interval.", *labels)
     high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % interval.", *labels)
     for cell in state["cells"]:
-        # The name of its line: two lines of a suite may run the same attack.
+        # The name of the suite's entry: two entries may run the same attack.
         series = [cell.get("name", cell["attack"]), str(cell["epsilon_255"])]
         robust.add_metric(series, cell["robust_accuracy"]["value"])
         low.add_metric(series, cell["robust_accuracy"]["low"])
@@ -58,7 +58,7 @@ def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def canary(state: State) -> Iterator[Metric]:
-    """Yield how the service answered the known pictures when last asked."""
+    """Yield the metrics of the service's last answers to the reference pictures."""
     if state is None:
         return
     right = gauge("buckler_canary_right_ratio", "Share of the known pictures that had their known answer.")
@@ -69,7 +69,7 @@ def canary(state: State) -> Iterator[Metric]:
 
 
 def probe(state: State) -> Iterator[Metric]:
-    """Yield how the service answered clean and attacked pictures when last probed."""
+    """Yield the metrics of the last probe with clean and attacked pictures."""
     if state is None:
         return
     parity = gauge("buckler_probe_parity_ratio", "Share of pictures with the same label off-line and through REST.")

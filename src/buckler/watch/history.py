@@ -1,4 +1,4 @@
-"""The history of all runs and of what followed from them, in a database that any process may write to."""
+"""The history of all runs and of the policy's actions, in a database that any process may write to."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from buckler.state.database import Database
 from buckler.watch.settings import Settings
 
 URL_ENV = "BUCKLER_WATCH_DATABASE_URL"  # of the history and the schedule
-KEPT_RUNS = 20_000  # of a job that runs each minute, two weeks; counters go on beyond them
+KEPT_RUNS = 20_000  # two weeks of a job that runs each minute; counters include deleted runs
 
 Outcome = Literal["passed", "failed", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "error")
@@ -44,7 +44,7 @@ RUN, ATTEMPT, ACTION = "run", "attempt", "action"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A line of the history; ``seconds`` and ``outcome`` are None while it lasts."""
+    """An entry of the history; ``seconds`` and ``outcome`` are None while the run lasts."""
 
     job: str
     started_at: float
@@ -61,14 +61,14 @@ def database_url(default: Path) -> str:
 
 
 class History:
-    """The runs of all jobs; every method raises `DatabaseError` where the database cannot be used."""
+    """The runs of all jobs; every method raises `DatabaseError` if the database cannot be used."""
 
     def __init__(self, url: str | None = None) -> None:
         # Without WAL: the console may have the directory read-only.
         self._database = Database(url or database_url(paths.WATCH_HISTORY), "history", named_by=URL_ENV)
 
     def start(self, job: str, attempt: int = 1) -> int:
-        """Note that ``job`` begins and return the run's number; what it left unfinished is noted as an error.
+        """Record the start of ``job`` and return the run's number; record its unfinished runs as errors.
 
         Only the holder of the job's lock may call this.
         """
@@ -83,19 +83,19 @@ class History:
             return number
 
     def finish(self, number: int, seconds: float, outcome: Outcome, message: str) -> None:
-        """Note how run ``number`` ended."""
+        """Record the outcome of run ``number``."""
         ended = sql.update(_RUNS).where(_RUNS.c.id == number).returning(_RUNS.c.job)
         with self._database.writing() as connection:
             job = connection.execute(ended.values(seconds=seconds, outcome=outcome, message=message)).scalar_one()
             _count(connection, RUN, job, outcome)
 
     def interrupt(self, job: str) -> None:
-        """Note an unfinished run as interrupted; only for the holder of the job's lock."""
+        """Record an unfinished run as interrupted; only for the holder of the job's lock."""
         with self._database.writing() as connection:
             _interrupt(connection, job)
 
     def unfinished(self, job: str) -> bool:
-        """Tell whether the last run of ``job`` has no end: it is running, or was killed."""
+        """Return whether the last run of ``job`` has no end: it is running or was killed."""
         return any(run.outcome is None for run in self.runs(job, limit=1))
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[Run]:
@@ -111,12 +111,12 @@ class History:
         return {job: count for (job, _), count in self._counted(ATTEMPT).items()}
 
     def count_action(self, job: str, action: str) -> None:
-        """Count what followed from a failed run."""
+        """Count an action taken after a failed run."""
         with self._database.writing() as connection:
             _count(connection, ACTION, job, action)
 
     def actions(self) -> dict[tuple[str, str], int]:
-        """Return (job, action) -> how often it was taken."""
+        """Return (job, action) -> number of times the action was taken."""
         return self._counted(ACTION)
 
     def latest(self, job: str, *, completed: bool) -> Run | None:

@@ -1,4 +1,4 @@
-"""One run of a job at a time: a lock that the kernel lets go of when its process ends, however that happens."""
+"""One run of a job at a time: a lock that the kernel releases whenever and however its process ends."""
 
 import fcntl
 import time
@@ -18,7 +18,7 @@ def locked(job: str) -> Iterator[None]:
     """Hold the lock of ``job``.
 
     Raises:
-        BucklerError: It is running already.
+        BucklerError: The job is already running.
     """
     with _opened(job) as file:
         for left in reversed(range(TRIES)):
@@ -33,7 +33,7 @@ def locked(job: str) -> Iterator[None]:
 
 
 def is_running(job: str) -> bool:
-    """Tell whether somebody holds the lock of ``job``."""
+    """Return whether a process holds the lock of ``job``."""
     with _opened(job) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The log of each run: what its process writes to stdout and stderr, C++ included, in a file of bounded size."""
+"""The log of each run: stdout and stderr of its process, including C++ output, in a file of bounded size."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ LAST_WORDS_SECONDS = 5.0
 
 
 def path_of(job: str, number: int) -> Path:
-    """Return where the log of run ``number`` lies."""
+    """Return the path of the log of run ``number``."""
     return paths.WATCH_LOGS / f"{job}-{number:08d}.log"
 
 
@@ -25,7 +25,7 @@ def read(number: int) -> str:
     """Return the log of run ``number``.
 
     Raises:
-        BucklerError: There is none, or it was removed because there are newer ones.
+        BucklerError: The log does not exist or was removed in favour of newer ones.
     """
     found = sorted(paths.WATCH_LOGS.glob(f"*-{number:08d}.log"))
     if not found:
@@ -35,7 +35,7 @@ def read(number: int) -> str:
 
 @contextmanager
 def captured(job: str, number: int) -> Iterator[None]:
-    """Copy what this process writes to stdout and stderr into the log of run ``number``, and on to stderr."""
+    """Copy this process's stdout and stderr to the log of run ``number`` and to stderr."""
     paths.WATCH_LOGS.mkdir(parents=True, exist_ok=True)
     for old in sorted(paths.WATCH_LOGS.glob(f"{job}-*.log"))[: -KEPT_LOGS + 1]:
         old.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def captured(job: str, number: int) -> Iterator[None]:
         _flush()
         for descriptor, before in zip((1, 2), kept, strict=True):
             os.dup2(before, descriptor)
-        # A process that the job left behind may hold the other end for ever: it is not waited for.
+        # Do not wait: a child process that outlives the job may keep the pipe open for ever.
         copy.join(LAST_WORDS_SECONDS)
         os.close(kept[0])
 
@@ -73,7 +73,7 @@ def _copy(reader: int, screen: int, path: Path) -> None:
 def _write(screen: int, content: bytes) -> None:
     try:
         os.write(screen, content)
-    except OSError:  # whoever looked at it is gone; the log goes on
+    except OSError:  # the reader is gone; the log continues
         return
 
 

@@ -1,4 +1,4 @@
-"""The release that a service says it answers with, from the registry: its answers can be known off-line."""
+"""Fetches the release that a service reports as live, so that its answers can be computed off-line."""
 
 import shutil
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ def release_of(card: Mapping[str, Any], model_name: str) -> Path:
     """Return the directory of the release that a model card is about.
 
     Args:
-        card: As the service gives it.
-        model_name: In the registry.
+        card: The model card from the service.
+        model_name: Name in the registry.
 
     Raises:
-        RegistryError: The registry does not have it, or cannot be reached.
-        VerdictError: What the registry has under that number is not what the service says it answers with.
+        RegistryError: The registry lacks the release or cannot be reached.
+        VerdictError: The registry's release of that version differs from the one that the service reports.
     """
     version, digest = str(card["model"]["version"]), str(card["model"]["digest"])
     place = paths.WATCH_RELEASES / digest.replace(":", "-")

@@ -1,4 +1,4 @@
-"""One run of a job: alone, within its time, with its log, and with what follows from it."""
+"""One run of a job: exclusive, time-limited, logged, and followed by the policy."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 def run_once(name: str, history: History | None = None, *, cfg: WatchParams | None = None, attempt: int = 1) -> Run:
-    """Run job ``name`` here and now, note it in the history, and return how it ended.
+    """Run job ``name`` in this process, record it in the history and return its outcome.
 
     Args:
-        name: Of the table.
-        history: Where it is noted.
-        cfg: Its time limit, and the policy that is followed; without it there is neither.
-        attempt: Which one this is of the same due run, from 1.
+        name: Name in the table.
+        history: Records the run.
+        cfg: Time limit and policy; without it neither applies.
+        attempt: Number of this attempt at the same due run, from 1.
 
     Raises:
-        BucklerError: No such job, or it is running already; neither is noted.
+        BucklerError: The job does not exist or is already running; neither is recorded.
     """
     check_name(name)
     history = history or History()
@@ -51,12 +51,12 @@ def run_once(name: str, history: History | None = None, *, cfg: WatchParams | No
 
 def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:
     try:
-        result = load_job(name)()  # a job that cannot be imported is one that broke, and noted as that
+        result = load_job(name)()  # a job that cannot be imported is recorded as an error
         done = policy.follow(name, result, cfg, history) if cfg else []
     except BucklerError as error:
         return "error", str(error)
     except Exception as error:
-        # The history must say so whatever happened; the traceback goes to the log.
+        # The history must record any failure; the traceback goes to the log.
         log.exception("job %s broke", name)
         return "error", f"{type(error).__name__}: {error}"
     return ("passed" if result.passed else "failed"), "; ".join([result.message, *done])
@@ -64,7 +64,7 @@ def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outc
 
 @contextmanager
 def _ended_after(seconds: float | None, end: Callable[[Outcome, str], None]) -> Iterator[None]:
-    """End this process if what is inside takes longer; a watch that was killed could not do it from outside."""
+    """End this process if the block takes longer; a killed watch could not enforce the limit from outside."""
     if seconds is None:
         yield
         return

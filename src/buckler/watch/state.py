@@ -1,4 +1,4 @@
-"""What jobs leave on disk: for the exporter, and for their next run."""
+"""State that jobs store on disk for the exporter and for their next run."""
 
 import json
 import logging
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def write_state(name: str, state: dict[str, Any]) -> None:
-    """Replace what job ``name`` last found, at once."""
+    """Replace the state of job ``name`` atomically."""
     paths.WATCH.mkdir(parents=True, exist_ok=True)
     content = json.dumps(state, indent=2) + "\n"
     files.write(paths.WATCH / f"{name}.json", content.encode(), mode=files.SHARED)
 
 
 def read_state(name: str) -> dict[str, Any] | None:
-    """Return what job ``name`` last found; None if it never did or the file is damaged."""
+    """Return the state of job ``name``; None if there is none or the file is damaged."""
     path = paths.WATCH / f"{name}.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -37,14 +37,14 @@ def read_state(name: str) -> dict[str, Any] | None:
 def note_champion(
     version: str, *, issued_at: datetime, expires_at: datetime, state: State, reasons: Sequence[str] = ()
 ) -> None:
-    """Keep where the champion stands, as whoever last looked saw it.
+    """Store the champion's last observed standing.
 
     Args:
-        version: Its number.
-        issued_at: Aware time of its verdict, or of the renewal.
-        expires_at: Until when it holds.
-        state: What was signed about it.
-        reasons: Why.
+        version: Version number of the champion.
+        issued_at: Timezone-aware time of its verdict or of the renewal.
+        expires_at: End of the validity.
+        state: State in the signed statement.
+        reasons: Reasons for the state.
     """
     times = {"issued_at": issued_at.isoformat(), "expires_at": expires_at.isoformat()}
     write_state(CHAMPION, {"version": version, "state": state, "reasons": list(reasons), **times})

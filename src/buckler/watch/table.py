@@ -12,13 +12,13 @@ from buckler.watch import drift_report, findings
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a job found.
+    """The finding of a job.
 
     Attributes:
-        passed: Whether all is as it must be.
-        message: For people: what was looked at, and why not.
-        version: Of the model that it is about; None: the champion, whichever it is when the policy is followed.
-        renews_days: Days from now to which passing renews the verdict; None: it does not.
+        passed: Whether all requirements are met.
+        message: For people: what was checked, and why it failed.
+        version: Version of the checked model; None: the champion at the time the policy is applied.
+        renews_days: Days from now to which a pass renews the verdict; None: no renewal.
     """
 
     passed: bool
@@ -29,7 +29,7 @@ class Result:
 
 Metrics = Callable[[Mapping[str, Any] | None], Iterator[Metric]]
 
-# A job's name -> its metrics, from what the job wrote with ``write_state``; None before its first run.
+# A job's name -> its metrics, from the state that it wrote with ``write_state``; None before its first run.
 JOBS: dict[str, Metrics] = {
     "reevaluate": findings.reevaluation,
     "probe": findings.probe,
@@ -39,6 +39,6 @@ JOBS: dict[str, Metrics] = {
 
 
 def check_name(name: str) -> None:
-    """Raise BucklerError unless ``name`` is a job's."""
+    """Raise BucklerError unless ``name`` is the name of a job."""
     if name not in JOBS:
         raise BucklerError(f"expected a job of {sorted(JOBS)}, got {name!r}")

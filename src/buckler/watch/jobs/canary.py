@@ -1,11 +1,11 @@
-"""Job ``canary``: known pictures through the service's REST way; their answers must be the known ones.
+"""Job ``canary``: sends reference pictures to the service's REST API and compares the answers with the known ones.
 
-Reads   params.yaml, the service, the reference pictures of the release that it says it answers with
-Writes  .buckler/watch/canary.json, .buckler/watch/champion.json: where the model that answers stands
+Reads   params.yaml, the service, the reference pictures of the release that it reports as live
+Writes  .buckler/watch/canary.json, .buckler/watch/champion.json: the standing of the live model
 Keeps   .buckler/watch/releases/: that release
 
-The pictures are those by which the service tests itself when it loads a model, so that each of them has the answer that
-the release gave when it was judged. Failing means that the service answers something else.
+The service uses the same pictures for its self-test when it loads a model; the release contains the expected answer to
+each. The job fails if the service answers differently.
 """
 
 import time
@@ -36,8 +36,8 @@ class CanaryParams:
     """Section ``canary`` of params.yaml.
 
     Attributes:
-        records: Of the release's reference pictures.
-        min_right: Share that must have the known answer.
+        records: Number of the release's reference pictures.
+        min_right: Minimum share with the known answer.
     """
 
     records: int
@@ -45,7 +45,7 @@ class CanaryParams:
 
 
 def run() -> Result:
-    """Ask the service about the known pictures, and return whether it answered as it must."""
+    """Send the reference pictures to the service and return whether it answered as required."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, CanaryParams)
     name = params.load("publish", PublishParams).model_name
     with Client(watching.address, timeout=TIMEOUT_SECONDS, retries=1, **watching.as_client()) as service:
@@ -59,7 +59,7 @@ def run() -> Result:
 
 
 def note_standing(card: Mapping[str, Any]) -> None:
-    """Keep where the model that answers stands, as its card says, for the exporter."""
+    """Store the live model's standing from its card for the exporter."""
     standing = card["standing"]
     note_champion(
         card["model"]["version"],
@@ -71,10 +71,10 @@ def note_standing(card: Mapping[str, Any]) -> None:
 
 
 def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tuple[list[bool], list[float]] | None:
-    """Return of each known picture whether its answer was the known one, and the seconds it took.
+    """Return for each reference picture whether its answer was the known one, and its latency in seconds.
 
     Returns:
-        None if another model answered than the one of ``card``.
+        None if a model other than the one of ``card`` answered.
     """
     model = released.release_of(card, name) / verdict.MODEL_DIR
     right, seconds = [], []

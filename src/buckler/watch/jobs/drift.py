@@ -1,11 +1,11 @@
-"""Job ``drift``: holds the newest served pictures against those that the champion's lines were drawn on.
+"""Job ``drift``: compares the newest served pictures with the champion's calibration pictures.
 
 Reads   the traffic's database (BUCKLER_TRAFFIC_URL), the champion's release from the registry,
         data/splits/*.csv and, once a champion, the calibration pictures
 Writes  .buckler/watch/drift.json
 Keeps   .buckler/watch/drift-reference/<digest>.json: the calibration pictures' numbers
 
-Failing means that something has drifted. With fewer pictures than ``drift.min_records`` it passes and says so.
+The job fails if a quantity has drifted. With fewer pictures than ``drift.min_records`` it passes and reports that.
 """
 
 import json
@@ -39,7 +39,7 @@ JOB = "drift"
 
 
 def run() -> Result:
-    """Compare as params.yaml says, report, and return whether the traffic is what it was."""
+    """Compare as configured in params.yaml, report, and return whether the traffic is unchanged."""
     cfg, names = params.load("drift", DriftParams), params.load("publish", PublishParams)
     champion = _champion(names.model_name)
     served = _window(cfg)
@@ -95,7 +95,7 @@ def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
 def _message(name: str, champion: registry.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
     told = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
     if others:
-        # Seldom wrong for a while after a promotion; for long, the service refuses the champion or is another one.
+        # Expected briefly after a promotion; if it persists, the service rejects the champion or is another service.
         told += f"; {others} more were answered by another model than the champion"
     return f"{name} version {champion.version}, {count} pictures: {told}"
 
@@ -104,18 +104,18 @@ def _message(name: str, champion: registry.Version, count: int, others: int, eno
 
 
 def reference_of(champion: registry.Version, model_name: str) -> list[Observation]:
-    """Return what the service would remember of the calibration pictures, computed once for each champion.
+    """Return the service's measurements of the calibration pictures, computed once for each champion.
 
     Raises:
-        DataError: Here are other pictures than those that the champion was made from.
-        RegistryError, VerdictError, ModelError: Its release cannot be had.
+        DataError: The local pictures differ from those that the champion was trained on.
+        RegistryError, VerdictError, ModelError: The release cannot be loaded.
     """
     path = paths.WATCH_DRIFT_REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
     known = _read(path)
     if known is None:
         with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
             release = registry.download(model_name, champion.version, Path(scratch) / "release")
-            # An expired champion's traffic is looked at too: somebody may want to know.
+            # The traffic of an expired champion is checked as well.
             verdict = open_release(release, keys.load_public_key(), name=model_name)
             known = measure(Predictor.of(release / MODEL_DIR, verdict))
         _keep(path, known)
@@ -126,7 +126,7 @@ def measure(predictor: Predictor) -> list[Observation]:
     """Return the observations of the calibration pictures, as the service would make them.
 
     Raises:
-        DataError: Here are other pictures than those that the model was made from.
+        DataError: The local pictures differ from those that the model was trained on.
     """
     here = pictures.version(SPLITS)
     if here != predictor.info.data_version:
@@ -148,7 +148,7 @@ def _read(path: Path) -> list[Observation] | None:
             return None
         return [Observation(**{**row, "sketch": tuple(row["sketch"])}) for row in document["observations"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # missing, damaged or of another version: it is measured again
+        return None  # missing, damaged or of another version: measure again
 
 
 def _keep(path: Path, observations: list[Observation]) -> None:

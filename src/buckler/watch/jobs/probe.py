@@ -1,13 +1,13 @@
-"""Job ``probe``: clean and attacked pictures through the service's REST way, beside the same release off-line.
+"""Job ``probe``: sends clean and attacked pictures to the service's REST API and compares it with the release off-line.
 
-Reads   params.yaml, the service, the release that it says it answers with, data/splits/test.csv and its pictures;
-        models/surrogate/ where probe.crafted_on says so
+Reads   params.yaml, the service, the release that it reports as live, data/splits/test.csv and its pictures;
+        models/surrogate/ if probe.crafted_on names it
 Writes  .buckler/watch/probe.json
 Keeps   .buckler/watch/releases/: that release; .buckler/watch/probe/: the pictures that were crafted on it
 
-An attacker from outside has no other way in. Transfer pictures are crafted off-line; Square asks the service itself,
-a bounded number of times, and the service should notice. The service remembers what it was asked for an hour: Square
-searches from pictures that are not sent otherwise, so that none of those is taken for a part of its run.
+An outside attacker has only this interface. Transfer pictures are crafted off-line; Square queries the service a
+bounded number of times, and the service should detect the search. The service stores fingerprints for an hour, so
+Square starts from pictures that are not sent otherwise; none of the others is then counted as part of its run.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ SUSPECT = {Reason.ADVERSARIAL, Reason.QUERY_ATTACK}
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
 BATCH_SIZE = 32
-LOOKED_AT = 10  # pictures, to find one that is right when clean
+LOOKED_AT = 10  # pictures searched for one that is right when clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,17 @@ class ProbeParams:
 
     Attributes:
         records: Clean test pictures, and as many attacked by transfer.
-        square_records: Others, that Square searches from.
-        queries: Of Square, for each of them.
-        transfer: How the transferred ones are crafted.
-        crafted_on: ``release``: the reference of what serves; ``surrogate``: another model, ``models/surrogate``.
+        square_records: Number of other pictures from which Square starts.
+        queries: Number of Square's queries for each of them.
+        transfer: The attack that crafts the transfer pictures.
+        crafted_on: ``release``: the live model's reference; ``surrogate``: another model, ``models/surrogate``.
         square_epsilon_255: Square's radius.
-        seed: Of the choice and of the attacks.
-        min_parity: Share of pictures with the same label as off-line.
-        max_probability_gap: Mean over the pictures of the largest difference of a probability to that off-line.
-        max_flagged: Kind of pictures -> share that may be called adversarial.
-        min_flagged: Kind of pictures -> share that must be.
-        min_robust_accuracy: Attack -> share that must stay right.
+        seed: Seed of the choice and of the attacks.
+        min_parity: Minimum share of pictures with the same label as off-line.
+        max_probability_gap: Maximum of the mean, over pictures, of the largest probability difference to off-line.
+        max_flagged: Kind of pictures -> maximum share flagged as adversarial.
+        min_flagged: Kind of pictures -> minimum share flagged as adversarial.
+        min_robust_accuracy: Attack -> minimum robust accuracy.
     """
 
     records: int
@@ -95,12 +95,12 @@ class ProbeParams:
 
 @dataclass(slots=True)
 class Endpoint:
-    """The service as an attacker sees it: pictures in, probabilities out; what it said is kept.
+    """The service as an attacker sees it: pictures in, probabilities out; records which were flagged.
 
     Attributes:
-        client: Asks it.
-        labels: In the order of the columns.
-        digest: Of the model that must answer.
+        client: Client of the service.
+        labels: Labels in the order of the columns.
+        digest: Digest of the model that must answer.
         flagged: For each picture sent, whether the detector or the query watch flagged it.
     """
 
@@ -117,13 +117,13 @@ class Endpoint:
         """Return the probabilities of one picture, ``(size, size, 3)`` in 0..1.
 
         Raises:
-            BucklerError: Another model answers by now.
+            BucklerError: Another model answers.
         """
         try:
             answer = self.client.predict(images.to_png(picture))
         except ServiceError as error:
             if error.code == "query_attack":
-                # Refused as a part of a run: it was noticed. To the search it is an answer that tells nothing.
+                # Rejected as part of a run, so it was detected. The search gets an uninformative answer.
                 self.flagged.append(True)
                 return [1 / len(self.labels)] * len(self.labels)
             raise
@@ -137,7 +137,7 @@ class Endpoint:
 
 
 def run() -> Result:
-    """Probe the service as params.yaml says, report, and return whether it is what it must be."""
+    """Probe the service as configured in params.yaml, report, and return whether it meets the requirements."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, ProbeParams)
     name = params.load("publish", PublishParams).model_name
     with Client(watching.address, **watching.as_client()) as client:
@@ -176,10 +176,10 @@ def run() -> Result:
 
 
 def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
-    """Return the pictures that are sent, and the others that Square searches from.
+    """Return the pictures to send and the other pictures from which Square starts.
 
     Raises:
-        DataError: There are not enough.
+        DataError: There are too few pictures.
     """
     everything = pictures.load(TEST, offline.labels, size=offline.image_size)
     needed = cfg.records + cfg.square_records
@@ -190,7 +190,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     def is_wrong(place: int) -> bool:
         return bool(offline(everything.images[place]).label != offline.labels[everything.truth[place]])
 
-    # From a picture that is wrong as it is there is nothing to search for; one of those only where no other is left.
+    # A misclassified picture needs no search; use one only if no other is left.
     others = sorted(drawn[cfg.records : cfg.records + LOOKED_AT * cfg.square_records], key=is_wrong)
     parts = (np.sort(drawn[: cfg.records]), np.sort(others[: cfg.square_records]))
     sent, searched = (
@@ -238,12 +238,12 @@ def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
 
 
 def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[bool]:
-    """Return of each picture whether it is right clean and after Square has asked ``endpoint`` about it."""
+    """Return for each picture whether it is right both clean and after Square's search at ``endpoint``."""
     from buckler.attacks.base import Batch, ScoresOnly
     from buckler.attacks.square import Square
 
-    # One query less: the clean picture was one, and the best found is asked about once more.
-    # No early exit, so that the whole budget is spent: a search that succeeds at once could not be noticed.
+    # One query less: the clean picture was one, and the best picture found is queried once more.
+    # No early exit, so that the whole budget is spent: a search that succeeds at once could not be detected.
     square = Square(queries=max(1, cfg.queries - 2), early_exit=False)
     radius = Radius(cfg.square_epsilon_255 / 255)
     held = []
@@ -257,7 +257,7 @@ def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[boo
 
 
 def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
-    """Return why the service is not what it must be; nothing if it is."""
+    """Return the requirements that the service violates; empty if it meets all."""
     reasons = []
     if not state["parity_ratio"] >= cfg.min_parity:
         reasons.append(f"parity with the release off-line {state['parity_ratio']:.3f} < {cfg.min_parity:g}")

@@ -1,12 +1,12 @@
-"""Job ``reevaluate``: attacks what serves once more, white box, and lets the gate decide again.
+"""Job ``reevaluate``: repeats the white-box attacks on the champion and lets the gate decide again.
 
 Reads   the champion's release from the registry, data/splits/*.csv and the test pictures; the newest labelled pictures
-        where watch.recent.path names some
+        if watch.recent.path is set
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
-Keeps   .buckler/watch/attack/: what it goes on with when killed
+Keeps   .buckler/watch/attack/: progress, to resume after a kill
 
-Failing means that the champion no longer keeps what its verdict promised, on the pinned pictures or on the newest, each
-judged by itself. Passing renews the verdict (`buckler.trust.standing`); the private key has to be there for that.
+The job fails if the champion no longer meets its verdict on the pinned or on the newest pictures, each judged
+separately. A pass renews the verdict (`buckler.trust.standing`), which needs the private key.
 """
 
 import logging
@@ -50,12 +50,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one set of pictures says of the champion.
+    """The champion's evaluation on one set of pictures.
 
     Attributes:
-        evidence: As the gate wants it.
-        cells: Each attack at each radius.
-        decision: Of the gate, on these pictures alone.
+        evidence: Input of the gate.
+        cells: Results of each attack at each radius.
+        decision: Decision of the gate on these pictures alone.
     """
 
     evidence: Evidence
@@ -63,7 +63,7 @@ class Measured:
     decision: gate.GateDecision
 
     def as_state(self) -> dict[str, Any]:
-        """Return what is kept for the exporter."""
+        """Return the state stored for the exporter."""
         worst = (self.evidence.worst_case or {}).values()
         return {
             "images": self.evidence.pictures,
@@ -75,12 +75,12 @@ class Measured:
 
 
 def run() -> Result:
-    """Attack the champion as params.yaml says, report, and return whether it still passes."""
+    """Attack the champion as configured in params.yaml, report, and return whether it still passes."""
     cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
     suite = suite_of(cfg)
     with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
         path, version = registry.champion_release(names.model_name, Path(scratch) / "release")
-        # Its expiry is not judged: an expired champion that passes is renewed.
+        # Expiry is not checked: an expired champion that passes is renewed.
         verdict = open_release(path, keys.load_public_key())
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
@@ -105,7 +105,7 @@ def run() -> Result:
     }
     write_state(JOB, state)
     _record(cfg, names, state)
-    if _can_sign():  # else the next try, with the key in its place, need not attack once more
+    if _can_sign():  # else keep the progress: once the key is present, the next try need not attack again
         journal.finish()
     looked_at = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
     what = f"{names.model_name} version {version}, {looked_at} pictures"
@@ -117,7 +117,7 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
     """Return ``watch.suite``.
 
     Raises:
-        ParamsError: A line is none of a suite.
+        ParamsError: An entry is not a valid attack of a suite.
     """
     try:
         suite = TypeAdapter(tuple[AttackSpec, ...]).validate_python([dict(line) for line in cfg.suite])
@@ -133,11 +133,11 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
 
 
 def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
-    """Keep where the champion stands before it is attacked, for the exporter."""
+    """Store the champion's standing before the attack, for the exporter."""
     version = registry.version(model_name, number)
     try:
         stands = promote.standing_of(model_name, version, verdict, keys.load_public_key())
-    except VerdictError as error:  # the service does not follow it either
+    except VerdictError as error:  # the service ignores it as well
         log.warning("%s", error)
         return
     times = {"issued_at": stands.issued_at, "expires_at": stands.expires_at}
@@ -171,8 +171,8 @@ class Subject:
             bands: The subgroups to report, as the release's own evidence names them.
 
         Raises:
-            DataError: The model was made from other data than lies here; it may have been trained on what is
-                the test split here.
+            DataError: The model was trained on data other than the local data, so its training data may include
+                the local test split.
         """
         info, here = self._info, pictures.version(SPLITS)
         if here != info.data_version:
@@ -188,7 +188,7 @@ class Subject:
         """Attack the newest labelled pictures.
 
         Raises:
-            DataError: There are none that it has not learnt from.
+            DataError: The model was trained on all of them.
         """
         info, cfg = self._info, self._cfg.recent
         learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
@@ -225,7 +225,7 @@ class Subject:
 
 
 def _failures(verdict: Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
-    """Return what is refuted, as the exporter names it, and in sentences."""
+    """Return the reasons for failure, as the exporter's names and as sentences."""
     kinds, reasons = [], []
     for name, measured in found.items():
         before = "" if name == PINNED else f"{name} pictures: "
