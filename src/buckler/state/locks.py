@@ -2,9 +2,17 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# `is_held` takes the lock for a moment; an attempt that falls into this moment is repeated.
+ATTEMPTS, PAUSE_SECONDS = 5, 0.1
+
+
+class HeldError(Exception):
+    """Another process or thread holds the lock."""
 
 
 @contextmanager
@@ -16,10 +24,65 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         OSError: The file cannot be opened.
     """
+    with _opened(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def exclusive_at_once(path: Path) -> Iterator[None]:
+    """Hold the lock of ``path`` as `exclusive` does, but do not wait for another holder.
+
+    Raises:
+        HeldError: The lock is held.
+        OSError: The file cannot be opened.
+    """
+    with _opened(path) as file:
+        if not any(_acquired(file) for _ in range(ATTEMPTS)):
+            raise HeldError(str(path))
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold off `exclusive` holders of ``path``, not other readers.
+
+    Raises:
+        OSError: The file does not exist or cannot be read.
+    """
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Return whether the lock of ``path`` is held; several processes may ask at the same time.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    with _opened(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _acquired(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(PAUSE_SECONDS)
+        return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     # Opened for each use: flock belongs to the open file.
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
     finally:
         os.close(file)

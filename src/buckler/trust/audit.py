@@ -13,7 +13,6 @@ before it writes. A line contains the digest of a picture and the answer, never 
     audit.jsonl.torn.000000094317   the incomplete line with this number that a crash left
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -444,7 +443,7 @@ def _snapshot(path: Path, stack: ExitStack) -> list[tuple[BinaryIO, int]]:
     # a file renamed meanwhile stays open.
     with ExitStack() as lock:
         with suppress(FileNotFoundError, PermissionError):
-            fcntl.flock(lock.enter_context(_lock_path(path).open("rb")), fcntl.LOCK_SH)
+            lock.enter_context(locks.shared(_lock_path(path)))
         full = segments(path)
         names = [*full, path] if path.exists() or not full else full
         files = [stack.enter_context(name.open("rb")) for name in names]

@@ -1,16 +1,11 @@
-"""One run of a job at a time: a lock that the kernel releases whenever and however its process ends."""
+"""One run of a job at a time, whoever starts it."""
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from pathlib import Path
 
 from buckler.errors import BucklerError
-from buckler.state import paths
-
-# Whoever asks whether a job runs holds its lock for a moment: a run that begins just then tries once more.
-TRIES, PAUSE_SECONDS = 5, 0.1
+from buckler.state import locks, paths
 
 
 @contextmanager
@@ -20,28 +15,18 @@ def locked(job: str) -> Iterator[None]:
     Raises:
         BucklerError: The job is already running.
     """
-    with _opened(job) as file:
-        for left in reversed(range(TRIES)):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if not left:
-                    raise BucklerError(f"job {job} is running already; wait until it ends") from error
-                time.sleep(PAUSE_SECONDS)
-        yield
+    try:
+        with locks.exclusive_at_once(_path(job)):
+            yield
+    except locks.HeldError as error:
+        raise BucklerError(f"job {job} is running already; wait until it ends") from error
 
 
 def is_running(job: str) -> bool:
     """Return whether a process holds the lock of ``job``."""
-    with _opened(job) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return locks.is_held(_path(job))
 
 
-def _opened(job: str) -> IO[str]:
+def _path(job: str) -> Path:
     paths.WATCH.mkdir(parents=True, exist_ok=True)
-    return (paths.WATCH / f"{job}.lock").open("w")
+    return paths.WATCH / f"{job}.lock"

@@ -4,6 +4,8 @@ import multiprocessing
 import threading
 import time
 
+import pytest
+
 from buckler.state import locks
 
 
@@ -31,3 +33,30 @@ def test_a_killed_process_releases_its_lock_and_a_living_one_is_waited_for(tmp_p
     waiter.join()
     holder.join()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_holder_is_reported_at_once_and_asking_does_not_hold(tmp_path):
+    path = tmp_path / "lock"
+    with locks.exclusive_at_once(path):
+        assert locks.is_held(path)
+        with pytest.raises(locks.HeldError, match="lock"), locks.exclusive_at_once(path):
+            pass
+    assert not locks.is_held(path)
+    with locks.exclusive_at_once(path):
+        pass
+
+
+def test_readers_share_a_lock_that_a_writer_waits_for(tmp_path):
+    path, written = tmp_path / "lock", threading.Event()
+    path.touch()
+
+    def write() -> None:
+        with locks.exclusive(path):
+            written.set()
+
+    writer = threading.Thread(target=write)
+    with locks.shared(path), locks.shared(path):
+        writer.start()
+        assert not written.wait(0.3)
+    assert written.wait(60)
+    writer.join()
