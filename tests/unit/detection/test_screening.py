@@ -41,7 +41,7 @@ def test_a_detector_of_another_schema_is_refused(tmp_path, screening):
     screening.save(tmp_path)
     info = json.loads((tmp_path / "detector.json").read_text())
     (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 1}))
-    with pytest.raises(ModelError, match="schema 3, got 1"):
+    with pytest.raises(ModelError, match="schema 4, got 1"):
         Screening.load(tmp_path)
 
 
