@@ -110,7 +110,7 @@ def test_the_largest_picture_takes_no_more_memory_than_as_a_plain_jpeg():
 import re
 from pathlib import Path
 from PIL import Image
-from buckler.data import uploads
+from buckler.modality.picture import uploads
 from tests.unit.modality.picture.dicom_files import jpeg_dicom
 content = jpeg_dicom(Image.new("RGB", (7000, 7000), (200, 120, 90)))
 uploads.load_pixels(content, size=112)
@@ -236,7 +236,7 @@ def test_nothing_is_logged_or_warned_by_a_service_that_sees_its_first_dicom_file
 import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.DEBUG)
-from buckler.data import uploads
+from buckler.modality.picture import uploads
 from buckler.errors import UnusableImageError
 assert "pydicom" not in sys.modules
 try:
