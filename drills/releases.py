@@ -71,11 +71,12 @@ def kill_promotion(scene: Scene, drill: Drill) -> None:
 # What `buckler promote` does once its imports are done: the moments of those would make up most of all kills.
 PROMOTE = f"""
 import sys
-from buckler import promotion, signing
-key = signing.load_private_key()
+from buckler.release import promote
+from buckler.trust import keys
+key = keys.load_private_key()
 print("ready", flush=True)
 sys.stdin.readline()
-promotion.promote({NAME!r}, key, number=sys.argv[1])
+promote.promote({NAME!r}, key, number=sys.argv[1])
 """
 
 
