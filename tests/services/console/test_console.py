@@ -302,7 +302,7 @@ def test_what_drift_did_not_compare_is_not_called_as_before():
     found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
     page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
     assert page.count("not compared") == 2
-    assert "3 pictures in the window, too few to tell." in page
+    assert "3 pictures in the window, too few for a test." in page
     found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
     page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
     assert (page.count("not compared"), page.count("unchanged")) == (1, 1)

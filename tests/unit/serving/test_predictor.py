@@ -18,7 +18,7 @@ from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from tests import screenings
 from tests.services.running import write_verdict
 
-INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0")
+INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 # Its maps are the picture's own channels, pooled to one place: red speaks for benign, green for malignant.
 EXPLAINER = Explainer(
     maps=lambda pixels: pixels[:2, :2],
