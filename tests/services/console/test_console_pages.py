@@ -201,7 +201,7 @@ def test_the_engineer_sees_both_versions_and_why_one_may_not_serve(page, console
         expect(champion).to_contain_text(part)
     marks = page.locator(".chart title").all_text_contents()
     assert "champion (version 2), up to 1/255: 40.0% (30.9% to 49.8%)" in marks
-    expect(page.locator("[data-panel$=live]")).to_contain_text("Nobody answers")
+    expect(page.locator("[data-panel$=live]")).to_contain_text("No answer from")
     expect(page.locator("[data-panel$=alerts]")).to_contain_text("Neither Prometheus nor Alertmanager answers")
     expect(page.locator("[data-panel$=jobs]")).to_contain_text("No job has run here")
 
@@ -364,5 +364,5 @@ def test_figures_come_from_the_service_where_there_is_no_prometheus(page, consol
     choose(page, console, picture)
     open_engineer(page, console)
     live = page.locator("[data-panel$=live]")
-    expect(live).to_contain_text("From the service itself")
+    expect(live).to_contain_text("From the service's metrics")
     expect(live.locator("li", has_text="Traffic")).to_contain_text(re.compile("a (minute|second)"))
