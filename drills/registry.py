@@ -110,7 +110,7 @@ class Registry:
         """Return the number of the new version that holds the release in ``path``."""
         verdict = open_release(path, self.public_key)
         run = tracking.start_run(NAME, "drill", {})
-        uri = tracking.log_release(run, path, labels=verdict.statement["labels"], image_size=1)
+        uri = tracking.log_release(run, path, labels=verdict.statement["labels"], shape=(1, 1, 3))
         tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: verdict.subject_digest, registry.VERDICT_TAG: verdict.id}
         return tracking.register(NAME, uri, tags=tags, description="drill")
