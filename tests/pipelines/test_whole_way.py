@@ -22,6 +22,7 @@ PARTS = (
     "src",
     "pipelines",
     "services",
+    "benchmarks",
     "infra",
     "monitoring",
     "dvc.yaml",
