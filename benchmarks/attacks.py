@@ -40,7 +40,7 @@ from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head, flatten, join
+from buckler.models.networks.base import HeadShape, flatten, join
 from buckler.models.networks.vgg import VGG19
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
@@ -228,7 +228,7 @@ def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
         labels[: plan.head],
         (features, labels[: plan.head]),
         classes=len(names),
-        head=Head(cfg.hidden, cfg.dropout),
+        head=HeadShape(cfg.hidden, cfg.dropout),
         schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
     )
     network = join(base, head)

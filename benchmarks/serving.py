@@ -119,13 +119,13 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     The head is random: what is right or wrong takes the same time.
     """
     from buckler.models import checkpoint, export, runtime
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.vgg import VGG19
     from buckler.serving import selftest
 
     jpegs, pixels, truth, labels = _pictures(plan)
     cfg = params.load("train", TrainParams)
-    network = VGG19.build(plan.image_size, len(labels), head=Head(cfg.hidden), weights=plan.weights, seed=cfg.seed)
+    network = VGG19.build(plan.image_size, len(labels), head=HeadShape(cfg.hidden), weights=plan.weights, seed=cfg.seed)
     model = directory / "release" / verdict.MODEL_DIR
     checkpoint.save(network, checkpoint.ModelInfo(labels, (), plan.image_size, "none"), model)
     export.write(network, pixels[:32], model)
@@ -139,8 +139,8 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
 
 def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     """Return a screening of the right shapes: it takes as long as one that was fitted on attacks."""
-    from buckler.detection.adversarial import Detector
-    from buckler.detection.out_of_distribution import Clouds
+    from buckler.detection.adversarial import AdversarialDetector
+    from buckler.detection.out_of_distribution import OutOfDistributionDetector
     from buckler.detection.quality import QualityLimits
     from buckler.detection.screening import Screening
     from buckler.modality.picture import benign_changes
@@ -149,8 +149,8 @@ def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     clean = judge.forward(pixels)
     moved = judge.forward(benign_changes.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
     return Screening(
-        Detector.fit(clean, [clean], [moved], read=VGG19.trace_columns, probed=VGG19.probe_columns),
-        Clouds.fit(clean.features, truth, read=VGG19.cloud_columns),
+        AdversarialDetector.fit(clean, [clean], [moved], read=VGG19.trace_columns, probed=VGG19.probe_columns),
+        OutOfDistributionDetector.fit(clean.features, truth, read=VGG19.cloud_columns),
         QualityLimits.fit(pixels),
         threshold=10.0,
         max_fpr=0.05,

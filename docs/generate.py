@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from buckler import cli
 from buckler.serving.settings import EnvironmentSettings, Unit, variable
-from buckler.watch.settings import Settings as WatchSettings
+from buckler.watch.settings import WatchSettings
 from services.classifier.settings import Settings as ServiceSettings
 from services.console.settings import Settings as ConsoleSettings
 

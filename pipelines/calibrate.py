@@ -20,8 +20,8 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.data import pictures
-from buckler.detection.adversarial import Detector
-from buckler.detection.out_of_distribution import Clouds
+from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at
@@ -72,11 +72,11 @@ def run(cfg: CalibrateParams) -> None:
         innocent = [ask(images) for images in _innocent(shown, cfg)]
         attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
     architecture = table.find(info.architecture)
-    clouds = Clouds.fit(clean.features, training.truth, read=architecture.cloud_columns)
+    clouds = OutOfDistributionDetector.fit(clean.features, training.truth, read=architecture.cloud_columns)
     with np.load(CLEAN, allow_pickle=False) as arrays:
         calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
     columns = {"read": architecture.trace_columns, "probed": architecture.probe_columns}
-    detector = Detector.fit(clean, innocent, attacked, **columns).levelled(calibration)
+    detector = AdversarialDetector.fit(clean, innocent, attacked, **columns).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
     Screening(
         detector,

@@ -20,7 +20,7 @@ from buckler.data import manifest, pictures
 from buckler.models import checkpoint
 from buckler.models.backend import keras
 from buckler.models.networks import table
-from buckler.models.networks.base import Head, Network, join
+from buckler.models.networks.base import Architecture, HeadShape, join
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.state import documents, paths
 from buckler.training.adversarial import Examples, Recipe, harden
@@ -60,7 +60,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
 
 
 def _train_head(
-    network: Network,
+    network: Architecture,
     cfg: TrainParams,
     data: DataParams,
     labels: tuple[str, ...],
@@ -77,7 +77,7 @@ def _train_head(
             truth,
             (np.load(FEATURES / "base/validation.npy"), validation_truth),
             classes=len(labels),
-            head=Head(cfg.hidden, cfg.dropout),
+            head=HeadShape(cfg.hidden, cfg.dropout),
             schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, seed),
             progress=progress,
         )
@@ -85,7 +85,7 @@ def _train_head(
 
 
 def _train_whole(
-    network: Network,
+    network: Architecture,
     cfg: TrainParams,
     data: DataParams,
     labels: tuple[str, ...],
@@ -97,7 +97,7 @@ def _train_whole(
     """Train base and head on pixels; ``before`` is put in front of them afterwards."""
 
     def build(before: keras.layers.Layer | None = None) -> keras.Model:
-        head = Head(cfg.hidden, cfg.dropout)
+        head = HeadShape(cfg.hidden, cfg.dropout)
         return network.build(data.image_size, len(labels), head=head, weights=cfg.weights, seed=seed, before=before)
 
     training, validation = _pictures(data, labels)

@@ -34,7 +34,7 @@ REPORT = Path("reports/validation.json")
 DATA_DOCS = Path("reports/data_docs")
 
 
-def run(limits: expectations.Limits, data: DataParams) -> None:
+def run(limits: expectations.ValidateParams, data: DataParams) -> None:
     """Validate the manifest, quarantine undecodable files, write the remaining rows and the reports.
 
     Raises:
@@ -89,7 +89,7 @@ def _summary(
     kept: pd.DataFrame,
     faults: dict[str, UnusableImageError],
     repeated: pd.DataFrame,
-    outcome: expectations.Outcome,
+    outcome: expectations.ValidationResult,
 ) -> dict[str, Any]:
     first = {(row.sha256, row.label): row.id for row in kept.itertuples(index=False)}
     return {
@@ -108,7 +108,7 @@ def _summary(
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("validate", expectations.Limits), params.load("data", DataParams))
+    run(params.load("validate", expectations.ValidateParams), params.load("data", DataParams))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from buckler.detection.adversarial import Detector
-from buckler.detection.out_of_distribution import Clouds
+from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.modality.picture.benign_changes import noisy
@@ -22,8 +22,10 @@ def fit(judge, images, labels, network=TINY, **lines):
     attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
     everything = QualityLimits(*(np.full(len(QUALITY_MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
     fitted = Screening(
-        Detector.fit(clean, [clean, changed], [attacked], read=network.trace_columns, probed=network.probe_columns),
-        Clouds.fit(clean.features, labels, read=network.cloud_columns),
+        AdversarialDetector.fit(
+            clean, [clean, changed], [attacked], read=network.trace_columns, probed=network.probe_columns
+        ),
+        OutOfDistributionDetector.fit(clean.features, labels, read=network.cloud_columns),
         everything,
         threshold=1e9,
         max_fpr=0.05,

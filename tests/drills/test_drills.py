@@ -85,12 +85,12 @@ def test_a_project_whose_pipeline_has_not_run_is_told_what_to_do(tmp_path):
 @pytest.fixture
 def trained(project: Path) -> Path:
     """A project with a real, small model and reports that pass."""
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
     from tests.unit.serving.test_selftest import save
 
     shutil.rmtree(project / "models")
-    network = TINY.build(32, 2, head=Head((16, 8)), seed=1)
+    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1)
     save(network, project / "models/classifier")
     (project / "models/detector").mkdir()
     for name in ("detector.npz", "detector.json"):

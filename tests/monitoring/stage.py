@@ -21,7 +21,7 @@ import yaml
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 from buckler.release import bundle, publish
@@ -96,7 +96,7 @@ def platform(root: Path) -> Iterator[Asked]:
 def make_project(root: Path) -> dict[str, str]:
     """Publish a release and promote it, publish another as the challenger; return what processes need to know."""
     projects.write_splits(root, SIZE, COUNT, np.random.default_rng(7))
-    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
     noise = np.random.default_rng(7).uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     version = pictures.version(root / "data/splits")
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")

@@ -18,7 +18,7 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.release import bundle
 from buckler.state import paths
@@ -50,7 +50,7 @@ def ready(tmp_path, monkeypatch):
     manifest.write(manifest.build(rows), attack.TEST)
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny")
     for seed, directory in ((8, attack.SURROGATE), (7, attack.CLASSIFIER)):
-        network = TINY.build(SIZE, 2, head=Head((8,)), seed=seed)
+        network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=seed)
         checkpoint.save(network, info, directory)
     attack.RUNTIME.mkdir()
     runtime.RuntimeInfo((), "keras").save(attack.RUNTIME)

@@ -7,7 +7,7 @@ import pytest
 from buckler.errors import ModelError
 from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.release import policy
 from buckler.trust import digests
@@ -29,7 +29,7 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: {"avx512_vnni"})
     projects.write_splits(tmp_path, SIZE, COUNT, np.random.default_rng(7))
-    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
 
     def save(defence="none"):
         info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", defence, architecture="tiny")

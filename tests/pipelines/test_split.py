@@ -81,7 +81,7 @@ def test_a_missing_manifest_says_what_to_run(tmp_path, monkeypatch):
     ("name", "malignant"), [("skin", ("malignant",)), ("ham7", ("akiec", "bcc", "mel"))], ids=["skin", "ham7"]
 )
 def test_real_pictures_go_through_with_the_parameters_of_the_project(real_data, tmp_path, monkeypatch, name, malignant):
-    limits = params.load("validate", expectations.Limits, ROOT / "params.yaml")
+    limits = params.load("validate", expectations.ValidateParams, ROOT / "params.yaml")
     cfg = params.load("split", split.SplitParams, ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
     data = DataParams("directory", str(real_data / name), 0, 64, malignant, 7)

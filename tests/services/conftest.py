@@ -24,12 +24,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     """The tiny network with random weights, and a detector fitted to random pictures."""
     from buckler.models import checkpoint, export
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
     from buckler.serving import selftest
 
-    network = TINY.build(IMAGE_SIZE, len(LABELS), head=Head((8,)), seed=7)
+    network = TINY.build(IMAGE_SIZE, len(LABELS), head=HeadShape((8,)), seed=7)
     info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test", architecture="tiny")
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     release = tmp_path_factory.mktemp("releases") / "release"

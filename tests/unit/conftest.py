@@ -8,10 +8,10 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_network():
     """The network ``tiny``, 32 pixels a side, untrained."""
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
 
-    return TINY.build(32, 2, head=Head((16, 8)), seed=1)
+    return TINY.build(32, 2, head=HeadShape((16, 8)), seed=1)
 
 
 @pytest.fixture(scope="session")

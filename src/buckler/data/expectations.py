@@ -22,7 +22,7 @@ _MIN_COLOUR_SHARE: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ValidateParams:
     """Section ``validate`` of params.yaml."""
 
     min_side: int
@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ExpectationResult:
     """Result of one expectation; ``expected`` and ``seen`` are texts for people."""
 
     name: str
@@ -55,8 +55,8 @@ class _Expectation:
 
 
 def check(
-    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: Limits, malignant: Sequence[str]
-) -> "Outcome":
+    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: ValidateParams, malignant: Sequence[str]
+) -> "ValidationResult":
     """Check a manifest.
 
     Args:
@@ -71,18 +71,18 @@ def check(
         *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, malignant)),
         *validation.run("classes", "label", class_table(frame, kept), _class_checks(limits)),
     ]
-    return Outcome(tuple(findings), validation)
+    return ValidationResult(tuple(findings), validation)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ValidationResult:
     """All findings of one validation, which can be written as Data Docs."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[ExpectationResult, ...]
     _validation: "_Validation"
 
     @property
-    def violated(self) -> tuple[Finding, ...]:
+    def violated(self) -> tuple[ExpectationResult, ...]:
         """The violated hard expectations."""
         return tuple(finding for finding in self.findings if finding.hard and not finding.passed)
 
@@ -109,7 +109,7 @@ def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
 
 
-def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str]) -> list[_Expectation]:
+def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, malignant: Sequence[str]) -> list[_Expectation]:
     known = list(limits.labels) or manifest.labels(frame)
     sides = {"min_value": limits.min_side, "max_value": limits.max_side}
     decodable = 1 - limits.max_undecodable
@@ -175,7 +175,7 @@ def _picture_checks(frame: pd.DataFrame, limits: Limits, malignant: Sequence[str
     return checks
 
 
-def _class_checks(limits: Limits) -> list[_Expectation]:
+def _class_checks(limits: ValidateParams) -> list[_Expectation]:
     return [
         _Expectation(
             "pictures_a_class",
@@ -212,7 +212,7 @@ class _Validation:
         )
         self._source = self._context.data_sources.add_pandas("manifest")
 
-    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Expectation]) -> list[Finding]:
+    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Expectation]) -> list[ExpectationResult]:
         """Run ``checks`` over ``table``; ``key`` is the column that names its rows."""
         gx = self._gx
         suite = self._context.suites.add(gx.ExpectationSuite(name=name))
@@ -243,8 +243,8 @@ class _Validation:
         self._context.build_data_docs(site_names=["reports"])
 
 
-def _finding(one: _Expectation, result: Any, key: str) -> Finding:
-    return Finding(one.name, one.hard, bool(result.success), one.expected, _seen(result, key))
+def _finding(one: _Expectation, result: Any, key: str) -> ExpectationResult:
+    return ExpectationResult(one.name, one.hard, bool(result.success), one.expected, _seen(result, key))
 
 
 def _seen(result: Any, key: str) -> str:

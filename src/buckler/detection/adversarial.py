@@ -34,7 +34,7 @@ FEWEST_TO_LEVEL = 30  # clean pictures of an answer
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class AdversarialDetector:
     """A fitted detector.
 
     Attributes:
@@ -62,7 +62,7 @@ class Detector:
     @classmethod
     def fit(
         cls, clean: Forward, harmless: Iterable[Forward], attacked: Iterable[Forward], *, read: Columns, probed: Columns
-    ) -> "Detector":
+    ) -> "AdversarialDetector":
         """Return the detector fitted on passes over training pictures.
 
         Args:
@@ -101,7 +101,7 @@ class Detector:
         arrays = (offset, scale, directions, probe, expected, spread, surprise, np.repeat(bias, classes))
         return cls(read, probed, *(np.asarray(array, np.float32) for array in arrays))
 
-    def levelled(self, clean: Forward) -> "Detector":
+    def levelled(self, clean: Forward) -> "AdversarialDetector":
         """Return a detector with scores shifted so that clean pictures of every answer are about equally suspicious.
 
         Without it, one threshold would flag mostly one class. A quantile of each answer's scores moves to the same
@@ -134,7 +134,7 @@ def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np
     There may be more columns than rows. The penalty keeps the weights in the space that the rows span, so the problem
     is solved there, exactly: an iterative solver that stops early amplifies rounding differences of the features.
     """
-    from sklearn.linear_model import LogisticRegression  # fitting only, as in `Clouds`
+    from sklearn.linear_model import LogisticRegression  # fitting only, as in `OutOfDistributionDetector`
 
     squares, directions = np.linalg.eigh(rows @ rows.T)
     kept = squares > squares.max() * 1e-12

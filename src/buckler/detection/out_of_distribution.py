@@ -19,7 +19,7 @@ from buckler.models.forward import Columns, Features
 
 
 @dataclass(frozen=True, slots=True)
-class Clouds:
+class OutOfDistributionDetector:
     """Fitted clouds; ``centres`` (classes, d) and ``whitener`` (d, d) work on scaled features.
 
     Attributes:
@@ -36,7 +36,7 @@ class Clouds:
     whitener: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: Features, labels: Labels, *, read: Columns) -> "Clouds":
+    def fit(cls, features: Features, labels: Labels, *, read: Columns) -> "OutOfDistributionDetector":
         """Return the clouds of clean ``features`` (n, d_all) with class indices ``labels`` (n,), in columns ``read``.
 
         Raises:

@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from buckler.detection.adversarial import Detector
-from buckler.detection.out_of_distribution import Clouds
+from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
 from buckler.detection.threshold import Scores
@@ -39,8 +39,8 @@ class Screening:
         min_confidence: A less probable answer is ``low_confidence``.
     """
 
-    detector: Detector
-    clouds: Clouds
+    detector: AdversarialDetector
+    clouds: OutOfDistributionDetector
     quality: QualityLimits
     threshold: float
     max_fpr: float
@@ -99,5 +99,9 @@ class Screening:
             raise ModelError(f"{directory} contains no valid detector: {error!r}") from error
 
 
-_PARTS: dict[str, Any] = {"detector": Detector, "clouds": Clouds, "quality": QualityLimits}
+_PARTS: dict[str, Any] = {
+    "detector": AdversarialDetector,
+    "clouds": OutOfDistributionDetector,
+    "quality": QualityLimits,
+}
 _NUMBERS = tuple(field.name for field in fields(Screening) if field.name not in _PARTS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buckler.detection.adversarial import Detector
+from buckler.detection.adversarial import AdversarialDetector
 from buckler.models.forward import Columns, Features
 
 NUMBERS = 32
@@ -28,7 +28,7 @@ class Sketch:
     projection: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, detector: Detector) -> "Sketch":
+    def of(cls, detector: AdversarialDetector) -> "Sketch":
         """Return the sketch that goes with ``detector``."""
         width = len(detector.offset)
         # Raw bits, because NumPy may change what a generator's methods draw, and old sketches would lose their meaning.

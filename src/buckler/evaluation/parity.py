@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from buckler.detection.adversarial import Detector
+from buckler.detection.adversarial import AdversarialDetector
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Columns, Forward, probabilities
 
@@ -41,7 +41,7 @@ class Case:
         guilty: The same, attacked.
         clean: Other pictures, with their labels.
         attacked: Radius in 1/255 -> the same, attacked; both runtimes get the same pixels.
-        read, probed: Columns of the features, as `buckler.detection.adversarial.Detector.fit` takes them.
+        read, probed: Columns of the features, as `buckler.detection.adversarial.AdversarialDetector.fit` takes them.
     """
 
     training: Images
@@ -92,7 +92,7 @@ def _robust(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
 
 def _detector_aucs(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
     sides = [answers.training], [answers.guilty]
-    detector = Detector.fit(answers.training, *sides, read=case.read, probed=case.probed)
+    detector = AdversarialDetector.fit(answers.training, *sides, read=case.read, probed=case.probed)
     clean = detector.score(answers.clean)
     scores = [detector.score(forward) for forward in answers.attacked.values()]
     truth = np.repeat([0, 1], len(clean))

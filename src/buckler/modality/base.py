@@ -12,14 +12,14 @@ Labels = npt.NDArray[np.int64]  # (batch,), class indices
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class RadiusUnit:
     """How people write a radius: its value times ``scale``, followed by ``suffix``."""
 
     scale: float
     suffix: str
 
 
-LEVELS = Unit(255, "/255")  # of 8-bit pictures
+LEVELS = RadiusUnit(255, "/255")  # of 8-bit pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Radius:
     """
 
     value: float
-    unit: Unit = LEVELS
+    unit: RadiusUnit = LEVELS
 
     def __post_init__(self) -> None:
         """Reject a negative radius."""

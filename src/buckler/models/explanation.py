@@ -20,7 +20,7 @@ from buckler.errors import ModelError
 HEAD_FILE = "head.npz"
 MAX_POOL = 2  # pixels a side
 
-Pooling = Literal["max", "mean"]  # 2x2, or over all places; see `buckler.models.networks.base.Network.pooling`
+Pooling = Literal["max", "mean"]  # 2x2, or over all places; see `buckler.models.networks.base.Architecture.pooling`
 Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last tap, for one picture
 Relevance = npt.NDArray[np.float32]  # (h, w), 0..1
 

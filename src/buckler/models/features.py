@@ -35,9 +35,9 @@ class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
 def add_features(network: keras.Model) -> keras.Model:
     """Return ``network`` with two outputs, ``(logits, features)``, sharing its weights.
 
-    ``features``, ``(batch, n)`` float32, has the mean and the standard deviation of each channel of each tap, tap
-    after tap; `buckler.models.networks.base.Network.columns` gives their places. A Keras model of another origin has
-    no taps and no features.
+    ``features``, ``(batch, n)`` float32, are the mean and the standard deviation of each channel of each tap, tap
+    after tap; `buckler.models.networks.base.Architecture.columns` returns the columns of a tap. A Keras model that was
+    not built from a known architecture has no taps and no features.
     """
     layers = [tap.layer for tap in table.taps_of(network)]
     pooled = [MeanAndSpread(name=f"{layer}_pooled")(network.get_layer(layer).output) for layer in layers]

@@ -50,7 +50,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ReferenceLine:
     """A horizontal line, such as chance, labelled at its right end; ``text`` keeps clear of other labels."""
 
     name: str
@@ -61,14 +61,14 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class LineChart:
     """Everything that is drawn, back to front: ticks ``(place, label)``, levels, lines."""
 
     x_label: str
     y_label: str
     x_ticks: tuple[tuple[float, str], ...]
     lines: tuple[Line, ...]
-    levels: tuple[Level, ...] = ()
+    levels: tuple[ReferenceLine, ...] = ()
 
     @property
     def y_ticks(self) -> tuple[tuple[float, str], ...]:
@@ -100,7 +100,7 @@ def interval(rate: Rate) -> str:
     return f"{percent(rate['low'])} to {percent(rate['high'])}"
 
 
-def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: str) -> Chart:
+def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: str) -> LineChart:
     """Return robust accuracy by radius: every line begins at the clean accuracy; radii stand at equal distances."""
     radii = sorted({radius for curve in curves for radius in curve.rates})
     gap = (RIGHT - LEFT - 30) / max(len(radii), 1)
@@ -114,7 +114,7 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
             _mark(places[radius] + shift, radius, rate, curve.name) for radius, rate in sorted(curve.rates.items())
         ]
         lines.append(_line(curve.name, curve.style, number, (start, *marks)))
-    return Chart(
+    return LineChart(
         x_label=x_label,
         y_label="robust accuracy",
         x_ticks=((start.x, "0"), *((place, f"{radius}/255") for radius, place in places.items())),
@@ -123,7 +123,7 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
     )
 
 
-def by_step(curves: Sequence[Mapping[str, Any]]) -> Chart:
+def by_step(curves: Sequence[Mapping[str, Any]]) -> LineChart:
     """Return attack success by gradient step, a line a radius; ``curves`` as `convergence` in robustness.json."""
     last = max(curve["steps"][-1] for curve in curves)
     scale = (RIGHT - LEFT - 8) / max(last, 1)
@@ -134,7 +134,7 @@ def by_step(curves: Sequence[Mapping[str, Any]]) -> Chart:
         marks = [_point(LEFT + scale * step, share, f"{name}, step {step}: {percent(share)}") for step, share in points]
         lines.append(_line(name, None, number, tuple(marks)))
     ticks = sorted({round(last * quarter / 4) for quarter in range(5)})
-    return Chart(
+    return LineChart(
         x_label="gradient steps",
         y_label="flipped so far",
         x_ticks=tuple((LEFT + scale * tick, str(tick)) for tick in ticks),
@@ -155,10 +155,10 @@ def _line(name: str, style: str | None, number: int, marks: tuple[Mark, ...]) ->
     return Line(name, style or f"c{number % COLOURS}", MARKS[number % len(MARKS)], marks)
 
 
-def _levels(values: Mapping[str, float]) -> tuple[Level, ...]:
+def _levels(values: Mapping[str, float]) -> tuple[ReferenceLine, ...]:
     """Return one level a value, highest first, their labels at least two lines of text apart."""
-    levels: list[Level] = []
+    levels: list[ReferenceLine] = []
     for name, share in sorted(values.items(), key=lambda item: -item[1]):
         text = max(height(share), levels[-1].text + 28) if levels else height(share)
-        levels.append(Level(name, percent(share), name, height(share), text))
+        levels.append(ReferenceLine(name, percent(share), name, height(share), text))
     return tuple(levels)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from buckler.data.expectations import Outcome
+from buckler.data.expectations import ValidationResult
 from buckler.reporting import templates
 
 _BLOCK: Final = re.compile(r"<(script|style|footer)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
@@ -21,7 +21,7 @@ _ADDRESS: Final = re.compile(r"""\s(?:href|src|integrity|crossorigin)=["']?https
 COLUMNS: Final = ("", "expectation", "kind", "expected", "seen")
 
 
-def write(outcome: Outcome, folder: Path) -> None:
+def write(outcome: ValidationResult, folder: Path) -> None:
     """Write the pages of ``outcome`` and an index to ``folder``, replacing its contents."""
     outcome.write_pages(folder)
     make_offline(folder)

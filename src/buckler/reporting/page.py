@@ -128,7 +128,7 @@ def _strength(cell: Document) -> tuple[float, int]:
 
 def _charts(
     cells: Iterable[Document], worst: Iterable[Document], clean: charts.Rate, chance: float
-) -> list[tuple[str, charts.Chart]]:
+) -> list[tuple[str, charts.LineChart]]:
     """Return a chart for each norm: radii of different norms do not compare."""
     curves: dict[str, dict[str, Curve]] = {}
     for cell in cells:

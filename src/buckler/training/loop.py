@@ -10,7 +10,7 @@ import numpy.typing as npt
 from buckler.modality.base import Images, Labels
 from buckler.models.backend import keras
 from buckler.models.forward import Features
-from buckler.models.networks.base import Head, build_head
+from buckler.models.networks.base import HeadShape, build_head
 
 Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
 History = list[dict[str, float]]  # a row an epoch
@@ -108,7 +108,7 @@ def train_head(
     validation: tuple[Features, Labels],
     *,
     classes: int,
-    head: Head,
+    head: HeadShape,
     schedule: Schedule,
     progress: Progress | None = None,
 ) -> tuple[keras.Sequential, History]:

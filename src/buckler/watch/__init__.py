@@ -5,7 +5,7 @@ Each scheduled run is a separate process with the command that an external sched
 frees its memory when it ends. All state is on disk below ``.buckler/watch``. The exporter reads it at each scrape,
 so a restart loses nothing and runs started elsewhere are included.
 
-A job is ``watch/jobs/NAME.py`` with ``run() -> Result``, a line each in ``watch/table.py`` and ``watch/jobs``, and in
+A job is ``watch/jobs/NAME.py`` with ``run() -> Finding``, a line each in ``watch/table.py`` and ``watch/jobs``, and in
 ``watch.jobs`` and ``watch.policy`` of params.yaml.
 """
 
@@ -17,7 +17,7 @@ from buckler.watch.runs import run_once
 from buckler.watch.schedule import build_scheduler, serve
 from buckler.watch.settings import ACTIONS, Action, JobParams, WatchParams
 from buckler.watch.state import note_champion, read_state, write_state
-from buckler.watch.table import JOBS, Result
+from buckler.watch.table import JOBS, Finding
 
 __all__ = [
     "ACTIONS",
@@ -27,10 +27,10 @@ __all__ = [
     "OUTCOMES",
     "Action",
     "Exporter",
+    "Finding",
     "History",
     "JobParams",
     "Outcome",
-    "Result",
     "Run",
     "WatchParams",
     "build_scheduler",

@@ -74,7 +74,7 @@ class DriftParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class Histogram:
     """Shares of ``reference`` and ``window`` by bin: between ``edges``, the outer bins open; or by ``names``."""
 
     edges: tuple[float, ...]
@@ -84,7 +84,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DriftTest:
     """The test result of one quantity.
 
     Attributes:
@@ -106,14 +106,14 @@ class Finding:
     p: float
     p_corrected: float
     drifted: bool
-    chart: Chart
+    chart: Histogram
 
 
 @dataclass(frozen=True, slots=True)
 class _Tested:
     distance: float
     p: float
-    chart: Chart
+    chart: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg: DriftParams) -> tuple[Finding, ...]:
+def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg: DriftParams) -> tuple[DriftTest, ...]:
     """Return the findings for those ``QUANTITIES`` that both samples have, in their order.
 
     Args:
@@ -178,11 +178,11 @@ def _sides(
     return (first, second) if min(len(first), len(second)) >= 2 else None
 
 
-def _finding(name: str, tested: _Tested, p_corrected: float, cfg: DriftParams) -> Finding:
+def _finding(name: str, tested: _Tested, p_corrected: float, cfg: DriftParams) -> DriftTest:
     quantity = QUANTITIES[name]
     least = {"ks": cfg.min_ks, "chi_square": cfg.min_total_variation, "mmd": cfg.min_mmd}[quantity.test]
     drifted = p_corrected < cfg.alpha and tested.distance >= least
-    return Finding(
+    return DriftTest(
         name, quantity.kind, quantity.test, tested.distance, least, tested.p, p_corrected, drifted, tested.chart
     )
 
@@ -208,7 +208,7 @@ def chi_square(reference: Sequence[object], window: Sequence[object], cfg: Drift
     counts = np.array([[list(side).count(name) for name in names] for side in (reference, window)])
     shares = counts / counts.sum(axis=1, keepdims=True)
     distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    chart = Chart((), tuple(names), *(tuple(side.tolist()) for side in shares))
+    chart = Histogram((), tuple(names), *(tuple(side.tolist()) for side in shares))
     return _Tested(distance, _chi_square_p(counts, cfg), chart)
 
 
@@ -273,9 +273,9 @@ def _some(sketches: Numbers, generator: np.random.Generator) -> Numbers:
 _TESTS = {"ks": ks, "chi_square": chi_square, "mmd": mmd}
 
 
-def _histogram(reference: Numbers, window: Numbers) -> Chart:
+def _histogram(reference: Numbers, window: Numbers) -> Histogram:
     # Without the extreme values: one outlier would put all others into one bin.
     low, high = np.quantile(np.concatenate([reference, window]), [0.005, 0.995])
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
     shares = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] / len(side) for side in (reference, window)]
-    return Chart(tuple(edges.tolist()), (), *(tuple(side.tolist()) for side in shares))
+    return Histogram(tuple(edges.tolist()), (), *(tuple(side.tolist()) for side in shares))

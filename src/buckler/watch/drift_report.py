@@ -6,12 +6,12 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from buckler.watch.drift import KINDS, DriftParams, Finding
+from buckler.watch.drift import KINDS, DriftParams, DriftTest
 
 TOO_FEW = "too few pictures"
 
 
-def reasons(findings: Sequence[Finding]) -> list[str]:
+def reasons(findings: Sequence[DriftTest]) -> list[str]:
     """Return a sentence for each quantity that has drifted."""
     return [
         f"{each.quantity} drifted: {each.test} distance {each.distance:.3f} (counts from {each.min_distance:.3f}), "
@@ -21,7 +21,7 @@ def reasons(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
-def findings_of(findings: Sequence[Finding], cfg: DriftParams) -> dict[str, Any]:
+def findings_of(findings: Sequence[DriftTest], cfg: DriftParams) -> dict[str, Any]:
     """Return the content of ``.buckler/watch/drift.json``: findings by kind, and each quantity with its chart."""
     return {
         "alpha": cfg.alpha,
@@ -30,7 +30,7 @@ def findings_of(findings: Sequence[Finding], cfg: DriftParams) -> dict[str, Any]
     }
 
 
-def _kind(findings: Sequence[Finding]) -> dict[str, Any]:
+def _kind(findings: Sequence[DriftTest]) -> dict[str, Any]:
     if not findings:
         return {"detected": False, "p": None, "quantity": None}
     worst = min(findings, key=lambda each: (not each.drifted, each.p_corrected, -each.distance))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from buckler.state import paths
 from buckler.state.database import Database
-from buckler.watch.settings import Settings
+from buckler.watch.settings import WatchSettings
 
 URL_ENV = "BUCKLER_WATCH_DATABASE_URL"  # of the history and the schedule
 KEPT_RUNS = 20_000  # two weeks of a job that runs each minute; counters include deleted runs
@@ -57,7 +57,7 @@ class Run:
 
 def database_url(default: Path) -> str:
     """Return ``BUCKLER_WATCH_DATABASE_URL``, else the URL of the SQLite file ``default``."""
-    return Settings.from_env().watch_database_url or f"sqlite:///{default}"
+    return WatchSettings.from_env().watch_database_url or f"sqlite:///{default}"
 
 
 class History:

@@ -20,7 +20,7 @@ from buckler.trust.standing import Claim, Objection, Standing
 from buckler.watch import state
 from buckler.watch.history import History
 from buckler.watch.settings import Action, WatchParams
-from buckler.watch.table import Result
+from buckler.watch.table import Finding
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,7 +30,7 @@ PROMOTES_AFTER = "reevaluate"
 log = logging.getLogger(__name__)
 
 
-def follow(job: str, result: Result, cfg: WatchParams, history: History) -> list[str]:
+def follow(job: str, result: Finding, cfg: WatchParams, history: History) -> list[str]:
     """Take the actions that the policy prescribes for ``result``; return what was done, one phrase per action.
 
     Args:
@@ -63,7 +63,7 @@ def lift(job: str, version: str | None = None) -> str:
     current = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
     if current is None or job not in current.claims:
         raise BucklerError(f"{job} has no claim on version {number} of {name}; `buckler champion` lists the claims")
-    return _Response(job, Result(True, "lifted by a person", version=number), History()).lift(number)
+    return _Response(job, Finding(True, "lifted by a person", version=number), History()).lift(number)
 
 
 def note(event: str, **details: Any) -> None:
@@ -80,7 +80,7 @@ class _Response:
     """The response to one job's result."""
 
     job: str
-    result: Result
+    result: Finding
     history: History
 
     # The registry's client takes seconds to load, and a job that passes every minute does not need it: hence the

@@ -16,7 +16,7 @@ Action = Literal["alert", "degrade", "rollback", "stop"]
 ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")
 
 
-class Settings(EnvironmentSettings):
+class WatchSettings(EnvironmentSettings):
     """What the watch reads from the environment; the rest is the section ``watch`` of params.yaml."""
 
     watch_service_url: Annotated[str | None, Unit("URL")] = None
@@ -116,7 +116,7 @@ class WatchParams:
     @property
     def address(self) -> str:
         """Of the service."""
-        return Settings.from_env().watch_service_url or self.service_url
+        return WatchSettings.from_env().watch_service_url or self.service_url
 
     def as_client(self) -> dict[str, Any]:
         """Return what a client says so that the service knows whose pictures these are.
@@ -132,7 +132,7 @@ class WatchParams:
         Raises:
             BucklerError: Its file cannot be read.
         """
-        if given := Settings.from_env().watch_key:
+        if given := WatchSettings.from_env().watch_key:
             return given.get_secret_value()
         try:
             return Path(self.key_file).read_text(encoding="utf-8").strip() or None

@@ -11,7 +11,7 @@ from buckler.watch import drift_report, findings
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Finding:
     """The finding of a job.
 
     Attributes:

@@ -35,13 +35,13 @@ AWAY = "http://127.0.0.1:9"  # where nobody answers
 def small_project(root: Path) -> Path:
     """Write models/ and reports/ of a real, small network with random weights that passes its gate."""
     from buckler.models import checkpoint, export
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 
     projects.make_project(root)
     shutil.rmtree(root / "models")
-    network = TINY.build(IMAGE_SIZE, 2, head=Head((8,)), seed=7)
+    network = TINY.build(IMAGE_SIZE, 2, head=HeadShape((8,)), seed=7)
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     classifier, runtime = root / "models/classifier", root / "models/runtime"
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), IMAGE_SIZE, "sha256:data", architecture="tiny")

@@ -15,10 +15,10 @@ def small(request):
 def tiny_seven():
     """The real network at its smallest, untrained, with a head for seven classes."""
     from buckler.models.classifier import Classifier
-    from buckler.models.networks.base import Head
+    from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
 
-    return Classifier(TINY.build(32, 7, head=Head((16, 8)), seed=1), batch_size=4)
+    return Classifier(TINY.build(32, 7, head=HeadShape((16, 8)), seed=1), batch_size=4)
 
 
 @pytest.fixture(params=["2 classes", "7 classes"])

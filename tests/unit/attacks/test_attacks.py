@@ -8,11 +8,11 @@ from buckler.attacks.iterative import PGD, margins
 from buckler.attacks.noise import Noise
 from buckler.attacks.table import ATTACKS
 from buckler.errors import InputRangeError
-from buckler.modality.base import Radius, Unit
+from buckler.modality.base import Radius, RadiusUnit
 from tests.unit.attacks.settings import with_settings
 from tests.unit.toy import Brightness, Linear
 
-PERCENT = Unit(100, " %")
+PERCENT = RadiusUnit(100, " %")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from buckler.data import expectations, manifest
 
-LIMITS = expectations.Limits(
+LIMITS = expectations.ValidateParams(
     min_side=32, max_side=100, min_per_class=3, max_imbalance=2.0, max_undecodable=0.1, labels=()
 )
 NAMES = {
@@ -120,7 +120,7 @@ def test_a_class_without_one_usable_picture_is_missed():
 
 
 def test_labels_outside_the_known_ones_are_named():
-    limits = expectations.Limits(32, 100, 1, 20.0, 0.1, ("benign", "malignant"))
+    limits = expectations.ValidateParams(32, 100, 1, 20.0, 0.1, ("benign", "malignant"))
     seen = failed(check({2: {"label": "begnin"}}, limits=limits))
     assert seen == {"known_labels": "1 of 12 violate it: benign/02.png (begnin)"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from buckler.detection.adversarial import Detector
+from buckler.detection.adversarial import AdversarialDetector
 from buckler.models.forward import Forward
 
 WIDTH = 2944  # as VGG-19's
@@ -24,7 +24,7 @@ def passes(generator, count, *, push=0.0, trace=0.0):
 def detector():
     generator = np.random.default_rng(0)
     clean = passes(generator, 1500)
-    return Detector.fit(clean, [clean], [passes(generator, 1500, trace=1.0)], **COLUMNS)
+    return AdversarialDetector.fit(clean, [clean], [passes(generator, 1500, trace=1.0)], **COLUMNS)
 
 
 def told_apart(clean, attacked):
@@ -42,7 +42,7 @@ def test_logits_that_the_middle_does_not_foretell_are_told_though_it_never_saw_a
     generator = np.random.default_rng(2)
     clean = passes(generator, 1500)
     # What it is shown as attacked has its logits driven off a little, as one step does; judged on far more.
-    detector = Detector.fit(clean, [clean], [passes(generator, 1500, push=4.0)], **COLUMNS)
+    detector = AdversarialDetector.fit(clean, [clean], [passes(generator, 1500, push=4.0)], **COLUMNS)
     fresh, attacked = (detector.score(passes(generator, 500, push=push)) for push in (0.0, 10.0))
     assert told_apart(fresh, attacked) > 0.95
 
@@ -94,7 +94,7 @@ def test_every_number_of_classes_from_two_has_its_directions():
 
     clean, marked = seven(300), seven(300)
     marked.features[:, LAST.start : LAST.start + 20] += 2
-    detector = Detector.fit(clean, [clean], [marked], **COLUMNS)
+    detector = AdversarialDetector.fit(clean, [clean], [marked], **COLUMNS)
     assert detector.directions.shape[0] == 7
     assert told_apart(detector.score(clean), detector.score(marked)) > 0.9
 
@@ -119,12 +119,12 @@ def test_a_rounding_of_its_features_hardly_moves_a_score():
     def rounded(passed):
         return Forward(passed.logits, passed.features.astype(np.float16).astype(np.float32))
 
-    exact = Detector.fit(clean, [clean], [attacked], **COLUMNS)
-    other = Detector.fit(rounded(clean), [rounded(clean)], [rounded(attacked)], **COLUMNS)
+    exact = AdversarialDetector.fit(clean, [clean], [attacked], **COLUMNS)
+    other = AdversarialDetector.fit(rounded(clean), [rounded(clean)], [rounded(attacked)], **COLUMNS)
     np.testing.assert_allclose(other.score(clean), exact.score(clean), atol=0.05)
 
 
 def test_nothing_to_tell_apart_is_an_error():
     clean = passes(np.random.default_rng(6), 10)
     with pytest.raises(ValueError, match="both attacked and unattacked"):
-        Detector.fit(clean, [clean], [], **COLUMNS)
+        AdversarialDetector.fit(clean, [clean], [], **COLUMNS)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.detection.out_of_distribution import Clouds
+from buckler.detection.out_of_distribution import OutOfDistributionDetector
 
 WIDTH = 2944  # as VGG-19's
 READ = np.arange(896, 1920)
@@ -17,7 +17,7 @@ def clouds(generator, count, shift=0.0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return Clouds.fit(*clouds(np.random.default_rng(0), 400), read=READ)
+    return OutOfDistributionDetector.fit(*clouds(np.random.default_rng(0), 400), read=READ)
 
 
 def test_what_lies_off_both_clouds_scores_higher_than_what_lies_in_either(fitted):
@@ -35,4 +35,4 @@ def test_pictures_of_every_class_score_alike(fitted):
 def test_a_class_of_one_picture_cannot_be_fitted():
     features, _ = clouds(np.random.default_rng(0), 3)
     with pytest.raises(ValueError, match="at least 2 pictures a class"):
-        Clouds.fit(features, np.array([0, 0, 1]), read=READ)
+        OutOfDistributionDetector.fit(features, np.array([0, 0, 1]), read=READ)

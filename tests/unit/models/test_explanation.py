@@ -5,7 +5,7 @@ from buckler.errors import ModelError
 from buckler.models import explanation
 from buckler.models.explanation import Explainer, HeadWeights, grad_cam
 from buckler.models.features import head_of, last_maps, maps_of
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.table import NETWORKS
 
 SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
@@ -13,7 +13,7 @@ SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
 
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request):
-    return request.param.build(SIZE, 3, head=Head((16, 8)), seed=3)
+    return request.param.build(SIZE, 3, head=HeadShape((16, 8)), seed=3)
 
 
 @pytest.fixture(scope="module")

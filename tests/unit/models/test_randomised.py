@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import Randomisation, RandomisedInput
 
@@ -45,7 +45,7 @@ def test_a_second_look_differs_and_a_new_layer_of_the_same_seed_repeats_the_firs
 
 def test_a_network_stays_random_when_saved_when_serving_and_in_bfloat16(tiny_pictures, tmp_path):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
-    network = TINY.build(32, 2, head=Head((16, 8)), seed=1, before=before)
+    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before)
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
     images, labels = tiny_pictures

@@ -3,7 +3,7 @@
 from buckler.data import expectations, manifest
 from buckler.reporting import data_docs
 
-LIMITS = expectations.Limits(
+LIMITS = expectations.ValidateParams(
     min_side=32, max_side=100, min_per_class=1, max_imbalance=2.0, max_undecodable=0.1, labels=()
 )
 

@@ -10,7 +10,7 @@ import pytest
 from buckler.errors import SelfTestError
 from buckler.models import checkpoint, export, randomised, runtime
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
@@ -108,7 +108,7 @@ def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_pa
 
 def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
     randomisation = randomised.RandomisedInput(smallest=0.8, noise_255=2.0, seed=1)
-    network = TINY.build(32, 2, head=Head((16, 8)), seed=1, before=randomisation)
+    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=randomisation)
     directory = save(network, tmp_path / "model", defence="randomised")
     selftest.write(directory)
     answering = predictor_of(directory)

@@ -8,7 +8,7 @@ from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.modality.base import Radius
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.training.adversarial import Examples, Recipe, harden, turned
 from tests.unit import small
@@ -112,7 +112,7 @@ def test_the_state_of_another_recipe_is_ignored(undefended, examples, tmp_path):
 
 
 def test_only_the_last_blocks_and_the_head_learn(examples):
-    start = TINY.build(small.SIDE, 2, head=Head((8,), 0.0), seed=1)
+    start = TINY.build(small.SIDE, 2, head=HeadShape((8,), 0.0), seed=1)
     recipe = dataclasses.replace(RECIPE, unfrozen_blocks=2, epochs=1)
     network, _ = hardened(start, examples, recipe)
     changed = {

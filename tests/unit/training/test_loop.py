@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.models.forward import probabilities
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.training.loop import FeatureBatches, Schedule, rotated, train_head
 
 SCHEDULE = Schedule(epochs=12, batch_size=16, learning_rate=3e-3, seed=1)
@@ -20,7 +20,7 @@ def problem():
 
 def train(problem, schedule=SCHEDULE):
     copies, labels, validation = problem
-    return train_head(copies, labels, validation, classes=2, head=Head((16, 8), 0.1), schedule=schedule)
+    return train_head(copies, labels, validation, classes=2, head=HeadShape((16, 8), 0.1), schedule=schedule)
 
 
 def test_the_head_learns_what_the_features_tell(problem):

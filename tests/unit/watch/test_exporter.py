@@ -33,7 +33,7 @@ def test_the_reasons_of_the_gate_are_a_closed_list_that_holds_all_of_its_kinds()
 
 
 def test_a_run_in_an_error_is_no_success(job):
-    job(lambda: watch.Result(False, "too low"))
+    job(lambda: watch.Finding(False, "too low"))
     run = watch.run_once("reevaluate")
     before = metrics()
 
@@ -57,7 +57,7 @@ def test_a_job_that_runs_is_seen_running(job):
 
     def looking():
         seen.update(metrics())
-        return watch.Result(True, "")
+        return watch.Finding(True, "")
 
     job(looking)
     watch.run_once("reevaluate")

@@ -7,7 +7,7 @@ from buckler.watch import history
 
 
 def test_the_history_is_a_table_that_anybody_can_read(job):
-    job(lambda: watch.Result(True, "fine"))
+    job(lambda: watch.Finding(True, "fine"))
     watch.run_once("reevaluate")
     with closing(sqlite3.connect(".buckler/watch/history.db")) as database:
         rows = database.execute("SELECT job, outcome, message, attempt FROM buckler_watch_runs").fetchall()

@@ -61,12 +61,12 @@ def audited():
     return [json.loads(line) for line in paths.WATCH_AUDIT_LOG.read_text().splitlines()]
 
 
-FAILED = watch.Result(False, "0.1 < 0.3", version="2")
-PASSED = watch.Result(True, "passed", version="2")
+FAILED = watch.Finding(False, "0.1 < 0.3", version="2")
+PASSED = watch.Finding(True, "passed", version="2")
 
 
 def test_passing_renews_the_verdict_by_a_signed_standing(name):
-    (done,) = follow(watch.Result(True, "passed", version="2", renews_days=60))
+    (done,) = follow(watch.Finding(True, "passed", version="2", renews_days=60))
     found = stands(name, "2")
     assert found.state == "holds"
     assert found.expires_at - datetime.now(UTC) > timedelta(days=59)
@@ -85,7 +85,7 @@ def test_passing_without_a_renewal_asks_nobody(here):
 def test_without_the_key_passing_is_no_renewal_and_says_what_to_do(name):
     keys.private_key_path().unlink()
     with pytest.raises(BucklerError, match="buckler keys init"):
-        follow(watch.Result(True, "passed", version="2", renews_days=30))
+        follow(watch.Finding(True, "passed", version="2", renews_days=30))
 
 
 def test_an_alert_is_counted_and_in_the_log_and_touches_nothing(name):
@@ -116,15 +116,15 @@ def test_what_speaks_against_a_version_is_signed_once_and_lifted_by_the_same_job
 
 def test_two_jobs_have_a_claim_each(name):
     follow(FAILED, "stop")
-    follow(watch.Result(False, "wrong answers", version="2"), "degrade", job="canary")
+    follow(watch.Finding(False, "wrong answers", version="2"), "degrade", job="canary")
     follow(PASSED)
     assert (stands(name, "2").state, list(stands(name, "2").claims)) == ("degraded", ["canary"])
 
 
 def test_a_result_about_no_version_is_about_the_champion(name):
-    follow(watch.Result(False, "darker"), "degrade", job="probe")
+    follow(watch.Finding(False, "darker"), "degrade", job="probe")
     assert stands(name, "2").reasons == ("probe: darker",)
-    follow(watch.Result(True, "as ever"), job="probe")
+    follow(watch.Finding(True, "as ever"), job="probe")
     assert stands(name, "2").state == "holds"
 
 
@@ -172,7 +172,7 @@ def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person
 
 def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
     challenger = publish(project, name, b"three")
-    renewing = watch.Result(True, "passed", version="2", renews_days=30)
+    renewing = watch.Finding(True, "passed", version="2", renews_days=30)
     follow(renewing)
     assert champion(name) == "2"
     follow(renewing, promote=True)
@@ -184,5 +184,5 @@ def test_a_standing_that_somebody_else_signed_does_not_hold(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
     tracking.tag_version(name, "2", STANDING_TAG, projects_key)
     assert "is not valid" in serving(name, keys.load_public_key()).problem
-    follow(watch.Result(True, "passed", version="2", renews_days=30))  # signs a new one
+    follow(watch.Finding(True, "passed", version="2", renews_days=30))  # signs a new one
     assert serving(name, keys.load_public_key()).problem is None

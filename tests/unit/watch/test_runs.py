@@ -23,8 +23,8 @@ def raising(error: Exception):
 @pytest.mark.parametrize(
     ("function", "outcome", "message"),
     [
-        (lambda: watch.Result(True, "fine"), "passed", "fine"),
-        (lambda: watch.Result(False, "too low"), "failed", "too low"),
+        (lambda: watch.Finding(True, "fine"), "passed", "fine"),
+        (lambda: watch.Finding(False, "too low"), "failed", "too low"),
         (raising(DataError("no test.csv")), "error", "no test.csv"),
         (raising(KeyError("a fault of ours")), "error", "KeyError: 'a fault of ours'"),
     ],
@@ -54,7 +54,7 @@ def test_a_job_does_not_overlap_with_itself(job):
         with pytest.raises(BucklerError, match="running already"):
             watch.run_once("reevaluate")
         seen.append(True)
-        return watch.Result(True, "")
+        return watch.Finding(True, "")
 
     job(nested)
     assert watch.run_once("reevaluate").outcome == "passed"
@@ -64,7 +64,7 @@ def test_a_job_does_not_overlap_with_itself(job):
 
 
 def test_a_run_that_was_killed_is_noted_as_interrupted_by_the_next(job):
-    job(lambda: watch.Result(True, "fine"))
+    job(lambda: watch.Finding(True, "fine"))
     watch.History().start("reevaluate")
     assert watch.History().unfinished("reevaluate")
     watch.run_once("reevaluate")
@@ -79,7 +79,7 @@ def test_what_a_run_and_what_it_calls_write_is_its_log(job, capfd):
         os.write(1, b"in Python\n")  # as print does where pytest has not put itself in between
         subprocess.run(["echo", "in another process"], check=True)
         os.write(2, b"as C++ does\n")
-        return watch.Result(True, "")
+        return watch.Finding(True, "")
 
     job(speaking)
     run = watch.run_once("reevaluate")
@@ -91,7 +91,7 @@ def test_what_a_run_and_what_it_calls_write_is_its_log(job, capfd):
 def test_a_log_is_bounded_and_old_ones_go(job, monkeypatch):
     monkeypatch.setattr(logs, "LONGEST_LOG", 1000)
     monkeypatch.setattr(logs, "KEPT_LOGS", 3)
-    job(lambda: (os.write(1, b"x" * 5000), watch.Result(True, ""))[1])
+    job(lambda: (os.write(1, b"x" * 5000), watch.Finding(True, ""))[1])
     numbers = [watch.run_once("reevaluate").number for _ in range(5)]
     assert logs.read(numbers[-1]) == "x" * 1000 + "\n[the rest is left out]\n"
     assert len(list(paths.WATCH_LOGS.iterdir())) == 3
@@ -133,7 +133,7 @@ def test_a_run_that_takes_too_long_ends_itself_even_without_a_watch(here):
 
 
 def test_two_processes_at_once_are_one_run_and_a_killed_one_leaves_no_lock(here, job):
-    job(lambda: watch.Result(True, "fine"))
+    job(lambda: watch.Finding(True, "fine"))
     with begin_slow(here, limit=600) as process:
         assert process.stderr.readline() == b"begun\n"
         with pytest.raises(BucklerError, match="running already"):

@@ -1,10 +1,10 @@
-"""What the rest of the system must know about a network, and the parts that all networks share.
+"""Description of a network architecture, and the parts that all architectures share.
 
-A network is one file: it defines one `Network` and is listed in `buckler.models.networks.table`. Whatever depends on
-layers (training, features, detectors, export, heat maps, hardening) reads it from there.
+An architecture is one file that defines one `Architecture`, and an entry in `buckler.models.networks.table`. All code
+that depends on layers (training, features, detectors, export, heat maps, hardening) reads that description.
 
-Every network is a base and a head. The base maps pixels in 0..1 to pooled maps and normalises inside; the head maps
-the flattened maps to logits.
+Every network is a base and a head. The base normalises pixels in 0..1 and maps them to pooled maps; the head maps the
+flattened maps to logits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeadShape:
     """Shape of the head: Flatten, then Dropout and Dense ReLU for each hidden layer, then Dense logits."""
 
     hidden: tuple[int, ...] = (128, 64)
@@ -47,24 +47,24 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Architecture:
     """One architecture.
 
     Attributes:
-        name: In ``train.network`` and ``model.json``; also the name of the Keras models built from it.
-        title: For people.
-        maps: Builds the base: pixels ``(batch, s, s, 3)`` in 0..1, as a Keras tensor, to pooled maps.
-        taps: The layers that give features, first to last. Layers up to and including a tap are one block. The heat
-            map shows the maps of the last tap.
-        pooling: Between the last tap and the head: ``max`` (2x2) or ``mean`` (over all places). Nothing else may
-            stand between them, or the heat map is wrong.
-        trace_taps: Indices of the taps in which the detector looks for the traces of an attack.
+        name: Name in ``train.network`` and ``model.json``, and of the Keras models built from it.
+        title: Name for people.
+        maps: Builds the base: from a Keras tensor of pixels ``(batch, s, s, 3)`` in 0..1 to pooled maps.
+        taps: Layers whose maps give the features, first to last. The layers up to and including a tap form a block.
+            Heat maps show the maps of the last tap.
+        pooling: The only layer between the last tap and the head: ``max`` (2x2) or ``mean`` (over all places). Any
+            other layer there would make the heat maps wrong.
+        trace_taps: Indices of the taps in which the detector searches for traces of an attack.
         probe_taps: Indices of the taps from which the detector predicts the logits.
-        cloud_tap: Index of the tap whose features tell what is out of distribution.
-        min_image_size: Pixels a side.
-        frozen_base: Whether training learns only the head, on features of the base computed once.
-        input_spread: Standard deviation of normalised pixels; seeded initialisation brings it to one.
-        pretrained: Weights that can be downloaded, by their name in ``train.weights``.
+        cloud_tap: Index of the tap for out-of-distribution detection.
+        min_image_size: Minimum side of the input in pixels.
+        frozen_base: Whether training fits only the head, on features of the base computed once.
+        input_spread: Standard deviation of normalised pixels; the seeded initialisation divides by it.
+        pretrained: Downloadable weights by their name in ``train.weights``.
     """
 
     name: str
@@ -107,13 +107,13 @@ class Network:
         """Return the base: ``(batch, s, s, 3)`` pixels to pooled maps.
 
         Args:
-            image_size: Pixels a side.
-            weights: ``none`` (seeded He initialisation), a name of ``pretrained`` or the path of a Keras file.
-            seed: For ``none``.
-            before: A layer that the pixels pass first; its output has the shape of its input.
+            image_size: Side of the input in pixels.
+            weights: ``none`` (seeded He initialisation), a name in ``pretrained`` or the path of a Keras file.
+            seed: Seed of the initialisation ``none``.
+            before: A layer in front of the base; its output has the shape of its input.
 
         Raises:
-            ModelError: The picture is too small, or the weights are missing or do not fit.
+            ModelError: ``image_size`` is too small, or the weights are missing or do not fit.
         """
         if image_size < self.min_image_size:
             raise ModelError(
@@ -134,7 +134,7 @@ class Network:
         image_size: int,
         classes: int,
         *,
-        head: Head | None = None,
+        head: HeadShape | None = None,
         weights: str = "none",
         seed: int,
         before: keras.layers.Layer | None = None,
@@ -142,14 +142,14 @@ class Network:
         """Return base and untrained head as one network, pixels to logits; arguments and errors as ``base``."""
         base = self.base(image_size, weights=weights, seed=seed, before=before)
         inputs = int(np.prod(base.output_shape[1:]))
-        return join(base, build_head(inputs, classes, head or Head(), seed=seed))
+        return join(base, build_head(inputs, classes, head or HeadShape(), seed=seed))
 
     def _initialise(self, base: keras.Model, seed: int) -> None:
         convolutions = [layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)]
         for index, layer in enumerate(convolutions):
             kernel = np.asarray(keras.initializers.HeNormal(seed=seed + index)(layer.kernel.shape))
             if index == 0:
-                kernel = kernel / self.input_spread  # He initialisation keeps a variance; bring it to one first
+                kernel = kernel / self.input_spread  # He initialisation assumes inputs of unit variance
             layer.set_weights([kernel, np.zeros(layer.bias.shape, "float32")])
 
     def _load(self, base: keras.Model, weights: str) -> None:
@@ -162,11 +162,11 @@ class Network:
             base.load_weights(path)
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"{path} does not hold the weights of {self.title} without its top in Keras layout: {error}"
+                f"{path} is not a Keras file with the weights of {self.title} without its top: {error}"
             ) from error
 
 
-def build_head(features: int, classes: int, head: Head, *, seed: int) -> keras.Sequential:
+def build_head(features: int, classes: int, head: HeadShape, *, seed: int) -> keras.Sequential:
     """Return the head: flattened maps ``(batch, features)`` to logits ``(batch, classes)``."""
     layers: list[Any] = [keras.Input((features,), name="features")]
     for index, units in enumerate(head.hidden, start=1):
@@ -194,10 +194,10 @@ def flatten(base: keras.Model) -> keras.Model:
 
 
 def download(weights: Download) -> Path:
-    """Return the local copy of ``weights``, downloaded and checked if it is missing.
+    """Return the path of ``weights`` in Keras's cache; download the file and check its MD5 if it is not there.
 
     Raises:
-        ModelError: The server cannot be reached, or the file is another one.
+        ModelError: The server cannot be reached, or the file has another MD5.
     """
     try:
         name = Path(weights.url).name

@@ -2,14 +2,14 @@
 
 from buckler.errors import ModelError
 from buckler.models.backend import keras
-from buckler.models.networks.base import Network, Tap
+from buckler.models.networks.base import Architecture, Tap
 from buckler.models.networks.tiny import TINY
 from buckler.models.networks.vgg import VGG19
 
-NETWORKS: dict[str, Network] = {network.name: network for network in (VGG19, TINY)}
+NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, TINY)}
 
 
-def find(name: str) -> Network:
+def find(name: str) -> Architecture:
     """Return the network called ``name``.
 
     Raises:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from buckler.models.backend import keras
-from buckler.models.networks.base import Network, Tap
+from buckler.models.networks.base import Architecture, Tap
 
 CHANNELS = (16, 32, 48, 64)
 
@@ -19,7 +19,7 @@ def _maps(pixels: Any) -> Any:
     return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(values)
 
 
-TINY = Network(
+TINY = Architecture(
     name="tiny",
     title="the tiny network",
     maps=_maps,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from buckler.models.backend import keras
-from buckler.models.networks.base import Download, Network, Tap
+from buckler.models.networks.base import Architecture, Download, Tap
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -38,7 +38,7 @@ def _maps(pixels: Any) -> Any:
     return keras.applications.VGG19(weights=None, include_top=False, input_tensor=normalised).output
 
 
-VGG19 = Network(
+VGG19 = Architecture(
     name="vgg19",
     title="VGG-19",
     maps=_maps,

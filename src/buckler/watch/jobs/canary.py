@@ -24,7 +24,7 @@ from buckler.trust import verdict
 from buckler.watch import released
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import note_champion, write_state
-from buckler.watch.table import Result
+from buckler.watch.table import Finding
 
 JOB = "canary"
 TIMEOUT_SECONDS = 10.0
@@ -44,7 +44,7 @@ class CanaryParams:
     min_right: float
 
 
-def run() -> Result:
+def run() -> Finding:
     """Send the reference pictures to the service and return whether it answered as required."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, CanaryParams)
     name = params.load("publish", PublishParams).model_name
@@ -89,7 +89,7 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     return right, seconds
 
 
-def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: CanaryParams) -> Result:
+def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: CanaryParams) -> Finding:
     right, seconds = found
     ratio, version = sum(right) / len(right), card["model"]["version"]
     state = {
@@ -104,4 +104,4 @@ def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: 
     }
     write_state(JOB, state)
     message = f"version {version}: {sum(right)} of {len(right)} known pictures have their known answers"
-    return Result(ratio >= cfg.min_right, message, version=version)
+    return Finding(ratio >= cfg.min_right, message, version=version)

@@ -29,16 +29,16 @@ from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import drift_report
 from buckler.watch.drift import DriftParams, compare
-from buckler.watch.settings import Settings
+from buckler.watch.settings import WatchSettings
 from buckler.watch.state import write_state
-from buckler.watch.table import Result
+from buckler.watch.table import Finding
 
 SPLITS = Path("data/splits")
 REFERENCE_SCHEMA = 1
 JOB = "drift"
 
 
-def run() -> Result:
+def run() -> Finding:
     """Compare as configured in params.yaml, report, and return whether the traffic is unchanged."""
     cfg, names = params.load("drift", DriftParams), params.load("publish", PublishParams)
     champion = _champion(names.model_name)
@@ -63,7 +63,7 @@ def run() -> Result:
             **drift_report.findings_of(findings, cfg),
         },
     )
-    return Result(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
+    return Finding(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
 
 
 def _champion(model_name: str) -> registry.Version:
@@ -74,7 +74,7 @@ def _champion(model_name: str) -> registry.Version:
 
 
 def _window(cfg: DriftParams) -> list[Observation]:
-    url = Settings.from_env().traffic_url
+    url = WatchSettings.from_env().traffic_url
     if url == traffic.OFF:
         raise DatabaseError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
     with Traffic(url) as database:

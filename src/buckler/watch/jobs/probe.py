@@ -37,7 +37,7 @@ from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch import released
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import write_state
-from buckler.watch.table import Result
+from buckler.watch.table import Finding
 
 JOB = "probe"
 TEST = Path("data/splits/test.csv")
@@ -136,7 +136,7 @@ class Endpoint:
             raise BucklerError("the service changed its model during the probe; the next one sees the new one")
 
 
-def run() -> Result:
+def run() -> Finding:
     """Probe the service as configured in params.yaml, report, and return whether it meets the requirements."""
     watching, cfg = params.load("watch", WatchParams), params.load(JOB, ProbeParams)
     name = params.load("publish", PublishParams).model_name
@@ -172,7 +172,7 @@ def run() -> Result:
     reasons = judge(state, cfg)
     write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
     what = f"version {state['version']}, {len(sent.ids)} pictures, {state['queries']} queries of Square"
-    return Result(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}", version=state["version"])
+    return Finding(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}", version=state["version"])
 
 
 def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:

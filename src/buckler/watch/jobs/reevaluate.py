@@ -38,7 +38,7 @@ from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import note_champion, write_state
-from buckler.watch.table import Result
+from buckler.watch.table import Finding
 
 SPLITS = Path("data/splits")
 JOB = "reevaluate"
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SetEvaluation:
     """The champion's evaluation on one set of pictures.
 
     Attributes:
@@ -74,7 +74,7 @@ class Measured:
         }
 
 
-def run() -> Result:
+def run() -> Finding:
     """Attack the champion as configured in params.yaml, report, and return whether it still passes."""
     cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
     suite = suite_of(cfg)
@@ -110,7 +110,7 @@ def run() -> Result:
     looked_at = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
     what = f"{names.model_name} version {version}, {looked_at} pictures"
     message = f"{what}: {'; '.join(reasons) or 'passed'}"
-    return Result(not reasons, message, version=version, renews_days=policy.valid_days)
+    return Finding(not reasons, message, version=version, renews_days=policy.valid_days)
 
 
 def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
@@ -164,7 +164,7 @@ class Subject:
             checkpoint.load_network(model), self._info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model
         )
 
-    def pinned(self, bands: subgroups.Bands) -> Measured:
+    def pinned(self, bands: subgroups.Bands) -> SetEvaluation:
         """Attack the pinned test pictures.
 
         Args:
@@ -184,7 +184,7 @@ class Subject:
         test = everything.subset(self._cfg.records, self._cfg.seed)
         return self._measure(test, pictures.columns(SPLITS / "test.csv", test.ids), bands)
 
-    def newest(self) -> Measured:
+    def newest(self) -> SetEvaluation:
         """Attack the newest labelled pictures.
 
         Raises:
@@ -195,7 +195,7 @@ class Subject:
         found = recent.load_recent(Path(cfg.path), info.labels, size=info.image_size, count=cfg.records, known=learnt)
         return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
 
-    def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> Measured:
+    def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> SetEvaluation:
         info, (crafter, scorer) = self._info, self._sides
         unattacked = scorer.forward(test.images)
         guesses = unattacked.logits.argmax(axis=1)
@@ -221,10 +221,10 @@ class Subject:
             subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
             malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
         )
-        return Measured(evidence, found.cells, gate.decide_again(evidence, self._policy))
+        return SetEvaluation(evidence, found.cells, gate.decide_again(evidence, self._policy))
 
 
-def _failures(verdict: Verdict, found: dict[str, Measured]) -> tuple[list[str], list[str]]:
+def _failures(verdict: Verdict, found: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
     """Return the reasons for failure, as the exporter's names and as sentences."""
     kinds, reasons = [], []
     for name, measured in found.items():

@@ -13,7 +13,7 @@ from buckler.models import checkpoint, export
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table
-from buckler.models.networks.base import Head, Network, Tap
+from buckler.models.networks.base import Architecture, HeadShape, Tap
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
@@ -33,7 +33,7 @@ def strided(pixels):
     return keras.layers.MaxPooling2D(name="pool")(values)
 
 
-STRIDED = Network(
+STRIDED = Architecture(
     name="strided",
     title="a network of this test",
     maps=strided,
@@ -56,7 +56,7 @@ def network(monkeypatch):
 def test_it_is_trained_attacked_exported_screened_and_served(network, tmp_path):
     images, labels = small.pictures(2, 400, seed=1)
     unseen, truth = small.pictures(2, 100, seed=2)
-    trained = network.build(small.SIDE, 2, head=Head((16,), dropout=0.0), seed=3)
+    trained = network.build(small.SIDE, 2, head=HeadShape((16,), dropout=0.0), seed=3)
     schedule = Schedule(epochs=8, batch_size=32, learning_rate=3e-3, seed=3)
     train_network(trained, (images, labels), (unseen, truth), schedule=schedule)
 

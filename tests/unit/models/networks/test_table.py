@@ -4,13 +4,13 @@ import pytest
 from buckler.errors import ModelError
 from buckler.models.features import add_features
 from buckler.models.networks import table
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 
 
 @pytest.mark.parametrize("network", table.NETWORKS.values(), ids=table.NETWORKS)
 def test_every_network_has_the_channels_that_it_declares(network):
-    model = network.build(network.min_image_size, 3, head=Head((8,)), seed=1)
+    model = network.build(network.min_image_size, 3, head=HeadShape((8,)), seed=1)
     assert model.name == network.name
     for tap in network.taps:
         assert model.get_layer(tap.layer).output.shape[-1] == tap.channels

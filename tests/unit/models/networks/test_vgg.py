@@ -4,7 +4,7 @@ import pytest
 
 from buckler.errors import ModelError
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Download, Head, download, flatten
+from buckler.models.networks.base import Download, HeadShape, download, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
 
 
@@ -15,7 +15,7 @@ def test_normalisation_is_what_the_imagenet_weights_expect():
 
 
 def test_the_network_is_the_papers():
-    network = VGG19.build(224, 2, head=Head(), seed=0)
+    network = VGG19.build(224, 2, head=HeadShape(), seed=0)
     assert network.count_params() == 23_244_162
     assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == 3_219_778
     names = [layer.name for layer in network.layers][-6:]
@@ -49,7 +49,7 @@ def test_missing_weights_say_what_would_do():
 
 def test_a_file_that_is_no_weights_is_named(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match=r"weights\.h5 does not hold the weights of VGG-19"):
+    with pytest.raises(ModelError, match=r"weights\.h5 is not a Keras file with the weights of VGG-19"):
         VGG19.base(32, weights=str(tmp_path / "weights.h5"), seed=0)
 
 

@@ -18,7 +18,7 @@ from buckler.data import manifest, pictures, sources
 from buckler.modality.picture import uploads
 from buckler.modality.picture.measures import traffic_measures
 from buckler.models import checkpoint, export
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.release import bundle, promote, publish
@@ -30,7 +30,7 @@ from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import open_release
 from buckler.watch.jobs import drift
-from buckler.watch.settings import Settings
+from buckler.watch.settings import WatchSettings
 from tests import projects, screenings
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def made(module_tmp_path):
     """A project directory with an untrained, exported network, a detector, pictures and reports."""
     root = module_tmp_path
     write_splits(root, drawn(seed=1))
-    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
     version = pictures.version(root / "data/splits")
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
@@ -131,7 +131,7 @@ def served(name, project):
             upload = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
             prediction = predictor(upload.pixels)
             observations.append(traffic.observe(upload, prediction, digest=digest, moment=next(moments)))
-        with traffic.Traffic(Settings.from_env().traffic_url) as database:
+        with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
             database.write(observations)
 
     return serve
@@ -230,7 +230,7 @@ def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(se
 def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, name):
     """Or the reference would differ from all traffic by how it was made."""
     served([content for _, content in drawn(seed=1)])
-    with traffic.Traffic(Settings.from_env().traffic_url) as database:
+    with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
         answered = database.window(since=0, limit=1000)
     measured = drift.reference_of(by_alias(name, CHAMPION), name)
     for one, other in zip(answered, measured, strict=True):

@@ -16,7 +16,7 @@ from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Head
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.release import bundle, promote, publish
 from buckler.serving.registry import CHAMPION, by_alias
@@ -47,7 +47,7 @@ def made(module_tmp_path):
     root = module_tmp_path
     generator = np.random.default_rng(7)
     projects.write_splits(root, SIZE, COUNT, generator)
-    network = TINY.build(SIZE, 2, head=Head((8,)), seed=7)
+    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
     version = pictures.version(root / "data/splits")
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
