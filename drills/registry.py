@@ -15,6 +15,7 @@ from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback as rollback_release
 from buckler.serving import registry, selftest
+from buckler.serving.aliases import CHAMPION
 from buckler.trust import keys
 from buckler.trust.promotion import issue
 from buckler.trust.verdict import Verdict, open_release
@@ -135,11 +136,11 @@ class Registry:
 
     def point_to(self, number: str) -> None:
         """Move the alias by hand."""
-        tracking.set_alias(NAME, registry.CHAMPION, number)
+        tracking.set_alias(NAME, CHAMPION, number)
 
     def champion(self) -> str | None:
         """Return the champion's number."""
-        found = registry.by_alias(NAME, registry.CHAMPION)
+        found = registry.by_alias(NAME, CHAMPION)
         return found.version if found else None
 
 

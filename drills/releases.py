@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler.release import promote
+from buckler.release.assess import Assessor
 from buckler.trust import verdict
 from drills.load import Load, clients
 from drills.registry import NAME, DrillError
@@ -108,10 +108,10 @@ def _go(process: "subprocess.Popen[bytes]") -> float:
 
 def _state(scene: Scene, old: str | None, new: str) -> str:
     """Return ``old`` or ``new`` if that is the champion, and one that the service would follow."""
-    serving = promote.serving(NAME, scene.registry.public_key)
-    if serving is None or serving.problem:
-        return f"broken: {serving and serving.problem}"
-    return {old: "old", new: "new"}.get(serving.version.version, "another")
+    champion = Assessor(NAME, scene.registry.public_key).champion()
+    if champion is None or champion.problem:
+        return f"broken: {champion and champion.problem}"
+    return {old: "old", new: "new"}.get(champion.version.version, "another")
 
 
 Harm = Callable[[Path], None]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from buckler.errors import BucklerError, RegistryError, VerdictError
+from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
 from services.console.settings import Settings
@@ -21,8 +22,6 @@ if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page ne
     from buckler.release.promote import Move
     from buckler.serving.registry import Version
     from buckler.trust.standing import Standing
-
-CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +154,9 @@ class Registry:
 
     def _open(self, number: str, key: Any) -> Opened:
         from buckler.release import bundle
-        from buckler.release.promote import fetched
+        from buckler.serving import registry
 
-        with fetched(self._name, number) as path:
+        with registry.downloaded(self._name, number) as path:
             try:
                 verdict = open_release(path, key, name=self._name)
             except VerdictError as error:
@@ -169,23 +168,22 @@ class Registry:
 
 
 def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Side:
-    from buckler.release.promote import check_claims, standing_of
-    from buckler.trust.promotion import read
+    from buckler.release.assess import Assessor
 
+    assessor = Assessor(name, key)
     problems = [opened.problem] if opened.problem else []
     verdict, stands = opened.verdict, None
     if verdict is not None:
         if not verdict.passed:
             problems += map(str, verdict.statement.get("reasons", ()))
         with _told(problems):
-            stands = standing_of(name, version, verdict, key)
+            stands = assessor.standing_of(version, verdict)
             if datetime.now(UTC) >= stands.expires_at:
                 problems.append(f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
-            check_claims(stands)
+            stands.check_unclaimed()
         if alias == CHAMPION:
             with _told(problems):
-                record = read(version.promotion, key, model_name=name, version=version.version)
-                record.check(verdict)
+                assessor.promotion_of(version).check(verdict)
     return Side(alias, version, opened, stands, tuple(problems))
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from buckler.release import promote, tracking
+from buckler.release import tracking
+from buckler.release.restate import restate
 from buckler.serving import registry
+from buckler.serving.aliases import CHAMPION
 from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
 from buckler.trust.promotion import issue
 from buckler.trust.standing import Claim
@@ -39,12 +41,12 @@ class Champion:
         self.version = tracking.register(self.name, uri, tags=tags, description="test")
         record = issue(self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC))
         tracking.tag_version(self.name, self.version, registry.PROMOTION_TAG, record)
-        tracking.set_alias(self.name, registry.CHAMPION, self.version)
+        tracking.set_alias(self.name, CHAMPION, self.version)
         return self.version
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
         """Sign what ``job`` says; return the text that stands in the registry then."""
-        promote.restate(self.name, self.version, self.key, job, claim, **renewal)
+        restate(self.name, self.version, self.key, job, claim, **renewal)
         return self.text()
 
     def text(self) -> str:

@@ -18,7 +18,7 @@ from buckler.errors import BucklerError, SelfTestError, VerdictError
 from buckler.trust import keys
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import Standing
-from buckler.trust.verdict import check_holds
+from buckler.trust.verdict import check_valid
 from services.classifier import metrics
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads, load
@@ -199,7 +199,7 @@ class Follower:
             return self._fetched(entry, key, record), record
         verdict = served.predictor.verdict
         served = served.with_standing(self._standing_cache.of(entry.version, key))
-        check_holds(verdict, holds_until=served.expires_at)
+        check_valid(verdict, valid_until=served.expires_at)
         if record and served.kept:
             record.check(verdict)
             self._source.keep(replace(served.kept, promoted_at=record.moment))

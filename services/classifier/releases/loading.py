@@ -71,9 +71,9 @@ def load(
     started = time.perf_counter()
     model, threads = candidate.path / MODEL_DIR, threads_each(settings.workers)
     if may_answer:
-        holds_until = standing.expires_at if standing else None
+        valid_until = standing.expires_at if standing else None
         predictor = Predictor.load(
-            candidate.path, key, name=settings.model_name, threads=threads, holds_until=holds_until
+            candidate.path, key, name=settings.model_name, threads=threads, valid_until=valid_until
         )
     else:
         verdict = open_release(candidate.path, key, name=settings.model_name)

@@ -16,12 +16,12 @@ from datetime import datetime
 from pathlib import Path
 
 from buckler.errors import VerdictError
+from buckler.serving.aliases import CHAMPION
 from buckler.state import files
 from buckler.trust import digests
 from services.classifier.served import EARLIEST, Candidate, ReleaseEntry
 from services.classifier.settings import Settings
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 LAST_GOOD = "last_good.json"
 KEEP = 3  # releases on disk: the one that serves, and some to go back to while the registry is away
 INCOMING, DAMAGED = ".incoming-", ".damaged-"

@@ -10,10 +10,10 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.errors import RegistryError, VerdictError
+from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.trust import promotion, verdict
 from buckler.trust.promotion import PromotionRecord
 from services.classifier.releases import lookup
-from services.classifier.releases.lookup import CHALLENGER, CHAMPION
 from services.classifier.served import Candidate, ReleaseEntry
 from services.classifier.settings import Settings
 

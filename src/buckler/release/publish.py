@@ -14,6 +14,7 @@ from buckler.release import bundle, tracking
 from buckler.release.evidence import Reports
 from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
+from buckler.serving.aliases import CHALLENGER
 from buckler.trust import digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 
@@ -65,7 +66,7 @@ def publish(
             description=text,
         )
         published = Published(run_id, number, True)
-    tracking.set_alias(names.model_name, registry.CHALLENGER, published.version)
+    tracking.set_alias(names.model_name, CHALLENGER, published.version)
     return published
 
 

@@ -4,7 +4,8 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,8 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
 
-from buckler.state import paths
+from buckler.errors import RegistryError
+from buckler.state import locks, paths
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 KIND_TAG = "buckler.kind"
@@ -30,6 +32,26 @@ class Point:
     name: str
     value: float
     step: int = 0
+
+
+@contextmanager
+def one_writer() -> Iterator[None]:
+    """Hold the lock on aliases and standings: one process of this machine changes them at a time.
+
+    The kernel releases the lock when the process ends, even by a crash.
+
+    Raises:
+        RegistryError: The lock file cannot be opened.
+    """
+    with ExitStack() as stack:
+        try:
+            paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.exclusive(paths.PROMOTION_LOCK))
+        except OSError as error:
+            raise RegistryError(
+                f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"
+            ) from error
+        yield
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

@@ -23,10 +23,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from buckler.errors import RegistryError
+from buckler.serving.aliases import CHAMPION
 from buckler.state import paths
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 RELEASE_DIR = "release"  # below the MLflow model's data/
 
@@ -175,7 +173,7 @@ def _version(entry: ModelVersion) -> Version:
 def download(model_name: str, number: str, destination: Path) -> Path:
     """Download the release of version ``number`` to the directory ``destination``, which must not exist.
 
-    It appears whole or not at all. Nothing is verified here; see `buckler.trust.verdict.verify_release`.
+    The directory appears whole or not at all. Nothing is verified here; see `buckler.trust.verdict.verify_release`.
 
     Raises:
         RegistryError: The download failed.
@@ -191,6 +189,17 @@ def download(model_name: str, number: str, destination: Path) -> Path:
         )
         Path(fetched).rename(destination)
     return destination
+
+
+@contextmanager
+def downloaded(model_name: str, number: str) -> Iterator[Path]:
+    """Yield the release of version ``number`` in a temporary directory; nothing in it is verified.
+
+    Raises:
+        RegistryError: The download failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
+        yield download(model_name, number, Path(scratch) / f"{model_name}-{number}")
 
 
 def champion_release(model_name: str, destination: Path) -> tuple[Path, str]:

@@ -86,7 +86,7 @@ def verify_release(
     *,
     name: str | None = None,
     now: datetime | None = None,
-    holds_until: datetime | None = None,
+    valid_until: datetime | None = None,
 ) -> Verdict:
     """Return the verdict of ``release`` if it is authentic, describes these files, has passed and has not expired.
 
@@ -95,17 +95,17 @@ def verify_release(
         public_key: Key that must have signed the verdict.
         name: Registered model that the verdict must be about; default: any.
         now: Aware time at which the expiry is checked; default: the current time.
-        holds_until: Aware time to which it was renewed (`buckler.trust.standing`); default: its own expiry.
+        valid_until: Aware time to which it was renewed (`buckler.trust.standing`); default: its own expiry.
 
     Raises:
         VerdictError: ``reason`` names the first check that failed.
     """
     verdict = open_release(release, public_key, name=name)
-    check_holds(verdict, now=now, holds_until=holds_until)
+    check_valid(verdict, now=now, valid_until=valid_until)
     return verdict
 
 
-def check_holds(verdict: Verdict, *, now: datetime | None = None, holds_until: datetime | None = None) -> None:
+def check_valid(verdict: Verdict, *, now: datetime | None = None, valid_until: datetime | None = None) -> None:
     """Check that an authentic ``verdict`` passed and has not expired; see `verify_release`.
 
     Raises:
@@ -114,7 +114,7 @@ def check_holds(verdict: Verdict, *, now: datetime | None = None, holds_until: d
     if not verdict.passed:
         reasons = "; ".join(map(str, verdict.statement.get("reasons", []))) or "no reason given"
         raise VerdictError("failed", f"the gate did not pass the model (verdict {verdict.id}): {reasons}")
-    end = holds_until or verdict.expires_at
+    end = valid_until or verdict.expires_at
     if (now or datetime.now(UTC)) >= end:
         raise VerdictError("expired", f"the verdict {verdict.id} expired at {end.isoformat()}; run the gate again")
 

@@ -6,12 +6,13 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from buckler.serving.aliases import CHAMPION
 from buckler.trust.standing import STATES
 from buckler.watch import locks
 from buckler.watch.findings import gauge
 from buckler.watch.history import OUTCOMES, History, Run
 from buckler.watch.settings import ACTIONS
-from buckler.watch.state import CHAMPION, read_state
+from buckler.watch.state import read_state
 from buckler.watch.table import JOBS
 
 

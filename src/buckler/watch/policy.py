@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from buckler import params
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
+from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.state import paths
 from buckler.trust import keys, standing
 from buckler.trust.audit import AuditLog
@@ -135,8 +136,8 @@ class _Response:
         from buckler.serving import registry
 
         name = _model_name()
-        challenger = registry.by_alias(name, registry.CHALLENGER)
-        champion = registry.by_alias(name, registry.CHAMPION)
+        challenger = registry.by_alias(name, CHALLENGER)
+        champion = registry.by_alias(name, CHAMPION)
         if challenger is None or (champion and champion.version == challenger.version):
             return []
         try:
@@ -174,7 +175,7 @@ class _Response:
         return f"rolled back to version {move.version}"
 
     def _restate(self, version: str, claim: Claim | None, until: datetime | None = None) -> Standing:
-        from buckler.release.promote import restate
+        from buckler.release.restate import restate
 
         after = restate(_model_name(), version, _key(), self.job, claim, expires_at=until)
         if version == _champion():
@@ -218,7 +219,7 @@ def _model_name() -> str:
 def _champion() -> str:
     from buckler.serving import registry
 
-    champion = registry.by_alias(_model_name(), registry.CHAMPION)
+    champion = registry.by_alias(_model_name(), CHAMPION)
     if champion is None:
         raise RegistryError(f"{_model_name()} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
     return champion.version

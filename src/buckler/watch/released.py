@@ -33,9 +33,9 @@ def release_of(card: Mapping[str, Any], model_name: str) -> Path:
 
 
 def _fetch(model_name: str, version: str, digest: str, place: Path) -> None:
-    from buckler.release import promote  # MLflow takes seconds to load
+    from buckler.serving import registry  # MLflow takes seconds to load
 
-    with promote.fetched(model_name, version) as path:
+    with registry.downloaded(model_name, version) as path:
         verdict = open_release(path, keys.load_public_key(), name=model_name)
         if verdict.subject_digest != digest:
             raise VerdictError(

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from buckler.serving.aliases import CHAMPION
 from buckler.state import files, paths
 from buckler.trust.standing import State
-
-CHAMPION = "champion"
 
 log = logging.getLogger(__name__)
 

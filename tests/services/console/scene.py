@@ -16,9 +16,9 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 
 from buckler.release import bundle
+from buckler.release.assess import Assessor
 from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
-from buckler.release.promote import serving as serving_release
 from buckler.release.publish import publish as publish_release
 from buckler.serving import selftest
 from buckler.trust import keys
@@ -113,9 +113,9 @@ class Scene:
 
     def champion(self) -> str:
         """Return the champion's number."""
-        serving = serving_release(self.name, projects.PUBLIC)
-        assert serving is not None
-        return serving.version.version
+        champion = Assessor(self.name, projects.PUBLIC).champion()
+        assert champion is not None
+        return champion.version.version
 
     def _write_self_test(self, model: Path) -> None:
         if self._self_test is None:

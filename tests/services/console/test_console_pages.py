@@ -10,7 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler.release import promote, tracking
+from buckler.release import tracking
+from buckler.release.restate import restate
 from buckler.serving import api_keys, registry
 from buckler.trust import audit
 from buckler.trust.standing import Claim
@@ -243,12 +244,12 @@ def test_rolling_back_is_followed_by_the_service_and_put_on_record(page, console
 
 def test_what_the_watch_says_of_the_champion_stands_beside_it(page, console, scene):
     number = scene.champion()
-    promote.restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
+    restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
     open_engineer(page, console)
     champion = page.locator(".side").first
     expect(champion).to_contain_text("Degraded")
     expect(champion).to_contain_text("canary: 0 of 3 known answers")
-    promote.restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
     open_engineer(page, console)
     expect(champion).to_contain_text("verdict valid, renewed, until 2099-01-01")
 

@@ -1,53 +1,20 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from buckler.errors import PromotionRefusedError, RegistryError
-from buckler.release import bundle, tracking
-from buckler.release import promote as promotion
-from buckler.release.promote import Move, _check_promotable, _record_promotion, rollback, serving
-from buckler.release.promote import promote as promote_release
-from buckler.release.publish import publish as publish_release
-from buckler.serving.registry import CHAMPION, by_alias, connect, version
+from buckler.release import tracking
+from buckler.release.promote import _Mover, rollback
+from buckler.serving.aliases import CHAMPION
+from buckler.serving.registry import by_alias, connect, version
 from buckler.trust.promotion import PromotionRecord, read
 from buckler.trust.verdict import open_release
 from tests import projects
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def at(days: int) -> datetime:
-    return NOW + timedelta(days=days)
-
-
-@pytest.fixture
-def publish(project, registry):
-    """Gate and publish a model and return the number of its version."""
-
-    def publish_one(*, days: int = 0, **results: object) -> str:
-        projects.make_project(project, weights=f"weights at {days}".encode(), **results)
-        verdict = projects.build(project, name=registry, now=at(days))
-        names = bundle.PublishParams(registry, registry)
-        source = bundle.CodeVersion(None, False)
-        published = publish_release(
-            project / "models/release",
-            project / "reports",
-            names=names,
-            parameters={},
-            source=source,
-            verdict=verdict,
-        )
-        return published.version
-
-    return publish_one
-
-
-def promote(name: str, days: int = 0, number: str | None = None) -> Move:
-    return promote_release(name, projects.KEY, number=number, now=at(days))
+from tests.unit.release.promoted import NOW, at, promote
 
 
 def champion(name: str) -> str | None:
@@ -56,7 +23,7 @@ def champion(name: str) -> str | None:
 
 
 def stored_release(name: str, number: str) -> Path:
-    """Return where the registry keeps a version's release, as somebody with access to its disk finds it."""
+    """Return the directory of a version's release in the registry's storage."""
     uri = connect().get_model_version_download_uri(name, number)
     return Path(uri.removeprefix("file://")) / "data" / "release"
 
@@ -119,7 +86,7 @@ def test_an_expired_champion_is_still_compared_with(registry, publish):
         promote(registry, days=40)
 
 
-def test_a_champion_whose_bytes_were_changed_does_not_keep_a_proven_one_out(registry, publish):
+def test_a_champion_whose_bytes_were_changed_does_not_block_a_valid_challenger(registry, publish):
     publish(clean=95)
     promote(registry)
     (stored_release(registry, "1") / "model/classifier.keras").write_bytes(b"changed")
@@ -143,7 +110,7 @@ def test_evidence_that_was_changed_in_the_registry_is_refused(registry, publish)
         promote(registry)
 
 
-def test_a_good_verdict_of_another_model_does_not_help(registry, publish, project):
+def test_a_passing_verdict_of_another_model_is_refused(registry, publish, project):
     projects.build(project, name="another", now=NOW)
     kept = shutil.copytree(project / "models/release", project / "kept")
     publish()
@@ -154,13 +121,13 @@ def test_a_good_verdict_of_another_model_does_not_help(registry, publish, projec
         promote(registry)
 
 
-def test_a_version_can_be_named(registry, publish):
+def test_a_version_other_than_the_challenger_can_be_promoted(registry, publish):
     publish()
     publish(days=1)
     assert promote(registry, days=1, number="1").version == "1"
 
 
-def test_without_a_challenger_the_next_step_is_named(registry):
+def test_without_a_challenger_the_error_names_the_next_step(registry):
     with pytest.raises(RegistryError, match="dvc repro"):
         promote(registry)
 
@@ -181,7 +148,7 @@ def test_a_promotion_killed_before_the_alias_moved_leaves_the_old_champion(regis
     assert promote(registry, days=1).version == "2"
 
 
-def test_rollback_goes_back_step_by_step_and_then_says_that_nothing_is_left(registry, publish):
+def test_rollback_goes_back_one_champion_at_a_time_until_the_first(registry, publish):
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
@@ -193,7 +160,7 @@ def test_rollback_goes_back_step_by_step_and_then_says_that_nothing_is_left(regi
     assert champion(registry) == "1"
 
 
-def test_rollback_passes_over_a_version_whose_verdict_no_longer_holds(registry, publish):
+def test_rollback_skips_a_version_whose_verdict_is_not_valid(registry, publish):
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
@@ -203,7 +170,7 @@ def test_rollback_passes_over_a_version_whose_verdict_no_longer_holds(registry, 
     assert "version 2" in move.notes[0]
 
 
-def test_rollback_does_not_go_to_what_was_never_champion(registry, publish):
+def test_rollback_skips_a_version_that_was_never_champion(registry, publish):
     publish()
     publish(days=1)
     promote(registry, days=1)
@@ -228,27 +195,7 @@ def test_a_version_rolled_back_from_can_be_promoted_again(registry, publish):
     assert rollback(registry, projects.KEY, now=at(4)).version == "1"
 
 
-def test_what_serves_is_told_with_its_verdict_or_with_the_problem(registry, publish):
-    assert serving(registry, projects.PUBLIC) is None
-    publish()
-    promote(registry)
-    now = serving(registry, projects.PUBLIC, now=at(1))
-    assert now.problem is None
-    assert now.verdict.passed
-    later = serving(registry, projects.PUBLIC, now=at(31))
-    assert "expired" in later.problem
-    assert later.verdict.passed
-
-
-def test_a_champion_that_was_set_by_hand_is_told_and_promoting_it_mends_that(registry, publish):
-    publish()
-    tracking.set_alias(registry, CHAMPION, "1")
-    assert "moved by hand" in serving(registry, projects.PUBLIC, now=at(1)).problem
-    assert not promote(registry, days=1, number="1").changed
-    assert serving(registry, projects.PUBLIC, now=at(1)).problem is None
-
-
-def test_promoting_the_champion_again_signs_it_anew(registry, publish):
+def test_promoting_the_champion_again_signs_a_new_record(registry, publish):
     publish()
     promote(registry)
     before = record(registry, "1").moment
@@ -261,7 +208,7 @@ def record(name: str, number: str) -> PromotionRecord:
     return read(text, projects.PUBLIC, model_name=name, version=number)
 
 
-def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clock_says(registry, publish):
+def test_each_move_is_signed_and_later_than_all_before_even_if_the_clock_was_set_back(registry, publish):
     publish()
     promote(registry, days=1)
     publish(days=1)
@@ -274,36 +221,36 @@ def test_each_move_is_signed_and_later_than_every_one_before_it_whatever_the_clo
     record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
 
 
-def test_a_promotion_that_finds_another_champion_than_it_compared_with_moves_nothing(registry, publish, monkeypatch):
+def test_a_promotion_fails_if_the_champion_changes_after_the_comparison(registry, publish, monkeypatch):
     publish()
     promote(registry)
     publish(days=1)
     publish(days=2)
-    put_down = _record_promotion
+    record_promotion = _Mover._record
 
     def meanwhile(*arguments: object) -> None:
-        put_down(*arguments)
+        record_promotion(*arguments)
         tracking.set_alias(registry, CHAMPION, "3")
 
-    monkeypatch.setattr(promotion, "_record_promotion", meanwhile)
+    monkeypatch.setattr(_Mover, "_record", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):
         promote(registry, days=2, number="2")
     assert champion(registry) == "3"
 
 
-def test_two_promotions_at_once_take_turns(registry, publish, monkeypatch):
+def test_two_promotions_at_once_run_one_after_the_other(registry, publish, monkeypatch):
     publish()
     promote(registry)
     publish(days=1)
     publish(days=2, clean=79)
-    compared_with, verify = [], _check_promotable
+    compared_with, check = [], _Mover._check_promotable
 
-    def slow(name, candidate, champion, *rest):
-        compared_with.append(champion.version)
+    def slow(mover, candidate):
+        compared_with.append(champion(registry))
         time.sleep(0.5)
-        return verify(name, candidate, champion, *rest)
+        return check(mover, candidate)
 
-    monkeypatch.setattr(promotion, "_check_promotable", slow)
+    monkeypatch.setattr(_Mover, "_check_promotable", slow)
     with ThreadPoolExecutor(2) as pool:
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
     assert sorted(compared_with) == sorted(move.previous for move in moves)

@@ -4,8 +4,8 @@ import pytest
 
 from buckler.errors import RegistryError
 from buckler.release import tracking
+from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import (
-    CHAMPION,
     DIGEST_TAG,
     PROMOTED_TAG,
     by_alias,

@@ -9,10 +9,13 @@ import yaml
 from buckler import watch
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
 from buckler.release import bundle, tracking
+from buckler.release.assess import Assessor
 from buckler.release.promote import promote as promote_release
-from buckler.release.promote import restate, rollback, serving
+from buckler.release.promote import rollback
 from buckler.release.publish import publish as publish_release
-from buckler.serving.registry import CHAMPION, STANDING_TAG, by_alias
+from buckler.release.restate import restate
+from buckler.serving.aliases import CHAMPION
+from buckler.serving.registry import STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
 from buckler.state import paths
 from buckler.trust import audit, keys, standing
@@ -75,7 +78,7 @@ def test_passing_renews_the_verdict_by_a_signed_standing(name):
     assert made.metrics()["buckler_verdict_expiry_timestamp_seconds"] == found.expires_at.timestamp()
     # What expired by itself holds again, for `buckler champion` and for a roll-back.
     later = datetime.now(UTC) + timedelta(days=45)
-    assert serving(name, keys.load_public_key(), now=later).problem is None
+    assert Assessor(name, keys.load_public_key(), later).champion().problem is None
 
 
 def test_passing_without_a_renewal_asks_nobody(here):
@@ -183,6 +186,6 @@ def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
 def test_a_standing_that_somebody_else_signed_does_not_hold(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
     tracking.tag_version(name, "2", STANDING_TAG, projects_key)
-    assert "is not valid" in serving(name, keys.load_public_key()).problem
+    assert "is not valid" in Assessor(name, keys.load_public_key()).champion().problem
     follow(watch.Finding(True, "passed", version="2", renews_days=30))  # signs a new one
-    assert serving(name, keys.load_public_key()).problem is None
+    assert Assessor(name, keys.load_public_key()).champion().problem is None

@@ -22,6 +22,7 @@ from buckler.errors import DatabaseError, DataError, RegistryError
 from buckler.modality.picture import uploads
 from buckler.release.bundle import PublishParams
 from buckler.serving import registry, traffic
+from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import Observation, Traffic
 from buckler.state import files, paths
@@ -67,7 +68,7 @@ def run() -> Finding:
 
 
 def _champion(model_name: str) -> registry.Version:
-    champion = registry.by_alias(model_name, registry.CHAMPION)
+    champion = registry.by_alias(model_name, CHAMPION)
     if champion is None:
         raise RegistryError(f"{model_name} has no champion to compare with; `buckler promote` makes one")
     return champion

@@ -28,7 +28,8 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
-from buckler.release import gate, promote, publish, tracking
+from buckler.release import gate, publish, tracking
+from buckler.release.assess import Assessor
 from buckler.release.bundle import PublishParams, policy_of
 from buckler.release.evidence import Evidence
 from buckler.release.policy import Policy
@@ -136,7 +137,7 @@ def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     """Store the champion's standing before the attack, for the exporter."""
     version = registry.version(model_name, number)
     try:
-        stands = promote.standing_of(model_name, version, verdict, keys.load_public_key())
+        stands = Assessor(model_name, keys.load_public_key()).standing_of(version, verdict)
     except VerdictError as error:  # the service ignores it as well
         log.warning("%s", error)
         return

@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 
 from buckler.release import tracking
 from buckler.serving import selftest
-from buckler.serving.registry import CHAMPION, DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
+from buckler.serving.aliases import CHAMPION
+from buckler.serving.registry import DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
 from buckler.serving.registry import version as version_registry
 from buckler.trust import digests, promotion
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key

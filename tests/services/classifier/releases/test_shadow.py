@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from buckler.release import tracking
-from buckler.serving import registry
+from buckler.serving.aliases import CHALLENGER
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from services.classifier.contract import Answer
 from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
@@ -180,7 +180,7 @@ def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
     write_verdict(challenger, keys, name, passed=passed, reasons=["weak"], expires_at=expired)
     run = tracking.start_run("service", "test", {})
     uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], shape=(32, 32, 3))
-    tracking.set_alias(name, registry.CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
+    tracking.set_alias(name, CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
 
     slot, settings = ModelSlot(), Settings(model_name=name, releases_dir=tmp_path / "releases")
     before = value("buckler_shadow_refused_total", reason="signature")

@@ -23,8 +23,9 @@ from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.release import bundle, promote, publish
 from buckler.serving import selftest, traffic
+from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
-from buckler.serving.registry import CHAMPION, by_alias
+from buckler.serving.registry import by_alias
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest

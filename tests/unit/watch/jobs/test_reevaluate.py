@@ -19,7 +19,9 @@ from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.release import bundle, promote, publish
-from buckler.serving.registry import CHAMPION, by_alias
+from buckler.release.assess import Assessor
+from buckler.serving.aliases import CHAMPION
+from buckler.serving.registry import by_alias
 from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.watch.jobs import reevaluate
@@ -132,7 +134,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "passed"
     assert "renewed until" in run.message
-    stands = promote.serving(name, keys.load_public_key()).standing
+    stands = Assessor(name, keys.load_public_key()).champion().standing
     assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
     assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
     assert not list(paths.WATCH_JOURNAL.rglob("*.npz"))
