@@ -1,4 +1,4 @@
-"""Fixtures for several folders of tests. Helpers that tests import lie beside this file."""
+"""Fixtures for several folders of tests. Modules that tests import are in this folder, too."""
 
 import os
 import shutil
@@ -11,9 +11,15 @@ from tests import projects
 from tests.absent import absent
 
 
+def pytest_configure() -> None:
+    """Remove the developer's own settings; some test modules read settings when they are collected."""
+    for name in [name for name in os.environ if name.startswith("BUCKLER_") and name != "BUCKLER_REAL_DATA"]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose model passes its gate, as the working directory; no key, no store."""
+    """A project whose model passes its gate, as the working directory, without keys and model registry."""
     monkeypatch.chdir(tmp_path)
     for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
@@ -22,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def module_tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A directory like `tmp_path` for what the tests of a module share; it goes with them unless one failed."""
+    """A directory like `tmp_path` that the tests of a module share; removed afterwards unless one of them failed."""
     failed = request.session.testsfailed
     directory = tmp_path_factory.mktemp(request.node.path.stem)
     yield directory
@@ -32,7 +38,7 @@ def module_tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fi
 
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URI of one real MLflow database; making its tables takes seconds, so tests share it."""
+    """The URI of one real MLflow database, shared because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
@@ -47,9 +53,9 @@ def registry(
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real pictures (skin/, ham7/), which no repository may hold.
+    """The folder of real pictures (skin/, ham7/), which may not be published.
 
-    Without it a test fails in CI, where it must be, and is skipped with the reason for users who do not have it.
+    Without the folder, the test fails in CI and is skipped, with the reason, elsewhere.
     """
     folder = Path(os.environ.get("BUCKLER_REAL_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
     if not folder.is_dir():

@@ -25,7 +25,6 @@ def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         copy = shutil.copytree if (local.ROOT / part).is_dir() else shutil.copy
         copy(local.ROOT / part, tmp_path / part)
     monkeypatch.setattr(local, "ROOT", tmp_path)
-    monkeypatch.delenv("BUCKLER_SCRAPE_KEY_FILE", raising=False)
     chosen = {name: free_port() for name in CHOSEN}
     for name, port in chosen.items():
         monkeypatch.setenv(f"BUCKLER_{name.upper()}_PORT", str(port))

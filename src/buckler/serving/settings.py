@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, AliasGenerator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from buckler.errors import ParamsError
@@ -29,8 +29,13 @@ def _check_url(text: str) -> str:
 Url = Annotated[str, AfterValidator(_check_url), Unit("URL")]
 
 
+def variable(field: str) -> str:
+    """Return the environment variable that ``field`` is read from."""
+    return PREFIX + field.upper()
+
+
 class EnvironmentSettings(BaseSettings):
-    """Settings of one process; the field ``workers`` is read from the variable ``BUCKLER_WORKERS``.
+    """Settings of one process; the field ``workers`` is read from the variable ``BUCKLER_WORKERS``, in capitals.
 
     An empty variable counts as not set, and a variable without a field is ignored. The docstring below a field is its
     description in the reference documentation. A field with ``repr=False`` is a secret: neither errors nor ``repr``
@@ -38,7 +43,11 @@ class EnvironmentSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        # An alias instead of ``env_prefix``: with ``case_sensitive``, that expects BUCKLER_workers.
+        alias_generator=AliasGenerator(validation_alias=variable),
+        validate_by_name=True,
+        validate_by_alias=True,
+        case_sensitive=True,
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
@@ -62,10 +71,6 @@ class EnvironmentSettings(BaseSettings):
     def _fault(cls, fault: Any) -> str:
         name = fault["loc"][0]
         expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        got = f", got {fault['input']!r}" if cls.model_fields[name].repr else ""
-        return f"{variable(name)}: {expected.partition(', unable to parse')[0]}{got}"
-
-
-def variable(field: str) -> str:
-    """Return the environment variable that ``field`` is read from."""
-    return PREFIX + field.upper()
+        secret = any(field.validation_alias == name and not field.repr for field in cls.model_fields.values())
+        got = "" if secret else f", got {fault['input']!r}"
+        return f"{name}: {expected.partition(', unable to parse')[0]}{got}"

@@ -28,8 +28,6 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to work in, with an empty registry and no keys of anybody's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/missing/mlflow.db")
-    for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "BUCKLER_AUDIT_LOG"):
-        monkeypatch.delenv(variable, raising=False)
 
 
 class Browser:

@@ -136,8 +136,7 @@ def test_a_damaged_or_mismatched_checkpoint_is_named(tmp_path, tiny_network):
 
 
 @pytest.mark.parametrize(("flags", "expected"), [("amx_bf16 avx2", "bfloat16"), ("avx2 avx512f", "float32")])
-def test_precision_follows_the_processor(tmp_path, monkeypatch, flags, expected):
-    monkeypatch.delenv("BUCKLER_PRECISION", raising=False)
+def test_precision_follows_the_processor(tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
     assert machine.crafting_precision(tmp_path / "cpuinfo") == expected
     assert machine.crafting_precision(tmp_path / "absent") == "float32"

@@ -31,6 +31,12 @@ def test_settings_come_from_variables_with_the_prefix(monkeypatch):
     assert variable("pumps") == "BUCKLER_PUMPS"
 
 
+def test_a_variable_in_lower_case_is_ignored(monkeypatch):
+    monkeypatch.setenv("buckler_pumps", "3")
+    monkeypatch.setenv("BUCKLER_pumps", "4")
+    assert Example.from_env().pumps == 2
+
+
 def test_arguments_precede_the_environment_and_unknown_ones_are_errors(monkeypatch):
     monkeypatch.setenv("BUCKLER_PUMPS", "3")
     assert Example(pumps=5).pumps == 5

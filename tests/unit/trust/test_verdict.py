@@ -274,7 +274,6 @@ def test_a_key_is_never_overwritten(tmp_path):
 
 def test_the_projects_own_pair_is_made_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("BUCKLER_SIGNING_KEY", raising=False)
     first, created = keys.load_or_create_private_key()
     again, created_again = keys.load_or_create_private_key()
     assert (created, created_again) == (True, False)
@@ -291,7 +290,6 @@ def test_a_named_signing_key_that_is_missing_is_an_error_and_none_is_made(tmp_pa
 
 def test_a_project_that_only_verifies_does_not_make_a_pair_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("BUCKLER_SIGNING_KEY", raising=False)
     keys.generate_key_pair(paths.KEYS)
     (paths.KEYS / "verdict.pem").unlink()
     with pytest.raises(BucklerError, match=r"verdict\.pub exists"):
