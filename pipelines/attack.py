@@ -20,11 +20,11 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
-from buckler.evaluation import convergence, robustness, roles, sanity, subgroups
+from buckler.evaluation import convergence, crafter_and_scorer, robustness, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, wilson
-from buckler.evaluation.suite import AttackSpec, Outcome, check_names
+from buckler.evaluation.suite import AttackOutcome, AttackSpec, check_names
 from buckler.modality.base import Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
@@ -67,7 +67,9 @@ def run(cfg: AttackParams) -> None:
     test = everything.subset(cfg.records, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # rejects unknown columns
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = roles.crafter_and_scorer(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
+    crafter, scorer = crafter_and_scorer.choose(
+        network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+    )
     randomised = info.defence == "randomised"
     # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
     suite = tuple(spec.without_early_exit() for spec in cfg.suite) if randomised else cfg.suite
@@ -135,7 +137,7 @@ def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
         return Forward(arrays["test_logits"][chosen], arrays["test_features"][chosen])
 
 
-def _passes(outcomes: list[Outcome]) -> dict[str, np.ndarray]:
+def _passes(outcomes: list[AttackOutcome]) -> dict[str, np.ndarray]:
     arrays = {}
     for o in outcomes:
         arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack.name)
@@ -196,7 +198,7 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
     return [min((c for c in cells if c.name == n), key=lambda c: c.robust_accuracy.value) for n in names]
 
 
-def _telling(outcomes: list[Outcome], clean: robustness.Right, truth: np.ndarray) -> list[Outcome]:
+def _telling(outcomes: list[AttackOutcome], clean: robustness.Right, truth: np.ndarray) -> list[AttackOutcome]:
     """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
     first = next(outcome for outcome in outcomes if outcome.spec.attack.norm == "linf")
     others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.attack.control]
@@ -205,12 +207,12 @@ def _telling(outcomes: list[Outcome], clean: robustness.Right, truth: np.ndarray
 
 def _triptychs(
     cfg: AttackParams,
-    outcome: Outcome,
+    outcome: AttackOutcome,
     test: pictures.Pictures,
     clean_guesses: np.ndarray,
     labels: tuple[str, ...],
     crafter: GradientClassifier,
-    scorer: roles.Judge,
+    scorer: crafter_and_scorer.Scorer,
 ) -> page.Triptychs:
     """Craft again one picture a class: one that is right when clean and was flipped, where there is one."""
     right, held = clean_guesses == test.truth, outcome.guesses == test.truth

@@ -25,7 +25,7 @@ from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.detection.threshold import threshold_at
-from buckler.evaluation import roles
+from buckler.evaluation import crafter_and_scorer
 from buckler.modality.base import Images, Radius
 from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
@@ -60,7 +60,9 @@ def run(cfg: CalibrateParams) -> None:
     info = checkpoint.load_info(CLASSIFIER)
     training = pictures.load(SPLITS / "train.csv", info.labels, size=info.image_size, description="decode train")
     network = checkpoint.load_network(CLASSIFIER)
-    crafter, scorer = roles.crafter_and_scorer(network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME)
+    crafter, scorer = crafter_and_scorer.choose(
+        network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+    )
     shown = training.subset(cfg.records, cfg.seed)
     total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.SHOWN) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:

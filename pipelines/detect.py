@@ -22,11 +22,11 @@ from buckler.attacks.table import ATTACKS
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.detection.screening import Screening
-from buckler.evaluation import detection, roles, subgroups
+from buckler.evaluation import crafter_and_scorer, detection, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.suite import AttackSpec, Outcome, run_shown, run_suite
+from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
@@ -74,7 +74,7 @@ class Bench:
         self.cfg, self.info = cfg, checkpoint.load_info(CLASSIFIER)
         self.everything = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
         self.network = checkpoint.load_network(CLASSIFIER)
-        self.crafter, self.scorer = roles.crafter_and_scorer(
+        self.crafter, self.scorer = crafter_and_scorer.choose(
             self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
         )
         self.screening = Screening.load(DETECTOR)
@@ -143,7 +143,7 @@ def run(cfg: DetectParams) -> None:
         journal.finish()
 
 
-def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[Outcome]:
+def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
     suite = tuple(spec.without_early_exit() for spec in bench.cfg.suite)
     return run_shown(
         bench.crafter,
@@ -158,7 +158,7 @@ def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[Outcome]:
     )
 
 
-def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
+def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]) -> Iterator[dict[str, Any]]:
     for outcome in outcomes:
         attacked = bench.screen(chosen, Forward(outcome.logits, outcome.features))
         yield detection.attack_row(bench.clean, attacked, chosen.truth, **_facts(outcome.spec, outcome.epsilon_255))

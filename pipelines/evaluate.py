@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import pictures
-from buckler.evaluation import accuracy, roles
+from buckler.evaluation import accuracy, crafter_and_scorer
 from buckler.models import checkpoint
 from buckler.reporting import plots
 from buckler.state import documents
@@ -45,7 +45,7 @@ def run(cfg: EvaluateParams) -> None:
         for name in ("calibration", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
-    _, judge = roles.crafter_and_scorer(network, info, batch_size=8, seed=0, runtime=RUNTIME)
+    _, judge = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
     began = time.perf_counter()
     with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {judge.precision}") as bar:
         passes = {
@@ -86,7 +86,7 @@ def _history(path: Path) -> list[dict[str, float]]:
 
 
 def _draw(
-    result: accuracy.Evaluation,
+    result: accuracy.CleanEvaluation,
     logits: np.ndarray,
     test: pictures.Pictures,
     info: checkpoint.ModelInfo,

@@ -38,7 +38,7 @@ CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 REPORT = Path("reports/runtime.json")
 BATCH_SIZE = 32
-GUILTY = Radius(2 / 255)  # of the FGSM that the detectors to be compared are shown
+DETECTOR_RADIUS = Radius(2 / 255)  # of the FGSM that the compared detectors are fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class ExportParams:
     """Section ``export`` of params.yaml.
 
     Attributes:
-        records: Of training, for the ranges that eight bits stand for, and of test, to compare answers.
+        records: Number of training records, for the value ranges of int8, and of test records, to compare answers.
         epsilon_255: Radii of the attack under which answers are compared, L-infinity, in 1/255.
         steps: Of the attack, PGD.
         seed: Of the choice of pictures and of the attack.
-        parity: How far a precision may lie from the reference.
+        parity: Limits of the differences from the reference.
     """
 
     records: int
@@ -61,7 +61,7 @@ class ExportParams:
 
 
 def run(cfg: ExportParams) -> None:
-    """Export the network, choose the precisions in which it may serve, and report why."""
+    """Export the network, choose the precisions in which it may serve, and report the comparison."""
     info = checkpoint.load_info(CLASSIFIER)
     RUNTIME.mkdir(parents=True, exist_ok=True)
     if info.defence == "randomised":
@@ -87,20 +87,21 @@ def run(cfg: ExportParams) -> None:
 def _measure(
     network: Any, sample: pictures.Pictures, clean: pictures.Pictures, cfg: ExportParams
 ) -> dict[runtime.ServingPrecision, parity.Parity]:
-    """Return how far each precision that is native here lies from the network in Keras."""
+    """Return how far the answers of each precision native to this machine differ from the Keras network's."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     architecture = table.find(network.name)
-    case = parity.Case(
+    fgsm = FGSM()(crafter, Batch(sample.images, sample.truth), DETECTOR_RADIUS)
+    inputs = parity.ParityInputs(
         training=sample.images,
-        guilty=as_8_bit(FGSM()(crafter, Batch(sample.images, sample.truth), GUILTY), sample.images, GUILTY),
+        training_attacked=as_8_bit(fgsm, sample.images, DETECTOR_RADIUS),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
         read=architecture.trace_columns,
         probed=architecture.probe_columns,
     )
-    reference = parity.Answers.of(Classifier(network, batch_size=BATCH_SIZE), case)
+    reference = parity.RuntimeAnswers.of(Classifier(network, batch_size=BATCH_SIZE), inputs)
     return {
-        precision: parity.compare(reference, parity.Answers.of(_exported(precision), case), case)
+        precision: parity.compare(reference, parity.RuntimeAnswers.of(_exported(precision), inputs), inputs)
         for precision in tqdm(runtime.native(), unit="precision", desc="compare")
     }
 

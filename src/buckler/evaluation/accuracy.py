@@ -39,7 +39,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class CleanEvaluation:
     """Clean performance on labelled pictures.
 
     Attributes:
@@ -60,7 +60,7 @@ class Evaluation:
 
 def evaluate(
     logits: Logits, truth: Labels, *, labels: Sequence[str], malignant: Sequence[str], bins: int = 10
-) -> Evaluation:
+) -> CleanEvaluation:
     """Return how ``logits`` (n, classes) fit the true class indices ``truth`` (n,).
 
     Args:
@@ -72,7 +72,7 @@ def evaluate(
     """
     guesses, confidence = logits.argmax(axis=1), probabilities(logits)
     table = reliability(confidence.max(axis=1), guesses == truth, bins)
-    return Evaluation(
+    return CleanEvaluation(
         clean_accuracy=wilson(int((guesses == truth).sum()), len(truth)),
         roc_auc=_roc_auc(confidence, truth, labels, malignant),
         calibration_error=sum(abs(b.confidence - b.accuracy) * b.pictures for b in table) / len(truth),

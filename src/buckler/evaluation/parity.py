@@ -1,6 +1,8 @@
-"""How far a runtime's answers lie from the reference's: on clean pictures, under attack, and in the detector's eyes."""
+"""How far the answers of an exported network differ from the reference's: on clean pictures, under attack, and
+in the detector's scores.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +17,15 @@ from buckler.models.forward import Columns, Forward, probabilities
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What lies between two runtimes of one network, as shares.
+    """Differences between two runtimes of one network, as shares.
 
     Attributes:
-        pictures: Clean pictures compared.
+        pictures: Number of clean pictures compared.
         label_agreement: Share of them with the same label.
         probability_gap: Mean distance (total variation) of the probabilities.
         robust_accuracy_gap: Largest difference over the radii in the share right clean and attacked.
-        detector_auc_gap: The same of the area under the detector's ROC curve, each runtime's detector its own.
+        detector_auc_gap: Largest difference over the radii in the area under the ROC curve of a detector that is
+            fitted on each runtime's own answers.
     """
 
     pictures: int
@@ -33,19 +36,19 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What both runtimes are asked.
+class ParityInputs:
+    """Pictures that both runtimes answer; they get the same pixels.
 
     Attributes:
         training: Clean pictures that a detector is fitted on.
-        guilty: The same, attacked.
+        training_attacked: The same pictures, attacked.
         clean: Other pictures, with their labels.
-        attacked: Radius in 1/255 -> the same, attacked; both runtimes get the same pixels.
+        attacked: Radius in 1/255 -> the pictures of ``clean``, attacked.
         read, probed: Columns of the features, as `buckler.detection.adversarial.AdversarialDetector.fit` takes them.
     """
 
     training: Images
-    guilty: Images
+    training_attacked: Images
     clean: tuple[Images, Labels]
     attacked: Mapping[int, Images]
     read: Columns
@@ -53,46 +56,56 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a runtime made of a case."""
+class RuntimeAnswers:
+    """The answers of one runtime to the pictures of `ParityInputs`."""
 
     training: Forward
-    guilty: Forward
+    training_attacked: Forward
     clean: Forward
     attacked: Mapping[int, Forward]
 
     @classmethod
-    def of(cls, judge: Any, case: Case) -> "Answers":
-        """Ask ``judge``, which has the ``forward`` of `buckler.evaluation.roles.Judge`."""
-        attacked = {radius: judge.forward(images) for radius, images in case.attacked.items()}
-        training, guilty, clean = (judge.forward(images) for images in (case.training, case.guilty, case.clean[0]))
-        return cls(training, guilty, clean, attacked)
+    def of(cls, model: Any, inputs: ParityInputs) -> "RuntimeAnswers":
+        """Return the answers of ``model``, which has the ``forward`` of `crafter_and_scorer.Scorer`."""
+        return cls(
+            training=model.forward(inputs.training),
+            training_attacked=model.forward(inputs.training_attacked),
+            clean=model.forward(inputs.clean[0]),
+            attacked={radius: model.forward(images) for radius, images in inputs.attacked.items()},
+        )
 
 
-def compare(reference: Answers, candidate: Answers, case: Case) -> Parity:
-    """Return how far ``candidate`` lies from ``reference`` on ``case``."""
+def compare(reference: RuntimeAnswers, candidate: RuntimeAnswers, inputs: ParityInputs) -> Parity:
+    """Return how far the answers of ``candidate`` differ from those of ``reference``."""
     ours, theirs = (probabilities(answers.clean.logits) for answers in (candidate, reference))
-    aucs, robust = (
-        [function(answers, case) for answers in (candidate, reference)] for function in (_detector_aucs, _robust)
-    )
     return Parity(
         pictures=len(ours),
         label_agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
         probability_gap=float(np.abs(ours - theirs).sum(axis=1).mean() / 2),
-        robust_accuracy_gap=float(np.abs(robust[0] - robust[1]).max()),
-        detector_auc_gap=float(np.abs(aucs[0] - aucs[1]).max()),
+        robust_accuracy_gap=_largest_gap(_robust_accuracies, reference, candidate, inputs),
+        detector_auc_gap=_largest_gap(_detector_aucs, reference, candidate, inputs),
     )
 
 
-def _robust(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
-    truth = case.clean[1]
+def _largest_gap(
+    measure: Callable[[RuntimeAnswers, ParityInputs], npt.NDArray[np.float64]],
+    reference: RuntimeAnswers,
+    candidate: RuntimeAnswers,
+    inputs: ParityInputs,
+) -> float:
+    return float(np.abs(measure(candidate, inputs) - measure(reference, inputs)).max())
+
+
+def _robust_accuracies(answers: RuntimeAnswers, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    truth = inputs.clean[1]
     right = answers.clean.logits.argmax(axis=1) == truth
     return np.array([(right & (f.logits.argmax(axis=1) == truth)).mean() for f in answers.attacked.values()])
 
 
-def _detector_aucs(answers: Answers, case: Case) -> npt.NDArray[np.float64]:
-    sides = [answers.training], [answers.guilty]
-    detector = AdversarialDetector.fit(answers.training, *sides, read=case.read, probed=case.probed)
+def _detector_aucs(answers: RuntimeAnswers, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    detector = AdversarialDetector.fit(
+        answers.training, [answers.training], [answers.training_attacked], read=inputs.read, probed=inputs.probed
+    )
     clean = detector.score(answers.clean)
     scores = [detector.score(forward) for forward in answers.attacked.values()]
     truth = np.repeat([0, 1], len(clean))

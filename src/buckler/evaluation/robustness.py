@@ -14,11 +14,11 @@ import numpy.typing as npt
 from buckler.attacks.base import Knowledge, Norm, Tuning
 from buckler.data.pictures import Pictures
 from buckler.evaluation.accuracy import confusion, is_malignant
+from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.roles import Judge
 from buckler.evaluation.statistics import Rate, share_of, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.evaluation.suite import AttackSpec, Outcome, run_shown
+from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown
 from buckler.modality.base import Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward
@@ -74,21 +74,21 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class RobustnessEvaluation:
     """Results of a suite: an outcome and a cell for each line and radius.
 
     Attributes:
         worst: Radius in 1/255 -> which pictures no attack in the L-infinity norm flips up to it.
     """
 
-    outcomes: list[Outcome]
+    outcomes: list[AttackOutcome]
     cells: list[Cell]
     worst: dict[int, Right]
 
 
 def evaluate(
     crafter: GradientClassifier,
-    scorer: Judge,
+    scorer: Scorer,
     test: Pictures,
     suite: Sequence[AttackSpec],
     *,
@@ -96,7 +96,7 @@ def evaluate(
     clean: Forward,
     seed: int,
     journal: Journal | None = None,
-) -> Evaluation:
+) -> RobustnessEvaluation:
     """Attack ``test`` with every line of ``suite``, show a progress bar, and count robust pictures.
 
     Args:
@@ -123,11 +123,13 @@ def evaluate(
     right = clean.logits.argmax(axis=1) == test.truth
     facts: dict[str, Any] = {"labels": info.labels, "malignant": info.malignant, "seed": seed}
     facts |= {"crafted_in": crafter.precision, "scored_in": scorer.precision}
-    return Evaluation(outcomes, cells(outcomes, right, test.truth, **facts), worst_case(outcomes, right, test.truth))
+    return RobustnessEvaluation(
+        outcomes, cells(outcomes, right, test.truth, **facts), worst_case(outcomes, right, test.truth)
+    )
 
 
 def cell(
-    outcome: Outcome,
+    outcome: AttackOutcome,
     clean: Right,
     truth: Labels,
     *,
@@ -164,13 +166,13 @@ def cell(
     )
 
 
-def cells(outcomes: Iterable[Outcome], clean: Right, truth: Labels, **facts: Any) -> list[Cell]:
+def cells(outcomes: Iterable[AttackOutcome], clean: Right, truth: Labels, **facts: Any) -> list[Cell]:
     """Return ``cell`` of each of ``outcomes``; ``facts`` are its keyword arguments."""
     return [cell(outcome, clean, truth, **facts) for outcome in outcomes]
 
 
 def worst_case(
-    outcomes: Iterable[Outcome],
+    outcomes: Iterable[AttackOutcome],
     clean: Right,
     truth: Labels,
     norm: Norm = "linf",
@@ -195,7 +197,7 @@ def worst_case(
 
 
 def worst_case_rates(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[AttackOutcome],
     guesses: Labels,
     truth: Labels,
     *,
@@ -235,7 +237,7 @@ def worst_case_rates(
 
 def subgroup_rates(
     groups: Mapping[tuple[str, str], Right],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[AttackOutcome],
     guesses: Labels,
     truth: Labels,
     *,

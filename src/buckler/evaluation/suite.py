@@ -18,8 +18,8 @@ from tqdm import tqdm
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch, Norm
 from buckler.attacks.table import AnyAttack, build
+from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.roles import Judge
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Features, Forward, Logits
@@ -91,7 +91,7 @@ def check_names(suite: Sequence[AttackSpec]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttackOutcome:
     """Result of one attack at one radius: ``logits`` and ``features`` of the attacked pictures, in their order.
 
     If a line attacks only survivors, the other pictures keep the answer to the first attack that flipped them, or
@@ -135,14 +135,14 @@ Tell = Callable[[Progress], object]
 
 def run_shown(
     crafter: GradientClassifier,
-    scorer: Judge,
+    scorer: Scorer,
     images: Images,
     labels: Labels,
     suite: Sequence[AttackSpec],
     *,
     description: str,
     **tuning: Any,
-) -> list[Outcome]:
+) -> list[AttackOutcome]:
     """Return the outcomes of ``run_suite``, with a progress bar labelled ``description``."""
     total = len(labels) * sum(len(spec.epsilon_255) for spec in suite)
     with tqdm(total=total, unit="picture", desc=description) as bar:
@@ -156,7 +156,7 @@ def run_shown(
 
 def run_suite(
     crafter: GradientClassifier,
-    scorer: Judge,
+    scorer: Scorer,
     images: Images,
     labels: Labels,
     suite: Sequence[AttackSpec],
@@ -166,7 +166,7 @@ def run_suite(
     chunk: int = 64,
     journal: Journal | None = None,
     progress: Tell | None = None,
-) -> list[Outcome]:
+) -> list[AttackOutcome]:
     """Attack ``images`` with every line of ``suite``; one outcome an attack and radius.
 
     Args:
@@ -187,7 +187,7 @@ def run_suite(
     check_names(suite)
     clean = scorer.forward(images) if clean is None else clean
     run = _Run(crafter, scorer, images, labels, clean, seed, chunk, journal, progress or (lambda _: None))
-    outcomes: list[Outcome] = []
+    outcomes: list[AttackOutcome] = []
     for spec in suite:
         outcomes += run.survivors(spec, outcomes) if spec.only_survivors else run.everyone(spec)
     return outcomes
@@ -207,7 +207,7 @@ class _Run:
     """Arguments of `run_suite` except the suite."""
 
     crafter: GradientClassifier
-    scorer: Judge
+    scorer: Scorer
     images: Images
     labels: Labels
     clean: Forward
@@ -216,13 +216,13 @@ class _Run:
     journal: Journal | None
     tell: Tell
 
-    def everyone(self, spec: AttackSpec) -> list[Outcome]:
+    def everyone(self, spec: AttackSpec) -> list[AttackOutcome]:
         """Return a line's outcomes on all pictures."""
         return self._attack(spec, spec.epsilon_255, self.clean, np.arange(len(self.labels)))
 
-    def survivors(self, spec: AttackSpec, earlier: Sequence[Outcome]) -> list[Outcome]:
+    def survivors(self, spec: AttackSpec, earlier: Sequence[AttackOutcome]) -> list[AttackOutcome]:
         """Return a line's outcomes on pictures still right after the ``earlier`` ones and its own smaller radii."""
-        found: list[Outcome] = []
+        found: list[AttackOutcome] = []
         for epsilon in spec.epsilon_255:
             standing = self._standing([*earlier, *found], spec.attack.norm, epsilon)
             rows = np.flatnonzero(standing.logits.argmax(axis=1) == self.labels)
@@ -232,7 +232,7 @@ class _Run:
             found += self._attack(spec, (epsilon,), standing, rows)
         return found
 
-    def _standing(self, outcomes: Iterable[Outcome], norm: Norm, epsilon_255: int) -> Forward:
+    def _standing(self, outcomes: Iterable[AttackOutcome], norm: Norm, epsilon_255: int) -> Forward:
         """Return each picture's first wrong answer, clean or attacked within a radius; the clean one if none is."""
         logits, features = self.clean.logits.copy(), self.clean.features.copy()
         for outcome in outcomes:
@@ -241,7 +241,7 @@ class _Run:
                 logits[flipped], features[flipped] = outcome.logits[flipped], outcome.features[flipped]
         return Forward(logits, features)
 
-    def _attack(self, spec: AttackSpec, radii: Sequence[int], standing: Forward, rows: Rows) -> list[Outcome]:
+    def _attack(self, spec: AttackSpec, radii: Sequence[int], standing: Forward, rows: Rows) -> list[AttackOutcome]:
         """Return the outcomes at ``radii`` of attacking the pictures at ``rows``; the others answer as ``standing``."""
         logits, features = ([part.copy() for _ in radii] for part in (standing.logits, standing.features))
         seconds, robust = [0.0] * len(radii), [0] * len(radii)
@@ -254,7 +254,7 @@ class _Run:
                 robust[i] += int((right[here] & (answer.logits.argmax(axis=1) == self.labels[here])).sum())
                 counted = fallen + start + len(here)
                 self.tell(Progress(len(here), f"{spec.name}@{radii[i]}", robust[i], counted))
-        return [Outcome(spec, radii[i], logits[i], features[i], seconds[i]) for i in range(len(radii))]
+        return [AttackOutcome(spec, radii[i], logits[i], features[i], seconds[i]) for i in range(len(radii))]
 
     def _answers(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
         """Yield the answers at each of ``radii``: from the journal, or new ones, which it then records."""

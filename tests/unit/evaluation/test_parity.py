@@ -3,14 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from buckler.evaluation.parity import Answers, Case, compare
+from buckler.evaluation.parity import ParityInputs, RuntimeAnswers, compare
 from buckler.models.forward import Forward
 
 COUNT, WIDTH = 40, 2944
 TRUTH = np.arange(COUNT) % 2
 PIXELS = np.zeros((COUNT, 2, 2, 3), np.float32)
 COLUMNS = {"read": np.arange(384, WIDTH), "probed": np.arange(384, 1920)}
-CASE = Case(training=PIXELS, guilty=PIXELS, clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS}, **COLUMNS)
+INPUTS = ParityInputs(
+    training=PIXELS, training_attacked=PIXELS, clean=(PIXELS, TRUTH), attacked={1: PIXELS, 2: PIXELS}, **COLUMNS
+)
 
 
 def logits(right):
@@ -29,13 +31,13 @@ def answers(robust=(20, 10), shift=3.0):
         for radius, count in zip((1, 2), robust, strict=True)
     }
     right = logits(np.ones(COUNT, bool))
-    return Answers(
+    return RuntimeAnswers(
         Forward(right, features(7)), Forward(right, features(6, shift)), Forward(right, features(8)), attacked
     )
 
 
 def test_a_runtime_is_at_parity_with_itself():
-    parity = compare(answers(), answers(), CASE)
+    parity = compare(answers(), answers(), INPUTS)
     assert dataclasses.astuple(parity) == (COUNT, 1.0, 0.0, 0.0, 0.0)
 
 
@@ -45,15 +47,15 @@ def test_another_label_and_another_probability_are_counted():
     changed[0] = changed[0, ::-1]  # nine to one becomes one to nine: 0.8 apart
     changed[1] *= np.log(4) / np.log(9)  # four to one, the same label: 0.1 apart
     candidate = dataclasses.replace(candidate, clean=dataclasses.replace(candidate.clean, logits=changed))
-    parity = compare(reference, candidate, CASE)
+    parity = compare(reference, candidate, INPUTS)
     assert parity.label_agreement == pytest.approx(1 - 1 / COUNT)
     assert parity.probability_gap == pytest.approx((0.8 + 0.1) / COUNT, rel=1e-4)
 
 
 @pytest.mark.parametrize("robust", [(20, 14), (20, 6)])
 def test_robustness_lost_or_won_is_the_largest_gap_over_the_radii(robust):
-    assert compare(answers(), answers(robust), CASE).robust_accuracy_gap == pytest.approx(4 / COUNT)
+    assert compare(answers(), answers(robust), INPUTS).robust_accuracy_gap == pytest.approx(4 / COUNT)
 
 
 def test_a_detector_that_sees_less_in_the_other_runtime_is_found():
-    assert compare(answers(shift=3.0), answers(shift=0.0), CASE).detector_auc_gap > 0.2
+    assert compare(answers(shift=3.0), answers(shift=0.0), INPUTS).detector_auc_gap > 0.2

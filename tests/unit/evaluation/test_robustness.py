@@ -16,7 +16,7 @@ from buckler.data.pictures import Pictures
 from buckler.evaluation import robustness
 from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, worst_case_rates
 from buckler.evaluation.statistics import wilson
-from buckler.evaluation.suite import AttackSpec, Outcome, Progress, run_suite
+from buckler.evaluation.suite import AttackOutcome, AttackSpec, Progress, run_suite
 from buckler.models.info import ModelInfo
 from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
@@ -26,7 +26,9 @@ CLEAN = np.array([True, True, True, False])
 
 def outcome(guesses, epsilon_255=1, attack="fgsm"):
     logits = np.eye(2, dtype=np.float32)[guesses]
-    return Outcome(AttackSpec(build(attack), (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0)
+    return AttackOutcome(
+        AttackSpec(build(attack), (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0
+    )
 
 
 def cell_of(guesses):
@@ -80,7 +82,7 @@ GUESSES, TRUE = np.array([0, 1, 2, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2])
 
 def three_classes(guesses, epsilon_255):
     logits = np.eye(3, dtype=np.float32)[guesses]
-    return Outcome(AttackSpec(FGSM(), (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
+    return AttackOutcome(AttackSpec(FGSM(), (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
 
 
 def rates(*outcomes, malignant=("a", "b"), among=None):

@@ -12,9 +12,9 @@ from buckler.attacks.noise import Noise
 from buckler.attacks.square import Square
 from buckler.attacks.table import build
 from buckler.evaluation.convergence import Convergence
-from buckler.evaluation.roles import DRAWS
+from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.sanity import doubt
-from buckler.evaluation.suite import AttackSpec, Outcome, run_suite
+from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_suite
 from buckler.models.forward import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
@@ -157,7 +157,7 @@ def test_randomness_that_is_not_declared_is_caught():
     assert "deterministic_forward" in failed(checks_of(Random(2), *pictures(Plain(2))))
 
 
-@pytest.mark.parametrize(("draws", "enough"), [(1, False), (DRAWS - 1, False), (DRAWS, True)])
+@pytest.mark.parametrize(("draws", "enough"), [(1, False), (RANDOM_DRAWS - 1, False), (RANDOM_DRAWS, True)])
 def test_declared_randomness_must_be_attacked_through_the_expectation_of_enough_draws(draws, enough):
     model = Random(2)
     crafter = Expectation(model, draws) if draws > 1 else model
@@ -215,7 +215,9 @@ def outcomes_of(model, images, labels, **held):
     for name, right in held.items():
         attack, _, radius = name.partition("_")
         answer = np.where(np.full(len(labels), right)[:, None], logits, -logits)
-        yield Outcome(AttackSpec(build(attack), (int(radius),)), int(radius), answer, np.zeros((len(labels), 1)), 1.0)
+        yield AttackOutcome(
+            AttackSpec(build(attack), (int(radius),)), int(radius), answer, np.zeros((len(labels), 1)), 1.0
+        )
 
 
 @pytest.mark.parametrize(

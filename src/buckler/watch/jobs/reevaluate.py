@@ -23,7 +23,7 @@ from buckler import params
 from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
-from buckler.evaluation import accuracy, robustness, roles, subgroups
+from buckler.evaluation import accuracy, crafter_and_scorer, robustness, subgroups
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackSpec, check_names
@@ -161,7 +161,7 @@ class Subject:
     ) -> None:
         self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
         self._info = checkpoint.load_info(model)
-        self._sides = roles.crafter_and_scorer(
+        self._sides = crafter_and_scorer.choose(
             checkpoint.load_network(model), self._info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model
         )
 

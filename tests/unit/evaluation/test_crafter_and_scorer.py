@@ -3,7 +3,7 @@ import pytest
 
 from buckler.attacks.adaptive import Expectation
 from buckler.compute.machine import crafting_precision
-from buckler.evaluation import roles
+from buckler.evaluation import crafter_and_scorer
 from buckler.models import runtime
 from buckler.models.info import ModelInfo
 
@@ -16,7 +16,7 @@ def test_an_exported_network_answers_as_it_will_serve_and_is_attacked_through_it
     tiny_network, tiny_pictures, exported
 ):
     images, labels = tiny_pictures
-    crafter, scorer = roles.crafter_and_scorer(tiny_network, info(), batch_size=4, seed=0, runtime=exported)
+    crafter, scorer = crafter_and_scorer.choose(tiny_network, info(), batch_size=4, seed=0, runtime=exported)
     assert (crafter.precision, scorer.precision) == (crafting_precision(), runtime.native()[0])
     assert crafter.loss_gradient(images, labels)[0].any()
     np.testing.assert_array_equal(scorer.logits(images), runtime.Runtime.load(exported).logits(images))
@@ -25,13 +25,13 @@ def test_an_exported_network_answers_as_it_will_serve_and_is_attacked_through_it
 @pytest.mark.parametrize("place", [None, "nothing here"])
 def test_without_an_exported_network_the_reference_answers_in_float32(tiny_network, tiny_classifier, tmp_path, place):
     directory = tmp_path / place if place else None
-    _, scorer = roles.crafter_and_scorer(tiny_network, info(), batch_size=4, seed=0, runtime=directory)
+    _, scorer = crafter_and_scorer.choose(tiny_network, info(), batch_size=4, seed=0, runtime=directory)
     grey = np.full((1, 32, 32, 3), 0.5, np.float32)
     np.testing.assert_allclose(scorer.logits(grey), tiny_classifier.logits(grey), atol=1e-6)
     assert scorer.precision == "float32"
 
 
 def test_a_randomised_network_is_judged_by_its_expectation(tiny_network):
-    crafter, scorer = roles.crafter_and_scorer(tiny_network, info("randomised"), batch_size=4, seed=0)
+    crafter, scorer = crafter_and_scorer.choose(tiny_network, info("randomised"), batch_size=4, seed=0)
     assert isinstance(crafter, Expectation)
     assert isinstance(scorer, Expectation)

@@ -13,10 +13,10 @@ from buckler.models.info import ModelInfo
 from buckler.models.runtime import Runtime, is_exported
 
 # AutoAttack's number of passes a step against randomised defences (its version "rand").
-DRAWS = 20
+RANDOM_DRAWS = 20
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """The scorer: answers in the runtime whose results count."""
 
     precision: str
@@ -30,9 +30,9 @@ class Judge(Protocol):
         ...
 
 
-def crafter_and_scorer(
+def choose(
     network: Any, info: ModelInfo, *, batch_size: int, seed: int, runtime: Path | None = None
-) -> tuple[GradientClassifier, Judge]:
+) -> tuple[GradientClassifier, Scorer]:
     """Return the crafter, which has gradients, and the scorer, in this order.
 
     An exported network scores in its serving runtime; the crafter uses the network it was exported from. For a
@@ -51,4 +51,4 @@ def crafter_and_scorer(
     scorer = Classifier(network, batch_size=batch_size)
     if info.defence != "randomised":
         return crafter, scorer
-    return Expectation(crafter, DRAWS, seed=seed), Expectation(scorer, DRAWS, seed=seed)
+    return Expectation(crafter, RANDOM_DRAWS, seed=seed), Expectation(scorer, RANDOM_DRAWS, seed=seed)
