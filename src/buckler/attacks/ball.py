@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.base import Norm
-from buckler.modality.base import Images, Radius
+from buckler.modality.base import BOUNDS, Images, Radius
 
 # Tolerance when levels are compared: 2.9999998, which is 3 in float32, must not become 2.
 HAIR = 1e-4
@@ -49,7 +49,7 @@ def spread(values: npt.NDArray[Any], images: npt.NDArray[Any]) -> npt.NDArray[An
 def project(adversarial: Images, images: Images, epsilon: float) -> Images:
     """Return ``adversarial`` moved back to within ``epsilon`` of ``images`` in each pixel and into 0..1."""
     bounded = np.clip(adversarial, images - epsilon, images + epsilon)
-    return np.clip(bounded, 0, 1).astype(np.float32, copy=False)
+    return np.clip(bounded, *BOUNDS).astype(np.float32, copy=False)
 
 
 def project_l2(adversarial: Images, images: Images, epsilon: float) -> Images:
@@ -60,7 +60,7 @@ def project_l2(adversarial: Images, images: Images, epsilon: float) -> Images:
     shortened = images + perturbation * spread(share, images)
     # Inputs inside the ball stay the same, to the bit.
     inside = spread(length <= epsilon, images)
-    return np.clip(np.where(inside, adversarial, shortened), 0, 1).astype(np.float32, copy=False)
+    return np.clip(np.where(inside, adversarial, shortened), *BOUNDS).astype(np.float32, copy=False)
 
 
 def lengths(perturbation: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, Self, TypeV
 import numpy as np
 import numpy.typing as npt
 
-from buckler.modality.base import Images, Labels, Radius, check_pixels
+from buckler.modality.base import BOUNDS, Images, Labels, Radius, check_pixels
 from buckler.models.forward import Logits
 
 Norm = Literal["linf", "l2"]
@@ -36,21 +36,23 @@ REPORTED: Final = (*BUDGET, "early_exit", "target")
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class KnowledgeLevel:
     """How much of the model an attacker has: a title and a sentence for people."""
 
     title: str
     description: str
 
 
-KNOWLEDGE: Final[Mapping[Knowledge, Level]] = {
-    "white_box": Level("white box", "The attacker has the model and computes its gradients."),
-    "score": Level("black box, scores", "The attacker sees the probabilities of each answer and nothing of the model."),
-    "label": Level("black box, labels", "The attacker sees the label of each answer and nothing else."),
-    "transfer": Level(
+KNOWLEDGE: Final[Mapping[Knowledge, KnowledgeLevel]] = {
+    "white_box": KnowledgeLevel("white box", "The attacker has the model and computes its gradients."),
+    "score": KnowledgeLevel(
+        "black box, scores", "The attacker sees the probabilities of each answer and nothing of the model."
+    ),
+    "label": KnowledgeLevel("black box, labels", "The attacker sees the label of each answer and nothing else."),
+    "transfer": KnowledgeLevel(
         "black box, transfer", "The attacker has another model for the same task and no answers of this one."
     ),
-    "none": Level("control", "No attacker: random change, which an attack must beat."),
+    "none": KnowledgeLevel("control", "No attacker: random change, which an attack must beat."),
 }
 
 
@@ -76,7 +78,7 @@ class Batch:
         return np.arange(len(self.images)) if self.ids is None else np.asarray(self.ids, np.int64)
 
 
-class Scorer(Protocol):
+class LogitModel(Protocol):
     """What an attack by scores needs of a model."""
 
     def logits(self, images: Images, /) -> Logits:
@@ -86,7 +88,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScoresOnly:
-    """A function from inputs to scores as a `Scorer`: a remote service, for example."""
+    """A function from inputs to scores as a `LogitModel`: a remote service, for example."""
 
     scores: Callable[[Images], Logits]
 
@@ -97,7 +99,7 @@ class ScoresOnly:
 
 @dataclass(frozen=True, slots=True)
 class LabelsOnly:
-    """A function from inputs to class indices as a `Scorer`: 1 for the class it returns, 0 for the others."""
+    """A function from inputs to class indices as a `LogitModel`: 1 for the class it returns, 0 for the others."""
 
     guess: Guess
     classes: int
@@ -107,7 +109,7 @@ class LabelsOnly:
         return np.eye(self.classes, dtype=np.float32)[np.asarray(self.guess(images), np.int64)]
 
 
-def guess_of(model: Scorer) -> Guess:
+def guess_of(model: LogitModel) -> Guess:
     """Return the function from inputs to the class with the highest score."""
     return lambda images: np.asarray(model.logits(images).argmax(axis=1), np.int64)
 
@@ -138,7 +140,7 @@ class Attack(ABC, Generic[Model]):
     description: ClassVar[str]
     source: ClassVar[str] = ""
     norm: ClassVar[Norm] = "linf"
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    bounds: ClassVar[tuple[float, float]] = BOUNDS
     knowledge: ClassVar[Knowledge] = "white_box"
     modalities: ClassVar[tuple[str, ...] | None] = None
     control: ClassVar[bool] = False
@@ -158,7 +160,7 @@ class Attack(ABC, Generic[Model]):
 
     def each(self, model: Model, batch: Batch, radii: Sequence[Radius]) -> Iterator[Images]:
         """Yield the result for each of ``radii``; each is computed when it is asked for."""
-        check_pixels(batch.images)
+        check_pixels(batch.images, self.bounds)
         if self.modalities == ("picture",) and batch.images.ndim != 4:
             shape = batch.images.shape
             raise ValueError(f"{self.name}: expected pictures (batch, height, width, channels), got shape {shape}")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import as_8_bit, largest
-from buckler.attacks.base import Attack, Batch, Guess, Scorer, guess_of
+from buckler.attacks.base import Attack, Batch, Guess, LogitModel, guess_of
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
-from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.base import BOUNDS, Images, Labels, Radius
 from buckler.models.classifier import GradientClassifier
 
 # Sides of the random mosaics that a search starts from, flat colours first: a network may give all full-size noise
@@ -63,7 +63,7 @@ def transfer(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HopSkipJump(Attack[Scorer]):
+class HopSkipJump(Attack[LogitModel]):
     """The nearest wrong picture, found by labels alone; one search serves every radius.
 
     The search is that of the Adversarial Robustness Toolbox, one picture at a time, in L-infinity. It draws from
@@ -86,13 +86,13 @@ class HopSkipJump(Attack[Scorer]):
     steps: int = 50
     queries: int = 1000
 
-    def perturb_each(self, model: Scorer, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
+    def perturb_each(self, model: LogitModel, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
         """Yield the nearest wrong pictures, stretched or projected to each of ``epsilons``."""
         found = self.search(model, batch)
         for epsilon in epsilons:
             yield within(found, batch, epsilon, guess_of(model))
 
-    def search(self, model: Scorer, batch: Batch) -> Images:
+    def search(self, model: LogitModel, batch: Batch) -> Images:
         """Return for each picture the nearest wrong one met, or the picture itself where none was."""
         toolbox, guess = _toolbox(), guess_of(model)
         found = [
@@ -124,7 +124,7 @@ class _Oracle:
         """
         if not self.left:
             raise _BudgetSpentError
-        asked = np.clip(images[: self.left], 0, 1).astype(np.float32)
+        asked = np.clip(images[: self.left], *BOUNDS).astype(np.float32)
         self.left -= len(asked)
         wrong = np.asarray(self.guess(asked)) != self.label
         self._remember(asked[wrong])
@@ -183,7 +183,7 @@ class _Toolbox:
 
     def attack(self, oracle: _Oracle, steps: int) -> Any:
         """Return a search of ``steps`` that queries ``oracle``."""
-        estimator = self.classifier(oracle, input_shape=oracle.image.shape, nb_classes=2, clip_values=(0.0, 1.0))
+        estimator = self.classifier(oracle, input_shape=oracle.image.shape, nb_classes=2, clip_values=BOUNDS)
         return self.search(estimator, norm="inf", max_iter=steps, verbose=False)
 
 

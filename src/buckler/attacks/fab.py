@@ -10,7 +10,7 @@ import numpy.typing as npt
 from buckler.attacks.ball import largest, project, spread, uniform
 from buckler.attacks.base import Attack, Batch, Guess, Tuning, guess_of
 from buckler.attacks.iterative import margins
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import BOUNDS, Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
 
@@ -88,7 +88,7 @@ class FAB(Attack[GradientClassifier]):
                 if restart:
                     radius = np.asarray(np.minimum(distance[active], reach / 2) / 2, np.float32)
                     draw = uniform(start, 1.0, batch.seed + restart, names[active].tolist())
-                    start = np.clip(start + spread(radius, start) * draw, 0, 1)
+                    start = np.clip(start + spread(radius, start) * draw, *BOUNDS)
                 walk = _Walk(model, images[active], labels[active], classes[active], reach, enough)
                 found, reached = walk.run(start, self.steps)
                 better = reached < distance[active]
@@ -149,7 +149,7 @@ def nearest_on_plane(point: Flat, normal: Flat, gap: float) -> Flat:
     slope = slopes.sum() - np.concatenate([[0.0], np.cumsum(slopes)])
     first = int(np.searchsorted(spent[1:] + slope[1:] * kinks, abs(gap)))
     length = kinks[-1] if first == len(kinks) else min((abs(gap) - spent[first]) / slope[first], kinks[first])
-    return np.asarray(np.clip(point + direction * length, 0, 1))
+    return np.asarray(np.clip(point + direction * length, *BOUNDS))
 
 
 class _Walk:
@@ -213,7 +213,7 @@ class _Walk:
         alpha = np.minimum(alpha, ALPHA_MAX)[:, None]
         moved = (1 - alpha) * (at + OVERSHOOT * here) + alpha * (origin + OVERSHOOT * there)
         near_enough = np.clip(moved, origin - self.reach, origin + self.reach)
-        return np.asarray(np.clip(near_enough, 0, 1))
+        return np.asarray(np.clip(near_enough, *BOUNDS))
 
     def _take(self, rows: npt.NDArray[np.int64], at: Flat, margin: Logits, found: Flat, distance: PerInput) -> None:
         length = np.abs(at[rows] - self.origin[rows]).max(axis=1)
@@ -231,7 +231,7 @@ def _shortened(classifier: GradientClassifier, found: Images, images: Images, la
     low, high = np.zeros(len(found)), np.ones(len(found))
 
     def between(share: npt.NDArray[np.floating]) -> Images:
-        return np.asarray(np.clip(images + spread(share, images) * (found - images), 0, 1), np.float32)
+        return np.asarray(np.clip(images + spread(share, images) * (found - images), *BOUNDS), np.float32)
 
     for _ in range(HALVINGS):
         middle = (low + high) / 2

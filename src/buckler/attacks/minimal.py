@@ -18,7 +18,7 @@ from buckler.attacks.ball import lengths, project_l2, spread
 from buckler.attacks.base import Attack, Batch
 from buckler.attacks.gradient import check_target
 from buckler.attacks.iterative import margins
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import BOUNDS, Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
 
@@ -81,7 +81,7 @@ class DeepFool(Shortest):
             if not len(active):
                 break
             change[active] += _to_nearest_face(model, result[active], labels[active], self.candidates)
-            result[active] = np.clip(images[active] + np.float32(1 + self.overshoot) * change[active], 0, 1)
+            result[active] = np.clip(images[active] + np.float32(1 + self.overshoot) * change[active], *BOUNDS)
             active = active[_still_right(model, result[active], labels[active])]
         return result
 
@@ -173,7 +173,7 @@ class CarliniWagner(Shortest):
         active, before = np.arange(len(images)), np.full(len(images), np.inf)
         for step in range(self.steps):
             curve = np.tanh(point[active])
-            here = np.clip((curve + 1) / 2, 0, 1)
+            here = np.clip((curve + 1) / 2, *BOUNDS)
             gradient, logits = model.loss_gradient(here, labels[active], "margin")
             lead = margins(logits, labels[active])
             change = here - images[active]
@@ -296,14 +296,14 @@ def _box_minimum(ask: Ask, image: Images, goal: int, weight: float, steps: int) 
     origin = image.astype(np.float64).ravel()
 
     def objective(flat: Floats) -> tuple[float, Floats]:
-        gradient, logits = ask(np.clip(flat, 0, 1).astype(np.float32).reshape(image.shape), goal)
+        gradient, logits = ask(np.clip(flat, *BOUNDS).astype(np.float32).reshape(image.shape), goal)
         values = logits.astype(np.float64)
         entropy = np.logaddexp.reduce(values) - values[goal]
         change = flat - origin
         return float(change @ change + weight * entropy), 2 * change + weight * gradient.astype(np.float64).ravel()
 
-    found = minimize(objective, origin, jac=True, method="L-BFGS-B", bounds=Bounds(0, 1), options={"maxiter": steps})
-    return np.asarray(np.clip(found.x, 0, 1), np.float32).reshape(image.shape)
+    found = minimize(objective, origin, jac=True, method="L-BFGS-B", bounds=Bounds(*BOUNDS), options={"maxiter": steps})
+    return np.asarray(np.clip(found.x, *BOUNDS), np.float32).reshape(image.shape)
 
 
 def _side_by_side(classifier: GradientClassifier, searches: Sequence[Callable[[Ask], Images]]) -> list[Images]:

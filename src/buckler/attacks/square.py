@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.attacks.ball import generators, project
-from buckler.attacks.base import Attack, Batch, Scorer, Tuning
+from buckler.attacks.base import Attack, Batch, LogitModel, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.modality.base import Images, Labels
 
@@ -18,7 +18,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Square(Attack[Scorer]):
+class Square(Attack[LogitModel]):
     """A random search over squares of pixels moved to the edge of the ball.
 
     A square that lowers the margin between the true class and the largest other stays, any other is undone. With a
@@ -43,7 +43,7 @@ class Square(Attack[Scorer]):
     queries: int = 1000
     early_exit: bool = True
 
-    def perturb(self, model: Scorer, batch: Batch, epsilon: float) -> Images:
+    def perturb(self, model: LogitModel, batch: Batch, epsilon: float) -> Images:
         """Return the pictures with the lowest margin met."""
         images, labels, draws = batch.images, batch.labels, generators(batch.seed, batch.numbers.tolist())
         result = project(images + epsilon * _stripes(images, draws), images, epsilon)
@@ -65,7 +65,7 @@ ATTACKS = (Square,)
 
 
 def _ask(
-    model: Scorer, images: Images, labels: Labels, rows: npt.NDArray[np.int64], early_exit: bool
+    model: LogitModel, images: Images, labels: Labels, rows: npt.NDArray[np.int64], early_exit: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return each picture's margin, and the ``rows`` that are not wrong by a clear margin."""
     if not len(images):

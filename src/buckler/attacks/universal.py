@@ -8,7 +8,7 @@ import numpy as np
 from buckler.attacks.ball import project
 from buckler.attacks.base import Attack, Batch, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import BOUNDS, Images, Labels
 from buckler.models.classifier import GradientClassifier
 
 
@@ -76,7 +76,7 @@ def apply_perturbation(images: Images, perturbation: Images) -> Images:
     """
     if images.shape[1:] != perturbation.shape:
         raise ValueError(f"expected a perturbation of shape {images.shape[1:]}, got {perturbation.shape}")
-    return np.asarray(np.clip(images + perturbation, 0, 1), np.float32)
+    return np.asarray(np.clip(images + perturbation, *BOUNDS), np.float32)
 
 
 def _ascent(classifier: GradientClassifier, images: Images, labels: Labels) -> Images:

@@ -1,6 +1,7 @@
 """Types of inputs and labels, the check of their range, and radii."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from buckler.errors import InputRangeError
 
 Images = npt.NDArray[np.float32]  # (batch, height, width, 3), 0..1
 Labels = npt.NDArray[np.int64]  # (batch,), class indices
+BOUNDS: Final = (0.0, 1.0)  # of every value of an input
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class Radius:
         return f"{self.value * self.unit.scale:.6g}{self.unit.suffix}"
 
 
-def check_pixels(images: Images) -> None:
-    """Raise InputRangeError unless every pixel lies in 0..1."""
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise InputRangeError(
-            f"expected pixels in [0, 1], got [{images.min():.3f}, {images.max():.3f}]; pass images before normalisation"
-        )
+def check_pixels(images: Images, bounds: tuple[float, float] = BOUNDS) -> None:
+    """Raise InputRangeError unless every value lies within ``bounds``."""
+    low, high = bounds
+    if images.size and not (images.min() >= low and images.max() <= high):
+        found = f"[{images.min():.3f}, {images.max():.3f}]"
+        raise InputRangeError(f"expected pixels in [{low:g}, {high:g}], got {found}; pass images before normalisation")

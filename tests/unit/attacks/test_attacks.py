@@ -46,8 +46,8 @@ def test_result_stays_in_the_ball_and_in_bounds(name, epsilon_255):
     radius, norm = Radius(epsilon_255 / 255), attack.norm
     adversarial = attack(Brightness(), Batch(images, labels, seed=5), radius)
     assert size(adversarial - images, norm) <= radius.value + 1e-6
-    assert adversarial.min() >= 0
-    assert adversarial.max() <= 1
+    assert adversarial.min() >= attack.bounds[0]
+    assert adversarial.max() <= attack.bounds[1]
     picture = np.rint(as_8_bit(adversarial, images, radius, norm) * 255)
     assert size(picture - np.rint(images * 255), norm) <= epsilon_255 + 1e-3
 
@@ -109,6 +109,18 @@ def test_noise_moves_every_inner_pixel_by_exactly_epsilon(grey):
 def test_pixels_outside_their_range_are_refused(attack, grey):
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
         attack()(Brightness(), Batch(grey * 255, np.ones(4, int)), Radius(0.1))
+
+
+class Bright(Noise):
+    """Noise for inputs whose values are at least one half."""
+
+    bounds = (0.5, 1.0)
+
+
+def test_inputs_outside_the_bounds_of_an_attack_are_refused(grey):
+    batch = Batch(grey - 0.1, np.ones(4, int))
+    with pytest.raises(InputRangeError, match=r"expected pixels in \[0.5, 1\]"):
+        Bright()(None, batch, Radius(0.1))
 
 
 class Flat(Linear):
