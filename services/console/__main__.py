@@ -1,13 +1,14 @@
-"""``python -m services.console``: the page for people, bound to loopback unless BUCKLER_CONSOLE_HOST says so.
+"""``python -m services.console``: web pages for clinicians and engineers, bound to loopback by default.
 
-Bound to another address, people sign in with a key (`buckler keys`); see ``services/console/settings.py``.
+If ``BUCKLER_CONSOLE_HOST`` is another address, people sign in with a key (`buckler keys`). The settings are in
+``services/console/settings.py``.
 """
 
 import logging
 import os
 import sys
 
-# Before TensorFlow is loaded, whenever that is: it would tell of its own affairs.
+# TensorFlow reads this when it is loaded, at the first attack; it hides messages about its internals.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -21,16 +22,16 @@ logger = logging.getLogger("buckler.console")
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal ends the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # It writes a line for each request, addresses included.
+    # At INFO, httpx logs the URL of every request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = Settings.from_env()
     except BucklerError as error:
         sys.exit(f"error: {error}")
-    asked = "keys are asked for" if settings.keys_required else "no keys are asked for"
-    logger.info("http://%s:%s, %s", settings.console_host, settings.console_port, asked)
+    sign_in = "sign-in required" if settings.keys_required else "no sign-in required"
+    logger.info("http://%s:%s, %s", settings.console_host, settings.console_port, sign_in)
     uvicorn.run(
         create(settings),
         host=settings.console_host,

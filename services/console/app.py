@@ -1,4 +1,4 @@
-"""The console's routes: who may see what, and what is asked of whom."""
+"""The console's routes, the roles that they need, and their handlers."""
 
 import asyncio
 import logging
@@ -23,10 +23,10 @@ from buckler.client import ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
 from buckler.serving.api_keys import Role
 from buckler.trust import audit
-from services.console import attacking, curves, events, messages, pages, registry
-from services.console.attacking import Attacker
-from services.console.figures import Figures
-from services.console.service_client import Service
+from services.console import attack_preview, jobs_and_alerts, messages, pages, registry, robustness_chart
+from services.console.attack_preview import AttackPreview
+from services.console.live_metrics import MetricsReader
+from services.console.service_client import ServiceClient
 from services.console.sessions import COOKIE, TOKEN_HEADER, DeniedError, Session, Sessions
 from services.console.settings import Settings
 
@@ -37,14 +37,14 @@ logger = logging.getLogger("buckler.console")
 Handler = Callable[[Request, Session], Awaitable[Response]]
 
 
-class Headers:
-    """Puts what a browser is to hold to on every answer; the files that ship may be kept by it."""
+class ResponseHeaders:
+    """Adds security and cache headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Pass a request on and add the headers to its response."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -52,22 +52,22 @@ class Headers:
                 for name, value in pages.HEADERS.items():
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/static/"):
-                    headers["cache-control"] = "no-cache"  # asked about each time, sent again only when changed
+                    headers["cache-control"] = "no-cache"  # the browser may keep the file, but asks whether it has changed
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
 class Console:
-    """One console: its settings and what it asks."""
+    """The handlers of all routes, with the settings and clients that they share."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sessions = Sessions(settings)
-        self._service = Service(settings)
-        self._attacker = Attacker(settings, self._service)
-        self._registry = registry.Registry(settings)
-        self._figures = Figures(settings)
+        self._service = ServiceClient(settings)
+        self._attacks = AttackPreview(settings, self._service)
+        self._registry = registry.ConsoleRegistry(settings)
+        self._metrics = MetricsReader(settings)
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -91,20 +91,20 @@ class Console:
                 Route("/engineer/rollback", self._post(self._rollback, operate), methods=["POST"]),
                 Mount("/static", StaticFiles(directory=pages.STATIC)),
             ],
-            middleware=[Middleware(Headers)],
-            exception_handlers={404: _nothing_here, 500: _broke},
+            middleware=[Middleware(ResponseHeaders)],
+            exception_handlers={404: _not_found, 500: _internal_error},
         )
 
-    # --- who may
+    # --- access
 
     def _check(self, request: Request, session: Session, role: Role | None) -> None:
-        """Raise DeniedError unless the request is for this host and from somebody with ``role``."""
+        """Raise `DeniedError` unless the request names this host and its session has ``role``."""
         self._sessions.check_host(request)
         if role:
             self._sessions.require(session, role)
 
     def _page(self, handler: Handler, role: Role | None) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a page: without the key it takes, it leads to where one is shown."""
+        """Wrap a page: a session without ``role`` is redirected to the sign-in page."""
 
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
@@ -115,14 +115,14 @@ class Console:
                     return RedirectResponse(f"/sign-in?next={request.url.path}", HTTPStatus.SEE_OTHER)
                 return pages.problem(messages.refusal(error), error.status)
             response = await handler(request, session)
-            if not session.keys:  # with keys the time runs from when they were shown
+            if not session.keys:  # a session with keys ends a fixed time after signing in
                 self._sessions.keep(response, session, request)
             return response
 
         return answer
 
     def _part(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a part of the engineer's page, which is asked for again and again."""
+        """Wrap a panel of the engineer's page, which the page requests again at intervals."""
 
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
@@ -132,12 +132,12 @@ class Console:
             except DeniedError as error:
                 return pages.problem(messages.refusal(error), error.status)
             except BucklerError as error:
-                return pages.render("notice", text=str(error))  # the page is fine, what it shows is away
+                return pages.render("notice", text=str(error))  # one panel fails, the page does not
 
         return answer
 
     def _post(self, handler: Handler, role: Role | None) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap what does something: with the role it takes, and from our own pages only."""
+        """Wrap an action: it needs ``role`` and a token, which only the console's own pages have."""
 
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
@@ -153,7 +153,7 @@ class Console:
         return answer
 
     def _shared(self, session: Session, page: str) -> dict[str, Any]:
-        """Return what every page shows."""
+        """Return the template values that every page needs."""
         keys = self._sessions.keys(session) if self._settings.keys_required else ()
         return {
             "page": page,
@@ -162,7 +162,7 @@ class Console:
             "keys_required": self._settings.keys_required,
         }
 
-    # --- sign in
+    # --- sign-in
 
     async def _sign_in_page(self, request: Request, session: Session) -> Response:
         return pages.render(
@@ -174,7 +174,7 @@ class Console:
         try:
             signed_in = await run_in_threadpool(self._sessions.sign_in, session, form.get("key", "").strip())
         except DeniedError as error:
-            logger.warning("a key was refused: %s", error)
+            logger.warning("sign-in refused: %s", error)
             shared = self._shared(session, "sign-in")
             problem = messages.refusal(error)
             return pages.render("sign_in", status=error.status, **shared, next=_next(form.get("next")), problem=problem)
@@ -188,24 +188,25 @@ class Console:
         response.delete_cookie(COOKIE)
         return response
 
-    # --- one picture
+    # --- the picture page
 
     async def _picture_page(self, request: Request, session: Session) -> Response:
-        return pages.render("picture", **self._shared(session, "picture"), radii=attacking.RADII)
+        limit = self._settings.body_limit_bytes
+        return pages.render("picture", **self._shared(session, "picture"), radii=attack_preview.RADII, limit=limit)
 
     async def _ask(self, request: Request, _: Session) -> Response:
         picture = await _body(request, self._settings.body_limit_bytes)
-        look = await run_in_threadpool(self._service.look, picture)
-        return pages.render("answer", look=look, answer=look.answer)
+        found = await run_in_threadpool(self._service.classify, picture)
+        return pages.render("answer", found=found, answer=found.answer)
 
     async def _attack(self, request: Request, _: Session) -> Response:
         picture = await _body(request, self._settings.body_limit_bytes)
         radius = _radius(request.query_params.get("epsilon_255", ""))
-        attacked = await run_in_threadpool(self._attacker.attack, picture, radius)
-        return pages.render("attack", attacked=attacked, amplified=attacking.AMPLIFIED)
+        attack = await run_in_threadpool(self._attacks.attack, picture, radius)
+        return pages.render("attack", attack=attack, amplification=attack_preview.AMPLIFICATION)
 
     async def _prepare(self, request: Request, _: Session) -> Response:
-        self._attacker.prepare()
+        self._attacks.prepare()
         return Response(status_code=HTTPStatus.ACCEPTED)
 
     # --- the engineer's page
@@ -216,52 +217,53 @@ class Console:
 
     async def _models(self, request: Request, session: Session) -> Response:
         def read() -> registry.Overview:
-            with registry.explained():
+            with registry.registry_errors():
                 return self._registry.overview()
 
-        overview, serving = await asyncio.gather(run_in_threadpool(read), run_in_threadpool(self._service.serving))
-        named = [(f"{side.alias} (version {side.version.version})", side.rates) for side in overview.sides]
-        chart = curves.robustness(named[:1] if overview.same else named)
+        overview, live = await asyncio.gather(run_in_threadpool(read), run_in_threadpool(self._service.live_version))
+        versions = [(f"{each.alias} (version {each.version.version})", each.rates) for each in overview.versions]
+        chart = robustness_chart.draw(versions[:1] if overview.same else versions)
         return pages.render(
-            "models", overview=overview, chart=chart, serving=serving, model_name=self._settings.model_name
+            "models", overview=overview, chart=chart, live_version=live, model_name=self._settings.model_name
         )
 
     async def _live(self, request: Request, session: Session) -> Response:
-        return pages.render("live", live=await run_in_threadpool(self._figures.live))
+        return pages.render("live", live=await run_in_threadpool(self._metrics.read))
 
     async def _jobs(self, request: Request, session: Session) -> Response:
-        jobs, runs = await run_in_threadpool(events.jobs)
+        jobs, runs = await run_in_threadpool(jobs_and_alerts.jobs, self._settings)
         return pages.render("jobs", jobs=jobs, runs=runs)
 
     async def _alerts(self, request: Request, session: Session) -> Response:
-        return pages.render("alerts", found=await run_in_threadpool(events.alerts, self._settings))
+        return pages.render("alerts", found=await run_in_threadpool(jobs_and_alerts.alerts, self._settings))
 
     async def _promote(self, request: Request, session: Session) -> Response:
         number = (await _form(request)).get("version", "")
         if not number.isascii() or not number.isdecimal():
-            raise BucklerError("expected the number of a version; load the page again")
+            raise BucklerError("expected the number of a version; reload the page")
         return await self._move(session, "promotion", lambda: self._registry.promote(number))
 
     async def _rollback(self, request: Request, session: Session) -> Response:
         return await self._move(session, "roll_back", self._registry.rollback)
 
-    async def _move(self, session: Session, what: str, move: Callable[[], Any]) -> Response:
+    async def _move(self, session: Session, action: str, move: Callable[[], Any]) -> Response:
+        """Move the alias ``champion``, log the move and record it in the audit log."""
         client = self._sessions.require(session, Role.OPERATE)
 
         def moved() -> Any:
-            with registry.explained():
+            with registry.registry_errors():
                 return move()
 
         try:
             done = await run_in_threadpool(moved)
         except BucklerError as error:
-            logger.warning("%s by %s refused: %s", what, client, error)
+            logger.warning("%s by %s refused: %s", action, client, error)
             failures = error.failures if isinstance(error, PromotionRefusedError) else ()
             title = str(error).partition("\n")[0]
             return pages.render("refused", status=HTTPStatus.CONFLICT, title=title, failures=failures)
-        logger.info("%s by %s: version %s, before: %s", what, client, done.version, done.previous)
-        unrecorded = await run_in_threadpool(_record, self._settings.audit_log, what, client, done)
-        return pages.render("moved", move=done, what=what, unrecorded=unrecorded)
+        logger.info("%s by %s: version %s, before: %s", action, client, done.version, done.previous)
+        unrecorded = await run_in_threadpool(_record, self._settings.audit_log, action, client, done)
+        return pages.render("moved", move=done, action=action, unrecorded=unrecorded)
 
 
 def create(settings: Settings | None = None) -> Starlette:
@@ -269,24 +271,24 @@ def create(settings: Settings | None = None) -> Starlette:
     return Console(settings or Settings.from_env()).app()
 
 
-def _record(log: Path | Literal["off"], what: str, client: str, move: Any) -> str | None:
-    """Append a move of the alias to the audit log; return why that failed, None if it worked or the log is off."""
+def _record(log: Path | Literal["off"], action: str, client: str, move: Any) -> str | None:
+    """Append a move of the alias to the audit log; return the error, None without one or if the log is off."""
     if log == audit.OFF:
         return None
     moment = datetime.now(UTC)
     details = {"model": move.model_name, "version": move.version, "previous": move.previous}
-    line = {"time": moment.isoformat(), "client": client, "event": what, **details}
+    line = {"time": moment.isoformat(), "client": client, "event": action, **details}
     try:
         audit.AuditLog(Path(log)).append(line)
     except AuditError as error:
-        logger.error("%s is not in the audit log: %s", what, error)
+        logger.error("%s is not in the audit log: %s", action, error)
         return str(error)
     return None
 
 
 def _status(error: BucklerError) -> int:
     if isinstance(error, ServiceError) and error.status:
-        # Ours is fine where the service's is not: 502 says who is to blame.
+        # An internal error of the service is a 502 of the console.
         return error.status if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_GATEWAY
     if isinstance(error, TooLargeError):
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -294,25 +296,25 @@ def _status(error: BucklerError) -> int:
 
 
 class TooLargeError(BucklerError):
-    """A picture or a form has more bytes than are taken."""
+    """A request body exceeds its limit."""
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Return a request's body, held in memory: not as a form, whose files go to the disk.
+    """Return a request's body; it stays in memory, whereas the files of a form would be written to disk.
 
     Raises:
-        TooLargeError: There is more than ``limit``.
+        TooLargeError: The body has more than ``limit`` bytes.
     """
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise TooLargeError(f"expected at most {limit / 1e6:.0f} MB, got more; choose a smaller picture")
+            raise TooLargeError(f"expected at most {messages.megabytes(limit)}, got more; choose a smaller picture")
     return bytes(content)
 
 
 async def _form(request: Request) -> dict[str, str]:
-    if not hasattr(request.state, "form"):  # a body can be read once
+    if not hasattr(request.state, "form"):  # a body can be read only once
         body = await _body(request, FORM_LIMIT_BYTES)
         request.state.form = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
     form: dict[str, str] = request.state.form
@@ -320,7 +322,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 async def _token(request: Request) -> str:
-    """Return the token that a page sends in a header, or a form in its body; empty where there is none."""
+    """Return the token in the header or, for a form, in the body; empty if there is none."""
     if TOKEN_HEADER in request.headers:
         return request.headers[TOKEN_HEADER]
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
@@ -329,21 +331,21 @@ async def _token(request: Request) -> str:
 
 
 def _next(path: str | None) -> str:
-    """Return where to go after signing in: our own pages only."""
+    """Return the page to show after signing in: one of the console's own."""
     return path if path in ("/", "/engineer") else "/"
 
 
 def _radius(text: str) -> float:
-    known = {f"{radius:g}": radius for radius in attacking.RADII}
+    known = {f"{radius:g}": radius for radius in attack_preview.RADII}
     if text not in known:
-        raise BucklerError(f"expected a radius of {', '.join(known)} in 255, got another; load the page again")
+        raise BucklerError(f"expected a radius of {', '.join(known)} in 1/255, got another; reload the page")
     return known[text]
 
 
-async def _nothing_here(request: Request, error: Exception) -> Response:
-    return pages.problem(messages.Problem("Nothing is here", "Go to the start page."), HTTPStatus.NOT_FOUND)
+async def _not_found(request: Request, error: Exception) -> Response:
+    return pages.problem(messages.Problem("Page not found", "Go to the start page."), HTTPStatus.NOT_FOUND)
 
 
-async def _broke(request: Request, error: Exception) -> Response:
-    found = messages.Problem("The console broke", "Try again; its log says what happened.")
-    return pages.problem(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+async def _internal_error(request: Request, error: Exception) -> Response:
+    problem = messages.Problem("The console failed", "Try again. The console's log has the error.")
+    return pages.problem(problem, HTTPStatus.INTERNAL_SERVER_ERROR)

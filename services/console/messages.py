@@ -16,8 +16,13 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "image_too_large": ("The picture is too large", "Choose a smaller one."),
     "body_too_large": ("The file is too large", "Choose a smaller one."),
     "no_verified_model": ("No approved model is loaded", "A user with the role operate must promote one."),
+    "model_withdrawn": (
+        "The model was withdrawn",
+        "A later check of the model failed, so it gives no answers. A user with the role operate must roll back or"
+        " promote another model.",
+    ),
     "overloaded": ("The service is busy", "Wait a moment and try again."),
-    "rate_limited": ("Too many pictures at the same time", "Wait a moment and try again."),
+    "rate_limited": ("Too many pictures in a short time", "Wait a moment and try again."),
     "too_many_at_once": ("Too many pictures at the same time", "Wait a moment and try again."),
     "query_attack": ("Too many near-identical pictures", "Choose another picture, or ask the operator of the service."),
     "key_missing": ("The service requires a key", "The operator of the console must set BUCKLER_CLIENT_KEY."),
@@ -44,7 +49,7 @@ class Problem:
 
 
 def sureness(probability: float) -> str:
-    """Return how likely the label is, in words."""
+    """Return a probability in words, to be followed by the label."""
     return next(text for least, text in SURENESS if probability >= least)
 
 
@@ -60,6 +65,11 @@ def percent(share: float) -> str:
 def score(value: float) -> str:
     """Return a detector score with one decimal, or in scientific notation if it is large."""
     return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes in megabytes."""
+    return f"{size / 1e6:.3g} MB"
 
 
 def moment(when: datetime | float) -> str:

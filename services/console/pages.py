@@ -1,4 +1,4 @@
-"""Renders templates; everything in them is escaped, and nothing of them names another host."""
+"""Renders the templates. Every value is escaped, and no page loads anything from another host."""
 
 from functools import cache
 from http import HTTPStatus
@@ -10,8 +10,9 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from buckler.detection.reasons import Reason
-from buckler.reporting import charts
-from services.console import curves, messages
+from buckler.reporting.charts import interval
+from buckler.serving.aliases import CHALLENGER, CHAMPION
+from services.console import messages, robustness_chart, sparkline
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -28,17 +29,17 @@ HEADERS = {
 
 
 def render(name: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
-    """Return ``templates/<name>.html``, a page or a part of one."""
+    """Return ``templates/<name>.html`` with ``values``: a page or a part of a page."""
     return HTMLResponse(_templates().get_template(f"{name}.html").render(values), status_code=status)
 
 
-def problem(found: messages.Problem, status: int) -> Response:
-    """Return what went wrong, as a part of a page."""
-    return render("problem", status=status, problem=found)
+def problem(problem: messages.Problem, status: int) -> Response:
+    """Return an error as a part of a page."""
+    return render("problem", status=status, problem=problem)
 
 
-def _ticks(text: str) -> Markup:
-    """Return a sentence of ours with what stands in backticks as code, its first letter large."""
+def _sentence(text: str) -> Markup:
+    """Return an error message with a capital first letter and the text between backticks as code."""
     parts = text[:1].upper() + text[1:]
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
@@ -57,14 +58,21 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": messages.percent,
+        "megabytes": messages.megabytes,
         "moment": messages.moment,
         "duration": messages.duration,
         "short": messages.short,
         "sureness": messages.sureness,
         "score": messages.score,
-        "ticks": _ticks,
-        "spark": curves.spark,
-        "interval": charts.interval,
+        "sentence": _sentence,
+        "polylines": sparkline.polylines,
+        "interval": interval,
     }
-    environment.globals |= {"size": curves, "REASONS": {str(reason): reason for reason in Reason}}
+    environment.globals |= {
+        "CHAMPION": CHAMPION,
+        "CHALLENGER": CHALLENGER,
+        "REASONS": {str(reason): reason for reason in Reason},
+        "chart_size": robustness_chart,
+        "sparkline_size": sparkline,
+    }
     return environment

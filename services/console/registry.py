@@ -1,7 +1,7 @@
-"""Champion and challenger as the registry names them, with what their verified releases say; and moving between them.
+"""Champion and challenger of the registry with their verified releases, promotion and roll-back.
 
-A release is fetched and verified once for each thing the registry says of it; what depends on the time, the expiry, is
-looked at anew each time. Promotion believes nothing of this: it fetches, verifies and decides by itself.
+A release is downloaded and verified once per entry of the registry; whether its verdict has expired is checked at every
+call. A promotion relies on none of this: it downloads, verifies and decides again.
 """
 
 import threading
@@ -17,16 +17,18 @@ from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
 from services.console.settings import Settings
 
-if TYPE_CHECKING:  # they load MLflow and pandas, seconds that the first page need not wait for
+if TYPE_CHECKING:  # MLflow and pandas take seconds to load, and the first page needs neither
     from buckler.release.evidence import Evidence
     from buckler.release.promote import Move
     from buckler.serving.registry import Version
     from buckler.trust.standing import Standing
 
+KEPT_RELEASES = 4  # champion and challenger, and their predecessors
+
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What a verified release holds; ``problem`` says why it is not believed."""
+class OpenedRelease:
+    """The verdict and evidence of a release; ``problem`` says why one of them is not valid."""
 
     verdict: Verdict | None
     evidence: "Evidence | None" = None
@@ -34,125 +36,134 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """The version that bears one alias.
+class AliasedVersion:
+    """The version that an alias names.
 
     Attributes:
-        stands: What the watch has put down beside it since its verdict; None where that, or the verdict, does not hold.
-        said: The signed statement; empty where there is none that holds.
-        problems: Why it may not serve, or not as if nothing were wrong; nothing means that it may.
+        alias: ``champion`` or ``challenger``.
+        version: Its entry in the registry.
+        release: Its opened release.
+        standing: Its standing in the registry; None if the verdict or the standing is not valid.
+        problems: Why it may not serve, or only with every answer reviewed; empty if it may serve.
     """
 
     alias: str
     version: "Version"
-    opened: Opened
-    stands: "Standing | None"
+    release: OpenedRelease
+    standing: "Standing | None"
     problems: tuple[str, ...]
 
     @property
     def verdict(self) -> Verdict | None:
-        """Return its verdict, if that is authentic."""
-        return self.opened.verdict
+        """The verdict, if it is authentic."""
+        return self.release.verdict
 
     @property
-    def said(self) -> Mapping[str, Any]:
-        """Return what the verdict states."""
+    def statement(self) -> Mapping[str, Any]:
+        """The signed statement of the verdict; empty without an authentic verdict."""
         return self.verdict.statement if self.verdict else {}
 
     @property
     def renewed(self) -> bool:
-        """Return whether its verdict holds longer than it said, because it has passed again since."""
-        return bool(self.stands and self.verdict and self.stands.expires_at != self.verdict.expires_at)
+        """Whether the verdict is valid for longer than it states, because the version has passed again."""
+        return bool(self.standing and self.verdict and self.standing.expires_at != self.verdict.expires_at)
 
     @property
     def rates(self) -> dict[int, Mapping[str, float]]:
-        """Return worst-case robust accuracy by radius in 1/255; at 0 the clean accuracy."""
-        rates = {int(row["epsilon_255"]): row["robust_accuracy"] for row in self.said.get("worst_case", ())}
-        clean = self.said.get("clean_accuracy")
+        """Worst-case robust accuracy by radius in 1/255; clean accuracy at 0."""
+        rates = {int(row["epsilon_255"]): row["robust_accuracy"] for row in self.statement.get("worst_case", ())}
+        clean = self.statement.get("clean_accuracy")
         return ({0: clean} if clean else {}) | dict(sorted(rates.items()))
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Both sides; ``refusals`` are what a promotion of the challenger would be refused for now."""
+    """Champion and challenger.
 
-    champion: Side | None
-    challenger: Side | None
+    Attributes:
+        champion, challenger: The versions that the aliases name; None for an alias that is not set.
+        refusals: Why a promotion of the challenger would be refused now.
+        can_roll_back: Whether an earlier champion exists.
+    """
+
+    champion: AliasedVersion | None
+    challenger: AliasedVersion | None
     refusals: tuple[str, ...] = ()
-    can_go_back: bool = False
+    can_roll_back: bool = False
 
     @property
-    def sides(self) -> tuple[Side, ...]:
-        """Return those there are."""
-        return tuple(side for side in (self.champion, self.challenger) if side)
+    def versions(self) -> tuple[AliasedVersion, ...]:
+        """Champion and challenger, as far as they exist."""
+        return tuple(version for version in (self.champion, self.challenger) if version)
 
     @property
     def same(self) -> bool:
-        """Return whether the challenger is the champion already."""
+        """Whether both aliases name the same version."""
         return bool(
             self.champion and self.challenger and self.champion.version.version == self.challenger.version.version
         )
 
 
-class Registry:
-    """The registry, for one model name."""
+class ConsoleRegistry:
+    """The registry's entries for one model name."""
 
     def __init__(self, settings: Settings) -> None:
         self._name = settings.model_name
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str, str], Opened] = {}
+        self._opened: dict[tuple[str, str, str], OpenedRelease] = {}
 
     def overview(self) -> Overview:
-        """Return what bears the two aliases now.
+        """Return champion and challenger.
 
         Raises:
-            RegistryError: It cannot be asked.
+            RegistryError: The registry cannot be reached.
             BucklerError: There is no key to check signatures with.
         """
         from buckler.serving import registry
 
         with self._lock:  # one download at a time
-            champion, challenger = self._side(CHAMPION), self._side(CHALLENGER)
-            former = [entry for entry in registry.versions(self._name) if entry.promoted_at]
-        can_go_back = champion is not None and any(_earlier(entry, champion.version) for entry in former)
-        return Overview(champion, challenger, _refusals(challenger, champion), can_go_back)
+            champion, challenger = self._version(CHAMPION), self._version(CHALLENGER)
+            promoted = [entry for entry in registry.versions(self._name) if entry.promoted_at]
+        can_roll_back = champion is not None and any(_is_earlier(entry, champion.version) for entry in promoted)
+        return Overview(champion, challenger, _refusals(challenger, champion), can_roll_back)
 
     def promote(self, number: str) -> "Move":
         """Promote a version as `buckler promote --version` does.
 
         Raises:
             PromotionRefusedError: With every reason.
-            BucklerError: There is no key to sign with, or the registry cannot be asked.
+            BucklerError: There is no key to sign with, or the registry cannot be reached.
         """
         from buckler.release.promote import promote as promote_release
 
         return promote_release(self._name, keys.load_private_key(), number=number)
 
     def rollback(self) -> "Move":
-        """Go back as `buckler rollback` does.
+        """Roll back as `buckler rollback` does.
 
         Raises:
-            RegistryError: There is nothing to go back to, or the registry cannot be asked.
+            RegistryError: There is no earlier champion that is valid, or the registry cannot be reached.
             BucklerError: There is no key to sign with.
         """
         from buckler.release.promote import rollback as rollback_release
 
         return rollback_release(self._name, keys.load_private_key())
 
-    def _side(self, alias: str) -> Side | None:
+    def _version(self, alias: str) -> AliasedVersion | None:
         from buckler.serving import registry
 
         version = registry.by_alias(self._name, alias)
         if version is None:
             return None
         key = keys.load_public_key()
-        about = (version.version, version.digest, version.verdict)
-        if about not in self._known:
-            opened = self._open(version.version, key)
-            self._known = {**dict(list(self._known.items())[-3:]), about: opened}
-        return _judged(alias, version, self._known[about], key, self._name)
+        entry = (version.version, version.digest, version.verdict)
+        if entry not in self._opened:
+            release = self._open(version.version, key)
+            kept = list(self._opened.items())[1 - KEPT_RELEASES :]
+            self._opened = {**dict(kept), entry: release}
+        return _checked(alias, version, self._opened[entry], key, self._name)
 
-    def _open(self, number: str, key: Any) -> Opened:
+    def _open(self, number: str, key: Any) -> OpenedRelease:
         from buckler.release import bundle
         from buckler.serving import registry
 
@@ -160,62 +171,64 @@ class Registry:
             try:
                 verdict = open_release(path, key, name=self._name)
             except VerdictError as error:
-                return Opened(None, problem=str(error).replace(str(path), "the release"))
+                return OpenedRelease(None, problem=str(error).replace(str(path), "the release"))
             try:
-                return Opened(verdict, bundle.read_evidence(path / EVIDENCE_DIR).evidence)
+                return OpenedRelease(verdict, bundle.read_evidence(path / EVIDENCE_DIR).evidence)
             except BucklerError as error:
-                return Opened(verdict, problem=str(error).replace(str(path), "the release"))
+                return OpenedRelease(verdict, problem=str(error).replace(str(path), "the release"))
 
 
-def _judged(alias: str, version: "Version", opened: Opened, key: Any, name: str) -> Side:
+def _checked(alias: str, version: "Version", release: OpenedRelease, key: Any, name: str) -> AliasedVersion:
     from buckler.release.assess import Assessor
 
     assessor = Assessor(name, key)
-    problems = [opened.problem] if opened.problem else []
-    verdict, stands = opened.verdict, None
+    problems = [release.problem] if release.problem else []
+    verdict, standing = release.verdict, None
     if verdict is not None:
         if not verdict.passed:
             problems += map(str, verdict.statement.get("reasons", ()))
-        with _told(problems):
-            stands = assessor.standing_of(version, verdict)
-            if datetime.now(UTC) >= stands.expires_at:
-                problems.append(f"its verdict expired at {stands.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
-            stands.check_unclaimed()
+        with _collected(problems):
+            standing = assessor.standing_of(version, verdict)
+            if datetime.now(UTC) >= standing.expires_at:
+                problems.append(f"its verdict expired at {standing.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
+            standing.check_unclaimed()
         if alias == CHAMPION:
-            with _told(problems):
+            with _collected(problems):
                 assessor.promotion_of(version).check(verdict)
-    return Side(alias, version, opened, stands, tuple(problems))
+    return AliasedVersion(alias, version, release, standing, tuple(problems))
 
 
 @contextmanager
-def _told(problems: list[str]) -> Iterator[None]:
-    """Add what does not hold to ``problems`` and go on: a person wants every reason, not the first."""
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Append a `VerdictError` to ``problems`` instead of raising it, so that the page shows every problem."""
     try:
         yield
     except VerdictError as error:
         problems.append(str(error))
 
 
-def _refusals(challenger: Side | None, champion: Side | None) -> tuple[str, ...]:
-    """Return what promotion would say now, by the same rule on the same evidence."""
+def _refusals(challenger: AliasedVersion | None, champion: AliasedVersion | None) -> tuple[str, ...]:
+    """Return why a promotion would be refused, by the same rule on the same evidence."""
     from buckler.release import bundle, gate
 
-    if challenger is None or challenger.problems or challenger.verdict is None or challenger.opened.evidence is None:
-        return challenger.problems if challenger else ()
-    other = champion.opened.evidence if champion else None
-    return gate.decide(challenger.opened.evidence, other, bundle.policy_of(challenger.verdict)).failures
+    if challenger is None:
+        return ()
+    if challenger.problems or challenger.verdict is None or challenger.release.evidence is None:
+        return challenger.problems
+    live_evidence = champion.release.evidence if champion else None
+    return gate.decide(challenger.release.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
 
 
-def _earlier(entry: "Version", champion: "Version") -> bool:
+def _is_earlier(entry: "Version", champion: "Version") -> bool:
     return entry.version != champion.version and (not champion.promoted_at or entry.promoted_at < champion.promoted_at)
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the registry's libraries raise of their own into a RegistryError: a panel says so and the rest goes on.
+def registry_errors() -> Iterator[None]:
+    """Turn unexpected exceptions of the registry's libraries into a `RegistryError`, which one panel shows.
 
     Raises:
-        RegistryError: Something unforeseen.
+        RegistryError: An exception that is not a `BucklerError`.
     """
     try:
         yield

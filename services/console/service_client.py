@@ -1,4 +1,4 @@
-"""Asks the service, as any client does; the console judges no picture itself, and keeps none."""
+"""Queries the service as any client does; the console classifies no picture itself and stores none."""
 
 import base64
 import io
@@ -21,12 +21,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the service says of one picture.
+class PictureAnswer:
+    """The service's answer to one picture, with what the page shows beside it.
 
     Attributes:
-        picture, overlay: As ``data:`` addresses; ``overlay`` shows where the model looked, None if that failed.
-        card: Of the model that answers, None if it could not be had.
+        answer: The answer.
+        picture: The picture, scaled down, as a ``data:`` URL.
+        overlay: The picture with the regions that influenced the label, as a ``data:`` URL; None if not available.
+        card: The model card; None if not available.
     """
 
     answer: Answer
@@ -35,26 +37,26 @@ class Look:
     card: dict[str, Any] | None
 
 
-class Service:
-    """The service at one address."""
+class ServiceClient:
+    """Queries the service of ``BUCKLER_SERVICE_URL``."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def look(self, picture: bytes) -> Look:
-        """Return the answer to a picture and where the model looked.
+    def classify(self, picture: bytes) -> PictureAnswer:
+        """Return the answer to a picture, the overlay and the model card.
 
         Raises:
             BucklerError: The service does not answer, or refuses the picture.
         """
         with self.client() as client:
             answer = client.predict(picture)
-            overlay = _or_none(lambda: as_address(client.explain(picture, label=answer.label)))
+            overlay = _or_none(lambda: data_url(client.explain(picture, label=answer.label)))
             card = _or_none(client.model_card)
-        return Look(answer, thumbnail(uploads.load_image(picture)), overlay, card)
+        return PictureAnswer(answer, thumbnail(uploads.load_image(picture)), overlay, card)
 
     def client(self) -> Client:
-        """Return a client for one exchange: a person waits, so it does not wait for long itself."""
+        """Return a client for a few requests; it retries only once, because a person is waiting."""
         return Client(
             self._settings.service_url,
             key=self._settings.key,
@@ -63,29 +65,29 @@ class Service:
             longest_wait=LONGEST_WAIT_SECONDS,
         )
 
-    def serving(self) -> str | None:
-        """Return which version answers now; None if the service cannot be asked."""
+    def live_version(self) -> str | None:
+        """Return the number of the version that answers; None if the service does not answer or has no model."""
         with self.client() as client:
             card = _or_none(client.model_card)
         return str(card["model"]["version"]) if card else None
 
 
-def as_address(png: bytes) -> str:
-    """Return a PNG as an address that a page can show without asking anybody for it."""
+def data_url(png: bytes) -> str:
+    """Return a PNG as a ``data:`` URL, which a page shows without another request."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def thumbnail(image: Image.Image) -> str:
-    """Return a picture, small enough for a page, as an address."""
+    """Return a picture of at most ``LONGEST_SIDE`` pixels a side, as a ``data:`` URL."""
     shown = image.copy()
     shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     shown.save(buffer, format="PNG")
-    return as_address(buffer.getvalue())
+    return data_url(buffer.getvalue())
 
 
-def _or_none(what: Callable[[], T]) -> T | None:
+def _or_none(request: Callable[[], T]) -> T | None:
     try:
-        return what()
-    except BucklerError:  # what comes beside the answer may be missing; the answer itself says what is wrong
+        return request()
+    except BucklerError:  # overlay and card are optional; only the answer itself must not fail silently
         return None

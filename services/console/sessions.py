@@ -1,7 +1,7 @@
-"""Who is at the page: API keys shown once, a short-lived signed cookie after that, and a token in every form.
+"""Sessions: a person signs in with an API key and gets a short-lived signed cookie; every action needs a token.
 
-Where no keys are required everybody may do everything, as at the service. The token stays all the same, and the
-host's name is checked: a page of somebody else's that is open in the same browser reaches this machine's loopback too.
+If no keys are required, everyone may do everything, as with the service. Token and host name are still checked, because
+a foreign page in the same browser can also send requests to this machine's loopback address.
 """
 
 import ipaddress
@@ -19,12 +19,12 @@ from buckler.serving.api_keys import ApiKey, KeyRing, Role
 from services.console.settings import Settings
 
 COOKIE = "buckler_console"
-TOKEN_HEADER = "x-buckler-token"  # noqa: S105 - a name
+TOKEN_HEADER = "x-buckler-token"  # noqa: S105 - a header name
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
 class DeniedError(BucklerError):
-    """A request may not be answered; ``status`` says how it is refused."""
+    """A request is refused with ``status``."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -33,11 +33,11 @@ class DeniedError(BucklerError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser.
+    """The session of one browser.
 
     Attributes:
         id: Random; every token is bound to it.
-        keys: Ids of the keys that were shown.
+        keys: Ids of the keys that it signed in with.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Session:
 
 
 class Sessions:
-    """Reads and writes cookies. What signs them is made at the start: nobody stays signed in over a restart."""
+    """Reads and writes the cookies; the signing secret is new at every start, so a restart ends all sessions."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Sessions:
         self._tokens = URLSafeTimedSerializer(secret, salt="token")
 
     def of(self, request: Request) -> Session:
-        """Return the session that a request belongs to, a new one if it brings none that holds."""
+        """Return the session of a request's cookie; a new session if the cookie is missing, invalid or too old."""
         try:
             content = self._cookies.loads(request.cookies.get(COOKIE, ""), max_age=self._age)
             return Session(content["id"], tuple(content["keys"]))
@@ -63,22 +63,22 @@ class Sessions:
             return Session(secrets.token_urlsafe(16))
 
     def token(self, session: Session) -> str:
-        """Return what a form of this session has to bring along."""
+        """Return the token that every action of this session must send."""
         return self._tokens.dumps(session.id)
 
     def check_token(self, session: Session, token: str) -> None:
-        """Refuse what was not sent by one of our own pages, or by one that is too old.
+        """Check that ``token`` was issued to ``session`` and is not too old.
 
         Raises:
-            DeniedError: It does not hold.
+            DeniedError: The token is not valid.
         """
         try:
-            holds = secrets.compare_digest(str(self._tokens.loads(token, max_age=self._age)), session.id)
+            valid = secrets.compare_digest(str(self._tokens.loads(token, max_age=self._age)), session.id)
         except BadData:
-            holds = False
-        if not holds:
+            valid = False
+        if not valid:
             raise DeniedError(
-                HTTPStatus.FORBIDDEN, "this page is too old, or not ours; load it again and try once more"
+                HTTPStatus.FORBIDDEN, "the page is too old or not part of the console; reload the page and try again"
             )
 
     def keep(self, response: Response, session: Session, request: Request) -> None:
@@ -88,10 +88,10 @@ class Sessions:
         response.set_cookie(COOKIE, value, max_age=self._age, httponly=True, samesite="strict", secure=secure)
 
     def sign_in(self, session: Session, secret: str) -> Session:
-        """Return a new session with the key that was shown beside those of the old one.
+        """Return a new session with the key of ``secret`` and the keys of the old session.
 
         Raises:
-            DeniedError: No such key holds, or the keys cannot be read.
+            DeniedError: The key is unknown or revoked, or the keys cannot be read.
         """
         try:
             key = self._ring.find(secret)
@@ -100,12 +100,12 @@ class Sessions:
         if key is None:
             raise DeniedError(
                 HTTPStatus.UNAUTHORIZED,
-                "this key is unknown or was revoked; `buckler keys list` shows which hold",
+                "this key is unknown or was revoked; `buckler keys list` shows the valid keys",
             )
         return Session(secrets.token_urlsafe(16), tuple(dict.fromkeys((*session.keys, key.id))))
 
     def keys(self, session: Session) -> tuple[ApiKey, ...]:
-        """Return the session's keys that still hold: a revoked one ends what was signed in with it.
+        """Return the session's keys that are not revoked.
 
         Raises:
             DeniedError: The keys cannot be read.
@@ -119,22 +119,22 @@ class Sessions:
         return tuple(key for key in known if key.id in session.keys and not key.revoked_at)
 
     def require(self, session: Session, role: Role) -> str:
-        """Return the id of the key with ``role``, for the log; ``loopback`` where none is needed.
+        """Return the id of the session's key with ``role``, for the log; ``loopback`` if no keys are required.
 
         Raises:
-            DeniedError: No key of the session has it.
+            DeniedError: No key of the session has the role.
         """
         if not self._settings.keys_required:
             return "loopback"
         found = next((key.id for key in self.keys(session) if key.role == role), None)
         if found is None:
-            raise DeniedError(HTTPStatus.UNAUTHORIZED, f"this takes a key with the role {role}; sign in with one")
+            raise DeniedError(HTTPStatus.UNAUTHORIZED, f"this needs a key with the role {role}; sign in with one")
         return found
 
     def check_host(self, request: Request) -> None:
-        """Where nobody signs in, answer only to this machine's own names.
+        """Without sign-in, accept only requests to this machine's own names.
 
-        Else a page from elsewhere could have its name point here, and read what is ours as if it were its own.
+        This prevents DNS rebinding: a foreign page whose name resolves to loopback could otherwise read the console.
 
         Raises:
             DeniedError: The request names another host.

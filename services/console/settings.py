@@ -1,4 +1,4 @@
-"""Settings of the console; those it shares with the service have the same names."""
+"""Settings of the console; those that it shares with the service or the watch have the same names."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +39,9 @@ class Settings(SharedSettings):
     watch_url: Url = "http://127.0.0.1:9108"
     """Metrics of the watch."""
 
+    watch_database_url: Annotated[str | None, Unit("database URL")] = Field(default=None, repr=False)
+    """Database of the watch's history of runs. Without it, the SQLite file in `.buckler/watch`."""
+
     @property
     def keys_required(self) -> bool:
         """Whether people must sign in with a key."""
@@ -46,5 +49,5 @@ class Settings(SharedSettings):
 
     @property
     def key(self) -> str | None:
-        """Return the key that the console sends to the service."""
+        """The key that the console sends to the service."""
         return self.client_key.get_secret_value() if self.client_key else None

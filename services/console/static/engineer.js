@@ -3,13 +3,14 @@ import { fetchPart, post } from "./send.js";
 const outcome = document.getElementById("outcome");
 const dialog = document.getElementById("confirm");
 
+/** Replace the content of `panel`, keeping opened details open. */
 async function load(panel) {
   const opened = new Set(
     [...panel.querySelectorAll("details")].filter((each) => each.open).map((each) => each.firstElementChild.textContent),
   );
   const { part } = await fetchPart(panel.dataset.panel);
   if (panel.contains(document.activeElement) && panel.dataset.loaded) {
-    return; // whoever reads or is about to press something there is not disturbed
+    return; // the focus is in this panel: replacing its content would interrupt the user
   }
   panel.replaceChildren(part);
   panel.dataset.loaded = "yes";
@@ -18,7 +19,8 @@ async function load(panel) {
   }
 }
 
-async function follow(panel) {
+/** Load `panel` at its interval while the page is visible. */
+async function refresh(panel) {
   for (;;) {
     if (!document.hidden) {
       await load(panel);
@@ -27,6 +29,7 @@ async function follow(panel) {
   }
 }
 
+/** Ask in the dialog; resolve to whether the user agreed. */
 function confirm({ title, text, yes }) {
   document.getElementById("confirm-title").textContent = title;
   document.getElementById("confirm-text").textContent = text;
@@ -47,7 +50,7 @@ document.addEventListener("click", async (event) => {
   button.disabled = true;
   const waiting = document.createElement("p");
   waiting.className = "status busy";
-  waiting.textContent = "Verifying and deciding …";
+  waiting.textContent = "Verifying the release …";
   outcome.replaceChildren(waiting);
   const body = new URLSearchParams(button.dataset.version ? { version: button.dataset.version } : {});
   const { part } = await post(button.dataset.act, body);
@@ -56,4 +59,4 @@ document.addEventListener("click", async (event) => {
   await load(panel);
 });
 
-document.querySelectorAll("[data-panel]").forEach(follow);
+document.querySelectorAll("[data-panel]").forEach(refresh);

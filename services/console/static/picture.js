@@ -10,25 +10,26 @@ const radii = document.getElementById("radii");
 const attackStatus = document.getElementById("attack-status");
 const attacked = document.getElementById("attacked");
 
-let picture = null; // kept by this page only, to be attacked
-let asking = null;
-let attacking = null;
+let picture = null; // stays in this page, for the attack
+let classifyRequest = null;
+let attackRequest = null;
 
-async function ask(chosen) {
+async function classify(chosen) {
   picture = chosen;
-  asking?.abort();
-  attacking?.abort();
-  asking = new AbortController();
-  const { signal } = asking;
+  classifyRequest?.abort();
+  attackRequest?.abort();
+  classifyRequest = new AbortController();
+  const { signal } = classifyRequest;
   attack.hidden = true;
-  showNoAttack();
+  clearAttack();
+  answer.replaceChildren(); // an old answer must not be taken for the new picture's
   answer.setAttribute("aria-busy", "true");
-  // The name stays here: it may be a patient's.
-  say(status, `Asking about ${chosen.name || "the picture"} …`, true);
+  // The file name is not sent: it may name a patient.
+  show(status, `Classifying ${chosen.name || "the picture"} …`, true);
   try {
     const { ok, part } = await post("/ask", chosen, { signal });
     answer.replaceChildren(part);
-    say(status, ok ? `Answer for ${chosen.name || "the picture"}` : "", false);
+    show(status, ok ? `Answer for ${chosen.name || "the picture"}` : "", false);
     attack.hidden = !ok;
     if (ok && attackSwitch.checked) {
       runAttack();
@@ -36,43 +37,43 @@ async function ask(chosen) {
     answer.focus({ preventScroll: true });
     answer.removeAttribute("aria-busy");
   } catch {
-    // another picture was chosen meanwhile
+    // another picture was chosen in the meantime
   }
 }
 
 async function runAttack() {
-  attacking?.abort();
-  attacking = new AbortController();
-  const { signal } = attacking;
+  attackRequest?.abort();
+  attackRequest = new AbortController();
+  const { signal } = attackRequest;
   const radius = document.querySelector("input[name=epsilon_255]:checked").value;
   attacked.setAttribute("aria-busy", "true");
-  say(attackStatus, "Attacking … the first time takes up to a minute, while the model's weights are loaded", true);
+  show(attackStatus, "Attacking … The first attack takes up to a minute, because the model's weights must be loaded.", true);
   try {
     const { ok, part } = await post(`/attack?epsilon_255=${radius}`, picture, { signal });
     attacked.replaceChildren(part);
-    say(attackStatus, ok ? `Attacked within ${radius}/255` : "", false);
+    show(attackStatus, ok ? `Attacked within ${radius}/255` : "", false);
     attacked.removeAttribute("aria-busy");
   } catch {
-    // another radius or picture was chosen meanwhile
+    // another radius or picture was chosen in the meantime
   }
 }
 
-function showNoAttack() {
+function clearAttack() {
   attacked.replaceChildren();
   attacked.removeAttribute("aria-busy");
-  say(attackStatus, "", false);
+  show(attackStatus, "", false);
 }
 
-function say(place, text, busy) {
+function show(place, text, busy) {
   place.textContent = text;
   place.classList.toggle("busy", busy);
 }
 
 file.addEventListener("change", () => {
   if (file.files.length) {
-    ask(file.files[0]);
+    classify(file.files[0]);
   }
-  file.value = ""; // the same picture may be chosen again
+  file.value = ""; // lets the user choose the same file again
 });
 
 for (const name of ["dragenter", "dragover"]) {
@@ -90,12 +91,12 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
   if (event.dataTransfer.files.length) {
-    ask(event.dataTransfer.files[0]);
+    classify(event.dataTransfer.files[0]);
   }
 });
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) {
-    ask(event.clipboardData.files[0]);
+    classify(event.clipboardData.files[0]);
   }
 });
 
@@ -104,12 +105,12 @@ attackSwitch.addEventListener("change", () => {
   if (attackSwitch.checked) {
     runAttack();
   } else {
-    attacking?.abort();
-    showNoAttack();
+    attackRequest?.abort();
+    clearAttack();
   }
 });
 radii.addEventListener("change", runAttack);
-// Weights take seconds to load: begin when somebody comes near, not for everybody who looks at a picture.
+// Loading the weights takes seconds: start when the user approaches the attack, not for every picture.
 for (const name of ["pointerenter", "focusin"]) {
   attack.addEventListener(name, () => post("/attack/prepare"), { once: true });
 }

@@ -1,8 +1,8 @@
-// Asks the console for a part of a page. What it sends back was escaped there.
+// Requests parts of a page from the console, which has escaped every value in them.
 
-const AWAY = ["The console does not answer", "Check the connection, and that it is running; then try again."];
+const NO_ANSWER = ["The console does not answer", "Check the connection and that the console is running. Then try again."];
 
-/** Return a part of a page from `path` as text, whatever its status; a failure becomes such a part too. */
+/** Return the part of a page at `path`, whatever its status; without an answer, the part is an error message. */
 export async function fetchPart(path, options = {}) {
   try {
     const response = await fetch(path, { ...options, redirect: "error" });
@@ -10,16 +10,16 @@ export async function fetchPart(path, options = {}) {
     if (type.startsWith("text/html")) {
       return { ok: response.ok, status: response.status, part: parse(await response.text()) };
     }
-    return { ok: false, status: response.status, part: failure(...AWAY) };
+    return { ok: false, status: response.status, part: failure(...NO_ANSWER) };
   } catch (error) {
     if (error.name === "AbortError") {
       throw error;
     }
-    return { ok: false, status: 0, part: failure(...AWAY) };
+    return { ok: false, status: 0, part: failure(...NO_ANSWER) };
   }
 }
 
-/** As `fetchPart`, with the token that shows that our own page asks. */
+/** POST as `fetchPart`, with the token that proves that the request comes from a page of the console. */
 export function post(path, body, options = {}) {
   const headers = { "x-buckler-token": document.body.dataset.token };
   return fetchPart(path, { method: "POST", body, headers, ...options });

@@ -1,4 +1,4 @@
-// Runs before the page is drawn, so that nobody sees the wrong colours first.
+// Runs before the page is drawn, so that it never appears in the wrong colours first.
 "use strict";
 (function () {
   const root = document.documentElement;
@@ -25,7 +25,7 @@
       try {
         localStorage.setItem("buckler-theme", select.value);
       } catch {
-        // it holds for this page, then
+        // storage is turned off: the choice lasts for this page only
       }
     });
   });

@@ -18,8 +18,6 @@ from buckler.release import detector_floors
 from buckler.release.evidence import CLEAN, Evidence
 from buckler.release.policy import Policy
 
-# Kinds of floors that a later measurement may refute, in the order of the rules.
-KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
 SUBGROUP_ALPHA = 1 - CONFIDENCE
 
 
@@ -27,7 +25,7 @@ SUBGROUP_ALPHA = 1 - CONFIDENCE
 class GateDecision:
     """The gate's decision; it passes only without ``failures``, which has one sentence per broken rule.
 
-    ``notes`` name what was measured but not judged; ``kinds``, from ``KINDS``, what a later measurement refutes.
+    ``notes`` name what was measured but not judged; ``kinds``, from ``REFUTABLE_KINDS``, what a later measurement refutes.
     """
 
     failures: tuple[str, ...]

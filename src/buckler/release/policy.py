@@ -5,6 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+# Kinds of floors that a later measurement may refute, in the order of the rules.
+REFUTABLE_KINDS = (
+    "clean_accuracy",
+    "robust_accuracy",
+    "malignant_recall",
+    "sensitivity",
+    "specificity",
+    "subgroup",
+)
+
 Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
 
 

@@ -11,7 +11,6 @@ A job is ``watch/jobs/NAME.py`` with ``run() -> Finding``, a line each in ``watc
 
 from buckler.watch.exporter import Exporter
 from buckler.watch.history import EXIT_CODES, OUTCOMES, History, Outcome, Run
-from buckler.watch.history import URL_ENV as DATABASE_URL_ENV
 from buckler.watch.jobs import load_job
 from buckler.watch.runs import run_once
 from buckler.watch.schedule import build_scheduler, serve
@@ -21,7 +20,6 @@ from buckler.watch.table import JOBS, Finding
 
 __all__ = [
     "ACTIONS",
-    "DATABASE_URL_ENV",
     "EXIT_CODES",
     "JOBS",
     "OUTCOMES",

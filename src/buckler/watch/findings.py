@@ -8,10 +8,10 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-# Reasons for a failed re-evaluation: the gate's kinds (`buckler.release.gate.KINDS`), on the pinned and on the newest
-# pictures, and the reasons for an invalid verdict.
-GATE_KINDS = ("clean_accuracy", "robust_accuracy", "malignant_recall", "sensitivity", "specificity", "subgroup")
-GATE_REASONS = (*GATE_KINDS, *(f"newest_{kind}" for kind in GATE_KINDS), "verdict_failed")
+from buckler.release.policy import REFUTABLE_KINDS
+
+# Reasons for a failed re-evaluation: the gate's kinds on the pinned and on the newest pictures, and an invalid verdict.
+GATE_REASONS = (*REFUTABLE_KINDS, *(f"newest_{kind}" for kind in REFUTABLE_KINDS), "verdict_failed")
 
 State = Mapping[str, Any] | None
 

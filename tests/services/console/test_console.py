@@ -11,9 +11,9 @@ from buckler.client import ServiceError
 from buckler.errors import ParamsError
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
-from services.console import curves, messages, pages
+from services.console import messages, pages, robustness_chart, sparkline
 from services.console.app import create
-from services.console.figures import Live, Read, Sample, between, quantile
+from services.console.live_metrics import LiveMetrics, Sample, Totals, between, quantile
 from services.console.settings import Settings
 from tests.test_architecture import loaded_by
 
@@ -227,8 +227,8 @@ def test_a_wrong_setting_is_named_and_a_key_is_never_quoted(monkeypatch):
 
 
 def test_rates_are_of_the_time_between_two_reads():
-    before = Read(0.0, requests=100, errors=5, pictures=100, flagged=50, accepted=50, buckets={0.1: 100, 1.0: 100})
-    after = Read(10.0, requests=120, errors=6, pictures=110, flagged=55, accepted=54, buckets={0.1: 110, 1.0: 120})
+    before = Totals(0.0, requests=100, errors=5, pictures=100, flagged=50, accepted=50, buckets={0.1: 100, 1.0: 100})
+    after = Totals(10.0, requests=120, errors=6, pictures=110, flagged=55, accepted=54, buckets={0.1: 110, 1.0: 120})
     shown = {figure.name: figure.value for figure in between([before, after])}
     assert shown == {
         "Traffic": "2.0 a second",
@@ -241,7 +241,7 @@ def test_rates_are_of_the_time_between_two_reads():
 
 
 def test_one_read_gives_no_rate():
-    assert {figure.known for figure in between([Read(0.0, requests=9)])} == {False}
+    assert {figure.known for figure in between([Totals(0.0, requests=9)])} == {False}
 
 
 @pytest.mark.parametrize(
@@ -282,27 +282,27 @@ def test_a_refusal_keeps_the_services_own_words():
 
 def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
     rates = {0: {"value": 0.9, "low": 0.8, "high": 0.95}, 1: {"value": 0.4, "low": 0.3, "high": 0.5}}
-    chart = curves.robustness([("one", rates)])
+    chart = robustness_chart.draw([("one", rates)])
     assert chart is not None
-    clean, attacked = chart.curves[0].marks
+    clean, attacked = chart.lines[0].marks
     assert clean.y < attacked.y
     assert attacked.high < attacked.y < attacked.low
     assert attacked.words == "one, up to 1/255: 40.0% (30.0% to 50.0%)"
 
 
 def test_a_gap_in_the_figures_is_a_gap_in_the_line():
-    assert len(curves.spark([1.0, 2.0, None, 3.0, 4.0])) == 2
-    assert curves.spark([None, 1.0]) == ()
+    assert len(sparkline.polylines([1.0, 2.0, None, 3.0, 4.0])) == 2
+    assert sparkline.polylines([None, 1.0]) == ()
 
 
 def test_what_drift_did_not_compare_is_not_called_as_before():
     found = [Sample("buckler_drift_detected", {"kind": kind}, 0.0) for kind in ("input", "features")]
     found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
-    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
     assert page.count("not compared") == 2
     assert "3 pictures in the window, too few for a test." in page
     found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
-    page = pages.render("live", live=Live("Prometheus", drift=tuple(found))).body.decode()
+    page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
     assert (page.count("not compared"), page.count("unchanged")) == (1, 1)
     assert "p = 0.250" in page
 

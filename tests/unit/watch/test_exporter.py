@@ -4,7 +4,7 @@ import pytest
 
 from buckler import watch
 from buckler.errors import DataError
-from buckler.release import gate
+from buckler.release.policy import REFUTABLE_KINDS
 from buckler.state import paths
 from buckler.watch import findings
 from tests.unit.watch.made import metrics
@@ -28,8 +28,9 @@ def test_every_series_of_a_job_is_there_before_its_first_run(here):
     assert "buckler_canary_right_ratio" not in found
 
 
-def test_the_reasons_of_the_gate_are_a_closed_list_that_holds_all_of_its_kinds():
-    assert findings.GATE_KINDS == gate.KINDS
+def test_each_kind_of_the_gate_is_a_reason_on_the_pinned_and_on_the_newest_pictures():
+    for kind in REFUTABLE_KINDS:
+        assert {kind, f"newest_{kind}"} <= set(findings.GATE_REASONS)
 
 
 def test_a_run_in_an_error_is_no_success(job):

@@ -1,6 +1,5 @@
-"""What the scheduled jobs found, and which alerts there are."""
+"""The last runs and findings of the watch's jobs, and the active alerts."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,16 +10,16 @@ import httpx
 from buckler import watch
 from buckler.errors import BucklerError
 from buckler.state import paths
-from services.console.figures import TIMEOUT_SECONDS
+from services.console.live_metrics import TIMEOUT_SECONDS
 from services.console.settings import Settings
 
-RUNS = 20
-SEVERITIES = ("critical", "warning", "info")  # the order of showing them
+LATEST_RUNS = 20
+SEVERITIES = ("critical", "warning", "info")  # in the order of the page
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A scheduled job: its last run, whatever became of it, and what it wrote down."""
+    """A scheduled job, its last run if there is one, and the reasons in its last finding."""
 
     name: str
     last: watch.Run | None
@@ -29,7 +28,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert that fires or is about to."""
+    """An alert; ``state`` is ``firing``, ``pending`` or ``silenced``."""
 
     name: str
     severity: str
@@ -42,22 +41,22 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """All of them; ``source`` says who was asked, None if nobody answers."""
+    """The alerts of ``source``, ``Prometheus`` or ``Alertmanager``; None if neither answers."""
 
     source: str | None
     alerts: tuple[Alert, ...] = ()
 
 
-def jobs() -> tuple[list[Job], list[watch.Run]]:
-    """Return every job, and the latest runs of all.
+def jobs(settings: Settings) -> tuple[list[Job], list[watch.Run]]:
+    """Return every job, and the latest runs of all jobs.
 
     Raises:
-        BucklerError: The history cannot be read, or no watch ever ran here.
+        BucklerError: The history cannot be read, or no job has run.
     """
-    if not os.environ.get(watch.DATABASE_URL_ENV) and not paths.WATCH.is_dir():  # reading must not create one
-        raise BucklerError("no job has run here; `buckler watch` runs them at their times")
-    history = watch.History()
-    runs = history.runs(limit=RUNS)
+    if not settings.watch_database_url and not paths.WATCH.is_dir():  # opening the history would create the folder
+        raise BucklerError("no job has run here; `buckler watch` runs the jobs on schedule")
+    history = watch.History(settings.watch_database_url)
+    runs = history.runs(limit=LATEST_RUNS)
     return [Job(name, _last(history, name), _reasons(name)) for name in watch.JOBS], runs
 
 
@@ -66,21 +65,21 @@ def _last(history: watch.History, name: str) -> watch.Run | None:
 
 
 def _reasons(name: str) -> tuple[str, ...]:
-    found = (watch.read_state(name) or {}).get("reasons", ())
-    return tuple(reason for reason in found if isinstance(reason, str)) if isinstance(found, list) else ()
+    reasons = (watch.read_state(name) or {}).get("reasons", ())
+    return tuple(reason for reason in reasons if isinstance(reason, str)) if isinstance(reasons, list) else ()
 
 
 def alerts(settings: Settings) -> Alerts:
-    """Return the alerts of Prometheus, else of Alertmanager."""
+    """Return the alerts of Prometheus, or of Alertmanager if Prometheus does not answer."""
     with httpx.Client(timeout=TIMEOUT_SECONDS) as http:
         try:
-            found = _json(http, f"{settings.prometheus_url}/api/v1/alerts")["data"]["alerts"]
-            return Alerts("Prometheus", _sorted(map(_of_prometheus, found)))
+            entries = _json(http, f"{settings.prometheus_url}/api/v1/alerts")["data"]["alerts"]
+            return Alerts("Prometheus", _sorted(map(_of_prometheus, entries)))
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             pass
         try:
-            found = _json(http, f"{settings.alertmanager_url}/api/v2/alerts")
-            return Alerts("Alertmanager", _sorted(map(_of_alertmanager, found)))
+            entries = _json(http, f"{settings.alertmanager_url}/api/v2/alerts")
+            return Alerts("Alertmanager", _sorted(map(_of_alertmanager, entries)))
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return Alerts(None)
 
@@ -112,9 +111,9 @@ def _alert(entry: Mapping[str, Any], state: str, since: str | None) -> Alert:
     )
 
 
-def _sorted(found: Any) -> tuple[Alert, ...]:
+def _sorted(alerts: Any) -> tuple[Alert, ...]:
     def rank(alert: Alert) -> tuple[bool, int, str]:
         place = SEVERITIES.index(alert.severity) if alert.severity in SEVERITIES else len(SEVERITIES)
         return alert.state != "firing", place, alert.name
 
-    return tuple(sorted(found, key=rank))
+    return tuple(sorted(alerts, key=rank))

@@ -1,4 +1,7 @@
-"""Live figures: of Prometheus where it answers and knows the service, else of two reads of the service's metrics."""
+"""Live figures and drift results.
+
+Figures come from Prometheus if it answers and scrapes the service, otherwise from two reads of the service's metrics.
+"""
 
 import math
 import threading
@@ -13,13 +16,13 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from buckler.errors import BucklerError
+from services.classifier.endpoints import ASKED
 from services.console import messages
 from services.console.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
-HOUR, STEP = 3600, 60
-READS = 120  # kept in memory, for the small lines; an hour of a page that is open
-ASKED = ("/predict", "/explain", "/v2/models/infer")
+HOUR_SECONDS, STEP_SECONDS = 3600, 60  # span and resolution of a sparkline from Prometheus
+KEPT_READS = 120  # points of a sparkline from the service: half an hour of a page that reads every 15 seconds
 _ASKED = f'endpoint=~"{"|".join(ASKED)}"'
 _BUCKETS = f"sum by (le) (rate(buckler_request_seconds_bucket{{{_ASKED}}}[5m]))"
 _PICTURES = "(sum(increase(buckler_predictions_total[15m])) > 0)"
@@ -40,12 +43,18 @@ NAMES = {
     "flagged": "Flagged as manipulated",
     "review": "Sent to review",
 }
-WATCHED = r"buckler_(drift|canary|probe|standing|model_standing|gate_passed|verdict_expiry).*"
+WATCH_METRICS = r"buckler_(drift|canary|probe|standing|model_standing|gate_passed|verdict_expiry).*"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number: ``value`` in words for people, ``series`` its last hour, oldest first."""
+    """One number of the page.
+
+    Attributes:
+        value: Text with the unit, or why there is no number.
+        series: Earlier values, oldest first; None where nothing was measured.
+        known: Whether ``value`` is a number.
+    """
 
     name: str
     value: str
@@ -55,7 +64,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series' latest value."""
+    """The latest value of one series."""
 
     name: str
     labels: Mapping[str, str]
@@ -63,19 +72,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What is known now; ``source`` says from where, ``problems`` what could not be had and what to do."""
+class LiveMetrics:
+    """Everything on the live panel.
+
+    Attributes:
+        source: Where the figures come from, for the page; empty without figures.
+        figures: Figures of the service.
+        drift: Metrics of the job ``drift``.
+        others: Other metrics of the watch.
+        problems: What could not be read, and what to do.
+    """
 
     source: str
     figures: tuple[Figure, ...] = ()
     drift: tuple[Sample, ...] = ()
-    watched: tuple[Sample, ...] = ()
+    others: tuple[Sample, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Totals of the service at one moment."""
+class Totals:
+    """Counters of the service at the monotonic time ``at``; ``buckets`` has the cumulative counts by upper edge."""
 
     at: float
     requests: float = 0.0
@@ -86,73 +103,69 @@ class Read:
     buckets: Mapping[float, float] = field(default_factory=dict)
 
 
-class AwayError(BucklerError):
-    """A server of figures does not answer as expected."""
+class MetricsUnavailableError(BucklerError):
+    """A server does not answer, or not with metrics."""
 
 
-class Figures:
-    """Reads figures; remembers earlier reads of the service, for rates between two."""
+class MetricsReader:
+    """Reads live metrics; keeps earlier totals of the service, from which rates are computed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._reads: deque[Read] = deque(maxlen=READS)
+        self._reads: deque[Totals] = deque(maxlen=KEPT_READS)
         self._lock = threading.Lock()
 
-    def live(self) -> Live:
-        """Return what can be had; nothing here raises because a server is away."""
+    def read(self) -> LiveMetrics:
+        """Return the metrics that are available; a server that does not answer is one of the problems."""
         with httpx.Client(timeout=TIMEOUT_SECONDS) as http:
             try:
-                figures, watched = self._from_prometheus(http)
-                return Live(
-                    "From Prometheus: curves over the last hour, ratios over the last 15 minutes.",
-                    figures,
-                    *_parted(watched),
-                )
-            except AwayError as error:
-                why = str(error)
-            watched, problems = self._watched(http)
-            try:
-                figures = self._from_service(http)
-            except AwayError as error:
-                return Live("", (), *_parted(watched), (why, str(error), *problems))
-            return Live(
-                "From the service's metrics, between the last two refreshes of this page.",
-                figures,
-                *_parted(watched),
-                problems,
-            )
+                figures, of_watch = self._from_prometheus(http)
+            except MetricsUnavailableError as error:
+                return self._without_prometheus(http, str(error))
+        source = "From Prometheus: curves over the last hour, numbers over 5 minutes, shares of pictures over 15 minutes."
+        return LiveMetrics(source, figures, *_split(of_watch))
+
+    def _without_prometheus(self, http: httpx.Client, why: str) -> LiveMetrics:
+        of_watch, problems = self._from_watch(http)
+        try:
+            figures = self._from_service(http)
+        except MetricsUnavailableError as error:
+            return LiveMetrics("", (), *_split(of_watch), (why, str(error), *problems))
+        source = "From the service's metrics, between the last two refreshes of this page."
+        return LiveMetrics(source, figures, *_split(of_watch), problems)
 
     def _from_prometheus(self, http: httpx.Client) -> tuple[tuple[Figure, ...], list[Sample]]:
         url = self._settings.prometheus_url
-        # From the present when a page asks, to whole steps: otherwise every look would draw another line.
-        end = time.time() // STEP * STEP
+        # Whole steps, so that two refreshes within a minute draw the same sparkline.
+        end = time.time() // STEP_SECONDS * STEP_SECONDS
         figures = []
         for name, query in QUERIES.items():
             now = _values(_get(http, f"{url}/api/v1/query", {"query": query}))
             if name == "requests" and not now:
-                raise AwayError(f"Prometheus at {url} has no figures of the service; is it among its targets?")
-            span = {"query": query, "start": str(end - HOUR), "end": str(end), "step": str(STEP)}
-            line = _line(_get(http, f"{url}/api/v1/query_range", span), end)
-            figures.append(_figure(name, now[0].value if now else None, line))
-        watched = _values(_get(http, f"{url}/api/v1/query", {"query": f'{{__name__=~"{WATCHED}"}}'}))
-        return tuple(figures), watched
+                raise MetricsUnavailableError(
+                    f"Prometheus at {url} has no metrics of the service; check that the service is one of its targets"
+                )
+            span = {"query": query, "start": str(end - HOUR_SECONDS), "end": str(end), "step": str(STEP_SECONDS)}
+            series = _series(_get(http, f"{url}/api/v1/query_range", span), end)
+            figures.append(_figure(name, now[0].value if now else None, series))
+        of_watch = _values(_get(http, f"{url}/api/v1/query", {"query": f'{{__name__=~"{WATCH_METRICS}"}}'}))
+        return tuple(figures), of_watch
 
     def _from_service(self, http: httpx.Client) -> tuple[Figure, ...]:
         text = _text(http, f"{self._settings.service_url}/metrics", self._scrape_headers())
         read = total(_parse(text), time.monotonic())
         with self._lock:
             if self._reads and self._reads[-1].requests > read.requests:
-                self._reads.clear()  # it was started anew and counts from zero
+                self._reads.clear()  # the service restarted and counts from zero
             self._reads.append(read)
             reads = list(self._reads)
         return between(reads)
 
-    def _watched(self, http: httpx.Client) -> tuple[list[Sample], tuple[str, ...]]:
-        url = self._settings.watch_url
+    def _from_watch(self, http: httpx.Client) -> tuple[list[Sample], tuple[str, ...]]:
         try:
-            samples = _parse(_text(http, f"{url}/metrics", {}))
-        except AwayError as error:
-            return [], (f"{error}; `buckler watch` runs what measures drift and attacks the champion again",)
+            samples = _parse(_text(http, f"{self._settings.watch_url}/metrics", {}))
+        except MetricsUnavailableError as error:
+            return [], (f"{error}; `buckler watch` runs the jobs that measure drift and attack the live model again",)
         return [sample for sample in samples if sample.name.startswith("buckler_")], ()
 
     def _scrape_headers(self) -> dict[str, str]:
@@ -162,11 +175,11 @@ class Figures:
         try:
             return {"authorization": f"Bearer {path.read_text(encoding='ascii').strip()}"}
         except (OSError, ValueError) as error:
-            raise AwayError(f"cannot read BUCKLER_SCRAPE_KEY_FILE {path}: {error}") from error
+            raise MetricsUnavailableError(f"cannot read BUCKLER_SCRAPE_KEY_FILE {path}: {error}") from error
 
 
-def total(samples: Iterable[Sample], at: float) -> Read:
-    """Sum up what the service counts."""
+def total(samples: Iterable[Sample], at: float) -> Totals:
+    """Return the sums of the service's counters over all labels that matter here."""
     sums: dict[str, float] = dict.fromkeys(("requests", "errors", "pictures", "flagged", "accepted"), 0.0)
     buckets: dict[float, float] = {}
     for sample in samples:
@@ -183,18 +196,18 @@ def total(samples: Iterable[Sample], at: float) -> Read:
         elif sample.name == "buckler_decisions_total":
             sums["flagged"] += sample.value * (labels["reason"] == "adversarial")
             sums["accepted"] += sample.value * (labels["decision"] == "accept")
-    return Read(at, buckets=buckets, **sums)
+    return Totals(at, buckets=buckets, **sums)
 
 
-def between(reads: list[Read]) -> tuple[Figure, ...]:
-    """Return the figures of the time between the last two reads, and those before as lines."""
+def between(reads: list[Totals]) -> tuple[Figure, ...]:
+    """Return the figures between the last two of ``reads``; each earlier pair is one value of their series."""
     if len(reads) < 2:
         return tuple(Figure(name, "at the next refresh", known=False) for name in NAMES.values())
     rows = [_rates(first, second) for first, second in pairwise(reads)]
     return tuple(_figure(name, rows[-1][name], [row[name] for row in rows]) for name in QUERIES)
 
 
-def _rates(first: Read, second: Read) -> dict[str, float | None]:
+def _rates(first: Totals, second: Totals) -> dict[str, float | None]:
     requests, pictures = second.requests - first.requests, second.pictures - first.pictures
     counts = {edge: count - first.buckets.get(edge, 0.0) for edge, count in second.buckets.items()}
     return {
@@ -212,7 +225,12 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def quantile(counts: Mapping[float, float], share: float) -> float | None:
-    """Return a quantile of a histogram with cumulative ``counts`` by upper edge, as Prometheus estimates it."""
+    """Return the quantile ``share`` of a histogram, estimated as by Prometheus; None for an empty histogram.
+
+    Args:
+        counts: Cumulative counts by upper edge.
+        share: 0..1.
+    """
     edges = sorted(counts)
     if not edges or counts[edges[-1]] <= 0:
         return None
@@ -229,10 +247,9 @@ def quantile(counts: Mapping[float, float], share: float) -> float | None:
 
 
 def _figure(name: str, value: float | None, series: Iterable[float | None]) -> Figure:
-    known = value is not None and math.isfinite(value)
-    return Figure(
-        NAMES[name], _shown(name, value) if value is not None and known else "no requests", tuple(series), known
-    )
+    if value is None or not math.isfinite(value):
+        return Figure(NAMES[name], "no requests", tuple(series), known=False)
+    return Figure(NAMES[name], _shown(name, value), tuple(series))
 
 
 def _shown(name: str, value: float) -> str:
@@ -243,8 +260,8 @@ def _shown(name: str, value: float) -> str:
     return messages.percent(min(max(value, 0.0), 1.0))
 
 
-def _parted(samples: list[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Part what is said of drift from the rest of what the watch measures."""
+def _split(samples: list[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split the watch's metrics into those of drift and the others."""
     drift = tuple(sample for sample in samples if sample.name.startswith("buckler_drift_"))
     return drift, tuple(sample for sample in samples if not sample.name.startswith("buckler_drift_"))
 
@@ -256,7 +273,7 @@ def _get(http: httpx.Client, url: str, query: Mapping[str, str]) -> list[dict[st
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         address = url.partition("/api/")[0]
-        raise AwayError(f"Prometheus does not answer at {address} (BUCKLER_PROMETHEUS_URL)") from error
+        raise MetricsUnavailableError(f"Prometheus does not answer at {address} (BUCKLER_PROMETHEUS_URL)") from error
     return result
 
 
@@ -270,12 +287,13 @@ def _values(result: list[dict[str, Any]]) -> list[Sample]:
     return found
 
 
-def _line(result: list[dict[str, Any]], end: float) -> list[float | None]:
-    """Return an hour of one series, one value a step, None where there is none."""
+def _series(result: list[dict[str, Any]], end: float) -> list[float | None]:
+    """Return the last hour of one series, one value per step; None for a step without a finite value."""
     if not result:
         return []
     known = {round(float(at)): float(value) for at, value in result[0]["values"]}
-    values = [known.get(round(end - HOUR + STEP * number)) for number in range(HOUR // STEP + 1)]
+    steps = range(HOUR_SECONDS // STEP_SECONDS + 1)
+    values = [known.get(round(end - HOUR_SECONDS + STEP_SECONDS * number)) for number in steps]
     return [value if value is not None and math.isfinite(value) else None for value in values]
 
 
@@ -284,11 +302,12 @@ def _text(http: httpx.Client, url: str, headers: Mapping[str, str]) -> str:
         answer = http.get(url, headers=headers)
         answer.raise_for_status()
     except httpx.HTTPStatusError as error:
-        raise AwayError(
-            f"{url} answers {error.response.status_code}; BUCKLER_SCRAPE_KEY_FILE names a key with the role operate"
+        raise MetricsUnavailableError(
+            f"{url} answers {error.response.status_code}; BUCKLER_SCRAPE_KEY_FILE must name a file with a key with the"
+            " role operate"
         ) from error
     except httpx.HTTPError as error:
-        raise AwayError(f"no answer from {url}") from error
+        raise MetricsUnavailableError(f"no answer from {url}") from error
     return answer.text
 
 
@@ -296,5 +315,5 @@ def _parse(text: str) -> list[Sample]:
     try:
         families = list(text_string_to_metric_families(text))
     except ValueError as error:
-        raise AwayError(f"expected metrics in Prometheus' text format: {error}") from error
+        raise MetricsUnavailableError(f"expected metrics in Prometheus' text format: {error}") from error
     return [Sample(s.name, s.labels, s.value) for family in families for s in family.samples]

@@ -1,7 +1,7 @@
-"""Attacks a picture as whoever has the model's weights would: FGSM on the float32 reference of what answers.
+"""Shows what an attacker with the model's weights can do: FGSM on the float32 reference of the model that answers.
 
-The picture is brought to the model's size first and sent as a PNG afterwards, so that nothing on the way changes
-it: what was crafted is what the service sees, whole levels of 255, within the radius.
+The picture is resized to the model's input before the attack and sent as a PNG afterwards. The service therefore reads
+exactly the attacked pixels: whole levels of 255, within the radius.
 """
 
 import logging
@@ -18,21 +18,21 @@ from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
-from services.console.service_client import Service, as_address
+from services.console.service_client import ServiceClient, data_url
 from services.console.settings import Settings
 
-if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most people never attack
+if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most users never run an attack
     from buckler.models.classifier import Classifier
 
 RADII = (0.5, 1.0, 2.0, 4.0, 8.0)  # in 1/255
-AMPLIFIED = 15  # the largest radius then fills the range around grey
+AMPLIFICATION = 15  # the largest radius then spans nearly the whole range around grey
 
 logger = logging.getLogger("buckler.console")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The float32 network of the release with the model ``digest``."""
+    """The float32 network of the released model with ``digest``."""
 
     digest: str
     image_size: int
@@ -40,12 +40,15 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Attacked:
-    """One picture before and after; pictures are ``data:`` addresses.
+class AttackResult:
+    """A picture and its answer before and after an attack; pictures are ``data:`` URLs.
 
     Attributes:
-        epsilon_255: Largest change of a pixel, in levels of 255.
-        largest: Change that was made in whole levels; 0 where the radius leaves none.
+        epsilon_255: Radius: the largest change of a pixel that is allowed, in levels of 255.
+        largest: Largest change that was made, in whole levels; 0 if the radius is below one level.
+        clean, attacked: The picture at the model's size.
+        perturbation: Their difference, amplified ``AMPLIFICATION`` times around grey.
+        before, after: The service's answers to both.
     """
 
     epsilon_255: float
@@ -58,33 +61,33 @@ class Attacked:
 
     @property
     def changed(self) -> bool:
-        """Return whether the label is another one now."""
+        """Whether the attack changed the label."""
         return self.before.label != self.after.label
 
 
-class Attacker:
-    """Holds the reference of the model that answered last; loads another one when that changes."""
+class AttackPreview:
+    """Attacks pictures; keeps the reference of the live model and loads it again when the live model changes."""
 
-    def __init__(self, settings: Settings, service: Service) -> None:
+    def __init__(self, settings: Settings, service: ServiceClient) -> None:
         self._settings, self._service = settings, service
         self._lock = threading.Lock()
         self._reference: Reference | None = None
 
     def prepare(self) -> None:
-        """Begin to load in the background, so that the first attack does not wait for all of it."""
+        """Start to load the reference in the background, so that the first attack waits less."""
         threading.Thread(target=self._prepare, daemon=True, name="attack").start()
 
     def _prepare(self) -> None:
         try:
             self._current()
-        except BucklerError as error:  # the attack itself will say so to somebody
+        except BucklerError as error:  # the attack raises it again and shows it
             logger.info("the attack is not ready: %s", error)
 
-    def attack(self, picture: bytes, epsilon_255: float) -> Attacked:
-        """Return what an attack within a radius does to a picture and to its answer.
+    def attack(self, picture: bytes, epsilon_255: float) -> AttackResult:
+        """Attack a picture within a radius and query the service before and after.
 
         Raises:
-            BucklerError: The service does not answer, or the model's release cannot be had or does not hold.
+            BucklerError: The service does not answer, or the model's release is not available or not valid.
         """
         reference = self._current()
         clean = uploads.load_pixels(picture, size=reference.image_size)
@@ -92,23 +95,23 @@ class Attacker:
         with self._service.client() as client:
             before, after = (client.predict(images.to_png(pixels)) for pixels in (clean, attacked))
         levels = np.rint((attacked - clean) * 255)
-        return Attacked(
+        return AttackResult(
             epsilon_255=epsilon_255,
             largest=int(np.abs(levels).max()),
-            clean=as_address(images.to_png(clean)),
-            attacked=as_address(images.to_png(attacked)),
-            perturbation=as_address(images.to_png(0.5 + AMPLIFIED * levels / 255)),
+            clean=data_url(images.to_png(clean)),
+            attacked=data_url(images.to_png(attacked)),
+            perturbation=data_url(images.to_png(0.5 + AMPLIFICATION * levels / 255)),
             before=before,
             after=after,
         )
 
     def _current(self) -> Reference:
-        """Return the reference of the model that answers now."""
+        """Return the reference of the live model."""
         with self._service.client() as client:
             model = client.model_card()["model"]
         with self._lock:
             if self._reference is None or self._reference.digest != model["digest"]:
-                self._reference = None  # let go of one network before another is loaded
+                self._reference = None  # frees one network before another is loaded
                 self._reference = self._load(model)
             return self._reference
 
@@ -118,8 +121,8 @@ class Attacker:
             verdict = open_release(release, keys.load_public_key(), name=model["name"])
             if verdict.subject_digest != model["digest"]:
                 raise BucklerError(
-                    f"the service answers with model {model['digest']}, version {model['version']} in the registry is"
-                    f" {verdict.subject_digest}; is BUCKLER_SERVICE_URL of another registry?"
+                    f"the service answers with model {model['digest']}, but version {model['version']} in the registry is"
+                    f" {verdict.subject_digest}; check that service and console use the same registry"
                 )
             return _reference(release / MODEL_DIR, model["digest"])
 
@@ -149,5 +152,6 @@ def _craft(classifier: "Classifier", pixels: Any, epsilon_255: float) -> Any:
     from buckler.modality.base import Radius
 
     images, radius = pixels[None], Radius(epsilon_255 / 255)
-    guess = classifier.logits(images).argmax(axis=1)  # the truth is not known: away from the present answer
-    return as_8_bit(FGSM()(classifier, Batch(images, guess), radius), images, radius)[0]
+    # The true label is not known: move away from the present answer.
+    label = classifier.logits(images).argmax(axis=1)
+    return as_8_bit(FGSM()(classifier, Batch(images, label), radius), images, radius)[0]
