@@ -52,7 +52,7 @@ class ResponseHeaders:
                 for name, value in pages.HEADERS.items():
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/static/"):
-                    headers["cache-control"] = "no-cache"  # the browser may keep the file, but asks whether it has changed
+                    headers["cache-control"] = "no-cache"  # kept by the browser, but checked for changes
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

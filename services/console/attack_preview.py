@@ -121,8 +121,8 @@ class AttackPreview:
             verdict = open_release(release, keys.load_public_key(), name=model["name"])
             if verdict.subject_digest != model["digest"]:
                 raise BucklerError(
-                    f"the service answers with model {model['digest']}, but version {model['version']} in the registry is"
-                    f" {verdict.subject_digest}; check that service and console use the same registry"
+                    f"the service answers with model {model['digest']}, but version {model['version']} in the registry"
+                    f" is {verdict.subject_digest}; check that service and console use the same registry"
                 )
             return _reference(release / MODEL_DIR, model["digest"])
 

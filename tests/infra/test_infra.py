@@ -142,12 +142,17 @@ def test_prometheus_finds_the_containers_at_their_ports():
 
 def test_the_console_is_told_where_the_other_containers_are():
     environment = SERVICES["console"]["environment"]
-    told = {name: text for name, text in environment.items() if name.endswith("_URL")}
+    told = {name: text for name, text in environment.items() if name.endswith("_URL") and "DATABASE" not in name}
     for name, url in told.items():
         container = name.removeprefix("BUCKLER_").removesuffix("_URL").lower()
         (published,) = SERVICES[container]["ports"]
         assert url == f"http://{container}:{published.split(':')[-1]}"
     assert len(told) == 4
+
+
+def test_the_console_reads_the_history_that_the_watch_writes():
+    variable = "BUCKLER_WATCH_DATABASE_URL"
+    assert SERVICES["console"]["environment"][variable] == SERVICES["watch"]["environment"][variable]
     assert "watch:/project/.buckler:ro" in SERVICES["console"]["volumes"]
 
 

@@ -25,7 +25,8 @@ SUBGROUP_ALPHA = 1 - CONFIDENCE
 class GateDecision:
     """The gate's decision; it passes only without ``failures``, which has one sentence per broken rule.
 
-    ``notes`` name what was measured but not judged; ``kinds``, from ``REFUTABLE_KINDS``, what a later measurement refutes.
+    ``notes`` name what was measured but not judged; ``kinds``, from ``REFUTABLE_KINDS``, the floors that a later
+    measurement refutes.
     """
 
     failures: tuple[str, ...]

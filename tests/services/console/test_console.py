@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from buckler import watch
 from buckler.client import ServiceError
 from buckler.errors import ParamsError
 from buckler.serving import api_keys
@@ -123,6 +124,13 @@ def test_a_panel_says_what_is_away_and_what_to_do(panel):
 def test_looking_makes_no_folder(tmp_path):
     client().get("/engineer/jobs")
     assert not (tmp_path / ".buckler/watch").exists()
+
+
+def test_runs_come_from_the_database_that_the_settings_name(tmp_path):
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+    history = watch.History(url)
+    history.finish(history.start("canary"), 2.0, "passed", "3 of 3 known answers")
+    assert "3 of 3 known answers" in client(watch_database_url=url).get("/engineer/jobs").text
 
 
 def test_a_picture_without_a_service_gets_plain_words():
@@ -300,10 +308,10 @@ def test_what_drift_did_not_compare_is_not_called_as_before():
     found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
     page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
     assert page.count("not compared") == 2
-    assert "3 pictures in the window, too few for a test." in page
+    assert "3 pictures in the time window, too few for a test." in page
     found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
     page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
-    assert (page.count("not compared"), page.count("unchanged")) == (1, 1)
+    assert (page.count("not compared"), page.count("no shift detected")) == (1, 1)
     assert "p = 0.250" in page
 
 
