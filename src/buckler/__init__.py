@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from buckler import attacks
     from buckler.client import Client, ServiceError
     from buckler.errors import BucklerError
     from buckler.modality.picture.images import load_pixels
@@ -24,6 +25,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ServiceError",
+    "attacks",
     "load_network",
     "load_pixels",
     "load_public_key",
@@ -46,6 +48,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "attacks":  # a package with public names of its own
+        return import_module(f"{__name__}.attacks")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -16,6 +16,7 @@ PUBLIC = [
     "Prediction",
     "Predictor",
     "ServiceError",
+    "attacks",
     "load_network",
     "load_pixels",
     "load_public_key",
@@ -32,8 +33,9 @@ def test_the_public_names_are_these_and_each_is_what_the_contracts_see():
         if isinstance(node, ast.ImportFrom) and node.module.startswith("buckler")
         for alias in node.names
     }
-    assert seen == {name: f"buckler.{module}" for name, module in buckler._MODULES.items()}
-    assert all(getattr(buckler, name).__name__ == name for name in PUBLIC)
+    assert seen == {name: f"buckler.{module}" for name, module in buckler._MODULES.items()} | {"attacks": "buckler"}
+    assert all(getattr(buckler, name).__name__.removeprefix("buckler.") == name for name in PUBLIC)
+    assert buckler.attacks.FGSM.name == "fgsm"
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -1,0 +1,35 @@
+# Types of the names that the package loads when they are first used.
+
+from buckler.attacks.adaptive import Expectation as Expectation
+from buckler.attacks.adaptive import StraightThrough as StraightThrough
+from buckler.attacks.adaptive import Unsaturated as Unsaturated
+from buckler.attacks.autopgd import APGDCrossEntropy as APGDCrossEntropy
+from buckler.attacks.autopgd import APGDMargin as APGDMargin
+from buckler.attacks.base import Attack as Attack
+from buckler.attacks.base import Batch as Batch
+from buckler.attacks.base import LabelsOnly as LabelsOnly
+from buckler.attacks.base import ScoresOnly as ScoresOnly
+from buckler.attacks.black_box import HopSkipJump as HopSkipJump
+from buckler.attacks.black_box import transfer as transfer
+from buckler.attacks.fab import FAB as FAB
+from buckler.attacks.gradient import FGSM as FGSM
+from buckler.attacks.gradient import FGV as FGV
+from buckler.attacks.gradient import RFGSM as RFGSM
+from buckler.attacks.gradient import FGSMLeastLikely as FGSMLeastLikely
+from buckler.attacks.gradient import FGSMTargeted as FGSMTargeted
+from buckler.attacks.iterative import BIM as BIM
+from buckler.attacks.iterative import MIFGSM as MIFGSM
+from buckler.attacks.iterative import PGD as PGD
+from buckler.attacks.iterative import BIMLeastLikely as BIMLeastLikely
+from buckler.attacks.iterative import BIMTargeted as BIMTargeted
+from buckler.attacks.l2 import FGML2 as FGML2
+from buckler.attacks.l2 import PGDL2 as PGDL2
+from buckler.attacks.minimal import LBFGS as LBFGS
+from buckler.attacks.minimal import CarliniWagner as CarliniWagner
+from buckler.attacks.minimal import DeepFool as DeepFool
+from buckler.attacks.noise import Noise as Noise
+from buckler.attacks.square import Square as Square
+from buckler.attacks.table import ATTACKS as ATTACKS
+from buckler.attacks.table import build as build
+from buckler.attacks.universal import Universal as Universal
+from buckler.modality.base import Radius as Radius
