@@ -55,9 +55,9 @@ def jobs(settings: Settings) -> tuple[list[Job], list[watch.Run]]:
     """
     if not settings.watch_database_url and not paths.WATCH.is_dir():  # opening the history would create the folder
         raise BucklerError("no job has run here; `buckler watch` runs the jobs on schedule")
-    history = watch.History(settings.watch_database_url)
-    runs = history.runs(limit=LATEST_RUNS)
-    return [Job(name, _last(history, name), _reasons(name)) for name in watch.JOBS], runs
+    with watch.History(settings.watch_database_url) as history:
+        runs = history.runs(limit=LATEST_RUNS)
+        return [Job(name, _last(history, name), _reasons(name)) for name in watch.JOBS], runs
 
 
 def _last(history: watch.History, name: str) -> watch.Run | None:

@@ -264,7 +264,9 @@ def _watch_history(job: str | None) -> int:
 
     if job is not None:
         table.check_name(job)
-    for run in watch.History().runs(job):
+    with watch.History() as history:
+        runs = history.runs(job)
+    for run in runs:
         began = datetime.fromtimestamp(run.started_at).astimezone().isoformat(timespec="seconds")
         lasted = "" if run.seconds is None else f"{run.seconds:.1f} s"
         tried = f" (attempt {run.attempt})" if run.attempt > 1 else ""

@@ -17,15 +17,19 @@ from buckler.watch.table import JOBS
 
 
 class Exporter(Collector):
-    """Metrics of the history, the jobs' findings and the policy's actions."""
+    """Metrics of the history, the jobs' findings and the policy's actions.
 
-    def __init__(self, history: History | None = None, periods: Mapping[str, float] | None = None) -> None:
-        """Read ``history``; ``periods`` are the seconds between two due runs of each job, for rules about lateness."""
-        self._history = history or History()
+    Args:
+        history: The runs.
+        periods: Longest time between two due runs of each job, in seconds; alert rules about late jobs need it.
+    """
+
+    def __init__(self, history: History, periods: Mapping[str, float] | None = None) -> None:
+        self._history = history
         self._periods = periods or {}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; every job has its series from the start, and times of events that never occurred are 0."""
+        """Yield the metrics; every job has all its series from the start, and the time of no event is 0."""
         yield from self._jobs()
         yield from self._runs()
         yield from self._actions()

@@ -1,9 +1,9 @@
-"""The history of all runs and of the policy's actions, in a database that any process may write to."""
+"""History of all runs and of the policy's actions, in a database that several processes may write to."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,7 +13,7 @@ from buckler.state.database import Database
 from buckler.watch.settings import WatchSettings
 
 URL_ENV = "BUCKLER_WATCH_DATABASE_URL"  # of the history and the schedule
-KEPT_RUNS = 20_000  # two weeks of a job that runs each minute; counters include deleted runs
+KEPT_RUNS = 20_000  # of each job: two weeks of one run a minute; the counters include deleted runs
 
 Outcome = Literal["passed", "failed", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "error")
@@ -44,7 +44,7 @@ RUN, ATTEMPT, ACTION = "run", "attempt", "action"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An entry of the history; ``seconds`` and ``outcome`` are None while the run lasts."""
+    """An entry of the history; ``seconds`` and ``outcome`` are None until the run ends."""
 
     job: str
     started_at: float
@@ -61,16 +61,29 @@ def database_url(default: Path) -> str:
 
 
 class History:
-    """The runs of all jobs; every method raises `DatabaseError` if the database cannot be used."""
+    """The runs of all jobs; threads may share it, and closing it closes its connections.
+
+    Every method raises `DatabaseError` if the database cannot be used.
+    """
 
     def __init__(self, url: str | None = None) -> None:
         # Without WAL: the console may have the directory read-only.
-        self._database = Database(url or database_url(paths.WATCH_HISTORY), "history", named_by=URL_ENV)
+        self._database = Database(url or database_url(paths.WATCH_HISTORY), "history", named_by=URL_ENV, pooled=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
 
     def start(self, job: str, attempt: int = 1) -> int:
-        """Record the start of ``job`` and return the run's number; record its unfinished runs as errors.
+        """Record the start of a run of ``job`` and return its number; record unfinished runs of ``job`` as errors.
 
-        Only the holder of the job's lock may call this.
+        The caller must hold the job's lock.
         """
         oldest = sql.select(_RUNS.c.id).where(_RUNS.c.job == job).order_by(_RUNS.c.id.desc()).offset(KEPT_RUNS).limit(1)
         with self._database.writing() as connection:
@@ -90,16 +103,16 @@ class History:
             _count(connection, RUN, job, outcome)
 
     def interrupt(self, job: str) -> None:
-        """Record an unfinished run as interrupted; only for the holder of the job's lock."""
+        """Record unfinished runs of ``job`` as errors; the caller must hold the job's lock."""
         with self._database.writing() as connection:
             _interrupt(connection, job)
 
     def unfinished(self, job: str) -> bool:
-        """Return whether the last run of ``job`` has no end: it is running or was killed."""
+        """Return whether the last run of ``job`` has not ended: it is running or was killed."""
         return any(run.outcome is None for run in self.runs(job, limit=1))
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[Run]:
-        """Return the latest runs, newest first."""
+        """Return the latest runs of ``job``, or of all jobs, newest first."""
         return self._latest(_RUNS.c.job == job if job is not None else sql.true(), limit)
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -120,7 +133,7 @@ class History:
         return self._counted(ACTION)
 
     def latest(self, job: str, *, completed: bool) -> Run | None:
-        """Return the last finished run of ``job``; ``completed``: the last that did not end in an error."""
+        """Return the last finished run of ``job``; with ``completed``, the last one that did not end in an error."""
         ended = _RUNS.c.outcome.in_(("passed", "failed")) if completed else _RUNS.c.outcome.is_not(None)
         return next(iter(self._latest((_RUNS.c.job == job) & ended, 1)), None)
 
@@ -145,7 +158,7 @@ def _interrupt(connection: sql.Connection, job: str) -> None:
 
 
 def _count(connection: sql.Connection, kind: str, job: str, what: str) -> None:
-    # Two dialects, one syntax; SQLAlchemy has no neutral name for it.
+    # Both dialects have the same syntax, but SQLAlchemy has no common construct for it.
     insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     new = insert(_COUNTERS).values(kind=kind, job=job, what=what, count=1)
     more = {"count": _COUNTERS.c.count + 1}

@@ -64,7 +64,8 @@ def lift(job: str, version: str | None = None) -> str:
     current = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
     if current is None or job not in current.claims:
         raise BucklerError(f"{job} has no claim on version {number} of {name}; `buckler champion` lists the claims")
-    return _Response(job, Finding(True, "lifted by a person", version=number), History()).lift(number)
+    with History() as history:
+        return _Response(job, Finding(True, "lifted by a person", version=number), history).lift(number)
 
 
 def note(event: str, **details: Any) -> None:

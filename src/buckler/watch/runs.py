@@ -19,12 +19,11 @@ LAST_WORDS_SECONDS = 0.2  # for the log to be written
 log = logging.getLogger(__name__)
 
 
-def run_once(name: str, history: History | None = None, *, cfg: WatchParams | None = None, attempt: int = 1) -> Run:
+def run_once(name: str, *, cfg: WatchParams | None = None, attempt: int = 1) -> Run:
     """Run job ``name`` in this process, record it in the history and return its outcome.
 
     Args:
         name: Name in the table.
-        history: Records the run.
         cfg: Time limit and policy; without it neither applies.
         attempt: Number of this attempt at the same due run, from 1.
 
@@ -32,8 +31,7 @@ def run_once(name: str, history: History | None = None, *, cfg: WatchParams | No
         BucklerError: The job does not exist or is already running; neither is recorded.
     """
     check_name(name)
-    history = history or History()
-    with locks.locked(name):
+    with History() as history, locks.locked(name):
         number, began = history.start(name, attempt), time.monotonic()
 
         def end(outcome: Outcome, message: str) -> None:
@@ -45,8 +43,8 @@ def run_once(name: str, history: History | None = None, *, cfg: WatchParams | No
             outcome, message = _outcome(name, cfg, history)
             log.info("%s %s: %s", name, outcome, message)
         end(outcome, message)
-    (run,) = history.runs(name, limit=1)
-    return run
+        (run,) = history.runs(name, limit=1)
+        return run
 
 
 def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:

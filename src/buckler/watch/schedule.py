@@ -1,11 +1,12 @@
-"""The schedule: due times that outlast a restart, runs in processes of their own, and the metrics' server."""
+"""The schedule: stores due times across restarts, runs each job in a child process and serves the metrics."""
 
 import logging
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,10 +22,10 @@ from buckler.watch.settings import JobParams, WatchParams
 from buckler.watch.table import JOBS
 
 TABLE = "buckler_watch_jobs"
-STOP_SECONDS = 10  # what a job gets to end in when the watch is stopped
-GRACE_SECONDS = 30  # after which a job that does not end itself at its limit is killed
-LOOK_SECONDS = 20.0  # how often the watch looks for runs that were killed with another watch
-LOOKED_AHEAD = 400  # due times, to find the longest pause between two
+STOP_SECONDS = 10  # from SIGTERM to SIGKILL for a job, when the watch stops
+GRACE_SECONDS = 30  # from a job's own time limit to SIGKILL
+RESUME_SECONDS = 20.0  # between two searches for interrupted runs
+SAMPLED_DUE_TIMES = 400  # to find the longest pause between two
 
 log = logging.getLogger(__name__)
 
@@ -33,31 +34,40 @@ def serve(cfg: WatchParams) -> None:
     """Run the jobs at their times and serve metrics until SIGTERM or SIGINT.
 
     Raises:
-        BucklerError: The address is taken.
-        ParamsError: A cron expression cannot be read.
+        BucklerError: The address of the metrics is taken.
+        ParamsError: A cron expression is invalid.
+        DatabaseError: The database of the schedule or of the history cannot be used.
     """
     _stopping.clear()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stopping.set())
+    with History() as history, _metrics_served(cfg, history):
+        scheduler = build_scheduler(cfg)
+        try:
+            resume_interrupted(scheduler, history)
+            while not _stopping.wait(RESUME_SECONDS):
+                resume_interrupted(scheduler, history)
+        finally:
+            log.info("stopping")
+            scheduler.shutdown(wait=False)
+            _end_children()
+
+
+@contextmanager
+def _metrics_served(cfg: WatchParams, history: History) -> Iterator[None]:
     registry = CollectorRegistry()
-    registry.register(Exporter(periods={name: period(name, job) for name, job in cfg.jobs.items()}))
+    registry.register(Exporter(history, {name: period(name, job) for name, job in cfg.jobs.items()}))
     try:
         server, thread = start_http_server(cfg.port, cfg.host, registry)
     except OSError as error:
         raise BucklerError(
             f"cannot serve metrics on {cfg.host}:{cfg.port} ({error.strerror}); "
-            "watch.host and watch.port in params.yaml name another address"
+            "set another address in watch.host and watch.port of params.yaml"
         ) from error
-    scheduler = build_scheduler(cfg)
     log.info("metrics on http://%s:%s/metrics", cfg.host, cfg.port)
     try:
-        make_up(scheduler)
-        while not _stopping.wait(LOOK_SECONDS):
-            make_up(scheduler)
+        yield
     finally:
-        log.info("stopping")
-        scheduler.shutdown(wait=False)
-        _end_children()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -66,10 +76,10 @@ def serve(cfg: WatchParams) -> None:
 def build_scheduler(cfg: WatchParams) -> Any:
     """Return a running scheduler with every job of ``JOBS``.
 
-    The times at which jobs are due outlast a restart: what was missed meanwhile is made up for, once.
+    Due times are stored across restarts. A job that became due once or more while the watch was off runs once.
 
     Raises:
-        ParamsError: A cron expression cannot be read.
+        ParamsError: A cron expression is invalid.
         DatabaseError: The schedule's database cannot be used.
     """
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
@@ -88,7 +98,7 @@ def build_scheduler(cfg: WatchParams) -> Any:
             job.remove()
     for name, trigger in triggers.items():
         known = scheduler.get_job(name)
-        # Adding a job again would forget when it was due; only another schedule makes a new date.
+        # Adding a job computes a new due time; keep the stored one unless the trigger has changed.
         due = {"next_run_time": known.next_run_time} if known and repr(known.trigger) == repr(trigger) else {}
         scheduler.add_job(
             "buckler.watch.schedule:run_scheduled",
@@ -105,12 +115,11 @@ def build_scheduler(cfg: WatchParams) -> Any:
     return scheduler
 
 
-def make_up(scheduler: Any) -> None:
-    """Let each job that was killed in the middle begin again now; it goes on where it stopped, if it can.
+def resume_interrupted(scheduler: Any, history: History) -> None:
+    """Start each job whose last run was killed again, now; a job that keeps a journal resumes from it.
 
-    A run that outlived the watch that started it is left alone: it holds its lock.
+    A run that survived the watch that started it still holds its lock and continues undisturbed.
     """
-    history = History()
     for name in JOBS:
         if history.unfinished(name) and name not in _running:
             try:
@@ -118,21 +127,21 @@ def make_up(scheduler: Any) -> None:
                     history.interrupt(name)
             except BucklerError:
                 continue
-            log.info("%s was interrupted and begins again", name)
+            log.info("%s was interrupted and starts again", name)
             scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
 
 def period(name: str, job: JobParams) -> float:
-    """Return the longest time between two due runs, jitter included, in seconds.
+    """Return the longest time between two due runs, including jitter, in seconds.
 
     Raises:
-        ParamsError: The cron expression cannot be read.
+        ParamsError: The cron expression is invalid.
     """
     trigger = _trigger(name, job)
     trigger.jitter = None
     now = datetime.now(UTC)
     before, longest = trigger.get_next_fire_time(None, now), 0.0
-    for _ in range(LOOKED_AHEAD):
+    for _ in range(SAMPLED_DUE_TIMES):
         after = trigger.get_next_fire_time(before, before)
         if after is None:
             break
@@ -147,14 +156,14 @@ def _trigger(name: str, job: JobParams) -> Any:
         trigger = CronTrigger.from_crontab(job.cron)
     except ValueError as error:
         raise ParamsError(
-            f"params.yaml: watch.jobs.{name}.cron: {job.cron!r} is no cron expression: {error}"
+            f"params.yaml: watch.jobs.{name}.cron: expected a cron expression, got {job.cron!r}: {error}"
         ) from error
     trigger.jitter = job.jitter_seconds or None
     return trigger
 
 
 def _retries(job: JobParams) -> dict[str, float]:
-    # Plain values: the store keeps them, and must be readable by the next version of this package.
+    # Only plain values: the next version of this package must be able to read the stored job.
     return {"retries": job.retries, "backoff": job.backoff_seconds, "limit": job.limit_seconds}
 
 
@@ -163,21 +172,27 @@ _running: set[str] = set()
 _children: set["subprocess.Popen[bytes]"] = set()
 
 
-def run_scheduled(name: str, trying: Mapping[str, float]) -> None:
-    """Run job ``name`` in a process of its own, again after an error, and wait for it; the scheduler calls this."""
+def run_scheduled(name: str, retrying: Mapping[str, float]) -> None:
+    """Run job ``name`` in a child process, retry it after errors, and wait for the end; the scheduler calls this.
+
+    Args:
+        name: Name of the job.
+        retrying: ``retries``; ``backoff``, seconds before the first retry, doubled before each further one;
+            ``limit``, seconds for each attempt.
+    """
     _running.add(name)
     try:
-        for attempt in range(1, int(trying["retries"]) + 2):
-            if attempt > 1 and _stopping.wait(trying["backoff"] * 2 ** (attempt - 2)):
+        for attempt in range(1, int(retrying["retries"]) + 2):
+            if attempt > 1 and _stopping.wait(retrying["backoff"] * 2 ** (attempt - 2)):
                 return
-            if _run(name, attempt, trying["limit"]) != EXIT_CODES["error"] or _stopping.is_set():
+            if _run(name, attempt, retrying["limit"]) != EXIT_CODES["error"] or _stopping.is_set():
                 return
     finally:
         _running.discard(name)
 
 
 def _run(name: str, attempt: int, limit: float) -> int:
-    """Return the exit code of one attempt; whoever was killed, by whomever, ended in an error."""
+    """Return the exit code of one attempt; a killed process counts as an error."""
     log.info("%s starts, attempt %d", name, attempt)
     command = [sys.executable, "-m", "buckler.cli", "watch", "--once", name, "--attempt", str(attempt)]
     child = subprocess.Popen(command)  # noqa: S603
@@ -185,7 +200,7 @@ def _run(name: str, attempt: int, limit: float) -> int:
     try:
         code = child.wait(limit + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        log.error("%s does not end and is killed", name)
+        log.error("%s exceeded its time limit and is killed", name)
         child.kill()
         code = child.wait()
     finally:

@@ -1,4 +1,4 @@
-"""Makes a watch whose jobs do what a test says."""
+"""Builds settings of the watch for tests, and reads its metrics."""
 
 from dataclasses import asdict
 
@@ -9,13 +9,13 @@ from buckler.watch.settings import JobParams, RecentParams, WatchParams
 
 
 def job(**changes) -> JobParams:
-    """Return a job that is due at night, changed."""
+    """Return a job that is due at night, with ``changes``."""
     values = {"cron": "17 3 * * *", "jitter_seconds": 0, "limit_seconds": 600, "retries": 0, "backoff_seconds": 0}
     return JobParams(**{**values, "misfire_grace_seconds": 3600, **changes})
 
 
 def watching(**changes) -> WatchParams:
-    """Return the section of params.yaml, changed; nothing follows from any job."""
+    """Return the section ``watch`` of params.yaml with ``changes``; by default no job has an action."""
     values = {
         "jobs": {name: job() for name in watch.JOBS},
         "policy": dict.fromkeys(watch.JOBS, ()),
@@ -33,7 +33,7 @@ def watching(**changes) -> WatchParams:
 
 
 def as_section(cfg: WatchParams) -> dict:
-    """Return ``cfg`` as params.yaml holds it."""
+    """Return ``cfg`` as a section of params.yaml."""
     section = asdict(cfg)
     for name in ("policy", "suite"):
         section[name] = {k: list(v) for k, v in section[name].items()} if name == "policy" else list(section[name])
@@ -41,8 +41,9 @@ def as_section(cfg: WatchParams) -> dict:
 
 
 def metrics(**options) -> dict[str, float]:
-    """Return what a scrape gives."""
+    """Return the value of each series of a scrape."""
     registry = CollectorRegistry()
-    registry.register(watch.Exporter(**options))
-    lines = generate_latest(registry).decode().splitlines()
+    with watch.History() as history:
+        registry.register(watch.Exporter(history, **options))
+        lines = generate_latest(registry).decode().splitlines()
     return {name: float(value) for name, value in (li.rsplit(" ", 1) for li in lines if not li.startswith("#"))}

@@ -1,12 +1,14 @@
 import sqlite3
 from contextlib import closing
 
+import sqlalchemy as sql
+
 from buckler import watch
 from buckler.state import paths
 from buckler.watch import history
 
 
-def test_the_history_is_a_table_that_anybody_can_read(job):
+def test_the_history_is_a_table_that_other_tools_can_read(job):
     job(lambda: watch.Finding(True, "fine"))
     watch.run_once("reevaluate")
     with closing(sqlite3.connect(".buckler/watch/history.db")) as database:
@@ -14,7 +16,7 @@ def test_the_history_is_a_table_that_anybody_can_read(job):
     assert rows == [("reevaluate", "passed", "fine", 1)]
 
 
-def test_a_history_from_before_there_were_attempts_is_taken_over(here):
+def test_a_history_without_the_column_attempt_is_migrated(here):
     paths.WATCH.mkdir(parents=True)
     with closing(sqlite3.connect(paths.WATCH / "history.db")) as database, database:
         database.execute(
@@ -27,7 +29,21 @@ def test_a_history_from_before_there_were_attempts_is_taken_over(here):
     assert (known.counts(), known.attempts()) == ({("reevaluate", "failed"): 1}, {"reevaluate": 1})
 
 
-def test_counters_go_on_when_old_runs_are_forgotten(here, monkeypatch):
+def test_several_queries_use_one_connection(here):
+    connections = []
+    listened = (sql.pool.Pool, "connect", lambda *_: connections.append(1))
+    sql.event.listen(*listened)
+    try:
+        with watch.History() as history:
+            history.start("canary")
+            assert history.attempts() == {"canary": 1}
+            assert len(history.runs()) == 1
+    finally:
+        sql.event.remove(*listened)
+    assert len(connections) == 1
+
+
+def test_counters_include_deleted_runs(here, monkeypatch):
     monkeypatch.setattr(history, "KEPT_RUNS", 3)
     known = watch.History()
     for _ in range(6):

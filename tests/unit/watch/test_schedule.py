@@ -25,7 +25,7 @@ def with_job(**changes) -> watch.WatchParams:
 
 @pytest.fixture
 def scheduler(here):
-    """Build schedulers that are stopped at the end."""
+    """A function that builds a scheduler and stops the one before; the last is stopped after the test."""
     built = []
 
     def build(cfg):
@@ -41,12 +41,12 @@ def scheduler(here):
             each.shutdown()
 
 
-def test_a_cron_expression_that_cannot_be_read_is_named(here):
-    with pytest.raises(ParamsError, match=r"watch\.jobs\.reevaluate\.cron: 'each night'"):
+def test_an_error_names_an_invalid_cron_expression(here):
+    with pytest.raises(ParamsError, match=r"reevaluate\.cron: expected a cron expression, got 'each night'"):
         watch.build_scheduler(with_job(cron="each night"))
 
 
-def test_a_job_is_due_when_its_cron_expression_says_and_never_twice(scheduler):
+def test_a_job_follows_its_cron_expression_and_never_runs_twice_at_once(scheduler):
     job = scheduler(made.watching()).get_job("reevaluate")
     assert (job.next_run_time.hour, job.next_run_time.minute) == (3, 17)
     assert job.coalesce
@@ -54,18 +54,18 @@ def test_a_job_is_due_when_its_cron_expression_says_and_never_twice(scheduler):
     assert job.misfire_grace_time == 3600
 
 
-def test_a_restart_keeps_what_is_overdue_and_another_schedule_makes_a_new_date(scheduler):
-    overdue = datetime.now(UTC) + timedelta(days=300)
-    scheduler(made.watching()).modify_job("reevaluate", next_run_time=overdue)
-    assert scheduler(made.watching()).get_job("reevaluate").next_run_time == overdue
-    assert scheduler(with_job(cron="18 3 * * *")).get_job("reevaluate").next_run_time < overdue
+def test_a_restart_keeps_the_due_time_unless_the_cron_expression_changed(scheduler):
+    due = datetime.now(UTC) + timedelta(days=300)
+    scheduler(made.watching()).modify_job("reevaluate", next_run_time=due)
+    assert scheduler(made.watching()).get_job("reevaluate").next_run_time == due
+    assert scheduler(with_job(cron="18 3 * * *")).get_job("reevaluate").next_run_time < due
 
 
 @pytest.mark.parametrize(
     ("cron", "seconds"),
     [("* * * * *", 60), ("41 */6 * * *", 6 * 3600), ("0 3 * * mon-fri", 3 * 86400), ("0 3 * * sun", 7 * 86400)],
 )
-def test_the_longest_pause_between_two_due_runs_is_known(cron, seconds, monkeypatch):
+def test_period_is_the_longest_pause_between_two_due_runs_plus_jitter(cron, seconds, monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     assert schedule.period("job", made.job(cron=cron, jitter_seconds=30)) == seconds + 30
 
@@ -74,7 +74,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from buckler import watch
-with Path("tried").open("a") as file:
+with Path("attempts").open("a") as file:
     file.write(f"{time.monotonic()} {sys.argv[-1]}\\n")
 sys.exit(int(Path("code").read_text()))
 """
@@ -82,44 +82,44 @@ sys.exit(int(Path("code").read_text()))
 
 @pytest.fixture
 def child(here, monkeypatch):
-    """Let a scheduled run be a process that notes its attempt and ends with the code in the file ``code``."""
-    begin = subprocess.Popen
+    """A function that runs a job whose process ends with the given exit code; it returns (time, attempt) of each."""
+    start_process = subprocess.Popen
     monkeypatch.setattr(
-        schedule.subprocess, "Popen", lambda command: begin([sys.executable, "-c", CHILD, *command[3:]])
+        schedule.subprocess, "Popen", lambda command: start_process([sys.executable, "-c", CHILD, *command[3:]])
     )
 
-    def run(code, **trying):
+    def run(code):
         (here / "code").write_text(str(code))
-        schedule.run_scheduled("reevaluate", {"retries": 2, "backoff": 0.2, "limit": 60, **trying})
-        return [line.split() for line in (here / "tried").read_text().splitlines()]
+        schedule.run_scheduled("reevaluate", {"retries": 2, "backoff": 0.2, "limit": 60})
+        return [line.split() for line in (here / "attempts").read_text().splitlines()]
 
     return run
 
 
-def test_an_error_is_tried_again_after_pauses_that_grow(child):
-    tried = child(2)
-    assert [attempt for _, attempt in tried] == ["1", "2", "3"]
-    first, second, third = (float(moment) for moment, _ in tried)
+def test_an_error_is_retried_after_growing_pauses(child):
+    attempts = child(2)
+    assert [attempt for _, attempt in attempts] == ["1", "2", "3"]
+    first, second, third = (float(moment) for moment, _ in attempts)
     assert second - first >= 0.2
     assert third - second >= 0.4
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_judgement_is_not_tried_again(child, code):
+def test_a_pass_or_a_failure_is_not_retried(child, code):
     assert [attempt for _, attempt in child(code)] == ["1"]
 
 
-def test_a_child_that_was_killed_ended_in_an_error(here, monkeypatch):
-    begin = subprocess.Popen
-    killing = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    monkeypatch.setattr(schedule.subprocess, "Popen", lambda _: begin(killing))
+def test_a_killed_process_counts_as_an_error(here, monkeypatch):
+    start_process = subprocess.Popen
+    killing_itself = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(schedule.subprocess, "Popen", lambda _: start_process(killing_itself))
     assert schedule._run("reevaluate", 1, 60) == 2
 
 
-def test_a_child_that_does_not_end_itself_is_killed(here, monkeypatch):
-    begin = subprocess.Popen
+def test_a_process_that_exceeds_its_limit_is_killed(here, monkeypatch):
+    start_process = subprocess.Popen
     monkeypatch.setattr(
-        schedule.subprocess, "Popen", lambda _: begin([sys.executable, "-c", "import time; time.sleep(60)"])
+        schedule.subprocess, "Popen", lambda _: start_process([sys.executable, "-c", "import time; time.sleep(60)"])
     )
     monkeypatch.setattr(schedule, "GRACE_SECONDS", 0)
     began = time.monotonic()
@@ -127,18 +127,19 @@ def test_a_child_that_does_not_end_itself_is_killed(here, monkeypatch):
     assert time.monotonic() - began < 20
 
 
-def test_what_was_killed_in_the_middle_begins_again_and_what_still_runs_is_left_alone(scheduler):
+def test_a_killed_job_starts_again_and_a_running_one_continues(scheduler):
     built = scheduler(made.watching())
     built.pause()
     due = built.get_job("reevaluate").next_run_time
-    watch.History().start("reevaluate")
-    with locks.locked("reevaluate"):  # it outlived the watch that started it
-        schedule.make_up(built)
-        assert built.get_job("reevaluate").next_run_time == due
-    schedule.make_up(built)
-    assert built.get_job("reevaluate").next_run_time <= datetime.now(UTC)
-    assert built.get_job("canary").next_run_time > datetime.now(UTC)
-    (run,) = watch.History().runs()
+    with watch.History() as history:
+        history.start("reevaluate")
+        with locks.locked("reevaluate"):  # still running, after the watch that started it has ended
+            schedule.resume_interrupted(built, history)
+            assert built.get_job("reevaluate").next_run_time == due
+        schedule.resume_interrupted(built, history)
+        assert built.get_job("reevaluate").next_run_time <= datetime.now(UTC)
+        assert built.get_job("canary").next_run_time > datetime.now(UTC)
+        (run,) = history.runs()
     assert (run.outcome, run.message) == ("error", "was interrupted")
 
 
@@ -165,9 +166,9 @@ def listener():
 
 
 def miss(cfg: watch.WatchParams, name: str, late: timedelta) -> None:
-    """Leave a schedule behind in which a job was due a while ago."""
+    """Store a schedule in which the job ``name`` is overdue."""
     scheduler = watch.build_scheduler(cfg)
-    scheduler._process_jobs = lambda: None  # its thread looks once more while it is being shut down
+    scheduler._process_jobs = lambda: None  # its thread would run the job during the shutdown
     scheduler.modify_job(name, next_run_time=datetime.now(UTC) - late)
     scheduler.shutdown()
 
@@ -198,7 +199,7 @@ def scraped(port: int, wanted: str, process: subprocess.Popen) -> str:
 
 @pytest.mark.slow
 def test_the_watch_runs_a_missed_job_serves_metrics_and_stops_cleanly(here, monkeypatch):
-    """A run that was due while the watch was off is made up for; here it finds no champion."""
+    """The job became due while the watch was off; its run ends in an error, because there is no champion."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
     miss(write_project(here, port), "reevaluate", timedelta(minutes=30))
@@ -218,8 +219,8 @@ def test_the_watch_runs_a_missed_job_serves_metrics_and_stops_cleanly(here, monk
 
 
 @pytest.mark.slow
-def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeypatch, listener):
-    """The job waits for a service that takes its connection and never answers: it is in the middle when killed."""
+def test_a_new_watch_starts_the_job_that_was_killed_with_the_old_one(here, monkeypatch, listener):
+    """The job waits for a service that accepts the connection and never answers, so it is running when killed."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
     miss(write_project(here, port), "canary", timedelta(minutes=1))
@@ -233,7 +234,7 @@ def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeyp
     assert running in scraped(port, running, process)
     process.kill()
     process.wait(timeout=30)
-    # The job outlives the watch, and its lock says so.
+    # The job survives the watch and still holds its lock.
     assert locks.is_running("canary")
     assert watch.History().unfinished("canary")
     (child,) = _jobs_of(here)
@@ -254,7 +255,7 @@ def test_a_watch_that_was_killed_in_the_middle_of_a_job_catches_up(here, monkeyp
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-    newest, oldest = watch.History().runs("canary")  # the second found nobody listening
+    newest, oldest = watch.History().runs("canary")  # in the second run, the service no longer listens
     assert oldest.message == "was interrupted"
     assert "no answer from" in newest.message
 
