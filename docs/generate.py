@@ -67,7 +67,10 @@ def settings() -> str:
 
 
 def params() -> str:
-    """Return params.md: a table for each section of params.yaml; indented keys follow the key they belong to."""
+    """Return params.md: a table for each section of params.yaml; indented keys follow the key they belong to.
+
+    A key without a comment means the same as the key of that name above it in the section.
+    """
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").split("\nprofiles:")[0]
     lines = [
         "# Parameters",
@@ -79,6 +82,7 @@ def params() -> str:
     ]
     path: list[str] = []
     row: list[str] = []
+    meanings: dict[str, str] = {}
     for indent, key, value, comment in _entries(text):
         if key is None:  # a comment goes on
             if row:
@@ -91,9 +95,11 @@ def params() -> str:
             row = []
         if indent == 0:
             lines += ["", f"## `{key}`", "", *([comment, ""] if comment else []), *_table("key", "value", "meaning")]
-            path = []
+            path, meanings = [], {}
         else:
             path = [*path[: indent // 2 - 1], key]
+            comment = comment or meanings.get(key, "")
+            meanings.setdefault(key, comment)
             row = [f"`{'.'.join(path)}`", f"`{value}`" if value else "", comment]
     return "\n".join([*lines, _row(*row)]) + "\n"
 

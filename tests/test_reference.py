@@ -25,3 +25,9 @@ def test_a_default_and_the_bounds_of_a_setting_are_in_its_row():
 def test_a_parameter_has_its_value_and_its_comment():
     table = generate.params().split("## `features`")[1].split("## ")[0]
     assert "| `copies` | `4` | rotated copies of each training picture" in table
+
+
+def test_every_parameter_has_a_meaning():
+    rows = [line.split(" | ") for line in generate.params().splitlines() if line.startswith("| `")]
+    assert rows
+    assert [key for key, *_, meaning in rows if not meaning.strip(" |")] == []
