@@ -1,117 +1,23 @@
 """The pipeline as a user runs it: `dvc repro` in a copy of the project, from pictures to a served answer."""
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from buckler import params
 from buckler.data import pictures
 from buckler.trust import digests
 from drills.service import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-PARTS = (
-    "src",
-    "pipelines",
-    "services",
-    "benchmarks",
-    "infra",
-    "monitoring",
-    "dvc.yaml",
-    "params.yaml",
-    ".dvcignore",
-    "data/incoming",
-)
-# As small as the network allows, and fast: what is tested is the way, not the model.
-SMALL = {
-    "data.per_class": 50,
-    "data.image_size": 32,
-    "validate.min_side": 32,
-    "split.calibration": 0.2,
-    "features.copies": 1,
-    "train.epochs": 4,
-    "attack.suite": [
-        {"attack": "fgsm", "epsilon_255": [1, 2]},
-        {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
-        {"attack": "noise", "epsilon_255": [2]},
-    ],
-    "calibrate.max_fpr": 0.2,
-    "calibrate.records": 30,
-    "detect.strangers": 5,
-    "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],
-    "detect.evasion": {"records": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
-    "watch.records": 10,
-    "watch.suite": [{"attack": "fgsm", "epsilon_255": [1, 4]}],
-}
-# Nothing is asked of so small a model; that a floor stops one is tested with the gate.
-NO_FLOORS = {
-    "gate.min_clean_accuracy": 0.0,
-    "gate.min_robust_accuracy": {1: 0.0},
-    "gate.min_malignant_recall": 0.0,
-    "gate.min_robust_sensitivity": {},
-    "gate.min_robust_specificity": {},
-    "gate.min_subgroup_clean_accuracy": 0.0,
-    "gate.min_subgroup_robust_accuracy": {},
-    "gate.max_calibration_error": 1.0,
-    "gate.max_detector_fpr": 1.0,
-    "gate.max_detector_subgroup_fpr": 1.0,
-}
-
-
-class Project:
-    """A copy of the project with its own state, driven through its commands."""
-
-    def __init__(self, root, **settings):
-        self.root, self.watch_port = root, free_port()
-        for part in PARTS:
-            source, target = ROOT / part, root / part
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-            else:
-                shutil.copy(source, target)
-        self.set(**settings)
-        assert self("dvc", "init", "--no-scm", "--quiet").returncode == 0
-
-    def __call__(self, *command, **variables):
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "MLFLOW_"))
-        }
-        environment |= {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}",
-            "DVC_NO_ANALYTICS": "1",
-            **variables,
-        }
-        program = BIN / command[0]
-        return subprocess.run(
-            [program, *command[1:]],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-
-    def report(self, name):
-        return json.loads((self.root / "reports" / name).read_text())
-
-    def set(self, **settings):
-        values = {**SMALL, **NO_FLOORS, "watch.port": self.watch_port, **settings}
-        params.apply_profile("demo", values, self.root / "params.yaml")
+from tests.pipelines.checkout import ROOT, Checkout
 
 
 @pytest.fixture(scope="module")
 def project(module_tmp_path):
-    made = Project(module_tmp_path / "project")
+    made = Checkout(module_tmp_path / "project", **{"train.network": "tiny"})
     result = made("dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
     return made
@@ -275,30 +181,3 @@ def test_bad_settings_end_in_one_readable_line(project):
     assert result.returncode == 1
     assert "misses ['epochs'], does not know ['epohcs']" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.real_data
-def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data):
-    project = Project(
-        tmp_path / "project",
-        **{
-            "data.source": "directory",
-            "data.path": str(real_data / "ham7"),
-            "data.per_class": 20,
-            "data.malignant": ["akiec", "bcc", "mel"],
-            "validate.min_per_class": 10,
-            "attack.subgroups": {"sex": [], "age": [40, 60], "localization": []},
-            "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
-        },
-    )
-    result = project("dvc", "repro")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert project.report("robustness.json")["labels"] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
-    rates = [cell["malignant_to_benign_rate"] for cell in project.report("robustness.json")["cells"]]
-    assert all(0 <= rate <= 1 for rate in rates)
-    counted = {}
-    for row in project.report("robustness.json")["subgroups"]:
-        counted[row["column"]] = counted.get(row["column"], 0) + row["pictures"]
-    assert counted == dict.fromkeys(
-        ("label", "sex", "age", "localization"), project.report("robustness.json")["data"]["images"]
-    )

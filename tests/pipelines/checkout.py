@@ -1,0 +1,103 @@
+"""A copy of the project in a temporary directory, with settings that finish in minutes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from buckler import params
+from drills.service import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PARTS = (
+    "src",
+    "pipelines",
+    "services",
+    "benchmarks",
+    "infra",
+    "monitoring",
+    "dvc.yaml",
+    "params.yaml",
+    ".dvcignore",
+    "data/incoming",
+)
+# As small as the stages allow: the tests are about the stages, not about the model.
+SMALL = {
+    "data.per_class": 50,
+    "data.image_size": 32,
+    "validate.min_side": 32,
+    "split.calibration": 0.2,
+    "features.copies": 1,
+    "train.epochs": 4,
+    "attack.suite": [
+        {"attack": "fgsm", "epsilon_255": [1, 2]},
+        {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
+        {"attack": "noise", "epsilon_255": [2]},
+    ],
+    "calibrate.max_fpr": 0.2,
+    "calibrate.records": 30,
+    "detect.strangers": 5,
+    "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],
+    "detect.evasion": {"records": 6, "epsilon_255": [2], "steps": 3, "objectives": ["joint", "selective"]},
+    "watch.records": 10,
+    "watch.suite": [{"attack": "fgsm", "epsilon_255": [1, 4]}],
+}
+# So small a model meets no floor; the gate's own tests cover the floors.
+NO_FLOORS = {
+    "gate.min_clean_accuracy": 0.0,
+    "gate.min_robust_accuracy": {1: 0.0},
+    "gate.min_malignant_recall": 0.0,
+    "gate.min_robust_sensitivity": {},
+    "gate.min_robust_specificity": {},
+    "gate.min_subgroup_clean_accuracy": 0.0,
+    "gate.min_subgroup_robust_accuracy": {},
+    "gate.max_calibration_error": 1.0,
+    "gate.max_detector_fpr": 1.0,
+    "gate.max_detector_subgroup_fpr": 1.0,
+}
+
+
+class Checkout:
+    """A copy of the project with its own state, driven through its commands."""
+
+    def __init__(self, root, **settings):
+        self.root, self.settings = root, {**SMALL, **NO_FLOORS, "watch.port": free_port(), **settings}
+        for part in PARTS:
+            source, target = ROOT / part, root / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                shutil.copy(source, target)
+        self.set()
+        assert self("dvc", "init", "--no-scm", "--quiet").returncode == 0
+
+    def __call__(self, *command, **variables):
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "MLFLOW_"))
+        }
+        environment |= {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}",
+            "DVC_NO_ANALYTICS": "1",
+            **variables,
+        }
+        program = BIN / command[0]
+        return subprocess.run(
+            [program, *command[1:]],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    def report(self, name):
+        return json.loads((self.root / "reports" / name).read_text())
+
+    def set(self, **settings):
+        """Write params.yaml with the settings of this copy, changed by ``settings`` until the next call."""
+        params.apply_profile("demo", {**self.settings, **settings}, self.root / "params.yaml")

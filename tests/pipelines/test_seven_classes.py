@@ -1,0 +1,34 @@
+"""The whole pipeline with VGG-19 on seven classes of real pictures."""
+
+import pytest
+
+from tests.pipelines.checkout import Checkout
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.real_data
+def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data):
+    project = Checkout(
+        tmp_path / "project",
+        **{
+            "data.source": "directory",
+            "data.path": str(real_data / "ham7"),
+            "data.per_class": 20,
+            "data.malignant": ["akiec", "bcc", "mel"],
+            "validate.min_per_class": 10,
+            "attack.subgroups": {"sex": [], "age": [40, 60], "localization": []},
+            "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
+        },
+    )
+    result = project("dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert project.report("robustness.json")["labels"] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+    rates = [cell["malignant_to_benign_rate"] for cell in project.report("robustness.json")["cells"]]
+    assert all(0 <= rate <= 1 for rate in rates)
+    counted = {}
+    for row in project.report("robustness.json")["subgroups"]:
+        counted[row["column"]] = counted.get(row["column"], 0) + row["pictures"]
+    assert counted == dict.fromkeys(
+        ("label", "sex", "age", "localization"), project.report("robustness.json")["data"]["images"]
+    )
