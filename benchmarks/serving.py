@@ -160,13 +160,23 @@ def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
     )
 
 
-def measure(name: str, plan: Plan, directory: Path, pictures: Sequence[bytes]) -> list[Result]:
-    """Start the server ``name``, ask it at every number of clients, stop it."""
+def measure(
+    name: str, plan: Plan, directory: Path, pictures: Sequence[bytes], *, checkout: Path | None = None
+) -> list[Result]:
+    """Start the server ``name``, ask it at every number of clients, stop it.
+
+    Args:
+        name: Key of ``SERVERS``.
+        plan: Numbers of clients and seconds.
+        directory: Where ``prepare`` wrote the release.
+        pictures: JPEG files to send.
+        checkout: Runs the server's code and Python; this process's own when None.
+    """
     _, path, _ = SERVERS[name]
     bodies = [_as_json(each, plan.image_size) if name == PEERS[1] else closed_loop.form(each) for each in pictures]
     requests = [closed_loop.post(path, *body) for body in bodies]
     results = []
-    with _server(name, directory) as (port, process, ready):
+    with _server(name, directory, checkout) as (port, process, ready):
         closed_loop.ask(port, requests, clients=4, seconds=min(3.0, plan.seconds))
         for clients in plan.clients:
             before = _cpu_seconds(process.pid)
@@ -291,18 +301,21 @@ def _as_json(picture: bytes, size: int) -> tuple[str, bytes]:
 
 
 @contextmanager
-def _server(name: str, directory: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
+def _server(
+    name: str, directory: Path, checkout: Path | None
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
     """Run a server until the block ends; give its port, its process and the seconds it took to be up."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments, _, ready = SERVERS[name]
-    command = [sys.executable, "-m", *(a.replace("mlflow-model", str(directory / "mlflow-model")) for a in arguments)]
+    python = str(checkout / ".venv/bin/python") if checkout else sys.executable
+    command = [python, "-m", *(a.replace("mlflow-model", str(directory / "mlflow-model")) for a in arguments)]
     log = directory / f"{name}.log".replace(" ", "-")
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("BUCKLER_", "BENTOML_"))},
         # MLflow starts uvicorn by its name.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "BENTOML_HOME": str(directory / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -316,7 +329,7 @@ def _server(name: str, directory: Path) -> Iterator[tuple[int, "subprocess.Popen
     began = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - fixed programs
-            [*command, str(port)], env=environment, stdout=output, stderr=output, start_new_session=True
+            [*command, str(port)], cwd=checkout, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         _wait(f"http://127.0.0.1:{port}{ready}", process, name, log)
