@@ -1,4 +1,4 @@
-"""The Python example of the README, on a small release."""
+"""The Python example of the README, run on a small release."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The model card as one page for people: nothing fetched, nothing run, light and dark."""
+"""The model card as an HTML page, which loads nothing and runs no script."""
 
 from functools import cache
 from typing import Any
@@ -56,10 +56,10 @@ TEMPLATE = """
 <body>
 <p class="note">Model card</p>
 <h1>{{ card.model.name }}, version {{ card.model.version }}</h1>
-{% set holds = card.verdict.passed and not card.verdict.expired and card.standing.state == "holds" %}
-<p class="verdict {{ 'passed' if holds else 'failed' }}">
-{%- if holds %}Passed its gate; the verdict holds until {{ card.standing.expires_at | moment }}.
-{%- elif card.standing.state == "withdrawn" %}Withdrawn on {{ card.standing.moment | moment }}: there are no answers.
+{% set valid = card.verdict.passed and not card.verdict.expired and card.standing.state == "holds" %}
+<p class="verdict {{ 'passed' if valid else 'failed' }}">
+{%- if valid %}Passed its gate; the verdict is valid until {{ card.standing.expires_at | moment }}.
+{%- elif card.standing.state == "withdrawn" %}Withdrawn on {{ card.standing.moment | moment }}: it gives no answers.
 {%- elif card.standing.state == "degraded" %}Degraded on {{ card.standing.moment | moment }}: all answers need review.
 {%- elif card.verdict.passed %}Passed its gate, but the verdict expired on {{ card.standing.expires_at | moment }}.
 {%- else %}Did not pass its gate.{% endif %}</p>
@@ -67,7 +67,7 @@ TEMPLATE = """
 {% for text in card.verdict.reasons %}<p class="failed">{{ text }}</p>{% endfor %}
 {% for text in card.verdict.notes %}<p class="note">{{ text }}</p>{% endfor %}
 
-<h2>What must not be expected of it</h2>
+<h2>Limits</h2>
 <ul>{% for text in card.limits %}<li>{{ text }}</li>{% endfor %}</ul>
 
 <h2>Without an attacker</h2>
@@ -82,7 +82,7 @@ TEMPLATE = """
 <h2>Under the worst attack</h2>
 {% if card.worst_case %}
 <div class="scroll"><table>
-<caption>What is left when any attack, at any radius up to this one, may flip the answer.</caption>
+<caption>Robust accuracy: share of pictures that stay right under every attack at every radius up to this one.</caption>
 <thead><tr><th>up to</th><th>robust accuracy</th><th></th><th>sensitivity</th><th>specificity</th></tr></thead>
 <tbody>{% for row in card.worst_case %}
 <tr><th>{{ row.epsilon_255 }}/255</th><td>{{ rate(row.robust_accuracy) }}</td>
@@ -90,15 +90,16 @@ TEMPLATE = """
  aria-label="robust accuracy up to {{ row.epsilon_255 }}/255"></meter></td>
 <td>{{ rate(row.sensitivity) }}</td><td>{{ rate(row.specificity) }}</td></tr>{% endfor %}
 </tbody></table></div>
-<details><summary>Each of the {{ card.attacks | length }} attacks</summary>
+<details><summary>All {{ card.attacks | length }} attacks</summary>
 <div class="scroll"><table>
-<thead><tr><th>attack</th><th>radius</th><th>attacker has</th><th>robust accuracy</th><th>success</th></tr></thead>
+<thead><tr><th>attack</th><th>radius</th><th>attacker's knowledge</th><th>robust accuracy</th><th>success</th></tr>
+</thead>
 <tbody>{% for row in card.attacks %}
 <tr><th>{{ row.name }}</th><td>{{ "" if row.epsilon_255 is none else "%d/255" | format(row.epsilon_255) }}</td>
 <td>{{ (row.knowledge or "not stated") | replace("_", " ") }}</td><td>{{ rate(row.robust_accuracy) }}</td>
 <td>{{ "" if row.attack_success_rate is none else row.attack_success_rate | percent }}</td></tr>{% endfor %}
 </tbody></table></div></details>
-{% else %}<p>The verdict states no worst case.</p>{% endif %}
+{% else %}<p>The verdict states no result under attack.</p>{% endif %}
 
 {% if card.subgroups %}<h2>By group</h2>
 <div class="scroll"><table>
@@ -109,10 +110,10 @@ TEMPLATE = """
 {% for cell in row.worst_case %}<td>{{ rate(cell.robust_accuracy) }}</td>{% endfor %}</tr>{% endfor %}
 </tbody></table></div>{% endif %}
 
-{% if card.detector %}<h2>Detector of attacked pictures</h2>
-<p>Flags a score above {{ "%.3f" | format(card.detector.threshold) }}, set to flag at most
-{{ card.detector.max_fpr | percent }} of clean pictures; it flags {{ rate(card.detector.clean_fpr) }} of those in the
-test.</p>
+{% if card.detector %}<h2>Detector of manipulated pictures</h2>
+<p>Flags pictures with a score above {{ "%.3f" | format(card.detector.threshold) }}. The threshold was set to flag at
+most {{ card.detector.max_fpr | percent }} of clean pictures. In the test it flagged
+{{ rate(card.detector.clean_fpr) }} of them.</p>
 {% if card.detector.attacks %}<details><summary>Against each attack</summary><div class="scroll"><table>
 <thead><tr><th>attack</th><th>radius</th><th>attacker</th><th>area under ROC</th><th>flagged</th>
 <th>wrong and not flagged</th></tr></thead>
@@ -124,20 +125,20 @@ test.</p>
 <td>{{ "" if row.wrong_and_unflagged is none else rate(row.wrong_and_unflagged) }}</td></tr>{% endfor %}
 </tbody></table></div></details>{% endif %}{% endif %}
 
-{% if card.checks %}<h2>Doubts about the evaluation itself</h2>
+{% if card.checks %}<h2>Sanity checks of the evaluation</h2>
 <p>{{ card.checks | selectattr("passed") | list | length }} of {{ card.checks | length }} passed.</p>
-<details><summary>Each of them</summary><div class="scroll"><table>
+<details><summary>All checks</summary><div class="scroll"><table>
 <tbody>{% for row in card.checks %}
 <tr><th>{{ row.name | replace("_", " ") }}</th><td>{{ state(row.passed) }}</td><td>{{ row.detail }}</td></tr>
 {% endfor %}</tbody></table></div></details>{% endif %}
 
-{% if card.floors %}<h2>The floors it was judged by</h2>
+{% if card.floors %}<h2>Policy of the gate</h2>
 <dl>{% for name, value in card.floors.items() %}<dt><code>{{ name }}</code></dt><dd>
 {%- if value is mapping %}{% for radius, floor in value.items() %}{{ radius }}/255: {{ floor }}
 {{- "" if loop.last else ", " }}{% else %}none{% endfor %}{% else %}{{ value }}{% endif %}</dd>
 {% endfor %}</dl>{% endif %}
 
-<h2>What it is</h2>
+<h2>Model</h2>
 <dl>
 <dt>labels</dt><dd>{{ card.model.labels | join(", ") }}</dd>
 <dt>network</dt><dd>{{ card.model.architecture }}, input {{ card.model.image_size }} pixels a side, defence:
@@ -149,7 +150,8 @@ test.</p>
 <dt>code</dt><dd>{% if card.verdict.commit %}<code>{{ card.verdict.commit }}</code>
 {%- if card.verdict.uncommitted_changes %} with uncommitted changes{% endif %}{% else %}not stated{% endif %}</dd>
 </dl>
-<p class="note">Everything here stands in the signed verdict or in the files that it names.</p>
+<p class="note">Everything on this page comes from the signed verdict, the signed standing, or files that the verdict
+names.</p>
 </body>
 </html>
 """

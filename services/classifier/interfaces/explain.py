@@ -1,4 +1,4 @@
-"""``/explain``: where the model looked, painted over the picture it was asked about."""
+"""``/explain``: the picture with the regions marked that speak for a label (Grad-CAM)."""
 
 import io
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ LABEL_HEADER = "X-Buckler-Label"  # percent-encoded: a label may be written in a
 DECISION_HEADER = "X-Buckler-Decision"
 
 
-def asked_label(query: bytes) -> str | None:
-    """Return the label that a query string names, None for the answer's own.
+def requested_label(query: bytes) -> str | None:
+    """Return the label in a query string; None, the predicted label, if there is none.
 
     Raises:
-        RefusalError: ``label_unknown``: it names several.
+        RefusalError: ``label_unknown``: the query has several labels.
     """
     labels = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("label", [])
     if len(labels) > 1:
@@ -32,11 +32,12 @@ def asked_label(query: bytes) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """One picture, answered as a PNG of it with what spoke for a label painted over.
+class ExplainRequest:
+    """One picture, answered by a PNG with the regions marked that speak for a label.
 
     Attributes:
-        label: For which; None for the answer's own.
+        picture: The file as it was sent.
+        label: The label to explain; None for the predicted label.
     """
 
     picture: bytes
@@ -44,11 +45,11 @@ class Explanation:
 
     @property
     def count(self) -> int:
-        """It holds one picture."""
+        """Number of pictures."""
         return 1
 
     def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Answer the picture, which is logged and counted as any other, and paint it.
+        """Classify the picture, which is logged and counted like any other, and draw the map of the label over it.
 
         Raises:
             RefusalError: ``label_unknown``; or as ``classify``.

@@ -1,10 +1,10 @@
-"""Answers as FHIR R4 `DiagnosticReport`, for systems that ask with ``Accept: application/fhir+json``.
+"""Answers as FHIR R4 `DiagnosticReport`, for clients that send ``Accept: application/fhir+json``.
 
-A report is ``preliminary`` and about nobody: no patient is taken over from a DICOM file, the system that asked knows
-whose picture it sent. What FHIR has no standard code for bears one below ``urn:buckler:fhir``.
+A report is ``preliminary`` and names no patient: the patient of a DICOM file is not read, and the client knows whose
+picture it sent. Codes that FHIR does not define are below ``urn:buckler:fhir``.
 
-Written by hand: the library that checks it in the tests takes 0.4 s to load and builds nothing that a dictionary
-does not. Source: http://hl7.org/fhir/R4/diagnosticreport.html, observation.html, device.html.
+The resources are plain dictionaries; the library that validates them in the tests takes 0.4 s to load and adds
+nothing. Source: http://hl7.org/fhir/R4/diagnosticreport.html, observation.html, device.html.
 """
 
 import base64
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 FHIR_JSON = "application/fhir+json"
 OWN = "urn:buckler:fhir"
-# LOINC 18748-4, of the value set "LOINC Imaging Document Codes"; it has no narrower code for dermoscopy.
+# From the value set "LOINC Imaging Document Codes", which has no narrower code for dermoscopy.
 STUDY = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 UCUM = "http://unitsofmeasure.org"
-# Of the required value set http://hl7.org/fhir/R4/valueset-issue-type.html; by code where that says more.
+# From the required value set http://hl7.org/fhir/R4/valueset-issue-type.html, by error code or else by status.
 ISSUES = {"image_unsupported": "not-supported", "image_too_large": "too-long", "image_empty": "required"}
 ISSUES_OF_STATUS = {
     HTTPStatus.UNAUTHORIZED: "login",
@@ -43,34 +43,34 @@ ISSUES_OF_STATUS = {
 
 
 def wants_fhir(accept: str) -> bool:
-    """Tell whether an ``Accept`` header names FHIR's JSON, and plain JSON not before it."""
-    weights = dict(_weighed(accept.lower().split(",")))
+    """Return whether an ``Accept`` header names FHIR's JSON and does not prefer plain JSON."""
+    weights = dict(_weights(accept.lower().split(",")))
     return weights.get(FHIR_JSON, 0) > 0 and weights[FHIR_JSON] >= weights.get("application/json", 0)
 
 
-def _weighed(ranges: Iterable[str]) -> Iterable[tuple[str, float]]:
+def _weights(ranges: Iterable[str]) -> Iterable[tuple[str, float]]:
     for each in ranges:
         kind, *parameters = (part.strip() for part in each.split(";"))
         quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         try:
             yield kind, float(quality)
-        except ValueError:  # no number: as if it were not there
+        except ValueError:  # an invalid quality: ignore the media type
             continue
 
 
 @dataclass(frozen=True, slots=True)
 class FhirRequest:
-    """Pictures, answered as one `DiagnosticReport`, or as a `Bundle` of several."""
+    """Pictures; one is answered by a `DiagnosticReport`, several by a `Bundle`."""
 
     pictures: tuple[bytes, ...]
 
     @property
     def count(self) -> int:
-        """How many pictures it holds."""
+        """Number of pictures."""
         return len(self.pictures)
 
     def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Answer each picture in its turn."""
+        """Answer the pictures in order."""
         if self.count == 1:
             return _response(report(classify(self.pictures[0], request_id), datetime.now(UTC)))
         items = answer_each(self.pictures, classify, request_id)
@@ -93,7 +93,7 @@ def _response(resource: dict[str, Any]) -> Response:
 
 
 def report(answer: Answer, moment: datetime) -> dict[str, Any]:
-    """Return an answer as a `DiagnosticReport` that holds its observations and the model as a device."""
+    """Return the `DiagnosticReport` of an answer, which contains the observations and the model as a device."""
     conclusion = _conclusion(answer)
     extensions = []
     if answer.receipt:
@@ -119,9 +119,10 @@ def report(answer: Answer, moment: datetime) -> dict[str, Any]:
 
 def _conclusion(answer: Answer) -> str:
     share = answer.probabilities[answer.label]
-    advice = "a person must look at it" if answer.decision == "review" else "no reason against relying on it was found"
+    review = answer.decision == "review"
+    advice = "a person must review the picture" if review else "the automatic checks found no reason for review"
     reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
-    return f"{answer.label}, {share:.0%}; {answer.decision}{reasons}: {advice}. Given by a model, not by a person."
+    return f"{answer.label}, {share:.0%}; {answer.decision}{reasons}: {advice}. Produced by a model, not by a person."
 
 
 def _device(answer: Answer) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _decision(answer: Answer) -> dict[str, Any]:
         {"code": _own("observation", "reason"), "valueCodeableConcept": _own("reason", reason)}
         for reason in answer.reasons
     ]
-    observation = _observation("decision", "Whether the answer may be relied on", value)
+    observation = _observation("decision", "Whether a person must review the answer", value)
     return observation | ({"component": reasons} if reasons else {})
 
 
@@ -185,7 +186,7 @@ def _number(value: float) -> dict[str, Any]:
 
 
 def outcome(code: str, message: str) -> dict[str, Any]:
-    """Return an error of the contract as an `OperationOutcome`."""
+    """Return the `OperationOutcome` of an error code."""
     status, _ = ERRORS[code]
     issue = {
         "severity": "error",
@@ -197,6 +198,6 @@ def outcome(code: str, message: str) -> dict[str, Any]:
 
 
 def fhir_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer for ``code`` to who asked for FHIR."""
+    """Return the error response for ``code`` as FHIR."""
     status, default = ERRORS[code]
     return JSONResponse(outcome(code, message or default), status_code=status, headers=headers, media_type=FHIR_JSON)

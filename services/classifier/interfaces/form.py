@@ -1,7 +1,7 @@
-"""Reads the pictures out of a multipart body, chunk by chunk, and refuses every other form.
+"""Reads pictures from a multipart body chunk by chunk and rejects forms with other content.
 
-BentoML would read the form itself, but it fetches a URL given as text in place of a file, keeps the client's
-file name on disk, and answers 500 to a malformed body. So it only ever sees the form written by ``rebuild``.
+BentoML's own form reader fetches a URL that is sent as text instead of a file, stores the client's file name on disk,
+and answers 500 to a malformed body. It therefore only receives forms that ``rebuild`` has written.
 """
 
 import secrets
@@ -16,10 +16,10 @@ MAX_PARTS = 16
 
 
 class PictureForm:
-    """A form of files in the field ``image``, from one to ``most`` of them; feed it the body's chunks."""
+    """Parser of a form with 1 to ``most`` files in the field ``image``; ``feed`` takes the body's chunks."""
 
     def __init__(self, content_type: bytes, *, most: int = 1) -> None:
-        """Start a form.
+        """Read the content type.
 
         Raises:
             RefusalError: ``media_type_unsupported``.
@@ -51,7 +51,7 @@ class PictureForm:
         )
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body.
+        """Parse the next bytes of the body.
 
         Raises:
             RefusalError: ``body_malformed``, ``field_repeated``, ``too_many_pictures`` or ``field_unknown``.
@@ -62,7 +62,7 @@ class PictureForm:
             raise RefusalError("body_malformed") from error
 
     def pictures(self) -> tuple[bytes, ...]:
-        """Return the files' bytes, in their order, once the body is complete; there is at least one.
+        """Return the content of the files, at least one, in order. Call it after the last chunk.
 
         Raises:
             RefusalError: ``body_malformed``, ``field_missing`` or ``field_unknown``.
@@ -90,7 +90,7 @@ class PictureForm:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         is_file = b"filename" in options or b"filename*" in options
-        if options.get(b"name") != FIELD.encode() or not is_file:  # a text of that name is no picture
+        if options.get(b"name") != FIELD.encode() or not is_file:  # a text field of that name is not a picture
             self._in_picture, self._others = False, True
         elif len(self._pictures) == self._most:
             raise _too_many(self._most)
@@ -113,7 +113,7 @@ def _too_many(most: int) -> RefusalError:
 
 
 def rebuild(picture: bytes) -> tuple[bytes, bytes]:
-    """Return content type and body of a form that holds ``picture`` alone, without the client's file name."""
+    """Return content type and body of a form with only ``picture``, without the client's file name."""
     boundary = secrets.token_hex(16).encode()
     head = b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n'
     field = FIELD.encode()

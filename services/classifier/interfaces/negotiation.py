@@ -1,4 +1,4 @@
-"""Choose body reader, request type and form of error by path and headers."""
+"""Chooses body reader, request type and error format by path and headers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,10 +12,10 @@ from starlette.types import Scope
 from services.classifier import endpoints
 from services.classifier.contract import RefusalError, error_response, oip_error
 from services.classifier.endpoints import is_oip
-from services.classifier.interfaces.explain import Explanation, asked_label
+from services.classifier.interfaces.explain import ExplainRequest, requested_label
 from services.classifier.interfaces.fhir import FhirRequest, fhir_error, wants_fhir
 from services.classifier.interfaces.form import PictureForm
-from services.classifier.interfaces.oip import BINARY_HEADER, Inference
+from services.classifier.interfaces.oip import BINARY_HEADER, OipRequest
 from services.classifier.records.audit import RECEIPT_WANTED
 from services.classifier.requests import Batch, PictureRequest
 from services.classifier.settings import Settings
@@ -28,7 +28,7 @@ class Body(Protocol):
     """Reads a request's body chunk by chunk."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         ...
 
     def pictures(self) -> tuple[bytes, ...]:
@@ -43,7 +43,7 @@ class WholeBody:
         self._content = bytearray()
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         self._content += chunk
 
     def pictures(self) -> tuple[bytes, ...]:
@@ -75,7 +75,7 @@ def _media_type(header: str) -> str:
 
 
 def error_form(scope: Scope) -> Callable[[str, str | None, Mapping[str, str] | None], JSONResponse]:
-    """Return the function that turns an error code into the response of the request's interface."""
+    """Return the function that turns an error code into an error response in the request's format."""
     if is_oip(scope["path"]):
         return oip_error
     fhir = scope["path"] == endpoints.PREDICT and wants_fhir(Headers(scope=scope).get("accept", ""))
@@ -83,18 +83,18 @@ def error_form(scope: Scope) -> Callable[[str, str | None, Mapping[str, str] | N
 
 
 async def request_for(scope: Scope, pictures: tuple[bytes, ...], settings: Settings) -> PictureRequest | None:
-    """Return the typed request; None for one picture with the default form of answer.
+    """Return the typed request; None for one picture with the default format of the answer.
 
     Raises:
         RefusalError: The request is invalid.
     """
     if scope["path"] == endpoints.OIP_INFER:
-        parse = partial(Inference.parse, pictures[0], scope["path_params"], most=settings.batch_limit)
+        parse = partial(OipRequest.parse, pictures[0], scope["path_params"], most=settings.batch_limit)
         return await to_thread.run_sync(parse)  # parsing many numbers is slow
     if scope["path"] == endpoints.EXPLAIN:
         if RECEIPT_WANTED.get():
-            raise RefusalError("receipt_unsupported", "a painted picture carries no receipt; /predict gives one")
-        return Explanation(pictures[0], asked_label(scope["query_string"]))
+            raise RefusalError("receipt_unsupported", "/explain gives no receipts; /predict does")
+        return ExplainRequest(pictures[0], requested_label(scope["query_string"]))
     if wants_fhir(Headers(scope=scope).get("accept", "")):
         return FhirRequest(pictures)
     return Batch(pictures) if len(pictures) > 1 else None

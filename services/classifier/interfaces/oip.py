@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2, over REST: pictures as tensors or files in, the answers as tensors out.
+"""The Open Inference Protocol, version 2, over REST: takes pictures as tensors or files, answers with tensors.
 
-The decision goes with every response: in ``parameters`` for all of its pictures together, for each one in outputs of
-their own. Whoever reads the probabilities alone has been told nonetheless.
+Every response states the decision, even to a client that requests only probabilities: in ``parameters`` for all
+pictures together, and in separate outputs for each picture.
 
 Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from services.classifier.served import Served
 
 PLATFORM = "buckler"
-PIXELS, FILES = "images", "files"  # names of the two inputs: one of them is sent
-# A body of short numbers grows tenfold as objects: the largest is read one at a time, not by each client's at once.
+PIXELS, FILES = "images", "files"  # the two inputs, of which a request has one
+# A body of short numbers takes ten times its size as objects, so bodies are parsed one at a time.
 _PARSING = threading.Lock()
 BINARY_HEADER = "inference-header-content-length"
 
 
 class RequestInput(BaseModel):
-    """An input tensor; ``data`` flat or nested, row by row."""
+    """An input tensor; ``data`` is flat or nested, in row-major order."""
 
     name: Literal["images", "files"]
     shape: list[int] = Field(min_length=1, max_length=4)
@@ -44,7 +44,7 @@ class RequestInput(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """An output that is wanted; without any, all are."""
+    """A requested output; a request without outputs gets all."""
 
     name: str
     parameters: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class InferRequest(BaseModel):
 
 
 class Tensor(BaseModel):
-    """What a tensor is."""
+    """Name, type and shape of a tensor."""
 
     name: str
     datatype: str
@@ -70,7 +70,7 @@ class Tensor(BaseModel):
 
 
 class OutputTensor(Tensor):
-    """A tensor with its values, flat."""
+    """A tensor with its values in a flat list."""
 
     data: list[Any]
 
@@ -86,7 +86,7 @@ class InferResponse(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What may be sent to the model, and what comes back."""
+    """Inputs and outputs of the model."""
 
     name: str
     versions: list[str]
@@ -96,7 +96,7 @@ class ModelMetadata(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """Name and version of the server."""
 
     name: str
     version: str
@@ -104,7 +104,7 @@ class ServerMetadata(BaseModel):
 
 
 def metadata(served: "Served") -> ModelMetadata:
-    """Return the metadata of the model that answers; -1 stands for the number of pictures."""
+    """Return the metadata of the live model; -1 stands for the number of pictures."""
     side, classes = served.predictor.image_size, len(served.predictor.labels)
     shapes = {"probabilities": [-1, classes]}
     return ModelMetadata(
@@ -120,11 +120,11 @@ def metadata(served: "Served") -> ModelMetadata:
 
 
 def check_model(named: Mapping[str, str], served: "Served") -> None:
-    """See that a path names the model that answers.
+    """Check that a path names the live model.
 
     Args:
-        named: ``name`` and, where the path has it, ``version``.
-        served: What answers.
+        named: ``name`` and, if the path has one, ``version``.
+        served: The live model.
 
     Raises:
         RefusalError: ``model_unknown``.
@@ -134,8 +134,15 @@ def check_model(named: Mapping[str, str], served: "Served") -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Inference:
-    """The pictures of an inference request: all are answered, or the request is refused."""
+class OipRequest:
+    """An inference request; it is refused if one of its pictures is unusable.
+
+    Attributes:
+        named: Model and version in the path.
+        request: The parsed body.
+        pictures: The files; None if pixels were sent.
+        values: The pixels ``(n, side, side, 3)`` in 0..1; None if files were sent.
+    """
 
     named: Mapping[str, str]
     request: InferRequest
@@ -143,22 +150,22 @@ class Inference:
     values: np.ndarray[Any, np.dtype[np.float32]] | None
 
     @classmethod
-    def parse(cls, body: bytes, named: Mapping[str, str], *, most: int) -> "Inference":
-        """Read a request's body.
+    def parse(cls, body: bytes, named: Mapping[str, str], *, most: int) -> "OipRequest":
+        """Parse a request's body.
 
         Args:
             body: JSON.
-            named: Model and version that the path names.
-            most: How many pictures it may hold.
+            named: Model and version in the path.
+            most: Largest number of pictures.
 
         Raises:
-            RefusalError: ``body_malformed``, ``tensor_invalid`` or ``too_many_pictures``; nothing of it is quoted.
+            RefusalError: ``body_malformed``, ``tensor_invalid`` or ``too_many_pictures``; no message quotes the body.
         """
         with _PARSING:
             return cls._parse(body, named, most)
 
     @classmethod
-    def _parse(cls, body: bytes, named: Mapping[str, str], most: int) -> "Inference":
+    def _parse(cls, body: bytes, named: Mapping[str, str], most: int) -> "OipRequest":
         try:
             request = InferRequest.model_validate_json(body)
         except ValidationError as error:
@@ -170,21 +177,23 @@ class Inference:
         if count > most:
             raise RefusalError("too_many_pictures", f"expected at most {most} pictures, got {count}")
         if unknown := {output.name for output in request.outputs} - set(OUTPUTS):
-            raise RefusalError("tensor_invalid", f"expected outputs of {', '.join(OUTPUTS)}; {len(unknown)} are none")
+            raise RefusalError(
+                "tensor_invalid", f"expected outputs from {', '.join(OUTPUTS)}; {len(unknown)} are unknown"
+            )
         if tensor.name == FILES:
             return cls(named, request, _files(tensor), None)
         return cls(named, request, None, _pixels(tensor))
 
     @property
     def count(self) -> int:
-        """How many pictures it holds."""
+        """Number of pictures."""
         return self.request.inputs[0].shape[0]
 
     def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
         """Answer all pictures.
 
         Raises:
-            RefusalError: A picture is not usable, its number in front; or as ``classify``.
+            RefusalError: A picture is unusable, with its number in the message; or as ``classify``.
         """
         check_model(self.named, served)
         pictures = self._pictures(served.predictor.image_size)
@@ -216,21 +225,21 @@ class Inference:
 def _refused(error: ValidationError) -> RefusalError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
-        return RefusalError("body_malformed", "the body is no JSON")
-    # Field names of the schema and numbers; a key that is the client's own word is left out.
+        return RefusalError("body_malformed", "the body is not JSON")
+    # Only field names of the schema and positions; keys that the client invented are omitted.
     known = InferRequest.model_fields.keys() | RequestInput.model_fields.keys()
     place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in known)
-    problem = first["msg"] if first["type"] != "extra_forbidden" else "a field that the protocol does not have"
+    problem = first["msg"] if first["type"] != "extra_forbidden" else "unknown field"
     return RefusalError("tensor_invalid", f"{place or 'the request'}: {problem}")
 
 
 def _files(tensor: RequestInput) -> tuple[bytes, ...]:
     if tensor.datatype != "BYTES" or tensor.shape != [len(tensor.data)]:
-        raise RefusalError("tensor_invalid", f"expected '{FILES}' as BYTES of the shape [n] with n texts in its data")
+        raise RefusalError("tensor_invalid", f"expected '{FILES}' as BYTES of the shape [n] with n strings in its data")
     try:
         return tuple(base64.b64decode(text, validate=True) for text in tensor.data)
     except (TypeError, ValueError, binascii.Error):
-        raise RefusalError("tensor_invalid", f"expected each of '{FILES}' as the text of a file in base64") from None
+        raise RefusalError("tensor_invalid", f"expected each of '{FILES}' as a string with a file in base64") from None
 
 
 def _pixels(tensor: RequestInput) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -240,11 +249,11 @@ def _pixels(tensor: RequestInput) -> np.ndarray[Any, np.dtype[np.float32]]:
         values = np.array(tensor.data).ravel()
     except (TypeError, ValueError, OverflowError):
         values = np.array([""])
-    if values.dtype.kind not in "fiu":  # numpy would read a text as a number, too
+    if values.dtype.kind not in "fiu":  # NumPy would also read numbers from strings
         raise RefusalError("tensor_invalid", f"expected only numbers in '{PIXELS}', in lists of equal length")
     if values.size != math.prod(tensor.shape):
         raise RefusalError("tensor_invalid", f"expected {math.prod(tensor.shape)} numbers, got {values.size}")
-    if not (values.min() >= 0 and values.max() <= 1):  # as written, it is false of a NaN too
+    if not (values.min() >= 0 and values.max() <= 1):  # this form of the comparison rejects NaN too
         raise RefusalError("tensor_invalid", "expected pixels in 0..1")
     return values.astype(np.float32).reshape(tensor.shape)
 
@@ -256,7 +265,7 @@ def _numbered(refusal: RefusalError, number: int, of: int) -> RefusalError:
 
 
 def _parameters(answers: Sequence[Answer]) -> dict[str, str | float | bool]:
-    """Return what holds for all answers together: what asks for review in one of them asks for it here."""
+    """Return the parameters of all answers together: ``review`` if one of them needs review."""
     model, detectors = answers[0].model, [answer.detector for answer in answers]
     reasons = sorted({reason for answer in answers for reason in answer.reasons})
     return {
@@ -271,7 +280,7 @@ def _parameters(answers: Sequence[Answer]) -> dict[str, str | float | bool]:
     }
 
 
-# Name, datatype and, of one answer, the values.
+# Name -> datatype and values of one answer.
 OUTPUTS: dict[str, tuple[str, Callable[[Answer], list[Any]]]] = {
     "probabilities": ("FP32", lambda answer: list(answer.probabilities.values())),
     "label": ("BYTES", lambda answer: [answer.label]),
@@ -283,9 +292,9 @@ OUTPUTS: dict[str, tuple[str, Callable[[Answer], list[Any]]]] = {
 }
 
 
-def _outputs(answers: Sequence[Answer], wanted: Sequence[str]) -> list[OutputTensor]:
+def _outputs(answers: Sequence[Answer], requested: Sequence[str]) -> list[OutputTensor]:
     outputs = []
-    for name in wanted or OUTPUTS:
+    for name in requested or OUTPUTS:
         datatype, values = OUTPUTS[name]
         rows = [values(answer) for answer in answers]
         shape = [len(rows), len(rows[0])] if name == "probabilities" else [len(rows)]

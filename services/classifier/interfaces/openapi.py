@@ -1,6 +1,6 @@
-"""The OpenAPI document, written from the contract's own types and table of errors.
+"""The OpenAPI document, built from the contract's types and error codes.
 
-BentoML's generated one knows neither our errors nor that a form with anything but the picture is refused.
+The document that BentoML generates lacks the errors and allows forms with other fields.
 """
 
 from collections import defaultdict
@@ -37,12 +37,12 @@ from services.classifier.settings import MEBIBYTE, Settings
 OIP_MODELS = (InferRequest, InferResponse, ModelMetadata, ServerMetadata)
 REFERENCE = "#/components/schemas/{model}"
 
-DESCRIPTION = """Classifies pictures and says whether the answers may be relied on.
+DESCRIPTION = """Classifies pictures and states whether a person must review the answer.
 
-Every model that answers carries a signed verdict of an adversarial evaluation; a picture that looks
-manipulated is answered with the decision `review`. Every answer is a line of the service's audit log; on request
-it carries a signed receipt. Every error has a stable code and the same form, under `/v2` the protocol's own. Where
-the service asks for keys, one that is for predictions cannot read the metrics, nor the other way round."""
+Every served model has a signed verdict of an adversarial evaluation. A picture that looks manipulated gets the
+decision `review`. Every answer is recorded in the service's audit log and carries a signed receipt on request. Every
+error has a stable code and the same format; under `/v2`, the protocol's own format. If the service requires keys, a key
+for predictions cannot read the metrics, and a key for metrics cannot request predictions."""
 
 ANSWER_EXAMPLE = {
     "request_id": "5b6f0c1d9d3b4e6fb0a3a1f2c4d5e6f7",
@@ -55,10 +55,14 @@ ANSWER_EXAMPLE = {
 }
 
 KEY = "key"
-KEY_SCHEME = {"type": "http", "scheme": "bearer", "description": "A key that an operator made: `buckler keys create`"}
+KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Created by an operator with `buckler keys create`",
+}
 KEY_CODES = ("key_missing", "key_unknown", "role_forbidden", "keys_unavailable")
 TEXT = {"schema": {"type": "string"}}
-SECONDS = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds; absent where waiting does not help"}
+SECONDS = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds; absent if waiting does not help"}
 ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": TEXT},
     HTTPStatus.FORBIDDEN: {"WWW-Authenticate": TEXT},
@@ -67,7 +71,7 @@ ERROR_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
 }
 
 OIP_ERROR = {
-    "description": "As the protocol has it: one text, which begins with the code",
+    "description": "One text that begins with the code, as the protocol requires",
     "content": {
         "application/json": {
             "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
@@ -76,7 +80,7 @@ OIP_ERROR = {
     },
 }
 
-# Codes that only the answers of other paths or methods hold.
+# Codes that only other paths or methods return.
 _NEVER = ("not_found", "method_not_allowed", "bad_request")
 _OF_FORMS = ("field_missing", "field_repeated", "field_unknown")
 _OF_OIP = ("tensor_invalid", "model_unknown")
@@ -98,8 +102,8 @@ def document(settings: Settings) -> dict[str, Any]:
             PREDICT: {"post": _predict(settings)},
             EXPLAIN: {"post": _explain(settings)},
             **_oip(settings),
-            "/livez": {"get": _probe("livez", "Answers while the process does")},
-            "/readyz": {"get": _probe("readyz", "Answers 200 once a verified model is loaded") | _not_ready()},
+            "/livez": {"get": _probe("livez", "200 while the process answers")},
+            "/readyz": {"get": _probe("readyz", "200 once a verified model is loaded") | _not_ready()},
             "/metrics": {"get": _metrics(settings)},
             CARD: {"get": _card(settings)},
             RECEIPT_KEY: {"get": _receipt_key()},
@@ -112,7 +116,7 @@ def version() -> str:
     """Return the service's version."""
     try:
         return installed_version("buckler")
-    except PackageNotFoundError:  # run from a Bento, which holds the source but installs nothing
+    except PackageNotFoundError:  # run from a Bento, which contains the source without installing it
         return "0"
 
 
@@ -122,20 +126,20 @@ def _predict(settings: Settings) -> dict[str, Any]:
         "tags": ["prediction"],
         "operationId": "predict",
         **_security(settings),
-        "summary": "Classify a picture, or several",
-        "description": f"""JPEG, PNG or DICOM (one frame, uncompressed or baseline JPEG), by content; of a DICOM file \
-only what describes its pixels is read. One DICOM file may also be the body itself. \
+        "summary": "Classify one or more pictures",
+        "description": f"""Takes JPEG, PNG or DICOM (one frame, uncompressed or baseline JPEG), recognised by content. \
+Of a DICOM file, only the elements that describe the pixels are read; one DICOM file may also be the body itself. \
 The field may be repeated up to {settings.batch_limit} times; the \
-request has at most {limit / MEBIBYTE:g} MiB. One picture is answered by itself, several by `answers` in their order, \
-where one that is not usable has its `error` in its place and the others are answered all the same. Each picture \
-counts against the key's limits, and each answer is a line of the audit log. Asked with `Accept: {FHIR_JSON}`, the \
-answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle` of them, and an error is an \
+request has at most {limit / MEBIBYTE:g} MiB. The response to one picture is its answer. The response to several is \
+`answers` in their order, with an `error` in the place of each unusable picture. Each picture \
+counts towards the key's limits, and each answer is recorded in the audit log. With `Accept: {FHIR_JSON}`, the \
+answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a `Bundle`, and an error is an \
 `OperationOutcome`.""",
         "parameters": [
             {
                 "name": "X-Buckler-Receipt",
                 "in": "header",
-                "description": f"Asks for a signed `receipt` in the answer; `{RECEIPT_KEY}` is its public key",
+                "description": f"Requests a signed `receipt` in the answer; `{RECEIPT_KEY}` returns the public key",
                 "schema": {"type": "string", "enum": [RECEIPT_KIND]},
             }
         ],
@@ -173,15 +177,15 @@ def _explain(settings: Settings) -> dict[str, Any]:
         "tags": ["prediction"],
         "operationId": "explain",
         **_security(settings),
-        "summary": "Show where the model looked in one picture",
-        "description": """Grad-CAM, painted over the picture: yellow spoke most for the label. It is coarse, a \
-sixteenth of the side, and a hint at what to look at, no reason to believe the answer. The picture is \
-answered and logged as by `/predict`.""",
+        "summary": "Show the regions of a picture that speak for a label",
+        "description": """Draws a Grad-CAM map over the picture; yellow regions speak most for the label. The map is \
+coarse, with cells of a sixteenth of the side. It is a hint where to look and no evidence that the answer is right. \
+The picture is classified and logged as by `/predict`.""",
         "parameters": [
             {
                 "name": "label",
                 "in": "query",
-                "description": "For which label; by default the answer's own",
+                "description": "The label to explain; default: the predicted label",
                 "schema": {"type": "string"},
             }
         ],
@@ -194,7 +198,7 @@ answered and logged as by `/predict`.""",
         },
         "responses": {
             "200": {
-                "description": "The painted picture, at most 512 pixels a side",
+                "description": "The picture with the map, at most 512 pixels a side",
                 "headers": {LABEL_HEADER: header, DECISION_HEADER: header},
                 "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
             },
@@ -204,19 +208,19 @@ answered and logged as by `/predict`.""",
 
 
 def _oip(settings: Settings) -> dict[str, Any]:
-    """The Open Inference Protocol's paths, each with a version and without."""
+    """Return the paths of the Open Inference Protocol, each with and without a version."""
     named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     paths: dict[str, Any] = {
-        OIP: {"get": _oip_read("oipServer", "What the server is", ServerMetadata) | _security(settings)},
-        OIP_LIVE: {"get": _oip_read("oipLive", "Answers while the process does", None)},
-        OIP_READY: {"get": _oip_read("oipReady", "Answers 200 once a verified model is loaded", None)},
+        OIP: {"get": _oip_read("oipServer", "Name and version of the server", ServerMetadata) | _security(settings)},
+        OIP_LIVE: {"get": _oip_read("oipLive", "200 while the process answers", None)},
+        OIP_READY: {"get": _oip_read("oipReady", "200 once a verified model is loaded", None)},
     }
     for part, suffix, parameters in (
         ("/{name}", "", [named]),
         ("/{name}/versions/{version}", "OfVersion", [named, {**named, "name": "version"}]),
     ):
-        metadata = _oip_read(f"oipModel{suffix}", "What the model takes and gives", ModelMetadata) | _security(settings)
-        ready = _oip_read(f"oipModelReady{suffix}", "Whether this model answers", None)
+        metadata = _oip_read(f"oipModel{suffix}", "Inputs and outputs", ModelMetadata) | _security(settings)
+        ready = _oip_read(f"oipModelReady{suffix}", "200 if this model is live", None)
         paths[f"{OIP_MODEL}{part}"] = {"parameters": parameters, "get": metadata}
         paths[f"{OIP_MODEL}{part}/ready"] = {"parameters": parameters, "get": ready}
         paths[f"{OIP_MODEL}{part}/infer"] = {"parameters": parameters, "post": _oip_infer(settings, suffix)}
@@ -242,10 +246,10 @@ def _oip_infer(settings: Settings, suffix: str) -> dict[str, Any]:
     return {
         **_oip_read(f"oipInfer{suffix}", "Classify pictures sent as tensors or files", None),
         **_security(settings),
-        "description": f"""Either `images`, FP32 in 0..1 of the side that the model's metadata states, or `files`, \
-BYTES: JPEG, PNG or DICOM in base64; up to {settings.batch_limit}. `parameters` say for all pictures together what the \
-outputs say for each: `decision`, `reasons`, `detector_verdict`. One picture that is not usable refuses the request. \
-The codes: {codes}.""",
+        "description": f"""Takes either `images`, FP32 in 0..1 with the side that the model's metadata states, or \
+`files`, BYTES: JPEG, PNG or DICOM in base64; up to {settings.batch_limit} pictures. The outputs have `decision`, \
+`reasons` and `detector_score` of each picture, `parameters` the same of all pictures together. An unusable picture refuses the \
+whole request. Error codes: {codes}.""",
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "The answers", "content": {"application/json": {"schema": response}}},
@@ -261,7 +265,7 @@ def _security(settings: Settings) -> dict[str, Any]:
 def _success() -> dict[str, Any]:
     schema = {"anyOf": [{"$ref": REFERENCE.format(model=each.__name__)} for each in (Answer, Answers)]}
     return {
-        "description": "The answer; the answers, where several pictures were sent",
+        "description": "The answer; for several pictures, the answers",
         "headers": {"X-Request-ID": {"schema": {"type": "string"}}},
         "content": {
             "application/json": {"schema": schema, "example": ANSWER_EXAMPLE},
@@ -307,7 +311,7 @@ def _receipt_key() -> dict[str, Any]:
     return {
         "tags": ["operation"],
         "operationId": "receiptKey",
-        "summary": "Public key that receipts are checked with, in PEM form; `not_found` where none are signed",
+        "summary": "Public key that checks receipts, in PEM; `not_found` if the service signs none",
         "responses": {
             "200": {"description": "The key", "content": {"application/x-pem-file": {}}},
             "404": _error(["not_found"]),
@@ -321,8 +325,8 @@ def _card(settings: Settings) -> dict[str, Any]:
     return {
         "tags": ["operation"],
         "operationId": "modelCard",
-        "summary": "The model that answers: how it was measured, what it withstood, what its limits are",
-        "description": f"With `Accept: text/html`, and always at `{CARD_PAGE}`, as a page for people.",
+        "summary": "Card of the live model: evaluation, robustness and limits",
+        "description": f"HTML with `Accept: text/html`, and always at `{CARD_PAGE}`.",
         **_security(settings),
         "responses": {"200": success, **_errors((*KEY_CODES, "no_verified_model"))},
     }

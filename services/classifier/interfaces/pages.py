@@ -1,8 +1,8 @@
-"""What people and scrapers read: ``/docs``, ``/docs.json``, ``/model``, ``/metrics``, ``/receipts.pub``.
+"""Routes that take no pictures: documentation, metrics, model card, receipt key and the protocol's metadata.
 
-BentoML's own index page loads a tag manager from the internet, which no hospital's network should see; this
-one is made of the Swagger UI files that BentoML ships and names no other host. The content security policy
-holds the browser to that.
+BentoML's own index page loads a tag manager from the internet, which hospital networks must not do. ``/docs`` instead
+uses the Swagger UI files that BentoML ships, and its content security policy lets the browser load nothing from other
+hosts.
 """
 
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from services.classifier.interfaces.openapi import document, version
 from services.classifier.records.audit import receipt_key
 from services.classifier.settings import Settings
 
-if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+if TYPE_CHECKING:  # at run time the import would load TensorFlow into the supervisor process
     from services.classifier.served import Served
 
 POLICY = (
@@ -53,7 +53,7 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-# No validator: by default Swagger UI sends the address of the document to a public one for a badge.
+# No validator: by default Swagger UI sends the document's URL to a public validator.
 START = """window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "docs.json",
@@ -70,7 +70,7 @@ START = """window.onload = function () {
 
 
 def create(settings: Settings) -> Starlette:
-    """Return the application that is mounted beside the API."""
+    """Return the application with these routes; the service mounts it."""
     specification = document(settings)
     return Starlette(
         routes=[
@@ -94,13 +94,13 @@ def create(settings: Settings) -> Starlette:
 
 
 def swagger_files() -> Path:
-    """Return the folder of Swagger UI's files inside BentoML."""
+    """Return BentoML's folder of Swagger UI files."""
     with as_file(files("bentoml") / "_internal/server/static_content") as folder:
         return folder
 
 
 def _receipt_key(settings: Settings) -> Response:
-    # Read anew: this application is made before the workers are, in every process that imports the service.
+    # Read at each request: every process that imports the service creates this application, whether it serves or not.
     key = receipt_key(settings)
     if key is None:
         return Response(status_code=HTTPStatus.NOT_FOUND)
@@ -108,7 +108,7 @@ def _receipt_key(settings: Settings) -> Response:
 
 
 def served() -> "Served":
-    """Return the model that answers.
+    """Return the live model.
 
     Raises:
         RefusalError: ``no_verified_model``.
@@ -120,7 +120,7 @@ def served() -> "Served":
 
 
 def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusalError)  # noqa: S101 - says so to the type checker
+    assert isinstance(error, RefusalError)  # noqa: S101 - for the type checker
     return error_response(error.code, error.detail)
 
 

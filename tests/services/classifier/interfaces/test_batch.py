@@ -16,6 +16,7 @@ from buckler.trust import audit
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import Answer, Answers, ErrorAnswer
+from services.classifier.requests import ANSWER_ROUTE
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import Server, encode, serving
 
@@ -29,7 +30,7 @@ def send(url: str, *pictures: bytes, **headers: str) -> httpx.Response:
     return httpx.post(f"{url}/predict", files=files, headers=headers, timeout=60)
 
 
-def test_each_picture_has_its_answer_in_its_place(server: Server, picture: bytes):
+def test_the_answers_are_in_the_order_of_the_pictures(server: Server, picture: bytes):
     other = encode("PNG", (40, 40))
     response = send(server.url, picture, other, picture)
     assert response.status_code == 200
@@ -41,11 +42,11 @@ def test_each_picture_has_its_answer_in_its_place(server: Server, picture: bytes
     assert ids == [f"{response.headers['x-request-id']}-{number}" for number in (1, 2, 3)]
 
 
-def test_one_picture_keeps_the_form_of_one(server: Server, picture: bytes):
+def test_one_picture_is_answered_without_a_list(server: Server, picture: bytes):
     assert "answers" not in send(server.url, picture).json()
 
 
-def test_a_bad_picture_has_its_error_in_its_place_and_the_others_are_answered(server: Server, picture: bytes):
+def test_a_bad_picture_has_an_error_in_its_place_and_the_others_are_answered(server: Server, picture: bytes):
     response = send(server.url, BROKEN, picture, b"", b"hello")
     assert response.status_code == 200
     first, second, third, last = Answers.model_validate_json(response.content).answers
@@ -54,7 +55,7 @@ def test_a_bad_picture_has_its_error_in_its_place_and_the_others_are_answered(se
     assert codes == ["image_unreadable", "image_empty", "image_unsupported"]
 
 
-def test_each_answer_is_a_line_of_the_log_and_counted_and_no_bad_picture_is(server: Server, picture: bytes):
+def test_each_answer_is_recorded_and_counted_but_no_bad_picture(server: Server, picture: bytes):
     lines, before = audit.verify(server.audit).lines, scrape(server)
     answers = send(server.url, picture, BROKEN, picture).json()["answers"]
     report, after = audit.verify(server.audit), scrape(server)
@@ -80,13 +81,13 @@ def test_each_answer_has_its_own_receipt(server: Server, picture: bytes, keys, t
         assert receipt.answer["request_id"] == answer["request_id"]
 
 
-def test_batches_and_single_pictures_at_once_all_get_their_own(server: Server, picture: bytes):
+def test_concurrent_batches_and_single_pictures_get_their_own_answers(server: Server, picture: bytes):
     with ThreadPoolExecutor(4) as pool:
         batches = pool.map(lambda count: send(server.url, *[picture] * count), [1, 3, 2, 4, 1, 2])
         assert [len(each.json().get("answers", [None])) for each in batches] == [1, 3, 2, 4, 1, 2]
 
 
-def test_a_batch_whose_time_is_up_is_not_computed_to_its_end(tmp_path, release, keys, picture):
+def test_a_batch_is_not_computed_further_after_its_timeout(tmp_path, release, keys, picture):
     large = io.BytesIO()
     Image.new("RGB", (5000, 5000), (200, 120, 90)).save(large, "JPEG")
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_REQUEST_TIMEOUT_SECONDS": "0.3"}
@@ -95,7 +96,7 @@ def test_a_batch_whose_time_is_up_is_not_computed_to_its_end(tmp_path, release, 
         assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
         deadline = time.monotonic() + 60
         while server.predict(picture).status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.2)  # until the thread has let go of the batch
+            time.sleep(0.2)  # until the thread has dropped the batch
         assert server.predict(picture).status_code == 200
         lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
         assert "Traceback" not in server.log.read_text()
@@ -104,12 +105,12 @@ def test_a_batch_whose_time_is_up_is_not_computed_to_its_end(tmp_path, release, 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_route_behind_the_front_door_is_closed_to_clients(server: Server, method: str):
-    response = httpx.request(method, f"{server.url}/orders", json={} if method == "POST" else None, timeout=60)
+def test_clients_cannot_reach_the_internal_route(server: Server, method: str):
+    response = httpx.request(method, f"{server.url}{ANSWER_ROUTE}", json={} if method == "POST" else None, timeout=60)
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_a_batch_counts_as_so_many_against_the_keys_limits(tmp_path, release, keys, picture):
+def test_each_picture_of_a_batch_counts_towards_the_keys_limits(tmp_path, release, keys, picture):
     ring = tmp_path / "api.json"
     _, secret = api_keys.create(ring, role=Role.PREDICT, name="ward-3")
     settings = {
@@ -125,6 +126,6 @@ def test_a_batch_counts_as_so_many_against_the_keys_limits(tmp_path, release, ke
             send(server.url, *[picture] * count, authorization=f"Bearer {secret}") for count in (5, 4, 1, 1, 1)
         ]
     codes = [each.json().get("error", {}).get("code", each.status_code) for each in responses]
-    # Five find four places; the refused request and the batch of four leave one token of six.
+    # Five pictures exceed the concurrency of four; that refusal and the batch of four leave one token of six.
     assert codes == ["too_many_at_once", 200, 200, "rate_limited", "rate_limited"]
     assert int(responses[-1].headers["retry-after"]) > 60

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory) -> dict:
-    """What a gate says of a model, in a real statement."""
+def stated(tmp_path_factory) -> dict:
+    """What the gate states about a model, from a real verdict."""
     directory = tmp_path_factory.mktemp("project")
     projects.make_project(directory)
     statement = projects.build(directory).statement
@@ -28,17 +28,17 @@ def findings(tmp_path_factory) -> dict:
 
 
 @pytest.fixture(scope="module")
-def judged(module_tmp_path: Path, release: Path, keys: Path, findings) -> Iterator[Server]:
+def judged(module_tmp_path: Path, release: Path, keys: Path, stated) -> Iterator[Server]:
     directory = module_tmp_path
     copy = Path(shutil.copytree(release, directory / "release"))
     notes = {"notes": ["<script>alert(1)</script> & so on"]}
-    write_verdict(copy, keys, **{**findings, **notes})
+    write_verdict(copy, keys, **{**stated, **notes})
     with serving(directory, keys, BUCKLER_RELEASE=str(copy)) as server:
         yield server
 
 
 class Balanced(HTMLParser):
-    """Fails on a tag that is closed and was not opened, or the other way round."""
+    """Fails on tags that are not opened and closed in pairs."""
 
     VOID = ("meta", "link")
 
@@ -54,7 +54,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_card_is_about_the_model_that_answers(judged: Server, picture: bytes, findings):
+def test_the_card_describes_the_live_model(judged: Server, picture: bytes, stated):
     response = judged.get("/model")
     assert response.headers["content-type"] == "application/json"
     card, answer = response.json(), judged.predict(picture).json()
@@ -63,12 +63,12 @@ def test_the_card_is_about_the_model_that_answers(judged: Server, picture: bytes
     }
     assert card["verdict"]["id"] == answer["model"]["verdict"]
     assert card["schema"] == 1
-    assert card["detector"]["threshold"] == findings["detector"]["threshold"]
-    assert card["clean"]["accuracy"]["value"] == findings["clean_accuracy"]["value"]
+    assert card["detector"]["threshold"] == stated["detector"]["threshold"]
+    assert card["clean"]["accuracy"]["value"] == stated["clean_accuracy"]["value"]
     assert card["model"]["labels"] == list(LABELS)
 
 
-def test_the_page_is_for_who_asks_for_html(judged: Server):
+def test_the_card_is_a_page_for_clients_that_accept_html(judged: Server):
     by_accept = httpx.get(f"{judged.url}/model", headers={"accept": "text/html,*/*;q=0.8"}, timeout=60)
     by_path = judged.get("/model.html")
     assert by_accept.headers["content-type"] == by_path.headers["content-type"] == "text/html; charset=utf-8"
@@ -76,14 +76,14 @@ def test_the_page_is_for_who_asks_for_html(judged: Server):
     assert by_path.headers["content-security-policy"] == POLICY
 
 
-def test_the_page_shows_the_numbers_and_nothing_in_it_is_fetched_or_run(judged: Server, findings):
+def test_the_page_shows_the_numbers_and_loads_and_runs_nothing(judged: Server, stated):
     page = judged.get("/model.html").text
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    for row in findings["worst_case"]:
+    for row in stated["worst_case"]:
         assert f"{row['robust_accuracy']['value']:.1%}" in page
-    for row in findings["checks"]:
+    for row in stated["checks"]:
         assert row["name"].replace("_", " ") in page
     assert not re.search(r"<script|https?:|url\(|@import|\son\w+=", page)
     assert re.search(r"<code>max_evaded</code></dt><dd>none</dd>", page)
@@ -91,7 +91,7 @@ def test_the_page_shows_the_numbers_and_nothing_in_it_is_fetched_or_run(judged: 
     assert "prefers-color-scheme: dark" in page
 
 
-def test_a_verdict_that_states_little_makes_a_card_all_the_same(server: Server):
+def test_a_verdict_with_few_statements_has_a_card(server: Server):
     card = server.get("/model").json()
     assert (card["worst_case"], card["detector"]) == ([], None)
     assert "not stated" in server.get("/model.html").text

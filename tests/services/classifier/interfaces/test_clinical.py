@@ -1,4 +1,4 @@
-"""What hospital systems speak, through a real server: DICOM in, FHIR R4 out."""
+"""DICOM requests and FHIR R4 answers, through a real server."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def without_id(response: httpx.Response) -> dict:
     return {name: value for name, value in response.json().items() if name != "request_id"}
 
 
-def test_a_dicom_file_is_answered_as_the_png_of_its_picture_in_a_form_or_as_the_body(server: Server, colours):
+def test_a_dicom_file_in_a_form_or_as_the_body_is_answered_like_a_png_of_its_picture(server: Server, colours):
     as_png = without_id(server.predict(encode("PNG", (41, 30))))
     as_form = without_id(server.predict(dicom(colours, "RGB"), "Erika-Mustermann.dcm"))
     as_body = without_id(post(server, dicom(colours, "RGB")))
@@ -67,7 +67,7 @@ def test_a_bad_dicom_file_is_refused_with_its_code_and_none_of_its_tags(server: 
     assert not any(secret in response.text for secret in SECRETS)
 
 
-def test_no_patient_is_in_log_audit_or_metrics(server: Server, colours):
+def test_log_audit_log_and_metrics_name_no_patient(server: Server, colours):
     for content in (dicom(colours, "RGB"), dicom(colours, "RGB")[:700], dicom(colours, "RGB", NumberOfFrames=2)):
         post(server, content)
         server.predict(content, "Erika-Mustermann.dcm")
@@ -76,7 +76,7 @@ def test_no_patient_is_in_log_audit_or_metrics(server: Server, colours):
     assert not any(secret in written for secret in (*SECRETS, "Traceback"))
 
 
-def test_a_report_is_valid_fhir_and_says_what_the_answer_says(server: Server, colours):
+def test_a_report_is_valid_fhir_and_agrees_with_the_answer(server: Server, colours):
     answer = server.predict(dicom(colours, "RGB")).json()
     response = post(server, dicom(colours, "RGB"), **FHIR)
     assert response.headers["content-type"] == "application/fhir+json"
@@ -100,7 +100,7 @@ def test_a_report_is_valid_fhir_and_says_what_the_answer_says(server: Server, co
     assert not any(secret in response.text for secret in SECRETS)
 
 
-def test_the_library_would_notice_a_report_that_is_none(server: Server, picture: bytes):
+def test_the_library_rejects_an_invalid_report(server: Server, picture: bytes):
     report = server.predict(picture, **FHIR).json()
     for name, value in (("status", None), ("code", "melanoma"), ("issued", "yesterday"), ("verdict", "ours")):
         with pytest.raises(ValidationError):
@@ -117,7 +117,7 @@ def test_several_pictures_are_a_bundle_with_an_outcome_for_a_bad_one(server: Ser
     assert second.issue[0].details.text == "image_unsupported"
 
 
-def test_a_report_is_a_line_of_the_log_and_can_carry_a_receipt(server: Server, picture: bytes, keys, tmp_path):
+def test_a_report_is_recorded_in_the_audit_log_and_can_carry_a_receipt(server: Server, picture: bytes, keys, tmp_path):
     lines = audit.verify(server.audit).lines
     report = server.predict(picture, **FHIR, **{"X-Buckler-Receipt": "ed25519"})
     assert audit.verify(server.audit).lines == lines + 1
@@ -167,5 +167,5 @@ def test_every_code_makes_a_valid_outcome(code: str):
         ("", False),
     ],
 )
-def test_fhir_is_for_who_asks_for_it(accept: str, fhir: bool):
+def test_fhir_is_the_answer_only_to_a_request_for_it(accept: str, fhir: bool):
     assert wants_fhir(accept) is fhir

@@ -1,4 +1,4 @@
-"""Where the model looked, through a real server."""
+"""The map of influential regions, through a real server."""
 
 import io
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from PIL import Image
 
 from buckler.trust import audit
 from services.classifier.contract import RefusalError
-from services.classifier.interfaces.explain import Explanation, asked_label
+from services.classifier.interfaces.explain import ExplainRequest, requested_label
 from tests.services.classifier.test_http import error_code
 from tests.services.running import LABELS, Server, encode
 from tests.unit.modality.picture.dicom_files import dicom
@@ -24,7 +24,7 @@ def explain(server: Server, picture: bytes, query: str = "", **headers: str) -> 
     return httpx.post(f"{server.url}/explain{query}", files=files, headers=headers, timeout=60)
 
 
-def test_the_overlay_is_the_picture_painted_for_the_answers_label(server: Server, picture: bytes):
+def test_the_overlay_is_the_picture_with_the_map_of_the_predicted_label(server: Server, picture: bytes):
     answer, response = server.predict(picture).json(), explain(server, picture)
     assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
     assert response.headers["x-buckler-label"] == answer["label"]
@@ -43,7 +43,7 @@ def test_each_label_has_its_own_overlay(server: Server, picture: bytes):
     assert np.abs(shown["benign"] - shown["malignant"]).max() > 10
 
 
-def test_it_is_a_line_of_the_log_like_any_answer(server: Server, picture: bytes):
+def test_an_explanation_is_recorded_in_the_audit_log_like_any_answer(server: Server, picture: bytes):
     lines = audit.verify(server.audit).lines
     explain(server, picture)
     assert audit.verify(server.audit).lines == lines + 1
@@ -57,30 +57,30 @@ def test_a_dicom_file_can_be_explained(server: Server):
 
 
 @pytest.mark.parametrize("query", ["?label=melanoma", "?label=", "?label=benign&label=malignant", "?label=%FF"])
-def test_a_label_that_the_model_does_not_know_is_refused_and_not_quoted(server: Server, picture: bytes, query: str):
+def test_an_unknown_label_is_refused_and_not_quoted(server: Server, picture: bytes, query: str):
     response = explain(server, picture, query)
     assert error_code(response) == "label_unknown"
     assert "melanoma" not in response.text
 
 
-def test_what_cannot_be_explained_is_refused_with_its_code(server: Server, picture: bytes):
+def test_an_invalid_request_is_refused_with_its_code(server: Server, picture: bytes):
     assert error_code(explain(server, b"no picture")) == "image_unsupported"
     assert error_code(explain(server, picture, **{"X-Buckler-Receipt": "ed25519"})) == "receipt_unsupported"
     files = [("image", ("a", picture)), ("image", ("b", picture))]
     assert error_code(httpx.post(f"{server.url}/explain", files=files, timeout=60)) == "field_repeated"
 
 
-def test_a_label_in_any_script_goes_into_the_header():
+def test_the_header_states_a_label_in_any_script():
     predictor = SimpleNamespace(
         labels=("黒色腫", "母斑"), image_size=32, explain=lambda pixels, label: np.zeros((2, 2), np.float32)
     )
     answer = SimpleNamespace(label="黒色腫", decision="accept")
-    order = Explanation(encode("PNG", (40, 40)), None)
-    response = order.answer(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
+    request = ExplainRequest(encode("PNG", (40, 40)), None)
+    response = request.answer(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
 
 
-def test_the_label_is_read_from_the_query():
-    assert (asked_label(b""), asked_label(b"label=benign"), asked_label(b"other=1")) == (None, "benign", None)
+def test_the_query_names_at_most_one_label():
+    assert [requested_label(query) for query in (b"", b"label=benign", b"other=1")] == [None, "benign", None]
     with pytest.raises(RefusalError):
-        asked_label(b"label=a&label=b")
+        requested_label(b"label=a&label=b")

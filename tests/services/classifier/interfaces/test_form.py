@@ -1,4 +1,4 @@
-"""Which forms are let in, and that nothing but the picture leaves."""
+"""Which forms are accepted, and that only the pictures are read from them."""
 
 import pytest
 
@@ -30,13 +30,13 @@ END = b"--frontier--\r\n"
 
 
 @pytest.mark.parametrize("step", [1, 7, None])
-def test_the_picture_comes_out_however_the_body_is_cut(step):
+def test_the_picture_is_read_in_chunks_of_any_size(step):
     content = bytes(range(256)) + b"\r\n--front"
     assert read(part(b"image", content) + END, step=step) == content
 
 
 @pytest.mark.parametrize("step", [1, 7, None])
-def test_several_pictures_come_out_in_their_order_up_to_the_limit(step):
+def test_several_pictures_are_read_in_order_up_to_the_limit(step):
     contents = [b"\xff\xd8 one\r\n", b"", b"three"]
     parts = [part(b"image", content) for content in contents]
     assert read_all(b"".join(parts) + END, most=3, step=step) == tuple(contents)
@@ -51,20 +51,20 @@ def test_a_batch_may_have_more_parts_than_other_forms():
 
 
 @pytest.mark.parametrize("text_first", [True, False])
-def test_a_text_among_the_pictures_is_a_field_too_many(text_first):
+def test_a_text_field_beside_pictures_is_an_unknown_field(text_first):
     parts = [part(b"image", b"http://10.0.0.1/", filename=None), part(b"image", b"x")]
     with pytest.raises(RefusalError) as caught:
         read_all(b"".join(parts if text_first else parts[::-1]) + END, most=4)
     assert caught.value.code == "field_unknown"
 
 
-def test_a_rebuilt_form_holds_the_same_picture_and_no_file_name():
+def test_a_rebuilt_form_has_the_same_picture_and_no_file_name():
     content_type, body = rebuild(b"\xff\xd8 pixels \r\n")
     assert read(body, content_type) == b"\xff\xd8 pixels \r\n"
     assert b"a.jpg" not in body
 
 
-def test_an_empty_file_is_a_picture_without_bytes_for_the_decoder_to_refuse():
+def test_an_empty_file_is_left_to_the_decoder_to_refuse():
     assert read(part(b"image", b"") + END) == b""
 
 
@@ -91,14 +91,14 @@ def test_every_other_form_is_refused_with_its_code(body, code):
     "content_type",
     [b"", b"application/json", b"application/x-www-form-urlencoded", b"multipart/form-data", b"image/jpeg"],
 )
-def test_a_body_that_is_no_multipart_form_is_refused_before_it_is_read(content_type):
+def test_a_body_that_is_not_a_multipart_form_is_refused_before_it_is_read(content_type):
     with pytest.raises(RefusalError) as caught:
         PictureForm(content_type)
     assert caught.value.code == "media_type_unsupported"
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
-def test_a_refusal_keeps_its_code_through_bentomls_own_form_of_error(code):
+def test_a_refusal_keeps_its_code_through_bentomls_error_format(code):
     status, _ = ERRORS[code]
     body = [{"error": str(RefusalError(code, "because: so"))}]
     assert code_and_message(status, body) == (code, "because: so")
@@ -115,7 +115,7 @@ def test_a_refusal_keeps_its_code_through_bentomls_own_form_of_error(code):
         (500, {"error": "secret"}, "internal_error"),
     ],
 )
-def test_errors_from_below_get_a_code_and_their_text_is_not_forwarded(status, body, code):
+def test_bentomls_own_errors_get_a_code_and_their_text_is_not_forwarded(status, body, code):
     assert code_and_message(status, body) == (code, None)
 
 

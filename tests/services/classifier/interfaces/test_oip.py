@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, through a real server, held to the schemas that its specification publishes."""
+"""The Open Inference Protocol, through a real server, checked against the schemas of its specification."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 MODEL = "/v2/models/skin-lesion"
 
 
-# --- open_inference_rest.yaml of the specification, with nothing allowed that it does not name
+# --- schemas of open_inference_rest.yaml, without additional fields
 
 
 class Strict(BaseModel):
@@ -65,7 +65,7 @@ class Error(Strict):
     error: str
 
 
-# --- what a client does
+# --- client
 
 
 def infer(server: Server, content: object, path: str = f"{MODEL}/infer", **headers: str) -> httpx.Response:
@@ -105,7 +105,7 @@ def error_code(response: httpx.Response) -> str:
     return code
 
 
-def test_health_and_metadata_are_the_specifications(server: Server):
+def test_health_and_metadata_follow_the_specification(server: Server):
     for path in ("/v2/health/live", "/v2/health/ready", f"{MODEL}/ready", f"{MODEL}/versions/local/ready"):
         response = server.get(path)
         assert (response.status_code, response.json().get("ready", response.json().get("live"))) == (200, True)
@@ -142,7 +142,7 @@ def test_a_tensor_and_the_file_of_its_pixels_are_answered_alike(server: Server):
         assert (parameters["digest"], parameters["verdict"]) == (answer["model"]["digest"], answer["model"]["verdict"])
 
 
-def test_several_pictures_are_answered_in_their_order_and_one_that_asks_for_review_makes_all_ask(server: Server):
+def test_pictures_are_answered_in_order_and_one_that_needs_review_makes_the_request_need_it(server: Server):
     values = pixels(5)
     response = infer(server, tensor(values), f"{MODEL}/versions/local/infer")
     found = outputs(response)
@@ -154,14 +154,14 @@ def test_several_pictures_are_answered_in_their_order_and_one_that_asks_for_revi
     assert len(set(found["request_id"])) == 5
 
 
-def test_only_the_outputs_that_are_wanted_come(server: Server):
+def test_only_requested_outputs_are_returned(server: Server):
     response = infer(server, {**tensor(pixels()), "outputs": [{"name": "label"}]})
     assert list(outputs(response)) == ["label"]
     assert "decision" in response.json()["parameters"]
     assert "id" not in response.json()
 
 
-def test_each_picture_is_a_line_of_the_log_and_counted(server: Server):
+def test_each_picture_is_recorded_and_counted(server: Server):
     lines, before = audit.verify(server.audit).lines, scrape(server)
     infer(server, tensor(pixels(3)))
     after = scrape(server)
@@ -171,7 +171,7 @@ def test_each_picture_is_a_line_of_the_log_and_counted(server: Server):
     assert total(after, "buckler_requests_total", **counted) - total(before, "buckler_requests_total", **counted) == 1
 
 
-def test_receipts_come_as_an_output(server: Server):
+def test_receipts_are_an_output(server: Server):
     found = outputs(infer(server, tensor(pixels(2)), **{"X-Buckler-Receipt": "ed25519"}))
     assert all(set(json.loads(text)) == {"payload", "payloadType", "signatures"} for text in found["receipt"])
     assert outputs(infer(server, tensor(pixels())))["receipt"].tolist() == [""]
@@ -223,13 +223,13 @@ NUMBERS = math.prod(SIDES)
         (files(b"no picture"), "image_unsupported"),
     ],
 )
-def test_what_is_no_request_is_refused_in_the_protocols_form_and_not_quoted(server: Server, content, code: str):
+def test_an_invalid_request_is_refused_in_the_protocols_format_and_not_quoted(server: Server, content, code: str):
     response = infer(server, content)
     assert error_code(response) == code
     assert "GEHEIM" not in response.text
 
 
-def test_one_bad_picture_refuses_the_request_and_is_named_by_its_number(server: Server, picture: bytes):
+def test_one_bad_picture_refuses_the_request_and_the_error_has_its_number(server: Server, picture: bytes):
     response = infer(server, files(picture, b"no picture"))
     assert error_code(response) == "image_unsupported"
     assert "picture 2: " in response.json()["error"]
@@ -244,24 +244,24 @@ def test_another_model_or_version_is_unknown(server: Server, path: str):
 
 
 @pytest.mark.parametrize("path", ["/v2/nothing", f"{MODEL}/explain", "/v2/models/a/b/infer", f"{MODEL}/versions"])
-def test_other_paths_are_not_found_in_the_protocols_form(server: Server, path: str):
+def test_other_paths_are_not_found_in_the_protocols_format(server: Server, path: str):
     assert error_code(server.get(path)) == "not_found"
 
 
-def test_a_method_or_content_type_that_is_not_the_protocols_is_refused(server: Server):
+def test_a_foreign_method_or_content_type_is_refused(server: Server):
     assert error_code(server.get(f"{MODEL}/infer")) == "method_not_allowed"
     assert error_code(infer(server, b"x", **{"content-type": "text/plain"})) == "media_type_unsupported"
     binary = infer(server, tensor(pixels()), **{"inference-header-content-length": "10"})
     assert error_code(binary) == "media_type_unsupported"
 
 
-def test_no_name_of_a_client_becomes_a_label(server: Server):
+def test_no_model_name_from_a_client_becomes_a_label(server: Server):
     server.get("/v2/models/Erika-Mustermann")
     infer(server, tensor(pixels()), "/v2/models/Erika-Mustermann/versions/GEHEIM/infer")
     assert not any(secret in server.get("/metrics").text + server.log.read_text() for secret in ("Erika", "GEHEIM"))
 
 
-def test_the_openapi_document_names_every_path_and_its_schemas_fit(server: Server):
+def test_the_openapi_document_has_every_path_and_matching_schemas(server: Server):
     document = server.get("/docs.json").json()
     paths = [path for path in document["paths"] if path.startswith("/v2")]
     assert len(paths) == 9
