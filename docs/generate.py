@@ -107,7 +107,7 @@ def params() -> str:
 def command_line() -> str:
     """Return cli.md."""
     lines = ["# Command line", "", NOTE, "", "Exit codes: 0 done; 1 refused; 2 could not be done, or wrong arguments."]
-    for parser in _parsers(cli._parser()):
+    for parser in _parsers(cli.parser()):
         parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=WIDTH)
         lines += ["", f"## `{parser.prog}`", "", "```", parser.format_help().rstrip(), "```"]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from drills.load import LOST, Load, clients, storm
 from drills.registry import DrillError
 from drills.report import Drill
@@ -71,7 +71,7 @@ def disk_full(scene: Scene, drill: Drill) -> None:
             drill.figures["seconds_until_the_release_fits"] = round(
                 wait_until(lambda: any(e.version == second for e in load.exchanges[-3:]), PATIENCE, "the new one"), 2
             )
-        report = audit.verify(disk / "audit/audit.jsonl")
+        report = audit_chain.verify(disk / "audit/audit.jsonl")
     good = sum(each.status == "200" for each in load.exchanges)
     drill.figures |= {"answers": good, "lines_in_the_log": report.lines, "statuses": load.statuses()}
     drill.figures["codes"] = sorted({each.code for each in load.exchanges if each.code})

@@ -16,7 +16,7 @@ from buckler.client import Answer, Client, ServiceError
 from buckler.detection.reasons import Reason
 from buckler.modality.picture.images import load_pixels, to_png
 from buckler.state import paths
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from drills.load import Load, clients
 from drills.platform import SOON, Platform, platform
 from drills.registry import DrillError
@@ -216,7 +216,7 @@ def _last(load: Load, count: int) -> set[str]:
 
 
 def _audit_holds(running: Platform) -> bool:
-    return audit.verify(running.directory / paths.WATCH_AUDIT_LOG).problem is None
+    return audit_chain.verify(running.directory / paths.WATCH_AUDIT_LOG).problem is None
 
 
 def _since(moment: datetime) -> float:

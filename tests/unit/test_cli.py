@@ -57,11 +57,11 @@ assert not loaded, loaded
     assert "promote" in done.stdout
 
 
-def test_promote_champion_and_rollback_tell_the_way(published, registry, capsys):
+def test_promote_champion_and_rollback_print_the_champion(published, registry, capsys):
     assert cli.main(["promote"]) == 0
     assert f"{registry}: promoted, the champion is version 1" in capsys.readouterr().out
     assert cli.main(["promote"]) == 0
-    assert "version 1 is the champion already" in capsys.readouterr().out
+    assert "version 1 is already the champion" in capsys.readouterr().out
     published(weights=b"other")
     assert cli.main(["promote", "--version", "2"]) == 0
     assert "(before: version 1)" in capsys.readouterr().out
@@ -77,16 +77,16 @@ def test_a_refused_promotion_exits_1_with_its_reasons(published, capsys):
     published(clean=60)
     capsys.readouterr()
     assert cli.main(["promote"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("refused: ")
-    assert "clean accuracy 0.600 < 0.700" in said
+    error = capsys.readouterr().err
+    assert error.startswith("refused: ")
+    assert "clean accuracy 0.600 < 0.700" in error
 
 
-def test_what_cannot_be_done_exits_2_with_one_line(published, capsys):
+def test_an_impossible_command_exits_2_with_one_line(published, capsys):
     assert cli.main(["rollback"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def test_outside_a_project_the_missing_file_is_named(tmp_path, monkeypatch, capsys):
@@ -95,15 +95,15 @@ def test_outside_a_project_the_missing_file_is_named(tmp_path, monkeypatch, caps
     assert "no params.yaml" in capsys.readouterr().err
 
 
-def test_verify_holds_until_a_byte_changes(published, project, capsys):
+def test_a_release_is_valid_until_a_byte_changes(published, project, capsys):
     assert cli.main(["verify", "models/release"]) == 0
-    assert "models/release holds" in capsys.readouterr().out
+    assert "models/release is valid" in capsys.readouterr().out
     (project / "models/release/model/model.json").write_text("{}")
     assert cli.main(["verify", "models/release"]) == 1
     assert "refused: the verdict is about" in capsys.readouterr().err
 
 
-def test_keys_are_made_once(project, capsys):
+def test_signing_keys_are_created_once(project, capsys):
     assert cli.main(["keys", "init"]) == 0
     assert keys.load_public_key()
     assert cli.main(["keys", "init"]) == 2
@@ -111,29 +111,29 @@ def test_keys_are_made_once(project, capsys):
     assert cli.main(["keys", "init", "--directory", "elsewhere"]) == 0
 
 
-def test_an_api_key_is_made_shown_once_listed_and_revoked(project, capsys):
+def test_an_api_key_is_created_shown_once_listed_and_revoked(project, capsys):
     assert cli.main(["keys", "list"]) == 0
-    assert "`buckler keys create` makes one" in capsys.readouterr().out
+    assert "`buckler keys create` creates one" in capsys.readouterr().out
 
     assert cli.main(["keys", "create", "--role", "predict", "--name", "ward-3"]) == 0
-    said = capsys.readouterr()
-    secret = said.out.strip()
-    made = api_keys.KeyRing(paths.API_KEYS).find(secret)
-    assert (made.role, made.name) == ("predict", "ward-3")
-    assert f"made key {made.id} (predict, ward-3)" in said.err
-    assert secret not in said.err
+    printed = capsys.readouterr()
+    secret = printed.out.strip()
+    created = api_keys.KeyRing(paths.API_KEYS).find(secret)
+    assert (created.role, created.name) == ("predict", "ward-3")
+    assert f"created key {created.id} (predict, ward-3)" in printed.err
+    assert secret not in printed.err
 
     assert cli.main(["keys", "list"]) == 0
     line = capsys.readouterr().out
-    assert re.fullmatch(rf"{made.id}  predict   ward-3 +  created \S+  holds\n", line)
-    assert cli.main(["keys", "revoke", made.id]) == 0
+    assert re.fullmatch(rf"{created.id}  predict   ward-3 +  created \S+  active\n", line)
+    assert cli.main(["keys", "revoke", created.id]) == 0
     assert cli.main(["keys", "list"]) == 0
     assert "  revoked 2" in capsys.readouterr().out
-    assert cli.main(["keys", "revoke", made.id]) == 2
+    assert cli.main(["keys", "revoke", created.id]) == 2
     assert "was revoked at" in capsys.readouterr().err
 
 
-def test_the_file_of_api_keys_is_named_by_option_or_environment(project, monkeypatch, capsys):
+def test_an_option_or_a_variable_names_the_file_of_api_keys(project, monkeypatch, capsys):
     monkeypatch.setenv(api_keys.API_KEYS_ENV, "elsewhere/keys.json")
     assert cli.main(["keys", "create", "--role", "predict", "--name", "a"]) == 0
     assert cli.main(["keys", "create", "--role", "predict", "--name", "b", "--file", "third.json"]) == 0
@@ -141,29 +141,29 @@ def test_the_file_of_api_keys_is_named_by_option_or_environment(project, monkeyp
     assert [key.name for key in api_keys.read(project / "third.json")] == ["b"]
 
 
-def test_an_api_key_for_a_program_goes_to_a_new_file_or_does_not_hold(project, capsys):
+def test_an_api_key_is_written_to_a_new_file_or_revoked(project, capsys):
     create = ["keys", "create", "--role", "operate", "--name", "prometheus", "--out", "service.key"]
     assert cli.main(create) == 0
     secret = (project / "service.key").read_text().strip()
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "service.key" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "service.key" in printed.err
     assert cli.main(create) == 2
     assert "File exists" in capsys.readouterr().err
     assert (project / "service.key").read_text().strip() == secret
     assert [bool(key.revoked_at) for key in api_keys.read(paths.API_KEYS)] == [False, True]
 
 
-def test_the_roles_on_the_command_line_are_those_of_the_keys(project, capsys):
+def test_the_command_line_offers_the_roles_of_the_keys(project, capsys):
     for role in api_keys.Role:
         assert cli.main(["keys", "create", "--role", role, "--name", "x"]) == 0
     with pytest.raises(SystemExit):
         cli.main(["keys", "create", "--role", "root", "--name", "x"])
-    said = capsys.readouterr().err
-    assert all(f"'{role}'" in said for role in api_keys.Role)
+    error = capsys.readouterr().err
+    assert all(f"'{role}'" in error for role in api_keys.Role)
 
 
-def test_a_profile_and_settings_are_written_and_comments_stay(published, project):
+def test_a_profile_and_settings_are_written_and_comments_remain(published, project):
     assert cli.main(["profile", "quick", "--set", "train.hidden=[8, 4]"]) == 0
     text = (project / "params.yaml").read_text()
     assert yaml.safe_load(text)["train"] == {"epochs": 1, "hidden": [8, 4]}
@@ -171,14 +171,14 @@ def test_a_profile_and_settings_are_written_and_comments_stay(published, project
 
 
 @pytest.mark.parametrize("setting", ["train.epochs", "epochs=3", "train.epochs=[", "train.unknown=3"])
-def test_a_setting_that_makes_no_sense_is_refused(published, project, capsys, setting):
+def test_an_invalid_setting_is_rejected(published, project, capsys, setting):
     before = (project / "params.yaml").read_text()
     assert cli.main(["profile", "quick", "--set", setting]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert (project / "params.yaml").read_text() == before
 
 
-def test_a_job_that_cannot_run_exits_2_and_an_unknown_one_too(project, capsys):
+def test_an_unknown_job_and_a_job_that_cannot_run_exit_2(project, capsys):
     assert cli.main(["watch", "--once", "dance"]) == 2
     assert "dance" in capsys.readouterr().err
     assert cli.main(["watch", "--once", "reevaluate"]) == 2

@@ -1,11 +1,11 @@
 """Append-only audit log: one JSON line per answer, each with the SHA-256 of the previous line.
 
-A changed, removed, inserted or moved line breaks the chain, and ``verify`` reports where. The file alone cannot
-reveal a truncated end, a changed last line or a complete rewrite. To detect those, store a ``Head`` where the log's
-writer has no access, and pass it to ``verify``.
+A changed, removed, inserted or moved line breaks the chain, and `buckler.trust.audit_chain` reports where. The file
+alone cannot reveal a truncated end, a changed last line or a complete rewrite. To detect those, store a ``ChainHead``
+where the log's writer has no access, and pass it to ``audit_chain.verify``.
 
 Any number of processes and threads append to one chain: a lock file serialises them, and each rereads the last line
-before it writes. A line contains the digest of a picture and the answer, never a picture, file name or DICOM tag.
+before it writes. A line contains the digest of a record and the answer, never a record, file name or DICOM tag.
 
     audit.jsonl                     the newest lines
     audit.000000094210.jsonl        a full file, named by the sequence number of its last line; the chain continues
@@ -19,12 +19,12 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from buckler.errors import AuditError
 from buckler.state import locks, paths
@@ -47,7 +47,7 @@ logger = logging.getLogger("buckler.audit")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """The end of a chain: pins every line up to it.
 
     Attributes:
@@ -59,28 +59,6 @@ class Head:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The result of ``verify``.
-
-    Attributes:
-        first: Sequence number of the first line present.
-        head: The last valid line.
-        recovered: Number of lines that record the recovery of a torn line before them.
-        problem: File, line, expected and actual value; None if the whole chain is valid.
-    """
-
-    first: int
-    head: Head
-    recovered: int
-    problem: str | None
-
-    @property
-    def lines(self) -> int:
-        """Number of valid lines."""
-        return self.head.sequence - self.first + 1
-
-
 def log_path() -> Path:
     """Return the path of the log: ``BUCKLER_AUDIT_LOG``, else the project's default.
 
@@ -89,7 +67,7 @@ def log_path() -> Path:
     """
     named = os.environ.get(LOG_ENV)
     if named == OFF:
-        raise AuditError(f"{LOG_ENV} is {OFF!r}: no log is kept; name the file of one that was")
+        raise AuditError(f"{LOG_ENV} is {OFF!r}: no log is written; name the file of an older one")
     return Path(named) if named else paths.AUDIT_LOG
 
 
@@ -99,7 +77,7 @@ def entry(answer: Mapping[str, Any], *, client: str, input_digest: str, moment: 
     Args:
         answer: As the client gets it: request id, label, probabilities, decision, reasons, detector, model.
         client: Id of the client's key, never the key itself.
-        input_digest: ``sha256:…`` of the picture's bytes as received.
+        input_digest: ``sha256:…`` of the record's bytes as received.
         moment: Timezone-aware time of the answer.
     """
     return {"time": moment.isoformat(), "client": client, "input": input_digest, "answer": dict(answer)}
@@ -110,8 +88,8 @@ def event(name: str, *, client: str, input_digest: str, moment: datetime, detail
 
     Args:
         name: Name of the event.
-        client: Id of the key whose picture caused the event.
-        input_digest: ``sha256:…`` of the picture's bytes as received.
+        client: Id of the key whose record caused the event.
+        input_digest: ``sha256:…`` of the record's bytes as received.
         moment: Timezone-aware time of the event.
         details: Further fields of the entry.
     """
@@ -139,34 +117,34 @@ class AuditLog:
         self._timers = threading.Lock()
         self._overdue = False
 
-    def append(self, values: Mapping[str, Any]) -> Head:
+    def append(self, values: Mapping[str, Any]) -> ChainHead:
         """Write one line and return it as the new head; an error leaves the log unchanged.
 
         Raises:
             AuditError: The line was not written: the disk is full, the directory is not writable, or the last lines
                 are not valid lines of this log.
         """
-        with self._explained(), self._locked():
-            head, note = self._settle()
+        with self._readable_errors(), self._locked():
+            head, note = self._prepare()
             return self._write({**values, **note}, head)
 
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         """Return the last whole line; also checks, before the first answer, that the log is writable.
 
         Raises:
             AuditError: As ``append``.
         """
-        with self._explained(), self._locked(), _opened(self.path) as file:
+        with self._readable_errors(), self._locked(), _opened(self.path) as file:
             return self._find_head(file)[0]
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _readable_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise AuditError(
-                f"cannot write the audit log {self.path}: {error.strerror}; free or mend the disk, or name another"
-                f" file in {LOG_ENV}"
+                f"cannot write the audit log {self.path}: {error.strerror}; free or repair the disk, or set {LOG_ENV}"
+                " to another file"
             ) from error
 
     @contextmanager
@@ -174,10 +152,10 @@ class AuditLog:
         # Not the log itself, which is renamed when full. Opened each time, because flock belongs to the open file
         # and would otherwise not exclude other threads of the process.
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locks.exclusive(_lock_path(self.path)):
+        with locks.exclusive(lock_path(self.path)):
             yield
 
-    def _settle(self) -> tuple[Head, dict[str, Any]]:
+    def _prepare(self) -> tuple[ChainHead, dict[str, Any]]:
         """Prepare the newest file for a line: move a torn line aside and start a new file if it is full.
 
         Returns:
@@ -187,52 +165,52 @@ class AuditLog:
             head, end = self._find_head(file)
             torn = os.pread(file, os.fstat(file).st_size - end, end)
             if torn:
-                self._put_aside(torn, head.sequence + 1)
+                self._move_aside(torn, head.sequence + 1)
                 os.ftruncate(file, end)
             if end >= self._segment_bytes:
                 os.fsync(file)  # the file is closed after this, so pending lines must be synced now
                 self._close_segment(head)
-        return head, {"recovered": {"bytes": len(torn), "digest": _digest(torn)}} if torn else {}
+        return head, {"recovered": {"bytes": len(torn), "digest": line_digest(torn)}} if torn else {}
 
-    def _find_head(self, file: int) -> tuple[Head, int]:
+    def _find_head(self, file: int) -> tuple[ChainHead, int]:
         """Return the last whole line and its end offset; at most one torn line may follow."""
         end = os.fstat(file).st_size
         for _ in range(2):
             line = _last_line(file, end)
             if not line:
                 return self._head_of_segments(), end
-            if content := _parse(line):
-                return Head(content["sequence"], _digest(line)), end
+            if content := parse_line(line):
+                return ChainHead(content["sequence"], line_digest(line)), end
             end -= len(line)
         raise AuditError(
-            f"expected whole lines at the end of {self.path}, the last two are none; see `buckler audit verify`,"
-            f" then move {self.path.parent} away, all of it, to begin a new chain"
+            f"the last two lines of {self.path} are not valid; see `buckler audit verify`, then move the whole"
+            f" directory {self.path.parent} away to start a new chain"
         )
 
-    def _head_of_segments(self) -> Head:
+    def _head_of_segments(self) -> ChainHead:
         full = segments(self.path)
         if not full:
-            return Head(0, START)
+            return ChainHead(0, START)
         with full[-1].open("rb") as file:
             line = _last_line(file.fileno(), os.fstat(file.fileno()).st_size)
-        if content := _parse(line):
-            return Head(content["sequence"], _digest(line))
-        raise AuditError(f"expected a whole line at the end of {full[-1]}; see `buckler audit verify`")
+        if content := parse_line(line):
+            return ChainHead(content["sequence"], line_digest(line))
+        raise AuditError(f"the last line of {full[-1]} is not valid; see `buckler audit verify`")
 
-    def _put_aside(self, torn: bytes, sequence: int) -> None:
+    def _move_aside(self, torn: bytes, sequence: int) -> None:
         path = self.path.with_name(f"{self.path.name}.torn.{sequence:012d}")
         with _opened(path) as file:
             _write_all(file, torn)
             os.fsync(file)
         logger.warning("audit log %s: a torn line of %d bytes moved to %s", self.path, len(torn), path.name)
 
-    def _close_segment(self, head: Head) -> None:
+    def _close_segment(self, head: ChainHead) -> None:
         full = self.path.with_name(f"{self.path.stem}.{head.sequence:012d}{self.path.suffix}")
         if full.exists():
-            raise AuditError(f"{full} is there already and is never overwritten; see `buckler audit verify`")
+            raise AuditError(f"{full} already exists and is never overwritten; see `buckler audit verify`")
         self.path.rename(full)
 
-    def _write(self, values: Mapping[str, Any], before: Head) -> Head:
+    def _write(self, values: Mapping[str, Any], before: ChainHead) -> ChainHead:
         sequence = before.sequence + 1
         chained = {**values, "schema": SCHEMA, "sequence": sequence, "previous": before.digest}
         line = canonical(chained) + b"\n"
@@ -247,7 +225,7 @@ class AuditLog:
                 with suppress(OSError):  # the rest is a torn line, moved aside before the next write
                     os.ftruncate(file, end)
                 raise
-        return Head(sequence, _digest(line))
+        return ChainHead(sequence, line_digest(line))
 
     def _sync(self, file: int) -> None:
         if self._always or self._overdue:
@@ -303,15 +281,17 @@ def _last_line(file: int, end: int) -> bytes:
     return content
 
 
-def _lock_path(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
+    """Return the lock file of the log ``path``."""
     return path.with_name(path.name + ".lock")
 
 
-def _digest(content: bytes) -> str:
+def line_digest(content: bytes) -> str:
+    """Return ``sha256:…`` of a line with its line end."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
     """Return the fields of a whole line of this log; None if it is not one."""
     if not line.endswith(b"\n"):
         return None
@@ -325,126 +305,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return dict(content)
 
 
-# --- verify
-
-
 def segments(path: Path) -> list[Path]:
     """Return the full files of the log whose newest is ``path``, oldest first."""
     return sorted(path.parent.glob(f"{escape(path.stem)}.{12 * '[0-9]'}{escape(path.suffix)}"))
-
-
-def verify(
-    path: Path, *, expect_head: str | None = None, expect_lines: int | None = None, after: str | None = None
-) -> Report:
-    """Read the whole chain and report how far it is valid; a service may keep writing meanwhile.
-
-    Args:
-        path: The newest file; the full files beside it are read first.
-        expect_head: ``sha256:…`` of an earlier head; the chain must still contain it.
-        expect_lines: Earlier number of lines; with ``expect_head``, the number of that line.
-        after: ``sha256:…`` of the last line archived elsewhere; the first line must follow it.
-
-    Raises:
-        AuditError: The file does not exist or cannot be read.
-    """
-    try:
-        report, found = _follow(path, expect_head, after)
-    except OSError as error:
-        raise AuditError(f"cannot read the audit log {error.filename or path}: {error.strerror}") from error
-    if report.problem:
-        return report
-    return replace(report, problem=_unmet(report, expect_head, found, expect_lines))
-
-
-def _follow(path: Path, wanted: str | None, after: str | None) -> tuple[Report, int | None]:
-    """Return the report on the chain itself, and the number of the line whose digest is ``wanted``."""
-    start = before = head = _start(path, after)
-    recovered, found = 0, start.sequence if start.digest == wanted else None
-
-    def report(holds: Head, problem: str | None) -> tuple[Report, int | None]:
-        return Report(start.sequence + 1, holds, recovered, problem), found
-
-    for place, line in _lines(path):
-        content = _parse(line)
-        if content is None:
-            return report(head, f"{place}: {_no_line(line)}")
-        if content["sequence"] != head.sequence + 1:
-            return report(head, f"{place}: {_wrong_number(content['sequence'], head)}")
-        if content["previous"] != head.digest:
-            # Either of the two lines may have been changed: only the lines before both are certain.
-            return report(before, f"{place}: {_wrong_link(content['previous'], head)}")
-        before, head = head, Head(content["sequence"], _digest(line))
-        recovered += "recovered" in content
-        found = head.sequence if head.digest == wanted else found
-    return report(head, None)
-
-
-def _start(path: Path, after: str | None) -> Head:
-    if after is None:
-        return Head(0, START)
-    _, line = next(_lines(path), ("", b""))
-    content = _parse(line)
-    return Head(content["sequence"] - 1 if content else 0, after)
-
-
-def _no_line(line: bytes) -> str:
-    if not line.endswith(b"\n"):
-        return (
-            f"a torn line of {len(line)} bytes without its end, as a crash leaves it; the service moves it aside"
-            " before it writes its next line"
-        )
-    return f"expected a JSON object with schema {SCHEMA}, sequence and previous, got {line[:60]!r}"
-
-
-def _wrong_number(got: int, head: Head) -> str:
-    expected = head.sequence + 1
-    guess = "lines before it were removed or moved" if got > expected else "a line was inserted, repeated or moved"
-    archived = "; if they were archived, give the head of those to --after" if head.sequence == 0 else ""
-    return f"expected sequence {expected}, got {got}: {guess}{archived}"
-
-
-def _wrong_link(got: str, head: Head) -> str:
-    if head.digest == START:
-        return f"expected previous {START}, as the first line has, got {got}: the line was changed"
-    return (
-        f"expected previous {head.digest}, which is line {head.sequence}'s SHA-256, got {got}:"
-        f" line {head.sequence} was changed, or line {head.sequence + 1}"
-    )
-
-
-def _unmet(report: Report, wanted: str | None, found: int | None, lines: int | None) -> str | None:
-    last = report.head.sequence
-    if lines is not None and last < lines:
-        return f"expected at least {lines} lines, the log ends after line {last}: its end was cut off"
-    if wanted is None:
-        return None
-    if found is None:
-        return (
-            f"expected a line with the digest {wanted}, none of lines {report.first} to {last} has it: cut or rewritten"
-        )
-    if lines is not None and found != lines:
-        return f"expected line {lines} to have the digest {wanted}, line {found} has it: rewritten"
-    return None
-
-
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each line with its location, ``file:number``; lines appended after the start are left out."""
-    with ExitStack() as stack:
-        for file, size in _snapshot(path, stack):
-            number = 0
-            while size > 0 and (line := file.readline(min(size, LONGEST_LINE))):
-                size -= len(line)
-                number += 1
-                yield f"{file.name}:{number}", line
-
-
-def _snapshot(path: Path, stack: ExitStack) -> list[tuple[BinaryIO, int]]:
-    # Opened and measured under the lock, if there is one: a line being written is not mistaken for a torn one, and
-    # a file renamed meanwhile stays open.
-    with ExitStack() as lock:
-        with suppress(FileNotFoundError, PermissionError):
-            lock.enter_context(locks.shared(_lock_path(path)))
-        full = segments(path)
-        names = [*full, path] if path.exists() or not full else full
-        files = [stack.enter_context(name.open("rb")) for name in names]
-        return [(file, os.fstat(file.fileno()).st_size) for file in files]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from buckler.trust import audit, digests
+from buckler.trust import audit_chain, digests
 from buckler.trust import receipt as receipts
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
 from buckler.trust.verdict import VERDICT_FILE
@@ -118,7 +118,7 @@ def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_receiv
     service.predict(upload)
     CLIENT_ID.reset(token)
 
-    report = audit.verify(settings.audit_log)
+    report = audit_chain.verify(settings.audit_log)
     assert (report.problem, report.lines) == (None, 2)
     first, second = map(json.loads, settings.audit_log.read_text().splitlines())
     assert first["answer"] == answer.model_dump()
@@ -131,7 +131,7 @@ def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings, 
     (tmp_path / "image").write_bytes(b"hello")
     with pytest.raises(RefusalError):
         start(served).predict(tmp_path / "image")
-    assert audit.verify(settings.audit_log).lines == 0
+    assert audit_chain.verify(settings.audit_log).lines == 0
 
 
 def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog, start):
@@ -174,7 +174,7 @@ def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
     public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
     receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
     sequence, digest = receipt.audit.sequence, receipt.audit.digest
-    report = audit.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
+    report = audit_chain.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
     assert (report.problem, sequence) == (None, 1)
 
 
@@ -184,7 +184,7 @@ def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_as
     with pytest.raises(RefusalError) as caught:
         start(served).predict(upload)
     assert (caught.value.code, caught.value.error_code) == ("receipt_unavailable", 406)
-    assert audit.verify(settings.audit_log).lines == 0
+    assert audit_chain.verify(settings.audit_log).lines == 0
 
 
 def test_the_key_of_verdicts_signs_no_receipt(served, upload, keys, trusted, caplog, asked_for_a_receipt, start):

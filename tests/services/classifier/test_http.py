@@ -16,7 +16,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from buckler import cli
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from services.classifier.contract import ERRORS, Answer, ErrorAnswer
 from services.classifier.interfaces.openapi import NOT_OF_PREDICT
 from services.classifier.settings import Settings
@@ -234,11 +234,11 @@ def test_counters_sum_over_all_workers_at_every_scrape(server: Server, picture: 
 
 
 def test_all_workers_write_one_chain_with_a_line_for_each_answer_and_no_other(server: Server, picture: bytes):
-    before = audit.verify(server.audit).lines
+    before = audit_chain.verify(server.audit).lines
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: server.predict(picture, "Erika-Mustermann.jpg").json(), range(20)))
         list(pool.map(lambda _: server.predict(b"no picture"), range(20)))
-    report = audit.verify(server.audit)
+    report = audit_chain.verify(server.audit)
     assert (report.problem, report.lines) == (None, before + 20)
     lines = [json.loads(line) for line in server.audit.read_text().splitlines()[before:]]
     assert sorted(line["answer"]["request_id"] for line in lines) == sorted(each["request_id"] for each in answers)
@@ -255,7 +255,7 @@ def test_a_client_checks_a_receipt_with_nothing_but_the_picture_and_the_public_k
     command = ["verify-receipt", str(tmp_path / "answer.json"), "--key", str(tmp_path / "receipts.pub")]
     command += ["--model-digest", answer.json()["model"]["digest"]]
     assert cli.main([*command, "--image", str(tmp_path / "picture.jpg")]) == 0
-    assert capsys.readouterr().out.startswith(f"holds: {answer.json()['label']}")
+    assert capsys.readouterr().out.startswith(f"valid: {answer.json()['label']}")
     assert cli.main([*command, "--image", str(tmp_path / "receipts.pub")]) == 1
 
 

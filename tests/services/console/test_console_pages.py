@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from buckler.release import tracking
 from buckler.release.restate import restate
 from buckler.serving import api_keys, registry
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from buckler.trust.standing import Claim
 from services.console.registry import Registry
 from services.console.settings import Settings
@@ -235,7 +235,7 @@ def test_rolling_back_is_followed_by_the_service_and_put_on_record(page, console
     log = scene.root / "audit/audit.jsonl"
     (line,) = [line for line in log.read_text().splitlines() if '"roll_back"' in line]
     assert '"client":"loopback"' in line.replace(" ", "")
-    assert audit.verify(log).problem is None
+    assert audit_chain.verify(log).problem is None
     page.wait_for_timeout(3 * SECOND)  # the service looks each second
     choose(page, console, picture)
     page.get_by_text("Who answered").click()

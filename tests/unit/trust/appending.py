@@ -1,4 +1,4 @@
-"""Processes that append to an audit log and say what they were told is written; some are killed on the way."""
+"""Processes that append to an audit log and print each head that ``append`` returned; some are killed meanwhile."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ PROBABILITIES = {"benign": 0.93, "malignant": 0.07}
 
 
 def answered(number: int) -> dict[str, object]:
-    """Return what is kept of the answer to picture ``number``."""
+    """Return the log entry of the answer to record ``number``."""
     answer = {"request_id": f"{number:032x}", "label": "benign", "probabilities": PROBABILITIES, "decision": "accept"}
     return entry(answer, client="anonymous", input_digest=f"sha256:{number:064x}", moment=datetime.now(UTC))
 
@@ -26,7 +26,7 @@ def say(line: str) -> None:
 
 
 def append(path: Path, numbers: Iterator[int], **options: object) -> None:
-    """Append and print each new head, so that whoever reads the output knows what must be there."""
+    """Append and print each new head: the reader of the output knows which lines must exist."""
     log = AuditLog(path, **options)
     for number in numbers:
         head = log.append(answered(number))
@@ -34,7 +34,7 @@ def append(path: Path, numbers: Iterator[int], **options: object) -> None:
 
 
 def fill(path: Path, room: int) -> None:
-    """Append until the file is as large as the kernel lets it be, ``room`` bytes; a real, partial write."""
+    """Append until the kernel refuses to let the file grow beyond ``room`` bytes: a real, partial write."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     try:
         append(path, iter(range(1000)))
@@ -43,7 +43,7 @@ def fill(path: Path, room: int) -> None:
 
 
 def die_torn(path: Path, room: int) -> None:
-    """Be killed after a part of a line is written, before it can be taken back."""
+    """Get killed after a part of a line is written, before it is removed."""
     os.ftruncate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     fill(path, room)
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from buckler import cli
 from buckler.errors import AuditError
-from buckler.trust import audit
-from buckler.trust.audit import AuditLog, Head
+from buckler.trust import audit, audit_chain
+from buckler.trust.audit import AuditLog, ChainHead
 from tests.unit.trust.appending import answered
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "audit" / "audit.jsonl"
 
 
-def write(path: Path, count: int, **options: object) -> list[Head]:
+def write(path: Path, count: int, **options: object) -> list[ChainHead]:
     log = AuditLog(path, **options)
     return [log.append(answered(number)) for number in range(count)]
 
@@ -38,12 +38,12 @@ def start(path: Path, what: str, amount: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def said(output: str) -> list[Head]:
+def printed_heads(output: str) -> list[ChainHead]:
     heads = [line.split() for line in output.splitlines() if line and line[0].isdigit()]
-    return [Head(int(sequence), digest) for sequence, digest in heads]
+    return [ChainHead(int(sequence), digest) for sequence, digest in heads]
 
 
-def test_a_line_says_who_asked_when_and_what_was_answered_and_follows_the_line_before(path):
+def test_a_line_contains_client_time_input_and_answer_and_the_previous_digest(path):
     write(path, 2)
     first, second = path.read_bytes().splitlines(keepends=True)
     content = json.loads(second)
@@ -62,24 +62,24 @@ def test_only_the_owner_reads_the_log(path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
-def test_what_was_appended_holds_up_to_the_head_that_was_returned(path, count):
+def test_an_appended_chain_is_valid_up_to_the_returned_head(path, count):
     heads = write(path, count)
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert (report.problem, report.head, report.lines) == (None, heads[-1], count)
     assert AuditLog(path).head() == heads[-1]
 
 
-def test_the_head_is_what_sha256sum_prints_of_the_last_line(path):
+def test_the_head_is_the_sha256sum_of_the_last_line(path):
     (*_, head) = write(path, 3)
     printed = subprocess.run(f"tail -n 1 {path} | sha256sum", shell=True, capture_output=True, text=True, check=True)
     assert head.digest == f"sha256:{printed.stdout.split()[0]}"
 
 
-def test_a_line_longer_than_a_block_is_found_again(path):
+def test_a_line_longer_than_a_read_block_is_found(path):
     log = AuditLog(path)
     for _ in range(3):
         log.append({"answer": "x" * 20_000})
-    assert audit.verify(path).lines == 3
+    assert audit_chain.verify(path).lines == 3
 
 
 # --- tampering
@@ -88,14 +88,14 @@ CHAIN = 6
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Head]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, ChainHead]:
     path = tmp_path_factory.mktemp("chain") / "audit.jsonl"
     heads = write(path, CHAIN)
     return path, path.read_bytes(), heads[-1]
 
 
 def changed(content: bytes, data: st.DataObject) -> bytes:
-    """Flip a bit, or take away, repeat, forge or move a line."""
+    """Flip a bit, or remove, repeat, forge or move a line, or cut the end."""
     lines = content.splitlines(keepends=True)
     at, to = data.draw(st.integers(0, CHAIN - 1)), data.draw(st.integers(0, CHAIN - 1))
     what = data.draw(st.sampled_from(["flip", "remove", "repeat", "forge", "move", "cut"]))
@@ -104,7 +104,7 @@ def changed(content: bytes, data: st.DataObject) -> bytes:
         flipped[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         return bytes(flipped)
     if what == "forge":
-        forged = {**json.loads(lines[at]), "client": "somebody else"}
+        forged = {**json.loads(lines[at]), "client": "another"}
         lines.insert(at, json.dumps(forged).encode() + b"\n")
     elif what == "repeat":
         lines.insert(to, lines[at])
@@ -119,25 +119,25 @@ def changed(content: bytes, data: st.DataObject) -> bytes:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_is_done_to_the_file_does_not_fit_a_head_that_was_noted_elsewhere(written, data):
+def test_any_change_of_the_file_contradicts_a_stored_head(written, data):
     path, content, head = written
     tampered = changed(content, data)
     path.write_bytes(tampered)
     try:
-        report = audit.verify(path, expect_head=head.digest, expect_lines=head.sequence)
+        report = audit_chain.verify(path, expect_head=head.digest, expect_lines=head.sequence)
         assert (report.problem is None) == (tampered == content)
     finally:
         path.write_bytes(content)
 
 
 @pytest.mark.parametrize("at", range(CHAIN - 1))
-def test_a_changed_line_is_named_and_those_before_it_hold(written, at):
+def test_a_changed_line_is_named_and_the_lines_before_it_are_valid(written, at):
     path, content, _ = written
     lines = content.splitlines(keepends=True)
     lines[at] = lines[at].replace(b"benign", b"malign")
     path.write_bytes(b"".join(lines))
     try:
-        report = audit.verify(path)
+        report = audit_chain.verify(path)
     finally:
         path.write_bytes(content)
     was, now = (f"sha256:{hashlib.sha256(each).hexdigest()}" for each in (content.splitlines(True)[at], lines[at]))
@@ -148,7 +148,7 @@ def test_a_changed_line_is_named_and_those_before_it_hold(written, at):
 
 
 @pytest.mark.parametrize(
-    ("order", "text", "hold"),
+    ("order", "text", "valid"),
     [
         ([0, 1, 3, 4, 5], ":3: expected sequence 3, got 4: lines before it were removed or moved", 2),
         ([0, 1, 2, 2, 3, 4, 5], ":4: expected sequence 4, got 3: a line was inserted, repeated or moved", 3),
@@ -157,106 +157,106 @@ def test_a_changed_line_is_named_and_those_before_it_hold(written, at):
     ],
     ids=["removed", "inserted", "reordered", "beginning removed"],
 )
-def test_a_removed_inserted_or_moved_line_is_named(written, order, text, hold):
+def test_a_removed_inserted_or_moved_line_is_named(written, order, text, valid):
     path, content, _ = written
     lines = content.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[at] for at in order))
     try:
-        report = audit.verify(path)
+        report = audit_chain.verify(path)
     finally:
         path.write_bytes(content)
     assert text in report.problem
-    assert report.lines == hold
+    assert report.lines == valid
 
 
-def test_a_cut_end_is_seen_only_with_a_head_or_a_count_that_was_noted(path):
+def test_a_cut_end_is_found_only_with_a_stored_head_or_count(path):
     heads = write(path, 5)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
-    assert audit.verify(path).problem is None
-    assert "its end was cut off" in audit.verify(path, expect_lines=5).problem
-    assert "cut or rewritten" in audit.verify(path, expect_head=heads[4].digest).problem
-    assert audit.verify(path, expect_lines=3, expect_head=heads[2].digest).problem is None
+    assert audit_chain.verify(path).problem is None
+    assert "its end was cut off" in audit_chain.verify(path, expect_lines=5).problem
+    assert "cut or rewritten" in audit_chain.verify(path, expect_head=heads[4].digest).problem
+    assert audit_chain.verify(path, expect_lines=3, expect_head=heads[2].digest).problem is None
 
 
-def test_an_old_head_still_holds_when_the_log_has_grown(path):
+def test_an_old_head_is_still_valid_after_the_log_has_grown(path):
     heads = write(path, 5)
-    assert audit.verify(path, expect_lines=2, expect_head=heads[1].digest).problem is None
-    assert "rewritten" in audit.verify(path, expect_lines=3, expect_head=heads[1].digest).problem
+    assert audit_chain.verify(path, expect_lines=2, expect_head=heads[1].digest).problem is None
+    assert "rewritten" in audit_chain.verify(path, expect_lines=3, expect_head=heads[1].digest).problem
 
 
-def test_a_chain_that_was_written_anew_does_not_fit_the_old_head(path):
+def test_a_rewritten_chain_contradicts_the_old_head(path):
     (*_, head) = write(path, 4)
     path.unlink()
     write(path, 4)
-    assert audit.verify(path).problem is None
-    assert audit.verify(path, expect_head=head.digest).problem
+    assert audit_chain.verify(path).problem is None
+    assert audit_chain.verify(path, expect_head=head.digest).problem
 
 
 @pytest.mark.parametrize("content", [b"\n", b"{}\n", b"[1]\n", b"\xff\n", b"[" * 100_000 + b"\n", b"\0" * 4096 + b"\n"])
-def test_what_is_no_line_is_named(path, content):
+def test_an_invalid_line_is_named(path, content):
     write(path, 2)
     with path.open("ab") as file:
         file.write(content)
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert f"{path}:3: expected a JSON object" in report.problem
     assert report.lines == 2
 
 
-def test_a_file_without_line_ends_does_not_fill_the_memory(path):
+def test_a_file_without_line_ends_does_not_exhaust_memory(path):
     path.parent.mkdir()
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse
-    assert "torn" in audit.verify(path).problem
+    assert "torn" in audit_chain.verify(path).problem
     with pytest.raises(AuditError, match="at most 1048576 bytes"):
         AuditLog(path).append(answered(0))
 
 
-def test_a_log_that_is_not_there_is_an_error(path):
+def test_a_missing_log_is_an_error(path):
     with pytest.raises(AuditError, match="No such file"):
-        audit.verify(path)
+        audit_chain.verify(path)
 
 
 # --- several files
 
 
-def test_full_files_are_put_aside_and_the_chain_goes_on(path):
+def test_full_files_are_renamed_and_the_chain_continues(path):
     heads = write(path, 20, segment_bytes=2000)
     full = audit.segments(path)
     assert len(full) > 2
     assert all(file.stat().st_size < 3000 for file in full)
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert (report.problem, report.head, report.lines) == (None, heads[-1], 20)
 
 
-def test_a_full_file_that_is_missing_is_seen(path):
+def test_a_missing_full_file_is_found(path):
     write(path, 20, segment_bytes=2000)
     audit.segments(path)[1].unlink()
-    assert "were removed" in audit.verify(path).problem
+    assert "were removed" in audit_chain.verify(path).problem
 
 
-def test_what_follows_an_archived_file_holds_after_its_head(path):
+def test_the_rest_of_the_chain_is_valid_after_the_head_of_an_archived_file(path):
     heads = write(path, 20, segment_bytes=2000)
     archived = audit.segments(path)[0]
     last = int(archived.stem.rpartition(".")[2])
     archived.unlink()
-    assert "expected sequence 1" in audit.verify(path).problem
-    report = audit.verify(path, after=heads[last - 1].digest)
+    assert "expected sequence 1" in audit_chain.verify(path).problem
+    report = audit_chain.verify(path, after=heads[last - 1].digest)
     assert (report.problem, report.first, report.lines) == (None, last + 1, 20 - last)
-    assert audit.verify(path, after=heads[last].digest).problem
+    assert audit_chain.verify(path, after=heads[last].digest).problem
 
 
 def test_a_crash_between_two_files_does_not_break_the_chain(path):
     write(path, 20, segment_bytes=2000)
     path.unlink()  # as if the process had died after the rename
-    last = audit.verify(path).head
+    last = audit_chain.verify(path).head
     assert AuditLog(path).append(answered(0)).sequence == last.sequence + 1
-    assert audit.verify(path).problem is None
+    assert audit_chain.verify(path).problem is None
 
 
 def test_a_full_file_is_never_overwritten(path):
     heads = write(path, 2)
-    path.with_name(f"audit.{heads[-1].sequence:012d}.jsonl").write_text("somebody's")
+    path.with_name(f"audit.{heads[-1].sequence:012d}.jsonl").write_text("another log")
     with pytest.raises(AuditError, match="never overwritten"):
         AuditLog(path, segment_bytes=1).append(answered(2))
 
@@ -265,24 +265,24 @@ def test_a_full_file_is_never_overwritten(path):
 
 
 @pytest.mark.parametrize("fsync", ["always", "interval"])
-def test_a_process_killed_at_any_point_loses_no_line_that_it_was_told_is_written(path, fsync):
+def test_a_killed_process_loses_no_line_whose_append_returned(path, fsync):
     process = start(path, fsync, 1_000_000)
     first = process.stdout.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     output = first + process.communicate()[0]
-    heads = said(output[: output.rfind("\n")])
+    heads = printed_heads(output[: output.rfind("\n")])
     AuditLog(path).append(answered(0))
-    report = audit.verify(path, expect_lines=heads[-1].sequence, expect_head=heads[-1].digest)
+    report = audit_chain.verify(path, expect_lines=heads[-1].sequence, expect_head=heads[-1].digest)
     assert report.problem is None
-    assert report.head.sequence - heads[-1].sequence <= 2  # one more may have been written, but not told
+    assert report.head.sequence - heads[-1].sequence <= 2  # the last line may be written but not yet printed
 
 
-def test_a_torn_line_is_reported_moved_aside_and_noted_by_the_next_one(path):
+def test_a_torn_line_is_reported_moved_aside_and_recorded_by_the_next_line(path):
     process = start(path, "die_torn", 1000)
-    heads = said(process.communicate()[0])
+    heads = printed_heads(process.communicate()[0])
     assert process.returncode == -signal.SIGKILL
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert "a torn line of" in report.problem
     assert report.head == heads[-1]
 
@@ -290,7 +290,7 @@ def test_a_torn_line_is_reported_moved_aside_and_noted_by_the_next_one(path):
     assert torn
     head = AuditLog(path).append(answered(0))
     assert head.sequence == heads[-1].sequence + 1
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert (report.problem, report.recovered) == (None, 1)
     aside = path.with_name(f"audit.jsonl.torn.{head.sequence:012d}")
     assert aside.read_bytes() == torn
@@ -298,47 +298,47 @@ def test_a_torn_line_is_reported_moved_aside_and_noted_by_the_next_one(path):
     assert note == {"bytes": len(torn), "digest": f"sha256:{hashlib.sha256(torn).hexdigest()}"}
 
 
-def test_a_last_line_that_power_loss_left_unreadable_is_moved_aside_too(path):
+def test_a_last_line_made_unreadable_by_power_loss_is_moved_aside(path):
     write(path, 3)
     with path.open("ab") as file:
         file.write(bytes(300) + b'"}\n')
     AuditLog(path).append(answered(3))
-    assert (audit.verify(path).problem, audit.verify(path).lines) == (None, 4)
+    assert (audit_chain.verify(path).problem, audit_chain.verify(path).lines) == (None, 4)
 
 
-def test_a_first_line_that_is_torn_begins_the_chain_again(path):
+def test_after_a_torn_first_line_the_chain_starts_at_one(path):
     path.parent.mkdir()
     path.write_bytes(b'{"schema": 1, "seq')
     assert AuditLog(path).append(answered(0)).sequence == 1
-    assert audit.verify(path).problem is None
+    assert audit_chain.verify(path).problem is None
 
 
-def test_more_damage_than_a_crash_makes_is_not_written_over(path):
+def test_more_damage_than_a_crash_causes_is_not_overwritten(path):
     write(path, 3)
     with path.open("ab") as file:
         file.write(b"x\ny")
     before = path.read_bytes()
-    with pytest.raises(AuditError, match=r"move .*/audit away, all of it"):
+    with pytest.raises(AuditError, match=r"move the whole directory .*/audit away"):
         AuditLog(path).append(answered(3))
     assert path.read_bytes() == before
 
 
-def test_on_a_full_disk_nothing_of_a_line_stays_and_the_error_says_what_to_do(path):
+def test_a_full_disk_leaves_no_part_of_a_line_and_the_error_names_the_next_step(path):
     process = start(path, "fill", 1000)
     output = process.communicate()[0]
     assert process.returncode == 0
-    assert f"cannot write the audit log {path}: File too large; free or mend the disk" in output
-    report = audit.verify(path)
-    assert (report.problem, report.head) == (None, said(output)[-1])
+    assert f"cannot write the audit log {path}: File too large; free or repair the disk" in output
+    report = audit_chain.verify(path)
+    assert (report.problem, report.head) == (None, printed_heads(output)[-1])
 
 
-def test_when_there_is_room_again_the_chain_goes_on(path):
-    heads = said(start(path, "fill", 1000).communicate()[0])
+def test_the_chain_continues_once_the_disk_has_room_again(path):
+    heads = printed_heads(start(path, "fill", 1000).communicate()[0])
     assert AuditLog(path).append(answered(0)).sequence == heads[-1].sequence + 1
-    assert audit.verify(path).recovered == 0
+    assert audit_chain.verify(path).recovered == 0
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "directory").mkdir()
     for name in ("file/audit.jsonl", "directory"):
@@ -351,10 +351,10 @@ def test_several_processes_and_threads_write_one_chain(path):
     log = AuditLog(path, fsync="interval", segment_bytes=20_000)
     with ThreadPoolExecutor(4) as pool:
         heads = list(pool.map(lambda number: log.append(answered(number)), range(40)))
-    heads += [head for process in processes for head in said(process.communicate()[0])]
+    heads += [head for process in processes for head in printed_heads(process.communicate()[0])]
     assert sorted(head.sequence for head in heads) == list(range(1, 161))
     assert len(audit.segments(path)) >= 2
-    report = audit.verify(path)
+    report = audit_chain.verify(path)
     assert (report.problem, report.lines) == (None, 160)
 
 
@@ -363,20 +363,20 @@ def test_a_log_can_be_verified_while_it_is_written(path):
     log = AuditLog(path, fsync="interval", segment_bytes=5000)
     log.append(answered(0))
 
-    def write_on() -> None:
+    def keep_writing() -> None:
         while not stop.is_set():
             log.append(answered(1))
 
-    thread = threading.Thread(target=write_on)
+    thread = threading.Thread(target=keep_writing)
     thread.start()
     try:
-        assert [audit.verify(path).problem for _ in range(10)] == [None] * 10
+        assert [audit_chain.verify(path).problem for _ in range(10)] == [None] * 10
     finally:
         stop.set()
         thread.join()
 
 
-def test_under_interval_a_line_reaches_the_disk_within_its_second(path, monkeypatch):
+def test_with_interval_lines_are_synced_once_per_interval(path, monkeypatch):
     synced = []
     real = os.fsync
     monkeypatch.setattr(
@@ -396,41 +396,41 @@ def test_under_interval_a_line_reaches_the_disk_within_its_second(path, monkeypa
 # --- the command
 
 
-def test_the_command_prints_how_many_lines_hold_and_the_head(path, capsys):
+def test_the_command_prints_the_number_of_valid_lines_and_the_head(path, capsys):
     (*_, head) = write(path, 3)
     assert cli.main(["audit", "verify", str(path)]) == 0
     output = capsys.readouterr().out
-    assert "lines      3 hold, 1 to 3" in output
+    assert "lines      3 valid, 1 to 3" in output
     assert f"head       {head.digest}" in output
     options = ["--expect-head", head.digest, "--expect-lines", "3"]
     assert cli.main(["audit", "verify", str(path), *options]) == 0
 
 
-def test_the_command_exits_1_with_the_line_that_does_not_hold(path, capsys):
+def test_the_command_exits_1_and_names_the_invalid_line(path, capsys):
     write(path, 3)
     path.write_bytes(path.read_bytes().replace(b"benign", b"malign", 1))
     assert cli.main(["audit", "verify", str(path)]) == 1
-    said = capsys.readouterr()
-    assert "lines      0 hold" in said.out
-    assert said.err.startswith("refused: ")
-    assert "line 1 was changed" in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert "lines      0 valid" in printed.out
+    assert printed.err.startswith("refused: ")
+    assert "line 1 was changed" in printed.err
+    assert printed.err.count("\n") == 1
 
 
-def test_the_command_finds_the_log_of_the_setting_and_exits_2_without_one(path, monkeypatch, capsys):
+def test_the_command_reads_the_log_named_by_the_setting_and_exits_2_without_one(path, monkeypatch, capsys):
     write(path, 1)
     monkeypatch.setenv("BUCKLER_AUDIT_LOG", str(path))
     assert cli.main(["audit", "verify"]) == 0
     monkeypatch.setenv("BUCKLER_AUDIT_LOG", "off")
     assert cli.main(["audit", "verify"]) == 2
-    assert "name the file" in capsys.readouterr().err
+    assert "name the file of an older one" in capsys.readouterr().err
     monkeypatch.setenv("BUCKLER_AUDIT_LOG", str(path.parent / "other.jsonl"))
     assert cli.main(["audit", "verify"]) == 2
     assert "No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--expect-head", "5d41"], ["--expect-lines", "-1"], ["--after", "sha256:xyz"]])
-def test_a_pin_that_can_never_fit_is_refused_as_such(path, option, capsys):
+def test_a_malformed_expectation_is_rejected(path, option, capsys):
     write(path, 1)
     with pytest.raises(SystemExit) as caught:
         cli.main(["audit", "verify", str(path), *option])

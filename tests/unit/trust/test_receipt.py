@@ -193,8 +193,8 @@ def test_verify_receipt_exits_0_and_prints_one_line_about_the_answer(answer, ima
     assert cli.main(command) == 0
     output = capsys.readouterr().out
     assert output.count("\n") == 1
-    assert output.startswith(f"holds: benign (accept) for {digests.file_digest(image)}, by skin-lesion version 3")
-    assert f"line 17 (sha256:{'ab' * 32}) of its audit log" in output
+    assert output.startswith(f"valid: benign (accept) for {digests.file_digest(image)}, by skin-lesion version 3")
+    assert f"line 17 (sha256:{'ab' * 32}) of the audit log" in output
     assert cli.main([*command, "--model-digest", MODEL]) == 0
 
 

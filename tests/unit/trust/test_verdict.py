@@ -69,7 +69,7 @@ def refused(release: Path, reason: str, **options: object) -> str:
     return str(caught.value)
 
 
-def test_a_sealed_release_holds_and_its_verdict_says_what_was_signed(release):
+def test_a_sealed_release_is_valid_and_its_verdict_contains_the_signed_fields(release):
     verdict = verify_release(release, PUBLIC, now=ISSUED)
     assert verdict.passed
     assert verdict.subject_digest == directory_digest(release / "model")
@@ -78,7 +78,7 @@ def test_a_sealed_release_holds_and_its_verdict_says_what_was_signed(release):
     assert len(verdict.id) == len("sha256:") + 64
 
 
-def test_the_signed_bytes_are_the_dsse_examples():
+def test_the_encoding_matches_the_dsse_example():
     # The example of the DSSE v1 protocol text.
     encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
     assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
@@ -95,7 +95,7 @@ def test_any_flipped_bit_in_model_evidence_or_verdict_is_refused(shared_release,
     path.write_bytes(content)
     try:
         if path.name == "verdict.json" and same_json(before, bytes(content)):
-            return  # white space between the envelope's fields carries nothing
+            return  # white space between the envelope's fields has no meaning
         with pytest.raises(VerdictError) as caught:
             verify_release(shared_release, PUBLIC, now=ISSUED)
         assert caught.value.reason in {"malformed", "signature", "digest"}
@@ -121,15 +121,15 @@ def same_json(one: bytes, other: bytes) -> bool:
         ),
     )
 )
-def test_what_is_signed_comes_back(statement):
+def test_opening_an_envelope_returns_the_signed_statement(statement):
     try:
         envelope = sign(statement, KEY)
-    except UnicodeEncodeError:  # lone surrogates are no text
+    except UnicodeEncodeError:  # lone surrogates cannot be encoded
         return
     assert open_envelope(json.loads(json.dumps(envelope)), PUBLIC, payload_type=PAYLOAD_TYPE) == statement
 
 
-def test_a_number_that_json_does_not_have_is_not_signed():
+def test_a_number_that_json_cannot_express_is_not_signed():
     with pytest.raises(ValueError, match="JSON"):
         sign({"accuracy": float("nan")}, KEY)
 
@@ -146,7 +146,7 @@ def test_another_keys_signature_under_our_key_id_is_refused(release):
     refused(release, "signature")
 
 
-def test_a_second_signature_does_not_hurt(release):
+def test_a_second_signature_is_ignored(release):
     envelope = sign(statement_for(release), KEY)
     other = sign(statement_for(release), Ed25519PrivateKey.generate())
     envelope["signatures"] = [*other["signatures"], *envelope["signatures"]]
@@ -159,7 +159,7 @@ def test_a_failed_verdict_is_refused_with_its_reasons(release):
     assert "clean accuracy 0.500 < 0.700" in refused(release, "failed")
 
 
-def test_a_verdict_holds_until_the_moment_it_expires(release):
+def test_a_verdict_is_valid_until_the_moment_it_expires(release):
     end = ISSUED + timedelta(days=30)
     verify_release(release, PUBLIC, now=end - timedelta(seconds=1))
     assert end.isoformat() in refused(release, "expired", now=end)
@@ -240,7 +240,7 @@ def test_a_signed_statement_of_another_form_is_malformed(release, changes):
     refused(release, "malformed")
 
 
-def test_the_directory_digest_tells_names_from_contents(tmp_path):
+def test_the_directory_digest_covers_names_and_contents(tmp_path):
     for folder, name, content in (("a", "x", "1"), ("b", "x", "2"), ("c", "y", "1"), ("d", "x", "1")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(content)
@@ -272,7 +272,7 @@ def test_a_key_is_never_overwritten(tmp_path):
     assert (tmp_path / "verdict.pem").read_bytes() == before
 
 
-def test_the_projects_own_pair_is_made_once(tmp_path, monkeypatch):
+def test_the_projects_own_key_pair_is_created_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, created = keys.load_or_create_private_key()
     again, created_again = keys.load_or_create_private_key()
@@ -280,7 +280,7 @@ def test_the_projects_own_pair_is_made_once(tmp_path, monkeypatch):
     assert first.private_bytes_raw() == again.private_bytes_raw()
 
 
-def test_a_named_signing_key_that_is_missing_is_an_error_and_none_is_made(tmp_path, monkeypatch):
+def test_a_missing_signing_key_named_by_the_setting_is_an_error_and_none_is_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUCKLER_SIGNING_KEY", "secrets/verdict.pem")
     with pytest.raises(BucklerError, match=r"secrets/verdict\.pem.*buckler keys init"):
@@ -288,7 +288,7 @@ def test_a_named_signing_key_that_is_missing_is_an_error_and_none_is_made(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_project_that_only_verifies_does_not_make_a_pair_of_its_own(tmp_path, monkeypatch):
+def test_a_project_that_only_verifies_creates_no_key_pair(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keys.generate_key_pair(paths.KEYS)
     (paths.KEYS / "verdict.pem").unlink()
@@ -296,14 +296,14 @@ def test_a_project_that_only_verifies_does_not_make_a_pair_of_its_own(tmp_path, 
         keys.load_or_create_private_key()
 
 
-def test_the_public_key_may_lie_elsewhere(tmp_path, monkeypatch):
+def test_the_setting_names_the_public_key(tmp_path, monkeypatch):
     keys.generate_key_pair(tmp_path / "elsewhere")
     monkeypatch.setenv("BUCKLER_VERDICT_KEY", str(tmp_path / "elsewhere" / "verdict.pub"))
     assert keys.load_public_key().public_bytes_raw()
 
 
 @pytest.mark.parametrize("load", [keys.load_private_key, keys.load_public_key])
-def test_what_is_no_key_is_refused_by_its_path(tmp_path, load):
-    (tmp_path / "key").write_text("no key")
+def test_a_file_that_is_not_a_key_is_rejected(tmp_path, load):
+    (tmp_path / "key").write_text("not a key")
     with pytest.raises(BucklerError, match="key"):
         load(tmp_path / "key")

@@ -18,7 +18,7 @@ from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
 from buckler.state import paths
-from buckler.trust import audit, keys, standing
+from buckler.trust import audit_chain, keys, standing
 from buckler.watch import policy
 from tests import projects
 from tests.unit.watch import made
@@ -59,7 +59,7 @@ def follow(result, *actions, job="reevaluate", promote=False):
 
 
 def audited():
-    report = audit.verify(paths.WATCH_AUDIT_LOG)
+    report = audit_chain.verify(paths.WATCH_AUDIT_LOG)
     assert report.problem is None
     return [json.loads(line) for line in paths.WATCH_AUDIT_LOG.read_text().splitlines()]
 

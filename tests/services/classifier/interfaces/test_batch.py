@@ -12,7 +12,7 @@ from PIL import Image
 
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import Answer, Answers, ErrorAnswer
@@ -56,9 +56,9 @@ def test_a_bad_picture_has_an_error_in_its_place_and_the_others_are_answered(ser
 
 
 def test_each_answer_is_recorded_and_counted_but_no_bad_picture(server: Server, picture: bytes):
-    lines, before = audit.verify(server.audit).lines, scrape(server)
+    lines, before = audit_chain.verify(server.audit).lines, scrape(server)
     answers = send(server.url, picture, BROKEN, picture).json()["answers"]
-    report, after = audit.verify(server.audit), scrape(server)
+    report, after = audit_chain.verify(server.audit), scrape(server)
     assert (report.problem, report.lines) == (None, lines + 2)
     written = [json.loads(line) for line in server.audit.read_text().splitlines()[-2:]]
     assert [line["answer"] for line in written] == [answers[0], answers[2]]

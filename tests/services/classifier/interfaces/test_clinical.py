@@ -13,7 +13,7 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from PIL import Image
 from pydantic import ValidationError
 
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import ERRORS
@@ -118,9 +118,9 @@ def test_several_pictures_are_a_bundle_with_an_outcome_for_a_bad_one(server: Ser
 
 
 def test_a_report_is_recorded_in_the_audit_log_and_can_carry_a_receipt(server: Server, picture: bytes, keys, tmp_path):
-    lines = audit.verify(server.audit).lines
+    lines = audit_chain.verify(server.audit).lines
     report = server.predict(picture, **FHIR, **{"X-Buckler-Receipt": "ed25519"})
-    assert audit.verify(server.audit).lines == lines + 1
+    assert audit_chain.verify(server.audit).lines == lines + 1
     DiagnosticReport.model_validate_json(report.content)
     (extension,) = report.json()["extension"]
     (tmp_path / "receipt.json").write_bytes(base64.b64decode(extension["valueBase64Binary"]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces.explain import ExplainRequest, requested_label
 from tests.services.classifier.test_http import error_code
@@ -44,9 +44,9 @@ def test_each_label_has_its_own_overlay(server: Server, picture: bytes):
 
 
 def test_an_explanation_is_recorded_in_the_audit_log_like_any_answer(server: Server, picture: bytes):
-    lines = audit.verify(server.audit).lines
+    lines = audit_chain.verify(server.audit).lines
     explain(server, picture)
-    assert audit.verify(server.audit).lines == lines + 1
+    assert audit_chain.verify(server.audit).lines == lines + 1
 
 
 def test_a_dicom_file_can_be_explained(server: Server):

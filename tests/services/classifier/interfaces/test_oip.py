@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
 from buckler.modality.picture import images
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from services.classifier.contract import ERRORS
 from services.classifier.interfaces.oip import OUTPUTS
 from tests.services.classifier.test_http import scrape, total
@@ -162,10 +162,10 @@ def test_only_requested_outputs_are_returned(server: Server):
 
 
 def test_each_picture_is_recorded_and_counted(server: Server):
-    lines, before = audit.verify(server.audit).lines, scrape(server)
+    lines, before = audit_chain.verify(server.audit).lines, scrape(server)
     infer(server, tensor(pixels(3)))
     after = scrape(server)
-    assert audit.verify(server.audit).lines == lines + 3
+    assert audit_chain.verify(server.audit).lines == lines + 3
     assert total(after, "buckler_predictions_total") - total(before, "buckler_predictions_total") == 3
     counted = {"endpoint": "/v2/models/infer", "code": "200"}
     assert total(after, "buckler_requests_total", **counted) - total(before, "buckler_requests_total", **counted) == 1

@@ -13,7 +13,7 @@ from buckler.attacks.black_box import HopSkipJump
 from buckler.attacks.square import Square
 from buckler.modality.base import Radius
 from buckler.modality.picture import images, synthetic
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import IMAGE_SIZE, LABELS, Server, serving
 
@@ -104,7 +104,7 @@ def test_an_attack_through_rest_is_noticed_within_fifty_queries(fresh, attack):
     assert asked.flagged[noticed]
     (event,) = attacks_of(server)
     assert (event["client"], event["follows"]) == ("anonymous", "flag")
-    assert audit.verify(server.audit).problem is None
+    assert audit_chain.verify(server.audit).problem is None
     assert "client anonymous sends pictures that are all but the same" in server.log.read_text()
 
 

@@ -13,7 +13,7 @@ from buckler import watch
 from buckler.errors import BucklerError, VerdictError
 from buckler.serving import api_keys, selftest
 from buckler.state import paths
-from buckler.trust import audit
+from buckler.trust import audit_chain
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
 from buckler.watch import released
 from buckler.watch.jobs import probe
@@ -150,7 +150,7 @@ def test_answers_that_are_not_the_known_ones_degrade_the_service_until_they_are_
         place.rename(project / "aside")  # it is fetched anew, as it is
     assert watch.run_once("canary", cfg=watching).outcome == "passed"
     wait_for(lambda: "model_degraded" not in reasons())
-    report = audit.verify(paths.WATCH_AUDIT_LOG)
+    report = audit_chain.verify(paths.WATCH_AUDIT_LOG)
     assert (report.lines, report.problem) == (3, None)
     actions = [json.loads(line)["action"] for line in paths.WATCH_AUDIT_LOG.read_text().splitlines()]
     assert actions == ["alert", "degrade", "lift"]

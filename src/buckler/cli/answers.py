@@ -1,0 +1,91 @@
+"""Commands on the service's answers: ``predict`` and ``verify-receipt``."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buckler.cli.parsers import add, digest
+from buckler.errors import BucklerError
+
+if TYPE_CHECKING:
+    from buckler.client import Answer, ServiceError
+
+CLIENT_KEY_ENV = "BUCKLER_CLIENT_KEY"
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the parser's ``commands``."""
+    predict = add(
+        commands,
+        "predict",
+        _predict,
+        "send pictures to a running service; exit code 1 if an answer needs review, 2 if a picture has no answer",
+    )
+    predict.add_argument("pictures", metavar="FILE", nargs="+", type=Path, help="JPEG, PNG or DICOM")
+    predict.add_argument("--url", default="http://127.0.0.1:3000", help="of the service (default: %(default)s)")
+    predict.add_argument("--key", help=f"API key; safer in {CLIENT_KEY_ENV}: a list of processes shows arguments")
+    predict.add_argument(
+        "--receipt-key", type=Path, metavar="FILE", help="the service's public key: reject answers without a receipt"
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="print one JSON object per line: file, and answer or error"
+    )
+
+    receipt = add(commands, "verify-receipt", _verify_receipt, "verify a signed answer of the service, offline")
+    receipt.add_argument("receipt", type=Path, help="the answer as received, or only its field `receipt`")
+    receipt.add_argument("--image", type=Path, required=True, help="the picture, the same bytes that were sent")
+    receipt.add_argument("--key", type=Path, required=True, help="the service's public key, receipts.pub")
+    receipt.add_argument("--model-digest", type=digest, metavar="DIGEST", help="of the model that must have answered")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from buckler.client import Client, ServiceError
+    from buckler.trust.keys import load_public_key
+
+    key = load_public_key(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
+    print_answer = _print_json if arguments.json else _print_line
+    codes = [0]
+    with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
+        for picture in arguments.pictures:
+            try:
+                answer: Answer | ServiceError = service.predict(picture)
+            except ServiceError as error:
+                answer = error
+            codes.append(print_answer(picture, answer))
+    return max(codes)
+
+
+def _print_line(picture: Path, answer: "Answer | ServiceError") -> int:
+    if isinstance(answer, BucklerError):
+        print(f"{picture}: {answer}", file=sys.stderr)
+        return 2
+    reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
+    print(f"{picture}: {answer.label} {answer.probabilities[answer.label]:.1%}, {answer.decision}{reasons}")
+    return int(answer.decision == "review")
+
+
+def _print_json(picture: Path, answer: "Answer | ServiceError") -> int:
+    if isinstance(answer, BucklerError):
+        error = {"code": answer.code, "message": str(answer).removeprefix(f"{answer.code}: ")}
+        print(json.dumps({"file": str(picture), "error": error}))
+        return 2
+    print(json.dumps({"file": str(picture), "answer": dict(answer.content)}))
+    return int(answer.decision == "review")
+
+
+def _verify_receipt(arguments: argparse.Namespace) -> int:
+    from buckler.trust.keys import load_public_key
+    from buckler.trust.receipt import verify
+
+    key = load_public_key(arguments.key, named_by="--key")
+    receipt = verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
+    answer, model = receipt.answer, receipt.answer["model"]
+    print(
+        f"valid: {answer['label']} ({answer['decision']}) for {receipt.input}, by {model['name']} version"
+        f" {model['version']} ({model['digest']}) at {receipt.issued_at.isoformat()}"
+        + (f", line {receipt.audit.sequence} ({receipt.audit.digest}) of the audit log" if receipt.audit else "")
+    )
+    return 0
