@@ -1,12 +1,12 @@
 """Runs jobs on a schedule, records their history, applies the policy and exports metrics to Prometheus.
 
 Each scheduled run is a separate process with the command that an external scheduler would use
-(``buckler watch --once JOB``). It can crash, be killed or outlive the scheduler without affecting other runs, and
+(``buckler watch --once JOB``). A run can crash, be killed or outlive the scheduler without affecting other runs, and
 frees its memory when it ends. All state is on disk below ``.buckler/watch``. The exporter reads it at each scrape,
 so a restart loses nothing and runs started elsewhere are included.
 
-A job is ``watch/jobs/NAME.py`` with ``run() -> Finding``, a line each in ``watch/table.py`` and ``watch/jobs``, and in
-``watch.jobs`` and ``watch.policy`` of params.yaml.
+A job is a module ``watch/jobs/NAME.py`` with ``run() -> Finding``, and has an entry in ``watch/table.py``, in
+``watch/jobs/__init__.py``, and in ``watch.jobs`` and ``watch.policy`` of params.yaml.
 """
 
 from buckler.watch.exporter import Exporter

@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
 Numbers = npt.NDArray[np.float64]
 
 BINS = 20
-MOST_FOR_FEATURES = 500  # pictures per sample; the kernel matrix grows quadratically
+MAX_SKETCHES = 500  # pictures per sample; the kernel matrix grows quadratically
 SMALLEST_EXPECTED = 5  # expected count per cell below which the chi-square approximation is invalid
 
 
@@ -33,7 +33,7 @@ class DriftParams:
         window_hours: Maximum age of the traffic.
         window_records: Maximum number of pictures; the newest are used.
         min_records: Minimum number of pictures; with fewer, the job passes and reports that.
-        alpha: Probability per run that any quantity of unchanged traffic is called drifted.
+        alpha: Probability per run that at least one quantity of unchanged traffic counts as drifted.
         min_ks: Minimum Kolmogorov-Smirnov distance at which a number has drifted: the largest difference between the
             cumulative distributions, 0..1.
         min_total_variation: Minimum total variation at which labels or decisions have drifted, 0..1.
@@ -118,7 +118,7 @@ class _Tested:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A compared quantity: its test, and how to read it from an observation (None if absent)."""
+    """A compared quantity: kind, test, and a function that reads it from an observation (None if absent)."""
 
     kind: Kind
     test: str
@@ -145,7 +145,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg: DriftParams) -> tuple[DriftTest, ...]:
-    """Return the findings for those ``QUANTITIES`` that both samples have, in their order.
+    """Return the tests of those ``QUANTITIES`` that both samples have, in their order.
 
     Args:
         reference: Observations of the calibration pictures.
@@ -155,7 +155,7 @@ def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg
     Raises:
         ValueError: A sample has fewer than two pictures.
     """
-    from buckler.evaluation.statistics import holm  # SciPy, not needed to display findings
+    from buckler.evaluation.statistics import holm  # SciPy, which displaying results does not need
 
     if min(len(reference), len(window)) < 2:
         raise ValueError(f"expected at least 2 pictures a side, got {len(reference)} and {len(window)}")
@@ -165,20 +165,20 @@ def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg
         if (sides := _sides(quantity, reference, window))
     }
     corrected = holm([each.p for each in tested.values()])
-    return tuple(_finding(name, each, p, cfg) for (name, each), p in zip(tested.items(), corrected, strict=True))
+    return tuple(_as_test(name, each, p, cfg) for (name, each), p in zip(tested.items(), corrected, strict=True))
 
 
 def _sides(
     quantity: Quantity, reference: Sequence[Observation], window: Sequence[Observation]
 ) -> tuple[list[object], list[object]] | None:
-    # Pictures sent as pixels have no size; a quantity that few pictures have is not compared.
+    # Pictures sent as pixels have no size. A quantity that fewer than two pictures have is not compared.
     first, second = (
         [value for each in side if (value := quantity.read(each)) is not None] for side in (reference, window)
     )
     return (first, second) if min(len(first), len(second)) >= 2 else None
 
 
-def _finding(name: str, tested: _Tested, p_corrected: float, cfg: DriftParams) -> DriftTest:
+def _as_test(name: str, tested: _Tested, p_corrected: float, cfg: DriftParams) -> DriftTest:
     quantity = QUANTITIES[name]
     least = {"ks": cfg.min_ks, "chi_square": cfg.min_total_variation, "mmd": cfg.min_mmd}[quantity.test]
     drifted = p_corrected < cfg.alpha and tested.distance >= least
@@ -236,45 +236,45 @@ def mmd(reference: Sequence[object], window: Sequence[object], cfg: DriftParams)
     from scipy.spatial.distance import cdist
 
     generator = np.random.default_rng(cfg.seed)
-    a, b = (_some(np.asarray(side, np.float64), generator) for side in (reference, window))
+    a, b = (_at_most_max(np.asarray(side, np.float64), generator) for side in (reference, window))
     both = np.concatenate([a, b])
     squares = cdist(both, both, "sqeuclidean")
     width = float(np.median(squares[np.triu_indices(len(both), k=1)])) or 1.0
     kernel = np.exp(-squares / width)
     np.fill_diagonal(kernel, 0)
-    first = np.zeros((1 + cfg.permutations, len(both)))
-    first[0, : len(a)] = 1
-    for row in first[1:]:
+    in_first = np.zeros((1 + cfg.permutations, len(both)))  # row 0: the observed samples, then permutations
+    in_first[0, : len(a)] = 1
+    for row in in_first[1:]:
         row[generator.permutation(len(both))[: len(a)]] = 1
-    values = _discrepancies(kernel, first)
+    values = _discrepancies(kernel, in_first)
     p = float((values >= values[0] - 1e-12).sum()) / len(values)  # includes the observed value
     centre, spread = a.mean(axis=0), a.std(axis=0) + 1e-9
     away = [np.sqrt((((side - centre) / spread) ** 2).mean(axis=1)) for side in (a, b)]
     return _Tested(float(np.sqrt(max(values[0], 0.0))), p, _histogram(*away))
 
 
-def _discrepancies(kernel: Numbers, first: Numbers) -> Numbers:
-    """Return the unbiased squared discrepancy for each row of ``first``, 1 where a picture is of the first sample."""
-    n = first[0].sum()
+def _discrepancies(kernel: Numbers, in_first: Numbers) -> Numbers:
+    """Return the unbiased squared discrepancy for each row of ``in_first``: 1 for pictures of the first sample."""
+    n = in_first[0].sum()
     m = len(kernel) - n
-    towards_first = first @ kernel
-    within_first = (towards_first * first).sum(axis=1)
-    across = (towards_first * (1 - first)).sum(axis=1)
+    towards_first = in_first @ kernel
+    within_first = (towards_first * in_first).sum(axis=1)
+    across = (towards_first * (1 - in_first)).sum(axis=1)
     within_second = kernel.sum() - within_first - 2 * across
     return np.asarray(within_first / (n * (n - 1)) + within_second / (m * (m - 1)) - 2 * across / (n * m))
 
 
-def _some(sketches: Numbers, generator: np.random.Generator) -> Numbers:
-    if len(sketches) <= MOST_FOR_FEATURES:
+def _at_most_max(sketches: Numbers, generator: np.random.Generator) -> Numbers:
+    if len(sketches) <= MAX_SKETCHES:
         return sketches
-    return sketches[generator.permutation(len(sketches))[:MOST_FOR_FEATURES]]
+    return sketches[generator.permutation(len(sketches))[:MAX_SKETCHES]]
 
 
 _TESTS = {"ks": ks, "chi_square": chi_square, "mmd": mmd}
 
 
 def _histogram(reference: Numbers, window: Numbers) -> Histogram:
-    # Without the extreme values: one outlier would put all others into one bin.
+    # Quantiles instead of extremes: a single outlier would squeeze all other values into one bin.
     low, high = np.quantile(np.concatenate([reference, window]), [0.005, 0.995])
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
     shares = [np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0] / len(side) for side in (reference, window)]

@@ -1,4 +1,4 @@
-"""Findings of the job ``drift`` as a document for the console and as Prometheus metrics."""
+"""Results of the job ``drift`` as a document for the console and as Prometheus metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,38 +11,38 @@ from buckler.watch.drift import KINDS, DriftParams, DriftTest
 TOO_FEW = "too few pictures"
 
 
-def reasons(findings: Sequence[DriftTest]) -> list[str]:
+def reasons(tests: Sequence[DriftTest]) -> list[str]:
     """Return a sentence for each quantity that has drifted."""
     return [
-        f"{each.quantity} drifted: {each.test} distance {each.distance:.3f} (counts from {each.min_distance:.3f}), "
-        f"corrected p {each.p_corrected:.2g}"
-        for each in findings
-        if each.drifted
+        f"{test.quantity} drifted: {test.test} distance {test.distance:.3f} (minimum {test.min_distance:.3f}), "
+        f"corrected p {test.p_corrected:.2g}"
+        for test in tests
+        if test.drifted
     ]
 
 
-def findings_of(findings: Sequence[DriftTest], cfg: DriftParams) -> dict[str, Any]:
-    """Return the content of ``.buckler/watch/drift.json``: findings by kind, and each quantity with its chart."""
+def as_state(tests: Sequence[DriftTest], cfg: DriftParams) -> dict[str, Any]:
+    """Return the results' part of ``.buckler/watch/drift.json``: each kind, and each quantity with its chart."""
     return {
         "alpha": cfg.alpha,
-        "kinds": {kind: _kind([each for each in findings if each.kind == kind]) for kind in KINDS},
-        "quantities": [asdict(each) for each in findings],
+        "kinds": {kind: _kind([test for test in tests if test.kind == kind]) for kind in KINDS},
+        "quantities": [asdict(test) for test in tests],
     }
 
 
-def _kind(findings: Sequence[DriftTest]) -> dict[str, Any]:
-    if not findings:
+def _kind(tests: Sequence[DriftTest]) -> dict[str, Any]:
+    if not tests:
         return {"detected": False, "p": None, "quantity": None}
-    worst = min(findings, key=lambda each: (not each.drifted, each.p_corrected, -each.distance))
+    worst = min(tests, key=lambda test: (not test.drifted, test.p_corrected, -test.distance))
     return {
         "detected": worst.drifted,
-        "p": min(each.p_corrected for each in findings),
+        "p": min(test.p_corrected for test in tests),
         "quantity": worst.quantity,
     }
 
 
 def drift_metrics(state: Mapping[str, Any] | None) -> Iterator[Metric]:
-    """Yield the gauges of the last findings; kinds that were not compared have no p-value.
+    """Yield the gauges of the last run; kinds that were not compared have no p-value.
 
     Args:
         state: The job's stored state; None before its first run.
@@ -53,16 +53,16 @@ def drift_metrics(state: Mapping[str, Any] | None) -> Iterator[Metric]:
     )
     p = GaugeMetricFamily(
         "buckler_drift_p_value_ratio",
-        "Smallest p-value of a kind's quantities, corrected for all that are tested.",
+        "Smallest p-value of the kind's quantities, corrected for the number of quantities.",
         labels=["kind"],
     )
-    for kind, said in found["kinds"].items():
-        detected.add_metric([kind], int(said["detected"]))
-        if said["p"] is not None:
-            p.add_metric([kind], said["p"])
+    for kind, result in found["kinds"].items():
+        detected.add_metric([kind], int(result["detected"]))
+        if result["p"] is not None:
+            p.add_metric([kind], result["p"])
     distance = GaugeMetricFamily(
         "buckler_drift_distance_ratio",
-        "How far apart traffic and calibration pictures are, 0 to 1, by quantity.",
+        "Distance between traffic and calibration pictures, 0 to 1.",
         labels=["quantity"],
     )
     for each in found["quantities"]:

@@ -38,9 +38,9 @@ class Exporter(Collector):
         yield from _champion()
 
     def _jobs(self) -> Iterator[Metric]:
-        success = gauge("buckler_watch_last_success_timestamp_seconds", "When the job last completed.", "job")
-        last = gauge("buckler_watch_last_run_timestamp_seconds", "When the job last ended, in an error too.", "job")
-        duration = gauge("buckler_watch_duration_seconds", "How long the last finished run took.", "job")
+        success = gauge("buckler_watch_last_success_timestamp_seconds", "When the job last passed or failed.", "job")
+        last = gauge("buckler_watch_last_run_timestamp_seconds", "When the job last ended, also with an error.", "job")
+        duration = gauge("buckler_watch_duration_seconds", "Duration of the last finished run.", "job")
         running = gauge("buckler_watch_running", "1 while the job runs.", "job")
         period = gauge("buckler_watch_period_seconds", "Longest time between two due runs of the job.", "job")
         for job in JOBS:
@@ -66,7 +66,7 @@ class Exporter(Collector):
     def _actions(self) -> Iterator[Metric]:
         taken = self._history.actions()
         actions = CounterMetricFamily(
-            "buckler_policy_actions", "What followed from failed runs.", labels=["job", "action"]
+            "buckler_policy_actions", "Actions taken after failed runs.", labels=["job", "action"]
         )
         for job in JOBS:
             for action in ACTIONS:
@@ -76,15 +76,15 @@ class Exporter(Collector):
 
 def _champion() -> Iterator[Metric]:
     seen = read_state(CHAMPION)
-    standing = gauge("buckler_standing", "1 for where the champion stands, when last looked at.", "state")
+    standing = gauge("buckler_standing", "1 for the champion's standing when last observed.", "state")
     for state in STATES:
         standing.add_metric([state], int(bool(seen) and (seen or {}).get("state") == state))
     yield standing
     if seen is None:
         return
-    expiry = gauge("buckler_verdict_expiry_timestamp_seconds", "When the champion's verdict expires, as renewed.")
+    expiry = gauge("buckler_verdict_expiry_timestamp_seconds", "When the champion's verdict, or its renewal, expires.")
     expiry.add_metric([], datetime.fromisoformat(seen["expires_at"]).timestamp())
-    issued = gauge("buckler_verdict_issued_timestamp_seconds", "When it was given, or last renewed.")
+    issued = gauge("buckler_verdict_issued_timestamp_seconds", "When the verdict was issued or last renewed.")
     issued.add_metric([], datetime.fromisoformat(seen["issued_at"]).timestamp())
     yield from (expiry, issued)
 

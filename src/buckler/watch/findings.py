@@ -23,7 +23,7 @@ def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 def reevaluation(state: State) -> Iterator[Metric]:
     """Yield the metrics of the last re-evaluation."""
-    failures = gauge("buckler_gate_failures", "1 for why the champion failed when last attacked again.", "reason")
+    failures = gauge("buckler_gate_failures", "1 for each reason for which the last re-evaluation failed.", "reason")
     found = (state or {}).get("failures", ())
     for reason in GATE_REASONS:
         failures.add_metric([reason], int(reason in found))
@@ -33,14 +33,14 @@ def reevaluation(state: State) -> Iterator[Metric]:
 
 
 def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
-    passed = gauge("buckler_gate_passed", "1 if the champion passed when last attacked again.", "model")
+    passed = gauge("buckler_gate_passed", "1 if the champion passed its last re-evaluation.", "model")
     passed.add_metric([state["model"]["name"]], int(state["passed"]))
-    clean = gauge("buckler_clean_accuracy_ratio", "Share right without attack, when last measured.")
+    clean = gauge("buckler_clean_accuracy_ratio", "Clean accuracy at the last re-evaluation.")
     clean.add_metric([], state["clean_accuracy"]["value"])
     labels = ("attack", "epsilon_255")
-    robust = gauge("buckler_robust_accuracy_ratio", "Share right clean and attacked, when last measured.", *labels)
-    low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % interval.", *labels)
-    high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % interval.", *labels)
+    robust = gauge("buckler_robust_accuracy_ratio", "Robust accuracy at the last re-evaluation.", *labels)
+    low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % confidence interval.", *labels)
+    high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % confidence interval.", *labels)
     for cell in state["cells"]:
         # The name of the suite's entry: two entries may run the same attack.
         series = [cell.get("name", cell["attack"]), str(cell["epsilon_255"])]
@@ -49,7 +49,7 @@ def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
         high.add_metric(series, cell["robust_accuracy"]["high"])
     floor = gauge(
         "buckler_robust_accuracy_floor_ratio",
-        "Least worst-case robust accuracy up to the radius that the champion's verdict allows.",
+        "Minimum worst-case robust accuracy at this radius by the champion's verdict.",
         "epsilon_255",
     )
     for radius, share in state["floors"].items():
@@ -61,9 +61,9 @@ def canary(state: State) -> Iterator[Metric]:
     """Yield the metrics of the service's last answers to the reference pictures."""
     if state is None:
         return
-    right = gauge("buckler_canary_right_ratio", "Share of the known pictures that had their known answer.")
+    right = gauge("buckler_canary_right_ratio", "Share of the reference pictures with the expected answer.")
     right.add_metric([], state["right_ratio"])
-    seconds = gauge("buckler_canary_seconds", "Mean time from a known picture to its answer.")
+    seconds = gauge("buckler_canary_seconds", "Mean time from sending a reference picture to its answer.")
     seconds.add_metric([], state["seconds"])
     yield from (right, seconds)
 
@@ -75,13 +75,18 @@ def probe(state: State) -> Iterator[Metric]:
     parity = gauge("buckler_probe_parity_ratio", "Share of pictures with the same label off-line and through REST.")
     parity.add_metric([], state["parity_ratio"])
     gap = gauge(
-        "buckler_probe_probability_gap_ratio", "Mean over pictures of the largest difference of a probability to that."
+        "buckler_probe_probability_gap_ratio",
+        "Mean over pictures of the largest difference of a probability between REST and off-line.",
     )
     gap.add_metric([], state["probability_gap"])
-    flagged = gauge("buckler_probe_flagged_ratio", "Share of pictures called adversarial.", "pictures")
+    flagged = gauge(
+        "buckler_probe_flagged_ratio",
+        "Share of pictures flagged as adversarial or query attack.",
+        "pictures",
+    )
     for pictures, share in state["flagged_ratio"].items():
         flagged.add_metric([pictures], share)
-    robust = gauge("buckler_probe_robust_accuracy_ratio", "Share right clean and attacked, through REST.", "attack")
+    robust = gauge("buckler_probe_robust_accuracy_ratio", "Robust accuracy through REST.", "attack")
     for attack, share in state["robust_accuracy"].items():
         robust.add_metric([attack], share)
     yield from (parity, gap, flagged, robust)

@@ -1,4 +1,4 @@
-"""One run of a job at a time, whoever starts it."""
+"""Locks that allow one run of a job at a time, whichever process starts it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def locked(job: str) -> Iterator[None]:
         with locks.exclusive_at_once(_path(job)):
             yield
     except locks.HeldError as error:
-        raise BucklerError(f"job {job} is running already; wait until it ends") from error
+        raise BucklerError(f"job {job} is already running; wait until it ends") from error
 
 
 def is_running(job: str) -> bool:

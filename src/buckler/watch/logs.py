@@ -13,7 +13,7 @@ from buckler.state import paths
 LONGEST_LOG = 1024 * 1024  # bytes
 KEPT_LOGS = 100  # of one job
 CUT = b"\n[the rest is left out]\n"
-LAST_WORDS_SECONDS = 5.0
+DRAIN_SECONDS = 5.0  # to copy the last output
 
 
 def path_of(job: str, number: int) -> Path:
@@ -25,11 +25,14 @@ def read(number: int) -> str:
     """Return the log of run ``number``.
 
     Raises:
-        BucklerError: The log does not exist or was removed in favour of newer ones.
+        BucklerError: There is no such run, or its log was deleted to make room for newer ones.
     """
     found = sorted(paths.WATCH_LOGS.glob(f"*-{number:08d}.log"))
     if not found:
-        raise BucklerError(f"no log of run {number}; `buckler watch --history` lists the runs, the last ones have one")
+        raise BucklerError(
+            f"no log of run {number}; `buckler watch --history` lists the runs, and each job keeps its last {KEPT_LOGS}"
+            " logs"
+        )
     return found[0].read_text(encoding="utf-8", errors="replace")
 
 
@@ -53,8 +56,8 @@ def captured(job: str, number: int) -> Iterator[None]:
         _flush()
         for descriptor, before in zip((1, 2), kept, strict=True):
             os.dup2(before, descriptor)
-        # Do not wait: a child process that outlives the job may keep the pipe open for ever.
-        copy.join(LAST_WORDS_SECONDS)
+        # With a limit: a child process that outlives the job may keep the pipe open for ever.
+        copy.join(DRAIN_SECONDS)
         os.close(kept[0])
 
 
@@ -73,7 +76,7 @@ def _copy(reader: int, screen: int, path: Path) -> None:
 def _write(screen: int, content: bytes) -> None:
     try:
         os.write(screen, content)
-    except OSError:  # the reader is gone; the log continues
+    except OSError:  # nothing reads stderr any more; the log continues
         return
 
 

@@ -1,8 +1,8 @@
 """Acts on the results of jobs, as configured in ``watch.policy``.
 
-Every action is counted and written to an audit log of the same format as the service's (`buckler audit verify`).
-Degrading or withdrawing a version signs a new standing in the registry, which the service applies. When the same job
-passes later, its own claim is lifted and no other.
+Every action is counted and written to an audit log in the format of the service's log (`buckler audit verify`).
+Degrading or withdrawing a version signs a new standing in the registry, which the service applies. A job that passes
+later lifts its own claims, never those of other jobs.
 """
 
 import logging
@@ -31,12 +31,12 @@ PROMOTES_AFTER = "reevaluate"
 log = logging.getLogger(__name__)
 
 
-def follow(job: str, result: Finding, cfg: WatchParams, history: History) -> list[str]:
-    """Take the actions that the policy prescribes for ``result``; return what was done, one phrase per action.
+def follow(job: str, finding: Finding, cfg: WatchParams, history: History) -> list[str]:
+    """Take the actions that the policy prescribes for ``finding``; return one phrase for each action taken.
 
     Args:
         job: Name of the job.
-        result: Its result.
+        finding: Its finding.
         cfg: The policy.
         history: Counts the actions.
 
@@ -44,18 +44,18 @@ def follow(job: str, result: Finding, cfg: WatchParams, history: History) -> lis
         BucklerError: The job passed, but the verdict cannot be renewed or the claim lifted, for example because the
             signing key is missing.
     """
-    response = _Response(job, result, history)
-    done = response.renew_and_lift() if result.passed else response.take(cfg.policy[job])
+    response = _Response(job, finding, history)
+    done = response.renew_and_lift() if finding.passed else response.take(cfg.policy[job])
     if cfg.promote and job == PROMOTES_AFTER:
         done += response.promote()
     return done
 
 
 def lift(job: str, version: str | None = None) -> str:
-    """Lift the claim of ``job`` on a version at a person's request; default: the champion.
+    """Lift the claim of ``job`` on ``version`` (default: the champion) at a person's request.
 
     Raises:
-        BucklerError: There is no such claim, no signing key, or no registry.
+        BucklerError: There is no such claim or no signing key, or the registry cannot be reached.
     """
     from buckler.serving import registry
 
@@ -72,35 +72,34 @@ def note(event: str, **details: Any) -> None:
     """Append a line to the watch's audit log.
 
     Raises:
-        AuditError: It cannot be written.
+        AuditError: The log cannot be written.
     """
     AuditLog(paths.WATCH_AUDIT_LOG).append({"time": datetime.now(UTC).isoformat(), "event": event, **details})
 
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """The response to one job's result."""
+    """The response to one job's finding."""
 
     job: str
-    result: Finding
+    finding: Finding
     history: History
 
-    # The registry's client takes seconds to load, and a job that passes every minute does not need it: hence the
-    # imports inside the methods.
+    # Methods import the registry's client themselves: it takes seconds to load, and most passing jobs do not need it.
 
     def renew_and_lift(self) -> list[str]:
-        """Renew the verdict if the job does so by passing, and lift the job's claims."""
+        """Renew the verdict if the finding says so, and lift the job's claims."""
         done = []
         claimed = self._claimed()
-        if self.result.renews_days is not None and self.result.version is not None:
-            until = (datetime.now(UTC) + timedelta(days=self.result.renews_days)).replace(microsecond=0)
-            after = self._restate(self.result.version, None, until)
+        if self.finding.renews_days is not None and self.finding.version is not None:
+            until = (datetime.now(UTC) + timedelta(days=self.finding.renews_days)).replace(microsecond=0)
+            after = self._restate(self.finding.version, None, until)
             self._note("renew", version=after.version, expires_at=until.isoformat())
             done.append(f"renewed until {until.isoformat()}")
             done += [f"lifted from version {version}" for version in claimed if version == after.version]
             self._write_claimed({version: state for version, state in claimed.items() if version != after.version})
-        elif self.result.version is None or self.result.version in claimed:
-            for version in claimed if self.result.version is None else [self.result.version]:
+        elif self.finding.version is None or self.finding.version in claimed:
+            for version in claimed if self.finding.version is None else [self.finding.version]:
                 done.append(self.lift(version))
         return done
 
@@ -112,7 +111,7 @@ class _Response:
         return f"lifted from version {version}"
 
     def take(self, actions: tuple[Action, ...]) -> list[str]:
-        """Take ``actions`` in a fixed order: those that protect patients before those that take time."""
+        """Take ``actions``, those that protect patients before those that take time."""
         steps: dict[Action, Callable[[], str]] = {
             "alert": lambda: "",
             "stop": lambda: self._claim("stop", standing.WITHDRAWN),
@@ -123,7 +122,7 @@ class _Response:
         for action in (known for known in steps if known in actions):
             try:
                 done.append(steps[action]())
-            except BucklerError as error:  # report it and go on: the next action may still be possible
+            except BucklerError as error:  # the next action may still be possible
                 self._note(action, outcome="not done", problem=str(error))
                 done.append(f"{action} was not possible: {error}")
             else:
@@ -150,11 +149,11 @@ class _Response:
         return [f"promoted version {move.version}"]
 
     def _claim(self, action: Action, objection: Objection) -> str:
-        version = self.result.version or _champion()
+        version = self.finding.version or _champion()
         before = self._claimed().get(version)
         if before in (objection, standing.WITHDRAWN):
             return ""  # already claimed
-        after = self._restate(version, Claim(objection, self.result.message[: standing.LONGEST_REASON]))
+        after = self._restate(version, Claim(objection, self.finding.message[: standing.LONGEST_REASON]))
         self._write_claimed({**self._claimed(), version: objection})
         self._record(action, version=version, state=after.state)
         return f"version {version} is {after.state}"
@@ -162,7 +161,7 @@ class _Response:
     def _roll_back(self, actions: tuple[Action, ...]) -> str:
         from buckler.release.promote import rollback
 
-        key, measured = _key(), self.result.version
+        key, measured = _key(), self.finding.version
         if measured is not None and measured != _champion():
             return f"version {measured} is no longer the champion: not rolled back"
         try:
@@ -194,10 +193,10 @@ class _Response:
         self.history.count_action(self.job, action)
 
     def _note(self, action: str, **details: Any) -> None:
-        note("watch", job=self.job, action=action, reason=self.result.message, **details)
+        note("watch", job=self.job, action=action, reason=self.finding.message, **details)
 
     def _claimed(self) -> dict[str, Objection]:
-        """Return version -> this job's claim; stored locally, so that a passing job does not query the registry."""
+        """Return version -> this job's claim, from a local copy: a passing job then needs no registry."""
         return dict((state.read_state(self._claims_file) or {}).get("versions", {}))
 
     def _write_claimed(self, versions: Mapping[str, Objection]) -> None:

@@ -14,7 +14,7 @@ from buckler.watch.jobs import load_job
 from buckler.watch.settings import WatchParams
 from buckler.watch.table import check_name
 
-LAST_WORDS_SECONDS = 0.2  # for the log to be written
+DRAIN_SECONDS = 0.2  # for the log to be written
 
 log = logging.getLogger(__name__)
 
@@ -49,20 +49,20 @@ def run_once(name: str, *, cfg: WatchParams | None = None, attempt: int = 1) -> 
 
 def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outcome, str]:
     try:
-        result = load_job(name)()  # a job that cannot be imported is recorded as an error
-        done = policy.follow(name, result, cfg, history) if cfg else []
+        finding = load_job(name)()  # inside the try: a job that cannot be imported is recorded as an error
+        done = policy.follow(name, finding, cfg, history) if cfg else []
     except BucklerError as error:
         return "error", str(error)
     except Exception as error:
-        # The history must record any failure; the traceback goes to the log.
-        log.exception("job %s broke", name)
+        # The history must record every failure; the traceback goes to the log.
+        log.exception("job %s raised an unexpected error", name)
         return "error", f"{type(error).__name__}: {error}"
-    return ("passed" if result.passed else "failed"), "; ".join([result.message, *done])
+    return ("passed" if finding.passed else "failed"), "; ".join([finding.message, *done])
 
 
 @contextmanager
 def _ended_after(seconds: float | None, end: Callable[[Outcome, str], None]) -> Iterator[None]:
-    """End this process if the block takes longer; a killed watch could not enforce the limit from outside."""
+    """End this process if the block takes longer; the watch, which may be killed, cannot enforce the limit."""
     if seconds is None:
         yield
         return
@@ -71,7 +71,7 @@ def _ended_after(seconds: float | None, end: Callable[[Outcome, str], None]) -> 
         message = f"took longer than {seconds:g} s and was ended"
         log.error("%s", message)
         end("error", message)
-        time.sleep(LAST_WORDS_SECONDS)
+        time.sleep(DRAIN_SECONDS)
         os._exit(EXIT_CODES["error"])
 
     timer = threading.Timer(seconds, give_up)

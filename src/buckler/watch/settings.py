@@ -1,4 +1,4 @@
-"""Section ``watch`` of params.yaml, and the environment variables that the watch reads."""
+"""Section ``watch`` of params.yaml, and the environment variables of the watch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")
 
 
 class WatchSettings(EnvironmentSettings):
-    """What the watch reads from the environment; the rest is the section ``watch`` of params.yaml."""
+    """Environment variables of the watch; its other settings are the section ``watch`` of params.yaml."""
 
     watch_service_url: Annotated[str | None, Unit("URL")] = None
     """Service that the jobs `canary` and `probe` query. Without it, `watch.service_url` of params.yaml."""
@@ -34,15 +34,15 @@ class WatchSettings(EnvironmentSettings):
 
 @dataclass(frozen=True, slots=True)
 class JobParams:
-    """When a job runs, and how long and how often it may try.
+    """When a job runs, how long a run may take, and how often it is retried.
 
     Attributes:
         cron: Minute, hour, day, month, weekday (by name: sun); local time.
-        jitter_seconds: Random delay, so that many machines do not start at once.
-        limit_seconds: A run that takes longer is ended, as an error.
-        retries: How often a run that ended in an error is tried again; one that failed its judgement is not.
-        backoff_seconds: Before the first of these; before each further one twice as long.
-        misfire_grace_seconds: A run missed by less, because the machine was off, is made up for once.
+        jitter_seconds: Maximum random delay, so that many machines do not start at once.
+        limit_seconds: Time limit; a run that takes longer is ended and counts as an error.
+        retries: Number of retries after an error; a job that passed or failed is not retried.
+        backoff_seconds: Pause before the first retry; each further pause is twice as long.
+        misfire_grace_seconds: A run that was missed by at most this time, because the watch was off, still runs, once.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -55,7 +55,7 @@ class JobParams:
     misfire_grace_seconds: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Reject invalid values."""
         if min(self.limit_seconds, self.misfire_grace_seconds) < 1:
             raise ValueError("expected limit_seconds and misfire_grace_seconds of at least 1")
         if min(self.jitter_seconds, self.retries, self.backoff_seconds) < 0:
@@ -64,11 +64,11 @@ class JobParams:
 
 @dataclass(frozen=True, slots=True)
 class RecentParams:
-    """The newest labelled pictures, judged apart from the pinned ones.
+    """The newest labelled pictures, evaluated separately from the pinned ones.
 
     Attributes:
-        path: A folder a class; empty: there are none.
-        records: How many are attacked, the newest first; 0 takes all.
+        path: Folder with one folder per class; empty: only the pinned pictures are evaluated.
+        records: Number of pictures, the newest first; 0 takes all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -82,17 +82,17 @@ class WatchParams:
     """Section ``watch`` of params.yaml.
 
     Attributes:
-        jobs: When each job of the table runs.
-        policy: What follows when a job fails, in this order.
-        promote: Whether a challenger is promoted without a person, after a re-evaluation, if its verdict allows.
-        suite: The attacks of the re-evaluation, as ``attack.suite`` has them.
-        records: Pinned test pictures attacked again; 0 takes all.
-        seed: Of their choice and of the attacks.
+        jobs: Schedule of each job.
+        policy: Actions after each job's failure.
+        promote: Whether a re-evaluation promotes a challenger that passes the gate, without a person.
+        suite: Attacks of the re-evaluation, in the format of ``attack.suite``.
+        records: Number of pinned test pictures that are attacked again; 0 takes all.
+        seed: Seed of their choice and of the attacks.
         recent: The newest labelled pictures.
-        service_url: Of the service that canary and probe ask; ``BUCKLER_WATCH_SERVICE_URL`` comes first.
-        key_file: With the API key for that, where the service asks for one; ``BUCKLER_WATCH_KEY`` comes first.
-        host: Address that the metrics are served on.
-        port: Port of that.
+        service_url: Service that canary and probe query; ``BUCKLER_WATCH_SERVICE_URL`` overrides it.
+        key_file: File with the API key for that service, if it requires one; ``BUCKLER_WATCH_KEY`` overrides it.
+        host: Address on which the metrics are served.
+        port: Port on which the metrics are served.
     """
 
     jobs: Mapping[str, JobParams]
@@ -108,29 +108,29 @@ class WatchParams:
     port: int
 
     def __post_init__(self) -> None:
-        """Refuse a job without a schedule or without a policy, and a name that is no job's."""
+        """Reject jobs without a schedule or a policy, and unknown jobs."""
         for name in ("jobs", "policy"):
             if set(getattr(self, name)) != set(JOBS):
                 raise ValueError(f"expected {name} for {sorted(JOBS)}, got {sorted(getattr(self, name))}")
 
     @property
     def address(self) -> str:
-        """Of the service."""
+        """URL of the service."""
         return WatchSettings.from_env().watch_service_url or self.service_url
 
     def as_client(self) -> dict[str, Any]:
-        """Return what a client says so that the service knows whose pictures these are.
+        """Return the client's arguments: the API key, and the header that marks requests of the watch.
 
         Raises:
-            BucklerError: As ``key``.
+            BucklerError: The file of the key cannot be read.
         """
         return {"key": self.key(), "headers": {WATCH_HEADER: "1"}}
 
     def key(self) -> str | None:
-        """Return the API key that canary and probe show, None without one.
+        """Return the API key of canary and probe; None if there is none.
 
         Raises:
-            BucklerError: Its file cannot be read.
+            BucklerError: The file of the key cannot be read.
         """
         if given := WatchSettings.from_env().watch_key:
             return given.get_secret_value()
@@ -140,5 +140,5 @@ class WatchParams:
             return None
         except OSError as error:
             raise BucklerError(
-                f"cannot read {self.key_file}: {error.strerror}; set {variable('watch_key')} to pass the key itself"
+                f"cannot read {self.key_file}: {error.strerror}; or set {variable('watch_key')} to the key"
             ) from error

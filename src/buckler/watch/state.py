@@ -28,7 +28,7 @@ def read_state(name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        log.warning("%s is damaged and left out until the job has run again", path)
+        log.warning("%s is damaged and ignored until the job has run again", path)
         return None
     return state if isinstance(state, dict) else None
 

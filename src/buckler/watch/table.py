@@ -16,9 +16,9 @@ class Finding:
 
     Attributes:
         passed: Whether all requirements are met.
-        message: For people: what was checked, and why it failed.
-        version: Version of the checked model; None: the champion at the time the policy is applied.
-        renews_days: Days from now to which a pass renews the verdict; None: no renewal.
+        message: Text for people: what was checked, and why it failed.
+        version: Version of the checked model; None: the champion when the policy is applied.
+        renews_days: A pass renews the verdict for this many days from now; None: no renewal.
     """
 
     passed: bool
@@ -29,7 +29,7 @@ class Finding:
 
 Metrics = Callable[[Mapping[str, Any] | None], Iterator[Metric]]
 
-# A job's name -> its metrics, from the state that it wrote with ``write_state``; None before its first run.
+# Job -> function from its stored state (``write_state``; None before its first run) to its metrics.
 JOBS: dict[str, Metrics] = {
     "reevaluate": findings.reevaluation,
     "probe": findings.probe,

@@ -11,9 +11,9 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def job(here, monkeypatch):
-    """Make ``reevaluate`` do what the test says."""
+    """A function that replaces the job ``reevaluate`` by another one."""
 
-    def become(function):
+    def replace(function):
         monkeypatch.setitem(jobs.LOADERS, "reevaluate", lambda: function)
 
-    return become
+    return replace

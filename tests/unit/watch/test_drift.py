@@ -1,4 +1,4 @@
-"""Drift: seldom seen where there is none, seen where there is, and only where it matters."""
+"""Drift detection: few false alarms, and only changes of at least the minimum distance count."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ SKETCH = 8
 
 
 def traffic(count: int, seed: int, *, darker: float = 0.0, features: float = 0.0, score: float = 0.0, malignant=0.5):
-    """Draw observations whose quantities hang together as those of pictures do, moved by what is asked for."""
+    """Draw observations whose quantities correlate as those of pictures do, shifted by the arguments."""
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -65,14 +65,14 @@ def reference():
     return traffic(200, seed=1)
 
 
-def test_clean_windows_raise_no_more_false_alarms_than_alpha_allows():
-    """Each time with a reference of its own, as it is for those who run it: one unlucky one would decide them all."""
+def test_unchanged_traffic_raises_no_more_false_alarms_than_alpha_allows():
+    """Each window has its own reference, as each user has: a single unlucky reference would affect all windows."""
     cfg = replace(PARAMS, alpha=0.05, permutations=300, min_ks=0.0, min_total_variation=0.0, min_mmd=0.0)
     windows = 120
     alarms = sum(bool(drifted(traffic(80, 1000 + i), traffic(150, 5000 + i), cfg)) for i in range(windows))
-    # 5 % of 120 are 6; that a true share of 5 % gives more than 14 happens about once in a thousand times.
+    # 5 % of 120 are 6; with a true share of 5 %, more than 14 have a probability of about one in a thousand.
     assert alarms <= 14
-    # The test itself could see alarms: without the correction there are many.
+    # Without the correction there are many alarms, so this test can fail.
     uncorrected = sum(
         any(each.p < cfg.alpha for each in compare(traffic(80, 1000 + i), traffic(150, 5000 + i), cfg))
         for i in range(30)
@@ -80,7 +80,7 @@ def test_clean_windows_raise_no_more_false_alarms_than_alpha_allows():
     assert uncorrected > 6
 
 
-def test_with_the_smallest_distances_clean_windows_raise_none(reference):
+def test_with_minimum_distances_unchanged_traffic_raises_no_alarm(reference):
     assert all(not drifted(reference, traffic(300, seed)) for seed in range(100, 140))
 
 
@@ -93,21 +93,21 @@ def test_with_the_smallest_distances_clean_windows_raise_none(reference):
         ({"malignant": 0.15}, {"label"}),
     ],
 )
-def test_what_has_changed_is_found_and_nothing_else(reference, change, expected):
+def test_only_the_changed_quantities_drift(reference, change, expected):
     found = drifted(reference, traffic(200, 77, **change))
     assert expected <= found
     # Light changes the sketch too, as it does a network's features.
     assert found - expected <= ({"features"} if "darker" in change else set())
 
 
-def test_a_large_window_does_not_cry_over_a_difference_that_matters_to_nobody():
+def test_a_negligible_difference_is_no_drift_even_in_a_large_window():
     large, slightly_darker = traffic(2000, 1), traffic(2000, 2, darker=0.02)
     significant = {e.quantity for e in compare(large, slightly_darker, PARAMS) if e.p_corrected < PARAMS.alpha}
     assert "brightness" in significant
     assert drifted(large, slightly_darker) == set()
 
 
-def test_another_size_is_found_and_pictures_without_one_are_not_compared_by_it(reference):
+def test_another_size_is_drift_and_pictures_without_size_are_not_compared_by_it(reference):
     phone = [replace(each, width=4000, height=3000) for each in traffic(100, 5)]
     assert drifted(reference, phone) == {"width", "height"}
     tensors = [replace(each, width=None, height=None, size_bytes=None) for each in traffic(100, 5)]
@@ -116,7 +116,7 @@ def test_another_size_is_found_and_pictures_without_one_are_not_compared_by_it(r
     assert not any(each.drifted for each in found)
 
 
-def test_a_label_that_never_came_before_is_found(reference):
+def test_a_new_label_is_drift(reference):
     window = [replace(each, label="other") if place % 4 == 0 else each for place, each in enumerate(traffic(200, 5))]
     (label,) = [each for each in compare(reference, window, PARAMS) if each.quantity == "label"]
     assert label.drifted
@@ -126,8 +126,8 @@ def test_a_label_that_never_came_before_is_found(reference):
     assert label.distance >= 0.25
 
 
-def test_rare_decisions_are_judged_by_permutation():
-    """Chi-square's own distribution would call 3 of 60 against none of 60 less likely than it is."""
+def test_rare_decisions_are_compared_by_permutation():
+    """The chi-square distribution underestimates the p-value of 3 of 60 against 0 of 60."""
     rare = [replace(each, decision="review" if place < 3 else "accept") for place, each in enumerate(traffic(60, 1))]
     none = [replace(each, decision="accept") for each in traffic(60, 2)]
     (decision,) = [each for each in compare(none, rare, PARAMS) if each.quantity == "decision"]
@@ -135,7 +135,7 @@ def test_rare_decisions_are_judged_by_permutation():
     assert decision.p == pytest.approx(0.244, abs=0.04)
 
 
-def test_features_agree_with_the_formula_of_the_unbiased_statistic(reference):
+def test_the_feature_distance_equals_the_formula_of_the_unbiased_statistic(reference):
     window = traffic(40, 9, features=0.7)
     a, b = (np.array([each.sketch for each in side]) for side in (reference[:50], window))
     both = np.concatenate([a, b])
@@ -149,17 +149,17 @@ def test_features_agree_with_the_formula_of_the_unbiased_statistic(reference):
     assert features.p == pytest.approx(1 / (1 + PARAMS.permutations))
 
 
-def test_one_value_of_everything_is_no_drift(reference):
+def test_constant_quantities_do_not_drift(reference):
     same = [reference[0]] * 60
     assert not any(each.drifted or not np.isfinite(each.p) for each in compare(same, same, PARAMS))
 
 
-def test_findings_are_the_same_each_time(reference):
+def test_results_are_repeatable(reference):
     window = traffic(700, 3)
     assert compare(reference, window, PARAMS) == compare(reference, window, PARAMS)
 
 
-def test_a_chart_has_at_most_twenty_bins_that_hold_everything(reference):
+def test_a_chart_has_at_most_twenty_bins_whose_shares_sum_to_one(reference):
     for each in compare(reference, traffic(300, 5, darker=0.4), PARAMS):
         for side in (each.chart.reference, each.chart.window):
             assert len(side) == len(each.chart.names) or len(side) == len(each.chart.edges) - 1
@@ -167,12 +167,12 @@ def test_a_chart_has_at_most_twenty_bins_that_hold_everything(reference):
             assert sum(side) == pytest.approx(1)
 
 
-def test_too_few_permutations_for_alpha_are_refused():
+def test_too_few_permutations_for_alpha_are_rejected():
     with pytest.raises(ParamsError, match=r"cannot resolve alpha=0.001 over 15 quantities; need at least 15000"):
         replace(PARAMS, alpha=0.001)
 
 
-def test_a_window_that_cannot_hold_enough_is_refused():
+def test_a_window_smaller_than_the_minimum_is_rejected():
     with pytest.raises(ParamsError, match="min_records"):
         replace(PARAMS, window_records=40)
 
@@ -186,7 +186,7 @@ def test_one_picture_cannot_be_compared(reference):
 
 
 def samples(state) -> dict[tuple[str, str], float]:
-    """Return what a scrape shows, through Prometheus' own registry."""
+    """Return the samples of a scrape, through Prometheus's own registry."""
 
     class Collector:
         def collect(self):
@@ -203,7 +203,7 @@ def samples(state) -> dict[tuple[str, str], float]:
 
 def test_each_kind_is_exported_with_its_smallest_p_value(reference):
     found = compare(reference, traffic(200, 77, darker=0.1), PARAMS)
-    shown = samples({**drift_report.findings_of(found, PARAMS), "window": {"pictures": 200}})
+    shown = samples({**drift_report.as_state(found, PARAMS), "window": {"pictures": 200}})
     assert {kind: shown["buckler_drift_detected", kind] for kind in KINDS}["input"] == 1
     assert shown["buckler_drift_detected", "detector"] == 0
     assert shown["buckler_drift_p_value_ratio", "input"] == min(e.p_corrected for e in found if e.kind == "input")
@@ -213,7 +213,7 @@ def test_each_kind_is_exported_with_its_smallest_p_value(reference):
     assert all(0 <= value <= 1 for value in distances.values())
 
 
-def test_before_the_first_run_nothing_is_drifted_and_nothing_has_a_p_value():
+def test_before_the_first_run_no_kind_has_drifted_or_has_a_p_value():
     shown = samples(None)
     assert {kind: shown["buckler_drift_detected", kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
     assert shown["buckler_drift_window_pictures", ""] == 0

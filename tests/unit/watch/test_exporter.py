@@ -10,7 +10,7 @@ from buckler.watch import findings
 from tests.unit.watch.made import metrics
 
 
-def test_every_series_of_a_job_is_there_before_its_first_run(here):
+def test_every_job_has_all_its_series_before_its_first_run(here):
     found = metrics(periods=dict.fromkeys(watch.JOBS, 60.0))
     for job in watch.JOBS:
         for outcome in watch.OUTCOMES:
@@ -28,12 +28,12 @@ def test_every_series_of_a_job_is_there_before_its_first_run(here):
     assert "buckler_canary_right_ratio" not in found
 
 
-def test_each_kind_of_the_gate_is_a_reason_on_the_pinned_and_on_the_newest_pictures():
+def test_every_kind_of_gate_failure_is_a_reason_for_the_pinned_and_for_the_newest_pictures():
     for kind in REFUTABLE_KINDS:
         assert {kind, f"newest_{kind}"} <= set(findings.GATE_REASONS)
 
 
-def test_a_run_in_an_error_is_no_success(job):
+def test_an_error_is_not_a_success(job):
     job(lambda: watch.Finding(False, "too low"))
     run = watch.run_once("reevaluate")
     before = metrics()
@@ -53,7 +53,7 @@ def test_a_run_in_an_error_is_no_success(job):
     assert after['buckler_watch_runs_total{job="reevaluate",outcome="error"}'] == 1
 
 
-def test_a_job_that_runs_is_seen_running(job):
+def test_a_running_job_is_exported_as_running(job):
     seen = {}
 
     def looking():
@@ -67,7 +67,7 @@ def test_a_job_that_runs_is_seen_running(job):
     assert metrics()['buckler_watch_running{job="reevaluate"}'] == 0
 
 
-def test_what_the_re_evaluation_found_outlasts_a_restart(here):
+def test_the_finding_of_a_re_evaluation_is_exported_from_disk(here):
     rate = {"value": 0.4, "low": 0.3, "high": 0.5}
     watch.write_state(
         "reevaluate",
@@ -92,7 +92,7 @@ def test_what_the_re_evaluation_found_outlasts_a_restart(here):
     assert found['buckler_gate_failures{reason="clean_accuracy"}'] == 0
 
 
-def test_what_canary_and_probe_found_is_exported(here):
+def test_the_findings_of_canary_and_probe_are_exported(here):
     watch.write_state("canary", {"right_ratio": 0.5, "seconds": 0.25})
     shares = {"clean": 0.1, "transfer": 0.6, "square": 0.8}
     robust = {"transfer": 0.2, "square": 1.0}
@@ -105,13 +105,13 @@ def test_what_canary_and_probe_found_is_exported(here):
     assert found['buckler_probe_robust_accuracy_ratio{attack="transfer"}'] == 0.2
 
 
-def test_a_damaged_state_does_not_take_the_other_metrics_along(here):
+def test_a_damaged_state_leaves_the_other_metrics_intact(here):
     paths.WATCH.mkdir(parents=True)
     (paths.WATCH / "reevaluate.json").write_text("{")
     assert 'buckler_watch_duration_seconds{job="reevaluate"}' in metrics()
 
 
-def test_a_state_is_replaced_at_once(here):
+def test_a_new_state_replaces_the_old_one(here):
     for number in (1, 2):
         watch.write_state("reevaluate", {"number": number})
     assert json.loads((paths.WATCH / "reevaluate.json").read_text()) == {"number": 2}

@@ -1,4 +1,4 @@
-"""What follows from what a job found, in a real MLflow registry with signed standings."""
+"""Actions of the policy after a job's finding, in a real MLflow registry with signed standings."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ from tests.unit.watch import made
 
 @pytest.fixture
 def name(project, registry):
-    """A registry with the champion 2, promoted after 1; return the model's name there."""
+    """The model's name in a registry where version 2 was promoted after version 1."""
     (project / "params.yaml").write_text(yaml.safe_dump({"publish": {"experiment": registry, "model_name": registry}}))
     keys.generate_key_pair(paths.KEYS)
     for weights in (b"one", b"two"):
@@ -76,22 +76,22 @@ def test_passing_renews_the_verdict_by_a_signed_standing(name):
     assert done == f"renewed until {found.expires_at.isoformat()}"
     assert [line["action"] for line in audited()] == ["renew"]
     assert made.metrics()["buckler_verdict_expiry_timestamp_seconds"] == found.expires_at.timestamp()
-    # What expired by itself holds again, for `buckler champion` and for a roll-back.
+    # `buckler champion` and rollbacks use the renewed expiry.
     later = datetime.now(UTC) + timedelta(days=45)
     assert Assessor(name, keys.load_public_key(), later).champion().problem is None
 
 
-def test_passing_without_a_renewal_asks_nobody(here):
+def test_passing_without_a_renewal_needs_no_registry(here):
     assert follow(PASSED, job="canary") == []
 
 
-def test_without_the_key_passing_is_no_renewal_and_says_what_to_do(name):
+def test_renewing_without_the_signing_key_is_an_error_that_says_what_to_do(name):
     keys.private_key_path().unlink()
     with pytest.raises(BucklerError, match="buckler keys init"):
         follow(watch.Finding(True, "passed", version="2", renews_days=30))
 
 
-def test_an_alert_is_counted_and_in_the_log_and_touches_nothing(name):
+def test_an_alert_is_counted_and_logged_and_changes_nothing(name):
     follow(FAILED, "alert")
     assert stands(name, "2") is None
     assert champion(name) == "2"
@@ -101,7 +101,7 @@ def test_an_alert_is_counted_and_in_the_log_and_touches_nothing(name):
 
 
 @pytest.mark.parametrize(("action", "state"), [("degrade", "degraded"), ("stop", "withdrawn")])
-def test_what_speaks_against_a_version_is_signed_once_and_lifted_by_the_same_job_only(name, action, state):
+def test_a_claim_is_signed_once_and_lifted_only_by_the_same_job(name, action, state):
     follow(FAILED, action)
     follow(FAILED, action)
     found = stands(name, "2")
@@ -117,35 +117,35 @@ def test_what_speaks_against_a_version_is_signed_once_and_lifted_by_the_same_job
     assert made.metrics()['buckler_standing{state="holds"}'] == 1
 
 
-def test_two_jobs_have_a_claim_each(name):
+def test_each_job_has_its_own_claim(name):
     follow(FAILED, "stop")
     follow(watch.Finding(False, "wrong answers", version="2"), "degrade", job="canary")
     follow(PASSED)
     assert (stands(name, "2").state, list(stands(name, "2").claims)) == ("degraded", ["canary"])
 
 
-def test_a_result_about_no_version_is_about_the_champion(name):
+def test_a_finding_without_a_version_is_about_the_champion(name):
     follow(watch.Finding(False, "darker"), "degrade", job="probe")
     assert stands(name, "2").reasons == ("probe: darker",)
     follow(watch.Finding(True, "as ever"), job="probe")
     assert stands(name, "2").state == "holds"
 
 
-def test_a_roll_back_goes_to_the_last_champion_that_holds(name):
+def test_a_rollback_returns_to_the_last_valid_champion(name):
     (done,) = follow(FAILED, "rollback")
     assert done == "rolled back to version 1"
     assert champion(name) == "1"
     assert made.metrics()['buckler_policy_actions_total{action="rollback",job="reevaluate"}'] == 1
 
 
-def test_what_was_judged_and_is_not_the_champion_any_more_is_not_rolled_back_again(name):
+def test_a_version_that_is_no_longer_the_champion_is_not_rolled_back(name):
     follow(FAILED, "rollback")
     (done,) = follow(FAILED, "rollback")
     assert "no longer the champion" in done
     assert champion(name) == "1"
 
 
-def test_where_there_is_nothing_to_roll_back_to_every_answer_is_reviewed(name):
+def test_without_a_version_to_roll_back_to_the_champion_is_degraded(name):
     restate(name, "1", keys.load_private_key(), "drift", standing.Claim("withdrawn", "darker"))
     (done,) = follow(FAILED, "rollback")
     assert "cannot be rolled back" in done
@@ -154,7 +154,7 @@ def test_where_there_is_nothing_to_roll_back_to_every_answer_is_reviewed(name):
         rollback(name, keys.load_private_key())
 
 
-def test_without_the_key_a_failure_stays_a_failure_and_the_log_says_what_was_not_done(name):
+def test_without_the_signing_key_the_log_records_the_action_that_was_not_possible(name):
     keys.private_key_path().unlink()
     done = follow(FAILED, "alert", "rollback")
     assert "rollback was not possible" in done[0]
@@ -162,7 +162,7 @@ def test_without_the_key_a_failure_stays_a_failure_and_the_log_says_what_was_not
     assert made.metrics()['buckler_policy_actions_total{action="rollback",job="reevaluate"}'] == 0
 
 
-def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person_lifts_it(name):
+def test_a_degraded_version_is_not_promoted_until_a_person_lifts_the_claim(name):
     follow(FAILED, "degrade", "rollback")
     assert champion(name) == "1"
     with pytest.raises(PromotionRefusedError, match="is degraded: reevaluate"):
@@ -173,7 +173,7 @@ def test_a_version_that_something_is_held_against_is_not_promoted_until_a_person
     assert promote_release(name, keys.load_private_key(), number="2").version == "2"
 
 
-def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
+def test_a_challenger_is_promoted_automatically_only_if_the_policy_says_so(name, project):
     challenger = publish(project, name, b"three")
     renewing = watch.Finding(True, "passed", version="2", renews_days=30)
     follow(renewing)
@@ -183,7 +183,7 @@ def test_nothing_is_promoted_by_itself_unless_the_policy_says_so(name, project):
     assert audited()[-1]["action"] == "promote"
 
 
-def test_a_standing_that_somebody_else_signed_does_not_hold(name):
+def test_a_standing_signed_with_another_key_is_invalid(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
     tracking.tag_version(name, "2", STANDING_TAG, projects_key)
     assert "is not valid" in Assessor(name, keys.load_public_key()).champion().problem

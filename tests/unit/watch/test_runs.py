@@ -29,7 +29,7 @@ def raising(error: Exception):
         (raising(KeyError("a fault of ours")), "error", "KeyError: 'a fault of ours'"),
     ],
 )
-def test_each_end_of_a_job_is_kept_in_the_history(job, function, outcome, message):
+def test_each_outcome_is_recorded_in_the_history(job, function, outcome, message):
     job(function)
     run = watch.run_once("reevaluate", attempt=2)
     assert (run.job, run.outcome, run.message, run.attempt) == ("reevaluate", outcome, message, 2)
@@ -41,7 +41,7 @@ def test_the_exit_codes_are_those_of_the_contract():
     assert watch.EXIT_CODES == {"passed": 0, "failed": 1, "error": 2}
 
 
-def test_an_unknown_job_is_named_beside_the_known_ones(here):
+def test_an_error_names_an_unknown_job_and_the_known_ones(here):
     with pytest.raises(BucklerError, match=r"'canary', .*'reevaluate'\], got 'dance'"):
         watch.run_once("dance")
 
@@ -51,7 +51,7 @@ def test_a_job_does_not_overlap_with_itself(job):
 
     def nested():
         assert locks.is_running("reevaluate")
-        with pytest.raises(BucklerError, match="running already"):
+        with pytest.raises(BucklerError, match="already running"):
             watch.run_once("reevaluate")
         seen.append(True)
         return watch.Finding(True, "")
@@ -63,7 +63,7 @@ def test_a_job_does_not_overlap_with_itself(job):
     assert not locks.is_running("reevaluate")
 
 
-def test_a_run_that_was_killed_is_noted_as_interrupted_by_the_next(job):
+def test_the_next_run_records_a_killed_one_as_interrupted(job):
     job(lambda: watch.Finding(True, "fine"))
     watch.History().start("reevaluate")
     assert watch.History().unfinished("reevaluate")
@@ -74,9 +74,9 @@ def test_a_run_that_was_killed_is_noted_as_interrupted_by_the_next(job):
     assert watch.History().counts() == {("reevaluate", "passed"): 1, ("reevaluate", "error"): 1}
 
 
-def test_what_a_run_and_what_it_calls_write_is_its_log(job, capfd):
+def test_the_log_has_the_output_of_the_run_and_of_its_child_processes(job, capfd):
     def speaking():
-        os.write(1, b"in Python\n")  # as print does where pytest has not put itself in between
+        os.write(1, b"in Python\n")  # print would write to pytest's own stream
         subprocess.run(["echo", "in another process"], check=True)
         os.write(2, b"as C++ does\n")
         return watch.Finding(True, "")
@@ -85,10 +85,10 @@ def test_what_a_run_and_what_it_calls_write_is_its_log(job, capfd):
     run = watch.run_once("reevaluate")
     for words in ("in Python", "in another process", "as C++ does"):
         assert words in logs.read(run.number)
-    assert "as C++ does" in capfd.readouterr().err  # it is seen where it was written, too
+    assert "as C++ does" in capfd.readouterr().err  # the output also goes to stderr
 
 
-def test_a_log_is_bounded_and_old_ones_go(job, monkeypatch):
+def test_a_log_is_bounded_and_old_ones_are_deleted(job, monkeypatch):
     monkeypatch.setattr(logs, "LONGEST_LOG", 1000)
     monkeypatch.setattr(logs, "KEPT_LOGS", 3)
     job(lambda: (os.write(1, b"x" * 5000), watch.Finding(True, ""))[1])
@@ -123,7 +123,7 @@ def begin_slow(directory: Path, limit: int) -> subprocess.Popen:
     )
 
 
-def test_a_run_that_takes_too_long_ends_itself_even_without_a_watch(here):
+def test_a_run_that_exceeds_its_limit_ends_itself_without_a_watch(here):
     with begin_slow(here, limit=1) as process:
         assert process.wait(timeout=30) == 2
     (run,) = watch.History().runs()
@@ -132,11 +132,11 @@ def test_a_run_that_takes_too_long_ends_itself_even_without_a_watch(here):
     assert not locks.is_running("reevaluate")
 
 
-def test_two_processes_at_once_are_one_run_and_a_killed_one_leaves_no_lock(here, job):
+def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(here, job):
     job(lambda: watch.Finding(True, "fine"))
     with begin_slow(here, limit=600) as process:
         assert process.stderr.readline() == b"begun\n"
-        with pytest.raises(BucklerError, match="running already"):
+        with pytest.raises(BucklerError, match="already running"):
             watch.run_once("reevaluate")
         process.kill()
         process.wait(timeout=30)

@@ -11,13 +11,13 @@ def parsed(**changes):
     return params.parse("watch", watch.WatchParams, {**made.as_section(made.watching()), **changes})
 
 
-def test_the_section_of_params_is_read_and_speaks_of_every_job():
+def test_the_section_of_params_yaml_lists_every_job():
     cfg = params.load("watch", watch.WatchParams)
     assert set(cfg.jobs) == set(cfg.policy) == set(watch.JOBS)
     assert not cfg.promote
 
 
-def test_a_job_without_a_schedule_or_a_policy_is_named():
+def test_an_error_names_the_jobs_that_need_a_policy():
     with pytest.raises(ParamsError, match=r"expected policy for .*'reevaluate'\], got \['dance'\]"):
         parsed(policy={"dance": ["alert"]})
 
@@ -30,18 +30,18 @@ def test_a_job_without_a_schedule_or_a_policy_is_named():
         ({"retries": -1}, "of at least 0"),
     ],
 )
-def test_a_job_whose_settings_cannot_be_meant_is_refused(changes, message):
+def test_invalid_settings_of_a_job_are_rejected(changes, message):
     jobs = {name: {**asdict(made.job()), **changes} for name in watch.JOBS}
     with pytest.raises(ParamsError, match=message):
         parsed(jobs=jobs)
 
 
-def test_an_action_that_there_is_not_is_refused():
+def test_an_unknown_action_is_rejected():
     with pytest.raises(ParamsError, match="'alert', 'degrade', 'rollback' or 'stop'"):
         parsed(policy={name: ["pray"] for name in watch.JOBS})
 
 
-def test_the_key_comes_from_the_environment_or_a_file_or_there_is_none(here, monkeypatch):
+def test_the_key_comes_from_the_environment_else_from_its_file(here, monkeypatch):
     cfg = made.watching()
     assert cfg.key() is None
     (here / "watch.key").write_text("from-file\n")
@@ -50,7 +50,7 @@ def test_the_key_comes_from_the_environment_or_a_file_or_there_is_none(here, mon
     assert cfg.key() == "from-environment"
 
 
-def test_the_address_of_the_service_can_be_given_from_outside(monkeypatch):
+def test_the_environment_overrides_the_address_of_the_service(monkeypatch):
     assert made.watching().address == "http://127.0.0.1:1"
     monkeypatch.setenv("BUCKLER_WATCH_SERVICE_URL", "http://service:3000")
     assert made.watching().address == "http://service:3000"

@@ -1,11 +1,11 @@
-"""Job ``canary``: sends reference pictures to the service's REST API and compares the answers with the known ones.
+"""Job ``canary``: sends reference pictures to the service's REST API and compares the answers with the expected ones.
 
-Reads   params.yaml, the service, the reference pictures of the release that it reports as live
+Reads   params.yaml, the service, the reference pictures of the live model's release
 Writes  .buckler/watch/canary.json, .buckler/watch/champion.json: the standing of the live model
 Keeps   .buckler/watch/releases/: that release
 
-The service uses the same pictures for its self-test when it loads a model; the release contains the expected answer to
-each. The job fails if the service answers differently.
+The release contains these pictures and the expected answers; the service uses the same ones for its self-test when it
+loads a model. The job fails if the service answers differently.
 """
 
 import time
@@ -28,7 +28,7 @@ from buckler.watch.table import Finding
 
 JOB = "canary"
 TIMEOUT_SECONDS = 10.0
-TRIES = 3  # at pictures that one and the same model answered
+TRIES = 3  # to have all pictures answered by the same model
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class CanaryParams:
 
     Attributes:
         records: Number of the release's reference pictures.
-        min_right: Minimum share with the known answer.
+        min_right: Minimum share with the expected answer.
     """
 
     records: int
@@ -55,7 +55,7 @@ def run() -> Finding:
             found = ask(service, card, name, cfg.records)
             if found is not None:
                 return _judge(card, found, cfg)
-    raise BucklerError(f"the service changed its model {TRIES} times while it was asked; the next run sees")
+    raise BucklerError(f"the service changed its model {TRIES} times during the run; the next run tries again")
 
 
 def note_standing(card: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ def note_standing(card: Mapping[str, Any]) -> None:
 
 
 def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tuple[list[bool], list[float]] | None:
-    """Return for each reference picture whether its answer was the known one, and its latency in seconds.
+    """Return for each reference picture whether its answer was the expected one, and its latency in seconds.
 
     Returns:
         None if a model other than the one of ``card`` answered.
@@ -103,5 +103,5 @@ def _judge(card: Mapping[str, Any], found: tuple[list[bool], list[float]], cfg: 
         "passed": ratio >= cfg.min_right,
     }
     write_state(JOB, state)
-    message = f"version {version}: {sum(right)} of {len(right)} known pictures have their known answers"
+    message = f"version {version}: {sum(right)} of {len(right)} reference pictures have the expected answers"
     return Finding(ratio >= cfg.min_right, message, version=version)

@@ -1,9 +1,9 @@
 """Job ``drift``: compares the newest served pictures with the champion's calibration pictures.
 
 Reads   the traffic's database (BUCKLER_TRAFFIC_URL), the champion's release from the registry,
-        data/splits/*.csv and, once a champion, the calibration pictures
+        data/splits/*.csv and, once for each champion, the calibration pictures
 Writes  .buckler/watch/drift.json
-Keeps   .buckler/watch/drift-reference/<digest>.json: the calibration pictures' numbers
+Keeps   .buckler/watch/drift-reference/<digest>.json: measurements of the calibration pictures
 
 The job fails if a quantity has drifted. With fewer pictures than ``drift.min_records`` it passes and reports that.
 """
@@ -47,8 +47,8 @@ def run() -> Finding:
     window = [each for each in served if each.digest == champion.digest]
     enough = len(window) >= cfg.min_records
     reference = reference_of(champion, names.model_name) if enough else []
-    findings = compare(reference, window, cfg) if enough else ()
-    reasons = drift_report.reasons(findings)
+    tests = compare(reference, window, cfg) if enough else ()
+    reasons = drift_report.reasons(tests)
     others = len(served) - len(window)
     write_state(
         JOB,
@@ -61,7 +61,7 @@ def run() -> Finding:
             "reasons": reasons,
             "window": _described(window, cfg) | {"of_other_models": others},
             "reference": {"pictures": len(reference)},
-            **drift_report.findings_of(findings, cfg),
+            **drift_report.as_state(tests, cfg),
         },
     )
     return Finding(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
@@ -94,11 +94,11 @@ def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
 
 
 def _message(name: str, champion: registry.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
-    told = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
+    result = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
     if others:
         # Expected briefly after a promotion; if it persists, the service rejects the champion or is another service.
-        told += f"; {others} more were answered by another model than the champion"
-    return f"{name} version {champion.version}, {count} pictures: {told}"
+        result += f"; {others} more were answered by another model than the champion"
+    return f"{name} version {champion.version}, {count} pictures: {result}"
 
 
 # --- the reference
@@ -132,8 +132,8 @@ def measure(predictor: Predictor) -> list[Observation]:
     here = pictures.version(SPLITS)
     if here != predictor.info.data_version:
         raise DataError(
-            f"the champion was made from data {predictor.info.data_version}, {SPLITS} holds {here}; "
-            "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+            f"the champion was trained on data {predictor.info.data_version}, {SPLITS} contains {here}; "
+            "check out that version (`git checkout`, `dvc checkout`) or promote a model trained on this one"
         )
     found = []
     for path in manifest.read(SPLITS / "calibration.csv")["path"]:

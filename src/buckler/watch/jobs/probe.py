@@ -1,13 +1,14 @@
 """Job ``probe``: sends clean and attacked pictures to the service's REST API and compares it with the release off-line.
 
-Reads   params.yaml, the service, the release that it reports as live, data/splits/test.csv and its pictures;
+Reads   params.yaml, the service, the live model's release, data/splits/test.csv and its pictures;
         models/surrogate/ if probe.crafted_on names it
 Writes  .buckler/watch/probe.json
 Keeps   .buckler/watch/releases/: that release; .buckler/watch/probe/: the pictures that were crafted on it
 
 An outside attacker has only this interface. Transfer pictures are crafted off-line; Square queries the service a
-bounded number of times, and the service should detect the search. The service stores fingerprints for an hour, so
-Square starts from pictures that are not sent otherwise; none of the others is then counted as part of its run.
+bounded number of times, and the service should detect the search. The service stores fingerprints of pictures for an
+hour, so Square starts from pictures that the probe does not send otherwise: its queries must not be near-duplicates of
+the clean and the transfer pictures.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ SUSPECT = {Reason.ADVERSARIAL, Reason.QUERY_ATTACK}
 CLEAN, TRANSFER, SQUARE = "clean", "transfer", "square"
 SMALLEST_SHARE = 1e-12
 BATCH_SIZE = 32
-LOOKED_AT = 10  # pictures searched for one that is right when clean
+CANDIDATES = 10  # test pictures from which each of Square's is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,13 @@ class ProbeParams:
 
 @dataclass(slots=True)
 class Endpoint:
-    """The service as an attacker sees it: pictures in, probabilities out; records which were flagged.
+    """The service as an attacker sees it, from pictures to probabilities; notes which pictures were flagged.
 
     Attributes:
         client: Client of the service.
         labels: Labels in the order of the columns.
         digest: Digest of the model that must answer.
-        flagged: For each picture sent, whether the detector or the query watch flagged it.
+        flagged: For each picture sent, whether the detector or the query monitor flagged it.
     """
 
     client: Client
@@ -123,7 +124,7 @@ class Endpoint:
             answer = self.client.predict(images.to_png(picture))
         except ServiceError as error:
             if error.code == "query_attack":
-                # Rejected as part of a run, so it was detected. The search gets an uninformative answer.
+                # Rejected as part of a query attack, hence detected. The search receives an uninformative answer.
                 self.flagged.append(True)
                 return [1 / len(self.labels)] * len(self.labels)
             raise
@@ -133,7 +134,7 @@ class Endpoint:
 
     def _check(self, answer: Answer) -> None:
         if answer.model.digest != self.digest:
-            raise BucklerError("the service changed its model during the probe; the next one sees the new one")
+            raise BucklerError("the service changed its model during the probe; the next run tries again")
 
 
 def run() -> Finding:
@@ -149,14 +150,16 @@ def run() -> Finding:
         attacked = crafted(cfg, release / MODEL_DIR, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
         endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
-        shares = {
-            kind: np.array([endpoints[kind].shares(p) for p in batch])
+        clean, transferred = (
+            np.array([endpoints[kind].shares(picture) for picture in batch])
             for kind, batch in ((CLEAN, sent.images), (TRANSFER, attacked))
+        )
+        robust = {
+            TRANSFER: _right_in_both(clean, transferred, sent.truth),
+            SQUARE: search(endpoints[SQUARE], searched, cfg),
         }
-        held = {TRANSFER: _held(shares[CLEAN], shares[TRANSFER], sent.truth)}
-        held[SQUARE] = search(endpoints[SQUARE], searched, cfg)
-    known = np.array([_offline(offline, p) for p in np.concatenate([sent.images, attacked])])
-    through = np.concatenate([shares[CLEAN], shares[TRANSFER]])
+    expected = np.array([_offline(offline, picture) for picture in np.concatenate([sent.images, attacked])])
+    served = np.concatenate([clean, transferred])
     state: dict[str, Any] = {
         "schema": 1,
         "finished_at": datetime.now(UTC).isoformat(),
@@ -164,10 +167,10 @@ def run() -> Finding:
         "digest": digest,
         "pictures": len(sent.ids),
         "queries": len(endpoints[SQUARE].flagged),
-        "parity_ratio": float((known.argmax(axis=1) == through.argmax(axis=1)).mean()),
-        "probability_gap": float(np.abs(known - through).max(axis=1).mean()),
+        "parity_ratio": float((expected.argmax(axis=1) == served.argmax(axis=1)).mean()),
+        "probability_gap": float(np.abs(expected - served).max(axis=1).mean()),
         "flagged_ratio": {kind: float(np.mean(each.flagged)) for kind, each in endpoints.items()},
-        "robust_accuracy": {attack: float(np.mean(right)) for attack, right in held.items()},
+        "robust_accuracy": {attack: float(np.mean(right)) for attack, right in robust.items()},
     }
     reasons = judge(state, cfg)
     write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
@@ -190,8 +193,8 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     def is_wrong(place: int) -> bool:
         return bool(offline(everything.images[place]).label != offline.labels[everything.truth[place]])
 
-    # A misclassified picture needs no search; use one only if no other is left.
-    others = sorted(drawn[cfg.records : cfg.records + LOOKED_AT * cfg.square_records], key=is_wrong)
+    # A misclassified picture needs no search: choose correctly classified ones first.
+    others = sorted(drawn[cfg.records : cfg.records + CANDIDATES * cfg.square_records], key=is_wrong)
     parts = (np.sort(drawn[: cfg.records]), np.sort(others[: cfg.square_records]))
     sent, searched = (
         Pictures(tuple(everything.ids[i] for i in part), everything.images[part], everything.truth[part])
@@ -201,7 +204,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
 
 
 def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
-    """Return the pictures ``sent`` as the transfer attack changes them; crafted once for each model, then kept."""
+    """Return the pictures ``sent`` after the transfer attack, 8-bit values in 0..1; stored for the next probe."""
     source = model if cfg.crafted_on == "release" else SURROGATE
     about = {"source": digests.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
@@ -242,18 +245,18 @@ def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[boo
     from buckler.attacks.base import Batch, ScoresOnly
     from buckler.attacks.square import Square
 
-    # One query less: the clean picture was one, and the best picture found is queried once more.
-    # No early exit, so that the whole budget is spent: a search that succeeds at once could not be detected.
+    # Two queries less: one for the clean picture, one more for the best picture found. No early exit, because a search
+    # that succeeded at once could not be detected.
     square = Square(queries=max(1, cfg.queries - 2), early_exit=False)
     radius = Radius(cfg.square_epsilon_255 / 255)
-    held = []
+    robust = []
     for image, truth in zip(searched.images, searched.truth, strict=True):
         right = int(endpoint(image[None])[0].argmax()) == int(truth)
         if right:
             best = square(ScoresOnly(endpoint), Batch(image[None], np.array([truth]), seed=cfg.seed), radius)
             right = int(endpoint(best)[0].argmax()) == int(truth)
-        held.append(right)
-    return held
+        robust.append(right)
+    return robust
 
 
 def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
@@ -276,7 +279,7 @@ def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
     return reasons
 
 
-def _held(clean: np.ndarray, attacked: np.ndarray, truth: np.ndarray) -> list[bool]:
+def _right_in_both(clean: np.ndarray, attacked: np.ndarray, truth: np.ndarray) -> list[bool]:
     right = (clean.argmax(axis=1) == truth) & (attacked.argmax(axis=1) == truth)
     return [bool(each) for each in right]
 

@@ -106,11 +106,10 @@ def run() -> Finding:
     }
     write_state(JOB, state)
     _record(cfg, names, state)
-    if _can_sign():  # else keep the progress: once the key is present, the next try need not attack again
+    if _can_sign():  # without the key the progress is kept: a retry with the key need not attack again
         journal.finish()
-    looked_at = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
-    what = f"{names.model_name} version {version}, {looked_at} pictures"
-    message = f"{what}: {'; '.join(reasons) or 'passed'}"
+    counts = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
+    message = f"{names.model_name} version {version}, {counts} pictures: {'; '.join(reasons) or 'passed'}"
     return Finding(not reasons, message, version=version, renews_days=policy.valid_days)
 
 
@@ -138,7 +137,7 @@ def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     version = registry.version(model_name, number)
     try:
         stands = Assessor(model_name, keys.load_public_key()).standing_of(version, verdict)
-    except VerdictError as error:  # the service ignores it as well
+    except VerdictError as error:  # the service ignores an invalid standing, too
         log.warning("%s", error)
         return
     times = {"issued_at": stands.issued_at, "expires_at": stands.expires_at}
@@ -150,10 +149,10 @@ class Subject:
 
     Args:
         model: A release's ``model/``.
-        cfg: How many pictures.
+        cfg: Numbers of pictures, and seed.
         suite: The attacks.
-        journal: Knows what was done before it was interrupted.
-        policy: By which it was judged.
+        journal: Progress of an interrupted run.
+        policy: Policy of its verdict.
     """
 
     def __init__(
@@ -169,7 +168,7 @@ class Subject:
         """Attack the pinned test pictures.
 
         Args:
-            bands: The subgroups to report, as the release's own evidence names them.
+            bands: Subgroups to report, as in the release's own evidence.
 
         Raises:
             DataError: The model was trained on data other than the local data, so its training data may include
@@ -178,8 +177,8 @@ class Subject:
         info, here = self._info, pictures.version(SPLITS)
         if here != info.data_version:
             raise DataError(
-                f"the champion was made from data {info.data_version}, {SPLITS} holds {here}; "
-                "check out that version (`git checkout`, `dvc checkout`) or promote a model made from this one"
+                f"the champion was trained on data {info.data_version}, {SPLITS} contains {here}; "
+                "check out that version (`git checkout`, `dvc checkout`) or promote a model trained on this one"
             )
         everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
         test = everything.subset(self._cfg.records, self._cfg.seed)
@@ -226,7 +225,7 @@ class Subject:
 
 
 def _failures(verdict: Verdict, found: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
-    """Return the reasons for failure, as the exporter's names and as sentences."""
+    """Return the reasons for failure: as labels of the metric, and as sentences."""
     kinds, reasons = [], []
     for name, measured in found.items():
         before = "" if name == PINNED else f"{name} pictures: "
@@ -234,7 +233,7 @@ def _failures(verdict: Verdict, found: dict[str, SetEvaluation]) -> tuple[list[s
         reasons += [f"{before}{failure}" for failure in measured.decision.failures]
     if not verdict.passed:
         kinds.append("verdict_failed")
-        reasons.append("its verdict says that it never passed the gate")
+        reasons.append("its verdict states that it did not pass the gate")
     return kinds, reasons
 
 

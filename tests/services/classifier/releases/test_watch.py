@@ -121,7 +121,7 @@ def change_the_known_answers() -> None:
 
 def test_the_canary_knows_the_answers_of_the_release_that_serves(project, champion):
     run = watch.run_once("canary")
-    assert (run.outcome, run.message) == ("passed", "version 1: 3 of 3 known pictures have their known answers")
+    assert (run.outcome, run.message) == ("passed", "version 1: 3 of 3 reference pictures have the expected answers")
     state = watch.read_state("canary")
     assert (state["right_ratio"], state["pictures"]) == (1.0, 3)
     assert 0 < state["seconds"] < 10

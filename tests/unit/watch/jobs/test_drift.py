@@ -1,4 +1,4 @@
-"""The real job: a published, promoted, exported tiny network, drawn pictures, and a database of traffic."""
+"""The whole job, on a published, promoted and exported tiny network, drawn pictures, and a traffic database."""
 
 import hashlib
 import io
@@ -120,7 +120,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
 
 @pytest.fixture
 def served(name, project):
-    """Return a function that answers pictures as the service does, and remembers them."""
+    """A function that answers pictures as the service does, and stores the observations."""
     verdict = open_release(project / "release", keys.load_public_key())
     predictor = Predictor.of(project / "release/model", verdict)
     moments = count(time.time() - 3600)
@@ -143,7 +143,7 @@ def state():
 
 
 def others(seed: int = 2) -> list[bytes]:
-    """Pictures that the model has never seen, of the same kind."""
+    """Pictures from the same generator that the model was not trained on."""
     return [content for _, content in drawn(seed)]
 
 
@@ -171,7 +171,7 @@ def box_blur(pixels):
         pytest.param(box_blur, "sharpness", id="blurred"),
     ],
 )
-def test_another_light_camera_or_focus_fails_and_says_by_what(served, change, quantity):
+def test_other_light_camera_or_focus_fails_and_names_the_quantity(served, change, quantity):
     served(others(), change)
     run = watch.run_once("drift")
     assert run.outcome == "failed"
@@ -184,7 +184,7 @@ def test_another_light_camera_or_focus_fails_and_says_by_what(served, change, qu
     assert len(found["reasons"]) == len(drifted)
 
 
-def test_too_few_pictures_pass_and_say_so(served):
+def test_too_few_pictures_pass_with_that_message(served):
     served(others()[:49], lambda pixels: pixels * 0.5)
     run = watch.run_once("drift")
     assert (run.outcome, run.message.partition(": ")[2]) == ("passed", "too few pictures")
@@ -198,7 +198,7 @@ def test_without_any_traffic_there_are_too_few_pictures(name):
     assert (run.outcome, state()["window"]["first"]) == ("passed", None), run.message
 
 
-def test_what_another_model_answered_is_said_and_not_compared(served):
+def test_answers_of_another_model_are_counted_and_not_compared(served):
     served(others())
     served(others(4), lambda pixels: pixels * 0.5, digest="sha256:another")
     run = watch.run_once("drift")
@@ -207,14 +207,14 @@ def test_what_another_model_answered_is_said_and_not_compared(served):
     assert state()["window"]["of_other_models"] == 80
 
 
-def test_old_traffic_is_not_looked_at(served, project):
+def test_traffic_before_the_window_is_ignored(served, project):
     served(others())
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("window_hours: 24", "window_hours: 0.5"))
     assert "too few" in watch.run_once("drift").message
 
 
-def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(served, monkeypatch):
+def test_the_reference_is_measured_once_for_a_champion_and_again_if_damaged(served, monkeypatch):
     served(others())
     measured = []
     real = drift.measure
@@ -228,8 +228,8 @@ def test_the_reference_is_measured_once_for_a_champion_and_again_when_damaged(se
     assert len(measured) == 2
 
 
-def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, name):
-    """Or the reference would differ from all traffic by how it was made."""
+def test_the_job_measures_pictures_as_the_service_does(served, name):
+    """Otherwise, all traffic would differ from the reference."""
     served([content for _, content in drawn(seed=1)])
     with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
         answered = database.window(since=0, limit=1000)
@@ -239,7 +239,7 @@ def test_the_same_pictures_are_remembered_by_the_job_as_by_the_service(served, n
         assert replace(one, moment=0, sketch=()) == replace(other, moment=0, sketch=())
 
 
-def test_other_data_than_the_models_stop_the_job_with_the_next_step(served, project):
+def test_other_data_than_the_models_are_an_error_with_the_next_step(served, project):
     served(others())
     (project / "data").unlink()
     write_splits(project, drawn(seed=9))
@@ -249,21 +249,21 @@ def test_other_data_than_the_models_stop_the_job_with_the_next_step(served, proj
 
 
 @pytest.mark.parametrize(
-    ("url", "said"), [("off", "no traffic is recorded"), ("sqlite:////proc/x/y", "cannot be used")]
+    ("url", "message"), [("off", "no traffic is recorded"), ("sqlite:////proc/x/y", "cannot be used")]
 )
-def test_a_database_that_cannot_be_read_is_an_error(name, monkeypatch, url, said):
+def test_a_database_that_cannot_be_read_is_an_error(name, monkeypatch, url, message):
     monkeypatch.setenv(traffic.URL_ENV, url)
     run = watch.run_once("drift")
     assert run.outcome == "error"
-    assert said in run.message
+    assert message in run.message
 
 
-def test_without_a_champion_the_job_says_what_to_do(project, registry):
+def test_a_missing_champion_is_an_error_with_the_next_step(project, registry):
     (project / "params.yaml").write_text(SETTINGS.format(name=registry))
     assert "buckler promote" in watch.run_once("drift").message
 
 
-def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
+def test_the_state_is_valid_json_with_a_chart_for_each_quantity(served):
     served(others())
     watch.run_once("drift")
     text = (paths.WATCH / "drift.json").read_text()
@@ -274,21 +274,21 @@ def test_the_state_is_plain_json_with_a_chart_for_each_quantity(served):
         assert sum(chart["window"]) == pytest.approx(1)
 
 
-def test_the_table_says_what_is_noticed_and_how_often_clean_pictures_are(name, monkeypatch, capsys, tmp_path):
+def test_the_table_lists_detected_changes_and_false_alarms(name, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(drift_table, "RELEASE", Path("release"))
     monkeypatch.setattr(drift_table, "CLEAN_DRAWS", 3)
     drift_table.run(60, tmp_path / "results")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| 60 test pictures, changed | drifted from 80 calibration pictures |"
-    assert "| none | nothing |" in lines  # the test split lists the very same pictures here
+    assert "| none | nothing |" in lines  # here, test and calibration split list the same pictures
     assert any(line.startswith("| 20 % darker | brightness") for line in lines)
     assert any(line.startswith("| 3 x 3 box blur |") and "sharpness" in line for line in lines)
     assert lines[-1].startswith("Clean samples drawn again: 0 of 3 drift.")
     assert (tmp_path / "results/drift.json").is_file()
 
 
-def test_another_camera_is_found_on_real_pictures(real_data):
-    """Dermoscopy from the archive, half of it as reference: clean passes, a warm cast and dim light do not."""
+def test_another_camera_is_detected_on_real_pictures(real_data):
+    """Of real dermoscopy, one part is the reference: the clean rest passes, a warm cast and dim light do not."""
     from buckler.watch.drift import DriftParams, compare
 
     cfg = DriftParams(24, 500, 50, 0.01, 0.15, 0.15, 0.1, 2000, 7)
@@ -318,7 +318,7 @@ def test_another_camera_is_found_on_real_pictures(real_data):
 
 
 def _recompressed(upload) -> bytes:
-    """Return the picture as a phone app would send it that saves bytes."""
+    """Return the picture as a phone app with strong compression would send it."""
     buffer = io.BytesIO()
     Image.fromarray((upload.pixels * 255).astype(np.uint8)).resize((224, 224)).save(buffer, "JPEG", quality=30)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the probe makes of its numbers; tests/services has it against a real service."""
+"""The probe's judgement of its measurements; tests/services runs it against a real service."""
 
 import pytest
 
@@ -32,7 +32,7 @@ GOOD = {
 }
 
 
-def test_what_keeps_to_every_line_passes():
+def test_measurements_within_all_limits_pass():
     assert probe.judge(GOOD, CFG) == []
 
 
@@ -47,10 +47,10 @@ def test_what_keeps_to_every_line_passes():
         ({"robust_accuracy": {"transfer": 0.0, "square": 1.0}}, "robust accuracy under transfer 0.000 < 0.1"),
     ],
 )
-def test_each_line_that_is_crossed_is_a_reason(changes, reason):
+def test_each_violated_limit_is_a_reason(changes, reason):
     assert probe.judge({**GOOD, **changes}, CFG) == [reason]
 
 
-def test_the_sections_of_params_are_read():
-    assert params.load("probe", probe.ProbeParams).queries > 12  # a run that the service can notice
+def test_the_sections_of_params_yaml_are_valid():
+    assert params.load("probe", probe.ProbeParams).queries > 12  # enough for the service to detect the search
     assert params.load("canary", CanaryParams).records

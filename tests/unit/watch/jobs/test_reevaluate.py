@@ -1,4 +1,4 @@
-"""The real job: a published, promoted tiny network, its pictures, and MLflow."""
+"""The whole job, on a published and promoted tiny network, its pictures, and MLflow."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def made(module_tmp_path):
 
 @pytest.fixture
 def champion(made, project, registry, monkeypatch):
-    """Publish and promote the model under a policy; return the name in the registry."""
+    """A function that publishes and promotes the model under a policy, and returns its name in the registry."""
     for part in ("models", "reports", "data"):
         shutil.rmtree(project / part, ignore_errors=True)
         shutil.copytree(made / part, project / part)
@@ -84,7 +84,7 @@ def champion(made, project, registry, monkeypatch):
     return promoted
 
 
-def test_the_champion_is_attacked_again_reported_and_recorded(champion):
+def test_the_champions_re_evaluation_is_reported_and_logged(champion):
     name = champion(projects.LENIENT)
     run = watch.run_once("reevaluate")
     assert run.outcome == "passed", run.message
@@ -95,7 +95,7 @@ def test_the_champion_is_attacked_again_reported_and_recorded(champion):
     assert state["failures"] == []
     assert state["floors"] == {"1": 0.0}
     assert [(cell["attack"], cell["epsilon_255"]) for cell in state["cells"]] == [("fgsm", 1), ("fgsm", 8), ("pgd", 1)]
-    # An untrained network guesses: the confusion counts say that each picture was really scored.
+    # Accuracies of an untrained network prove little; the confusion counts prove that each picture was scored.
     assert all(np.sum(cell["confusion"]) == 16 for cell in state["cells"])
     for cell in state["cells"]:
         assert cell["robust_accuracy"]["value"] <= state["clean_accuracy"]["value"]
@@ -106,8 +106,8 @@ def test_the_champion_is_attacked_again_reported_and_recorded(champion):
     assert recorded.data.metrics["clean_accuracy"] == state["clean_accuracy"]["value"]
 
 
-def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
-    # The reports the gate saw promised more than this untrained model keeps.
+def test_a_missed_floor_fails_the_job(champion, project):
+    # The reports of the release claim more than this untrained model achieves.
     champion(replace(projects.LENIENT, min_clean_accuracy=0.79, min_robust_accuracy={1: 0.4}))
     run = watch.run_once("reevaluate")
     assert run.outcome == "failed", run.message
@@ -118,7 +118,7 @@ def test_a_floor_that_no_longer_holds_is_a_failed_gate(champion, project):
     assert watching.metrics()['buckler_gate_failures{reason="clean_accuracy"}'] == 1
 
 
-def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the_next_try(champion, project, registry):
+def test_passing_renews_the_verdict_and_without_the_key_keeps_the_progress(champion, project, registry):
     name = champion(projects.LENIENT)
     cfg = write_settings(project, name)
     key = keys.private_key_path()
@@ -126,7 +126,7 @@ def test_passing_renews_the_verdict_and_without_the_key_the_work_is_kept_for_the
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "error"
     assert "buckler keys init" in run.message
-    assert watch.read_state("reevaluate")["passed"]  # it is reported all the same
+    assert watch.read_state("reevaluate")["passed"]  # the state is written before the renewal
     kept = sorted(paths.WATCH_JOURNAL.rglob("*"))
     assert kept
 
@@ -150,7 +150,7 @@ def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
     assert by_alias(name, CHAMPION).version == "1"
 
 
-def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_of_them(champion, project):
+def test_the_newest_pictures_are_evaluated_separately_without_training_pictures(champion, project):
     name = champion(projects.LENIENT)
     generator = np.random.default_rng(9)
     for label in projects.LABELS:
@@ -169,20 +169,20 @@ def test_the_newest_pictures_are_judged_apart_and_what_was_learnt_from_is_none_o
     assert len(state["newest"]["cells"]) == len(state["cells"]) == 3
 
 
-def test_a_folder_of_newest_pictures_that_is_not_there_stops_the_job(champion, project):
+def test_a_missing_folder_of_newest_pictures_is_an_error(champion, project):
     write_settings(project, champion(projects.LENIENT), recent=RecentParams("nowhere", 0))
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
     assert "watch.recent.path" in run.message
 
 
-def test_a_suite_with_an_unknown_attack_is_named(project):
+def test_an_error_names_an_unknown_attack_of_the_suite(project):
     cfg = watching.watching(suite=({"attack": "magic", "epsilon_255": [1]},))
     with pytest.raises(ParamsError, match=r"watch\.suite: .*got 'magic'"):
         reevaluate.suite_of(cfg)
 
 
-def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, project):
+def test_other_data_than_the_models_are_an_error_with_the_next_step(champion, project):
     champion(projects.LENIENT)
     frame = manifest.read(project / "data/splits/train.csv")
     manifest.write(frame[1:], project / "data/splits/train.csv")
@@ -191,14 +191,14 @@ def test_other_data_than_the_models_stop_the_job_with_the_next_step(champion, pr
     assert "dvc checkout" in run.message
 
 
-def test_without_a_champion_the_job_says_what_to_do(project, registry):
+def test_a_missing_champion_is_an_error_with_the_next_step(project, registry):
     write_settings(project, registry)
     run = watch.run_once("reevaluate")
     assert run.outcome == "error"
     assert "buckler promote" in run.message
 
 
-def test_mlflow_loads_the_champion_and_gets_probabilities(champion):
+def test_mlflow_loads_the_champion_and_returns_probabilities(champion):
     name = champion(projects.LENIENT)
     model = mlflow.pyfunc.load_model(f"models:/{name}@{CHAMPION}")
     pixels = np.random.default_rng(1).uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
