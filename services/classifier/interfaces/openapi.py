@@ -248,8 +248,8 @@ def _oip_infer(settings: Settings, suffix: str) -> dict[str, Any]:
         **_security(settings),
         "description": f"""Takes either `images`, FP32 in 0..1 with the side that the model's metadata states, or \
 `files`, BYTES: JPEG, PNG or DICOM in base64; up to {settings.batch_limit} pictures. The outputs have `decision`, \
-`reasons` and `detector_score` of each picture, `parameters` the same of all pictures together. An unusable picture refuses the \
-whole request. Error codes: {codes}.""",
+`reasons` and `detector_score` of each picture, `parameters` the same of all pictures together. An unusable picture \
+refuses the whole request. Error codes: {codes}.""",
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "The answers", "content": {"application/json": {"schema": response}}},

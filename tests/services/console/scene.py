@@ -1,4 +1,4 @@
-"""A whole stage for the console: a registry of its own, signed releases of one project, the service, the console."""
+"""A scene for the console: a separate registry, signed releases of one project, service, watch and Prometheus."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ from tests import projects, screenings
 ROOT = Path(__file__).parents[3]
 IMAGE_SIZE = 32
 CHROMIUM = "/usr/bin/chromium"
-AWAY = "http://127.0.0.1:9"  # where nobody answers
+AWAY = "http://127.0.0.1:9"  # no server listens here
 
 
 def small_project(root: Path) -> Path:
-    """Write models/ and reports/ of a real, small network with random weights that passes its gate."""
+    """Write models/ and reports/ of a small network with random weights; its reports pass the gate."""
     from buckler.models import checkpoint, export
     from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
@@ -58,7 +58,7 @@ def small_project(root: Path) -> Path:
 
 @dataclass
 class Scene:
-    """A registry in ``root``, for one model name; ``env`` is what service and console are started with."""
+    """A registry in ``root`` for the model ``name``; ``env`` is the environment of service, watch and console."""
 
     root: Path
     project: Path
@@ -82,7 +82,7 @@ class Scene:
         }
 
     def publish(self, policy: Policy = projects.POLICY, **changes: object) -> str:
-        """Judge the project's model by ``policy`` with ``changes``, register it as challenger; return its number."""
+        """Register the project's model as challenger, judged by ``policy`` with ``changes``; return its number."""
         self._count += 1
         where = self.root / f"releases/{self._count}/release"
         names = ("classifier", "detector", "runtime")
@@ -96,7 +96,7 @@ class Scene:
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )
-        time.sleep(1)  # a verdict's time has whole seconds, and two alike would be one
+        time.sleep(1)  # a verdict states its time in whole seconds: two verdicts within a second could be identical
         published = publish_release(
             where,
             self.project / "reports",
@@ -126,7 +126,7 @@ class Scene:
 
     @contextmanager
     def service(self) -> Iterator[str]:
-        """Run the service on this registry; give its address."""
+        """Run the service on this registry; yield its URL."""
         settings = {
             "BENTOML_HOME": str(self.root / "bentoml"),
             "BUCKLER_RELEASES_DIR": str(self.root / "served"),
@@ -138,7 +138,7 @@ class Scene:
 
     @contextmanager
     def console(self, service: str, **settings: str) -> Iterator[str]:
-        """Run the console, away from whatever else runs on this machine; give its address."""
+        """Run the console, isolated from other servers of this machine; yield its URL."""
         elsewhere = dict.fromkeys(("BUCKLER_PROMETHEUS_URL", "BUCKLER_ALERTMANAGER_URL", "BUCKLER_WATCH_URL"), AWAY)
         with self._running(
             "services.console", "/livez", elsewhere | {"BUCKLER_SERVICE_URL": service} | settings
@@ -147,7 +147,7 @@ class Scene:
 
     @contextmanager
     def watch(self, service: str) -> Iterator[str]:
-        """Run the watch, in whose root there is a params.yaml, on ``service``; give the address of its metrics."""
+        """Run the watch on ``service``, with params.yaml in ``root``; yield the URL of its metrics."""
         port = yaml.safe_load((self.root / "params.yaml").read_text())["watch"]["port"]
         command = [sys.executable, "-m", "buckler.cli", "watch"]
         environment = self._environment({"BUCKLER_WATCH_SERVICE_URL": service})
@@ -156,7 +156,7 @@ class Scene:
 
     @contextmanager
     def prometheus(self, service: str, watch: str = AWAY) -> Iterator[str]:
-        """Run Prometheus with the project's rules on ``service``, and on a watch, whose absence it notices."""
+        """Run Prometheus with the project's rules on ``service`` and ``watch``; yield its URL."""
         shutil.copytree(ROOT / "monitoring/prometheus", self.root / "prometheus", dirs_exist_ok=True)
         config = yaml.safe_load((self.root / "prometheus/prometheus.yml").read_text())
         config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
@@ -204,7 +204,7 @@ class Scene:
 
 
 def _wait_for_a_scrape(url: str) -> None:
-    """Wait until the service was scraped twice: what is counted before the first time is no rate."""
+    """Wait until the service was scraped twice: rates need two values of a counter."""
     query = {"query": 'count_over_time(up{job="buckler-service"}[1m]) >= 2'}
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -1,8 +1,8 @@
-"""Takes the pictures of the console that the README shows, of the project's own model: `make screenshots`.
+"""Takes the documentation's screenshots of the console, with the project's own model: `make screenshots`.
 
-Needs a finished project (`make demo`) and Debian's chromium. Everything that is seen ran: a registry of its own with
-two releases of the project's model, the second judged by a higher floor that it does not reach, the service under some
-minutes of traffic, the watch, the console, and Prometheus where it is installed.
+Needs a finished project (`make demo`) and Debian's chromium. The pages show a running platform: a separate registry
+with three releases of the project's model, the last judged by a floor that it does not reach; the service after some
+minutes of traffic; the watch; the console; and Prometheus if it is installed.
 """
 
 import argparse
@@ -30,13 +30,13 @@ from tests.services.console.scene import CHROMIUM, Scene
 ROOT = Path(__file__).parents[3]
 DEFAULT_OUT = ROOT / "docs/images"
 MAX_BYTES = 300_000
-TRAFFIC_SECONDS = 600.0  # lines have a point a minute
+TRAFFIC_SECONDS = 600.0  # sparklines have a point per minute
 PAUSE_SECONDS = 0.4
-SCRAPED_SECONDS = 5.0  # after which Prometheus has seen what changed
+SCRAPED_SECONDS = 5.0  # Prometheus has scraped a change after this time
 
 
 def main() -> None:
-    """Parse where to put them, and take them."""
+    """Parse the arguments and take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
     parser.add_argument("--traffic-seconds", type=float, default=TRAFFIC_SECONDS)
@@ -44,7 +44,7 @@ def main() -> None:
     out = arguments.out.resolve()
     policy = params.load("gate", Policy, ROOT / "params.yaml")
     pictures = [ROOT / path for path in manifest.read(ROOT / "data/splits/test.csv")["path"]]
-    random.Random(7).shuffle(pictures)  # the file has one class after the other
+    random.Random(7).shuffle(pictures)  # the file is sorted by class
     with tempfile.TemporaryDirectory(prefix="buckler-screens-") as scratch, ExitStack() as stack:
         scene = Scene(Path(scratch) / "scene", ROOT, params.read(ROOT / "params.yaml")["publish"]["model_name"])
         os.environ.update(scene.env)
@@ -52,7 +52,7 @@ def main() -> None:
         for number in (scene.publish(policy), scene.publish(policy)):
             scene.promote(number)
         scene.publish(policy, min_robust_accuracy={1: 0.6})
-        _settle(scene.root)
+        _prepare_watch(scene.root)
         _run("reevaluate")
         service = stack.enter_context(scene.service())
         watching = stack.enter_context(scene.watch(service))
@@ -66,8 +66,8 @@ def main() -> None:
         _take(console, out)
 
 
-def _settle(root: Path) -> None:
-    """Give the watch the project's own settings and pictures, and a port that nobody has."""
+def _prepare_watch(root: Path) -> None:
+    """Link the project's data into ``root`` and write its params.yaml there, with a free port for the watch."""
     (root / "data").symlink_to(ROOT / "data")
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["watch"]["port"] = free_port()
@@ -75,14 +75,14 @@ def _settle(root: Path) -> None:
 
 
 def _run(job: str) -> None:
-    """Run a job of the watch before its time."""
+    """Run a job of the watch now."""
     found = watch.run_once(job)
     if found.outcome == "error":
         raise SystemExit(f"error: {job}: {found.message}")
 
 
 def _send(service: str, pictures: list[Path], seconds: float) -> None:
-    """Let the service have something to count."""
+    """Send pictures to the service for ``seconds``."""
     with httpx.Client(base_url=service, timeout=30) as http:
         for number in tqdm(range(int(seconds / PAUSE_SECONDS)), desc="traffic", unit="picture"):
             picture = pictures[number % len(pictures)]
@@ -91,7 +91,7 @@ def _send(service: str, pictures: list[Path], seconds: float) -> None:
 
 
 def _take(console: str, out: Path) -> None:
-    asked = json.loads((ROOT / "reports/ask/answers.json").read_text())  # what `make demo` shows on the terminal
+    asked = json.loads((ROOT / "reports/ask/answers.json").read_text())  # the picture of `make demo`
     picture = ROOT / "data/images" / asked["picture"]
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -129,7 +129,7 @@ def _attack(page: Page, epsilon_255: float) -> None:
 
 
 def _save(page: Page, path: Path, selector: str | None = None) -> None:
-    """Take the whole page, or one part; in few enough colours for a repository."""
+    """Save the page, or one element of it, with 256 colours to keep the file small."""
     if selector:
         page.locator(selector).screenshot(path=path)
     else:

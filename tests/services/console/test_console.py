@@ -1,4 +1,4 @@
-"""The console without a browser: who may what, figures, words, and what it does while everything else is away."""
+"""The console without a browser: access, figures, texts, and its behaviour while no other server answers."""
 
 import asyncio
 import re
@@ -19,20 +19,20 @@ from services.console.settings import Settings
 from tests.test_architecture import loaded_by
 
 AWAY = "http://127.0.0.1:9"
-NOBODY = {"service_url": AWAY, "prometheus_url": AWAY, "alertmanager_url": AWAY, "watch_url": AWAY}
+NO_SERVERS = {"service_url": AWAY, "prometheus_url": AWAY, "alertmanager_url": AWAY, "watch_url": AWAY}
 SHIPPED = sorted([*(pages.HERE / "templates").iterdir(), *pages.STATIC.iterdir()])
 TOKEN = re.compile(r'data-token="([^"]+)"')
 
 
 @pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder to work in, with an empty registry and no keys of anybody's."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, an empty registry and no keys."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/missing/mlflow.db")
 
 
 class Browser:
-    """Asks a console in this process, and keeps its cookies."""
+    """Sends requests to a console in this process and keeps its cookies."""
 
     def __init__(self, base_url: str, settings: Settings) -> None:
         self._app, self._base_url = create(settings), base_url
@@ -56,7 +56,7 @@ class Browser:
 
 
 def client(base_url: str = "http://127.0.0.1:8088", **settings: object) -> Browser:
-    return Browser(base_url, Settings(**{**NOBODY, **settings}))
+    return Browser(base_url, Settings(**{**NO_SERVERS, **settings}))
 
 
 def token_of(browser: Browser, path: str = "/") -> str:
@@ -67,14 +67,14 @@ def token_of(browser: Browser, path: str = "/") -> str:
 
 @pytest.fixture
 def ring(tmp_path: Path) -> tuple[Path, dict[Role, str]]:
-    """A file of keys, and one secret a role."""
+    """A file of keys, and the secret of one key per role."""
     path = tmp_path / "api.json"
     return path, {role: api_keys.create(path, role=role, name=str(role))[1] for role in Role}
 
 
 @pytest.fixture
 def guarded(ring: tuple[Path, dict[Role, str]]) -> Browser:
-    """A console that others can reach."""
+    """A console that is reachable from other machines."""
     return client("https://console.hospital.example", console_host="0.0.0.0", api_keys=ring[0])
 
 
@@ -83,16 +83,16 @@ def sign_in(browser: Browser, secret: str, where: str = "/engineer"):
     return browser.post("/sign-in", data={"token": token, "key": secret, "next": where}, follow_redirects=False)
 
 
-def test_starting_it_loads_nothing_that_takes_seconds():
+def test_the_console_starts_without_loading_slow_libraries():
     assert loaded_by("services.console.app") == set()
 
 
-def test_it_is_alive_before_anything_else_is():
+def test_the_console_is_alive_without_other_servers():
     assert client().get("/livez").text == "alive\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/engineer", "/livez", "/static/console.css", "/nothing"])
-def test_every_answer_holds_the_browser_to_this_host(path):
+def test_every_response_restricts_the_browser_to_this_host(path):
     headers = client().get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -103,14 +103,14 @@ def test_every_answer_holds_the_browser_to_this_host(path):
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
-def test_nothing_that_ships_names_another_host_or_breaks_the_policy(file):
+def test_no_template_or_static_file_names_another_host_or_breaks_the_policy(file):
     text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://|//[a-z]+\.[a-z]", text)
     assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>|eval\(", text)
 
 
 @pytest.mark.parametrize("panel", ["models", "live", "jobs", "alerts"])
-def test_a_panel_says_what_is_away_and_what_to_do(panel):
+def test_a_panel_names_the_missing_server_and_what_to_do(panel):
     text = client().get(f"/engineer/{panel}").text
     advice = {
         "models": "registry",
@@ -121,7 +121,7 @@ def test_a_panel_says_what_is_away_and_what_to_do(panel):
     assert advice[panel] in text
 
 
-def test_looking_makes_no_folder(tmp_path):
+def test_reading_the_history_creates_no_folder(tmp_path):
     client().get("/engineer/jobs")
     assert not (tmp_path / ".buckler/watch").exists()
 
@@ -133,14 +133,14 @@ def test_runs_come_from_the_database_that_the_settings_name(tmp_path):
     assert "3 of 3 known answers" in client(watch_database_url=url).get("/engineer/jobs").text
 
 
-def test_a_picture_without_a_service_gets_plain_words():
+def test_without_a_service_a_picture_gets_a_clear_error():
     browser = client()
     answer = browser.post("/ask", content=b"\xff\xd8\xff", headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 502
     assert "is the service up" in answer.text
 
 
-def test_a_picture_that_is_too_large_is_not_read_to_its_end():
+def test_a_body_over_the_limit_is_refused():
     browser = client(body_limit_bytes=2048)
     answer = browser.post("/ask", content=bytes(4096), headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 413
@@ -149,56 +149,56 @@ def test_a_picture_that_is_too_large_is_not_read_to_its_end():
 
 @pytest.mark.parametrize("path", ["/ask", "/attack", "/attack/prepare", "/engineer/promote", "/engineer/rollback"])
 @pytest.mark.parametrize("token", [None, "", "made-up"])
-def test_nothing_is_done_for_pages_of_others(path, token):
+def test_actions_need_the_token_of_a_page_of_the_console(path, token):
     headers = {} if token is None else {"x-buckler-token": token}
     assert client().post(path, headers=headers).status_code == 403
 
 
-def test_a_token_is_of_one_browser():
+def test_a_token_is_valid_for_one_browser_only():
     theirs = token_of(client())
     ours = client()
     ours.get("/")
     assert ours.post("/engineer/rollback", headers={"x-buckler-token": theirs}).status_code == 403
 
 
-def test_on_loopback_a_name_that_somebody_pointed_here_is_refused():
+def test_on_loopback_a_foreign_host_name_is_refused():
     assert client("http://evil.example").get("/engineer").status_code == 421
     assert client("http://localhost:8088").get("/engineer").status_code == 200
 
 
-def test_who_is_not_signed_in_is_led_to_where_a_key_is_shown(guarded):
+def test_without_sign_in_a_page_redirects_and_a_panel_is_refused(guarded):
     answer = guarded.get("/engineer", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/engineer")
     assert guarded.get("/engineer/models").status_code == 401
 
 
-def test_a_key_opens_what_its_role_is_for_and_nothing_else(guarded, ring):
+def test_a_key_opens_only_the_pages_of_its_role(guarded, ring):
     assert sign_in(guarded, ring[1][Role.PREDICT], "/").headers["location"] == "/"
     assert guarded.get("/", follow_redirects=False).status_code == 200
     assert guarded.get("/engineer", follow_redirects=False).status_code == 303
     assert guarded.post("/engineer/rollback", headers={"x-buckler-token": token_of(guarded)}).status_code == 401
 
 
-def test_a_second_key_comes_beside_the_first(guarded, ring):
+def test_a_second_key_adds_its_role(guarded, ring):
     for secret in ring[1].values():
         sign_in(guarded, secret)
     assert guarded.get("/", follow_redirects=False).status_code == 200
     assert guarded.get("/engineer", follow_redirects=False).status_code == 200
 
 
-def test_the_cookie_is_for_this_page_and_no_script(guarded, ring):
+def test_the_cookie_is_hidden_from_scripts_and_other_sites(guarded, ring):
     cookie = sign_in(guarded, ring[1][Role.OPERATE]).headers["set-cookie"].lower()
     assert all(word in cookie for word in ("httponly", "samesite=strict", "secure", "max-age=1800"))
     assert ring[1][Role.OPERATE].lower() not in cookie
 
 
-def test_a_wrong_key_is_refused_in_words(guarded):
+def test_a_wrong_key_is_refused_with_a_reason(guarded):
     answer = sign_in(guarded, "bk_wrong")
     assert answer.status_code == 401
     assert "unknown or was revoked" in answer.text
 
 
-def test_revoking_a_key_ends_what_was_signed_in_with_it(guarded, ring):
+def test_revoking_a_key_ends_its_sessions(guarded, ring):
     sign_in(guarded, ring[1][Role.OPERATE])
     assert guarded.get("/engineer", follow_redirects=False).status_code == 200
     (key,) = [key for key in api_keys.read(ring[0]) if key.role == Role.OPERATE]
@@ -212,7 +212,7 @@ def test_signing_out_forgets_the_key(guarded, ring):
     assert guarded.get("/engineer", follow_redirects=False).status_code == 303
 
 
-def test_signing_in_leads_to_no_other_site(guarded, ring):
+def test_signing_in_never_redirects_to_another_site(guarded, ring):
     assert sign_in(guarded, ring[1][Role.OPERATE], "https://evil.example/").headers["location"] == "/"
 
 
@@ -220,11 +220,11 @@ def test_signing_in_leads_to_no_other_site(guarded, ring):
     ("host", "require", "needed"),
     [("127.0.0.1", "auto", False), ("0.0.0.0", "auto", True), ("127.0.0.1", "always", True)],
 )
-def test_keys_are_asked_for_as_the_service_does(host, require, needed):
+def test_keys_are_required_as_by_the_service(host, require, needed):
     assert Settings(console_host=host, require_keys=require).keys_required is needed
 
 
-def test_a_wrong_setting_is_named_and_a_key_is_never_quoted(monkeypatch):
+def test_a_wrong_setting_is_named_and_no_key_is_quoted(monkeypatch):
     monkeypatch.setenv("BUCKLER_CLIENT_KEY", "bk_secret")
     assert Settings.from_env().key == "bk_secret"
     assert "bk_secret" not in repr(Settings.from_env())
@@ -234,7 +234,7 @@ def test_a_wrong_setting_is_named_and_a_key_is_never_quoted(monkeypatch):
     assert "bk_secret" not in str(caught.value)
 
 
-def test_rates_are_of_the_time_between_two_reads():
+def test_rates_cover_the_time_between_two_reads():
     before = Totals(0.0, requests=100, errors=5, pictures=100, flagged=50, accepted=50, buckets={0.1: 100, 1.0: 100})
     after = Totals(10.0, requests=120, errors=6, pictures=110, flagged=55, accepted=54, buckets={0.1: 110, 1.0: 120})
     shown = {figure.name: figure.value for figure in between([before, after])}
@@ -255,40 +255,40 @@ def test_one_read_gives_no_rate():
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 0.5), (0.25, 0.25), (0.9, 2.0), (1.0, 2.0)], ids=["half", "quarter", "open", "all"]
 )
-def test_a_quantile_lies_in_its_bucket(share, expected):
+def test_a_quantile_is_interpolated_within_its_bucket(share, expected):
     counts = {1.0: 8.0, 2.0: 8.0, float("inf"): 16.0} if share >= 0.9 else {1.0: 10.0, float("inf"): 10.0}
     assert quantile(counts, share) == pytest.approx(expected)
 
 
-def test_no_request_has_no_quantile():
+def test_without_requests_there_is_no_quantile():
     assert quantile({1.0: 0.0, float("inf"): 0.0}, 0.5) is None
 
 
 @pytest.mark.parametrize(
-    ("probability", "said"), [(0.99, "very likely"), (0.8, "likely"), (0.61, "probably"), (0.34, "uncertain")]
+    ("probability", "text"), [(0.99, "very likely"), (0.8, "likely"), (0.61, "probably"), (0.34, "uncertain")]
 )
-def test_how_sure_the_model_is_has_words(probability, said):
-    assert messages.sureness(probability).startswith(said)
+def test_probabilities_are_put_in_words(probability, text):
+    assert messages.sureness(probability).startswith(text)
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.99999, "over 99.9 %"), (0.00001, "under 0.1 %"), (0.5, "50.0\u202f%")])
-def test_nothing_uncertain_is_shown_as_certain(share, shown):
+def test_an_uncertain_share_is_not_rounded_to_certainty(share, shown):
     assert messages.percent(share) == shown
 
 
-def test_every_refusal_that_is_explained_is_of_the_contract():
+def test_every_explained_refusal_is_an_error_of_the_contract():
     from services.classifier.contract import ERRORS
 
     assert set(messages.REFUSALS) <= set(ERRORS)
 
 
-def test_a_refusal_keeps_the_services_own_words():
+def test_a_refusal_keeps_the_message_of_the_service():
     found = messages.refusal(ServiceError.of("image_unreadable", "expected a complete JPEG, got a damaged one"))
     assert found.advice == "Export or save it again, then try once more."
     assert "a damaged one" in found.detail
 
 
-def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
+def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():
     rates = {0: {"value": 0.9, "low": 0.8, "high": 0.95}, 1: {"value": 0.4, "low": 0.3, "high": 0.5}}
     chart = robustness_chart.draw([("one", rates)])
     assert chart is not None
@@ -298,12 +298,12 @@ def test_a_chart_puts_more_accuracy_higher_and_keeps_its_intervals():
     assert attacked.words == "one, up to 1/255: 40.0% (30.0% to 50.0%)"
 
 
-def test_a_gap_in_the_figures_is_a_gap_in_the_line():
+def test_a_missing_value_interrupts_the_sparkline():
     assert len(sparkline.polylines([1.0, 2.0, None, 3.0, 4.0])) == 2
     assert sparkline.polylines([None, 1.0]) == ()
 
 
-def test_what_drift_did_not_compare_is_not_called_as_before():
+def test_kinds_of_drift_that_were_not_compared_are_not_called_unchanged():
     found = [Sample("buckler_drift_detected", {"kind": kind}, 0.0) for kind in ("input", "features")]
     found.append(Sample("buckler_drift_window_pictures", {}, 3.0))
     page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
@@ -315,7 +315,7 @@ def test_what_drift_did_not_compare_is_not_called_as_before():
     assert "p = 0.250" in page
 
 
-def test_names_are_escaped_and_umlauts_stay():
+def test_names_are_escaped_and_keep_their_umlauts():
     found = messages.Problem("Größe <script>", "überprüfen", "haut-läsion & Co")
     body = bytes(pages.problem(found, 400).body).decode()
     assert "Größe &lt;script&gt;" in body
