@@ -1,4 +1,4 @@
-"""A small client of the service: ask, wait where it asks to wait, and believe no receipt unread.
+"""A client of the service: sends pictures, waits and retries when the service asks for it, and verifies receipts.
 
 ::
 
@@ -8,7 +8,25 @@
             ...
 """
 
-from buckler.client.errors import ServiceError, UnreachableError
+from buckler.client.errors import (
+    AccessError,
+    ImageError,
+    RequestError,
+    ServiceError,
+    UnavailableError,
+    UnreachableError,
+)
 from buckler.client.service import Answer, Client, Detector, Model
 
-__all__ = ["Answer", "Client", "Detector", "Model", "ServiceError", "UnreachableError"]
+__all__ = [
+    "AccessError",
+    "Answer",
+    "Client",
+    "Detector",
+    "ImageError",
+    "Model",
+    "RequestError",
+    "ServiceError",
+    "UnavailableError",
+    "UnreachableError",
+]

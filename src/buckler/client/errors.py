@@ -1,6 +1,4 @@
-"""Exceptions for the service's error codes, one class per code; ``/docs`` of the service lists them."""
-
-from typing import ClassVar
+"""Exceptions of the client: one class per group of the service's error codes, which ``/docs`` of the service lists."""
 
 from buckler.errors import BucklerError
 
@@ -10,20 +8,14 @@ class UnreachableError(BucklerError):
 
 
 class ServiceError(BucklerError):
-    """The service refused a request or a picture; raised itself only for codes without a class here.
+    """The service refused a request or a picture; codes of a newer service raise this class itself.
 
     Attributes:
-        code: Stable, machine readable.
+        code: Reason, stable and machine readable.
         status: HTTP status; None for one picture among several.
         request_id: Identifies the request in the log of the service.
         retry_after: Seconds to wait before another attempt, if the service states them.
     """
-
-    ERRORS: ClassVar[dict[str, type["ServiceError"]]] = {}
-
-    def __init_subclass__(cls, code: str | None = None) -> None:
-        if code:
-            cls.ERRORS[code] = cls
 
     def __init__(
         self,
@@ -37,143 +29,49 @@ class ServiceError(BucklerError):
         super().__init__(f"{code}: {message}")
         self.code, self.status, self.request_id, self.retry_after = code, status, request_id, retry_after
 
-    @classmethod
-    def of(cls, code: str, message: str, **known: object) -> "ServiceError":
-        """Return the exception for ``code``; codes of a newer service become ``ServiceError``."""
-        return cls.ERRORS.get(code, ServiceError)(code, message, **known)  # type: ignore[arg-type]
-
 
 class ImageError(ServiceError):
-    """The picture is unusable; base of the four classes below."""
-
-
-class ImageEmptyError(ImageError, code="image_empty"):
-    """The picture has no bytes."""
-
-
-class ImageUnreadableError(ImageError, code="image_unreadable"):
-    """The picture is damaged or incomplete."""
-
-
-class ImageUnsupportedError(ImageError, code="image_unsupported"):
-    """The picture is neither JPEG nor PNG nor a supported DICOM file."""
-
-
-class ImageTooLargeError(ImageError, code="image_too_large"):
-    """The picture has too many pixels."""
-
-
-class FieldMissingError(ServiceError, code="field_missing"):
-    """The form contains no picture."""
-
-
-class FieldRepeatedError(ServiceError, code="field_repeated"):
-    """The form contains several pictures where one is expected."""
-
-
-class FieldUnknownError(ServiceError, code="field_unknown"):
-    """The form contains an unknown field."""
-
-
-class TooManyPicturesError(ServiceError, code="too_many_pictures"):
-    """The request contains more pictures than the service accepts at once."""
-
-
-class TensorInvalidError(ServiceError, code="tensor_invalid"):
-    """The tensors do not match the inputs of the model."""
-
-
-class ModelUnknownError(ServiceError, code="model_unknown"):
-    """The service has no model of this name and version."""
-
-
-class LabelUnknownError(ServiceError, code="label_unknown"):
-    """The model has no such label."""
-
-
-class BodyMalformedError(ServiceError, code="body_malformed"):
-    """The body does not match its content type."""
-
-
-class BodyTooLargeError(ServiceError, code="body_too_large"):
-    """The request is too large."""
-
-
-class BodyTimeoutError(ServiceError, code="body_timeout"):
-    """The request did not arrive in time."""
-
-
-class MediaTypeUnsupportedError(ServiceError, code="media_type_unsupported"):
-    """The service does not support the content type."""
-
-
-class KeyMissingError(ServiceError, code="key_missing"):
-    """The service requires a key."""
-
-
-class KeyUnknownError(ServiceError, code="key_unknown"):
-    """The key is unknown or was revoked."""
-
-
-class RoleForbiddenError(ServiceError, code="role_forbidden"):
-    """The key has another role than the path needs."""
-
-
-class RateLimitedError(ServiceError, code="rate_limited"):
-    """Too many pictures a second with this key."""
-
-
-class QueryAttackError(ServiceError, code="query_attack"):
-    """The client sent too many near-identical pictures, as in a search for an adversarial one."""
-
-
-class TooManyAtOnceError(ServiceError, code="too_many_at_once"):
-    """Too many pictures at once with this key."""
-
-
-class ReceiptUnsupportedError(ServiceError, code="receipt_unsupported"):
-    """The service does not issue receipts of this kind, or not on this path."""
-
-
-class ReceiptUnavailableError(ServiceError, code="receipt_unavailable"):
-    """The service has no key to sign receipts with."""
-
-
-class BadRequestError(ServiceError, code="bad_request"):
-    """The request cannot be understood."""
-
-
-class NotFoundError(ServiceError, code="not_found"):
-    """The path does not exist; check the address of the service."""
-
-
-class MethodNotAllowedError(ServiceError, code="method_not_allowed"):
-    """This method is not allowed there."""
-
-
-class NoVerifiedModelError(ServiceError, code="no_verified_model"):
-    """No model with a valid verdict is loaded."""
-
-
-class ModelWithdrawnError(ServiceError, code="model_withdrawn"):
-    """The verdict of the live model was withdrawn."""
-
-
-class OverloadedError(ServiceError, code="overloaded"):
-    """Too many requests are being answered."""
-
-
-class KeysUnavailableError(ServiceError, code="keys_unavailable"):
-    """The service cannot read its keys."""
-
-
-class AuditUnavailableError(ServiceError, code="audit_unavailable"):
-    """The audit log cannot be written, so the service withholds the answer."""
-
-
-class AnswerTimeoutError(ServiceError, code="timeout"):
-    """The answer took too long."""
-
-
-class InternalError(ServiceError, code="internal_error"):
-    """An unexpected error; the operator finds it by the request id."""
+    """The picture is unusable; send another one."""
+
+
+class RequestError(ServiceError):
+    """The request is wrong; correct the program that sends it."""
+
+
+class AccessError(ServiceError):
+    """The service does not accept this request with this key, or without one; ask its operator."""
+
+
+class UnavailableError(ServiceError):
+    """The service cannot answer now; try again after ``retry_after``, or tell its operator."""
+
+
+_CODES: dict[type[ServiceError], tuple[str, ...]] = {
+    ImageError: ("image_empty", "image_unreadable", "image_unsupported", "image_too_large"),
+    RequestError: (
+        *("bad_request", "not_found", "method_not_allowed", "media_type_unsupported"),
+        *("body_malformed", "body_too_large", "body_timeout"),
+        *("field_missing", "field_repeated", "field_unknown", "too_many_pictures"),
+        *("tensor_invalid", "model_unknown", "label_unknown", "receipt_unsupported"),
+    ),
+    AccessError: ("key_missing", "key_unknown", "role_forbidden", "query_attack"),
+    UnavailableError: (
+        *("rate_limited", "too_many_at_once", "overloaded", "timeout", "internal_error"),
+        *("no_verified_model", "model_withdrawn"),
+        *("keys_unavailable", "audit_unavailable", "receipt_unavailable"),
+    ),
+}
+ERRORS = {code: group for group, codes in _CODES.items() for code in codes}
+
+
+def service_error(
+    code: str,
+    message: str,
+    *,
+    status: int | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> ServiceError:
+    """Return the exception for ``code``; arguments as the attributes of `ServiceError`."""
+    group = ERRORS.get(code, ServiceError)
+    return group(code, message, status=status, request_id=request_id, retry_after=retry_after)

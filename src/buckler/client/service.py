@@ -1,4 +1,4 @@
-"""The client itself; see the package's head."""
+"""The client of the service and the answers it returns."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.client.errors import ServiceError, UnreachableError
+from buckler.client.errors import ServiceError, UnreachableError, service_error
 from buckler.errors import BucklerError
 from buckler.trust.receipt import Receipt, check
 
@@ -90,8 +90,8 @@ class Client:
             headers: Further headers of every request.
             sleep: Function that waits; replaced in tests.
         """
-        own = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers={**(headers or {}), **own}, timeout=timeout)
+        authorization = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers={**(headers or {}), **authorization}, timeout=timeout)
         self._url, self._receipt_key = url, receipt_key
         self._retries, self._longest_wait, self._sleep = retries, longest_wait, sleep
 
@@ -111,7 +111,7 @@ class Client:
         """Return the answer to one picture: JPEG, PNG or DICOM.
 
         Raises:
-            ServiceError: The service refused it; there is a subclass per code.
+            ServiceError: The service refused it; the subclass says what to do, ``code`` why.
             ReceiptError: The receipt is missing or invalid.
             UnreachableError: The service cannot be reached or did not answer in time.
             BucklerError: The file cannot be read.
@@ -120,7 +120,7 @@ class Client:
         return self._answer(self._post("/predict", [content], self._receipt_headers()).json(), content)
 
     def predict_many(self, pictures: Sequence[Path | bytes]) -> list[Answer | ServiceError]:
-        """Return the answers to several pictures, sent in one request; an unusable one has its error in the list.
+        """Return the answers to several pictures, sent in one request; for an unusable picture its error.
 
         Raises:
             ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``, about the whole request.
@@ -128,9 +128,9 @@ class Client:
         contents = [_read(picture) for picture in pictures]
         response = self._post("/predict", contents, self._receipt_headers())
         items = response.json()["answers"] if len(contents) > 1 else [response.json()]
-        known = {"request_id": response.headers.get("x-request-id")}
+        request_id = response.headers.get("x-request-id")
         return [
-            ServiceError.of(**item["error"], **known) if "error" in item else self._answer(item, content)
+            service_error(**item["error"], request_id=request_id) if "error" in item else self._answer(item, content)
             for item, content in zip(items, contents, strict=True)
         ]
 
@@ -168,7 +168,7 @@ class Client:
                 response = self._http.request(method, path, **content)
             except httpx.ConnectError as error:
                 wait, failure = BACKOFF_SECONDS * 2 ** (self._retries - tries_left), self._unreachable(error)
-            except httpx.HTTPError as error:  # the service may still be computing; another attempt would add load
+            except httpx.HTTPError as error:  # the service may still be working on it: another attempt would add load
                 raise self._unreachable(error) from error
             else:
                 if response.status_code < HTTPStatus.BAD_REQUEST:
@@ -183,8 +183,8 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     def _unreachable(self, error: httpx.HTTPError) -> BucklerError:
-        what = str(error) or type(error).__name__
-        return UnreachableError(f"no answer from {self._url}: {what}; is the service up, and is this its address?")
+        reason = str(error) or type(error).__name__
+        return UnreachableError(f"no answer from {self._url}: {reason}; is the service running at this address?")
 
     def _answer(self, content: dict[str, Any], picture: bytes) -> Answer:
         receipt = None
@@ -219,9 +219,9 @@ def _refusal(response: httpx.Response) -> ServiceError:
         detail = response.json()["error"]
         code, message = detail["code"], detail["message"]
     except (ValueError, KeyError, TypeError):  # for example a proxy's error page
-        code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not in the service's form"
+        code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not an answer of the service"
     waits = response.headers.get("retry-after", "")
-    return ServiceError.of(
+    return service_error(
         code,
         message,
         status=response.status_code,

@@ -11,7 +11,16 @@ import pytest
 from PIL import Image
 
 from buckler import cli
-from buckler.client import Answer, Client, ServiceError, UnreachableError
+from buckler.client import (
+    AccessError,
+    Answer,
+    Client,
+    ImageError,
+    RequestError,
+    ServiceError,
+    UnavailableError,
+    UnreachableError,
+)
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
 from buckler.serving import api_keys
@@ -42,12 +51,13 @@ def path(picture: bytes, tmp_path: Path) -> Path:
     return tmp_path / "Erika.jpg"
 
 
-def test_there_is_one_exception_for_each_code_of_the_service():
-    assert set(client_errors.ServiceError.ERRORS) == set(ERRORS)
-    assert len(set(client_errors.ServiceError.ERRORS.values())) == len(ERRORS)
+def test_each_code_of_the_service_belongs_to_a_group_of_exceptions():
+    assert set(client_errors.ERRORS) == set(ERRORS)
+    listed = [code for codes in client_errors._CODES.values() for code in codes]
+    assert len(listed) == len(ERRORS)
 
 
-def test_an_answer_is_what_the_service_says(client: Client, server: Server, picture: bytes, path: Path):
+def test_an_answer_has_the_fields_of_the_services_answer(client: Client, server: Server, picture: bytes, path: Path):
     answer, plain = client.predict(path), server.predict(picture).json()
     assert isinstance(answer, Answer)
     assert answer.label in LABELS
@@ -59,30 +69,30 @@ def test_an_answer_is_what_the_service_says(client: Client, server: Server, pict
     assert answer.content["request_id"] == answer.request_id
 
 
-def test_several_pictures_come_back_in_their_order_with_an_error_for_a_bad_one(client: Client, picture: bytes):
-    first, second = client.predict_many([picture, b"no picture"])
+def test_several_pictures_are_answered_in_order_with_an_error_for_an_unusable_one(client: Client, picture: bytes):
+    first, second = client.predict_many([picture, b"not a picture"])
     assert isinstance(first, Answer)
-    assert isinstance(second, client_errors.ImageUnsupportedError)
-    assert isinstance(second, client_errors.ImageError)
+    assert isinstance(second, ImageError)
+    assert second.code == "image_unsupported"
     (alone,) = client.predict_many([picture])
     assert isinstance(alone, Answer)
 
 
-def test_a_refusal_is_the_exception_of_its_code_with_what_an_operator_asks_for(client: Client):
-    with pytest.raises(client_errors.ImageEmptyError, match="image_empty: ") as caught:
+def test_a_refusal_raises_the_exception_of_its_group_with_code_status_and_request_id(client: Client):
+    with pytest.raises(ImageError, match="image_empty: ") as caught:
         client.predict(b"")
     assert (caught.value.status, caught.value.retry_after) == (400, None)
     assert len(caught.value.request_id) == 32
-    with pytest.raises(client_errors.LabelUnknownError):
+    with pytest.raises(RequestError, match="label_unknown: "):
         client.explain(encode("PNG", (40, 40)), label="melanoma")
 
 
-def test_an_explanation_is_a_picture_and_the_card_that_of_the_model(client: Client, picture: bytes):
+def test_an_explanation_is_a_picture_and_the_card_describes_the_live_model(client: Client, picture: bytes):
     assert Image.open(io.BytesIO(client.explain(picture, label="benign"))).size == (160, 120)
     assert client.model_card()["model"]["digest"] == client.predict(picture).model.digest
 
 
-def test_a_receipt_is_checked_before_the_answer_is_given(server: Server, picture: bytes, public, tmp_path):
+def test_a_receipt_is_verified_before_the_answer_is_returned(server: Server, picture: bytes, public, tmp_path):
     with Client(server.url, receipt_key=public) as client:
         answer = client.predict(picture)
         assert answer.receipt.answer["request_id"] == answer.request_id
@@ -93,7 +103,7 @@ def test_a_receipt_is_checked_before_the_answer_is_given(server: Server, picture
         client.predict(picture)
 
 
-def test_it_waits_as_long_as_the_service_says_and_tries_again(tmp_path, release, keys, picture):
+def test_the_client_waits_as_long_as_the_service_asks_and_retries(tmp_path, release, keys, picture):
     ring, waits = tmp_path / "api.json", []
     _, secret = api_keys.create(ring, role=Role.PREDICT, name="ward-3")
     settings = {
@@ -104,22 +114,22 @@ def test_it_waits_as_long_as_the_service_says_and_tries_again(tmp_path, release,
         "BUCKLER_KEY_BURST": "1",
     }
     with serving(tmp_path, keys, **settings) as server:
-        with Client(server.url) as client, pytest.raises(client_errors.KeyMissingError):
+        with Client(server.url) as client, pytest.raises(AccessError, match="key_missing: "):
             client.predict(picture)
         with Client(server.url, key=secret, retries=2, longest_wait=1000, sleep=waits.append) as client:
             assert client.predict(picture).label
-            with pytest.raises(client_errors.RateLimitedError) as caught:
+            with pytest.raises(UnavailableError, match="rate_limited: ") as caught:
                 client.predict(picture)
         assert waits == [caught.value.retry_after] * 2
         with Client(server.url, key=secret, longest_wait=5, sleep=waits.append) as client:
-            with pytest.raises(client_errors.RateLimitedError):
+            with pytest.raises(UnavailableError, match="rate_limited: "):
                 client.predict(picture)
             assert len(waits) == 2
-            # The card needs the key and no place.
+            # The card needs a key, but does not count against its limits.
             assert client.model_card()["model"]["name"] == "skin-lesion"
 
 
-def test_where_nobody_listens_it_tries_again_and_says_so(picture):
+def test_without_a_service_the_client_retries_and_raises(picture):
     waits: list[float] = []
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, retries=3, sleep=waits.append) as client, pytest.raises(UnreachableError, match=f"from {url}: "):
@@ -127,10 +137,10 @@ def test_where_nobody_listens_it_tries_again_and_says_so(picture):
     assert waits == [0.5, 1.0, 2.0]
 
 
-def test_an_answer_that_is_not_the_services_is_an_error_and_a_new_code_too(client: Client, tmp_path):
+def test_foreign_answers_unknown_codes_and_missing_files_are_errors(client: Client, tmp_path):
     with Client(client._url + "/docs/assets") as lost, pytest.raises(ServiceError):
         lost.predict(b"x")
-    assert type(ServiceError.of("brand_new", "text")) is ServiceError
+    assert type(client_errors.service_error("brand_new", "text")) is ServiceError
     with pytest.raises(BucklerError, match=r"cannot read .*none\.jpg"):
         client.predict(tmp_path / "none.jpg")
 
@@ -138,14 +148,14 @@ def test_an_answer_that_is_not_the_services_is_an_error_and_a_new_code_too(clien
 # --- buckler predict
 
 
-def test_the_command_prints_a_line_a_picture_and_its_exit_code_tells_the_worst(server, path, tmp_path, capsys):
+def test_the_command_prints_a_line_per_picture_and_exits_with_the_worst_code(server, path, tmp_path, capsys):
     with Client(server.url) as client:
         answer = client.predict(path)
     assert cli.main(["predict", str(path), "--url", server.url]) == int(answer.decision == "review")
     out = capsys.readouterr().out
     assert out.startswith(f"{path}: {answer.label} {answer.probabilities[answer.label]:.1%}, {answer.decision}")
 
-    (tmp_path / "bad.jpg").write_text("no picture")
+    (tmp_path / "bad.jpg").write_text("not a picture")
     assert cli.main(["predict", str(path), str(tmp_path / "bad.jpg"), "--url", server.url]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"{tmp_path / 'bad.jpg'}: image_unsupported: ")
@@ -161,7 +171,7 @@ def test_the_command_prints_json_for_programs(server, path, tmp_path, capsys):
     assert not second["error"]["message"].startswith("image_empty")
 
 
-def test_the_command_takes_no_answer_without_a_receipt_that_holds(server, path, keys, tmp_path, capsys):
+def test_the_command_rejects_an_answer_without_a_valid_receipt(server, path, keys, tmp_path, capsys):
     command = ["predict", str(path), "--url", server.url, "--receipt-key"]
     assert cli.main([*command, str(keys / receipt.PUBLIC_KEY_FILE)]) in (0, 1)
     generate_key_pair(tmp_path)
@@ -169,7 +179,7 @@ def test_the_command_takes_no_answer_without_a_receipt_that_holds(server, path, 
     assert "refused: " in capsys.readouterr().err
 
 
-def test_the_command_says_that_nobody_answers(path, capsys, monkeypatch):
+def test_the_command_exits_2_if_the_service_is_unreachable(path, capsys, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     assert cli.main(["predict", str(path), "--url", f"http://127.0.0.1:{free_port()}"]) == 2
     assert "error: no answer from" in capsys.readouterr().err

@@ -283,7 +283,7 @@ def test_every_explained_refusal_is_an_error_of_the_contract():
 
 
 def test_a_refusal_keeps_the_message_of_the_service():
-    found = messages.refusal(ServiceError.of("image_unreadable", "expected a complete JPEG, got a damaged one"))
+    found = messages.refusal(ServiceError("image_unreadable", "expected a complete JPEG, got a damaged one"))
     assert found.advice == "Export or save it again, then try once more."
     assert "a damaged one" in found.detail
 
