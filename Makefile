@@ -9,6 +9,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
+# Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures.
+WORKERS ?= 2
+PYTEST  := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
@@ -37,11 +40,11 @@ up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if 
 down: ## Stop what `make up` started
 	@$(BIN)/python infra/local.py down
 
-test: setup ## Run all tests
-	@$(BIN)/python -m pytest
+test: setup ## Run all tests, two processes side by side (WORKERS=N)
+	@$(PYTEST)
 
 quick: setup ## Run the tests that neither train nor serve a model
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 check: setup ## Lint, types, import contracts
 	@$(BIN)/ruff check .
