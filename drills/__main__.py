@@ -1,8 +1,8 @@
-"""Holds drills on real processes: `python -m drills [--suite service|watch] [--only NAME] [--short]`.
+"""Runs drills on real processes: `python -m drills [--suite service|watch] [--only NAME] [--short]`.
 
-Needs a project whose pipeline has run (`make demo`). Everything else, a registry, a signing key, the service, is made
-for each drill in a temporary directory. A whole suite at full length writes docs/results/drill_SUITE.json.
-Exit code 1: some drill did not pass.
+Needs a project whose pipeline has run (`make demo`). Each drill has its own registry, signing key and service in a
+temporary directory. A whole suite at full length writes docs/results/drill_SUITE.json.
+Exit codes: 0 all drills passed; 1 a drill failed; 2 a drill could not run.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from buckler.compute.machine import machine
 from buckler.errors import BucklerError
 from buckler.release import bundle
 from drills import processes, releases, report, watch
-from drills.registry import Builder, DrillError, Registry
+from drills.registry import DrillError, ReleaseBuilder, ScratchRegistry
 from drills.report import Drill
-from drills.scene import FULL, SHORT, Scale, Scene
+from drills.scene import FULL, SHORT, DrillScene, Scale
 
-SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {
+SUITES: dict[str, dict[str, Callable[[DrillScene, Drill], None]]] = {
     "service": {
         "swap": releases.swap,
         "kill_worker": processes.kill_worker,
@@ -46,18 +46,18 @@ SUITES: dict[str, dict[str, Callable[[Scene, Drill], None]]] = {
 DRILLS = {name: drill for suite in SUITES.values() for name, drill in suite.items()}
 
 
-def hold(name: str, project: Path, scale: Scale) -> Drill:
-    """Hold one drill on the model of ``project`` and return what it found."""
+def run(name: str, project: Path, scale: Scale) -> Drill:
+    """Run one drill on the model of ``project`` and return its results."""
     drill = Drill(name)
     with tempfile.TemporaryDirectory(prefix=f"buckler-drill-{name}-") as scratch:
         directory = Path(scratch)
-        builder = Builder(project.resolve(), directory / "releases")
-        registry = Registry(directory / "registry", builder.key)
+        builder = ReleaseBuilder(project.resolve(), directory / "releases")
+        registry = ScratchRegistry(directory / "registry", builder.key)
         before = dict(os.environ)
         os.environ.update(registry.env)
         try:
-            with chdir(registry.root):  # where the locks and artifacts of its promotions go
-                DRILLS[name](Scene(scale, directory, builder, registry), drill)
+            with chdir(registry.root):  # promotions write their locks and artifacts there
+                DRILLS[name](DrillScene(scale, directory, builder, registry), drill)
         except DrillError as error:
             drill.failures.append(str(error))
         finally:
@@ -67,35 +67,35 @@ def hold(name: str, project: Path, scale: Scale) -> Drill:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, hold the drills, write the report and say how they went."""
+    """Parse the arguments, run the drills, write the report and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--suite", choices=SUITES, default="service")
     parser.add_argument("--only", choices=DRILLS, action="append", help="repeatable; default: all of the suite")
-    parser.add_argument("--short", action="store_true", help="seconds instead of minutes: shows only that they work")
+    parser.add_argument("--short", action="store_true", help="seconds instead of minutes: only shows that drills work")
     parser.add_argument("--project", type=Path, default=Path(), help="default: this directory")
     parser.add_argument("--report", type=Path, help="default: reports/drills-SUITE.json")
     arguments = parser.parse_args(argv)
     path = arguments.report or Path(f"reports/drills-{arguments.suite}.json")
     source = bundle.source_of(Path.cwd())
     where = {"machine": machine(), "commit": source.commit, "dirty": source.dirty}
-    held = []
+    done: list[Drill] = []
     try:
         for name in arguments.only or SUITES[arguments.suite]:
             print(f"== {name}", flush=True)
-            held.append(hold(name, arguments.project, SHORT if arguments.short else FULL))
-            report.write(held, path, where)
-            _tell(held[-1])
+            done.append(run(name, arguments.project, SHORT if arguments.short else FULL))
+            report.write(done, path, where)
+            _print(done[-1])
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not (arguments.only or arguments.short):
         name = f"drill_{arguments.suite}"
-        results.new(name, f"make drill-{arguments.suite}", {"figures": report.table(held)}).write()
-    print(f"{sum(drill.passed for drill in held)} of {len(held)} passed; figures in {path}")
-    return 0 if all(drill.passed for drill in held) else 1
+        results.new(name, f"make drill-{arguments.suite}", {"figures": report.table(done)}).write()
+    print(f"{sum(drill.passed for drill in done)} of {len(done)} passed; figures in {path}")
+    return 0 if all(drill.passed for drill in done) else 1
 
 
-def _tell(drill: Drill) -> None:
+def _print(drill: Drill) -> None:
     for name, value in drill.figures.items():
         print(f"  {name:<36} {value}")
     for failure in drill.failures:

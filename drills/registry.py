@@ -1,4 +1,4 @@
-"""A registry of its own for a drill: a scratch MLflow store, a key made for it, and releases of the project's model."""
+"""The scratch registry of a drill: an MLflow store, a new signing key, and releases of the project's model."""
 
 import shutil
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class DrillError(BucklerError):
     """A drill cannot run; the message names what is missing."""
 
 
-class Builder:
-    """Makes signed releases of a project's model: the same bytes, each with a verdict of its own.
+class ReleaseBuilder:
+    """Makes signed releases of a project's model: the same model each time, with a new verdict.
 
     Args:
         project: Directory with models/, reports/ and params.yaml, as `dvc repro` leaves it.
@@ -38,7 +38,7 @@ class Builder:
     def __init__(self, project: Path, scratch: Path) -> None:
         for needed in ("models/classifier", "models/detector", "reports", "params.yaml"):
             if not (project / needed).exists():
-                raise DrillError(f"expected {needed} in {project.resolve()}; `make demo` makes it")
+                raise DrillError(f"expected {needed} in {project.resolve()}; run `make demo`")
         self.key = Ed25519PrivateKey.generate()
         self.project, self._scratch = project, scratch
         self._count = 0
@@ -48,8 +48,8 @@ class Builder:
         """Return a new release, issued later than the one before.
 
         Args:
-            failing: Hold it to what no model reaches: its verdict says that it did not pass.
-            expires: Until when its verdict holds; default: as long as the project's policy says.
+            failing: Require a clean accuracy of 100 %, so that the verdict says that the model did not pass.
+            expires: End of the verdict's validity; default: by the project's policy.
 
         Raises:
             DrillError: The project's model does not pass its gate.
@@ -76,12 +76,12 @@ class Builder:
         return path
 
     def _parts(self) -> dict[str, Path]:
-        """Return what the pipeline made of a model; a network that was not exported has no runtime."""
+        """Return the directories of the model's parts; a network that was not exported has no runtime."""
         parts = {name: self.project / "models" / name for name in ("classifier", "runtime", "detector")}
         return {name: place for name, place in parts.items() if place.exists()}
 
     def _write_self_test(self, model: Path) -> None:
-        if self._self_test:  # loading the network again for each release would take longer than the drill
+        if self._self_test:  # made once: loading the network for each release would take longer than the drill
             shutil.copyfile(self._self_test, model / selftest.FILE)
             return
         selftest.write(model)
@@ -89,8 +89,8 @@ class Builder:
         shutil.copyfile(model / selftest.FILE, self._self_test)
 
 
-class Registry:
-    """A scratch registry in ``root``; the process that drills and those it starts use it through ``env``."""
+class ScratchRegistry:
+    """An MLflow store in ``root``; the drill and the processes that it starts use it through ``env``."""
 
     def __init__(self, root: Path, key: Ed25519PrivateKey) -> None:
         self.root, self._key = root, key
@@ -108,7 +108,7 @@ class Registry:
         }
 
     def register(self, path: Path) -> str:
-        """Return the number of the new version that holds the release in ``path``."""
+        """Register the release in ``path`` and return its version."""
         verdict = open_release(path, self.public_key)
         run = tracking.start_run(NAME, "drill", {})
         uri = tracking.log_release(run, path, labels=verdict.statement["labels"], shape=(1, 1, 3))
@@ -116,30 +116,30 @@ class Registry:
         tags = {registry.DIGEST_TAG: verdict.subject_digest, registry.VERDICT_TAG: verdict.id}
         return tracking.register(NAME, uri, tags=tags, description="drill")
 
-    def promote(self, number: str) -> None:
+    def promote(self, version: str) -> None:
         """Promote as `buckler promote` does."""
-        promote_release(NAME, self._key, number=number)
+        promote_release(NAME, self._key, number=version)
 
     def rollback(self) -> None:
-        """Go back as `buckler rollback` does."""
+        """Roll back as `buckler rollback` does."""
         rollback_release(NAME, self._key)
 
-    def harm(self, number: str, harm: Callable[[Path], None]) -> None:
-        """Do ``harm`` to the stored release of a version, as an attacker with access to the registry's disk could."""
-        uri = registry.connect().get_model_version_download_uri(NAME, number)
+    def harm(self, version: str, harm: Callable[[Path], object]) -> None:
+        """Apply ``harm`` to a version's stored release, as an attacker with access to the registry's disk could."""
+        uri = registry.connect().get_model_version_download_uri(NAME, version)
         harm(Path(uri.removeprefix("file://")) / "data" / registry.RELEASE_DIR)
 
-    def sign_promotion(self, number: str, verdict: Verdict) -> None:
-        """Record a promotion without its checks, as if the tampering happened after them."""
-        record = issue(self._key, model_name=NAME, version=number, verdict=verdict, moment=datetime.now(UTC))
-        tracking.tag_version(NAME, number, registry.PROMOTION_TAG, record)
+    def sign_promotion(self, version: str, verdict: Verdict) -> None:
+        """Record a promotion without its checks: the tampering that follows happened after them."""
+        record = issue(self._key, model_name=NAME, version=version, verdict=verdict, moment=datetime.now(UTC))
+        tracking.tag_version(NAME, version, registry.PROMOTION_TAG, record)
 
-    def point_to(self, number: str) -> None:
-        """Move the alias by hand."""
-        tracking.set_alias(NAME, CHAMPION, number)
+    def point_to(self, version: str) -> None:
+        """Move the champion's alias without a promotion."""
+        tracking.set_alias(NAME, CHAMPION, version)
 
     def champion(self) -> str | None:
-        """Return the champion's number."""
+        """Return the champion's version."""
         found = registry.by_alias(NAME, CHAMPION)
         return found.version if found else None
 

@@ -10,53 +10,57 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.load import Load
+from buckler.errors import VerdictError
 from buckler.release.assess import Assessor
 from buckler.trust import verdict
-from drills.load import Load, clients
 from drills.registry import NAME, DrillError
 from drills.report import Drill
-from drills.scene import Scene
-from drills.service import Service, wait_until
+from drills.scene import DrillScene
+from drills.service import RunningService, wait_until
 
 CLIENTS = 4
 PATIENCE = 120.0
 
 
-def swap(scene: Scene, drill: Drill) -> None:
-    """A new champion and a roll-back are picked up under load without a failed request."""
+def swap(scene: DrillScene, drill: Drill) -> None:
+    """The service takes a new champion and a roll-back under load without a failed request."""
     first = scene.champion()
     second = scene.publish()
-    with scene.service(workers=2) as service, clients(service.port, CLIENTS) as load:
-        wait_until(lambda: len(load.exchanges) > 10, PATIENCE, "the first answers")
-        for number, move in ((second, lambda: scene.registry.promote(second)), (first, scene.registry.rollback)):
+    with scene.service(workers=2) as service, service.clients(CLIENTS) as load:
+        wait_until(lambda: len(load.requests) > 10, PATIENCE, "the first answers")
+        for figure, version, move in (
+            ("seconds_to_new_champion", second, lambda: scene.registry.promote(second)),
+            ("seconds_to_roll_back", first, scene.registry.rollback),
+        ):
             move()
-            asked, fetched = time.monotonic(), "seconds_to_new_champion" if number == second else "seconds_to_roll_back"
-            wait_until(lambda n=number: _only(load, n, CLIENTS * 4), PATIENCE, f"answers of version {number} only")
-            drill.figures[fetched] = round(time.monotonic() - asked, 2)
+            wait_for_version = f"answers of version {version} only"
+            seconds = wait_until(lambda v=version: _only(load, v, CLIENTS * 4), PATIENCE, wait_for_version)
+            drill.figures[figure] = round(seconds, 2)
         memory = service.metric("buckler_release_swaps_total", model="memory")
-    drill.figures |= {"requests": len(load.exchanges), "failed": load.failed(), "statuses": load.statuses()}
+    drill.figures |= {"requests": len(load.requests), "failed": load.failed(), "statuses": load.statuses()}
     drill.figures |= {"slowest_milliseconds": load.slowest_milliseconds(), "roll_backs_from_memory": int(memory)}
     drill.require(load.failed() == 0, f"{load.failed()} requests failed")
     drill.require(memory == 2, f"expected 2 workers to roll back from memory, got {memory:.0f}")
 
 
-def _only(load: Load, number: str, count: int) -> bool:
-    latest = load.exchanges[-count:]
-    return {each.version for each in latest if each.status == "200"} == {number}
+def _only(load: Load, version: str, count: int) -> bool:
+    """Return whether ``version`` alone answered the last ``count`` requests."""
+    return {each.version for each in load.requests[-count:] if each.status == "200"} == {version}
 
 
-def kill_promotion(scene: Scene, drill: Drill) -> None:
-    """Kill -9 at random moments of a promotion leaves the old or the new champion, never another state."""
+def kill_promotion(scene: DrillScene, drill: Drill) -> None:
+    """SIGKILL at a random moment of a promotion leaves the old or the new champion, never another state."""
     first, second = scene.champion(), scene.publish()
     with _promoting(scene, second) as process:
-        duration = _go(process)
+        duration = _run_to_end(process)
     states: Counter[str] = Counter()
     generator = random.Random(7)  # noqa: S311 - moments, not secrets
     for _ in range(scene.scale.promotion_kills):
         old = scene.registry.champion()
         new = first if old == second else second
         with _promoting(scene, new) as process:
-            _say_go(process)
+            _continue(process)
             time.sleep(generator.uniform(0, 1.1 * duration))
             process.kill()
         states[_state(scene, old, new)] += 1
@@ -64,11 +68,11 @@ def kill_promotion(scene: Scene, drill: Drill) -> None:
     drill.figures["states_seen"] = dict(sorted(states.items()))
     drill.require(set(states) <= {"old", "new"}, f"other states than old and new: {dict(states)}")
     with _promoting(scene, first) as process:
-        _go(process)
+        _run_to_end(process)
     drill.require(process.returncode == 0, "a promotion after the kills does not succeed")
 
 
-# What `buckler promote` does once its imports are done: the moments of those would make up most of all kills.
+# `buckler promote` after its imports, which take most of its time: otherwise most kills would fall into them.
 PROMOTE = f"""
 import sys
 from buckler.release import promote
@@ -81,9 +85,9 @@ promote.promote({NAME!r}, key, number=sys.argv[1])
 
 
 @contextmanager
-def _promoting(scene: Scene, number: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process that promotes a version on a signal from the drill, and wait for its end."""
-    command = [sys.executable, "-c", PROMOTE, number]
+def _promoting(scene: DrillScene, version: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that promotes a version once the drill lets it continue; wait for its end."""
+    command = [sys.executable, "-c", PROMOTE, version]
     with (
         (scene.directory / "promote.log").open("ab") as log,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
@@ -93,28 +97,29 @@ def _promoting(scene: Scene, number: str) -> Iterator["subprocess.Popen[bytes]"]
         yield process
 
 
-def _say_go(process: "subprocess.Popen[bytes]") -> None:
+def _continue(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin:
         process.stdin.write(b"go\n")
         process.stdin.flush()
 
 
-def _go(process: "subprocess.Popen[bytes]") -> float:
+def _run_to_end(process: "subprocess.Popen[bytes]") -> float:
+    """Let a promotion run and return its seconds."""
     began = time.monotonic()
-    _say_go(process)
+    _continue(process)
     process.wait()
     return time.monotonic() - began
 
 
-def _state(scene: Scene, old: str | None, new: str) -> str:
-    """Return ``old`` or ``new`` if that is the champion, and one that the service would follow."""
+def _state(scene: DrillScene, old: str | None, new: str) -> str:
+    """Return ``old`` or ``new`` if that version is the champion and the service would accept it."""
     champion = Assessor(NAME, scene.registry.public_key).champion()
     if champion is None or champion.problem:
         return f"broken: {champion and champion.problem}"
     return {old: "old", new: "new"}.get(champion.version.version, "another")
 
 
-Harm = Callable[[Path], None]
+Harm = Callable[[Path], object]
 
 
 def flip_a_byte(release: Path) -> None:
@@ -144,8 +149,8 @@ def take_the_signature_away(release: Path) -> None:
     (release / verdict.VERDICT_FILE).unlink()
 
 
-def tampering(scene: Scene, drill: Drill) -> None:
-    """What was tampered with is refused by reason, the last good release goes on, and a sound one is taken again."""
+def tampering(scene: DrillScene, drill: Drill) -> None:
+    """A tampered release is refused with its reason, the last valid one keeps answering, a new valid one is taken."""
     replaced, good = scene.champion(), scene.champion()
     harms: dict[str, Callable[[], None]] = {
         harm.__name__: lambda harm=harm: _harmed(scene, harm)
@@ -154,18 +159,18 @@ def tampering(scene: Scene, drill: Drill) -> None:
     harms["replay_an_older_verdict"] = lambda: _replayed(scene)
     harms["move_the_alias_by_hand"] = lambda: scene.registry.point_to(scene.publish())
     harms["move_the_alias_back_by_hand"] = lambda: scene.registry.point_to(replaced)
-    with scene.service() as service, clients(service.port, 1) as load:
-        wait_until(lambda: len(load.exchanges) > 3, PATIENCE, "the first answers")
-        wait_until(lambda: service.metric("buckler_release_check_timestamp_seconds") > 0, PATIENCE, "the first look")
+    with scene.service() as service, service.clients(1) as load:
+        wait_until(lambda: len(load.requests) > 3, PATIENCE, "the first answers")
+        wait_until(lambda: service.metric("buckler_release_check_timestamp_seconds") > 0, PATIENCE, "the first check")
         reasons = {}
         for name, harm in harms.items():
             before = _refusals(service)
             harm()
             wait_until(lambda b=before: _refusals(service) != b, PATIENCE, f"a refusal after {name}")
-            (reasons[name],) = [reason for reason, count in _refusals(service).items() if count > before.get(reason, 0)]
+            (reasons[name],) = [reason for reason, count in _refusals(service).items() if count > before[reason]]
         last = scene.champion()
-        seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "the sound release to be taken")
-    answered = sorted({each.version for each in load.exchanges if each.version})
+        seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "answers of the new release")
+    answered = sorted({each.version for each in load.requests if each.version})
     expected = {
         **dict.fromkeys(("flip_a_byte", "truncate_the_weights", "swap_two_files"), "digest"),
         "take_the_signature_away": "missing",
@@ -173,36 +178,29 @@ def tampering(scene: Scene, drill: Drill) -> None:
         "move_the_alias_by_hand": "not_promoted",
         "move_the_alias_back_by_hand": "superseded",
     }
-    drill.figures |= {"refused_because": reasons, "requests": len(load.exchanges), "failed": load.failed()}
+    drill.figures |= {"refused_because": reasons, "requests": len(load.requests), "failed": load.failed()}
     drill.figures |= {"versions_that_answered": answered, "seconds_to_the_sound_release_after": round(seconds, 2)}
     drill.require(reasons == expected, f"expected the reasons {expected}")
     drill.require(answered == sorted([good, last]), f"expected answers of versions {good} and {last} only")
     drill.require(load.failed() == 0, f"{load.failed()} requests failed")
 
 
-def _harmed(scene: Scene, harm: Harm) -> None:
+def _harmed(scene: DrillScene, harm: Harm) -> None:
+    """Make a release the champion that was harmed after its promotion was signed."""
     path = scene.builder.build()
-    number = scene.registry.register(path)
-    scene.registry.sign_promotion(number, verdict.open_release(path, scene.registry.public_key))
-    scene.registry.harm(number, harm)
-    scene.registry.point_to(number)
+    version = scene.registry.register(path)
+    scene.registry.sign_promotion(version, verdict.open_release(path, scene.registry.public_key))
+    scene.registry.harm(version, harm)
+    scene.registry.point_to(version)
 
 
-def _replayed(scene: Scene) -> None:
-    older, path = scene.builder.build(), scene.builder.build()
-    number = scene.registry.register(path)
-    scene.registry.sign_promotion(number, verdict.open_release(path, scene.registry.public_key))
-    scene.registry.harm(number, lambda release: _copy_verdict(older, release))
-    scene.registry.point_to(number)
+def _replayed(scene: DrillScene) -> None:
+    """Make a release the champion whose verdict was replaced by an older one."""
+    older = scene.builder.build() / verdict.VERDICT_FILE
+    _harmed(scene, lambda release: shutil.copyfile(older, release / verdict.VERDICT_FILE))
 
 
-def _copy_verdict(source: Path, target: Path) -> None:
-    shutil.copyfile(source / verdict.VERDICT_FILE, target / verdict.VERDICT_FILE)
-
-
-def _refusals(service: Service) -> dict[str, float]:
-    from buckler.errors import VerdictError
-
+def _refusals(service: RunningService) -> dict[str, float]:
     reasons = (*VerdictError.REASONS, "self_test", "unavailable")
     return {reason: service.metric("buckler_model_refused_total", reason=reason) for reason in reasons}
 

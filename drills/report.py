@@ -1,4 +1,4 @@
-"""Results of a drill: figures, and whether each requirement was met."""
+"""Results of drills: measured figures and failed requirements."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,25 @@ from benchmarks.results import Cell, Column, Table
 
 @dataclass
 class Drill:
-    """One drill's figures, and what it did not show.
+    """The results of one drill.
 
     Attributes:
         figures: Numbers and short texts by name.
-        failures: A sentence for each requirement that does not hold; empty means passed.
+        failures: One sentence for each failed requirement; empty means passed.
     """
 
     name: str
     figures: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def require(self, holds: bool, what: str) -> None:
-        """Note ``what`` as a failure unless it holds."""
+    def require(self, holds: bool, failure: str) -> None:
+        """Add ``failure`` to the failures unless ``holds``."""
         if not holds:
-            self.failures.append(what)
+            self.failures.append(failure)
 
     @property
     def passed(self) -> bool:
-        """Return whether all requirements were met."""
+        """Return whether no requirement failed."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Drill:
 
 
 def table(drills: Sequence[Drill]) -> Table:
-    """Return a row for each figure; the drill and whether it passed are in its first row."""
+    """Return one row per figure; only the first row of a drill names it and says whether it passed."""
     columns = (
         Column("drill", "drill"),
         Column("passed", "passed"),
@@ -57,12 +57,12 @@ def table(drills: Sequence[Drill]) -> Table:
 
 
 def write(drills: Sequence[Drill], path: Path, where: Mapping[str, Any]) -> None:
-    """Write the report; drills that were not held this time stay in it as they are.
+    """Write the report; earlier results of other drills are kept.
 
     Args:
-        drills: Those that were held.
-        path: Of the report.
-        where: Machine and commit that they were held on; stands beside each.
+        drills: Results of this run.
+        path: Path of the report.
+        where: Machine and commit, added to each drill.
     """
     try:
         before = {drill["name"]: drill for drill in json.loads(path.read_text(encoding="utf-8"))["drills"]}

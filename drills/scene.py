@@ -1,17 +1,20 @@
-"""The set-up of a drill: releases, its own registry, durations."""
+"""The set-up of a drill: releases, a scratch registry, durations."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drills.registry import Builder, Registry
-from drills.service import Service, running
+from drills.registry import ReleaseBuilder, ScratchRegistry
+from drills.service import RunningService, running
+
+# The service reads the registry every second instead of twice a minute: drills measure what follows.
+FOLLOW = {"BUCKLER_FOLLOW_SECONDS": "1", "BUCKLER_FOLLOW_JITTER_SECONDS": "0"}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How long and how often; ``SHORT`` shows that a drill works, ``FULL`` what the service does."""
+    """Durations and repetitions: ``FULL`` measures the service, ``SHORT`` only shows that the drill works."""
 
     worker_kills: int
     promotion_kills: int
@@ -26,26 +29,33 @@ SHORT = Scale(1, 4, 3.0, 4.0, 3.0, 6.0)
 
 
 @dataclass
-class Scene:
-    """One drill's stage."""
+class DrillScene:
+    """What one drill works on.
+
+    Attributes:
+        directory: Scratch directory of the drill.
+        builder: Makes signed releases of the project's model.
+        registry: Empty at first.
+    """
 
     scale: Scale
     directory: Path
-    builder: Builder
-    registry: Registry
+    builder: ReleaseBuilder
+    registry: ScratchRegistry
 
     @contextmanager
-    def service(self, env: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Service]:
+    def service(self, env: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[RunningService]:
         """Run the service on the drill's registry."""
-        with running(self.directory / "service", {**self.registry.env, **(env or {})}, workers=workers) as service:
+        settings = {**FOLLOW, **self.registry.env, **(env or {})}
+        with running(self.directory / "service", settings, workers=workers) as service:
             yield service
 
     def publish(self) -> str:
-        """Register a new release and return its number."""
+        """Register a new release and return its version."""
         return self.registry.register(self.builder.build())
 
     def champion(self) -> str:
-        """Publish and promote a release and return its number."""
-        number = self.publish()
-        self.registry.promote(number)
-        return number
+        """Publish a release, promote it and return its version."""
+        version = self.publish()
+        self.registry.promote(version)
+        return version

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drills.service import free_port
+from benchmarks.servers import free_port
 from tests.absent import absent
 
 USER, PASSWORD = "buckler", "s3cret-of-the-test"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drills.service import free_port
+from benchmarks.servers import free_port
 from infra import local
 from tests.monitoring.tools import run
 

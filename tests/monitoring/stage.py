@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import yaml
 
+from benchmarks.servers import end, free_port
 from buckler.data import pictures
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
@@ -38,7 +39,8 @@ from buckler.trust.keys import (
     generate_key_pair,
     load_private_key,
 )
-from drills.service import end, free_port, running, wait_until
+from drills.scene import FOLLOW
+from drills.service import running, wait_until
 from tests import projects, screenings
 from tests.monitoring.queries import PROMETHEUS, ROOT
 from tests.monitoring.tools import needs
@@ -77,8 +79,9 @@ def platform(root: Path) -> Iterator[Asked]:
     env = make_project(root)
     keys = make_keys(root)
     with ExitStack() as stack:
-        service_env = {**env, "BUCKLER_API_KEYS": str(root / "keys/api.json"), "BUCKLER_REQUIRE_KEYS": "always"}
-        service = stack.enter_context(running(root / "service", {**service_env, "BUCKLER_SHADOW_SHARE": "1"}))
+        access = {"BUCKLER_API_KEYS": str(root / "keys/api.json"), "BUCKLER_REQUIRE_KEYS": "always"}
+        service_env = {**env, **FOLLOW, **access, "BUCKLER_SHADOW_SHARE": "1"}
+        service = stack.enter_context(running(root / "service", service_env))
         watch_port = free_port()
         write_params(root, watch_port)
         targets = {"service": service.port, "watch": watch_port}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from drills.service import end, free_port
+from benchmarks.servers import end, free_port
 from tests.monitoring.queries import MONITORING, rules
 from tests.monitoring.tools import needs, run
 from tests.waiting import wait_for

@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 
+from benchmarks.servers import free_port
 from buckler.data import pictures
 from buckler.trust import digests
-from drills.service import free_port
 from tests.pipelines.checkout import ROOT, Checkout
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.servers import free_port
 from buckler import cli
 from buckler.client import (
     AccessError,
@@ -27,7 +28,6 @@ from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
 from buckler.trust import receipt
 from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_key
-from drills.service import free_port
 from services.classifier.contract import ERRORS
 from tests.services.running import LABELS, Server, encode, serving
 

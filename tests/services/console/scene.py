@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from cryptography.hazmat.primitives import serialization
 
+from benchmarks.servers import end, free_port
 from buckler.release import bundle
 from buckler.release.assess import Assessor
 from buckler.release.policy import Policy
@@ -23,7 +24,6 @@ from buckler.release.publish import publish as publish_release
 from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
-from drills.service import end, free_port
 from tests import projects, screenings
 
 ROOT = Path(__file__).parents[3]

@@ -21,10 +21,10 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from tqdm import tqdm
 
+from benchmarks.servers import free_port
 from buckler import params, watch
 from buckler.data import manifest
 from buckler.release.policy import Policy
-from drills.service import free_port
 from tests.services.console.scene import CHROMIUM, Scene
 
 ROOT = Path(__file__).parents[3]

@@ -222,19 +222,6 @@ def test_a_database_that_is_away_costs_no_answer(recorded: Server, database: Pos
     assert "s3cret" not in recorded.log.read_text()
 
 
-def workers_of(server: Server) -> list[int]:
-    mine = f"BENTOML_HOME={server.home}\0".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = ((path / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:
-            continue  # it is gone
-        if b"_bentoml_impl.worker" in command and mine in environment:
-            found.append(int(path.name))
-    return found
-
-
 def test_a_worker_that_is_killed_loses_at_most_a_batch(recorded: Server, database: Postgres, picture: bytes):
     before = len(remembered(database.url))
     answered = 0
@@ -242,10 +229,10 @@ def test_a_worker_that_is_killed_loses_at_most_a_batch(recorded: Server, databas
         answered += recorded.predict(picture).status_code == 200
         time.sleep(0.1)
     waiting = before + answered - len(remembered(database.url))
-    os.kill(workers_of(recorded)[0], signal.SIGKILL)
+    os.kill(recorded.workers()[0], signal.SIGKILL)
     time.sleep(3)
     lost = before + answered - len(remembered(database.url))
     assert 0 <= lost <= waiting <= BATCH
     # A second's traffic of both workers, at ten pictures a second, and what it took to ask.
     assert waiting <= 20
-    wait_for(lambda: len(workers_of(recorded)) == 2)
+    wait_for(lambda: len(recorded.workers()) == 2)

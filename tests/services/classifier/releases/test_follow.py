@@ -63,24 +63,11 @@ def test_a_worker_that_was_killed_is_noticed_within_seconds(followed, picture):
         return [line for line in followed.log.read_text().splitlines() if "bound to" in line]
 
     before = len(started())
-    workers = [pid for pid in _processes() if _is_worker_of(pid, followed)]
+    workers = followed.workers()
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert wait_for(lambda: len(started()) > before) < 30
     assert verdicts_of(followed, picture)
-
-
-def _processes() -> list[int]:
-    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-
-
-def _is_worker_of(pid: int, server: Server) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-    return b"_bentoml_impl.worker" in command and f"BENTOML_HOME={server.home}\0".encode() in environment
 
 
 def test_an_answer_that_cannot_be_logged_is_refused_by_its_own_code(followed, picture):
