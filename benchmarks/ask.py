@@ -1,6 +1,6 @@
-"""Asks a running service about one test picture, clean and under FGSM, and prints both answers side by side.
+"""Sends one test picture to a running service, clean and attacked by FGSM, and prints both answers side by side.
 
-A service that asks for a key gets the one in ``BUCKLER_CLIENT_KEY``.
+``BUCKLER_CLIENT_KEY`` is the API key, if the service requires one.
 
 Reads   models/release/model, data/splits/test.csv and its pictures
 Writes  reports/ask/{clean,attacked}.png, the two pictures sent, and answers.json
@@ -12,14 +12,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
+from buckler.cli import CLIENT_KEY_ENV
+from buckler.client import Client
 from buckler.data import pictures
-from buckler.errors import BucklerError
 from buckler.evaluation.accuracy import is_malignant
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
@@ -33,7 +33,6 @@ MODEL = Path("models/release/model")
 TEST = Path("data/splits/test.csv")
 OUT = Path("reports/ask")
 RADII = (1, 2, 4, 8)
-KEY_ENV = "BUCKLER_CLIENT_KEY"
 
 
 def run(url: str) -> None:
@@ -41,24 +40,28 @@ def run(url: str) -> None:
     name, true, clean, attacked, epsilon_255 = _choose()
     OUT.mkdir(parents=True, exist_ok=True)
     answers = {}
-    for kind, pixels in (("clean", clean), ("attacked", attacked)):
-        picture = images.to_png(pixels)
-        (OUT / f"{kind}.png").write_bytes(picture)
-        answers[kind] = _post(url, picture)
+    with Client(url, key=os.environ.get(CLIENT_KEY_ENV)) as service:
+        for kind, pixels in (("clean", clean), ("attacked", attacked)):
+            picture = images.to_png(pixels)
+            (OUT / f"{kind}.png").write_bytes(picture)
+            answers[kind] = dict(service.predict(picture).content)
     documents.write_json(OUT / "answers.json", {"picture": name, "epsilon_255": epsilon_255, **answers})
     print(f"picture {name} (true label {true}); attacked by FGSM within {epsilon_255}/255 a pixel\n")
     _print_beside(answers["clean"], answers["attacked"])
 
 
 def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
-    """Return a dangerous test picture that is right when clean, and its FGSM twin at the smallest radius that flips."""
+    """Return a malignant test picture, and its adversarial picture at the smallest radius that flips the label.
+
+    The picture is classified correctly when clean. Returns its name, label, both pictures and the radius.
+    """
     info = checkpoint.load_info(MODEL)
     classifier = Classifier(checkpoint.load_network(MODEL))
     test = pictures.load(TEST, info.labels, size=info.image_size).subset(64, seed=0)
     logits = classifier.logits(test.images)
     right = logits.argmax(axis=1) == test.truth
     dangerous = is_malignant(info.labels, info.malignant)[test.truth]
-    # The surest answers first: that an unsure one flips shows little.
+    # The most confident answers first: a flip of an uncertain answer shows little.
     order = np.lexsort((-probabilities(logits).max(axis=1), ~(right & dangerous)))[:8]
     originals, truth = test.images[order], test.truth[order]
     grid = FGSM().each(classifier, Batch(originals, truth), [Radius(radius / 255) for radius in RADII])
@@ -67,22 +70,8 @@ def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
         flipped = np.flatnonzero((classifier.logits(sent).argmax(axis=1) != truth) & right[order])
         if len(flipped):
             break
-    place = int(flipped[0]) if len(flipped) else 0  # a model may hold at every radius: then the largest is shown
+    place = int(flipped[0]) if len(flipped) else 0  # without a flip, the largest radius is shown
     return test.ids[order[place]], info.labels[truth[place]], originals[place], sent[place], radius
-
-
-def _post(url: str, picture: bytes) -> dict[str, Any]:
-    key = os.environ.get(KEY_ENV)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    files = {"image": ("picture.png", picture, "image/png")}
-    try:
-        response = httpx.post(f"{url}/predict", files=files, headers=headers, timeout=60)
-    except httpx.HTTPError as error:
-        raise BucklerError(f"no answer from {url}: {error}; is the service up (`make up`)?") from error
-    if response.is_error:
-        raise BucklerError(f"{url}/predict answered {response.status_code}: {response.text}")
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def _print_beside(clean: dict[str, Any], attacked: dict[str, Any]) -> None:
@@ -98,7 +87,7 @@ def _fit(line: str, width: int = 56) -> str:
 
 
 def main() -> None:
-    """Parse the address."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:3000")
     run(parser.parse_args().url)

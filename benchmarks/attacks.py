@@ -1,13 +1,13 @@
-"""Measures our FGSM and PGD beside those of ART, CleverHans and Foolbox, on one network and its pictures.
+"""Compares Buckler's FGSM and PGD with those of ART, CleverHans and Foolbox on one network and the same pictures.
 
 Reads   pictures (``--images``, class-per-folder; else the seeded generator), weights of VGG-19's base (``--weights``;
         else seeded random ones), sections data and train of params.yaml
 Writes  docs/results/attacks.json, docs/results/attacks.png
 
-Each engine lives in a process of its own, so that peak memory is its own. They take turns, one round each, and only
-one computes at a time. Each round has other pictures; a first one, of a batch, warms up and does not count. What comes
-out is rounded to 8 bits and scored here, by one float32 judge. Images per second are adversarial pictures made a
-second: a grid of four radii makes four of each picture.
+Each engine runs in a separate process, so that its peak memory can be measured. The engines take turns, one round
+each, and one computes at a time. Each round uses new pictures; a first round of one batch warms up and is not counted.
+The adversarial pictures are rounded to 8 bits and scored in this process by one float32 network. Images per second
+counts adversarial pictures: four radii make four of each picture.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from benchmarks import results as documents
-from benchmarks.engines import ENGINES, Round, Task, work
+from benchmarks.engines import ENGINES, AttackTask, Round, work
 from benchmarks.tables import markdown
 from buckler import params
 from buckler.attacks.ball import as_8_bit
@@ -40,24 +40,25 @@ from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.models.networks import table as networks
 from buckler.models.networks.base import HeadShape, flatten, join
-from buckler.models.networks.vgg import VGG19
 from buckler.training.loop import Schedule, train_head
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
 
-# The workers import this module too. What only the parent needs is imported where it is used: it would count as theirs.
+# The workers import this module too. Imports that only the parent needs are inside functions: they would count as
+# memory of the engines.
 
 COMMAND = "python -m benchmarks.attacks --images DIR --weights FILE"
 OURS = "buckler"
-FGSM, GRID = Task("fgsm", (1,)), Task("fgsm", (1, 2, 4, 8))
-PGD = Task("pgd-10", (1,), steps=10)
-PGD_AS_SHIPPED = Task("pgd-10 early exit", (1,), steps=10, early_exit=True)
-WARM_UP_STEPS = 3  # the fewest whose step is not longer than epsilon, which CleverHans refuses
+FGSM, GRID = AttackTask("fgsm", (1,)), AttackTask("fgsm", (1, 2, 4, 8))
+PGD = AttackTask("pgd-10", (1,), steps=10)
+PGD_AS_SHIPPED = AttackTask("pgd-10 early exit", (1,), steps=10, early_exit=True)
+WARM_UP_STEPS = 3  # with fewer, a step is longer than epsilon, which CleverHans rejects
 STOP_SECONDS = 5
-POINT = 0.01  # robust accuracies may differ by so much
-# Images per second, ours over the fastest peer's. The first two are asked of processors with AMX.
-WANTED: tuple[tuple[Task, Precision, float], ...] = (
+POINT = 0.01  # allowed difference of robust accuracies
+# Minimum ratio of images per second, Buckler's to the fastest peer's. The first two need a processor with AMX.
+TARGETS: tuple[tuple[AttackTask, Precision, float], ...] = (
     (FGSM, "bfloat16", 4.0),
     (GRID, "bfloat16", 12.0),
     (FGSM, "float32", 1.0),
@@ -67,23 +68,25 @@ WANTED: tuple[tuple[Task, Precision, float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is measured.
+class AttackPlan:
+    """Settings of one measurement.
 
     Attributes:
         image_size: Pixels a side.
-        weights: Of the base, as ``train.weights``.
-        images: Folder of class folders; empty draws pictures.
-        batch_size: For every engine.
-        rounds: That count, after the one that warms up.
-        fgsm: Pictures a round of FGSM at one radius, and of PGD with early exit, which pays only over several batches.
-        grid: Pictures a round of FGSM at four radii.
-        pgd: Pictures a round of PGD without early exit.
-        head: Pictures that the head learns from.
-        seed: Of the choice of pictures.
+        network: A name of ``train.network``.
+        weights: Weights of the base, as ``train.weights``.
+        images: Class-per-folder directory; empty for drawn pictures.
+        batch_size: Batch size of every engine.
+        rounds: Counted rounds, after the one that warms up.
+        fgsm: Pictures in a round of FGSM at one radius, and of PGD with early exit, which saves time over many batches.
+        grid: Pictures in a round of FGSM at four radii.
+        pgd: Pictures in a round of PGD without early exit.
+        head: Training pictures of the head.
+        seed: Seed of the choice of pictures.
     """
 
     image_size: int
+    network: str = "vgg19"
     weights: str = "none"
     images: str = ""
     batch_size: int = 8
@@ -99,25 +102,27 @@ class Plan:
             raise DataError(f"expected batch size, rounds and pictures of at least 1, got {self}")
 
     @property
-    def tasks(self) -> tuple[tuple[Task, int], ...]:
-        """Return each task with its pictures a round."""
+    def tasks(self) -> tuple[tuple[AttackTask, int], ...]:
+        """Return each task and the number of pictures in its rounds."""
         return ((FGSM, self.fgsm), (GRID, self.grid), (PGD, self.pgd), (PGD_AS_SHIPPED, self.fgsm))
 
     @property
     def test(self) -> int:
-        """Return how many pictures are attacked."""
+        """Return the number of attacked pictures."""
         return max(self.rounds * max(self.fgsm, self.grid, self.pgd), self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One engine at one attack; ``low`` to ``high`` is the spread over rounds.
+class EngineResult:
+    """One engine at one attack.
 
     Attributes:
-        images_per_second: Adversarial pictures made a second, the median round; ``rates`` has them all.
-        robust_accuracy: Share of ``images`` right clean and at every radius, after rounding to 8 bits.
-        clean_accuracy: Of the same pictures.
-        peak_memory_mib: Of the engine's process, network and libraries included.
+        images_per_second: Adversarial pictures per second in the median round.
+        low, high: The same in the slowest and the fastest round.
+        rates: The same in every round.
+        robust_accuracy: Share of ``images`` classified correctly clean and at every radius, after rounding to 8 bits.
+        clean_accuracy: Share of ``images`` classified correctly.
+        peak_memory_mib: Peak memory of the engine's process, network and libraries included.
     """
 
     engine: str
@@ -137,7 +142,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was to be reached, in words, and whether it was; ``measured`` None where this machine cannot tell."""
+    """A target, the measured value as text, and whether it is reached; None where this machine cannot measure it."""
 
     name: str
     measured: str | None
@@ -146,7 +151,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """An engine in its process."""
+    """An engine and its process."""
 
     name: tuple[str, Precision]
     process: BaseProcess
@@ -154,26 +159,26 @@ class Worker:
 
     @classmethod
     def start(cls, name: tuple[str, Precision], model: Path, batch_size: int) -> "Worker":
-        """Return the worker of engine ``name``, which is loading."""
-        context = multiprocessing.get_context("spawn")  # fork would hand it the parent's TensorFlow and memory
+        """Start the process of engine ``name``, which sends a first answer when it has loaded the network."""
+        context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's TensorFlow and memory
         here, there = context.Pipe()
         process = context.Process(target=work, args=(name, model, batch_size, there), daemon=True)
         process.start()
-        there.close()  # else its death would go unnoticed
+        there.close()  # otherwise the end of the process would not close the pipe
         return cls(name, process, here)
 
-    def ask(self, task: Task, images: Images, labels: Labels) -> Round:
-        """Return what the engine makes of ``images``."""
-        with suppress(ConnectionError):  # it died: answer() says so
+    def ask(self, task: AttackTask, images: Images, labels: Labels) -> Round:
+        """Let the engine attack ``images`` and return the round."""
+        with suppress(ConnectionError):  # the process ended: answer() raises
             self.pipe.send((task, images, labels))
         done: Round = self.answer()
         return done
 
     def answer(self) -> Any:
-        """Return what the worker sends next.
+        """Return the next answer of the worker.
 
         Raises:
-            BucklerError: It failed or died.
+            BucklerError: The engine failed or its process ended.
         """
         try:
             answer = self.pipe.recv()
@@ -181,14 +186,14 @@ class Worker:
             self.process.join()
             raise BucklerError(
                 f"the process of {' '.join(self.name)} ended with code {self.process.exitcode}; "
-                "-9 is a lack of memory: choose smaller pictures (--size)"
+                "-9 means out of memory: choose smaller pictures (--size)"
             ) from None
         if isinstance(answer, str):
-            raise BucklerError(f"{' '.join(self.name)} failed: {answer}; the peers come with `make setup`")
+            raise BucklerError(f"{' '.join(self.name)} failed: {answer}; `make setup` installs the peers")
         return answer
 
     def stop(self) -> None:
-        """End the process: it leaves by itself when its pipe is closed, unless it is in the middle of a round."""
+        """End the process: it ends when its pipe is closed, and is terminated if it is in the middle of a round."""
         self.pipe.close()
         self.process.join(STOP_SECONDS)
         if self.process.is_alive():
@@ -196,8 +201,8 @@ class Worker:
             self.process.join()
 
 
-def run(plan: Plan, out: Path) -> None:
-    """Measure, write and print."""
+def run(plan: AttackPlan, out: Path) -> None:
+    """Measure, write the results and print the tables."""
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         network, images, labels = prepare(plan, Path(scratch))
         judge = Classifier(network, batch_size=plan.batch_size)
@@ -212,14 +217,17 @@ def run(plan: Plan, out: Path) -> None:
     print(f"wrote {written} and attacks.png")
 
 
-def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
-    """Save the classifier that all attack in ``directory``; return it, the pictures to attack and their labels.
+def prepare(plan: AttackPlan, directory: Path) -> tuple[Any, Images, Labels]:
+    """Save the attacked classifier in ``directory``; return it, the pictures to attack and their labels.
 
-    The head is trained for seconds, on other pictures: against a random one, robust accuracy would say nothing.
+    The head is trained for seconds on other pictures; the robust accuracy of a random head would have no meaning.
     """
-    images, labels, names = _pictures(plan)
+    from benchmarks import pictures
+
+    count = plan.head + plan.test
+    images, labels, names = pictures.sample(plan.images, count, size=plan.image_size, seed=plan.seed)
     cfg = params.load("train", TrainParams)
-    base = VGG19.base(plan.image_size, weights=plan.weights, seed=cfg.seed)
+    base = networks.find(plan.network).base(plan.image_size, weights=plan.weights, seed=cfg.seed)
     extractor = Classifier(flatten(base), crafting_precision(), batch_size=plan.batch_size)
     with tqdm(total=plan.head, unit="picture", desc="features for the head") as bar:
         features = extractor.forward(images[: plan.head], bar.update).logits
@@ -232,16 +240,17 @@ def prepare(plan: Plan, directory: Path) -> tuple[Any, Images, Labels]:
         schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
     )
     network = join(base, head)
-    checkpoint.save(network, checkpoint.ModelInfo(names, (), plan.image_size, data_version="none"), directory)
+    info = checkpoint.ModelInfo(names, (), plan.image_size, data_version="none", architecture=plan.network)
+    checkpoint.save(network, info, directory)
     return network, images[plan.head :], labels[plan.head :]
 
 
 def measure(
-    plan: Plan, model: Path, judge: Classifier, images: Images, labels: Labels, clean: np.ndarray
-) -> list[Result]:
-    """Let the engines take turns at every task; return one result an engine and task."""
+    plan: AttackPlan, model: Path, judge: Classifier, images: Images, labels: Labels, clean: np.ndarray
+) -> list[EngineResult]:
+    """Let the engines take turns at every task; return one result for each engine and task."""
     names = [name for name in ENGINES if name[1] in ("float32", crafting_precision())]
-    turns = (plan.rounds + 1) * sum(len(_asked(task, names)) for task, _ in plan.tasks)
+    turns = (plan.rounds + 1) * sum(len(_engines(task, names)) for task, _ in plan.tasks)
     with ExitStack() as stack, tqdm(total=turns, unit="round", desc="load the engines") as bar:
         workers = [Worker.start(name, model, plan.batch_size) for name in names]
         for worker in workers:
@@ -250,7 +259,7 @@ def measure(
             worker.answer()
         results = []
         for task, count in plan.tasks:
-            asked = [worker for worker in workers if worker.name in _asked(task, names)]
+            asked = [worker for worker in workers if worker.name in _engines(task, names)]
             done: dict[tuple[str, Precision], list[tuple[Round, np.ndarray]]] = {w.name: [] for w in asked}
             for turn, worker in itertools.product(range(plan.rounds + 1), asked):
                 bar.set_description(f"{task.name} {_radii(task)}: {' '.join(worker.name)}")
@@ -268,10 +277,10 @@ def measure(
     return results
 
 
-def compare(results: Sequence[Result]) -> list[Target]:
-    """Return what was to be reached and whether it was."""
+def compare(results: Sequence[EngineResult]) -> list[Target]:
+    """Return the targets and whether the results reach them."""
     targets = []
-    for task, dtype, wanted in WANTED:
+    for task, dtype, wanted in TARGETS:
         name = f"{task.name} {_radii(task)} in {dtype}: at least {wanted:g} times the fastest peer"
         ours = [r for r in results if _is(r, task) and (r.engine, r.dtype) == (OURS, dtype)]
         if not ours:
@@ -305,31 +314,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _pictures(plan: Plan) -> tuple[Images, Labels, tuple[str, ...]]:
-    """Return shuffled pictures, as many as the plan needs, their labels and the names of these."""
-    from buckler.data import sources
-    from buckler.modality.picture.images import load_pixels
-
-    needed = plan.head + plan.test
-    if plan.images:
-        items = sources.directory(Path(plan.images), per_class=0, seed=plan.seed)
-    else:
-        items = sources.generated(per_class=-(-needed // 2), seed=plan.seed, size=plan.image_size)
-    if len(items) < needed:
-        raise DataError(
-            f"expected at least {needed} pictures in {plan.images}, got {len(items)}; ask for fewer (--fgsm, --rounds)"
-        )
-    names = tuple(sorted({item.label for item in items}))
-    order = np.random.default_rng(plan.seed).permutation(len(items))[:needed]
-    chosen = [items[place] for place in order]
-    decoded = [
-        load_pixels(item.read(), size=plan.image_size) for item in tqdm(chosen, unit="picture", desc="read pictures")
-    ]
-    return np.stack(decoded), np.array([names.index(item.label) for item in chosen], np.int64), names
-
-
-def _held(judge: Classifier, task: Task, made: Round, images: Images, labels: Labels) -> np.ndarray:
-    """Return which pictures the judge has right at every radius."""
+def _held(judge: Classifier, task: AttackTask, made: Round, images: Images, labels: Labels) -> np.ndarray:
+    """Return which pictures the judge classifies correctly at every radius."""
     right = np.ones(len(labels), bool)
     for epsilon, adversarial in zip(task.epsilons, made.adversarial, strict=True):
         right &= judge.logits(as_8_bit(adversarial, images, Radius(epsilon))).argmax(axis=1) == labels
@@ -337,11 +323,11 @@ def _held(judge: Classifier, task: Task, made: Round, images: Images, labels: La
 
 
 def _result(
-    task: Task, name: tuple[str, Precision], rounds: Sequence[tuple[Round, np.ndarray]], clean: float
-) -> Result:
+    task: AttackTask, name: tuple[str, Precision], rounds: Sequence[tuple[Round, np.ndarray]], clean: float
+) -> EngineResult:
     rates = tuple(len(held) * len(task.epsilons_255) / made.seconds for made, held in rounds)
     held = np.concatenate([held for _, held in rounds])
-    return Result(
+    return EngineResult(
         engine=name[0],
         attack=task.name,
         epsilon_255=task.epsilons_255 if len(task.epsilons_255) > 1 else task.epsilons_255[0],
@@ -358,32 +344,32 @@ def _result(
     )
 
 
-def _asked(task: Task, names: Sequence[tuple[str, Precision]]) -> list[tuple[str, Precision]]:
-    # The peers go on with a picture that is wrong already: with early exit there is nothing of theirs to measure.
+def _engines(task: AttackTask, names: Sequence[tuple[str, Precision]]) -> list[tuple[str, Precision]]:
+    # The peers have no early exit.
     return [name for name in names if name[0] == OURS or not task.early_exit]
 
 
-def _radii(task: Task) -> str:
+def _radii(task: AttackTask) -> str:
     return f"{', '.join(map(str, task.epsilons_255))}/255"
 
 
-def _is(result: Result, task: Task) -> bool:
+def _is(result: EngineResult, task: AttackTask) -> bool:
     return result.attack == task.name and np.array_equal(np.atleast_1d(result.epsilon_255), task.epsilons_255)
 
 
-def _fastest(ours: Result, results: Sequence[Result]) -> Result:
-    """Return the fastest peer at the attack and radii of ``ours``; early exit is held to PGD without it."""
+def _fastest(ours: EngineResult, results: Sequence[EngineResult]) -> EngineResult:
+    """Return the fastest peer at the attack and radii of ``ours``; early exit is compared with PGD without it."""
     attack = PGD.name if ours.attack == PGD_AS_SHIPPED.name else ours.attack
     peers = (r for r in results if r.engine != OURS and (r.attack, r.epsilon_255) == (attack, ours.epsilon_255))
     return max(peers, key=lambda result: result.images_per_second)
 
 
-def _ratios(ours: Result, results: Sequence[Result]) -> list[float]:
-    """Return ours over the fastest peer, round by round: what slows the machine for a while slows both."""
+def _ratios(ours: EngineResult, results: Sequence[EngineResult]) -> list[float]:
+    """Return the ratio of ours to the fastest peer in each round, so that a slow phase of the machine affects both."""
     return [a / b for a, b in zip(ours.rates, _fastest(ours, results).rates, strict=True)]
 
 
-def _draw(results: Sequence[Result], path: Path) -> None:
+def _draw(results: Sequence[EngineResult], path: Path) -> None:
     from buckler.reporting import plots
 
     panels: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -396,9 +382,9 @@ def _draw(results: Sequence[Result], path: Path) -> None:
     plots.bars(panels, "images per second (median, spread over rounds)", path)
 
 
-def speed(results: Sequence[Result]) -> documents.Table:
+def speed(results: Sequence[EngineResult]) -> documents.Table:
     """Return a row for each engine and attack."""
-    column, figure = documents.Column, documents.Figure
+    column, estimate = documents.Column, documents.Estimate
     return documents.Table(
         (
             column("attack", "attack"),
@@ -416,7 +402,7 @@ def speed(results: Sequence[Result]) -> documents.Table:
                 "attack": r.attack,
                 "radii": f"{', '.join(map(str, np.atleast_1d(r.epsilon_255)))}/255",
                 "engine": f"{r.engine} {r.dtype}",
-                "images_per_second": figure(r.images_per_second, r.low, r.high),
+                "images_per_second": estimate(r.images_per_second, r.low, r.high),
                 "over_fastest_peer": _spread(_ratios(r, results)) if r.engine == OURS else None,
                 "robust_accuracy": r.robust_accuracy,
                 "clean_accuracy": r.clean_accuracy,
@@ -428,8 +414,8 @@ def speed(results: Sequence[Result]) -> documents.Table:
     )
 
 
-def _spread(numbers: Sequence[float]) -> documents.Figure:
-    return documents.Figure(statistics.median(numbers), min(numbers), max(numbers))
+def _spread(numbers: Sequence[float]) -> documents.Estimate:
+    return documents.Estimate(statistics.median(numbers), min(numbers), max(numbers))
 
 
 def _targets(targets: Sequence[Target]) -> documents.Table:
@@ -438,31 +424,32 @@ def _targets(targets: Sequence[Target]) -> documents.Table:
     return documents.Table(columns, tuple(asdict(target) for target in targets))
 
 
-def _plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
-    """Return what the command line asks for."""
+def _plan(arguments: Sequence[str] | None = None) -> tuple[AttackPlan, Path]:
+    """Return the plan and the folder of the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="", help="folder of class folders; else the seeded generator draws")
-    parser.add_argument("--weights", default="", help="VGG-19 base: imagenet, or a file; else seeded random weights")
+    parser.add_argument("--images", default="", help="class-per-folder directory; default: drawn pictures")
+    parser.add_argument("--weights", default="", help="VGG-19 base: imagenet or a file; default: seeded random weights")
     parser.add_argument("--size", type=int, help="pixels a side; 224 with --weights, else data.image_size")
     for name, what in (
-        ("rounds", "rounds that count"),
-        ("fgsm", "pictures a round of FGSM at one radius"),
-        ("grid", "pictures a round of FGSM at four radii"),
-        ("pgd", "pictures a round of PGD-10"),
+        ("rounds", "counted rounds"),
+        ("fgsm", "pictures in a round of FGSM at one radius"),
+        ("grid", "pictures in a round of FGSM at four radii"),
+        ("pgd", "pictures in a round of PGD-10"),
     ):
-        parser.add_argument(f"--{name}", type=int, default=Plan.__dataclass_fields__[name].default, help=what)
+        parser.add_argument(f"--{name}", type=int, default=AttackPlan.__dataclass_fields__[name].default, help=what)
     documents.add_options(parser)
-    parser.add_argument("--quick", action="store_true", help="32 pixels, few pictures: shows that it works, no more")
+    parser.add_argument("--quick", action="store_true", help="tiny network, few pictures: shows that it works")
     given = parser.parse_args(arguments)
     if given.quick:
-        return Plan(32, rounds=1, fgsm=16, grid=8, pgd=8, head=400), given.out or documents.SCRATCH
+        return AttackPlan(32, "tiny", rounds=1, fgsm=16, grid=8, pgd=8, head=400), given.out or documents.SCRATCH
     size = given.size or (224 if given.weights else params.load("data", DataParams).image_size)
     counts = {name: getattr(given, name) for name in ("rounds", "fgsm", "grid", "pgd")}
-    return Plan(size, given.weights or "none", given.images, **counts), given.out or documents.DIRECTORY
+    plan = AttackPlan(size, weights=given.weights or "none", images=given.images, **counts)
+    return plan, given.out or documents.DIRECTORY
 
 
 def main() -> None:
-    """Parse the command line; Ctrl-C ends with one line."""
+    """Parse the command line; an interrupt prints one line."""
     try:
         run(*_plan())
     except KeyboardInterrupt:

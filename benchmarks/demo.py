@@ -1,4 +1,4 @@
-"""Writes how long `make demo RESULTS=DIR` took: docs/results/demo.json."""
+"""Writes the duration of `make demo RESULTS=DIR` to docs/results/demo.json."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Tabulates the detector's report: what it flags of clean, changed and foreign pictures, and of attacked ones.
+"""Tabulates the detector's report: flagged pictures among clean, changed, foreign and attacked ones.
 
 Reads   reports/detector.json, or another report by ``--report``
 Writes  docs/results/detector.json, or another document by ``--name``
@@ -10,34 +10,39 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.results import Cell, Column, Table, rate
+from benchmarks.results import CellValue, Column, Table, rate
 from benchmarks.tables import markdown
 from buckler.state import documents
 from pipelines.stage import stage
 
 REPORT = Path("reports/detector.json")
 COMMAND = "python -m benchmarks.detector"
+NAME = "detector"
 
 
 def run(report: Path, name: str, out: Path) -> None:
-    """Write and print both tables."""
+    """Write and print the tables; the one of adaptive attacks only if the report has any."""
     found = documents.read_json(report)
     tables = {"clean": clean(found), "attacks": attacks(found)}
-    results.new(name, COMMAND, tables, settings={"scored_in": found["scored_in"]}).write(out)
+    if any(row["adaptive"] for row in found["attacks"]):
+        tables["adaptive"] = adaptive(found)
+    command = COMMAND + f" --report {report}" * (report != REPORT) + f" --name {name}" * (name != NAME)
+    settings = {"scored_in": found["scored_in"]}
+    results.new(name, command, tables, settings=settings, remark=remark(found)).write(out)
     print("\n\n".join(markdown(table) for table in tables.values()))
 
 
 def clean(report: Mapping[str, Any]) -> Table:
-    """Return the rates at which pictures that nobody attacked are flagged."""
+    """Return the rates at which pictures without attack are flagged."""
     columns = (
         Column("pictures", "pictures"),
         Column("adversarial", "flagged as attacked", ".1%", "95 % interval"),
         Column("any", "answered `review` for any reason", ".1%", "95 % interval"),
     )
-    return Table(columns, tuple(_innocent(report)))
+    return Table(columns, tuple(_unattacked(report)))
 
 
-def _innocent(report: Mapping[str, Any]) -> Iterator[dict[str, Cell]]:
+def _unattacked(report: Mapping[str, Any]) -> Iterator[dict[str, CellValue]]:
     flagged = report["clean_flagged"]
     yield {"pictures": "clean", "adversarial": rate(flagged["adversarial"]), "any": rate(flagged["any"])}
     for group in report["subgroups"]:
@@ -61,7 +66,38 @@ def attacks(report: Mapping[str, Any]) -> Table:
     return Table(columns, tuple(_attack(row) for row in report["attacks"]))
 
 
-def _attack(row: Mapping[str, Any]) -> dict[str, Cell]:
+def adaptive(report: Mapping[str, Any]) -> Table:
+    """Return the success of the attacker who knows the detector and tries every objective, at each radius."""
+    objectives = len({row["attack"] for row in report["attacks"] if row["adaptive"]})
+    columns = (
+        Column("attack", f"PGD that knows the detector, best of {objectives} objectives"),
+        Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
+    )
+    measured = [row for row in report["worst"] if row["adaptive_wrong_and_unflagged"]]
+    return Table(
+        columns,
+        tuple(
+            {
+                "attack": f"{row['epsilon_255']}/255",
+                "wrong_and_unflagged": rate(row["adaptive_wrong_and_unflagged"]),
+            }
+            for row in measured
+        ),
+    )
+
+
+def remark(report: Mapping[str, Any]) -> str:
+    """Return the numbers of pictures and the steps of the adaptive attack."""
+    attacked = max((row["wrong"]["pictures"] for row in report["attacks"] if not row["adaptive"]), default=0)
+    parts = [f"{report['clean_flagged']['any']['pictures']} clean and {attacked} attacked test pictures"]
+    known = [row for row in report["attacks"] if row["adaptive"]]
+    if known:
+        steps = max(row["steps"] for row in known)
+        parts.append(f"{known[0]['wrong']['pictures']} for the attacker who knows the detector, {steps} steps each")
+    return f"{'; '.join(parts)}; scored in {report['scored_in']}."
+
+
+def _attack(row: Mapping[str, Any]) -> dict[str, CellValue]:
     kind = ", knows the detector" if row["adaptive"] else ", stops at the boundary" * row["stops_at_boundary"]
     norm = "" if row["norm"] == "linf" else f" ({row['norm']})"
     return {
@@ -77,7 +113,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, default=REPORT)
-    results.add_options(parser, "detector")
+    results.add_options(parser, NAME)
     given = parser.parse_args()
     run(given.report, given.name, given.out or results.DIRECTORY)
 

@@ -1,4 +1,4 @@
-"""Measures what the job ``drift`` detects: clean and changed test pictures, compared with the calibration pictures.
+"""Measures which changes of the test pictures the job ``drift`` detects, compared with the calibration pictures.
 
 Reads   the release and the splits of the project in the current directory; run it after `dvc repro`
 Writes  docs/results/drift.json
@@ -50,7 +50,7 @@ CHANGES: Mapping[str, Callable[[Images], Images]] = {
 
 
 def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[str, list[Observation]]]:
-    """Yield each change and what the service would remember of ``served`` after it."""
+    """Yield each change and the observations that the service would store of ``served`` after the change."""
     for name, change in CHANGES.items():
         changed = [replace(each, pixels=np.ascontiguousarray(change(each.pixels), np.float32)) for each in served]
         yield (
@@ -63,7 +63,7 @@ def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[st
 
 
 def false_alarms(reference: Sequence[Observation], clean: Sequence[Observation], cfg: DriftParams) -> int:
-    """Return in how many of ``CLEAN_DRAWS`` something drifts between two clean samples of the same pictures."""
+    """Return how many of ``CLEAN_DRAWS`` pairs of random clean samples drift."""
     generator, everything = np.random.default_rng(cfg.seed), [*reference, *clean]
     alarms = 0
     for _ in range(CLEAN_DRAWS):
@@ -74,7 +74,7 @@ def false_alarms(reference: Sequence[Observation], clean: Sequence[Observation],
 
 
 def run(count: int, out: Path) -> None:
-    """Measure, write and print the table of the project in the current directory."""
+    """Measure the project in the current directory, write the results and print the table."""
     cfg = params.load("drift", DriftParams)
     verdict = open_release(RELEASE, keys.load_public_key())
     predictor = Predictor.of(RELEASE / MODEL_DIR, verdict)
@@ -101,7 +101,7 @@ def run(count: int, out: Path) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=160, help="of the test split, in a window")
+    parser.add_argument("--pictures", type=int, default=160, help="test pictures in a window")
     results.add_options(parser)
     given = parser.parse_args()
     run(given.pictures, given.out or results.DIRECTORY)

@@ -1,7 +1,7 @@
-"""The engines that ``attacks`` compares, behind one call, each used as its own documentation shows.
+"""The attack engines that the benchmark ``attacks`` compares, each used as its documentation shows.
 
-All get the same Keras network. ART and Foolbox differentiate it eagerly, CleverHans compiles the gradient itself: that
-is theirs to decide. ART's and Foolbox's calls also count how many pictures they flipped, which costs them passes.
+All attack the same Keras network. ART and Foolbox differentiate it eagerly; CleverHans compiles the gradient. ART and
+Foolbox also count the flipped pictures, which costs them forward passes.
 """
 
 import resource
@@ -30,8 +30,8 @@ from buckler.models.classifier import Classifier
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What an engine shall do to a round of pictures: one step, or with ``steps`` PGD from a random start."""
+class AttackTask:
+    """An attack on a round of pictures: FGSM, or PGD from a random start if ``steps`` is not 0."""
 
     name: str
     epsilons_255: tuple[int, ...]
@@ -45,13 +45,13 @@ class Task:
 
     @property
     def step_size(self) -> float:
-        """Return the length of a step: the same for every engine, and PGD's default."""
+        """Return the step size of all engines, which is PGD's default."""
         return 2.5 * self.epsilons[0] / self.steps
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What came of a task: a set of pictures for each radius, the time, the process's peak memory meanwhile."""
+    """Result of a task: adversarial pictures for each radius, time, and peak memory of the process."""
 
     adversarial: list[Images]
     seconds: float
@@ -59,21 +59,21 @@ class Round:
 
 
 class Engine(Protocol):
-    """What is measured."""
+    """An implementation of the attacks."""
 
-    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
-        """Return adversarial pictures, one set for each radius of ``task``."""
+    def craft(self, task: AttackTask, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one array for each radius of ``task``."""
         ...
 
 
 class Buckler:
-    """Ours."""
+    """This project's attacks."""
 
     def __init__(self, network: keras.Model, batch_size: int, precision: Precision) -> None:
         self._classifier = Classifier(network, precision, batch_size=batch_size)
 
-    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
-        """Return adversarial pictures, one set for each radius of ``task``."""
+    def craft(self, task: AttackTask, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one array for each radius of ``task``."""
         if not task.steps:
             attack: AnyAttack = FGSM()
         else:
@@ -82,7 +82,7 @@ class Buckler:
 
 
 class Art:
-    """The Adversarial Robustness Toolbox, which cuts the pictures into batches itself."""
+    """The Adversarial Robustness Toolbox, which makes its own batches."""
 
     def __init__(self, network: keras.Model, batch_size: int) -> None:
         from art.estimators.classification import TensorFlowV2Classifier
@@ -96,8 +96,8 @@ class Art:
             clip_values=(0.0, 1.0),
         )
 
-    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
-        """Return adversarial pictures, one set for each radius of ``task``."""
+    def craft(self, task: AttackTask, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one array for each radius of ``task``."""
         from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
         def attack(epsilon: float) -> Any:
@@ -111,13 +111,13 @@ class Art:
 
 
 class CleverHans:
-    """CleverHans, which leaves the batches to its user."""
+    """CleverHans, whose caller makes the batches."""
 
     def __init__(self, network: keras.Model, batch_size: int) -> None:
         self._network, self._batch_size = network, batch_size
 
-    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
-        """Return adversarial pictures, one set for each radius of ``task``."""
+    def craft(self, task: AttackTask, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one array for each radius of ``task``."""
         from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
         from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
@@ -133,15 +133,15 @@ class CleverHans:
 
 
 class Foolbox:
-    """Foolbox, which leaves the batches to its user."""
+    """Foolbox, whose caller makes the batches."""
 
     def __init__(self, network: keras.Model, batch_size: int) -> None:
         import foolbox
 
         self._model, self._batch_size = foolbox.TensorFlowModel(network, bounds=(0, 1)), batch_size
 
-    def craft(self, task: Task, images: Images, labels: Labels) -> list[Images]:
-        """Return adversarial pictures, one set for each radius of ``task``."""
+    def craft(self, task: AttackTask, images: Images, labels: Labels) -> list[Images]:
+        """Return adversarial pictures, one array for each radius of ``task``."""
         from foolbox.attacks import LinfFastGradientAttack, LinfProjectedGradientDescentAttack
 
         chosen: Any = LinfFastGradientAttack(random_start=False)
@@ -162,7 +162,7 @@ def _in_batches(
     return np.concatenate([attack(epsilon, pixels, truth) for pixels, truth in pairs])
 
 
-# By engine and the precision it crafts in.
+# By engine and crafting precision.
 ENGINES: dict[tuple[str, Precision], Callable[[keras.Model, int], Engine]] = {
     ("buckler", "bfloat16"): lambda network, size: Buckler(network, size, "bfloat16"),
     ("buckler", "float32"): lambda network, size: Buckler(network, size, "float32"),
@@ -173,12 +173,12 @@ ENGINES: dict[tuple[str, Precision], Callable[[keras.Model, int], Engine]] = {
 
 
 def work(name: tuple[str, Precision], model: Path, batch_size: int, pipe: Connection) -> None:
-    """Serve rounds to ``pipe`` in a process of its own until it is closed: task and pictures in, ``Round`` out.
+    """Serve rounds until ``pipe`` is closed: receives a task, images and labels, sends a ``Round``.
 
-    A text instead says what went wrong.
+    Sends None when the network is loaded, and the text of an error instead of a round.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    warnings.simplefilter("ignore")  # the peers' deprecations are not this table's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    warnings.simplefilter("ignore")  # deprecation warnings of the peers
     tf.get_logger().setLevel("ERROR")
     try:
         engine = ENGINES[name](checkpoint.load_network(model), batch_size)
@@ -186,18 +186,18 @@ def work(name: tuple[str, Precision], model: Path, batch_size: int, pipe: Connec
         pipe.send(None)
         while True:
             task, images, labels = pipe.recv()
-            _forget_peak()
+            _reset_peak()
             began = time.perf_counter()
             adversarial = engine.craft(task, images, labels)
             pipe.send(Round(adversarial, time.perf_counter() - began, _peak_mib()))
     except (EOFError, ConnectionError):
-        return  # the parent is done
-    except Exception as error:  # told to the parent, whose message a person reads
+        return  # the parent closed the pipe
+    except Exception as error:  # the parent raises it
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _forget_peak() -> None:
-    # Linux forgets the peak when told to; elsewhere it is the peak since the process began.
+def _reset_peak() -> None:
+    # Linux resets the peak; elsewhere the peak since the start of the process is reported.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

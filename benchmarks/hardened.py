@@ -1,7 +1,7 @@
 """Compares the hardened network with the undefended one on the same test pictures.
 
 Reads   reports/robustness.json of the undefended network, reports/hardened/robustness.json of the hardened one
-Writes  docs/results/hardened.json; docs/results/hardened.png: clean accuracy and worst case by radius, of both
+Writes  docs/results/hardened.json; docs/results/hardened.png with clean accuracy and worst case by radius of both
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.results import Column, Figure, Table
+from benchmarks.results import Column, Estimate, Table
 from benchmarks.tables import markdown
 from buckler.evaluation.statistics import Rate
 from buckler.reporting import plots
@@ -19,7 +19,7 @@ from pipelines.stage import stage
 
 COMMAND = "make hardened IMAGES=DIR WEIGHTS=FILE"
 UNDEFENDED, HARDENED = Path("reports"), Path("reports/hardened")
-# What the recipe is meant to reach on the pictures of the paper; docs/adr/0008-hardening.md.
+# Goals of the recipe on the pictures of the paper; docs/adr/0008-hardening.md.
 GOALS = {
     "clean accuracy": 0.85,
     "FGSM 1/255": 0.80,
@@ -32,7 +32,7 @@ GOALS = {
 
 
 def run(out: Path) -> None:
-    """Write the table and draw both curves."""
+    """Write and print the table, and draw both curves."""
     undefended, hardened = _read(UNDEFENDED), _read(HARDENED)
     tables = {"rates": table(undefended, hardened)}
     seeds = sorted({cell["seed"] for cell in hardened["cells"]})
@@ -56,8 +56,8 @@ def table(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Table:
         tuple(
             {
                 "rate": name,
-                "undefended": _figure(before[name]),
-                "hardened": _figure(after[name]),
+                "undefended": _estimate(before[name]),
+                "hardened": _estimate(after[name]),
                 "goal": goal,
                 "reached": after[name].value >= goal,
             }
@@ -87,7 +87,7 @@ def draw(undefended: Mapping[str, Any], hardened: Mapping[str, Any], path: Path)
 
 
 def rates(robustness: Mapping[str, Any]) -> dict[str, Rate]:
-    """Return the rates of the table by name, where they were measured."""
+    """Return the measured rates of the table by name."""
     found = {"clean accuracy": robustness["clean_accuracy"]}
     for cell in robustness["cells"]:
         if cell["attack"] == "fgsm":
@@ -103,13 +103,13 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _budget(cell: Mapping[str, Any]) -> str:
-    # A search that sees only answers is bounded by how many it gets.
-    searches = cell["knowledge"] in ("score", "label")
-    return f"{cell['queries']} queries" if searches else f"{cell['steps']} steps"
+    # Black-box attacks are limited by their queries.
+    black_box = cell["knowledge"] in ("score", "label")
+    return f"{cell['queries']} queries" if black_box else f"{cell['steps']} steps"
 
 
-def _figure(rate: Rate) -> Figure:
-    return Figure(rate.value, rate.low, rate.high)
+def _estimate(rate: Rate) -> Estimate:
+    return Estimate(rate.value, rate.low, rate.high)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.results import Cell, Column, Table, rate
+from benchmarks.results import CellValue, Column, Table, rate
 from benchmarks.tables import markdown
 from buckler.state import documents
 from pipelines.stage import stage
@@ -82,7 +82,9 @@ def confusion(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]
     )
 
 
-def _row(name: str, measured: Mapping[str, float], paper: str = "", seconds: float | None = None) -> dict[str, Cell]:
+def _row(
+    name: str, measured: Mapping[str, float], paper: str = "", seconds: float | None = None
+) -> dict[str, CellValue]:
     return {"accuracy": name, "measured": rate(measured), "paper": paper, "seconds": seconds}
 
 

@@ -1,7 +1,7 @@
-"""Measures what the watch over queries notices of Square, plain and with each query changed at random to hide the run.
+"""Measures how often the query monitor detects Square, with and without random changes that hide its queries.
 
-An attacker who knows the watch changes each picture, which also blurs the answers that he searches by. Here the model
-is linear and its answers are exact, so that the search loses little: what hides from the watch here is what hides.
+An attacker who knows the monitor changes each query at random, which also makes the answers less exact. Here the model
+is linear, so that the attack loses little: the detection rates are those of a strong attacker.
 
 Reads   a class-per-folder directory of pictures
 Writes  docs/results/query_evasions.json: a row for each change
@@ -36,14 +36,14 @@ Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What was noticed of the searches with one change.
+class EvasionResult:
+    """Detection of the attacks with one change.
 
     Attributes:
-        noticed_ratio: Searches of which a run was seen within ``WITHIN`` queries.
-        noticed_later_ratio: And within all queries.
-        first: Median number of the first query in a run; None where there was none in most searches.
-        flagged_ratio: Queries that would have been answered ``review``.
+        noticed_ratio: Share of attacks that are detected within ``WITHIN`` queries.
+        noticed_later_ratio: Share of attacks that are detected within all queries.
+        first: Median number of the first detected query; None if most attacks are not detected.
+        flagged_ratio: Share of queries that would be answered ``review``.
     """
 
     change: str
@@ -53,23 +53,23 @@ class Row:
     flagged_ratio: float
 
 
-def run(pictures: list[Pixels], *, epsilon: float, queries: int) -> list[Row]:
-    """Return a row for each change, over one search a picture.
+def run(pictures: list[Pixels], *, epsilon: float, queries: int) -> list[EvasionResult]:
+    """Return a result for each change, from one attack on each picture.
 
     Args:
         pictures: ``(height, width, 3)`` float32 in 0..1, sides divisible by 16.
         epsilon: L-infinity radius of Square.
-        queries: Of each search.
+        queries: Queries of each attack.
     """
     return [
-        _row(name, [_flags(each, change, epsilon, queries) for each in pictures]) for name, change in CHANGES.items()
+        _result(name, [_flags(each, change, epsilon, queries) for each in pictures]) for name, change in CHANGES.items()
     ]
 
 
-def _row(name: str, flags: list[NDArray[np.bool_]]) -> Row:
+def _result(name: str, flags: list[NDArray[np.bool_]]) -> EvasionResult:
     firsts = np.array([each.argmax() + 1 if each.any() else np.inf for each in flags])
     median = float(np.median(firsts))
-    return Row(
+    return EvasionResult(
         name,
         float(np.mean(firsts <= WITHIN)),
         float(np.mean(np.isfinite(firsts))),
@@ -79,8 +79,8 @@ def _row(name: str, flags: list[NDArray[np.bool_]]) -> Row:
 
 
 def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDArray[np.bool_]:
-    """Return for each query of one search whether it was one of a run."""
-    watch, generator = QueryMonitor(), np.random.default_rng(SEED)
+    """Return for each query of one attack whether the monitor detects it."""
+    monitor, generator = QueryMonitor(), np.random.default_rng(SEED)
     weights = sum(
         np.kron(
             generator.normal(size=(side, side, 3)), np.ones((picture.shape[0] // side, picture.shape[1] // side, 1))
@@ -90,10 +90,10 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
     offset = float((picture * weights).sum())
     flags: list[bool] = []
 
-    def scores(asked: Pixels) -> Pixels:
-        changed = (np.clip(change(each, generator), 0, 1) for each in asked)
-        sent = [np.rint(each * 255).astype(np.float32) / 255 for each in changed]  # what a PNG holds
-        flags.extend(watch.observe("attacker", each).in_run for each in sent)
+    def scores(queries: Pixels) -> Pixels:
+        changed = (np.clip(change(each, generator), 0, 1) for each in queries)
+        sent = [np.rint(each * 255).astype(np.float32) / 255 for each in changed]  # 8 bits, as in a PNG
+        flags.extend(monitor.observe("attacker", each).in_run for each in sent)
         margins = np.array([float((each * weights).sum()) - offset for each in sent])
         return np.stack([margins, -margins], axis=1).astype(np.float32)
 
@@ -103,7 +103,7 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
 
 
 def _noise(most_255: float, side: int | None = None) -> Change:
-    """Add uniform noise: to each pixel, or to each of ``side`` x ``side`` tiles."""
+    """Add uniform noise to each pixel, or to each of ``side`` x ``side`` tiles."""
 
     def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         height, width, colours = pixels.shape
@@ -160,8 +160,8 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
-def table(rows: Sequence[Row], queries: int) -> Table:
-    """Return the rows as a table of the documentation."""
+def table(rows: Sequence[EvasionResult], queries: int) -> Table:
+    """Return the results as a table of the documentation."""
     columns = (
         Column("change", "each query changed by"),
         Column("noticed_ratio", f"noticed within {WITHIN}", ".0%"),
@@ -174,7 +174,7 @@ def table(rows: Sequence[Row], queries: int) -> Table:
 
 
 def main() -> None:
-    """Parse, measure, write and print."""
+    """Parse the command line, measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="class-per-folder directory")
     parser.add_argument("--pictures", type=int, default=10)

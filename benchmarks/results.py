@@ -1,4 +1,4 @@
-"""Measured results: one JSON document a measuring command, from which the tables of the documentation are generated."""
+"""Measured results: one JSON document for each benchmark, from which the documentation's tables are generated."""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from buckler.state import documents
 
 SCHEMA = 1
 DIRECTORY = Path("docs/results")
-SCRATCH = Path("reports/quick")  # quick runs measure nothing: they must not replace a result
+SCRATCH = Path("reports/quick")  # results of quick runs, which must not replace measured ones
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured number with its interval; ``None`` where it is not known."""
+class Estimate:
+    """A measured number and its interval; ``None`` where unknown."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -28,18 +28,18 @@ class Figure:
     high: float | None = None
 
 
-Cell = Figure | bool | int | float | str | None
+CellValue = Estimate | bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How the cells of one column are titled and written.
+    """Title and format of one column.
 
     Attributes:
-        key: Of the cell in each row.
-        title: In Markdown.
-        format: Format specification of its numbers, such as ``.1%``.
-        interval: What the intervals of its figures are.
+        key: Key of the column's cell in each row.
+        title: Title in Markdown.
+        format: Format specification of the numbers, such as ``.1%``.
+        interval: Name of the intervals, such as ``95 % interval``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -57,7 +57,7 @@ class Table:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     columns: tuple[Column, ...]
-    rows: tuple[dict[str, Cell], ...]
+    rows: tuple[dict[str, CellValue], ...]
 
     def __post_init__(self) -> None:
         keys = {column.key for column in self.columns}
@@ -67,15 +67,15 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Where the figures come from; ``None`` where that is not known.
+class Provenance:
+    """Origin of the figures; ``None`` where unknown.
 
     Attributes:
-        commit: Of the code.
+        commit: Commit of the code.
         dirty: Whether tracked files other than documents differed from the commit.
         machine: Processor, cores and fast number formats.
-        seeds: Of every random choice.
-        remark: What a reader must know to interpret the figures.
+        seeds: Seeds of all random choices.
+        remark: Text that a reader needs to interpret the figures.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -92,8 +92,8 @@ class Results:
     """The document ``docs/results/<name>.json``.
 
     Attributes:
-        command: Which writes it; None for figures that no command of the project measures.
-        settings: What the command was given.
+        command: Command that writes the document; None for figures that no command of the project measures.
+        settings: Arguments of the command and facts about the run.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -101,7 +101,7 @@ class Results:
     schema: int
     name: str
     command: str | None
-    measured: Measured
+    measured: Provenance
     tables: dict[str, Table]
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -116,7 +116,7 @@ def read(path: Path) -> Results:
     """Return the document in ``path``.
 
     Raises:
-        DataError: It is not a document of this schema, or its name is not that of the file.
+        DataError: The document has another schema, or its name differs from the file's.
     """
     try:
         found = TypeAdapter(Results).validate_python(documents.read_json(path))
@@ -136,21 +136,21 @@ def new(
     settings: Mapping[str, Any] | None = None,
     remark: str | None = None,
 ) -> Results:
-    """Return results measured now, by this commit on this machine."""
-    from buckler.release import bundle  # heavy, and peak memory is measured in processes that import this module
+    """Return results with the commit and the machine of this process."""
+    from buckler.release import bundle  # large, and processes that import this module measure their peak memory
 
     source = bundle.source_of(Path.cwd())
-    measured = Measured(source.commit, source.dirty if source.commit else None, machine(), tuple(seeds), remark)
+    measured = Provenance(source.commit, source.dirty if source.commit else None, machine(), tuple(seeds), remark)
     return Results(SCHEMA, name, command, measured, dict(tables), dict(settings or {}))
 
 
-def rate(found: Mapping[str, float]) -> Figure:
-    """Return a rate of a report as a figure."""
-    return Figure(found["value"], found["low"], found["high"])
+def rate(found: Mapping[str, float]) -> Estimate:
+    """Return a rate of a report as an estimate."""
+    return Estimate(found["value"], found["low"], found["high"])
 
 
 def add_options(parser: ArgumentParser, name: str | None = None) -> None:
     """Add ``--out`` and, for a command that may write several documents, ``--name``."""
     parser.add_argument("--out", type=Path, help=f"folder of the results (default: {DIRECTORY})")
     if name:
-        parser.add_argument("--name", default=name, help=f"of the document (default: {name})")
+        parser.add_argument("--name", default=name, help=f"name of the document (default: {name})")

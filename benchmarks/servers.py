@@ -36,9 +36,11 @@ def start(
 
 
 @contextmanager
-def started(command: Sequence[str], *, env: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server until the context ends."""
-    process = start(command, env=env, log=log)
+def started(
+    command: Sequence[str], *, env: Mapping[str, str], log: Path, directory: Path = ROOT
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server as ``start`` until the context ends."""
+    process = start(command, env=env, log=log, directory=directory)
     try:
         yield process
     finally:

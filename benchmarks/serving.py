@@ -1,18 +1,17 @@
-"""Measures the service beside the servers that one would take otherwise, on one network, over HTTP.
+"""Compares the service with other model servers on one network, over HTTP.
 
 Reads   pictures (``--images``, class-per-folder; else the seeded generator), weights of VGG-19's base (``--weights``;
         else seeded random ones), section train of params.yaml
 Writes  docs/results/serving.json, docs/results/serving.png
 
-The servers run one after the other, each with the same JPEG pictures from closed-loop clients on loopback: a client
-asks again when it has its answer. The first requests warm up and do not count. Ours is the whole service as it ships:
-front door, decoder, detector, audit log. Its share for these is what it loses to the same engine in BentoML alone.
+The servers run one after the other. Closed-loop clients on loopback send the same JPEG pictures: each client waits for
+its answer before the next request. The first requests warm up and are not counted. Buckler's service is complete: front
+door, decoder, detector, audit log. Their cost is the difference to BentoML with the same engine alone.
 """
 
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import closed_loop
+from benchmarks import load, servers
 from benchmarks import results as documents
 from benchmarks.tables import markdown
 from buckler import params
-from buckler.errors import BucklerError, DataError
+from buckler.errors import BucklerError
 from buckler.trust import digests, keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
@@ -41,7 +40,8 @@ OURS, BARE = "buckler", "bentoml + openvino"
 PEERS = ("fastapi + keras", "mlflow models serve")
 START_SECONDS = 180
 FASTER, AROUND, P50_MS, MEMORY_MIB, READY_SECONDS = 12.0, 0.20, 30.0, 700.0, 10.0
-SERVERS: Mapping[str, tuple[list[str], str, str]] = {  # command to which a port is added, path to ask, path when up
+# Command without its last argument, the port; path of predictions; path that answers when the server is ready.
+SERVERS: Mapping[str, tuple[list[str], str, str]] = {
     OURS: (["services.classifier", "--port"], "/predict", "/readyz"),
     BARE: (
         ["bentoml", "serve", "benchmarks.peers.bentoml_bare:Bare", "--host", "127.0.0.1", "--port"],
@@ -63,9 +63,10 @@ SERVERS: Mapping[str, tuple[list[str], str, str]] = {  # command to which a port
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: ``pictures`` asked in turn, for ``seconds`` at each number of ``clients``."""
+    """Settings of one measurement: ``pictures`` sent in turn, for ``seconds`` at each number of ``clients``."""
 
     image_size: int
+    network: str = "vgg19"
     weights: str = "none"
     images: str = ""
     pictures: int = 64
@@ -75,15 +76,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ServerResult:
     """One server at one number of clients.
 
     Attributes:
-        p50_ms, p99_ms: None where nothing was answered.
-        errors: Other answers than 200, and connections that broke; ``requests`` counts them too.
-        cpu_ms: Processor time of all its processes a request; a busy machine changes it little.
+        p50_ms, p99_ms: Latencies; None without an answer.
+        errors: Requests with another status than 200 or without an answer, also counted in ``requests``.
+        cpu_ms: Processor time of all its processes for one answer; other load on the machine changes it little.
         worker_memory_mib: Resident memory of its largest process, after the load.
-        ready_seconds: From its start until it says that it is up.
+        ready_seconds: Time from its start until it is ready.
     """
 
     server: str
@@ -99,7 +100,7 @@ class Result:
 
 
 def run(plan: Plan, out: Path) -> None:
-    """Measure, write and print."""
+    """Measure, write the results and print the tables."""
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         pictures = prepare(plan, Path(scratch))
         load_before = os.getloadavg()[0]
@@ -116,41 +117,43 @@ def run(plan: Plan, out: Path) -> None:
 def prepare(plan: Plan, directory: Path) -> list[bytes]:
     """Write a signed release of the network and MLflow's copy into ``directory``; return the pictures as JPEG.
 
-    The head is random: what is right or wrong takes the same time.
+    The head is random: wrong answers take the same time as correct ones.
     """
+    from benchmarks import pictures
     from buckler.models import checkpoint, export, runtime
+    from buckler.models.networks import table as networks
     from buckler.models.networks.base import HeadShape
-    from buckler.models.networks.vgg import VGG19
     from buckler.serving import selftest
 
-    jpegs, pixels, truth, labels = _pictures(plan)
-    cfg = params.load("train", TrainParams)
-    network = VGG19.build(plan.image_size, len(labels), head=HeadShape(cfg.hidden), weights=plan.weights, seed=cfg.seed)
+    pixels, truth, labels = pictures.sample(plan.images, plan.pictures, size=plan.image_size, seed=plan.seed)
+    cfg, architecture = params.load("train", TrainParams), networks.find(plan.network)
+    head = HeadShape(cfg.hidden)
+    network = architecture.build(plan.image_size, len(labels), head=head, weights=plan.weights, seed=cfg.seed)
     model = directory / "release" / verdict.MODEL_DIR
-    checkpoint.save(network, checkpoint.ModelInfo(labels, (), plan.image_size, "none"), model)
+    info = checkpoint.ModelInfo(labels, (), plan.image_size, "none", architecture=plan.network)
+    checkpoint.save(network, info, model)
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(runtime.native(), export.ENGINE).save(model)
-    _screening(runtime.Runtime.load(model), pixels, truth).save(model)
+    _screening(runtime.Runtime.load(model), architecture, pixels, truth).save(model)
     selftest.write(model)
     _sign(directory)
     _save_for_mlflow(network, directory / "mlflow-model")
-    return jpegs
+    return [_jpeg(each) for each in pixels]
 
 
-def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
-    """Return a screening of the right shapes: it takes as long as one that was fitted on attacks."""
+def _screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
+    """Return a screening that takes as long as one that was fitted on attacks; its shapes are the same."""
     from buckler.detection.adversarial import AdversarialDetector
     from buckler.detection.out_of_distribution import OutOfDistributionDetector
     from buckler.detection.quality import QualityLimits
     from buckler.detection.screening import Screening
     from buckler.modality.picture import benign_changes
-    from buckler.models.networks.vgg import VGG19
 
     clean = judge.forward(pixels)
     moved = judge.forward(benign_changes.noisy(pixels, np.random.default_rng(0), epsilon=8 / 255))
     return Screening(
-        AdversarialDetector.fit(clean, [clean], [moved], read=VGG19.trace_columns, probed=VGG19.probe_columns),
-        OutOfDistributionDetector.fit(clean.features, truth, read=VGG19.cloud_columns),
+        AdversarialDetector.fit(clean, [clean], [moved], read=network.trace_columns, probed=network.probe_columns),
+        OutOfDistributionDetector.fit(clean.features, truth, read=network.cloud_columns),
         QualityLimits.fit(pixels),
         threshold=10.0,
         max_fpr=0.05,
@@ -161,40 +164,40 @@ def _screening(judge: Any, pixels: Any, truth: Any) -> Any:
 
 
 def measure(
-    name: str, plan: Plan, directory: Path, pictures: Sequence[bytes], *, checkout: Path | None = None
-) -> list[Result]:
-    """Start the server ``name``, ask it at every number of clients, stop it.
+    name: str, plan: Plan, directory: Path, pictures: Sequence[bytes], *, checkout: Path = servers.ROOT
+) -> list[ServerResult]:
+    """Start the server ``name``, measure it at every number of clients, stop it.
 
     Args:
         name: Key of ``SERVERS``.
         plan: Numbers of clients and seconds.
-        directory: Where ``prepare`` wrote the release.
+        directory: The directory with the release that ``prepare`` wrote.
         pictures: JPEG files to send.
-        checkout: Runs the server's code and Python; this process's own when None.
+        checkout: The checkout whose server runs.
     """
     _, path, _ = SERVERS[name]
-    bodies = [_as_json(each, plan.image_size) if name == PEERS[1] else closed_loop.form(each) for each in pictures]
-    requests = [closed_loop.post(path, *body) for body in bodies]
+    bodies = [_as_json(each, plan.image_size) if name == PEERS[1] else load.form(each) for each in pictures]
+    requests = [load.post(path, *body) for body in bodies]
     results = []
-    with _server(name, directory, checkout) as (port, process, ready):
-        closed_loop.ask(port, requests, clients=4, seconds=min(3.0, plan.seconds))
+    with _server(name, directory, checkout) as (port, pid, ready):
+        _ask(port, requests, clients=4, seconds=min(3.0, plan.seconds))
         for clients in plan.clients:
-            before = _cpu_seconds(process.pid)
-            load = closed_loop.ask(port, requests, clients=clients, seconds=plan.seconds)
-            spent = 1000 * (_cpu_seconds(process.pid) - before)
-            latencies = [1000 * seconds for seconds in load.latencies]
+            before = _cpu_seconds(pid)
+            found = _ask(port, requests, clients=clients, seconds=plan.seconds)
+            spent = 1000 * (_cpu_seconds(pid) - before)
+            latencies = [1000 * seconds for seconds in found.latencies()]
             p50, p99 = np.percentile(latencies, (50, 99)).round(1).tolist() if latencies else (None, None)
             results.append(
-                Result(
+                ServerResult(
                     server=name,
                     clients=clients,
-                    requests_per_second=round(len(latencies) / load.seconds, 2),
+                    requests_per_second=round(len(latencies) / found.seconds(), 2),
                     p50_ms=p50,
                     p99_ms=p99,
-                    errors=load.errors,
-                    requests=len(latencies) + load.errors,
+                    errors=found.failed(),
+                    requests=len(found.requests),
                     cpu_ms=round(spent / len(latencies), 1) if latencies else None,
-                    worker_memory_mib=round(max(_resident_mib(pid) for pid in _family(process.pid)), 1),
+                    worker_memory_mib=round(max(map(servers.resident_mib, servers.family(pid))), 1),
                     ready_seconds=round(ready, 1),
                 )
             )
@@ -202,8 +205,19 @@ def measure(
     return results
 
 
-def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return what was to be reached on two cores with AMX, what was measured, and whether that is enough."""
+def _ask(port: int, requests: Sequence[bytes], *, clients: int, seconds: float) -> load.Load:
+    with load.closed_loop(port, requests, clients=clients, keep_open=True) as found:
+        time.sleep(seconds)
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time of a server and all its descendants."""
+    return sum(map(servers.cpu_seconds, servers.family(pid)))
+
+
+def compare(results: Sequence[ServerResult]) -> list[dict[str, Any]]:
+    """Return the targets for two cores with AMX, the measured values, and whether the targets are reached."""
     most = max(result.clients for result in results)
     rate = {r.server: r.requests_per_second for r in results if r.clients == most}
     alone = next(r for r in results if r.server == OURS and r.clients == min(x.clients for x in results))
@@ -222,7 +236,7 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def environment(load_before: float) -> dict[str, Any]:
-    """Return the machine's load, where above 0 it ran other programs too, its formats, and the libraries' versions."""
+    """Return the machine's load average before the run, its number formats, and the versions of the libraries."""
     import platform
     from importlib.metadata import version
 
@@ -240,36 +254,20 @@ def environment(load_before: float) -> dict[str, Any]:
     }
 
 
-def _pictures(plan: Plan) -> tuple[list[bytes], np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return JPEG files of the network's size, their pixels, class indices and the class names."""
+def _jpeg(pixels: Any) -> bytes:
     import io
 
     from PIL import Image
 
-    from buckler.data import sources
-    from buckler.modality.picture.images import load_pixels
-
-    if plan.images:
-        items = sources.directory(Path(plan.images), per_class=plan.pictures // 2, seed=plan.seed)
-    else:
-        items = sources.generated(per_class=plan.pictures // 2, seed=plan.seed, size=plan.image_size)
-    if len(items) < 4:
-        raise DataError(f"expected at least 4 pictures in {plan.images}, got {len(items)}")
-    jpegs = []
-    for item in items:
-        eight_bit = np.rint(load_pixels(item.read(), size=plan.image_size) * 255).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(eight_bit).save(buffer, format="JPEG", quality=92)
-        jpegs.append(buffer.getvalue())
-    labels = tuple(sorted({item.label for item in items}))
-    truth = np.array([labels.index(item.label) for item in items])
-    return jpegs, np.stack([load_pixels(jpeg, size=plan.image_size) for jpeg in jpegs]), truth, labels
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(buffer, format="JPEG", quality=92)
+    return buffer.getvalue()
 
 
 def _sign(directory: Path) -> None:
     bundle = directory / "release"
     (bundle / verdict.EVIDENCE_DIR).mkdir()
-    (bundle / verdict.EVIDENCE_DIR / "note.txt").write_text("made to be measured: no gate has seen it\n")
+    (bundle / verdict.EVIDENCE_DIR / "note.txt").write_text("made for a benchmark, not by a gate\n")
     keys.generate_key_pair(directory)
     now = datetime.now(UTC)
     statement = {
@@ -301,20 +299,15 @@ def _as_json(picture: bytes, size: int) -> tuple[str, bytes]:
 
 
 @contextmanager
-def _server(
-    name: str, directory: Path, checkout: Path | None
-) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
-    """Run a server until the block ends; give its port, its process and the seconds it took to be up."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def _server(name: str, directory: Path, checkout: Path) -> Iterator[tuple[int, int, float]]:
+    """Run a server until the context ends; give its port, its process id and the seconds until it was ready."""
+    port = servers.free_port()
     arguments, _, ready = SERVERS[name]
-    python = str(checkout / ".venv/bin/python") if checkout else sys.executable
+    python = sys.executable if checkout == servers.ROOT else str(checkout / ".venv/bin/python")
     command = [python, "-m", *(a.replace("mlflow-model", str(directory / "mlflow-model")) for a in arguments)]
     log = directory / f"{name}.log".replace(" ", "-")
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("BUCKLER_", "BENTOML_"))},
-        # MLflow starts uvicorn by its name.
+    settings = {
+        # MLflow looks for uvicorn on the path.
         "PATH": f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "BENTOML_HOME": str(directory / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -324,21 +317,13 @@ def _server(
         "BUCKLER_VERDICT_KEY": str(directory / keys.PUBLIC_KEY_FILE),
         "BUCKLER_AUDIT_LOG": str(directory / "audit/audit.jsonl"),
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
-        "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",  # a slow answer is to be measured, not cut off
+        "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",  # slow answers are measured, too
     }
     began = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - fixed programs
-            [*command, str(port)], cwd=checkout, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
+    env = servers.environment(settings)
+    with servers.started([*command, str(port)], env=env, log=log, directory=checkout) as process:
         _wait(f"http://127.0.0.1:{port}{ready}", process, name, log)
-        yield port, process, time.perf_counter() - began
-    finally:
-        for pid in reversed(_family(process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, 15)
-        process.wait(timeout=30)
+        yield port, process.pid, time.perf_counter() - began
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]", name: str, log: Path) -> None:
@@ -351,35 +336,7 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", name: str, log: Path) ->
     raise BucklerError(f"{name} does not answer at {url}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def _family(pid: int) -> list[int]:
-    """Return a process and all that come from it, parents first."""
-    found = [pid]
-    for each in found:
-        for children in Path(f"/proc/{each}/task").glob("*/children"):
-            with suppress(OSError):
-                found += [int(child) for child in children.read_text().split()]
-    return found
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and all that come from it have had."""
-    ticks = 0
-    for each in _family(pid):
-        with suppress(OSError):
-            # After the name, which may hold spaces: state is field 3, time in user and system mode 14 and 15.
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _resident_mib(pid: int) -> float:
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
-    return 0.0
-
-
-def _draw(results: Sequence[Result], path: Path) -> None:
+def _draw(results: Sequence[ServerResult], path: Path) -> None:
     from buckler.reporting import plots
 
     panels: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -389,7 +346,7 @@ def _draw(results: Sequence[Result], path: Path) -> None:
     plots.bars(panels, "requests per second over HTTP", path)
 
 
-def _load(results: Sequence[Result]) -> documents.Table:
+def _load(results: Sequence[ServerResult]) -> documents.Table:
     columns = (
         ("server", "server", ""),
         ("clients", "clients", ""),
@@ -414,17 +371,17 @@ def _targets(targets: Sequence[Mapping[str, Any]]) -> documents.Table:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="", help="folder of class folders; else the seeded generator draws")
-    parser.add_argument("--weights", default="", help="VGG-19 base: imagenet, or a file; else seeded random weights")
+    parser.add_argument("--images", default="", help="class-per-folder directory; default: drawn pictures")
+    parser.add_argument("--weights", default="", help="VGG-19 base: imagenet or a file; default: seeded random weights")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of each measurement")
     documents.add_options(parser)
-    parser.add_argument("--quick", action="store_true", help="32 pixels, a second each: shows that it works, no more")
+    parser.add_argument("--quick", action="store_true", help="tiny network, half a second each: shows that it works")
     given = parser.parse_args()
     if given.quick:
-        run(Plan(32, pictures=8, clients=(1, 4), seconds=1.0), given.out or documents.SCRATCH)
+        run(Plan(32, "tiny", pictures=8, clients=(1, 4), seconds=0.5), given.out or documents.SCRATCH)
         return
-    plan = Plan(given.size, given.weights or "none", given.images, seconds=given.seconds)
+    plan = Plan(given.size, weights=given.weights or "none", images=given.images, seconds=given.seconds)
     run(plan, given.out or documents.DIRECTORY)
 
 

@@ -1,12 +1,12 @@
-"""Fills the measured numbers of the documentation from ``docs/results/*.json``: `make tables`.
+"""Writes the measured numbers of the documentation from ``docs/results/*.json``: `make tables`.
 
-A document marks each place, and this command writes what stands between the marker and ``<!-- end -->``::
+The command replaces the text between each marker and the next ``<!-- end -->``::
 
     <!-- table: serving.load -->               the table ``load`` of serving.json
-    <!-- measured: serving -->                 commit, machine and command behind it
-    <!-- figure: serving.load[Buckler; 16].requests_per_second -->      one cell, within a line
+    <!-- measured: serving -->                 command, commit and machine of serving.json
+    <!-- figure: serving.load[Buckler; 16].requests_per_second -->      one cell, inside a line
 
-The row of a figure is found by its first cells, separated by semicolons.
+The row of a figure is named by its first cells, separated by semicolons.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.results import Cell, Column, Figure, Results, Table
+from benchmarks.results import CellValue, Column, Estimate, Results, Table
 from buckler.errors import DataError
 from pipelines.stage import stage
 
@@ -28,17 +28,17 @@ Library = Mapping[str, Results]
 
 
 def library(directory: Path) -> dict[str, Results]:
-    """Return every document in ``directory`` by name."""
+    """Return the documents of ``directory`` by name."""
     return {path.stem: results.read(path) for path in sorted(directory.glob("*.json"))}
 
 
 def pages(root: Path) -> list[Path]:
-    """Return the documents that may have markers."""
+    """Return the pages of the documentation."""
     return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def fill(text: str, known: Library) -> str:
-    """Return ``text`` with the content of every marker generated anew."""
+    """Return ``text`` with new content for every marker."""
 
     def content(match: re.Match[str]) -> str:
         kind, target, _ = match.groups()
@@ -50,7 +50,7 @@ def fill(text: str, known: Library) -> str:
 
 
 def unshown(texts: Iterable[str], known: Library) -> set[str]:
-    """Return the tables that no marker shows."""
+    """Return the tables without a marker."""
     shown = {target for text in texts for kind, target, _ in MARKER.findall(text) if kind == "table"}
     return {f"{name}.{table}" for name, document in known.items() for table in document.tables} - shown
 
@@ -68,8 +68,8 @@ def _lines(table: Table) -> Iterator[str]:
         yield f"| {' | '.join(_cell(row.get(column.key), column) for column in table.columns)} |"
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    if isinstance(cell, Figure):
+def _cell(cell: CellValue, column: Column) -> str:
+    if isinstance(cell, Estimate):
         bounds = [_cell(bound, column) for bound in (cell.low, cell.high) if bound is not None]
         interval = " to ".join(bounds)
         if cell.value is None:
@@ -122,12 +122,12 @@ def _find(target: str, known: Library) -> Table:
 
 def _document(name: str, known: Library) -> Results:
     if name not in known:
-        raise DataError(f"no {results.DIRECTORY}/{name}.json, which a document shows")
+        raise DataError(f"no {results.DIRECTORY}/{name}.json, which a marker names")
     return known[name]
 
 
 def main() -> None:
-    """Rewrite the documents."""
+    """Rewrite the pages."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     known, filled = library(ROOT / results.DIRECTORY), {}
     for path in pages(ROOT):

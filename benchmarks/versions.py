@@ -1,10 +1,10 @@
-"""Compares the service of this checkout with that of another one: latency and throughput over HTTP, in turns.
+"""Compares latency and throughput of the service in this checkout and in another one.
 
 Reads   another checkout of the project with its own ``.venv`` (``make setup``)
 Writes  docs/results/versions.json
 
 Each checkout prepares its own release of the same network, on the same generated pictures. The two services run one
-after the other, several rounds, so that a slow moment of the machine falls on both. The tables show medians.
+after the other in several rounds, so that a slow phase of the machine affects both. The table shows medians.
 """
 
 import argparse
@@ -31,18 +31,18 @@ MEASURED = ("requests_per_second", "p50_ms", "p99_ms", "cpu_ms", "worker_memory_
 
 
 def run(before: Path, module: str, plan: serving.Plan, rounds: int, out: Path) -> None:
-    """Measure, write and print.
+    """Measure, write the results and print the table.
 
     Args:
         before: The other checkout.
         module: The other checkout's module with ``Plan`` and ``prepare``.
         plan: Image size, numbers of clients and seconds.
-        rounds: How often each service is started and measured.
+        rounds: Starts and measurements of each service.
         out: Folder of the document.
     """
     after = Path.cwd()
     commits = {checkout: _commit(checkout) for checkout in (before, after)}
-    found: list[serving.Result] = []
+    found: list[serving.ServerResult] = []
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
         folders = {before: Path(scratch) / "before", after: Path(scratch) / "after"}
         folders[before].mkdir()
@@ -79,12 +79,12 @@ def _prepare_elsewhere(checkout: Path, module: str, plan: serving.Plan, folder: 
         raise BucklerError(f"{checkout} cannot prepare a release with {module}:\n{done.stderr[-2000:]}")
 
 
-def _table(found: Sequence[serving.Result], commits: Sequence[str]) -> documents.Table:
+def _table(found: Sequence[serving.ServerResult], commits: Sequence[str]) -> documents.Table:
     rows = []
     for clients in sorted({result.clients for result in found}):
         for commit in commits:
             mine = [result for result in found if (result.server, result.clients) == (commit, clients)]
-            row: dict[str, documents.Cell] = {
+            row: dict[str, documents.CellValue] = {
                 "server": commit,
                 "clients": clients,
                 "errors": sum(r.errors for r in mine),
@@ -113,8 +113,8 @@ def main() -> None:
     parser.add_argument("checkout", type=Path, help="the other checkout, with its own .venv")
     parser.add_argument("--module", default=MODULE, help=f"its module with Plan and prepare (default: {MODULE})")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each service is measured")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each service")
     documents.add_options(parser)
     given = parser.parse_args()
     plan = serving.Plan(given.size, seconds=given.seconds)

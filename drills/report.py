@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Cell, Column, Table
+from benchmarks.results import CellValue, Column, Table
 
 
 @dataclass
@@ -45,9 +45,9 @@ def table(drills: Sequence[Drill]) -> Table:
         Column("figure", "figure"),
         Column("value", "value", ","),
     )
-    rows: list[dict[str, Cell]] = []
+    rows: list[dict[str, CellValue]] = []
     for drill in drills:
-        head: dict[str, Cell] = {"drill": drill.name.replace("_", " "), "passed": drill.passed}
+        head: dict[str, CellValue] = {"drill": drill.name.replace("_", " "), "passed": drill.passed}
         for name, value in drill.figures.items() or [("", None)]:
             number = isinstance(value, (bool, int, float, str)) or value is None
             shown = value if number else json.dumps(value)

@@ -1,4 +1,4 @@
-"""The exported network in BentoML and nothing around it: what front door, detector and audit log are measured by."""
+"""BentoML with the exported network only: the baseline without front door, detector and audit log."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A plain FastAPI endpoint around a network in Keras, as its documentation shows one: ``uvicorn ...:app``."""
+"""A plain FastAPI endpoint for a Keras network, as in FastAPI's documentation: ``uvicorn ...:app``."""
 
 import io
 import os

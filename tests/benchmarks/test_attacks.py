@@ -1,4 +1,4 @@
-"""`make bench` for real, as small as it gets, and its verdicts on results made up by hand."""
+"""The attack benchmark on the tiny network, and its comparison of invented results."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, Result, Worker, compare
+from benchmarks.attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, EngineResult, Worker, compare
 from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
 
@@ -19,7 +19,7 @@ PEERS = ("art", "cleverhans", "foolbox")
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory):
-    """What the quick run writes, its output, and its folder."""
+    """The document of a quick run, its output, and its folder."""
     out = tmp_path_factory.mktemp("bench")
     command = [sys.executable, "-m", "benchmarks.attacks", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def test_all_engines_leave_the_same_robust_accuracy(document):
     for task in (FGSM, GRID, PGD):
         radii = f"{', '.join(map(str, task.epsilons_255))}/255"
         rows = [row for row in results if (row["attack"], row["radii"]) == (task.name, radii)]
-        # A point is less than a picture here: engines may part over one.
+        # One picture is more than a point here: engines may differ in one.
         allowed = 1 / rows[0]["images"] + 1e-9
         exact = [r["robust_accuracy"] for r in rows if r["engine"].endswith("float32")]
         assert max(exact) - min(exact) <= allowed
@@ -67,7 +67,7 @@ def test_all_engines_leave_the_same_robust_accuracy(document):
 
 
 def results():
-    """Results of all engines at all attacks: ours make 16 and about 3 pictures a second, CleverHans 2, the others 1."""
+    """Results of all engines at all attacks: Buckler at 16 and about 3 pictures per second, CleverHans 2, others 1."""
     speeds = {("buckler", "bfloat16"): (16.0, 16.0, 16.0), ("buckler", "float32"): (2.0, 3.0, 4.0)} | {
         (peer, "float32"): (2.0, 2.0, 2.0) if peer == "cleverhans" else (1.0, 1.0, 1.0) for peer in PEERS
     }
@@ -77,38 +77,38 @@ def results():
         for (engine, dtype), speed in speeds.items():
             if engine == "buckler" or not task.early_exit:
                 numbers = (sorted(speed)[1], min(speed), max(speed), 0.25, 0.75, 900.0, 3, 200, speed)
-                made.append(Result(engine, task.name, radii, dtype, *numbers))
+                made.append(EngineResult(engine, task.name, radii, dtype, *numbers))
     return made
 
 
-def verdict(targets, *words):
-    (found,) = (target for target in targets if all(word in target.name for word in words))
+def target(targets, *words):
+    (found,) = (each for each in targets if all(word in each.name for word in words))
     return found
 
 
-def test_the_ratio_is_to_the_fastest_peer_round_by_round():
+def test_the_speed_is_compared_with_the_fastest_peer_in_each_round():
     targets = compare(results())
-    one = verdict(targets, "fgsm 1/255", "bfloat16", "times")
+    one = target(targets, "fgsm 1/255", "bfloat16", "times")
     assert one.reached
     assert one.measured == "8.00 times (8.00 to 8.00) cleverhans"
-    assert verdict(targets, "pgd-10", "float32", "times").measured == "1.50 times (1.00 to 2.00) cleverhans"
-    assert verdict(targets, "fgsm 1, 2, 4, 8/255", "bfloat16", "times").reached is False
+    assert target(targets, "pgd-10", "float32", "times").measured == "1.50 times (1.00 to 2.00) cleverhans"
+    assert target(targets, "fgsm 1, 2, 4, 8/255", "bfloat16", "times").reached is False
 
 
-def test_two_points_of_robust_accuracy_are_too_many_and_one_is_not():
+def test_robust_accuracies_may_differ_by_one_point_but_not_by_two():
     for apart, reached in ((0.01, True), (0.02, False)):
         changed = [
             replace(r, robust_accuracy=0.25 - apart) if (r.engine, r.attack) == ("foolbox", "pgd-10") else r
             for r in results()
         ]
         targets = compare(changed)
-        assert verdict(targets, "pgd-10", "float32", "point").reached is reached
-        assert verdict(targets, "fgsm 1/255", "float32", "point").reached
+        assert target(targets, "pgd-10", "float32", "point").reached is reached
+        assert target(targets, "fgsm 1/255", "float32", "point").reached
 
 
-def test_what_a_machine_without_bfloat16_cannot_tell_is_neither_reached_nor_missed():
+def test_targets_in_bfloat16_are_undecided_on_a_machine_without_it():
     targets = compare([r for r in results() if r.dtype == "float32"])
-    assert verdict(targets, "fgsm 1/255", "bfloat16", "times").reached is None
+    assert target(targets, "fgsm 1/255", "bfloat16", "times").reached is None
 
 
 @pytest.mark.slow

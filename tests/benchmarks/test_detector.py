@@ -1,8 +1,15 @@
-from benchmarks.detector import attacks, clean
+"""The tables of a detector's report."""
+
+import pytest
+
+from benchmarks import detector, results
+from benchmarks.detector import adaptive, attacks, clean
 from benchmarks.tables import markdown
+from buckler.state import documents
 
 RATE = {"value": 0.05, "low": 0.01, "high": 0.1, "pictures": 100}
 REPORT = {
+    "scored_in": "float32",
     "clean_flagged": {"adversarial": RATE, "any": {**RATE, "value": 0.07}},
     "subgroups": [{"column": "label", "group": "malignant", "clean_fpr": RATE}],
     "harmless": [{"change": "noise_2", "auc": 0.5, "flagged": RATE}],
@@ -12,24 +19,30 @@ REPORT = {
             "attack": name,
             "norm": norm,
             "epsilon_255": 2,
-            "adaptive": adaptive,
+            "steps": 40,
+            "adaptive": knows_detector,
             "stops_at_boundary": stops,
             "auc": 0.987,
             "tpr_at_fpr": {"0.01": 0.5, "0.05": 0.93},
-            "wrong": {**RATE, "value": 0.9},
+            "wrong": {**RATE, "value": 0.9, "pictures": 80 if knows_detector else 120},
             "wrong_and_unflagged": RATE,
         }
-        for name, norm, adaptive, stops in (
+        for name, norm, knows_detector, stops in (
             ("pgd", "linf", False, False),
             ("fab", "linf", False, True),
             ("pgd-joint", "linf", True, True),
+            ("pgd-selective", "linf", True, True),
             ("pgd_l2", "l2", False, False),
         )
+    ],
+    "worst": [
+        {"epsilon_255": 1, "adaptive_wrong_and_unflagged": None},
+        {"epsilon_255": 2, "adaptive_wrong_and_unflagged": {**RATE, "value": 0.08}},
     ],
 }
 
 
-def test_the_tables_say_what_is_flagged_and_what_gets_past():
+def test_the_tables_show_flagged_pictures_and_successful_attacks():
     lines = [*markdown(clean(REPORT)).split("\n"), *markdown(attacks(REPORT)).split("\n")]
     assert "| clean | 5.0% (1.0% to 10.0%) | 7.0% (1.0% to 10.0%) |" in lines
     assert "| no dermoscopy: text | 5.0% (1.0% to 10.0%) | 100.0% (1.0% to 10.0%) |" in lines
@@ -37,3 +50,38 @@ def test_the_tables_say_what_is_flagged_and_what_gets_past():
     assert "| fab 2/255, stops at the boundary | 0.987 |  | 90.0% | 5.0% (1.0% to 10.0%) |" in lines
     assert "| pgd-joint 2/255, knows the detector | 0.987 |  | 90.0% | 5.0% (1.0% to 10.0%) |" in lines
     assert any(line.startswith("| pgd_l2 2/255 (l2) |") for line in lines)
+
+
+def test_the_adaptive_table_has_the_radii_at_which_the_attacker_who_knows_the_detector_was_run():
+    assert markdown(adaptive(REPORT)).split("\n") == [
+        "| PGD that knows the detector, best of 2 objectives | wrong and unflagged (95 % interval) |",
+        "|---|---|",
+        "| 2/255 | 8.0% (1.0% to 10.0%) |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keep_adaptive", "tables", "remark"),
+    [
+        (
+            True,
+            {"clean", "attacks", "adaptive"},
+            "100 clean and 120 attacked test pictures; 80 for the attacker who knows the detector, 40 steps each; "
+            "scored in float32.",
+        ),
+        (False, {"clean", "attacks"}, "100 clean and 120 attacked test pictures; scored in float32."),
+    ],
+)
+def test_a_measurement_writes_all_tables_of_its_page_the_command_and_the_numbers_of_pictures(
+    tmp_path, monkeypatch, keep_adaptive, tables, remark
+):
+    rows = [row for row in REPORT["attacks"] if keep_adaptive or not row["adaptive"]]
+    report = tmp_path / "hardened/detector.json"
+    documents.write_json(report, {**REPORT, "attacks": rows})
+    arguments = ["--report", str(report), "--name", "detector_hardened", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["detector", *arguments])
+    detector.main()
+    written = results.read(tmp_path / "detector_hardened.json")
+    assert set(written.tables) == tables
+    assert written.measured.remark == remark
+    assert written.command == f"python -m benchmarks.detector --report {report} --name detector_hardened"

@@ -25,7 +25,7 @@ def test_each_network_has_its_column_and_each_row_says_whether_the_goal_is_reach
     assert "Checks: all passed." in remark(hardened)
 
 
-def test_a_failed_check_is_named_and_what_was_not_measured_is_left_out(tmp_path):
+def test_a_failed_check_is_named_and_rates_that_were_not_measured_are_omitted(tmp_path):
     undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
     hardened["checks"].append({"name": "chance_at_128", "passed": False, "detail": "60 of 64"})
     page = markdown(table(undefended, hardened)).splitlines()
@@ -39,7 +39,7 @@ def test_the_budget_of_a_search_is_its_queries(tmp_path):
     assert remark(hardened).startswith("Worst case over: fgsm 1/255, 1 steps; square 2/255, 100 queries. ")
 
 
-def test_both_networks_are_drawn(tmp_path):
+def test_the_curves_of_both_networks_are_drawn(tmp_path):
     undefended, hardened = robustness(tmp_path / "a", 90, 0), robustness(tmp_path / "b", 86, 70)
     hardened["clean_confusion"] = [[40, 10], [4, 46]]
     draw(undefended, hardened, tmp_path / "drawn/comparison.png")

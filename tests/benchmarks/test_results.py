@@ -1,4 +1,4 @@
-"""The documents of measured results and the tables made of them; the documentation shows exactly what they say."""
+"""Documents of measured results, and the tables of the documentation that are generated from them."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results, tables
-from benchmarks.results import Column, Figure, Results, Table
+from benchmarks.results import Column, Estimate, Results, Table
 from buckler.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURED = results.Measured("0123456789abcdef", True, "a processor", (7,), "One run.")
+MEASURED = results.Provenance("0123456789abcdef", True, "a processor", (7,), "One run.")
 TABLE = Table(
     (
         Column("server", "server"),
@@ -19,8 +19,8 @@ TABLE = Table(
         Column("reached", "reached"),
     ),
     (
-        {"server": "ours", "clients": 1, "rate": Figure(1234.56, 1200.0, 1300.0), "reached": True},
-        {"server": "ours", "clients": 16, "rate": Figure(None, 50.0, 60.0)},
+        {"server": "ours", "clients": 1, "rate": Estimate(1234.56, 1200.0, 1300.0), "reached": True},
+        {"server": "ours", "clients": 16, "rate": Estimate(None, 50.0, 60.0)},
         {"server": "a|b", "clients": None, "rate": 3.0, "reached": False},
     ),
 )
@@ -39,7 +39,7 @@ def test_a_document_reads_back_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"schema": 2}, "expected schema 1"),
         ({"name": "other"}, "name serving, got 1 and other"),
@@ -47,10 +47,10 @@ def test_a_document_reads_back_as_it_was_written(tmp_path):
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_another_schema_name_or_field_is_an_error(tmp_path, change, said):
+def test_another_schema_name_or_field_is_an_error(tmp_path, change, message):
     path = KNOWN["serving"].write(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         results.read(path)
 
 
@@ -80,7 +80,7 @@ def test_markers_are_filled_and_the_rest_of_the_text_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("marker", "message"),
     [
         ("table: attacks.speed", "no docs/results/attacks.json"),
         ("table: serving.speed", "expected a table of serving.json \\(load\\)"),
@@ -89,18 +89,18 @@ def test_markers_are_filled_and_the_rest_of_the_text_is_kept():
         ("figure: serving.load.rate", "expected a figure as"),
     ],
 )
-def test_a_marker_that_names_nothing_is_an_error(marker, said):
-    with pytest.raises(DataError, match=said):
+def test_a_marker_without_its_table_or_cell_is_an_error(marker, message):
+    with pytest.raises(DataError, match=message):
         tables.fill(f"<!-- {marker} --><!-- end -->", KNOWN)
 
 
-def test_a_table_that_no_document_shows_is_found():
+def test_a_table_without_a_marker_is_found():
     assert tables.unshown(["<!-- table: serving.load --><!-- end -->"], KNOWN) == set()
     assert tables.unshown(["<!-- figure: serving.load[ours; 1].rate --><!-- end -->"], KNOWN) == {"serving.load"}
 
 
 def test_the_documentation_shows_every_result_as_it_was_measured():
-    """Where this fails, `make tables` writes the documents anew."""
+    """`make tables` repairs a failure."""
     known = tables.library(ROOT / results.DIRECTORY)
     texts = {path: path.read_text(encoding="utf-8") for path in tables.pages(ROOT)}
     assert [str(path.relative_to(ROOT)) for path, text in texts.items() if tables.fill(text, known) != text] == []
