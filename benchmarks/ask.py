@@ -17,7 +17,7 @@ import numpy as np
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
-from buckler.cli import CLIENT_KEY_ENV
+from buckler.cli.answers import CLIENT_KEY_ENV
 from buckler.client import Client
 from buckler.data import pictures
 from buckler.evaluation.accuracy import is_malignant
