@@ -8,9 +8,6 @@ from typing import Any
 
 from buckler.errors import VerdictError
 
-# --- digests
-
-
 def file_digest(path: Path) -> str:
     """Return ``sha256:…`` of a file's bytes."""
     with path.open("rb") as file:

@@ -18,11 +18,11 @@ Time = Annotated[AwareDatetime, PlainSerializer(datetime.isoformat, return_type=
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[T]):
+class OpenedDocument(Generic[T]):
     """A document whose signature is valid.
 
     Attributes:
-        content: The fields that its kind declares.
+        content: The declared fields of this kind of document.
         statement: The whole signed JSON object.
         digest: ``sha256:…`` of the signed payload; identifies this document.
     """
@@ -36,9 +36,9 @@ class SignedDocument(Generic[T]):
     """One kind of signed document.
 
     Args:
-        name: What errors call it: "the signed NAME".
-        payload_type: Type of the envelope's payload. It is signed too, so no kind of document passes for another.
-        content: A dataclass; a document may have more fields than it declares.
+        name: Name in errors: "the signed NAME".
+        payload_type: Type of the envelope's payload. The type is signed too, so no kind of document passes for another.
+        content: A dataclass; a document may contain further fields.
         schema: Number of the statement's schema.
     """
 
@@ -53,8 +53,8 @@ class SignedDocument(Generic[T]):
         statement = {"schema": self._schema, **self._adapter.dump_python(content, mode="json"), **derived}
         return envelope.sign(statement, key, payload_type=self.payload_type)
 
-    def open(self, sealed: object, public_key: Ed25519PublicKey) -> Opened[T]:
-        """Return the document in an envelope; nothing of it is parsed before its signature is verified.
+    def open(self, sealed: object, public_key: Ed25519PublicKey) -> OpenedDocument[T]:
+        """Return the document in an envelope; the signature is verified before the document is parsed.
 
         Raises:
             VerdictError: ``malformed`` or ``signature``.
@@ -69,4 +69,4 @@ class SignedDocument(Generic[T]):
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             raise VerdictError("malformed", f"{self._name} is malformed: {faults}") from error
-        return Opened(content, statement, f"sha256:{hashlib.sha256(payload).hexdigest()}")
+        return OpenedDocument(content, statement, f"sha256:{hashlib.sha256(payload).hexdigest()}")

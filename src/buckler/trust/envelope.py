@@ -18,7 +18,7 @@ from buckler.trust.keys import key_id
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes to sign: type and payload, each after its length, so that no two pairs encode alike.
+    """Return the bytes to sign: type and payload, each preceded by its length, so that no two pairs have the same encoding.
 
     Source: DSSE v1 protocol, "PAE".
     """
@@ -38,7 +38,7 @@ def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: 
 
 
 def open_envelope(envelope: object, public_key: Ed25519PublicKey, *, payload_type: str) -> dict[str, Any]:
-    """Return the statement inside ``envelope``; nothing of it is parsed before its signature is verified.
+    """Return the statement in ``envelope``; the signature is verified before the statement is parsed.
 
     Raises:
         VerdictError: ``malformed`` or ``signature``.

@@ -17,9 +17,6 @@ SIGNING_KEY_ENV = "BUCKLER_SIGNING_KEY"
 VERDICT_KEY_ENV = "BUCKLER_VERDICT_KEY"
 
 
-# --- keys
-
-
 def private_key_path() -> Path:
     """Return the path of the signing key: ``BUCKLER_SIGNING_KEY``, else the project's default."""
     return Path(os.environ.get(SIGNING_KEY_ENV) or paths.KEYS / PRIVATE_KEY_FILE)
@@ -43,7 +40,7 @@ def generate_key_pair(
         if path.exists():
             raise BucklerError(
                 f"{path} exists and is never overwritten; move it away to make a new pair"
-                " (what the old key signed, the new one does not verify)"
+                " (a new key does not verify what the old one signed)"
             )
     key = Ed25519PrivateKey.generate()
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +77,7 @@ def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_EN
     try:
         key = serialization.load_pem_private_key(_read_key(path, named_by), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BucklerError(f"{path} is no unencrypted private key in PEM form: {error}") from error
+        raise BucklerError(f"{path} is not an unencrypted private key in PEM form: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise BucklerError(f"expected an Ed25519 private key in {path}, got {type(key).__name__}")
     return key
@@ -100,7 +97,7 @@ def load_public_key(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV
     try:
         key = serialization.load_pem_public_key(_read_key(path, named_by))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BucklerError(f"{path} is no public key in PEM form: {error}") from error
+        raise BucklerError(f"{path} is not a public key in PEM form: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise BucklerError(f"expected an Ed25519 public key in {path}, got {type(key).__name__}")
     return key
@@ -111,7 +108,7 @@ def _read_key(path: Path, named_by: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BucklerError(
-            f"cannot read the key {path} ({error.strerror}); `buckler keys init` makes a pair,"
+            f"cannot read the key {path} ({error.strerror}); `buckler keys init` creates a pair,"
             f" {named_by} names another file"
         ) from error
 

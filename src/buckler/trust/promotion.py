@@ -1,8 +1,8 @@
-"""The signed record of a promotion: proves that the alias ``champion`` was moved by a promotion and not by hand.
+"""The signed record of a promotion: proves that the alias ``champion`` was not moved by hand.
 
 Anyone with write access to the registry can move its alias: to a version that was never compared with the champion, or
 back to one that was replaced because it is weak. So each promotion and each roll-back stores a signed record with the
-version; the service requires it, and rejects one that is older than the newest it has accepted.
+version. The service requires the record, and rejects one older than the newest it has accepted.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Signed receipts: proof of what a service answered about a picture, which a client can verify without the service.
 
-Like a verdict, a receipt is a DSSE envelope, but with a payload type and a key of its own: the service has the receipt
+Like a verdict, a receipt is a DSSE envelope, but with another payload type and another key: the service has the receipt
 key and must never have the key that signs verdicts. docs/threat-model.md explains what a receipt proves.
 """
 

@@ -2,8 +2,8 @@
 
 A verdict describes the day on which it was issued. Later findings of the watch's jobs are stored with the version as a
 signed standing: the verdict is renewed (``holds``), every answer requires review (``degraded``), or the version must
-not answer (``withdrawn``). The service applies it, and rejects one that is older than the newest it has accepted. Each
-job has a claim of its own, so that no job lifts another's.
+not answer (``withdrawn``). The service applies the standing, and rejects one older than the newest it has accepted.
+Each job has its own claim, so no job lifts the claim of another.
 """
 
 import json
@@ -139,7 +139,7 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
         raise VerdictError("standing", f"{subject} is not valid: {error}") from error
     found, state = opened.content, opened.statement.get("state")
     if state != found.state:
-        raise VerdictError("standing", f"{subject}: its claims mean the state {found.state!r}, it has {state!r}")
+        raise VerdictError("standing", f"{subject}: its claims imply the state {found.state!r}, it states {state!r}")
     if (found.model, found.version) != (model_name, version):
-        raise VerdictError("standing", f"{subject} is that of version {found.version} of {found.model}")
+        raise VerdictError("standing", f"{subject} belongs to version {found.version} of {found.model}")
     return found

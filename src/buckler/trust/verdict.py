@@ -77,9 +77,6 @@ def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]
     return envelope.sign(statement, key, payload_type=PAYLOAD_TYPE)
 
 
-# --- release
-
-
 def verify_release(
     release: Path,
     public_key: Ed25519PublicKey,
@@ -88,7 +85,7 @@ def verify_release(
     now: datetime | None = None,
     valid_until: datetime | None = None,
 ) -> Verdict:
-    """Return the verdict of ``release`` if it is authentic, describes these files, has passed and has not expired.
+    """Return the verdict of ``release`` if it is authentic, matches the files, has passed and has not expired.
 
     Args:
         release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
@@ -120,9 +117,9 @@ def check_valid(verdict: Verdict, *, now: datetime | None = None, valid_until: d
 
 
 def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:
-    """Return the verdict of ``release`` if it is authentic and describes these files, passed and valid or not.
+    """Return the verdict of ``release`` if it is authentic and matches the files, even if it failed or has expired.
 
-    A failed or expired verdict still documents what was measured.
+    A failed or expired verdict still documents the measurements.
 
     Raises:
         VerdictError: ``missing``, ``malformed``, ``signature``, ``digest`` or ``other_model``.
@@ -150,4 +147,4 @@ def _check_evidence(directory: Path, expected: Mapping[str, str]) -> None:
     if found != expected:
         changed = sorted(set(found.items()) ^ set(expected.items()))
         names = sorted({name for name, _ in changed})
-        raise VerdictError("digest", f"files in {directory} differ from those that the verdict names: {names}")
+        raise VerdictError("digest", f"files in {directory} differ from the digests in the verdict: {names}")

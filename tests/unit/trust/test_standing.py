@@ -35,7 +35,7 @@ def read(text: str, version: str = "3", name: str = "skin") -> standing.Standing
     return standing.read(text, PUBLIC, model_name=name, version=version)
 
 
-def test_a_version_without_objections_is_valid_as_long_as_its_verdict():
+def test_a_version_without_claims_is_valid_as_long_as_its_verdict():
     found = standing_with()
     assert (found.state, found.reasons) == ("holds", ())
     assert found.expires_at == verdict().expires_at
@@ -64,7 +64,7 @@ def test_the_document_can_be_read_without_this_package():
     assert statement["expires_at"] == (MOMENT + timedelta(days=30)).isoformat()
 
 
-def test_long_reasons_are_cut_so_that_the_registry_takes_them():
+def test_long_reasons_are_shortened_to_fit_a_tag_of_the_registry():
     long = standing.issue(standing_with(**{f"job{i}": Claim("degraded", "x" * 5000) for i in range(4)}), KEY)
     assert len(long) < 5000
     assert read(long).claims["job0"].reason == "x" * standing.LONGEST_REASON
@@ -99,9 +99,9 @@ def test_the_base_of_the_faulty_documents_below_is_valid():
         (signed(schema=2), "expected schema 1"),
         (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
         (signed(digest=7), "digest: Input should be a valid string"),
-        (signed(version="4"), "is that of version 4 of skin"),
-        (signed(model="lungs"), "is that of version 3 of lungs"),
-        (signed(state="degraded"), "its claims mean the state 'holds'"),
+        (signed(version="4"), "belongs to version 4 of skin"),
+        (signed(model="lungs"), "belongs to version 3 of lungs"),
+        (signed(state="degraded"), "its claims imply the state 'holds'"),
         (signed(claims={"drift": {"state": "holds", "reason": ""}}), "drift.state: Input should be 'degraded' or"),
         (signed(claims=[]), "claims: Input should be an object"),
     ],
