@@ -51,8 +51,8 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
     )
-    judged = bundle.read_evidence(RELEASE / EVIDENCE_DIR)
-    documents.write_json(REPORTS / "metrics.json", bundle.headline(judged.reports) | {"gate_passed": verdict.passed})
+    measured = bundle.read_evidence(RELEASE / EVIDENCE_DIR)
+    documents.write_json(REPORTS / "metrics.json", bundle.headline(measured.reports) | {"gate_passed": verdict.passed})
     print(bundle.describe(verdict))
     if not verdict.passed:
         print("the gate FAILED: this model will be published, but neither promoted nor served")

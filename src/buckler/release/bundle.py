@@ -47,21 +47,21 @@ class CodeVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Reports by name, and the evidence in them as the gate reads it."""
+class ReportedEvidence:
+    """The reports of one evaluation by name, and the gate's evidence read from them."""
 
     reports: Reports
     evidence: Evidence
 
 
-def read_evidence(directory: Path) -> Judged:
+def read_evidence(directory: Path) -> ReportedEvidence:
     """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
 
     Raises:
         DataError: One is missing or malformed.
     """
     reports = {name: documents.read_json(directory / f"{name}.json") for name in _reports_in(directory)}
-    return Judged(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
+    return ReportedEvidence(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
 
 
 def _reports_in(directory: Path) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def _reports_in(directory: Path) -> tuple[str, ...]:
 
 
 def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
-    """Return picture id -> column -> right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
+    """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
 
     Raises:
         DataError: There is no such table, an id occurs twice, or a cell is neither 0 nor 1.
@@ -118,7 +118,7 @@ def build(
     """Judge a model by its reports, write its release and return the signed verdict, passing or not.
 
     The champion is not compared here, because stages do not read the registry; promotion decides again and compares.
-    The directory is built aside and renamed, so it appears whole or not at all.
+    The directory is built beside ``destination`` and renamed, so it appears whole or not at all.
 
     Args:
         destination: Replaced if it exists.
@@ -129,7 +129,7 @@ def build(
         name: Name of the model in the registry; the verdict is valid for no other.
         source: Commit of the code.
         key: Signs the verdict.
-        write_self_test: Adds reference pictures and answers to the directory of the model, to be signed with it
+        write_self_test: Writes reference pictures and answers into the model's directory, to be signed with the model
             (`buckler.serving.selftest.write`); the service loads no release without them.
         now: Aware time of issue; default: the current time.
 
@@ -141,15 +141,15 @@ def build(
         files = _copy_model(aside / MODEL_DIR, parts)
         if write_self_test:
             write_self_test(aside / MODEL_DIR)
-        judged = _copy_evidence(reports, aside / EVIDENCE_DIR)
-        _check_subject(judged.reports, "digest", classifier, files[classifier])
+        measured = _copy_evidence(reports, aside / EVIDENCE_DIR)
+        _check_subject(measured.reports, "digest", classifier, files[classifier])
         if runtime is not None:
-            _check_subject(judged.reports, "runtime", runtime, files[runtime])
+            _check_subject(measured.reports, "runtime", runtime, files[runtime])
         statement = {
             "schema": SCHEMA,
             "subject": _subject(name, aside / MODEL_DIR),
-            **_measurements(judged.reports),
-            **_decision(decide(judged.evidence, None, policy), policy, now or datetime.now(UTC)),
+            **_measurements(measured.reports),
+            **_decision(decide(measured.evidence, None, policy), policy, now or datetime.now(UTC)),
             "source": dataclasses.asdict(source),
             "evidence": file_digests(aside / EVIDENCE_DIR),
         }
@@ -165,17 +165,17 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
         names = file_digests(part)
         clash = [name for name in names if (destination / name).exists()]
         if clash:
-            raise DataError(f"{part}: another part of the release has the same files {clash}")
+            raise DataError(f"{part}: another part of the release has files of the same names: {clash}")
         for name in names:
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part / name, destination / name)
-        # Digests of the copies: the judged files must be the shipped ones, even if `part` changes meanwhile.
+        # Digests of the copies: the gate must decide on the released files, even if `part` changes meanwhile.
         digests[part] = digest_of({name: file_digest(destination / name) for name in names})
     return digests
 
 
-def _copy_evidence(reports: Path, destination: Path) -> Judged:
-    """Copy the reports and read the copies, so that the judged reports are the signed ones."""
+def _copy_evidence(reports: Path, destination: Path) -> ReportedEvidence:
+    """Copy the reports and read the copies: the gate must decide on the signed bytes."""
     destination.mkdir()
     read_evidence(reports)  # its errors name the original files
     for file in (*(f"{report_name}.json" for report_name in _reports_in(reports)), OUTCOMES_FILE):
@@ -239,7 +239,7 @@ def as_json(policy: Policy) -> dict[str, Any]:
 def source_of(root: Path) -> CodeVersion:
     """Return the git commit of ``root``; ``commit`` is None without git or without a commit."""
     commit = _git(root, "rev-parse", "HEAD")
-    # Files that results themselves change do not count: dvc.lock and the documents.
+    # Ignore files that new results change: dvc.lock and the documents.
     ignored = (":!dvc.lock", ":!docs", ":!README.md")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *ignored)
     return CodeVersion(commit or None, bool(commit and changes))
@@ -257,7 +257,7 @@ def headline(reports: Reports) -> dict[str, float]:
     """Return the numbers by which runs are compared, flat, for `dvc metrics diff` and `dvc exp show`.
 
     ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone,
-    ``sensitivity_2`` and ``specificity_2`` are those of malignant pictures under all attacks.
+    ``sensitivity_2`` and ``specificity_2`` are the clinical rates under all attacks and radii up to 2/255.
     """
     evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
     recall = evaluation["malignant_recall"]
@@ -280,7 +280,7 @@ def headline(reports: Reports) -> dict[str, float]:
 
 
 def describe(verdict: Verdict) -> str:
-    """Return a summary for people: the judged model, the results, the expiry."""
+    """Return a summary for people: the model, the results, the expiry."""
     statement: Mapping[str, Any] = verdict.statement
     lines = [
         f"verdict    {'passed' if verdict.passed else 'FAILED'}  {verdict.id}",

@@ -50,18 +50,18 @@ class DetectorEvidence:
 def failures(found: DetectorEvidence | None, policy: Policy) -> Iterator[str]:
     """Yield one sentence per broken rule; NaN breaks every rule."""
     if found is None:
-        yield f"the detector was not measured, expected a false positive rate of at most {policy.max_detector_fpr:g}"
+        yield f"the detector was not measured, expected a false-positive rate of at most {policy.max_detector_fpr:g}"
         return
     ceiling = policy.max_detector_fpr
     if not found.clean_fpr.value <= ceiling:
-        yield f"detector's false positive rate {found.clean_fpr.value:.3f} > {ceiling:.3f}"
+        yield f"detector's false-positive rate {found.clean_fpr.value:.3f} > {ceiling:.3f}"
     for change, rate in found.harmless.items():
         if not rate.value <= ceiling:
-            yield f"detector flags {rate.value:.3f} of pictures after the harmless change '{change}', > {ceiling:.3f}"
+            yield f"detector flags {rate.value:.3f} of pictures after the benign change '{change}', > {ceiling:.3f}"
     for (column, group), rate in found.subgroups.items():
         if rate.pictures >= policy.min_subgroup_records and not rate.value <= policy.max_detector_subgroup_fpr:
             allowed = policy.max_detector_subgroup_fpr
-            yield f"detector's false positive rate of {column} '{group}' {rate.value:.3f} > {allowed:.3f}"
+            yield f"detector's false-positive rate of {column} '{group}' {rate.value:.3f} > {allowed:.3f}"
     for radius, floor in sorted(policy.min_detector_auc.items()):
         yield from _floor(radius, found.auc.get(radius), floor)
     for radius, allowed in sorted(policy.max_evaded.items()):

@@ -152,8 +152,8 @@ def _subgroups_not_judged(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 def _subgroup_floors_by_radius(policy: Policy) -> dict[int, float]:
     """Return radius -> floor above zero; without attack the radius is 0."""
-    asked = {0: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
-    return {radius: floor for radius, floor in sorted(asked.items()) if floor}
+    floors = {0: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
+    return {radius: floor for radius, floor in sorted(floors.items()) if floor}
 
 
 def _by_radius(group: Subgroup) -> dict[int, Rate]:
@@ -204,7 +204,7 @@ def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparis
     column = f"worst_{radius}" if radius else CLEAN
     new, old = _column(challenger, column), _column(champion, column)
     common = new.keys() & old.keys()
-    # Test sets that share only a few pictures are compared as a whole: all pictures tell more than the few pairs.
+    # With few common pictures the whole test sets are compared: they carry more information than the few pairs.
     if 2 * len(common) >= min(len(new), len(old)):
         lost = sum(old[picture] and not new[picture] for picture in common)
         won = sum(new[picture] and not old[picture] for picture in common)
@@ -213,7 +213,7 @@ def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparis
     else:
         p = two_proportions_p(sum(old.values()), len(old), sum(new.values()), len(new))
         how = f"on other pictures, {len(new)} and {len(old)}"
-    ours, theirs = (sum(rights.values()) / len(rights) for rights in (new, old))
+    ours, theirs = (sum(right.values()) / len(right) for right in (new, old))
     sentence = f"{_accuracy(radius)} {ours:.3f} is significantly below the champion's {theirs:.3f}: {how}"
     return _Comparison(sentence, p)
 
@@ -221,9 +221,9 @@ def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparis
 def _column(evidence: Evidence, column: str) -> dict[str, bool]:
     """Return picture id -> right; raises DataError where the outcomes lack the column."""
     try:
-        rights = {picture: row[column] for picture, row in (evidence.outcomes or {}).items()}
+        right = {picture: row[column] for picture, row in (evidence.outcomes or {}).items()}
     except KeyError as error:
         raise DataError(f"outcomes.csv has no column {column!r}; run `dvc repro`") from error
-    if not rights:
+    if not right:
         raise DataError("expected an outcome for each test picture, got none; run `dvc repro`")
-    return rights
+    return right

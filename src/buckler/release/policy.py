@@ -25,8 +25,8 @@ class Policy:
     Three rules keep chance from deciding:
 
     - **Few pictures.** A floor above zero needs enough pictures for the 95 % interval of a rate at that floor to be at
-      most plus or minus ``max_margin_of_error``. On fewer the gate fails and states the number needed. The floors
-      are compared with the measured shares.
+      most plus or minus ``max_margin_of_error``. With fewer the gate fails and states the number needed. The
+      measured share itself, not its interval, is compared with the floor.
     - **Several comparisons.** The challenger is compared with the champion on clean pictures and at every radius.
       The p-values are adjusted by Holm's method, so that an equal model is rejected with a
       probability of at most ``regression_alpha`` over all comparisons.
@@ -39,15 +39,15 @@ class Policy:
         min_clean_accuracy: Share right without attack.
         min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
         min_malignant_recall: Share of malignant pictures given a malignant label; ignored for data without any.
-        min_robust_sensitivity: Radius -> the same share, when clean and under every attack up to that radius.
-        min_robust_specificity: Radius -> share of benign pictures given a benign label likewise.
+        min_robust_sensitivity: Radius -> the same share, both clean and under every attack up to that radius.
+        min_robust_specificity: Radius -> share of benign pictures given a benign label, under the same conditions.
         min_subgroup_clean_accuracy: Share right without attack in each subgroup.
         min_subgroup_robust_accuracy: Radius -> share right under the worst case in each subgroup.
-        min_subgroup_records: Smallest subgroup that is judged.
-        max_margin_of_error: Largest half width of a 95 % interval at a floor that is judged.
+        min_subgroup_records: Size of the smallest subgroup that has floors.
+        max_margin_of_error: Largest half width of a 95 % interval at a floor.
         max_calibration_error: Expected calibration error.
-        max_detector_fpr: Share of clean test pictures that the detector flags, and of those after harmless changes.
-        max_detector_subgroup_fpr: The same of the clean pictures of a class or subgroup.
+        max_detector_fpr: Share of clean test pictures that the detector flags, and of those after benign changes.
+        max_detector_subgroup_fpr: The same for the clean pictures of a class or subgroup.
         min_detector_auc: Radius -> area under the ROC curve of the attack that the detector separates worst.
         max_evaded: Radius -> share misclassified and not flagged under attacks that know the detector.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.

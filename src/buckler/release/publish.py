@@ -1,6 +1,6 @@
 """Records one pipeline execution in MLflow and registers its release as the challenger.
 
-The reports remain the source: MLflow only repeats their numbers for its views.
+The reports are the source; MLflow repeats their numbers for its views.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,8 @@ from buckler.serving import model_card, registry
 from buckler.serving.aliases import CHALLENGER
 from buckler.trust import digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
+
+_IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,6 @@ def publish(
     return published
 
 
-_IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
-
-
 def _published(model_name: str, verdict: Verdict) -> Published | None:
     for entry in registry.versions(model_name):
         if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
@@ -112,9 +111,9 @@ def _record(
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    judged = bundle.read_evidence(release / EVIDENCE_DIR)
-    tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(judged.reports), *_history(reports)])
-    for cell in judged.reports["robustness"]["cells"]:
+    measured = bundle.read_evidence(release / EVIDENCE_DIR)
+    tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(measured.reports), *_history(reports)])
+    for cell in measured.reports["robustness"]["cells"]:
         _record_cell(run_id, experiment, cell, tags)
     files = [path for path in sorted(reports.glob("*.json")) if path.name != "publish.json"]
     tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv")), *sorted(reports.glob("*.html"))])

@@ -8,6 +8,7 @@ from typing import Any
 
 from buckler.errors import VerdictError
 
+
 def file_digest(path: Path) -> str:
     """Return ``sha256:…`` of a file's bytes."""
     with path.open("rb") as file:

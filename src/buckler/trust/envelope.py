@@ -18,7 +18,7 @@ from buckler.trust.keys import key_id
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes to sign: type and payload, each preceded by its length, so that no two pairs have the same encoding.
+    """Return the bytes to sign: type and payload, each after its length, so that every pair has its own encoding.
 
     Source: DSSE v1 protocol, "PAE".
     """

@@ -11,7 +11,7 @@ from buckler.trust.verdict import verify_release
 from tests import projects
 
 
-def test_a_release_verifies_and_its_statement_says_what_a_reviewer_asks(project):
+def test_a_release_is_valid_and_its_statement_has_the_fields_for_a_reviewer(project):
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     projects.build(project, now=now)
     verdict = verify_release(project / "models/release", projects.PUBLIC, now=now)
@@ -34,7 +34,7 @@ def test_a_release_verifies_and_its_statement_says_what_a_reviewer_asks(project)
     assert verdict.expires_at - verdict.issued_at == timedelta(days=30)
 
 
-def test_a_model_that_fails_is_released_with_a_signed_refusal(project):
+def test_a_failed_model_is_released_with_a_signed_failed_verdict(project):
     projects.make_project(project, clean=60, robust=10)
     verdict = projects.build(project)
     assert not verdict.passed
@@ -43,12 +43,12 @@ def test_a_model_that_fails_is_released_with_a_signed_refusal(project):
         verify_release(project / "models/release", projects.PUBLIC)
 
 
-def test_the_evidence_in_a_release_reads_like_the_reports(project):
+def test_the_evidence_in_a_release_equals_the_reports(project):
     projects.build(project)
     assert bundle.read_evidence(project / "models/release/evidence") == bundle.read_evidence(project / "reports")
 
 
-def test_the_exported_network_is_signed_with_the_rest_and_its_parity_stated(project):
+def test_the_exported_network_is_signed_and_the_verdict_states_its_parity(project):
     verdict = projects.build(project, runtime=project / "models/runtime")
     assert "runtime.json" in verdict.statement["subject"]["files"]
     assert verdict.statement["runtime"]["serves"] == "float32"
@@ -85,7 +85,7 @@ def test_a_missing_report_is_named(project, name):
         projects.build(project)
 
 
-def test_a_failed_build_leaves_the_release_before_it_as_it_was(project):
+def test_a_failed_build_leaves_the_earlier_release_unchanged(project):
     before = projects.build(project)
     (project / "reports/detector.json").write_text("{}")
     with pytest.raises(DataError):
@@ -94,7 +94,7 @@ def test_a_failed_build_leaves_the_release_before_it_as_it_was(project):
     assert {path.name for path in (project / "models").iterdir()} == {"classifier", "runtime", "detector", "release"}
 
 
-def test_a_new_build_replaces_all_of_the_release_before_it(project):
+def test_a_new_build_replaces_the_whole_earlier_release(project):
     projects.build(project)
     (project / "models/release/model/left-over").touch()
     projects.build(project)
@@ -108,13 +108,13 @@ def test_files_of_the_same_name_in_both_parts_are_refused(project):
 
 
 @pytest.mark.parametrize("content", ["id,label,clean\na,benign,2\n", "id,label,clean\na,b,1\na,b,1\n", "id\na\n"])
-def test_a_table_of_outcomes_that_cannot_be_counted_is_refused(tmp_path, content):
+def test_an_invalid_table_of_outcomes_is_rejected(tmp_path, content):
     (tmp_path / "outcomes.csv").write_text(content)
     with pytest.raises(DataError, match="0 or 1"):
         bundle.read_outcomes(tmp_path / "outcomes.csv")
 
 
-def test_the_commit_is_recorded_and_whether_tracked_files_had_changed(tmp_path):
+def test_the_source_is_the_commit_and_whether_tracked_files_changed(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)

@@ -37,17 +37,17 @@ COUNT = 100
 
 
 def outcomes(clean: int, robust: int, *, prefix: str = "", count: int = COUNT) -> dict[str, dict[str, bool]]:
-    """Pictures 0.. of which the first ``clean`` are right, the first ``robust`` also under attack."""
+    """Return outcomes: the first ``clean`` pictures are right, the first ``robust`` also under attack."""
     return {f"{prefix}{i:03}": {"clean": i < clean, "worst_1": i < robust} for i in range(count)}
 
 
-def held(robust: Rate, radius: int = 1, *, sensitivity: Rate | None = None, specificity: Rate | None = None):
-    """What held up to ``radius``, by radius."""
+def worst_case(robust: Rate, radius: int = 1, *, sensitivity: Rate | None = None, specificity: Rate | None = None):
+    """Return the rates under the worst case up to ``radius``, by radius."""
     return {radius: WorstCase(radius, robust, None, sensitivity, specificity)}
 
 
 def group(name: str, clean: int, robust: int, pictures: int = 50, column: str = "sex") -> Subgroup:
-    worst = tuple(held(wilson(robust, pictures)).values())
+    worst = tuple(worst_case(wilson(robust, pictures)).values())
     return Subgroup(column, name, pictures, wilson(clean, pictures), worst)
 
 
@@ -67,7 +67,7 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "pictures": COUNT,
         "labels": ("benign", "malignant"),
         "clean_accuracy": wilson(clean, COUNT),
-        "worst_case": held(wilson(robust, COUNT), sensitivity=wilson(25, 50), specificity=wilson(20, 50)),
+        "worst_case": worst_case(wilson(robust, COUNT), sensitivity=wilson(25, 50), specificity=wilson(20, 50)),
         "subgroups": (group("female", 40, 20), group("male", 40, 20)),
         "malignant_recall": wilson(40, 50),
         "calibration_error": 0.05,
@@ -121,18 +121,18 @@ def test_a_model_above_every_floor_passes_without_a_champion():
     ("changes", "reason"),
     [
         ({"clean_accuracy": wilson(69, 100)}, "clean accuracy 0.690 < 0.700"),
-        ({"worst_case": held(wilson(29, 100))}, "worst-case robust accuracy up to 1/255 0.290 < 0.300"),
+        ({"worst_case": worst_case(wilson(29, 100))}, "worst-case robust accuracy up to 1/255 0.290 < 0.300"),
         ({"malignant_recall": wilson(25, 50)}, "malignant recall 0.500 < 0.600"),
         (
-            {"worst_case": held(wilson(40, 100), sensitivity=wilson(14, 50))},
+            {"worst_case": worst_case(wilson(40, 100), sensitivity=wilson(14, 50))},
             "worst-case sensitivity up to 1/255 0.280 < 0.300",
         ),
         (
-            {"worst_case": held(wilson(40, 100), specificity=wilson(9, 50))},
+            {"worst_case": worst_case(wilson(40, 100), specificity=wilson(9, 50))},
             "worst-case specificity up to 1/255 0.180 < 0.200",
         ),
         (
-            {"worst_case": held(wilson(20, 32))},
+            {"worst_case": worst_case(wilson(20, 32))},
             "robust accuracy up to 1/255 was judged on 32 pictures; a floor of 0.3 needs at least 33",
         ),
         (
@@ -142,10 +142,10 @@ def test_a_model_above_every_floor_passes_without_a_champion():
         ({"calibration_error": 0.21}, "calibration error 0.210 > 0.200"),
         ({"calibration_error": math.nan}, "calibration error nan > 0.200"),
         ({"clean_accuracy": Rate(math.nan, math.nan, math.nan, 100)}, "clean accuracy nan < 0.700"),
-        ({"detector": detector(clean_fpr=wilson(11, 100))}, "false positive rate 0.110 > 0.100"),
+        ({"detector": detector(clean_fpr=wilson(11, 100))}, "false-positive rate 0.110 > 0.100"),
         (
             {"detector": detector(harmless={"jpeg_75": wilson(11, 100)})},
-            "0.110 of pictures after the harmless change 'jpeg_75'",
+            "0.110 of pictures after the benign change 'jpeg_75'",
         ),
         ({"detector": detector(subgroups={("sex", "male"): wilson(21, 100)})}, "of sex 'male' 0.210 > 0.200"),
         ({"detector": detector(auc={2: 0.89})}, "separates worst at 2/255 0.890 < 0.900"),
@@ -156,7 +156,7 @@ def test_a_model_above_every_floor_passes_without_a_champion():
         ({"failed_checks": ("gradients_not_zero: 8 of 8",)}, "check gradients_not_zero: 8 of 8"),
     ],
 )
-def test_each_broken_rule_is_a_reason_of_its_own(changes, reason):
+def test_each_broken_rule_is_one_reason(changes, reason):
     (failure,) = decide(dataclasses.replace(evidence(), **changes), None, POLICY).failures
     assert reason in failure
 
@@ -177,18 +177,18 @@ def test_values_on_the_floor_pass():
     assert decide(on_the_floor, None, POLICY).passed
 
 
-def test_malignant_rates_are_not_asked_of_data_without_a_malignant_label():
-    assert decide(evidence(malignant_recall=None, worst_case=held(wilson(40, 100))), None, POLICY).passed
+def test_data_without_a_malignant_label_need_no_malignant_rates():
+    assert decide(evidence(malignant_recall=None, worst_case=worst_case(wilson(40, 100))), None, POLICY).passed
 
 
-def test_a_radius_that_was_not_measured_breaks_every_floor_that_asks_for_it():
-    failures = decide(evidence(worst_case=held(wilson(90, 100), radius=2)), None, POLICY).failures
+def test_an_unmeasured_radius_breaks_each_of_its_floors():
+    failures = decide(evidence(worst_case=worst_case(wilson(90, 100), radius=2)), None, POLICY).failures
     assert [failure.partition(",")[0] for failure in failures] == [
         f"worst-case {name} up to 1/255 was not measured" for name in ("robust accuracy", "sensitivity", "specificity")
     ]
 
 
-def test_too_few_pictures_fail_the_gate_with_how_many_it_takes():
+def test_too_few_pictures_fail_the_gate_with_the_number_needed():
     few = evidence(clean_accuracy=wilson(30, 30), malignant_recall=wilson(15, 15))
     clean, recall = decide(few, None, POLICY).failures
     assert clean == (
@@ -200,7 +200,7 @@ def test_too_few_pictures_fail_the_gate_with_how_many_it_takes():
     assert decide(enough, None, POLICY).passed
 
 
-def test_a_floor_of_zero_asks_for_no_number_of_pictures():
+def test_a_floor_of_zero_needs_no_minimum_of_pictures():
     lenient = dataclasses.replace(POLICY, min_clean_accuracy=0.0)
     assert decide(evidence(clean_accuracy=wilson(0, 1)), None, lenient).passed
 
@@ -209,7 +209,7 @@ def test_a_subgroup_a_little_below_its_floor_may_be_chance():
     assert decide(evidence(subgroups=(group("female", 29, 20),)), None, POLICY).passed
 
 
-def test_the_more_subgroups_the_more_it_takes_to_break_a_floor():
+def test_with_more_subgroups_a_floor_is_broken_less_easily():
     low = group("female", 22, 20)  # p = 0.016 against 0.6
     assert not decide(evidence(subgroups=(low,)), None, POLICY).passed
     many = (low, *(group(f"site {i}", 45, 40, column="localization") for i in range(10)))
@@ -218,7 +218,7 @@ def test_the_more_subgroups_the_more_it_takes_to_break_a_floor():
     assert "after Holm's correction for 22 floors" in failure
 
 
-def test_robust_accuracy_has_a_floor_in_each_subgroup_too():
+def test_robust_accuracy_has_a_floor_in_each_subgroup():
     (failure,) = decide(evidence(subgroups=(group("60 and over", 40, 1, column="age"),)), None, POLICY).failures
     assert "worst-case robust accuracy up to 1/255 of age '60 and over', 50 pictures, 0.020" in failure
 
@@ -230,7 +230,7 @@ def test_small_subgroups_are_noted_not_judged():
     assert not decide(evidence(subgroups=(group("unknown", 0, 0, pictures=10),)), None, POLICY).passed
 
 
-def test_subgroups_that_the_policy_asks_for_must_be_measured():
+def test_subgroups_with_floors_must_be_measured():
     failures = decide(evidence(subgroups=()), None, POLICY).failures
     assert failures == (
         "clean accuracy of subgroups was not measured, expected at least 0.600",
@@ -253,17 +253,17 @@ def test_losing_six_pictures_and_winning_none_is_a_significant_regression():
     assert "(p = 0.016, 0.031 < 0.05 after Holm's correction for 2 comparisons)" in failure
 
 
-def test_losing_five_pictures_may_be_chance_where_two_things_are_compared():
+def test_losing_five_pictures_may_be_chance_with_two_comparisons():
     # 0.5 ** 5 = 0.031 would be significant alone.
     assert decide(evidence(clean=80), evidence(clean=85), POLICY).passed
 
 
-def test_what_is_far_worse_leaves_the_other_comparisons_the_full_level():
+def test_after_one_clear_regression_the_next_is_tested_at_the_full_level():
     # Holm: after the robust accuracy is rejected, the clean accuracy is judged as if alone.
     assert len(decide(evidence(clean=80, robust=40), evidence(clean=85, robust=60), POLICY).failures) == 2
 
 
-def test_robustness_is_compared_too():
+def test_robust_accuracy_is_compared_with_the_champions():
     (failure,) = decide(evidence(robust=40), evidence(robust=60), POLICY).failures
     assert "worst-case robust accuracy up to 1/255" in failure
 
@@ -281,30 +281,30 @@ def test_other_labels_than_the_champions_are_refused():
     assert "publish.model_name" in failure
 
 
-def test_a_comparison_without_outcomes_is_an_error_not_a_pass():
+def test_a_comparison_without_outcomes_is_an_error():
     with pytest.raises(DataError, match="outcome"):
         decide(evidence(outcomes=None), evidence(), POLICY)
 
 
 def test_a_later_measurement_refutes_a_floor_only_with_its_whole_interval():
-    unlucky = Evidence(20, (), clean_accuracy=wilson(12, 20), worst_case=held(wilson(4, 20)))
+    unlucky = Evidence(20, (), clean_accuracy=wilson(12, 20), worst_case=worst_case(wilson(4, 20)))
     assert decide_again(unlucky, POLICY).passed
-    worst = held(wilson(0, 20)) | held(wilson(0, 20), radius=8)
+    worst = worst_case(wilson(0, 20)) | worst_case(wilson(0, 20), radius=8)
     broken = Evidence(20, (), clean_accuracy=wilson(14, 20), worst_case=worst)
     (failure,) = decide_again(broken, POLICY).failures
     assert "robust accuracy up to 1/255 0.000" in failure
     assert "is below 0.300" in failure
 
 
-def test_a_later_measurement_judges_sensitivity_and_subgroups_too():
-    worst = held(wilson(8, 20), sensitivity=wilson(0, 10), specificity=wilson(8, 10))
+def test_a_later_measurement_also_refutes_sensitivity_and_subgroups():
+    worst = worst_case(wilson(8, 20), sensitivity=wilson(0, 10), specificity=wilson(8, 10))
     measured = Evidence(20, (), worst_case=worst, subgroups=(group("male", 1, 1, pictures=12),))
     sensitivity, subgroup = decide_again(measured, POLICY).failures
     assert "worst-case sensitivity up to 1/255 0.000" in sensitivity
     assert "clean accuracy of sex 'male', 12 pictures" in subgroup
 
 
-def test_what_was_not_measured_again_is_not_judged():
+def test_floors_that_were_not_measured_again_are_not_refuted():
     assert decide_again(Evidence(20, ()), POLICY).passed
 
 
@@ -336,7 +336,7 @@ def test_a_report_that_lacks_what_the_gate_needs_is_an_error(name):
         Evidence.from_reports(incomplete)
 
 
-def test_the_policy_comes_from_params_and_survives_json():
+def test_the_policy_read_from_params_is_unchanged_by_json():
     policy = params.load("gate", Policy)
     written = json.loads(json.dumps(bundle.as_json(policy)))
     assert params.parse("gate", Policy, written) == policy
@@ -354,7 +354,7 @@ def test_the_test_split_of_every_profile_is_large_enough_for_its_floors(tmp_path
     perfect = evidence(
         clean_accuracy=wilson(pictures, pictures),
         malignant_recall=wilson(malignant, malignant),
-        worst_case=held(wilson(pictures, pictures), **all_right),
+        worst_case=worst_case(wilson(pictures, pictures), **all_right),
     )
     assert decide(perfect, None, policy).failures == ()
 
@@ -372,7 +372,7 @@ def test_the_test_split_of_every_profile_is_large_enough_for_its_floors(tmp_path
         {"valid_days": 0},
     ],
 )
-def test_a_policy_that_cannot_be_meant_is_refused(changes):
+def test_an_invalid_policy_is_rejected(changes):
     with pytest.raises(ParamsError, match="expected"):
         params.parse("gate", Policy, {**dataclasses.asdict(POLICY), **changes})
 
@@ -381,7 +381,7 @@ PARITY_POLICY = ParityPolicy(0.99, 0.03, 0.01, 0.01)
 PARITY = Parity(300, 0.99, 0.03, 0.01, 0.01)
 
 
-def test_a_runtime_at_the_very_edge_of_parity_serves():
+def test_a_runtime_on_the_limits_of_parity_may_serve():
     assert parity_failures(PARITY, PARITY_POLICY) == ()
 
 
@@ -394,12 +394,12 @@ def test_a_runtime_at_the_very_edge_of_parity_serves():
         ("detector_auc_gap", 0.02, "detector auc gap 0.0200 > 0.01"),
     ],
 )
-def test_each_way_of_leaving_the_reference_is_named_and_nan_is_one(field, value, sentence):
+def test_each_exceeded_parity_limit_is_named_nan_included(field, value, sentence):
     assert parity_failures(dataclasses.replace(PARITY, **{field: value}), PARITY_POLICY) == (sentence,)
     assert len(parity_failures(dataclasses.replace(PARITY, **{field: math.nan}), PARITY_POLICY)) == 1
 
 
-def test_a_parity_policy_that_cannot_be_meant_is_refused():
+def test_an_invalid_parity_policy_is_rejected():
     with pytest.raises(ValueError, match=r"expected shares in 0\.\.1, got {'max_probability_gap': 3"):
         ParityPolicy(0.99, 3, 0.01, 0.01)
 
@@ -415,25 +415,25 @@ def edit(project, name, change):
     path.write_text(json.dumps(document))
 
 
-def test_a_precision_that_was_passed_over_is_a_note_and_no_failure(project):
+def test_a_rejected_precision_is_a_note_and_not_a_failure(project):
     decision = decide(read_project(project), None, POLICY)
     assert not [failure for failure in decision.failures if "runtime" in failure]
     assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in decision.notes
 
 
-def test_a_runtime_that_serves_without_parity_fails_the_gate(project):
+def test_a_serving_runtime_without_parity_fails_the_gate(project):
     edit(project, "runtime", lambda report: report["precisions"]["float32"].update(probability_gap=0.2))
     assert "runtime float32: probability gap 0.2000 > 0.01" in decide(read_project(project), None, POLICY).failures
 
 
-def test_answers_of_another_runtime_than_the_one_that_serves_fail_the_gate(project):
+def test_scored_answers_of_another_runtime_fail_the_gate(project):
     edit(project, "robustness", lambda report: report["cells"][0].update(scored_in="int8"))
     assert "runtime float32 serves, but answers of ['int8'] were scored" in (
         decide(read_project(project), None, POLICY).failures
     )
 
 
-def test_reports_from_before_networks_were_exported_are_judged_without(project):
+def test_reports_without_an_exported_network_pass_without_parity(project):
     (project / "reports/runtime.json").unlink()
     decision = decide(read_project(project), None, POLICY)
     assert not [text for text in (*decision.failures, *decision.notes) if "runtime" in text]

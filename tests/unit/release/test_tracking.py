@@ -28,7 +28,7 @@ def registered(project, name):
     return tracking.register(name, uri, tags={DIGEST_TAG: "sha256:0"}, description="")
 
 
-def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
+def test_the_champions_release_is_downloaded_completely(project, registry):
     number = registered(project, registry)
     assert by_alias(registry, CHAMPION) is None
     tracking.set_alias(registry, CHAMPION, number)
@@ -38,7 +38,7 @@ def test_the_champion_is_found_by_its_alias_and_comes_whole(project, registry):
     assert [entry.name for entry in (project / "cache").iterdir()] == ["release"]
 
 
-def test_a_version_carries_its_tags(project, registry):
+def test_a_version_has_its_tags(project, registry):
     number = registered(project, registry)
     tracking.tag_version(registry, number, PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
     version = version_registry(registry, number)
@@ -47,7 +47,7 @@ def test_a_version_carries_its_tags(project, registry):
     assert versions(registry) == [version]
 
 
-def test_without_a_champion_the_next_step_is_named(project, registry):
+def test_without_a_champion_the_error_names_the_next_step(project, registry):
     with pytest.raises(RegistryError, match="buckler promote"):
         champion_release(registry, project / "release")
     assert versions(registry) == []
@@ -59,7 +59,7 @@ def test_an_unknown_version_is_named(project, registry):
         version_registry(registry, "99")
 
 
-def test_a_server_that_is_not_there_is_one_readable_error(project, monkeypatch):
+def test_an_unreachable_server_is_one_readable_error(project, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -84,13 +84,13 @@ def test_without_a_server_the_projects_own_database_is_used(project):
     assert not (project / "mlruns").exists()
 
 
-def test_artifacts_lie_beside_the_database_not_in_the_way(project, registry):
+def test_artifacts_are_stored_beside_the_database(project, registry):
     registered(project, registry)
     assert list((project / ".buckler/mlartifacts").iterdir())
     assert not (project / "mlruns").exists()
 
 
-def test_what_a_model_needs_is_pinned():
+def test_a_models_requirements_are_pinned():
     pins = dict(requirement.split("==") for requirement in tracking.requirements())
     assert {"keras", "numpy"} <= pins.keys()
     assert any(name.startswith("tensorflow") for name in pins)
