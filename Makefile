@@ -1,4 +1,4 @@
-# `make demo` is the whole way on pictures drawn by the built-in generator; `make help` lists the rest.
+# `make demo` runs the whole pipeline on generated pictures; `make help` lists all targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,7 @@ PYTEST  := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-
 
 .PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
-help: ## Show what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv from the hashed lock file
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
-demo: setup ## Pictures to a gated, served model, one clean and one attacked request, then stop
+demo: setup ## Train, gate and serve a model, send one clean and one attacked picture, then stop
 	@$(BIN)/python infra/local.py demo $(if $(RESULTS),--results "$(RESULTS)")
 
 up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
@@ -40,24 +40,24 @@ up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if 
 down: ## Stop what `make up` started
 	@$(BIN)/python infra/local.py down
 
-test: setup ## Run all tests, two processes side by side (WORKERS=N)
+test: setup ## Run all tests in two processes (WORKERS=N)
 	@$(PYTEST)
 
 quick: setup ## Run the tests that neither train nor serve a model
 	@$(PYTEST) -m "not slow"
 
-check: setup ## Lint, types, import contracts
+check: setup ## Check style, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@echo "check passed"
 
-format: setup ## Rewrite the code in the house style
+format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: setup ## Resolve pyproject.toml again and write requirements.lock
+lock: setup ## Resolve the dependencies in pyproject.toml and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra cpu --extra console --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
 
@@ -73,18 +73,18 @@ dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards
 tables: setup ## Write the measured tables of README and docs from docs/results/*.json
 	@$(BIN)/python -m benchmarks.tables
 
-paper: setup ## The paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
+paper: setup ## Repeat the paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
 	@$(BIN)/python -m benchmarks.paper
 
-ham10000: setup ## Seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
+ham10000: setup ## Train on seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
 
-hardened: setup ## The hardened network beside the undefended one: make hardened IMAGES=DIR WEIGHTS=FILE
+hardened: setup ## Compare a hardened and an undefended network: make hardened IMAGES=DIR WEIGHTS=FILE
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make hardened IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
 	@$(BIN)/python infra/local.py demo
@@ -95,18 +95,18 @@ hardened: setup ## The hardened network beside the undefended one: make hardened
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m benchmarks.hardened
 
-drill-service: setup ## After `make demo`: swaps, kills, tampering, full disk, overload (20 minutes; ONLY=NAME for one)
+drill-service: setup ## After `make demo`: drills with swaps, kills, tampering, a full disk, overload (20 minutes; ONLY=NAME for one)
 	@$(BIN)/python -m drills $(if $(ONLY),--only $(ONLY))
 
-drill-watch: setup ## After `make demo`, with Prometheus: what goes wrong is noticed and taken back (15 minutes; ONLY=NAME)
+drill-watch: setup ## After `make demo`, with Prometheus: drills in which the watch detects and undoes faults (15 minutes; ONLY=NAME)
 	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
 
-bench: setup ## Speed of attacks and of serving against others: make bench [IMAGES=DIR WEIGHTS=FILE]
+bench: setup ## Measure the speed of attacks and serving, ours and others': make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m benchmarks.attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
 	@$(BIN)/python -m benchmarks.serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
-screenshots: setup ## After `make demo`: the pictures of the console in docs/images (12 minutes, needs Debian's chromium)
+screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console.screenshots
 
-clean: down ## Remove what the pipeline and the servers made; .venv stays
+clean: down ## Remove the files of the pipeline and the servers; keep .venv
 	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/images data/quarantine data/splits data/features

@@ -1,4 +1,4 @@
-"""What a test needs of the machine and does not find."""
+"""Reports a program or file that a test needs and the machine lacks."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def absent(message: str) -> NoReturn:
-    """Fail in CI, where everything must be; elsewhere skip with the reason, for users who do not have it."""
+    """Fail in CI, where everything must be installed; elsewhere skip with the reason."""
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)  # never under `.ci/run`, which sets CI: tests/test_absent.py

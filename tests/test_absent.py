@@ -3,7 +3,7 @@ import pytest
 from tests.absent import absent
 
 
-def test_what_is_absent_fails_in_ci_and_is_a_reason_elsewhere(monkeypatch):
+def test_a_missing_program_fails_in_ci_and_skips_elsewhere(monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no such program"):
         absent("no such program")

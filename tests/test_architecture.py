@@ -1,4 +1,4 @@
-"""Imports run one way, and importing does no work."""
+"""The import contracts hold, and importing does no work."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_the_import_contracts_hold():
     "module",
     ["buckler", "buckler.errors", "buckler.params", "buckler.trust.verdict", "buckler.watch", "buckler.cli"],
 )
-def test_importing_what_everybody_imports_loads_nothing_heavy(module: str):
+def test_importing_common_modules_loads_nothing_heavy(module: str):
     assert loaded_by(module) == set()
 
 
@@ -51,7 +51,7 @@ def test_importing_the_service_loads_neither_model_nor_registry():
     assert loaded_by("services.classifier.service") == {"bentoml"}
 
 
-def test_what_computes_in_the_service_is_one_engine():
+def test_the_predictor_loads_one_engine():
     assert loaded_by("buckler.serving.predictor") == {"openvino"}
 
 

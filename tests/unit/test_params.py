@@ -35,17 +35,17 @@ def test_a_section_becomes_its_dataclass(tmp_path):
         ("3", "expected sections"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, message):
+def test_an_invalid_section_is_named(tmp_path, text, message):
     with pytest.raises(ParamsError, match=message):
         params.load("attack", Attack, write(tmp_path, text))
 
 
-def test_outside_a_project_the_message_says_where_to_run(tmp_path):
+def test_outside_a_project_the_error_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's root"):
         params.load("attack", Attack, tmp_path / "params.yaml")
 
 
-def test_profiles_with_empty_and_filled_maps_follow_each_other(tmp_path):
+def test_profiles_with_empty_and_filled_maps_replace_each_other(tmp_path):
     path = write(tmp_path, PARAMS.read_text())
     params.apply_profile("demo", {}, path)
     before = params.read(path)
@@ -56,7 +56,7 @@ def test_profiles_with_empty_and_filled_maps_follow_each_other(tmp_path):
     assert params.read(path) == before
 
 
-def test_a_profile_changes_values_and_neither_comments_nor_other_lines(tmp_path):
+def test_a_profile_changes_only_values(tmp_path):
     path = write(tmp_path, PARAMS.read_text())
     params.apply_profile("demo", {}, path)
     before = path.read_text().splitlines()
@@ -71,7 +71,7 @@ def test_a_profile_changes_values_and_neither_comments_nor_other_lines(tmp_path)
     assert path.read_text().splitlines() == before
 
 
-def test_every_profile_sets_the_same_keys_so_that_none_leaves_traces_of_another():
+def test_every_profile_sets_the_same_keys():
     profiles = params.read(PARAMS)["profiles"]
     keys = {name: set(values) for name, values in profiles.items()}
     assert len({frozenset(names) for names in keys.values()}) == 1, keys
@@ -81,7 +81,7 @@ def test_every_profile_sets_the_same_keys_so_that_none_leaves_traces_of_another(
     ("name", "overrides", "message"),
     [("absent", {}, "no profile 'absent'"), ("demo", {"data.colour": 1}, r"sets 'data\.colour'")],
 )
-def test_an_unknown_profile_or_key_is_refused(tmp_path, name, overrides, message):
+def test_an_unknown_profile_or_key_is_rejected(tmp_path, name, overrides, message):
     path = write(tmp_path, PARAMS.read_text())
     before = path.read_text()
     with pytest.raises(ParamsError, match=message):

@@ -24,7 +24,7 @@ PUBLIC = [
 ]
 
 
-def test_the_public_names_are_these_and_each_is_what_the_contracts_see():
+def test_the_public_names_are_these_and_the_import_contracts_see_each():
     assert buckler.__all__ == PUBLIC
     source = ast.parse(Path(buckler.__file__).read_text(encoding="utf-8"))
     seen = {
