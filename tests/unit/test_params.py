@@ -10,7 +10,7 @@ PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
 
 @dataclass(frozen=True)
-class Attack:
+class Section:
     images: int
     seed: int
 
@@ -22,7 +22,7 @@ def write(tmp_path, text):
 
 
 def test_a_section_becomes_its_dataclass(tmp_path):
-    assert params.load("attack", Attack, write(tmp_path, "attack: {images: 3, seed: 1}")) == Attack(3, 1)
+    assert params.load("attack", Section, write(tmp_path, "attack: {images: 3, seed: 1}")) == Section(3, 1)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_a_section_becomes_its_dataclass(tmp_path):
 )
 def test_an_invalid_section_is_named(tmp_path, text, message):
     with pytest.raises(ParamsError, match=message):
-        params.load("attack", Attack, write(tmp_path, text))
+        params.load("attack", Section, write(tmp_path, text))
 
 
 def test_outside_a_project_the_error_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's root"):
-        params.load("attack", Attack, tmp_path / "params.yaml")
+        params.load("attack", Section, tmp_path / "params.yaml")
 
 
 def test_profiles_with_empty_and_filled_maps_replace_each_other(tmp_path):

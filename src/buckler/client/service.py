@@ -135,7 +135,7 @@ class Client:
         ]
 
     def explain(self, picture: Path | bytes, *, label: str | None = None) -> bytes:
-        """Return a PNG of the picture with the evidence for ``label`` (default: the answer's label) painted over.
+        """Return a PNG of the picture; regions that support ``label`` (default: the answer's label) are highlighted.
 
         Raises:
             ServiceError, UnreachableError, BucklerError: As ``predict``.

@@ -115,7 +115,7 @@ def build(
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
 ) -> Verdict:
-    """Judge a model by its reports, write its release and return the signed verdict, passing or not.
+    """Apply the gate to a model's reports, write its release and return the signed verdict, passing or not.
 
     The champion is not compared here, because stages do not read the registry; promotion decides again and compares.
     The directory is built beside ``destination`` and renamed, so it appears whole or not at all.
@@ -124,7 +124,7 @@ def build(
         destination: Replaced if it exists.
         classifier, detector: Directories whose files are copied into ``model/``.
         runtime: Directory of the exported network, copied likewise; None: the model serves with Keras.
-        reports: Directory of the reports to judge by; copied into ``evidence/``.
+        reports: Directory of the model's reports; copied into ``evidence/``.
         policy: The gate's policy.
         name: Name of the model in the registry; the verdict is valid for no other.
         source: Commit of the code.

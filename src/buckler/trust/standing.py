@@ -21,7 +21,7 @@ from buckler.trust.verdict import Verdict
 PAYLOAD_TYPE = "application/vnd.buckler.standing+json"
 
 State = Literal["holds", "degraded", "withdrawn"]
-Objection = Literal["degraded", "withdrawn"]
+ClaimState = Literal["degraded", "withdrawn"]
 STATES: tuple[State, ...] = ("holds", "degraded", "withdrawn")  # from best to worst
 HOLDS: Literal["holds"] = "holds"
 DEGRADED: Literal["degraded"] = "degraded"
@@ -31,9 +31,9 @@ LONGEST_REASON = 300  # characters; the registry limits the length of a tag
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The objection of one job to the version: ``degraded`` or ``withdrawn``, and why."""
+    """The claim of one job on a version: ``degraded`` or ``withdrawn``, and why."""
 
-    state: Objection
+    state: ClaimState
     reason: str
 
 
@@ -48,7 +48,7 @@ class Standing:
         issued_at: Aware time at which the verdict was issued, or last renewed.
         expires_at: Aware time until which it is valid, renewals included.
         moment: Aware time of this statement; the latest standing is the valid one.
-        claims: Objections by job; empty while the verdict is valid.
+        claims: By job; empty while the verdict is valid.
     """
 
     model: str
@@ -67,7 +67,7 @@ class Standing:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The objections, one sentence per job."""
+        """The reasons of the claims, one sentence per job."""
         return tuple(f"{job}: {claim.reason}" for job, claim in sorted(self.claims.items()))
 
     def check(self, verdict: Verdict) -> None:
@@ -103,7 +103,7 @@ class Standing:
 
 
 def of_verdict(verdict: Verdict, *, model_name: str, version: str) -> Standing:
-    """Return the standing of a version to which no job has objected and whose verdict was not renewed."""
+    """Return the standing of a version without claims, whose verdict was not renewed."""
     return Standing(
         model_name,
         version,

@@ -17,7 +17,7 @@ from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.state import paths
 from buckler.trust import keys, standing
 from buckler.trust.audit import AuditLog
-from buckler.trust.standing import Claim, Objection, Standing
+from buckler.trust.standing import Claim, ClaimState, Standing
 from buckler.watch import state
 from buckler.watch.history import History
 from buckler.watch.settings import Action, WatchParams
@@ -148,13 +148,13 @@ class _Response:
         self._note("promote", version=move.version, previous=move.previous)
         return [f"promoted version {move.version}"]
 
-    def _claim(self, action: Action, objection: Objection) -> str:
+    def _claim(self, action: Action, claimed_state: ClaimState) -> str:
         version = self.finding.version or _champion()
         before = self._claimed().get(version)
-        if before in (objection, standing.WITHDRAWN):
+        if before in (claimed_state, standing.WITHDRAWN):
             return ""  # already claimed
-        after = self._restate(version, Claim(objection, self.finding.message[: standing.LONGEST_REASON]))
-        self._write_claimed({**self._claimed(), version: objection})
+        after = self._restate(version, Claim(claimed_state, self.finding.message[: standing.LONGEST_REASON]))
+        self._write_claimed({**self._claimed(), version: claimed_state})
         self._record(action, version=version, state=after.state)
         return f"version {version} is {after.state}"
 
@@ -195,11 +195,11 @@ class _Response:
     def _note(self, action: str, **details: Any) -> None:
         note("watch", job=self.job, action=action, reason=self.finding.message, **details)
 
-    def _claimed(self) -> dict[str, Objection]:
+    def _claimed(self) -> dict[str, ClaimState]:
         """Return version -> this job's claim, from a local copy: a passing job then needs no registry."""
         return dict((state.read_state(self._claims_file) or {}).get("versions", {}))
 
-    def _write_claimed(self, versions: Mapping[str, Objection]) -> None:
+    def _write_claimed(self, versions: Mapping[str, ClaimState]) -> None:
         if versions or self._claimed():
             state.write_state(self._claims_file, {"versions": dict(versions)})
 
