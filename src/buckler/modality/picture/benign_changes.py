@@ -28,7 +28,7 @@ def _through_jpeg(image: Images, quality: int) -> Images:
     return np.asarray(Image.open(file), np.float32) / np.float32(255)
 
 
-# Used to fit the detector. The noise is as large as the attacks that the detector must distinguish it from.
+# Used to fit the detector. The noise is as large as the perturbations from which the detector must distinguish it.
 SHOWN: Mapping[str, Change] = {
     "noise_2": lambda images, generator: noisy(images, generator, epsilon=2 / 255),
     "noise_8": lambda images, generator: noisy(images, generator, epsilon=8 / 255),

@@ -1,6 +1,7 @@
-"""DICOM files to pictures: one frame, within the pixel budget; of the file's tags only those that describe pixels.
+"""Decoder of DICOM files with one frame, within the same limits as other pictures.
 
-Patient, study and device are never read: `pydicom` is told the tags it may parse, and no error or warning quotes one.
+Only the tags that describe pixels are parsed, never those of patient, study and device. No error, warning or log line
+quotes a tag.
 
 Source: DICOM PS3.3 C.7.6.3 (image pixel module), C.11.2.1.2 (window); PS3.5 A.4.1 (JPEG baseline).
 """
@@ -17,7 +18,7 @@ from PIL import Image
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 
-if TYPE_CHECKING:  # takes a quarter of a second, which a service that sees no DICOM need not spend
+if TYPE_CHECKING:  # the import takes a quarter of a second; a service without DICOM files never spends it
     from pydicom import Dataset
 
 MAGIC = b"DICM"
@@ -25,7 +26,7 @@ PREAMBLE = 128  # bytes before it
 
 IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-# Not the deflated one: what it unfolds to is not known before it is unfolded.
+# Not the deflated one: its size is unknown before it is decompressed.
 TRANSFER_SYNTAXES = (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, JPEG_BASELINE)
 SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 
@@ -39,34 +40,34 @@ _TAGS = (
     *_PALETTE,
 )
 
-# What it and its modules log ends here: it quotes values. Not by its level, which pydicom sets when it is first loaded.
+# Discard the log of pydicom, which quotes values. Setting the level would not last: pydicom sets it when it is loaded.
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 logging.getLogger("pydicom").propagate = False
 
 
 def is_dicom(content: bytes) -> bool:
-    """Tell whether ``content`` begins as a DICOM file does."""
+    """Return whether ``content`` begins like a DICOM file."""
     return content[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC
 
 
 def load_image(content: bytes) -> Image.Image:
-    """Return the one frame of a DICOM file as 8-bit RGB or grey.
+    """Return the frame of a DICOM file as 8-bit RGB or grey.
 
-    Grey is shown through the file's first window, without one over the whole range of its bits.
+    The file's first window maps stored grey values to brightness; without a window, the whole range of the stored bits
+    does.
 
     Raises:
-        UnusableImageError: It has several frames, a coding or colour model that is not read, more pixels than the
-            budget, or is damaged; ``code`` says which.
+        UnusableImageError: The file has several frames, an unsupported coding or colour model, too many pixels, or is
+            damaged; ``code`` states the fault.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote values
+            warnings.simplefilter("ignore")  # warnings quote values
             return _load(content)
     except UnusableImageError:
         raise
     except Exception:
-        # Neither chained nor quoted: a parser's message may hold a patient's name. pydicom, as Pillow, promises no
-        # closed set of errors.
+        # Neither chained nor quoted: a parser's message may contain a patient's name. pydicom raises many types.
         raise UnusableImageError("image_unreadable", "expected a complete DICOM file, decoding failed") from None
 
 
@@ -77,19 +78,19 @@ def _load(content: bytes) -> Image.Image:
     dataset = dcmread(io.BytesIO(content), specific_tags=list(_TAGS))
     kind = _check(dataset)
     jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE
-    stored = _from_jpeg(dataset, kind) if jpeg else pixel_array(dataset, raw=False)  # as RGB where it is YBR
+    stored = _from_jpeg(dataset, kind) if jpeg else pixel_array(dataset, raw=False)  # converts YBR to RGB
     if kind == "PALETTE COLOR":
-        return Image.fromarray(_painted(dataset, stored))
+        return Image.fromarray(_palette_to_rgb(dataset, stored))
     if SAMPLES[kind] == 3:
         return Image.fromarray((stored >> (dataset.BitsStored - 8)).astype(np.uint8))
     return Image.fromarray(_windowed(dataset, stored, inverted=kind == "MONOCHROME1"))
 
 
 def _check(dataset: "Dataset") -> str:
-    """Return the photometric interpretation of what may be decoded; all of it stands in the header."""
+    """Check the header before any pixel is decoded; return the photometric interpretation."""
     kind, bits = str(dataset.PhotometricInterpretation), (int(dataset.BitsAllocated), int(dataset.BitsStored))
     expected = {
-        "its pixels uncompressed (little-endian) or as baseline JPEG": dataset.file_meta.TransferSyntaxUID
+        "pixels uncompressed (little-endian) or as baseline JPEG": dataset.file_meta.TransferSyntaxUID
         in TRANSFER_SYNTAXES,
         f"the photometric interpretation {', '.join(SAMPLES)}": SAMPLES.get(kind) == dataset.SamplesPerPixel,
         "one frame": int(dataset.get("NumberOfFrames") or 1) == 1,
@@ -104,9 +105,10 @@ def _check(dataset: "Dataset") -> str:
 
 
 def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
-    """Decode the JPEG inside, held to the header around it, which says how much will be decoded.
+    """Decode the embedded JPEG; its size must be that of the DICOM header, which `_check` has checked.
 
-    By Pillow itself: pydicom converts its colours as floats, a gigabyte and many seconds for the largest picture.
+    Pillow decodes it: pydicom would convert the colours as floats, in a gigabyte and many seconds for the largest
+    picture.
     """
     from pydicom.encaps import get_frame
 
@@ -114,16 +116,16 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     images.check_parts("JPEG", frame)
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
-            raise UnusableImageError("image_unreadable", "expected a JPEG of the sides that the DICOM header states")
-        if image.info.get("progressive"):  # its many scans may each cover the whole picture
+            raise UnusableImageError("image_unreadable", "expected a JPEG of the size and colours in the DICOM header")
+        if image.info.get("progressive"):  # many passes over all pixels would be slow
             raise UnusableImageError("image_unsupported", "expected a baseline JPEG in the DICOM file, got another")
         if kind == "RGB" and "adobe_transform" not in image.info:
-            # Three components without Adobe's mark: Pillow takes them for YCbCr, the header says they are not.
+            # Pillow takes three components without Adobe's marker for YCbCr; the DICOM header states RGB.
             image.draft("YCbCr", image.size)
         return np.asarray(image)
 
 
-def _painted(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:
+def _palette_to_rgb(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:
     from pydicom.pixels.processing import apply_color_lut
 
     colours = apply_color_lut(stored, dataset)
@@ -133,21 +135,21 @@ def _painted(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:
 def _windowed(dataset: "Dataset", stored: NDArray[Any], *, inverted: bool) -> NDArray[np.uint8]:
     levels = 1 << int(dataset.BitsStored)
     low = -(levels // 2) if dataset.PixelRepresentation else 0
-    # A table of all values that there can be: much smaller than the picture in floats.
-    shown = _shown(dataset, np.arange(low, low + levels, dtype=np.float64))
-    table = np.rint(255 * (1 - shown if inverted else shown)).astype(np.uint8)
+    # A table of all possible values needs much less memory than the picture as floats.
+    brightness = _brightness(dataset, np.arange(low, low + levels, dtype=np.float64))
+    table = np.rint(255 * (1 - brightness if inverted else brightness)).astype(np.uint8)
     return table[np.clip(stored.astype(np.int32) - low, 0, levels - 1)]
 
 
-def _shown(dataset: "Dataset", values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how bright each stored value is shown, 0..1."""
+def _brightness(dataset: "Dataset", values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the brightness of each stored value, 0..1."""
     centre, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None:
         return np.asarray((values - values[0]) / (values[-1] - values[0]))
     if width < 1:
-        raise ValueError("a window is at least one wide")
+        raise ValueError(f"expected a window width of at least 1, got {width}")
     slope, intercept = _first(dataset.get("RescaleSlope")) or 1.0, _first(dataset.get("RescaleIntercept")) or 0.0
-    # PS3.3 C.11.2.1.2.1; a window of one is a threshold.
+    # PS3.3 C.11.2.1.2.1; a window of width 1 is a threshold.
     share = (slope * values + intercept - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5
     return np.asarray(np.clip(share, 0, 1))
 

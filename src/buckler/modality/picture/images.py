@@ -1,4 +1,4 @@
-"""The decoder of pictures, the same in training and in service; see `dicom` for DICOM files."""
+"""Decoder of JPEG and PNG pictures, the same in training and in the service; `dicom` decodes DICOM files."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,13 +15,13 @@ from buckler.modality.picture import decode_budget
 
 CHANNELS = 3  # RGB
 MAX_PIXELS = 50_000_000
-"""Pixel budget of a picture, read from its header before any pixel is decoded; a 50-megapixel phone fits."""
+"""Maximum number of pixels, checked in the header before any pixel is decoded; enough for a 50-megapixel phone."""
 
 MAX_SIDE = 65_535
-"""A JPEG's header holds no more; a PNG of one pixel by millions costs several times its pixels."""
+"""Maximum width and height. A JPEG's header allows no more; a PNG of 1 by millions of pixels is slow to decode."""
 
 _SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
-_STRUCTURES = {"JPEG": decode_budget.of_jpeg, "PNG": decode_budget.of_png}
+_COSTS = {"JPEG": decode_budget.jpeg_cost, "PNG": decode_budget.png_cost}
 # Magic bytes of unsupported formats, used only in error messages.
 _OTHERS = (
     ("a GIF", 0, b"GIF8"),
@@ -51,7 +51,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """A decoded picture: sides in pixels, as displayed, and Pillow's mode."""
+    """Description of a decoded picture: sides in pixels, as displayed; Pillow's mode; ``JPEG`` or ``PNG``."""
 
     width: int
     height: int
@@ -63,7 +63,7 @@ def inspect(source: Path | bytes) -> ImageInfo:
     """Decode ``source`` completely and return its description.
 
     Raises:
-        UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
+        UnusableImageError: The picture is not a complete JPEG or PNG, or exceeds a limit; ``code`` states the fault.
         DataError: ``source`` is a path that cannot be read.
     """
     content = _read(source)
@@ -74,35 +74,31 @@ def inspect(source: Path | bytes) -> ImageInfo:
 def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.float32]:
     """Return a picture as ``(height, width, 3)`` float32 in 0..1.
 
-    EXIF orientation is applied; transparency is laid over white, as viewers show it, so that what an alpha
-    channel hides from a person is hidden from the model too; grey, palette, CMYK and 16-bit become 8-bit RGB.
+    EXIF orientation is applied. Transparent pixels are blended with white, as viewers do, so that the model sees what
+    a person sees. Grey, palette, CMYK and 16-bit pictures become 8-bit RGB.
 
     Args:
         source: A JPEG or PNG, recognised by its content, never by its name.
         size: Side of the square to resize to (bilinear, antialiased); ``None`` keeps the picture's own sides.
 
     Raises:
-        UnusableImageError: It is no complete JPEG or PNG within ``MAX_PIXELS``; ``code`` says which.
+        UnusableImageError: The picture is not a complete JPEG or PNG, or exceeds a limit; ``code`` states the fault.
         DataError: ``source`` is a path that cannot be read.
     """
     return as_pixels(load_image(source), size=size)
 
 
 def load_image(source: Path | bytes) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB, at its own sides; the arguments are those of ``load_pixels``.
-
-    Raises:
-        UnusableImageError, DataError: As ``load_pixels``.
-    """
+    """Return a picture upright, as 8-bit RGB, at its own sides; argument and errors as for ``load_pixels``."""
     content = _read(source)
-    with _faults_named(_format_of(content)):
+    with _decoding_errors(_format_of(content)):
         return _to_rgb(_decode(content))
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
     """Return an 8-bit RGB picture as ``(height, width, 3)`` float32 in 0..1; ``size`` as for ``load_pixels``."""
     if size is not None and image.size != (size, size):
-        # Pillow widens the bilinear kernel with the scale: a downscaled picture stays free of aliasing.
+        # Pillow widens the bilinear kernel with the scale, so that downscaling does not alias.
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.float32) / np.float32(255)
 
@@ -111,7 +107,7 @@ def load_batch(paths: Sequence[Path], *, size: int, description: str | None = No
     """Return ``(len(paths), size, size, 3)`` float32 in 0..1; a ``description`` shows a progress bar.
 
     Raises:
-        UnusableImageError: As ``load_pixels``, with the path in front.
+        UnusableImageError: As for ``load_pixels``; the message begins with the path.
     """
     images = np.empty((len(paths), size, size, CHANNELS), dtype=np.float32)
     for index, path in enumerate(with_progress(paths, description)):
@@ -126,7 +122,7 @@ def to_png(pixels: NDArray[np.floating]) -> bytes:
     """Return ``(height, width, 3)`` pixels in 0..1 as an 8-bit RGB PNG.
 
     Raises:
-        ValueError: Another shape.
+        ValueError: The pixels have another shape.
     """
     if pixels.ndim != 3 or pixels.shape[2] != CHANNELS:
         raise ValueError(f"expected pixels of shape (height, width, 3), got {pixels.shape}")
@@ -137,10 +133,10 @@ def to_png(pixels: NDArray[np.floating]) -> bytes:
 
 
 def with_progress(paths: Sequence[Path], description: str | None) -> Iterable[Path]:
-    """Return ``paths``, behind a progress bar if there is a ``description``."""
+    """Return ``paths``; a ``description`` shows a progress bar."""
     if description is None:
         return paths
-    from tqdm import tqdm  # not installed with the service, which asks for no progress bar
+    from tqdm import tqdm  # not installed with the service, which shows no progress bars
 
     bar: Iterable[Path] = tqdm(paths, desc=description, unit="picture")
     return bar
@@ -161,7 +157,7 @@ def _format_of(content: bytes) -> str:
     for signature, name in _SIGNATURES.items():
         if content.startswith(signature):
             return name
-    # Not the bytes themselves: what was sent by mistake may begin with a patient's name.
+    # Never quote the bytes: a file sent by mistake may begin with a patient's name.
     kind = next((name for name, place, magic in _OTHERS if content.startswith(magic, place)), "something else")
     raise UnusableImageError("image_unsupported", f"expected a JPEG or PNG picture, got {kind}; convert it first")
 
@@ -169,36 +165,36 @@ def _format_of(content: bytes) -> str:
 def _decode(content: bytes) -> Image.Image:
     """Return the fully decoded, upright picture in its own mode."""
     name = _format_of(content)
-    made_of = check_parts(name, content)
-    with _faults_named(name), Image.open(io.BytesIO(content), formats=[name]) as image:
-        check_budget(image.width, image.height, made_of.passes)
+    cost = check_parts(name, content)
+    with _decoding_errors(name), Image.open(io.BytesIO(content), formats=[name]) as image:
+        check_budget(image.width, image.height, cost.passes)
         image.load()
         if image.mode == "P" and image.palette is None:
-            raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got one without colours")
+            raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got one without palette")
         return _upright(image)
 
 
-def check_parts(name: str, content: bytes) -> decode_budget.Structure:
-    """Return what a ``JPEG`` or ``PNG`` is made of, once it is not too much to go through.
+def check_parts(name: str, content: bytes) -> decode_budget.DecodeCost:
+    """Return the cost of decoding ``content``, a ``JPEG`` or ``PNG`` by ``name``.
 
     Raises:
-        UnusableImageError: ``image_unreadable``.
+        UnusableImageError: It has too many parts (``image_unreadable``).
     """
-    made_of = _STRUCTURES[name](content)
-    if made_of.parts > decode_budget.MAX_PARTS:
+    cost = _COSTS[name](content)
+    if cost.parts > decode_budget.MAX_PARTS:
         raise UnusableImageError(
             "image_unreadable",
-            f"expected a {name} of at most {decode_budget.MAX_PARTS:,} parts, got more; save it anew",
+            f"expected a {name} of at most {decode_budget.MAX_PARTS:,} parts, got more; save the picture again",
         )
-    return made_of
+    return cost
 
 
 @contextmanager
-def _faults_named(name: str) -> Iterator[None]:
-    """Turn whatever a broken file raises into a refusal.
+def _decoding_errors(name: str) -> Iterator[None]:
+    """Turn any error of Pillow into an ``UnusableImageError``.
 
-    Pillow promises no closed set: there are OSError, SyntaxError, ValueError, AssertionError, struct.error. Nor does it
-    promise not to quote the file, so its text stays below.
+    Pillow raises many types: OSError, SyntaxError, ValueError, AssertionError, struct.error. Its messages may quote the
+    file, so they are only chained, never part of the message.
     """
     try:
         yield
@@ -207,15 +203,16 @@ def _faults_named(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large("far more") from error
     except Exception as error:
-        fault = "one that is cut off" if "truncated" in str(error).lower() else "a damaged one"
+        fault = "a truncated one" if "truncated" in str(error).lower() else "a damaged one"
         raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got {fault}") from error
 
 
 def check_budget(width: int, height: int, passes: int = 1) -> None:
-    """Refuse a picture whose header says that there is too much to decode.
+    """Check the size that a picture's header states, and the passes over its pixels.
 
     Raises:
-        UnusableImageError: ``image_too_large`` or ``image_unreadable``.
+        UnusableImageError: The picture is too large (``image_too_large``) or has too many passes
+            (``image_unreadable``).
     """
     if width * height > MAX_PIXELS:
         raise _too_large(f"{width} x {height}")
@@ -225,7 +222,8 @@ def check_budget(width: int, height: int, passes: int = 1) -> None:
         )
     if width * height * passes > decode_budget.MAX_PASSED_PIXELS:
         raise UnusableImageError(
-            "image_unreadable", f"expected fewer scans over {width} x {height} pixels, got {passes}; save it anew"
+            "image_unreadable",
+            f"expected fewer scans over {width} x {height} pixels, got {passes}; save the picture again",
         )
 
 
@@ -236,17 +234,17 @@ def _too_large(what: str) -> UnusableImageError:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation. Not ImageOps.exif_transpose: it rewrites, and fails on, every other tag."""
+    """Apply the EXIF orientation; ImageOps.exif_transpose would also rewrite, and may fail on, every other tag."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:
-        orientation = None  # broken metadata of a whole picture: viewers show it as it lies
+        orientation = None  # the metadata are broken, the picture is not: viewers show it unrotated
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return RGB, made strip by strip where that saves memory: each step on the way is one more copy."""
+    """Return ``image`` as RGB, converted in strips to save memory: each conversion step copies its input."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     rows = max(1, _STRIP_PIXELS // image.width)
@@ -261,7 +259,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_GREY:
-        # convert("RGB") would clip at 255 and leave white.
+        # convert("RGB") would clip the values at 255, which is nearly always white.
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray((np.minimum(grey, 0xFFFF) >> 8).astype(np.uint8))
     if image.has_transparency_data:

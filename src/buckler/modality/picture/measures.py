@@ -1,6 +1,6 @@
-"""Picture statistics: those of the quality check and those of served traffic.
+"""Picture statistics of the quality check and of served traffic.
 
-Stored limits and stored traffic depend on the exact values: do not change how a statistic is computed.
+Released quality limits and stored traffic depend on the exact values: do not change how a statistic is computed.
 """
 
 import numpy as np

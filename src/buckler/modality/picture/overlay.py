@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 LONGEST_SIDE = 512
-# From transparent over violet and orange to yellow: brighter as it grows, told apart by colour-blind eyes, and no
-# colour of skin. Share of the largest relevance, red, green, blue, opacity.
+# From transparent over violet and orange to yellow: brightness grows with relevance, colour-blind readers can
+# distinguish the colours, and skin has none of them. Columns: relevance, red, green, blue, opacity.
 RAMP = np.array(
     [
         (0.00, 60, 20, 110, 0.00),

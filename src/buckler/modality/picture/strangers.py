@@ -1,7 +1,7 @@
-"""Seeded out-of-distribution pictures: inputs that a client may send by mistake and the service must flag.
+"""Seeded out-of-distribution pictures, such as clients may send by mistake; the service must flag them.
 
-Text pages, noise, plain colours and radiograph-like phantoms are generated; photographs are crops of
-the two in scikit-learn (CC BY).
+Text pages, noise, plain colours and radiograph-like phantoms are generated; photographs are crops of the two in
+scikit-learn (CC BY).
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ def _plain(generator: np.random.Generator, size: int) -> Image.Image:
 
 
 def _radiograph(generator: np.random.Generator, size: int) -> Image.Image:
-    """Draw a chest: bright in the middle, two dark lungs, ribs, the grain of film."""
+    """Draw a chest: a bright middle, two dark lungs, ribs, film grain."""
     down, across = np.mgrid[0:size, 0:size] / size - 0.5
     body = 0.25 + 0.5 * np.exp(-4 * (across * generator.uniform(1.5, 2.5)) ** 2)
     for side in (-0.22, 0.22):

@@ -1,9 +1,9 @@
-"""Dermoscopy-like pictures from a seed: the embedded data source.
+"""Generates dermoscopy-like pictures from a seed: the embedded data source.
 
-A picture is skin (tone, texture, light), a lesion, and what lies over both (hairs, bubbles, ruler, vignette).
-Only the lesion knows the class, through the four criteria of the ABCD rule: asymmetry, border, colour and
-diameter. Each criterion is the lesion's latent malignancy, which overlaps between the classes, plus a
-deviation of its own; `BAYES_ACCURACY` is what a reader who sees all four criteria exactly can reach.
+A picture is skin (tone, texture, light), a lesion, and objects over both (hairs, bubbles, ruler, vignette). Only the
+lesion depends on the class, through the four criteria of the ABCD rule: asymmetry, border, colour and diameter. Each
+criterion is the lesion's latent malignancy, whose distributions in the two classes overlap, plus an independent
+deviation. `BAYES_ACCURACY` is the accuracy of an ideal reader who knows all four criteria exactly.
 
 Source of the criteria: Nachbar et al., "The ABCD rule of dermatoscopy", J Am Acad Dermatol 30 (1994).
 """
@@ -18,17 +18,17 @@ from PIL import Image, ImageDraw, ImageFilter
 
 LABELS: Final = ("benign", "malignant")
 
-_SUPERSAMPLING = 2  # fields are smooth already; lines are drawn at twice as much again
-_SEPARATION = 1.32  # classes' mean malignancy is minus and plus this, in its standard deviations
-_DEVIATION = 0.5  # of each criterion from the lesion's malignancy
+_SUPERSAMPLING = 2  # of fields, which are smooth; lines are drawn at twice that resolution
+_SEPARATION = 1.32  # mean malignancy of the classes: minus and plus this, in standard deviations
+_DEVIATION = 0.5  # standard deviation of each criterion from the lesion's malignancy
 BAYES_ACCURACY: Final = 0.5 * (1 + math.erf(_SEPARATION / math.sqrt(1 + _DEVIATION**2 / 4) / math.sqrt(2)))
 
 Field = NDArray[np.float32]
-"""``(side, side)`` float32, one value a canvas pixel."""
+"""``(side, side)`` float32, one value per canvas pixel."""
 Picture = NDArray[np.float32]
 """``(side, side, 3)`` float32 in 0..1."""
 
-# Skin under a dermatoscope, Fitzpatrick I to VI; pink and lilac ones come from the light and the pressure.
+# Skin under a dermatoscope, Fitzpatrick I to VI; light and pressure cause the pink and lilac tones.
 _SKIN = np.array(
     [
         [0.93, 0.80, 0.77],
@@ -41,7 +41,7 @@ _SKIN = np.array(
     ]
 )
 _SKIN_SHARE = np.array([0.20, 0.22, 0.16, 0.16, 0.12, 0.09, 0.05])
-# Absorption a unit of pigment depth, red green blue: light through melanin turns brown, then black.
+# Absorption per unit of pigment depth, red green blue: melanin turns light brown, then black.
 _MELANIN = np.array([0.75, 1.35, 1.65])
 _BLOOD = np.array([0.22, 1.15, 0.95])
 _BLUE_GREY = np.array([0.40, 0.44, 0.54])
@@ -61,10 +61,10 @@ class Criteria:
 def draw(label: str, index: int, *, seed: int, size: int) -> Picture:
     """Return picture ``index`` of ``label`` as ``(size, size, 3)`` float32 in 0..1.
 
-    It depends on its arguments alone: not on how many are drawn, nor on their order.
+    The picture depends on the arguments alone, not on the number or order of the pictures drawn.
 
     Raises:
-        ValueError: The label is none of ``LABELS``, or ``size`` is below 16.
+        ValueError: The label is not one of ``LABELS``, or ``size`` is below 16.
     """
     if label not in LABELS:
         raise ValueError(f"expected a label of {LABELS}, got {label!r}")
@@ -91,7 +91,7 @@ def draw_criteria(label: str, rng: np.random.Generator) -> Criteria:
 def _skin(side: int, rng: np.random.Generator) -> Picture:
     tone = _single(_SKIN[rng.choice(len(_SKIN), p=_SKIN_SHARE)] + rng.normal(0, 0.025, 3))
     blotches = 0.6 * _noise(side, 4, rng) + 0.4 * _noise(side, 11, rng)
-    # Blood makes skin uneven in colour, texture (furrows, pores) in brightness.
+    # Blood varies the colour, texture (furrows, pores) the brightness.
     depth = _single(0.05 + rng.uniform(0.02, 0.06) * blotches)
     texture = 0.6 * _noise(side, 24, rng) + 0.8 * _noise(side, 48, rng)
     picture = _absorb(np.broadcast_to(tone, (side, side, 3)), depth, _BLOOD)
@@ -120,7 +120,7 @@ def _lesion(picture: Picture, criteria: Criteria, rng: np.random.Generator) -> P
 
 
 def _polar(dx: Field, dy: Field, criteria: Criteria, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Distance and angle from the lesion's centre, on a plane stretched and bent at random."""
+    """Return distance and angle from the lesion's centre, on a randomly stretched and bent plane."""
     turn = rng.uniform(0, np.pi)
     stretch = 1 + rng.uniform(0.02, 0.30)
     along = (dx * math.cos(turn) + dy * math.sin(turn)) / stretch
@@ -132,7 +132,10 @@ def _polar(dx: Field, dy: Field, criteria: Criteria, rng: np.random.Generator) -
 
 
 def _outline(angle: Field, side: int, criteria: Criteria, rng: np.random.Generator) -> Field:
-    """Radius of the lesion towards every pixel: low waves are asymmetry, high ones and noise the border."""
+    """Return the lesion's radius in the direction of each pixel.
+
+    Low-order waves make it asymmetric; high-order waves and noise make its border irregular.
+    """
     size = 0.20 + 0.36 * criteria.diameter + float(rng.normal(0, 0.02))
     turn = np.linspace(-np.pi, np.pi, 1440, dtype=np.float32)
     waves = np.ones_like(turn)
@@ -141,7 +144,7 @@ def _outline(angle: Field, side: int, criteria: Criteria, rng: np.random.Generat
     for order in range(5, 14):
         strength = float(rng.normal(0, 0.028)) * criteria.border
         waves += strength * np.cos(order * turn + rng.uniform(0, 2 * np.pi))
-    # A table: a cosine for every pixel and harmonic would be half the time of a picture.
+    # A table of angles: cosines for every pixel and harmonic would take half the time of a picture.
     outline = waves[((angle + np.pi) * (1439 / (2 * np.pi))).astype(np.intp)]
     outline += (0.03 + 0.07 * criteria.border) * _noise(side, 9, rng)
     outline += (0.03 + 0.06 * criteria.border) * _noise(side, 22, rng)
@@ -149,7 +152,7 @@ def _outline(angle: Field, side: int, criteria: Criteria, rng: np.random.Generat
 
 
 def _pigment(picture: Picture, cover: Field, core: Field, criteria: Criteria, rng: np.random.Generator) -> Picture:
-    """Lay the lesion's colours over the skin; ``cover`` rises to 1 at the edge, ``core`` at the centre."""
+    """Colour the lesion; ``cover`` rises to 1 just inside its edge, ``core`` at its centre."""
     side = len(picture)
     network = 0.6 * _noise(side, 34, rng) + 0.6 * _noise(side, 16, rng)
     patches = 0.8 * _noise(side, int(rng.integers(3, 7)), rng) + 0.5 * _noise(side, 10, rng)
@@ -162,7 +165,7 @@ def _pigment(picture: Picture, cover: Field, core: Field, criteria: Criteria, rn
 
 
 def _variegate(picture: Picture, cover: Field, core: Field, criteria: Criteria, rng: np.random.Generator) -> Picture:
-    """Add colours that the ABCD rule counts: black, red, blue-grey, white; the more, the more suspicious."""
+    """Add the colours that the ABCD rule counts: black, red, blue-grey, white; more colours are more suspicious."""
     side = len(picture)
     present = rng.random(4) < 0.05 + 0.65 * criteria.colour
     strength = 0.35 + 0.55 * criteria.colour
@@ -179,13 +182,13 @@ def _variegate(picture: Picture, cover: Field, core: Field, criteria: Criteria, 
 
 
 def _patch(side: int, cover: Field, rng: np.random.Generator) -> Field:
-    """A ragged part of the lesion, 0..1."""
+    """Return the mask of a ragged part of the lesion, 0..1."""
     field = _noise(side, int(rng.integers(3, 6)), rng) + 0.4 * _noise(side, 12, rng) + 0.2 * _noise(side, 30, rng)
     return cover * _smoothstep((field - rng.uniform(0.0, 0.6)) / 1.5)
 
 
 def _overlay(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Add what lies on the skin; none of it knows the class."""
+    """Add objects on the skin, independent of the class."""
     if rng.random() < 0.55:
         picture = _hairs(picture, rng)
     if rng.random() < 0.10:
@@ -210,7 +213,7 @@ def _hairs(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _hair(heading: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A curved line of 16 points ``(x, y)`` in units of the picture's side."""
+    """Return a curved line as 16 points ``(x, y)``, in units of the picture's side."""
     direction = heading + rng.normal(0, 0.5)
     along = np.array([np.cos(direction), np.sin(direction)])
     start = rng.uniform(-0.2, 1.2, 2) - along * 0.3
@@ -247,7 +250,7 @@ def _ruler(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _light(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Uneven light, the camera's colour cast, and the dark edge of the dermatoscope."""
+    """Apply uneven light, a colour cast of the camera and, in some pictures, the dark edge of the dermatoscope."""
     side = len(picture)
     x, y = _plane(side)
     slope = _single(rng.normal(0, 0.06, 2))
@@ -270,26 +273,26 @@ def _photograph(picture: Picture, size: int, rng: np.random.Generator) -> Pictur
 
 
 def _plane(side: int) -> tuple[Field, Field]:
-    """Coordinates of the pixel centres, x to the right and y down, -1..1."""
+    """Return the coordinates of the pixel centres, x to the right and y down, -1..1."""
     axis = (np.arange(side) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(_single(axis), _single(axis))
     return x, y
 
 
 def _noise(side: int, cells: int, rng: np.random.Generator) -> Field:
-    """Smooth noise of about unit variance with ``cells`` bumps a side; the same at every ``side``."""
+    """Return smooth noise of about unit variance with ``cells`` bumps along each side, the same at every ``side``."""
     grid = Image.fromarray(rng.normal(0, 1, (cells + 2, cells + 2)).astype(np.float32))
     field = grid.resize((side, side), Image.Resampling.BICUBIC, box=(0.5, 0.5, cells + 1.5, cells + 1.5))
-    return np.asarray(field, dtype=np.float32) * np.float32(1.35)  # interpolation takes variance away
+    return np.asarray(field, dtype=np.float32) * np.float32(1.35)  # interpolation reduces the variance
 
 
 def _single(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """``values`` as float32: one float64 factor would make all that follows float64, at twice the time."""
+    """Return ``values`` as float32; one float64 factor would make all later steps float64 and twice as slow."""
     return values.astype(np.float32)
 
 
 def _field(mask: Image.Image) -> Field:
-    """A mask drawn at twice the canvas, 0..255, as a field 0..1."""
+    """Return a mask drawn at twice the canvas size, 0..255, as a field 0..1."""
     return np.asarray(mask.reduce(2), dtype=np.float32) / np.float32(255)
 
 
@@ -299,7 +302,7 @@ def _smoothstep(value: Field) -> Field:
 
 
 def _absorb(picture: Picture, depth: Field, absorption: NDArray[np.float64]) -> Picture:
-    """Let light pass ``depth`` of a pigment (Beer and Lambert's law)."""
+    """Return ``picture`` seen through ``depth`` of a pigment (Beer-Lambert law)."""
     passed: Picture = np.exp(-depth[..., None] * _single(absorption))
     return picture * passed
 

@@ -1,4 +1,4 @@
-"""What clients send: a JPEG, a PNG or a DICOM file, told apart by its content, never by a name."""
+"""Decodes uploads of clients: JPEG, PNG or DICOM, recognised by their content, never by their name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from buckler.modality.picture import dicom, images
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A decoded picture: ``pixels`` (size, size, 3) float32 in 0..1, and what it was before.
+    """A decoded upload.
 
     Attributes:
-        pixels: As `images.load_pixels` resizes it.
-        width, height: Its own, upright; None where pixels were sent.
-        size_bytes: Of the file; None where pixels were sent.
+        pixels: ``(size, size, 3)`` float32 in 0..1, resized as by `images.load_pixels`.
+        width, height: Sides of the upright picture before resizing; None if the client sent pixels.
+        size_bytes: Size of the file; None if the client sent pixels.
     """
 
     pixels: NDArray[np.float32]
@@ -27,11 +27,7 @@ class Upload:
 
 
 def load(source: Path | bytes, *, size: int) -> Upload:
-    """Return a picture, resized, and what it was before.
-
-    Raises:
-        UnusableImageError: As ``load_pixels``.
-    """
+    """Return the decoded and resized picture with the facts of its file; errors as for ``load_pixels``."""
     content = source if isinstance(source, bytes) else source.read_bytes()
     image = load_image(content)
     return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content))
@@ -41,17 +37,13 @@ def load_pixels(source: Path | bytes, *, size: int) -> NDArray[np.float32]:
     """Return a picture as ``(size, size, 3)`` float32 in 0..1, resized as `images.load_pixels` does.
 
     Raises:
-        UnusableImageError: It is none of the three, damaged, or over the pixel budget; ``code`` says which.
+        UnusableImageError: The file is in another format, damaged or too large; ``code`` states the fault.
     """
     return load(source, size=size).pixels
 
 
 def load_image(source: Path | bytes) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB.
-
-    Raises:
-        UnusableImageError: As ``load_pixels``.
-    """
+    """Return a picture upright, as 8-bit RGB; errors as for ``load_pixels``."""
     content = source if isinstance(source, bytes) else source.read_bytes()
     if dicom.is_dicom(content):
         return dicom.load_image(content).convert("RGB")

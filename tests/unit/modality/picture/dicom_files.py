@@ -1,4 +1,4 @@
-"""Draws DICOM files as a dermatoscope might write them, with a patient's name in them."""
+"""Builds DICOM files as a dermatoscope might write them, with a patient's name."""
 
 import io
 
@@ -13,7 +13,7 @@ VL_PHOTOGRAPHIC = "1.2.840.10008.5.1.4.1.1.77.1.4"
 
 
 def dicom(pixels: np.ndarray | bytes, photometric: str, *, syntax: str = ExplicitVRLittleEndian, **tags) -> bytes:
-    """Return a file with ``pixels`` (rows, columns[, 3]); bytes need ``Rows`` and ``Columns`` among ``tags``."""
+    """Return a file with ``pixels`` (rows, columns[, 3]); for bytes, ``tags`` must have ``Rows`` and ``Columns``."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, VL_PHOTOGRAPHIC
     meta.MediaStorageSOPInstanceUID = generate_uid()

@@ -24,7 +24,7 @@ SAMPLES = Path(pydicom.__file__).parent / "data/test_files"
 
 @pytest.fixture
 def colours():
-    """A gradient of odd width, so that rows are no multiple of two bytes."""
+    """A gradient of odd width, so that a row has an odd number of bytes."""
     x, y = np.meshgrid(np.linspace(0, 255, 41), np.linspace(0, 255, 24))
     return np.stack([x, y, 255 - x], -1).astype(np.uint8)
 
@@ -45,7 +45,7 @@ def code_of(content):
         with pytest.raises(UnusableImageError) as caught:
             uploads.load_image(content)
     assert "Mustermann" not in str(caught.value)
-    assert caught.value.__cause__ is None  # what pydicom raised may quote a tag
+    assert caught.value.__cause__ is None  # the error of pydicom may quote a tag
     return caught.value.code
 
 
@@ -55,13 +55,13 @@ def test_a_dicom_file_and_a_png_of_the_same_picture_give_the_same_pixels(colours
     np.testing.assert_array_equal(pixels, images.load_pixels(png(colours), size=16))
 
 
-def test_the_file_and_its_path_are_the_same(colours, tmp_path):
+def test_a_path_and_its_bytes_give_the_same_picture(colours, tmp_path):
     path = tmp_path / "image"
     path.write_bytes(write(colours, "RGB"))
     np.testing.assert_array_equal(np.asarray(uploads.load_image(path)), colours)
 
 
-def test_colours_by_plane_in_16_bits_and_with_implicit_types_are_the_same(colours):
+def test_planes_16_bits_12_bits_and_implicit_types_give_the_same_picture(colours):
     by_plane = np.ascontiguousarray(colours.transpose(2, 0, 1)).tobytes()
     sides = {"Rows": colours.shape[0], "Columns": colours.shape[1]}
     np.testing.assert_array_equal(decoded(write(by_plane, "RGB", PlanarConfiguration=1, **sides)), colours)
@@ -71,33 +71,33 @@ def test_colours_by_plane_in_16_bits_and_with_implicit_types_are_the_same(colour
     np.testing.assert_array_equal(decoded(twelve), colours)
 
 
-def test_ybr_becomes_rgb(colours):
+def test_ybr_is_converted_to_rgb(colours):
     ybr = convert_color_space(colours, "RGB", "YBR_FULL")
     assert np.abs(decoded(write(ybr, "YBR_FULL")).astype(int) - colours).max() <= 2
     assert np.abs(ybr.astype(int) - colours).max() > 50
 
 
 @pytest.mark.parametrize("photometric", ["YBR_FULL_422", "YBR_FULL"])
-def test_a_baseline_jpeg_inside_is_decoded_as_it_is_outside(colours, photometric):
+def test_an_embedded_jpeg_decodes_like_a_plain_one(colours, photometric):
     image = Image.fromarray(colours)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=95)
-    # Two implementations of the same conversion may round differently.
+    # Two implementations of the colour conversion may round differently.
     difference = decoded(jpeg_dicom(image, photometric)).astype(int) - np.asarray(Image.open(buffer))
     assert np.abs(difference).max() <= 3
 
 
-def test_a_jpeg_whose_components_are_colours_is_not_converted():
+def test_an_rgb_jpeg_is_not_converted():
     flat = np.full((16, 16, 3), (200, 60, 90), np.uint8)
     buffer = io.BytesIO()
-    # Written as if they were YCbCr already, so that the encoder changes nothing; no mark of Adobe's says so.
+    # Declared as YCbCr, so that the encoder converts nothing and writes no Adobe marker.
     Image.frombytes("YCbCr", (16, 16), flat.tobytes()).save(buffer, "JPEG", quality=100)
     sides = {"Rows": 16, "Columns": 16}
     content = write(encapsulate([buffer.getvalue()]), "RGB", syntax=JPEGBaseline8Bit, **sides)
     assert np.abs(decoded(content).astype(int) - flat).max() <= 3
 
 
-def test_a_grey_jpeg_and_one_with_other_components_than_the_header_says(colours):
+def test_a_grey_jpeg_decodes_unless_the_header_states_colours(colours):
     grey = Image.fromarray(colours).convert("L")
     shown = decoded(jpeg_dicom(grey, "MONOCHROME2"))
     assert np.abs(shown[..., 0].astype(int) - np.asarray(grey)).max() <= 20
@@ -105,7 +105,7 @@ def test_a_grey_jpeg_and_one_with_other_components_than_the_header_says(colours)
     assert code_of(jpeg_dicom(Image.fromarray(colours), "MONOCHROME2")) == "image_unreadable"
 
 
-def test_the_largest_picture_takes_no_more_memory_than_as_a_plain_jpeg():
+def test_the_largest_picture_needs_no_more_memory_than_a_plain_jpeg():
     script = """
 import re
 from pathlib import Path
@@ -117,13 +117,13 @@ uploads.load_pixels(content, size=112)
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 800  # MiB; with colours as floats it is 1,300
+    assert int(done.stdout) < 800  # MiB; with colours converted as floats, it would be 1,300
 
 
 @pytest.mark.parametrize(
     "name", ["SC_rgb_jpeg_dcmtk", "SC_rgb_jpeg_lossy_gdcm", "SC_ybr_full_422_uncompressed", "SC_rgb_dcmtk_+eb+cy+s4"]
 )
-def test_other_peoples_files_of_one_picture_look_the_same(name):
+def test_files_of_one_picture_by_other_tools_decode_alike(name):
     bars = decoded((SAMPLES / "SC_rgb_dcmtk_+eb+cr.dcm").read_bytes()).astype(int)
     assert np.median(np.abs(decoded((SAMPLES / f"{name}.dcm").read_bytes()) - bars)) <= 2
 
@@ -137,15 +137,15 @@ def test_grey_without_a_window_spans_its_bits_and_monochrome1_is_inverted():
     np.testing.assert_array_equal(inverted, 255 - shown)
 
 
-def test_grey_is_shown_through_its_first_window_after_the_rescaling():
+def test_the_first_window_applies_after_the_rescaling():
     stored = np.array([[-100, 0], [50, 300]], np.int16)
     tags = {"RescaleSlope": 2, "RescaleIntercept": -10, "WindowCenter": [50.5, 900], "WindowWidth": [101, 1]}
-    # 2 x - 10 seen through 0..100: below it black, above it white.
+    # 2 x - 10 through a window of 0..100: lower values are black, higher ones white.
     shown = decoded(write(stored, "MONOCHROME2", **tags))
     np.testing.assert_array_equal(shown[..., 0], [[0, 0], [round(255 * 0.9), 255]])
 
 
-def test_a_palette_is_painted():
+def test_palette_colours_become_rgb():
     table = {}
     for colour, entries in (("Red", [10, 200]), ("Green", [20, 100]), ("Blue", [30, 0])):
         table[f"{colour}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
@@ -169,15 +169,15 @@ def test_a_palette_is_painted():
         ({"Rows": 0}, "image_unreadable"),
     ],
 )
-def test_what_is_not_read_is_refused_with_its_code_and_without_its_tags(colours, changes, code):
+def test_unsupported_files_are_rejected_with_a_code_and_without_their_tags(colours, changes, code):
     photometric = changes.pop("photometric", "RGB")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom tells that a value is not one of the standard's
+        warnings.simplefilter("ignore")  # pydicom warns about values outside the standard
         content = write(colours, photometric, **changes)
     assert code_of(content) == code
 
 
-def test_a_jpeg_larger_than_the_header_says_is_refused_before_it_is_decoded(colours):
+def test_a_jpeg_larger_than_the_header_states_is_rejected_before_it_is_decoded(colours):
     content = jpeg_dicom(Image.new("RGB", (4000, 4000)), Rows=24, Columns=41)
     assert code_of(content) == "image_unreadable"
     not_a_jpeg = write(encapsulate([b"\xff\xd8\xff" + bytes(9)]), "RGB", syntax=JPEGBaseline8Bit, Rows=1, Columns=1)
@@ -202,7 +202,7 @@ def test_a_file_without_a_picture_is_unreadable(name):
     assert code_of((SAMPLES / name).read_bytes()) == "image_unreadable"
 
 
-def test_a_file_cut_anywhere_or_with_bytes_changed_is_refused_or_decoded_and_never_more(colours):
+def test_truncated_or_changed_files_decode_or_are_rejected(colours):
     generator = np.random.default_rng(5)
     whole = [write(colours, "RGB"), jpeg_dicom(Image.fromarray(colours))]
     for content in whole:
@@ -216,7 +216,7 @@ def test_a_file_cut_anywhere_or_with_bytes_changed_is_refused_or_decoded_and_nev
             assert uploads.load_image(bytes(changed)).mode == "RGB"
 
 
-def test_patient_tags_are_not_even_read(colours, monkeypatch):
+def test_patient_tags_are_not_parsed(colours, monkeypatch):
     read = []
     real = pydicom.dcmread
 
@@ -231,7 +231,7 @@ def test_patient_tags_are_not_even_read(colours, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["badVR", "priv_SQ", "UN_sequence"])
-def test_nothing_is_logged_or_warned_by_a_service_that_sees_its_first_dicom_file(name):
+def test_the_first_dicom_file_of_a_process_causes_no_log_and_no_warning(name):
     script = """
 import logging, sys
 from pathlib import Path

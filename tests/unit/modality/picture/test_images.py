@@ -11,7 +11,7 @@ from buckler.modality.picture import images
 
 RED = (200, 10, 20)
 
-# Pillow tells about broken metadata that it then leaves out.
+# Pillow warns about broken metadata and ignores them.
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 
 
@@ -36,7 +36,7 @@ def gradient(width=40, height=24):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_pixels_are_float32_between_0_and_1_at_the_size_asked_for(kind):
+def test_pixels_are_float32_between_0_and_1_at_the_requested_size(kind):
     content = encode(gradient(), kind)
     pixels = images.load_pixels(content, size=16)
     assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.float32)
@@ -44,22 +44,21 @@ def test_pixels_are_float32_between_0_and_1_at_the_size_asked_for(kind):
     assert images.load_pixels(content).shape == (24, 40, 3)
 
 
-def test_a_png_goes_through_pixels_and_back_unchanged():
+def test_a_png_written_from_pixels_decodes_to_the_same_pixels():
     content = encode(gradient())
-    assert images.to_png(images.load_pixels(content)) == images.to_png(images.load_pixels(content))
     np.testing.assert_array_equal(
         images.load_pixels(images.to_png(images.load_pixels(content))), images.load_pixels(content)
     )
 
 
-def test_a_fine_pattern_becomes_grey_and_not_aliased_when_it_shrinks():
+def test_downscaling_a_fine_pattern_gives_grey_without_aliasing():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::2] = 255
     pixels = images.load_pixels(encode(Image.fromarray(stripes)), size=32)
     np.testing.assert_allclose(pixels, 0.5, atol=0.05)
 
 
-def test_a_path_and_its_bytes_give_the_same_whatever_the_name(tmp_path):
+def test_a_path_of_any_name_and_its_bytes_give_the_same_pixels(tmp_path):
     path = tmp_path / "picture.txt"
     path.write_bytes(encode(gradient(), "JPEG"))
     np.testing.assert_array_equal(images.load_pixels(path), images.load_pixels(path.read_bytes()))
@@ -79,12 +78,12 @@ def test_sixteen_bit_grey_keeps_its_brightness():
     np.testing.assert_allclose(images.load_pixels(content), 0.5, atol=0.01)
 
 
-def test_what_is_transparent_shows_white_and_not_what_is_hidden_below():
+def test_transparent_pixels_become_white_and_not_their_hidden_colour():
     hidden = Image.new("RGBA", (8, 8), (*RED, 0))
     np.testing.assert_array_equal(images.load_pixels(encode(hidden)), 1)
 
 
-def test_transparency_of_a_palette_is_honoured():
+def test_transparent_palette_entries_become_white():
     picture = Image.new("P", (8, 8), 0)
     picture.putpalette([*RED, 0, 0, 0])
     np.testing.assert_array_equal(images.load_pixels(encode(picture, transparency=0)), 1)
@@ -102,12 +101,12 @@ def test_exif_orientation_is_applied(orientation):
     assert images.inspect(content).width == expected.shape[1]
 
 
-def test_broken_exif_does_not_spoil_a_whole_picture():
+def test_a_picture_with_broken_exif_decodes():
     content = encode(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff")
     assert images.load_pixels(content).shape == (24, 40, 3)
 
 
-def test_no_bytes_are_an_empty_image():
+def test_an_empty_file_is_an_empty_image():
     assert code_of(b"") == "image_empty"
 
 
@@ -126,19 +125,19 @@ def test_a_truncated_picture_is_unreadable(kind, share):
 
 
 @pytest.mark.parametrize("sides", [(10_000, 5_001), (20_000, 20_000), (1, images.MAX_PIXELS + 1)])
-def test_a_picture_beyond_the_pixel_budget_is_refused_from_its_header(sides):
+def test_a_picture_with_too_many_pixels_is_rejected_by_its_header(sides):
     small = bytearray(encode(Image.new("L", (1, 1))))
     small[16:24] = np.array(sides, ">u4").tobytes()
     small[29:33] = __import__("zlib").crc32(bytes(small[12:29])).to_bytes(4, "big")
     assert code_of(bytes(small)) == "image_too_large"
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_an_error_names_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"cannot read the picture .*gone\.png: No such file"):
         images.load_pixels(tmp_path / "gone.png")
 
 
-def test_a_batch_names_the_picture_that_does_not_decode(tmp_path, capsys):
+def test_an_error_names_the_picture_of_a_batch_that_does_not_decode(tmp_path, capsys):
     (tmp_path / "good.png").write_bytes(encode(gradient()))
     (tmp_path / "bad.png").write_bytes(b"bad")
     assert images.load_batch([tmp_path / "good.png"] * 3, size=8, description="decode").shape == (3, 8, 8, 3)
@@ -148,7 +147,7 @@ def test_a_batch_names_the_picture_that_does_not_decode(tmp_path, capsys):
     assert caught.value.code == "image_unsupported"
 
 
-def test_pixels_of_another_shape_are_not_written():
+def test_a_png_of_pixels_of_another_shape_is_an_error():
     with pytest.raises(ValueError, match=r"expected pixels of shape \(height, width, 3\), got \(8, 8\)"):
         images.to_png(np.zeros((8, 8), np.float32))
 
@@ -164,7 +163,7 @@ HEADS = [
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(HEADS), st.binary(max_size=400))
-def test_arbitrary_bytes_never_raise_anything_but_an_unusable_image(head, tail):
+def test_arbitrary_bytes_raise_only_unusable_image_errors(head, tail):
     with pytest.raises(UnusableImageError) as caught:
         images.load_pixels(head + tail)
     assert caught.value.code in UnusableImageError.CODES

@@ -1,4 +1,4 @@
-"""The decoder before broken, lying and hostile files: pixels or a refusal, soon, and in little memory."""
+"""Broken, inconsistent and hostile files: the decoder returns pixels or an error, quickly and in little memory."""
 
 import io
 import re
@@ -19,7 +19,7 @@ CORPUS = malformed.corpus()
 CODES = {"image_empty", "image_unreadable", "image_unsupported", "image_too_large"}
 PLATFORM_KEEPS_PEAKS = Path("/proc/self/clear_refs").exists()
 
-# Pillow tells about metadata that it leaves out; the service does not listen.
+# Pillow warns about metadata that it ignores; the service ignores these warnings.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
@@ -27,20 +27,20 @@ pytestmark = [
 
 
 def decode(content: bytes) -> str:
-    """Return ``pixels``, or the code of the refusal; anything else is an error."""
+    """Return ``pixels``, or the code of the error; any other exception fails the test."""
     try:
         pixels = images.load_pixels(content, size=32)
-    except UnusableImageError as refusal:
-        return code_of(refusal)
+    except UnusableImageError as error:
+        return code_of(error)
     assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.float32)
     assert 0 <= pixels.min() <= pixels.max() <= 1
     return "pixels"
 
 
-def code_of(refusal: UnusableImageError) -> str:
-    assert str(refusal).startswith("expected ")
-    assert "Muster" not in str(refusal)
-    return refusal.code
+def code_of(error: UnusableImageError) -> str:
+    assert str(error).startswith("expected ")
+    assert "Muster" not in str(error)
+    return error.code
 
 
 def test_the_corpus_is_large_and_varied():
@@ -53,13 +53,13 @@ def test_inspection_and_decoding_agree(name: str):
     code = "pixels"
     try:
         images.inspect(CORPUS[name])
-    except UnusableImageError as refusal:
-        code = code_of(refusal)
+    except UnusableImageError as error:
+        code = code_of(error)
     assert decode(CORPUS[name]) == code
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_any_file_becomes_pixels_or_a_refusal_within_a_second(name: str):
+def test_every_file_becomes_pixels_or_an_error_within_a_second(name: str):
     started = time.process_time()
     result = decode(CORPUS[name])
     assert time.process_time() - started < 1
@@ -67,7 +67,7 @@ def test_any_file_becomes_pixels_or_a_refusal_within_a_second(name: str):
     if name.endswith("named .jpg"):
         assert result != "pixels"
     if " cut at " in name:
-        # The end of a PNG, and the last marker of a JPEG, say nothing about its pixels.
+        # The end of a PNG and the last marker of a JPEG do not affect the pixels.
         assert result != "pixels" or len(CORPUS[name]) > 0.9 * len(malformed.saved(malformed.noise()))
     if name.startswith("whole"):
         assert result == "pixels"
@@ -84,14 +84,14 @@ def test_a_heavy_file_costs_little_time_and_memory(name: str):
 
 
 def forget_peak() -> int:
-    """Return the memory in use, in MB, and measure its peak from here."""
+    """Reset the peak of the memory in use, and return the memory in use, in MB."""
     if PLATFORM_KEEPS_PEAKS:
         Path("/proc/self/clear_refs").write_text("5")
     return memory("VmRSS")
 
 
 def memory(kind: str) -> int:
-    """Return a figure of the kernel's, in MB."""
+    """Return a field of /proc/self/status, in MB."""
     status = Path("/proc/self/status")
     return int(re.findall(rf"{kind}:\s+(\d+)", status.read_text())[0]) // 1024 if status.exists() else 0
 
@@ -109,7 +109,7 @@ def memory(kind: str) -> int:
         ("jpeg of 65535 x 65535", "image_too_large"),
     ],
 )
-def test_what_would_cost_much_is_refused_before_it_is_decoded(name: str, code: str):
+def test_costly_files_are_rejected_before_they_are_decoded(name: str, code: str):
     content = malformed.HEAVY[name]()
     started = time.process_time()
     assert decode(content) == code
@@ -117,7 +117,7 @@ def test_what_would_cost_much_is_refused_before_it_is_decoded(name: str, code: s
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("GIF named .jpg", "got a GIF"),
         ("DICOM named .jpg", "got a DICOM file"),
@@ -125,28 +125,28 @@ def test_what_would_cost_much_is_refused_before_it_is_decoded(name: str, code: s
         ("HEIF named .jpg", "got a HEIF"),
     ],
 )
-def test_what_came_instead_is_named_and_not_quoted(name: str, said: str):
-    with pytest.raises(UnusableImageError, match=said):
+def test_the_error_names_the_format_and_does_not_quote_the_file(name: str, message: str):
+    with pytest.raises(UnusableImageError, match=message):
         images.load_pixels(CORPUS[name])
 
 
-def test_passes_and_parts_are_those_of_the_picture_and_of_nothing_around_it():
+def test_the_cost_counts_only_the_picture_itself():
     baseline, progressive = (malformed.saved(malformed.noise(), progressive=each) for each in (False, True))
-    assert decode_budget.of_jpeg(baseline).passes == 1
-    assert decode_budget.of_jpeg(progressive).passes == progressive.count(b"\xff\xda")
+    assert decode_budget.jpeg_cost(baseline).passes == 1
+    assert decode_budget.jpeg_cost(progressive).passes == progressive.count(b"\xff\xda")
     thumbnail = malformed.after_start(malformed.segment(0xE1, b"Exif\0\0" + baseline))
-    assert decode_budget.of_jpeg(thumbnail).passes == 1
-    assert decode_budget.of_jpeg(baseline + 1000 * progressive).passes == 1
-    plain = decode_budget.of_jpeg(baseline).parts
-    assert decode_budget.of_jpeg(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
-    assert decode_budget.of_png(malformed.png()).parts == 3
-    assert decode_budget.of_png(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
+    assert decode_budget.jpeg_cost(thumbnail).passes == 1
+    assert decode_budget.jpeg_cost(baseline + 1000 * progressive).passes == 1
+    plain = decode_budget.jpeg_cost(baseline).parts
+    assert decode_budget.jpeg_cost(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
+    assert decode_budget.png_cost(malformed.png()).parts == 3
+    assert decode_budget.png_cost(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
 
 
 @pytest.mark.parametrize(
     "mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "palette with transparency", "RGB with a key"]
 )
-def test_strips_give_what_the_whole_picture_gives(mode: str, monkeypatch: pytest.MonkeyPatch):
+def test_conversion_in_strips_equals_conversion_of_the_whole_picture(mode: str, monkeypatch: pytest.MonkeyPatch):
     picture = malformed.noise("L" if mode == "I;16" else mode.split()[0].replace("palette", "P"), side=50)
     picture = picture.convert("I;16") if mode == "I;16" else picture
     options = {"transparency": 7} if "palette" in mode else {"transparency": (1, 2, 3)} if "key" in mode else {}
@@ -183,7 +183,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=400, deadline=2000)
 @given(damaged())
-def test_no_damage_gets_past_the_decoder(content: bytes):
+def test_damaged_files_raise_no_other_exception(content: bytes):
     assert decode(content) in {*CODES, "pixels"}
 
 
@@ -191,11 +191,11 @@ def test_no_damage_gets_past_the_decoder(content: bytes):
 @given(
     st.sampled_from([b"\xff\xd8\xff", malformed.PNG, malformed.PNG + malformed.header(9, 9)]), st.binary(max_size=2000)
 )
-def test_no_bytes_behind_a_signature_get_past_the_decoder(signature: bytes, rest: bytes):
+def test_random_bytes_after_a_signature_raise_no_other_exception(signature: bytes, rest: bytes):
     assert decode(signature + rest) in {*CODES, "pixels"}
 
 
-def test_an_orientation_is_applied_even_where_the_rest_of_the_metadata_is_broken():
+def test_the_exif_orientation_swaps_the_sides():
     upright = Image.open(io.BytesIO(malformed.saved(Image.new("RGB", (8, 4)))))
     assert upright.size == (8, 4)
     tag = Image.Exif()

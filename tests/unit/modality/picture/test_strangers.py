@@ -5,7 +5,7 @@ from buckler.modality.picture import strangers
 
 
 @pytest.mark.parametrize("kind", strangers.KINDS)
-def test_a_kind_gives_different_8_bit_pictures_that_come_again_from_the_same_seed(kind):
+def test_a_kind_gives_different_8_bit_pictures_repeatable_by_seed(kind):
     drawn = strangers.pictures(kind, 5, size=48, seed=3)
     assert drawn.shape == (5, 48, 48, 3)
     np.testing.assert_allclose(drawn * 255, np.round(drawn * 255), atol=1e-3)

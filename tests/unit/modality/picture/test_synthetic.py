@@ -25,18 +25,18 @@ def test_another_label_index_or_seed_gives_another_picture(change):
     assert np.abs(draw(**change) - draw()).mean() > 0.01
 
 
-def test_a_picture_shows_the_same_at_every_size():
+def test_a_picture_looks_the_same_at_every_size():
     large = draw(size=128).reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     assert np.corrcoef(large.ravel(), draw(size=32).ravel())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize(("label", "size", "message"), [("mole", 32, "expected a label"), ("benign", 8, "at least 16")])
-def test_what_cannot_be_drawn_is_refused(label, size, message):
+def test_invalid_labels_and_sizes_are_rejected(label, size, message):
     with pytest.raises(ValueError, match=message):
         draw(label=label, size=size)
 
 
-def test_who_sees_all_criteria_is_right_about_as_often_as_the_generator_says():
+def test_an_ideal_reader_reaches_the_stated_accuracy():
     rng = np.random.default_rng(5)
     right = 0
     for label in synthetic.LABELS:
@@ -49,7 +49,7 @@ def test_who_sees_all_criteria_is_right_about_as_often_as_the_generator_says():
     assert 0.88 < synthetic.BAYES_ACCURACY < 0.92
 
 
-def test_the_class_shows_in_the_pixels_but_not_beyond_doubt():
+def test_the_pixels_tell_the_classes_apart_but_not_perfectly():
     dark = {
         label: np.array([(draw(label, index).mean(axis=2) < 0.4).mean() for index in range(60)])
         for label in synthetic.LABELS
