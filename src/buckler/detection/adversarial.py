@@ -1,16 +1,19 @@
-"""Detects attacked pictures by the features and logits of the pass that classified them.
+"""Detects attacked pictures by the features and logits of the forward pass that classified them.
 
-Two things reveal an attack. Its steps change the deep features in other directions than noise or JPEG do: one
-direction for each answer is learnt from clean training pictures and from the same pictures after one FGSM step. And
-its logits do not follow from the middle of the network: a linear probe, fitted on clean pictures alone, predicts the
-logits from the features of middle blocks, which small changes hardly move; iterated attacks drive the logits far
-beyond. One linear score combines both. The detector is fitted without iterated attacks, other norms and black-box
-attacks, and its threshold without any attacked picture (`buckler.detection.threshold`).
+The score is linear and combines two signals:
 
-Source: the probe: Alain & Bengio, "Understanding intermediate layers using linear classifier probes", arXiv
-1610.01644; a discriminator on inner features: Metzen et al., "On detecting adversarial perturbations", arXiv
-1702.04267. That an attacker who knows a detector evades it: Carlini & Wagner, arXiv 1705.07263; see
-`buckler.evaluation.evasion` for how far this one is evaded.
+- Directions. An attack changes the deep features in other directions than noise or JPEG compression. The detector
+  learns one direction for each answer, from clean training pictures and the same pictures after one FGSM step.
+- Surprise. A linear probe, fitted on clean pictures alone, predicts the logits from the features of middle blocks,
+  which small changes hardly move. Iterated attacks drive the logits far from this prediction.
+
+No iterated attack, other norm or black-box attack is used to fit the detector, and no attacked picture to set its
+threshold (`buckler.detection.threshold`).
+
+Source: Alain & Bengio, "Understanding intermediate layers using linear classifier probes", arXiv 1610.01644, for the
+probe; Metzen et al., "On detecting adversarial perturbations", arXiv 1702.04267, for a discriminator on inner features.
+An attacker who knows a detector evades it (Carlini & Wagner, arXiv 1705.07263); `buckler.evaluation.evasion` measures
+how far this detector is evaded.
 """
 
 from collections.abc import Iterable
@@ -25,12 +28,12 @@ from buckler.models.forward import Columns, Features, Forward, Logits
 
 RIDGE = 1000.0
 INVERSE_PENALTY = 1e-3
-# Scale of a surprise relative to a feature before the regression: at equal scale, the penalty would favour the
+# Scale of the surprises relative to the features in the regression: at equal scale, the penalty would favour the
 # thousands of features over the few surprises.
-SURPRISE = 10.0
-LARGEST_SURPRISE = 30.0  # standard deviations; larger ones are clipped
-LEVELLED_AT = 0.8  # quantile of clean scores that is made equal: near the tail, yet above a fifth of the pictures
-FEWEST_TO_LEVEL = 30  # clean pictures of an answer
+SURPRISE_SCALE = 10.0
+MAX_SURPRISE = 30.0  # standard deviations; larger surprises are clipped
+LEVEL_QUANTILE = 0.8  # of the clean scores: near the tail, with a fifth of the pictures above it
+MIN_TO_LEVEL = 30  # clean pictures of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,15 @@ class AdversarialDetector:
     """A fitted detector.
 
     Attributes:
-        read: Columns of the features that are searched for traces of an attack, ``(d,)``.
-        probed: Columns of the features that the logits are predicted from, ``(p,)``.
-        offset, scale: Mean and standard deviation of the features ``read`` among clean pictures, ``(d,)``.
-        directions: Weights of the scaled features, a row for each answer, ``(classes, d)``.
-        probe, expected: Predicted logits are ``probed @ probe + expected``; ``(p, classes)``, ``(classes,)``.
-        spread: Standard deviation of clean logits about the predicted ones, ``(classes,)``.
-        surprise: Weights of that difference's size and of its square, ``(2, classes)``.
-        bias: Of the score, one for each answer, ``(classes,)``.
+        read: Columns of the features for the directions, ``(d,)``.
+        probed: Columns of the features for the probe, ``(p,)``.
+        offset, scale: Mean and standard deviation of the features ``read`` over unattacked pictures, ``(d,)``.
+        directions: Weights of the scaled features, one row for each answer, ``(classes, d)``.
+        probe, expected: The probe predicts the logits ``features[probed] @ probe + expected``; ``(p, classes)``,
+            ``(classes,)``.
+        spread: Standard deviation of the probe's error on clean pictures, ``(classes,)``.
+        surprise: Weights of the absolute error, in units of ``spread``, and of its square, ``(2, classes)``.
+        bias: Bias of the score for each answer, ``(classes,)``.
     """
 
     read: Columns
@@ -61,27 +65,27 @@ class AdversarialDetector:
 
     @classmethod
     def fit(
-        cls, clean: Forward, harmless: Iterable[Forward], attacked: Iterable[Forward], *, read: Columns, probed: Columns
+        cls, clean: Forward, benign: Iterable[Forward], attacked: Iterable[Forward], *, read: Columns, probed: Columns
     ) -> "AdversarialDetector":
-        """Return the detector fitted on passes over training pictures.
+        """Return a detector fitted on passes over training pictures.
 
         Args:
-            clean: The pictures as they are; the more, the better the probe.
-            harmless: Some of them as they are, with noise and recompressed.
-            attacked: The same, attacked.
-            read: Columns of the features to search for traces of an attack.
-            probed: Columns of the features to predict the logits from.
+            clean: Unchanged pictures; the more, the better the probe.
+            benign: Some of them: unchanged, with noise, and recompressed.
+            attacked: The same pictures, attacked.
+            read: Columns of the features for the directions.
+            probed: Columns of the features for the probe.
 
         Raises:
             ValueError: Attacked or unattacked pictures are missing.
         """
-        sides = [list(harmless), list(attacked)]
+        sides = [list(benign), list(attacked)]
         if not all(sides):
-            raise ValueError("expected both attacked and unattacked pictures to fit a detector on")
-        innocent, guilty = (_together(passes) for passes in sides)
+            raise ValueError("expected both attacked and unattacked pictures to fit a detector")
+        innocent, guilty = (_concatenated(passes) for passes in sides)
         probe, expected, spread = _fit_probe(clean, probed)
-        seen = innocent.features.take(read, axis=1)
-        offset, scale = seen.mean(axis=0), seen.std(axis=0) + 1e-6
+        features = innocent.features.take(read, axis=1)
+        offset, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
         rows = np.concatenate(
             [
                 _design(
@@ -93,30 +97,30 @@ class AdversarialDetector:
             ]
         )
         truth = np.repeat([0, 1], [len(innocent.logits), len(guilty.logits)])
-        weights, bias = _weigh(rows, truth)
+        weights, bias = _regress(rows, truth)
         width, classes = len(read), clean.logits.shape[1]
-        # Weights for all pictures and weights for one answer apply to the same features.
+        # The weights for all pictures and those for one answer apply to the same features: add them.
         directions = weights[:width] + weights[width : width * (1 + classes)].reshape(classes, width)
-        surprise = SURPRISE * weights[width * (1 + classes) :].reshape(2, classes)
+        surprise = SURPRISE_SCALE * weights[width * (1 + classes) :].reshape(2, classes)
         arrays = (offset, scale, directions, probe, expected, spread, surprise, np.repeat(bias, classes))
         return cls(read, probed, *(np.asarray(array, np.float32) for array in arrays))
 
     def levelled(self, clean: Forward) -> "AdversarialDetector":
-        """Return a detector with scores shifted so that clean pictures of every answer are about equally suspicious.
+        """Return a detector whose clean scores have the same `LEVEL_QUANTILE` for every answer.
 
-        Without it, one threshold would flag mostly one class. A quantile of each answer's scores moves to the same
-        quantile of all scores; an answer with few pictures is not shifted.
+        Without this shift, one threshold would flag mostly clean pictures of one class. An answer with fewer than
+        `MIN_TO_LEVEL` pictures is not shifted.
 
         Args:
-            clean: Pass over clean pictures that neither the network nor the detector was fitted on.
+            clean: Pass over clean pictures that were used to fit neither the network nor the detector.
         """
         scores, answers = self.score(clean), clean.logits.argmax(axis=1)
-        of_all = np.quantile(scores, LEVELLED_AT)
+        of_all = np.quantile(scores, LEVEL_QUANTILE)
         bias = self.bias.copy()
         for answer in range(len(bias)):
             own = scores[answers == answer]
-            if len(own) >= FEWEST_TO_LEVEL:
-                bias[answer] += of_all - np.quantile(own, LEVELLED_AT)
+            if len(own) >= MIN_TO_LEVEL:
+                bias[answer] += of_all - np.quantile(own, LEVEL_QUANTILE)
         return replace(self, bias=bias)
 
     def score(self, forward: Forward) -> Scores:
@@ -128,13 +132,13 @@ class AdversarialDetector:
         return np.asarray(traces + surprise @ self.surprise.ravel() + self.bias[answers], np.float64)
 
 
-def _weigh(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _regress(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the weights ``(width,)`` and the intercept ``(1,)`` of the penalised logistic regression.
 
-    There may be more columns than rows. The penalty keeps the weights in the space that the rows span, so the problem
-    is solved there, exactly: an iterative solver that stops early amplifies rounding differences of the features.
+    With more columns than rows, the penalty keeps the weights in the space that the rows span. The problem is solved
+    exactly in that space: an iterative solver that stops early would amplify rounding differences of the features.
     """
-    from sklearn.linear_model import LogisticRegression  # fitting only, as in `OutOfDistributionDetector`
+    from sklearn.linear_model import LogisticRegression  # the service, which only loads detectors, lacks it
 
     squares, directions = np.linalg.eigh(rows @ rows.T)
     kept = squares > squares.max() * 1e-12
@@ -152,7 +156,7 @@ def _fit_probe(clean: Forward, probed: Columns) -> tuple[Features, Logits, npt.N
 
     features = clean.features.take(probed, axis=1)
     model = make_pipeline(StandardScaler(), Ridge(RIDGE))
-    # The probe's error on pictures that it was not fitted on.
+    # Cross-validation: the probe's error on pictures to which it was not fitted.
     spread = (clean.logits - cross_val_predict(model, features, clean.logits, cv=_folds(len(features)))).std(axis=0)
     scaler, ridge = model.fit(features, clean.logits).steps[0][1], model.steps[1][1]
     probe = (ridge.coef_ / scaler.scale_).T
@@ -168,18 +172,18 @@ def _folds(count: int) -> object:
 def _surprise(
     forward: Forward, probed: Columns, probe: Features, expected: Logits, spread: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Return ``(n, 2 classes)``: how far the logits are from the predicted ones, and a third of its square."""
+    """Return ``(n, 2 classes)``: the probe's absolute error in units of ``spread``, then a third of its square."""
     predicted = forward.features.take(probed, axis=1) @ probe + expected
-    off = np.abs(forward.logits - predicted) / spread
-    return np.asarray(np.minimum(np.concatenate([off, off**2 / 3], axis=1), LARGEST_SURPRISE), np.float32)
+    error = np.abs(forward.logits - predicted) / spread
+    return np.asarray(np.minimum(np.concatenate([error, error**2 / 3], axis=1), MAX_SURPRISE), np.float32)
 
 
 def _design(scaled: Features, logits: Logits, surprise: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the columns of the regression: the features, the features again for each answer, the surprise."""
+    """Return the columns of the regression: the features, the features of each answer's pictures, the surprise."""
     answers = logits.argmax(axis=1)
-    apart = [scaled * (answers == place)[:, None] for place in range(logits.shape[1])]
-    return np.concatenate([scaled, *apart, SURPRISE * surprise], axis=1, dtype=np.float64)
+    of_answers = [scaled * (answers == answer)[:, None] for answer in range(logits.shape[1])]
+    return np.concatenate([scaled, *of_answers, SURPRISE_SCALE * surprise], axis=1, dtype=np.float64)
 
 
-def _together(passes: list[Forward]) -> Forward:
+def _concatenated(passes: list[Forward]) -> Forward:
     return Forward(np.concatenate([p.logits for p in passes]), np.concatenate([p.features for p in passes]))

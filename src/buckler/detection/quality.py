@@ -1,6 +1,6 @@
-"""Flags pictures unfit for an answer: brightness, contrast, blur or colour outside the range of the training pictures.
+"""Flags pictures of poor quality: brightness, contrast, blur or colour outside the range of the training pictures.
 
-Measured on the network's input, so that a limit refers to what the network receives.
+All measures are taken on the network's input.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from buckler.modality.base import Images
 from buckler.modality.picture.measures import QUALITY_MEASURES, quality_measures
 
 TAIL = 0.001
-"""Share of training pictures that may lie beyond each limit, so that a few bad ones do not widen it."""
+"""Share of training pictures beyond each limit, so that a few bad pictures do not widen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class QualityLimits:
         """Return the limits for clean training ``images`` (n, h, w, 3)."""
         measured = quality_measures(images)
         low, high = (np.asarray(np.quantile(measured, q, axis=0), np.float32) for q in (TAIL, 1 - TAIL))
-        # High sharpness, contrast and colour are no fault.
+        # Pictures cannot be too sharp, too rich in contrast or too colourful.
         low[QUALITY_MEASURES.index("blur")] = -np.inf
         high[[QUALITY_MEASURES.index("contrast"), QUALITY_MEASURES.index("colour")]] = np.inf
         return cls(low, high)

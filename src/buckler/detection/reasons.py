@@ -1,4 +1,4 @@
-"""Reasons why a person must review an answer: the closed list of the REST contract, of metric labels and of pages."""
+"""Reasons why a person must review an answer: a closed list for the REST API, metric labels and pages."""
 
 from enum import StrEnum
 
@@ -8,14 +8,14 @@ class Reason(StrEnum):
 
     Attributes:
         meaning: Short sentence for the reader of the answer, without a full stop.
-        advice: Why it was given and what the reader does.
+        advice: Cause of the reason, and what the reader should do.
     """
 
     meaning: str
     advice: str
 
     def __new__(cls, value: str, meaning: str = "", advice: str = "") -> "Reason":
-        """Make a member whose value is the contract's word."""
+        """Create a member whose value is the reason's name in the REST API."""
         reason = str.__new__(cls, value)
         reason._value_ = value
         reason.meaning, reason.advice = meaning, advice
@@ -24,14 +24,14 @@ class Reason(StrEnum):
     ADVERSARIAL = (
         "adversarial",
         "The picture may have been manipulated",
-        "The detector of adversarial inputs flags it. Do not rely on the label. Take the original picture from the"
+        "The detector of adversarial inputs flagged it. Do not rely on the label. Take the original picture from the"
         " camera, or judge the picture without the model.",
     )
     QUERY_ATTACK = (
         "query_attack",
         "The picture is one of many near-identical ones",
-        "This client has sent many pictures that differ only slightly, as an attacker does who searches for one that"
-        " deceives the model. The detector looks at each picture alone and may call it clean. Do not rely on the label."
+        "This client has sent many pictures that differ only slightly, like an attacker who searches for a picture that"
+        " deceives the model. The detector examines each picture alone and may find it clean. Do not rely on the label."
         " Take the original picture from the camera, and report this to the operator of the service.",
     )
     OUT_OF_DISTRIBUTION = (
@@ -57,5 +57,5 @@ class Reason(StrEnum):
     )
 
 
-# The reasons that the input itself gives; the others concern the client or the model.
+# Reasons in the picture itself; the others concern the client or the model.
 INPUT_REASONS = (Reason.ADVERSARIAL, Reason.OUT_OF_DISTRIBUTION, Reason.LOW_CONFIDENCE, Reason.IMAGE_QUALITY)

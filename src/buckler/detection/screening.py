@@ -32,11 +32,11 @@ class Screening:
         detector: Detects attacked inputs.
         clouds: Detects out-of-distribution inputs.
         quality: Detects inputs of poor quality.
-        threshold: ``detector.score > threshold`` is ``adversarial``.
-        max_fpr: Largest share of clean pictures that the detector may flag.
-        confidence: With which ``threshold`` keeps to ``max_fpr``.
-        strangeness: ``clouds.score > strangeness`` is ``out_of_distribution``.
-        min_confidence: A less probable answer is ``low_confidence``.
+        threshold: A detector score above it is ``adversarial``.
+        max_fpr: Maximum share of clean pictures that the detector may flag.
+        confidence: Probability that ``threshold`` keeps to ``max_fpr``.
+        strangeness: A score of ``clouds`` above it is ``out_of_distribution``.
+        min_confidence: An answer with a lower probability is ``low_confidence``.
     """
 
     detector: AdversarialDetector

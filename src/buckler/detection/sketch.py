@@ -1,7 +1,8 @@
 """Random projection of features to a few numbers: enough to detect drift, too few to identify a picture.
 
-`buckler.watch.drift` compares served pictures with the calibration pictures, so a summary of each is stored for
-days. Random projections approximately preserve distances. They need no fitting and are the same for every release.
+A sketch of every served picture is stored for days, so that `buckler.watch.drift` can compare served pictures with the
+calibration pictures. Random projections approximately preserve distances, need no fitting and are the same for every
+release.
 
 Source: Achlioptas, "Database-friendly random projections", 2003.
 """
@@ -29,9 +30,9 @@ class Sketch:
 
     @classmethod
     def of(cls, detector: AdversarialDetector) -> "Sketch":
-        """Return the sketch that goes with ``detector``."""
+        """Return the sketch for the release of ``detector``."""
         width = len(detector.offset)
-        # Raw bits, because NumPy may change what a generator's methods draw, and old sketches would lose their meaning.
+        # Raw bits: NumPy may change how a generator's methods draw, which would make stored sketches incomparable.
         words = np.random.PCG64(SEED).random_raw(width * NUMBERS)
         signs = (words >> np.uint64(63)).astype(np.float32) * 2 - 1
         projection = signs.reshape(width, NUMBERS) / np.float32(np.sqrt(width))

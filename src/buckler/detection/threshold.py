@@ -9,15 +9,16 @@ Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 
 
 def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
-    """Return the lowest threshold that, with ``confidence``, at most ``max_fpr`` of clean pictures score above.
+    """Return the lowest threshold that at most ``max_fpr`` of all clean records exceed, with ``confidence``.
 
-    With few calibration pictures the observed share is uncertain. If more than ``max_fpr`` of all clean pictures scored
-    above the threshold, so few in the sample would have a probability of at most one minus ``confidence``.
+    The share of the calibration records above a threshold is an uncertain estimate. The threshold is chosen such that,
+    if more than ``max_fpr`` of all clean records exceeded it, so few calibration records above it would have a
+    probability of at most one minus ``confidence``.
 
     Args:
-        scores: Of clean calibration pictures, ``(n,)``; higher is more suspicious.
-        max_fpr: Share in 0..1.
-        confidence: Probability over the choice of the calibration pictures, in 0..1.
+        scores: Scores of clean calibration records, ``(n,)``; higher is more suspicious.
+        max_fpr: Maximum false-positive rate, in 0..1.
+        confidence: Probability over the choice of the calibration records, in 0..1.
 
     Raises:
         ValueError: Too few scores to bound ``max_fpr`` with that confidence.
@@ -36,7 +37,7 @@ def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
 
 
 def _most_above(count: int, share: float, confidence: float) -> int:
-    """Return how many of ``count`` scores may lie above the threshold; -1 if there are too few scores."""
+    """Return how many of ``count`` scores may exceed the threshold; -1 if there are too few scores."""
     total, above = 0.0, -1
     while above + 1 < count:
         total += _binomial(count, above + 1, share)
@@ -47,6 +48,6 @@ def _most_above(count: int, share: float, confidence: float) -> int:
 
 
 def _binomial(count: int, successes: int, share: float) -> float:
-    # By logarithms: the coefficient alone is larger than a float holds from a thousand pictures on.
+    # Logarithms: from about a thousand scores on, the coefficient alone would overflow a float.
     ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
     return math.exp(ways + successes * math.log(share) + (count - successes) * math.log1p(-share))

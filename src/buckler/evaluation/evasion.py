@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from buckler.compute.machine import Precision
-from buckler.detection.adversarial import LARGEST_SURPRISE
+from buckler.detection.adversarial import MAX_SURPRISE
 from buckler.detection.screening import Screening
 from buckler.models.classifier import Classifier, LossName
 
@@ -82,7 +82,7 @@ def _score(screening: Screening, logits: Any, features: Any) -> Any:
     off = tf.abs(logits - (tf.matmul(tf.gather(features, d.probed, axis=1), d.probe) + d.expected)) / d.spread
     surprise = tf.concat([off, off**2 / 3], 1)
     # Beyond the largest surprise the detector learns nothing more, but the way back begins there (straight through).
-    surprise += tf.stop_gradient(tf.minimum(surprise, LARGEST_SURPRISE) - surprise)
+    surprise += tf.stop_gradient(tf.minimum(surprise, MAX_SURPRISE) - surprise)
     bias = tf.gather(tf.constant(d.bias), answers)
     return traces + tf.linalg.matvec(surprise, tf.constant(d.surprise.ravel())) + bias
 

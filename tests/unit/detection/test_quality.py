@@ -28,7 +28,7 @@ def fresh():
     return lesions(100, seed=2)
 
 
-def test_pictures_like_the_training_ones_are_fit(limits, fresh):
+def test_pictures_like_the_training_pictures_pass(limits, fresh):
     assert limits.unfit(fresh).mean() <= 0.03
 
 
@@ -44,16 +44,16 @@ def test_pictures_like_the_training_ones_are_fit(limits, fresh):
     ],
     ids=["blurred", "dark", "overexposed", "plain", "black", "grey"],
 )
-def test_what_cannot_be_judged_is_unfit(limits, fresh, spoil):
+def test_spoilt_pictures_are_unfit(limits, fresh, spoil):
     assert limits.unfit(spoil(fresh)).mean() >= 0.95
 
 
-def test_sharper_and_richer_pictures_are_welcome(limits, fresh):
+def test_sharper_pictures_pass(limits, fresh):
     generator = np.random.default_rng(3)
     sharp = np.clip(fresh + generator.normal(0, 0.03, fresh.shape), 0, 1).astype(np.float32)
     assert limits.unfit(sharp).mean() <= 0.03
 
 
-def test_a_few_broken_training_pictures_do_not_open_the_limits(limits, fresh):
+def test_a_single_broken_training_picture_does_not_widen_the_limits():
     training = np.concatenate([lesions(1200, seed=4), np.zeros((1, SIZE, SIZE, 3), np.float32)])
     assert QualityLimits.fit(training).unfit(np.zeros((1, SIZE, SIZE, 3), np.float32)).all()

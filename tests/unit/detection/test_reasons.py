@@ -1,11 +1,11 @@
 from buckler.detection.reasons import INPUT_REASONS, Reason
 
 
-def test_a_query_attack_and_a_degraded_model_are_no_reasons_of_the_input():
+def test_a_query_attack_and_a_degraded_model_are_not_reasons_in_the_picture():
     assert set(Reason) - set(INPUT_REASONS) == {"query_attack", "model_degraded"}
 
 
-def test_the_reader_is_told_where_the_label_must_not_be_relied_on():
+def test_the_advice_warns_where_the_label_is_unreliable():
     warned = {reason for reason in Reason if "Do not rely on the label" in reason.advice}
     assert warned == {"adversarial", "query_attack", "out_of_distribution", "model_degraded"}
     assert all(reason.meaning and reason.advice.endswith(".") for reason in Reason)

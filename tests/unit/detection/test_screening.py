@@ -16,28 +16,29 @@ def screening(tiny_classifier, tiny_pictures):
     return screenings.fit(tiny_classifier, *tiny_pictures)
 
 
-def test_a_saved_screening_flags_as_before(tmp_path, screening, tiny_classifier, tiny_pictures):
+def test_a_loaded_screening_flags_like_the_saved_one(tmp_path, screening, tiny_classifier, tiny_pictures):
     images = tiny_pictures[0]
     forward = tiny_classifier.forward(images)
-    lines = {"threshold": float(np.median(screening.detector.score(forward))), "min_confidence": 0.6}
-    drawn = replace(screening, **lines)
-    drawn.save(tmp_path)
-    (scores, flags), (expected, held) = (each.flags(images, forward) for each in (Screening.load(tmp_path), drawn))
-    np.testing.assert_array_equal(scores, expected)
+    threshold = float(np.median(screening.detector.score(forward)))
+    saved = replace(screening, threshold=threshold, min_confidence=0.6)
+    saved.save(tmp_path)
+    scores, flags = Screening.load(tmp_path).flags(images, forward)
+    expected_scores, expected = saved.flags(images, forward)
+    np.testing.assert_array_equal(scores, expected_scores)
     assert set(flags) == set(INPUT_REASONS)
-    assert all((flags[reason] == held[reason]).all() for reason in INPUT_REASONS)
+    assert all((flags[reason] == expected[reason]).all() for reason in INPUT_REASONS)
     assert 0 < flags["adversarial"].sum() < len(images)
 
 
 @pytest.mark.parametrize("content", [pickle.dumps({"offset": 1}), b"", b"PK\x03\x04 cut off"])
-def test_a_pickle_or_a_damaged_file_in_place_of_the_arrays_is_refused(tmp_path, screening, content):
+def test_pickles_and_damaged_files_are_rejected(tmp_path, screening, content):
     screening.save(tmp_path)
     (tmp_path / "detector.npz").write_bytes(content)
     with pytest.raises(ModelError, match="contains no valid detector"):
         Screening.load(tmp_path)
 
 
-def test_a_detector_of_another_schema_is_refused(tmp_path, screening):
+def test_a_detector_of_another_schema_is_rejected(tmp_path, screening):
     screening.save(tmp_path)
     info = json.loads((tmp_path / "detector.json").read_text())
     (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 1}))
@@ -45,7 +46,7 @@ def test_a_detector_of_another_schema_is_refused(tmp_path, screening):
         Screening.load(tmp_path)
 
 
-def test_a_missing_array_is_named(tmp_path, screening):
+def test_an_error_names_a_missing_array(tmp_path, screening):
     screening.save(tmp_path)
     with np.load(tmp_path / "detector.npz") as arrays:
         np.savez(tmp_path / "detector.npz", **{name: arrays[name] for name in arrays.files if name != "clouds.scale"})
@@ -53,7 +54,7 @@ def test_a_missing_array_is_named(tmp_path, screening):
         Screening.load(tmp_path)
 
 
-def test_limits_of_fewer_measures_than_are_measured_are_refused(tmp_path, screening):
+def test_quality_limits_for_too_few_measures_are_rejected(tmp_path, screening):
     screening.save(tmp_path)
     with np.load(tmp_path / "detector.npz") as arrays:
         cut = {name: array[:-1] if name.startswith("quality.") else array for name, array in arrays.items()}
