@@ -20,7 +20,7 @@ from buckler.attacks.gradient import FGSM
 from buckler.cli.answers import CLIENT_KEY_ENV
 from buckler.client import Client
 from buckler.data import pictures
-from buckler.evaluation.accuracy import is_malignant
+from buckler.evaluation.accuracy import dangerous_classes
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.models import checkpoint
@@ -60,7 +60,7 @@ def _choose() -> tuple[str, str, np.ndarray, np.ndarray, int]:
     test = pictures.load(TEST, info.labels, size=info.image_size).subset(64, seed=0)
     logits = classifier.logits(test.images)
     right = logits.argmax(axis=1) == test.truth
-    dangerous = is_malignant(info.labels, info.malignant)[test.truth]
+    dangerous = dangerous_classes(info.labels, info.dangerous)[test.truth]
     # The most confident answers first: a flip of an uncertain answer shows little.
     order = np.lexsort((-probabilities(logits).max(axis=1), ~(right & dangerous)))[:8]
     originals, truth = test.images[order], test.truth[order]

@@ -87,7 +87,7 @@ def run(cfg: AttackParams) -> None:
     curves = convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed)
     checks = sanity.doubt(crafter, scorer, test.images, test.truth, curves=curves, **seen)
     accuracy = wilson(int(clean.sum()), len(clean))
-    classes = {"labels": info.labels, "malignant": info.malignant}
+    classes = {"labels": info.labels, "dangerous": info.dangerous}
     documents.write_json(
         REPORTS / "robustness.json",
         {
@@ -98,7 +98,7 @@ def run(cfg: AttackParams) -> None:
             },
             "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
             "labels": info.labels,
-            "malignant": info.malignant,
+            "malignant": info.dangerous,
             "clean_accuracy": accuracy,
             "clean_confusion": confusion(clean_guesses, test.truth, len(info.labels)),
             "cells": cells,

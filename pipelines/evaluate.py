@@ -58,7 +58,7 @@ def run(cfg: EvaluateParams) -> None:
 
     logits = passes["test"].logits
     result = accuracy.evaluate(
-        logits, test.truth, labels=info.labels, malignant=info.malignant, bins=cfg.calibration_bins
+        logits, test.truth, labels=info.labels, dangerous=info.dangerous, bins=cfg.calibration_bins
     )
     documents.write_json(
         REPORTS / "evaluation.json",
@@ -97,10 +97,11 @@ def _draw(
         REPORTS / "plots/predictions.csv",
         [{"id": name, "true": true, "predicted": guess} for name, true, guess in rows],
     )
-    curve = accuracy.roc_points(logits, test.truth, info.labels, info.malignant)
+    curve = accuracy.roc_points(logits, test.truth, info.labels, info.dangerous)
     value = result.clean_accuracy.value
     plots.confusion(result.confusion, info.labels, f"Clean accuracy {value:.3f}", REPORTS / "plots/confusion.png")
-    plots.roc({"malignant": curve}, f"ROC AUC {result.roc_auc:.3f}", REPORTS / "plots/roc.png")
+    name = ", ".join(info.dangerous or info.labels[-1:])
+    plots.roc({name: curve}, f"ROC AUC {result.roc_auc:.3f}", REPORTS / "plots/roc.png")
     bins = [(b.confidence, b.accuracy, b.pictures) for b in result.reliability]
     plots.reliability(bins, result.calibration_error, REPORTS / "plots/reliability.png")
 

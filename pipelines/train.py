@@ -41,7 +41,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,
-        malignant=tuple(label for label in labels if label in data.malignant),
+        dangerous=tuple(label for label in labels if label in data.malignant),
         image_size=data.image_size,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
@@ -152,7 +152,7 @@ def _harden(
             Examples(validation.images, validation.truth),
             recipe,
             precision=precision,
-            malignant=[place for place, label in enumerate(labels) if label in data.malignant],
+            dangerous=[place for place, label in enumerate(labels) if label in data.malignant],
             seed=cfg.seed,
             state=paths.TRAINING_STATE,
             on_batch=bar.update,

@@ -55,7 +55,7 @@ class _Expectation:
 
 
 def check(
-    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: ValidateParams, malignant: Sequence[str]
+    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]
 ) -> "ValidationResult":
     """Check a manifest.
 
@@ -64,11 +64,11 @@ def check(
         problems: For every row the code of its decoding error, or ``none``.
         kept: The rows of ``frame`` without undecodable pictures and repeated files.
         limits: Section ``validate`` of params.yaml.
-        malignant: Labels that must occur at least once.
+        dangerous: Labels that must occur at least once.
     """
     validation = _Validation()
     findings = [
-        *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, malignant)),
+        *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, dangerous)),
         *validation.run("classes", "label", class_table(frame, kept), _class_checks(limits)),
     ]
     return ValidationResult(tuple(findings), validation)
@@ -109,7 +109,7 @@ def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
 
 
-def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, malignant: Sequence[str]) -> list[_Expectation]:
+def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]) -> list[_Expectation]:
     known = list(limits.labels) or manifest.labels(frame)
     sides = {"min_value": limits.min_side, "max_value": limits.max_side}
     decodable = 1 - limits.max_undecodable
@@ -163,8 +163,8 @@ def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, malignant: Sequ
             hard=False,
         ),
     ]
-    if malignant:
-        names = list(malignant)
+    if dangerous:
+        names = list(dangerous)
         checks.append(
             _Expectation(
                 "malignant_labels",

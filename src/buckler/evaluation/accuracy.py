@@ -43,9 +43,9 @@ class CleanEvaluation:
     """Clean performance on labelled pictures.
 
     Attributes:
-        roc_auc: Of the malignant labels against the rest where both exist, else one-vs-rest macro average.
+        roc_auc: Of the dangerous labels against the rest where both exist, else one-vs-rest macro average.
         calibration_error: Expected calibration error, mean gap between confidence and accuracy.
-        malignant_recall: Share of malignant pictures given any malignant label; None without malignant labels.
+        malignant_recall: Share of dangerous pictures given any dangerous label; None without dangerous labels.
         confusion: Rows are true, columns predicted classes, in the order of the labels.
     """
 
@@ -59,7 +59,7 @@ class CleanEvaluation:
 
 
 def evaluate(
-    logits: Logits, truth: Labels, *, labels: Sequence[str], malignant: Sequence[str], bins: int = 10
+    logits: Logits, truth: Labels, *, labels: Sequence[str], dangerous: Sequence[str], bins: int = 10
 ) -> CleanEvaluation:
     """Return how ``logits`` (n, classes) fit the true class indices ``truth`` (n,).
 
@@ -67,16 +67,16 @@ def evaluate(
         logits: Of clean pictures.
         truth: Indices into ``labels``.
         labels: Class names in the order of the logits.
-        malignant: Those of ``labels`` that must not be missed; may be empty.
+        dangerous: Those of ``labels`` that must not be missed; may be empty.
         bins: Equal-width confidence bins of the calibration error.
     """
     guesses, confidence = logits.argmax(axis=1), probabilities(logits)
     table = reliability(confidence.max(axis=1), guesses == truth, bins)
     return CleanEvaluation(
         clean_accuracy=wilson(int((guesses == truth).sum()), len(truth)),
-        roc_auc=_roc_auc(confidence, truth, labels, malignant),
+        roc_auc=_roc_auc(confidence, truth, labels, dangerous),
         calibration_error=sum(abs(b.confidence - b.accuracy) * b.pictures for b in table) / len(truth),
-        malignant_recall=malignant_recall(guesses, truth, labels, malignant),
+        malignant_recall=danger_recall(guesses, truth, labels, dangerous),
         classes=_class_rows(guesses, truth, labels),
         confusion=confusion(guesses, truth, len(labels)),
         reliability=table,
@@ -89,16 +89,15 @@ def confusion(guesses: Labels, truth: Labels, classes: int) -> list[list[int]]:
     return matrix
 
 
-def malignant_recall(guesses: Labels, truth: Labels, labels: Sequence[str], malignant: Sequence[str]) -> Rate | None:
-    """Return the share of malignant pictures given a malignant label; None where there are none."""
-    dangerous = is_malignant(labels, malignant)
-    ill = dangerous[truth]
-    return wilson(int(dangerous[guesses[ill]].sum()), int(ill.sum())) if ill.any() else None
+def danger_recall(guesses: Labels, truth: Labels, labels: Sequence[str], dangerous: Sequence[str]) -> Rate | None:
+    """Return the share of dangerous pictures given a dangerous label; None if there are none."""
+    danger = dangerous_classes(labels, dangerous)
+    return share_of(danger[guesses[danger[truth]]])
 
 
-def is_malignant(labels: Sequence[str], malignant: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return for each of ``labels`` whether it is one of ``malignant``."""
-    return np.array([label in malignant for label in labels])
+def dangerous_classes(labels: Sequence[str], dangerous: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return for each of ``labels`` whether it is one of ``dangerous``, ``(classes,)``."""
+    return np.array([label in dangerous for label in labels])
 
 
 def reliability(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], bins: int) -> list[ReliabilityBin]:
@@ -115,27 +114,27 @@ def reliability(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_
 
 
 def roc_points(
-    logits: Logits, truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+    logits: Logits, truth: Labels, labels: Sequence[str], dangerous: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return false- and true-positive rates of "malignant" (or, without malignant labels, of the last class)."""
-    score, target = _one_against_rest(probabilities(logits), truth, labels, malignant)
+    """Return false- and true-positive rates of the dangerous labels (without any: of the last class)."""
+    score, target = _one_against_rest(probabilities(logits), truth, labels, dangerous)
     false_positive, true_positive, _ = roc_curve(target, score)
     return false_positive, true_positive
 
 
 def _roc_auc(
-    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], dangerous: Sequence[str]
 ) -> float:
-    if len(labels) > 2 and not is_malignant(labels, malignant).any():
+    if len(labels) > 2 and not dangerous_classes(labels, dangerous).any():
         return float(roc_auc_score(truth, confidence, multi_class="ovr", labels=range(len(labels))))
-    score, target = _one_against_rest(confidence, truth, labels, malignant)
+    score, target = _one_against_rest(confidence, truth, labels, dangerous)
     return float(roc_auc_score(target, score))
 
 
 def _one_against_rest(
-    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], malignant: Sequence[str]
+    confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], dangerous: Sequence[str]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    positive = is_malignant(labels, malignant)
+    positive = dangerous_classes(labels, dangerous)
     if not positive.any():
         positive[-1] = True
     return confidence[:, positive].sum(axis=1), positive[truth]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from buckler.attacks.base import Knowledge, Norm, Tuning
 from buckler.data.pictures import Pictures
-from buckler.evaluation.accuracy import confusion, is_malignant
+from buckler.evaluation.accuracy import confusion, dangerous_classes
 from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import Rate, share_of, wilson
@@ -44,7 +44,7 @@ class Cell:
         robust_accuracy: Share right clean and attacked, over all pictures.
         attack_success_rate: Share flipped among those right when clean.
         confusion: Rows true, columns predicted under attack.
-        malignant_to_benign_rate: Share of malignant pictures given no malignant label under attack.
+        malignant_to_benign_rate: Share of dangerous pictures given no dangerous label under attack.
         *_interval: Low and high of the rate's confidence interval.
         seconds: Wall clock of crafting and scoring.
     """
@@ -121,7 +121,7 @@ def evaluate(
         journal=journal,
     )
     right = clean.logits.argmax(axis=1) == test.truth
-    facts: dict[str, Any] = {"labels": info.labels, "malignant": info.malignant, "seed": seed}
+    facts: dict[str, Any] = {"labels": info.labels, "dangerous": info.dangerous, "seed": seed}
     facts |= {"crafted_in": crafter.precision, "scored_in": scorer.precision}
     return RobustnessEvaluation(
         outcomes, cells(outcomes, right, test.truth, **facts), worst_case(outcomes, right, test.truth)
@@ -134,7 +134,7 @@ def cell(
     truth: Labels,
     *,
     labels: Sequence[str],
-    malignant: Sequence[str],
+    dangerous: Sequence[str],
     seed: int,
     crafted_in: str,
     scored_in: str,
@@ -142,8 +142,8 @@ def cell(
     """Return the report's numbers of ``outcome``; ``clean`` says which pictures are right unattacked."""
     spec, guesses = outcome.spec, outcome.guesses
     robust = clean & (guesses == truth)
-    dangerous = is_malignant(labels, malignant)
-    flipped, missed = share_of(~robust[clean]), share_of(~dangerous[guesses[dangerous[truth]]])
+    danger = dangerous_classes(labels, dangerous)
+    flipped, missed = share_of(~robust[clean]), share_of(~danger[guesses[danger[truth]]])
     return Cell(
         name=spec.name,
         attack=spec.attack.name,
@@ -202,7 +202,7 @@ def worst_case_rates(
     truth: Labels,
     *,
     labels: Sequence[str],
-    malignant: Sequence[str],
+    dangerous: Sequence[str],
     among: Right | None = None,
 ) -> tuple[WorstCase, ...]:
     """Return the worst-case rates up to each radius, of all pictures or of those ``among`` them.
@@ -212,17 +212,17 @@ def worst_case_rates(
         guesses: Predicted classes of the unattacked pictures, ``(n,)``.
         truth: True class indices, ``(n,)``.
         labels: Class names in the order of the logits.
-        malignant: Those of ``labels`` that must not be missed; a guess among them is a malignant one.
+        dangerous: Those of ``labels`` that must not be missed.
         among: Which pictures count, at least one; default: all.
     """
     among = np.ones(len(truth), bool) if among is None else among
-    dangerous = is_malignant(labels, malignant)
-    two_kinds = dangerous.any() and not dangerous.all()
-    ill, well = (among & two_kinds & (dangerous[truth] == kind) for kind in (True, False))
+    danger = dangerous_classes(labels, dangerous)
+    two_kinds = danger.any() and not danger.all()
+    ill, well = (among & two_kinds & (danger[truth] == kind) for kind in (True, False))
     right = worst_case(outcomes, guesses == truth, truth)
-    kept = worst_case(outcomes, dangerous[guesses] == dangerous[truth], truth, kinds=dangerous)
+    kept = worst_case(outcomes, danger[guesses] == danger[truth], truth, kinds=danger)
     # As in a cell, the clean answer does not count here: sensitivity is what counts both.
-    attacked = worst_case(outcomes, np.ones(len(truth), bool), truth, kinds=dangerous)
+    attacked = worst_case(outcomes, np.ones(len(truth), bool), truth, kinds=danger)
     return tuple(
         WorstCase(
             radius,
@@ -242,7 +242,7 @@ def subgroup_rates(
     truth: Labels,
     *,
     labels: Sequence[str],
-    malignant: Sequence[str],
+    dangerous: Sequence[str],
 ) -> list[Subgroup]:
     """Return a row for each of ``groups`` (of `subgroups.groups`); the rest is as for `worst_case_rates`."""
     clean = guesses == truth
@@ -252,7 +252,7 @@ def subgroup_rates(
             group,
             pictures=int(among.sum()),
             clean_accuracy=wilson(int(clean[among].sum()), int(among.sum())),
-            worst_case=worst_case_rates(outcomes, guesses, truth, labels=labels, malignant=malignant, among=among),
+            worst_case=worst_case_rates(outcomes, guesses, truth, labels=labels, dangerous=dangerous, among=among),
         )
         for (column, group), among in groups.items()
     ]

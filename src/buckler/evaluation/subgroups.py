@@ -24,11 +24,11 @@ class WorstCase:
 
     Attributes:
         robust_accuracy: Share right when clean and under every attack.
-        malignant_to_benign_rate: Share of malignant pictures that some attack gives a benign label.
-        sensitivity: Share of malignant pictures given a malignant label when clean and under every attack.
-        specificity: Share of benign pictures given a benign label when clean and under every attack.
+        malignant_to_benign_rate: Share of dangerous pictures that some attack gives a harmless label.
+        sensitivity: Share of dangerous pictures given a dangerous label when clean and under every attack.
+        specificity: Share of harmless pictures given a harmless label when clean and under every attack.
 
-    The last three are None where there are no such pictures, or the labels do not tell malignant from benign.
+    The last three are None if there are no such pictures, or if all labels are dangerous or none is.
     """
 
     epsilon_255: int

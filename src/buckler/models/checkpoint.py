@@ -3,13 +3,12 @@
 import json
 import shutil
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from buckler.errors import ModelError
 from buckler.models.backend import keras
-from buckler.models.info import INFO_FILE
+from buckler.models.info import INFO_FILE, save_info
 from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
 from buckler.models.networks import table
@@ -29,8 +28,7 @@ def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / NETWORK_FILE)
     _drop_volatile(directory / NETWORK_FILE)
-    text = json.dumps(asdict(info), indent=2) + "\n"
-    (directory / INFO_FILE).write_text(text, encoding="utf-8")
+    save_info(info, directory)
 
 
 def _drop_volatile(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Description of a classifier, for every engine: a JSON file beside the network."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
@@ -21,7 +22,8 @@ class ModelInfo:
 
     Attributes:
         labels: Class names in the order of the logits.
-        malignant: The dangerous ones of ``labels``: a flip to any other label harms a patient; may be empty.
+        dangerous: Those of ``labels`` that must not be missed: a flip to any other label harms a patient; may be empty.
+            Files, metrics and the REST interface call them ``malignant``.
         image_size: Pixels a side at the input.
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
         defence: Against attacks, as ``train.defence``; a randomised network's answers vary.
@@ -29,7 +31,7 @@ class ModelInfo:
     """
 
     labels: tuple[str, ...]
-    malignant: tuple[str, ...]
+    dangerous: Annotated[tuple[str, ...], pydantic.Field(alias="malignant")]
     image_size: int
     data_version: str
     defence: Literal["none", "adversarial", "randomised"] = "none"
@@ -40,6 +42,12 @@ class ModelInfo:
     def shape(self) -> tuple[int, int, int]:
         """Shape of one input."""
         return (self.image_size, self.image_size, CHANNELS)
+
+
+def save_info(info: ModelInfo, directory: Path) -> None:
+    """Write the description of the classifier in ``directory``."""
+    content = pydantic.TypeAdapter(ModelInfo).dump_python(info, mode="json", by_alias=True)
+    (directory / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def load_info(directory: Path) -> ModelInfo:

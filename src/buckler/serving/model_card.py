@@ -187,7 +187,7 @@ def card(
             "architecture": info.architecture,
             "defence": info.defence,
             "labels": list(info.labels),
-            "malignant": list(info.malignant),
+            "malignant": list(info.dangerous),
             "image_size": info.image_size,
         },
         "data": {"version": info.data_version, "pictures_attacked": said.get("data", {}).get("images")},

@@ -44,7 +44,7 @@ class Recipe:
             Either way the attack climbs the cross-entropy.
         trades_beta: Weight of the second term of TRADES.
         clean_share: Share of each batch left clean; without use in TRADES, which sees every picture both ways.
-        malignant_weight: How much more a malignant picture's loss counts than a benign one's.
+        malignant_weight: Weight of the loss on pictures of dangerous classes, relative to that of the others.
         label_smoothing: Share of the target given to all classes alike.
         unfrozen_blocks: How many blocks of the base learn, counted from the last; the head always learns.
         epochs: Passes over the training pictures.
@@ -98,7 +98,7 @@ def harden(
     recipe: Recipe,
     *,
     precision: Precision,
-    malignant: Sequence[int] = (),
+    dangerous: Sequence[int] = (),
     seed: int,
     state: Path | None = None,
     on_batch: Callable[[int], object] | None = None,
@@ -115,7 +115,7 @@ def harden(
         validation: What is looked at.
         recipe: How.
         precision: What forward and backward passes compute in; weights and their updates are float32.
-        malignant: Indices of the classes that ``malignant_weight`` is about.
+        dangerous: Indices of the classes that ``malignant_weight`` is about.
         seed: Of the order, the turns and the random starts; each epoch draws from its own generator.
         state: File that keeps the state after each epoch, so that an interrupted training goes on from there;
             removed at the end. One of another recipe, start or data is ignored.
@@ -123,8 +123,8 @@ def harden(
         on_epoch: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(seed)
-    lesson = _Lesson(network, training, recipe, precision, malignant)
-    key = _key(network, training, recipe, precision, malignant, seed)
+    lesson = _Lesson(network, training, recipe, precision, dangerous)
+    key = _key(network, training, recipe, precision, dangerous, seed)
     history = lesson.restore(state, key) if state else []
     if on_batch:
         on_batch(len(history) * lesson.batches)
@@ -152,7 +152,7 @@ class _Lesson:
         training: Examples,
         recipe: Recipe,
         precision: Precision,
-        malignant: Sequence[int],
+        dangerous: Sequence[int],
     ) -> None:
         self._training, self._recipe = training, recipe
         self.batches = max(len(training.truth) // recipe.batch_size, 1)
@@ -170,7 +170,7 @@ class _Lesson:
         self._attacked = Classifier(self._student, batch_size=self._size - self._clean)
         self._judged = Classifier(self.averaged, batch_size=self._size)
         self._weights = np.ones(network.output_shape[-1], np.float32)
-        self._weights[list(malignant)] = recipe.malignant_weight
+        self._weights[list(dangerous)] = recipe.malignant_weight
         self._step = tf.function(self._trades_step if recipe.loss == "trades" else self._plain_step)
 
     def epoch(

@@ -4,7 +4,7 @@ import pytest
 from buckler.evaluation import accuracy
 from buckler.evaluation.statistics import wilson
 
-LABELS, MALIGNANT = ("benign", "malignant"), ("malignant",)
+LABELS, DANGEROUS = ("benign", "malignant"), ("malignant",)
 
 
 def logits_of(*shares):
@@ -13,7 +13,7 @@ def logits_of(*shares):
 
 def test_report_counts_what_a_person_would_count():
     truth = np.array([0, 0, 1, 1])
-    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, malignant=MALIGNANT)
+    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, dangerous=DANGEROUS)
     assert result.clean_accuracy.value == 0.75
     assert result.confusion == [[1, 1], [0, 2]]
     assert result.malignant_recall.value == 1.0
@@ -24,35 +24,35 @@ def test_report_counts_what_a_person_would_count():
 
 def test_the_classes_rates_have_intervals_and_none_where_nothing_was_guessed():
     truth = np.array([0, 0, 1, 1])
-    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, malignant=MALIGNANT)
+    result = accuracy.evaluate(logits_of(0.1, 0.6, 0.7, 0.9), truth, labels=LABELS, dangerous=DANGEROUS)
     assert result.classes["malignant"].precision_interval == wilson(2, 3).interval
     assert result.classes["benign"].recall_interval == wilson(1, 2).interval
     assert all(b.accuracy_interval[0] <= b.accuracy <= b.accuracy_interval[1] for b in result.reliability)
-    never = accuracy.evaluate(logits_of(0.1, 0.2, 0.3, 0.4), truth, labels=LABELS, malignant=MALIGNANT)
+    never = accuracy.evaluate(logits_of(0.1, 0.2, 0.3, 0.4), truth, labels=LABELS, dangerous=DANGEROUS)
     assert never.classes["malignant"].precision_interval is None
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     truth = np.array([1, 1, 1, 0])
-    result = accuracy.evaluate(logits_of(0.75, 0.75, 0.75, 0.75), truth, labels=LABELS, malignant=MALIGNANT)
+    result = accuracy.evaluate(logits_of(0.75, 0.75, 0.75, 0.75), truth, labels=LABELS, dangerous=DANGEROUS)
     assert result.calibration_error == pytest.approx(0.0, abs=1e-6)
     assert accuracy.evaluate(
-        logits_of(0.99, 0.99, 0.99, 0.99), truth, labels=LABELS, malignant=MALIGNANT
+        logits_of(0.99, 0.99, 0.99, 0.99), truth, labels=LABELS, dangerous=DANGEROUS
     ).calibration_error == pytest.approx(0.24, abs=1e-5)
 
 
-def test_a_malignant_label_for_another_malignant_one_is_no_miss():
+def test_a_dangerous_label_for_another_dangerous_one_is_no_miss():
     labels = ("bcc", "mel", "nv")
-    rate = accuracy.malignant_recall(np.array([1, 2, 2]), np.array([0, 1, 2]), labels, ("bcc", "mel"))
+    rate = accuracy.danger_recall(np.array([1, 2, 2]), np.array([0, 1, 2]), labels, ("bcc", "mel"))
     assert rate.value == 0.5
 
 
-def test_without_malignant_labels_there_is_no_malignant_recall():
-    assert accuracy.malignant_recall(np.array([0]), np.array([0]), ("a", "b"), ()) is None
+def test_without_dangerous_labels_there_is_no_danger_recall():
+    assert accuracy.danger_recall(np.array([0]), np.array([0]), ("a", "b"), ()) is None
 
 
-def test_more_than_two_classes_have_an_auc_with_and_without_malignant_labels():
+def test_more_than_two_classes_have_an_auc_with_and_without_dangerous_labels():
     logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]] * 4
     truth = np.array([0, 1, 2, 0, 1, 2])
-    for malignant in ((), ("a", "b")):
-        assert accuracy.evaluate(logits, truth, labels=("a", "b", "c"), malignant=malignant).roc_auc == 1.0
+    for dangerous in ((), ("a", "b")):
+        assert accuracy.evaluate(logits, truth, labels=("a", "b", "c"), dangerous=dangerous).roc_auc == 1.0

@@ -61,7 +61,7 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
             "clean_confusion": found.cells[0].confusion,
             "cells": found.cells,
             "worst_case": worst_case_rates(
-                found.outcomes, clean.logits.argmax(axis=1), truth, labels=labels, malignant=("c",)
+                found.outcomes, clean.logits.argmax(axis=1), truth, labels=labels, dangerous=("c",)
             ),
             "checks": checks,
         },

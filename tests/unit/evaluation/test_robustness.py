@@ -37,7 +37,7 @@ def cell_of(guesses):
         CLEAN,
         TRUTH,
         labels=("benign", "malignant"),
-        malignant=("malignant",),
+        dangerous=("malignant",),
         seed=0,
         crafted_in="float32",
         scored_in="float32",
@@ -50,7 +50,7 @@ def test_robust_accuracy_counts_images_that_were_already_wrong():
     assert result.attack_success_rate == pytest.approx(1 / 3)
 
 
-def test_malignant_to_benign_looks_at_malignant_pictures_only():
+def test_malignant_to_benign_looks_at_dangerous_pictures_only():
     assert cell_of([1, 1, 0, 1]).malignant_to_benign_rate == 0.5
     assert cell_of([1, 1, 0, 1]).confusion == [[0, 2], [1, 1]]
 
@@ -76,7 +76,7 @@ def test_each_bare_rate_of_a_cell_has_its_interval_beside_it():
     assert result.malignant_to_benign_rate_interval == wilson(1, 2).interval
 
 
-# Seven answers of three classes; a and b are malignant, c is benign.
+# Seven answers of three classes; a and b are dangerous, c is harmless.
 GUESSES, TRUE = np.array([0, 1, 2, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2])
 
 
@@ -85,20 +85,20 @@ def three_classes(guesses, epsilon_255):
     return AttackOutcome(AttackSpec(FGSM(), (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
 
 
-def rates(*outcomes, malignant=("a", "b"), among=None):
-    return worst_case_rates(outcomes, GUESSES, TRUE, labels=("a", "b", "c"), malignant=malignant, among=among)
+def rates(*outcomes, dangerous=("a", "b"), among=None):
+    return worst_case_rates(outcomes, GUESSES, TRUE, labels=("a", "b", "c"), dangerous=dangerous, among=among)
 
 
-def test_sensitivity_counts_malignant_pictures_that_stay_malignant_and_specificity_benign_ones():
+def test_sensitivity_counts_dangerous_pictures_that_stay_dangerous_and_specificity_harmless_ones():
     (row,) = rates(three_classes([0, 0, 0, 2, 2, 1, 2], 1))
-    # Of four malignant ones two stay (one from b to a), one was missed clean though right now, one is flipped.
+    # Of four dangerous ones two stay (one from b to a), one was missed clean though right now, one is flipped.
     assert row.sensitivity == wilson(2, 4)
     assert row.specificity == wilson(1, 3)
     assert row.malignant_to_benign_rate == wilson(1, 4)
     assert row.robust_accuracy == wilson(2, 7)
 
 
-def test_a_malignant_picture_lost_at_a_small_radius_is_lost_at_a_larger_one():
+def test_a_dangerous_picture_lost_at_a_small_radius_is_lost_at_a_larger_one():
     small, large = rates(three_classes(GUESSES, 2), three_classes([2, 1, 2, 0, 2, 2, 0], 1))
     assert (small.epsilon_255, large.epsilon_255) == (1, 2)
     assert small.sensitivity == large.sensitivity == wilson(2, 4)
@@ -114,9 +114,9 @@ def test_a_part_of_the_pictures_is_counted_alone():
     assert benign.specificity == wilson(2, 3)
 
 
-@pytest.mark.parametrize("malignant", [(), ("a", "b", "c")])
-def test_labels_that_do_not_tell_malignant_from_benign_have_no_such_rates(malignant):
-    (row,) = rates(three_classes(GUESSES, 1), malignant=malignant)
+@pytest.mark.parametrize("dangerous", [(), ("a", "b", "c")])
+def test_labels_all_or_none_of_which_are_dangerous_have_no_such_rates(dangerous):
+    (row,) = rates(three_classes(GUESSES, 1), dangerous=dangerous)
     assert (row.malignant_to_benign_rate, row.sensitivity, row.specificity) == (None, None, None)
 
 
@@ -128,7 +128,7 @@ def test_a_subgroup_row_says_how_its_pictures_fared():
         GUESSES,
         TRUE,
         labels=("a", "b", "c"),
-        malignant=("a", "b"),
+        dangerous=("a", "b"),
     )
     assert (male.group, male.pictures, male.clean_accuracy) == ("male", 3, wilson(1, 3))
     assert male.worst_case[0].robust_accuracy == wilson(0, 3)
@@ -240,7 +240,7 @@ def test_a_survivors_cell_is_what_survived_it_and_all_earlier_lines_of_its_norm_
             before = [o for o in outcomes[: place + 1] if o.epsilon_255 <= outcome.epsilon_255]
             expected = worst_case(before, clean, truth)[outcome.epsilon_255]
             np.testing.assert_array_equal(clean & (outcome.guesses == truth), expected)
-            facts = {"labels": ("a", "b", "c"), "malignant": (), "seed": 7, "crafted_in": "x", "scored_in": "x"}
+            facts = {"labels": ("a", "b", "c"), "dangerous": (), "seed": 7, "crafted_in": "x", "scored_in": "x"}
             made = cell(outcome, clean, truth, **facts)
             assert made.only_survivors
             assert made.robust_accuracy.value == expected.mean()

@@ -128,7 +128,7 @@ def test_only_the_last_blocks_and_the_head_learn(examples):
 def test_weighing_malignant_pictures_makes_their_answer_likelier(undefended, examples):
     def malignant_share(weight):
         recipe = dataclasses.replace(RECIPE, malignant_weight=weight)
-        network, _ = hardened(undefended, examples, recipe, malignant=[1])
+        network, _ = hardened(undefended, examples, recipe, dangerous=[1])
         return np.mean(Classifier(network, batch_size=40).logits(examples[1].images).argmax(axis=1) == 1)
 
     assert malignant_share(6.0) > malignant_share(1.0)

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-LABELS: Final = ("benign", "malignant")
+BENIGN: Final = "benign"
+MALIGNANT: Final = "malignant"
+LABELS: Final = (BENIGN, MALIGNANT)
 
 _SUPERSAMPLING = 2  # of fields, which are smooth; lines are drawn at twice that resolution
 _SEPARATION = 1.32  # mean malignancy of the classes: minus and plus this, in standard deviations
@@ -82,7 +84,7 @@ def draw(label: str, index: int, *, seed: int, size: int) -> Picture:
 
 def draw_criteria(label: str, rng: np.random.Generator) -> Criteria:
     """Return the criteria of one lesion of ``label``."""
-    mean = _SEPARATION if label == "malignant" else -_SEPARATION
+    mean = _SEPARATION if label == MALIGNANT else -_SEPARATION
     malignancy = rng.normal(mean, 1)
     scores = malignancy + rng.normal(0, _DEVIATION, 4)
     return Criteria(*(float(share) for share in 1 / (1 + np.exp(-scores))))

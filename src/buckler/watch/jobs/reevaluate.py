@@ -210,7 +210,7 @@ class Subject:
             seed=self._cfg.seed,
             journal=self._journal,
         )
-        classes: dict[str, Any] = {"labels": info.labels, "malignant": info.malignant}
+        classes: dict[str, Any] = {"labels": info.labels, "dangerous": info.dangerous}
         worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
         groups = subgroups.groups(columns, bands)
         evidence = Evidence(
@@ -219,7 +219,7 @@ class Subject:
             clean_accuracy=wilson(int(clean.sum()), len(clean)),
             worst_case={entry.epsilon_255: entry for entry in worst},
             subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
-            malignant_recall=accuracy.malignant_recall(guesses, test.truth, info.labels, info.malignant),
+            malignant_recall=accuracy.danger_recall(guesses, test.truth, info.labels, info.dangerous),
         )
         return SetEvaluation(evidence, found.cells, gate.decide_again(evidence, self._policy))
 
