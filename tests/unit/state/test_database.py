@@ -21,7 +21,7 @@ from buckler.state import database
 from buckler.state.database import Database
 from buckler.watch import history, schedule
 from buckler.watch.history import History, Run
-from tests.databases import PASSWORD, postgres
+from tests.databases import HISTORY_BEFORE_ALEMBIC, PASSWORD, TRAFFIC_BEFORE_ALEMBIC, postgres, write_sqlite
 
 STORES = ("traffic", "history", "schedule")
 TABLES = {
@@ -29,24 +29,6 @@ TABLES = {
     "history": {"buckler_watch_runs", "buckler_watch_counters"},
     "schedule": {"buckler_watch_jobs"},
 }
-# As the last version before Alembic made them.
-OLD_TRAFFIC = """CREATE TABLE buckler_traffic_1 (
-    id INTEGER NOT NULL, moment DOUBLE NOT NULL, digest VARCHAR(80) NOT NULL,
-    width INTEGER, height INTEGER, size_bytes INTEGER, brightness DOUBLE NOT NULL, contrast DOUBLE NOT NULL,
-    red DOUBLE NOT NULL, green DOUBLE NOT NULL, blue DOUBLE NOT NULL, saturation DOUBLE NOT NULL,
-    sharpness DOUBLE NOT NULL, label TEXT NOT NULL, decision VARCHAR(16) NOT NULL, score DOUBLE NOT NULL,
-    probabilities TEXT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (id));
-CREATE INDEX ix_buckler_traffic_1_moment ON buckler_traffic_1 (moment);
-INSERT INTO buckler_traffic_1 VALUES (7, 5.0, 'sha256:1', 640, 480, NULL, 0.5, 0.25, 0.1, 0.2, 0.3, 0.4, 12.5,
-    'benign', 'accept', -1.5, '{"benign": 1.0}', X'0000803F00000040')"""
-OLD_HISTORY = """CREATE TABLE runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL,
-    seconds REAL, outcome TEXT, message TEXT NOT NULL DEFAULT '', attempt INTEGER NOT NULL DEFAULT 1);
-CREATE TABLE counters (kind TEXT NOT NULL, job TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (kind, job, what));
-CREATE INDEX runs_of_job ON runs (job, id);
-INSERT INTO runs VALUES (41, 'canary', 5.0, 2.0, 'failed', 'too low', 2), (42, 'drift', 9.0, NULL, NULL, '', 1);
-INSERT INTO counters VALUES ('run', 'canary', 'failed', 30), ('attempt', 'canary', '', 31),
-    ('attempt', 'drift', '', 1), ('action', 'canary', 'alert', 3)"""
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +54,6 @@ def opened(url: str, store: database.Store, **options: bool) -> Database:
 def tables(url: str) -> set[str]:
     with opened(url, "traffic").reading() as connection:
         return set(sql.inspect(connection).get_table_names())
-
-
-def made(path, statements: str) -> str:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(statements)
-    return f"sqlite:///{path}"
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -112,7 +88,7 @@ def test_migrated_tables_are_the_ones_that_the_code_uses(url, store):
 
 
 def test_traffic_from_before_alembic_is_kept(tmp_path):
-    url = made(tmp_path / "traffic.db", OLD_TRAFFIC)
+    url = write_sqlite(tmp_path / "traffic.db", TRAFFIC_BEFORE_ALEMBIC)
     with traffic.Traffic(url) as stored:
         (seen,) = stored.window(since=0, limit=9)
         assert (seen.moment, seen.width, seen.size_bytes, seen.sketch) == (5.0, 640, None, (1.0, 2.0))
@@ -122,7 +98,7 @@ def test_traffic_from_before_alembic_is_kept(tmp_path):
 
 
 def test_a_history_from_before_alembic_is_taken_over_with_its_numbers_and_counters(tmp_path):
-    url = made(tmp_path / "history.db", OLD_HISTORY)
+    url = write_sqlite(tmp_path / "history.db", HISTORY_BEFORE_ALEMBIC)
     known = History(url)
     assert known.runs() == [
         Run("drift", 9.0, None, None, "", attempt=1, number=42),
@@ -137,7 +113,7 @@ def test_a_history_from_before_alembic_is_taken_over_with_its_numbers_and_counte
 
 
 def test_a_table_of_runs_that_is_somebody_elses_is_left_alone(tmp_path):
-    url = made(
+    url = write_sqlite(
         tmp_path / "mlflow.db", "CREATE TABLE runs (run_uuid TEXT, status TEXT); INSERT INTO runs VALUES ('a', 'b')"
     )
     assert History(url).runs() == []
@@ -146,7 +122,9 @@ def test_a_table_of_runs_that_is_somebody_elses_is_left_alone(tmp_path):
 
 
 def test_an_upgrade_that_fails_leaves_the_old_tables(tmp_path):
-    url = made(tmp_path / "history.db", f"{OLD_HISTORY}; CREATE TABLE buckler_watch_counters (taken TEXT)")
+    url = write_sqlite(
+        tmp_path / "history.db", f"{HISTORY_BEFORE_ALEMBIC}; CREATE TABLE buckler_watch_counters (taken TEXT)"
+    )
     with pytest.raises(DatabaseError, match="buckler_watch_counters"):
         History(url).runs()
     with closing(sqlite3.connect(tmp_path / "history.db")) as connection:
@@ -176,7 +154,7 @@ def upgrade(url: str, store: database.Store, start) -> None:
 
 def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
     if url.startswith("sqlite"):
-        url = made(tmp_path / "history.db", OLD_HISTORY)
+        url = write_sqlite(tmp_path / "history.db", HISTORY_BEFORE_ALEMBIC)
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(6)
     workers = [context.Process(target=upgrade, args=(url, store, start)) for store in STORES for _ in range(2)]

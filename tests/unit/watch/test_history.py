@@ -6,6 +6,7 @@ import sqlalchemy as sql
 from buckler import watch
 from buckler.state import paths
 from buckler.watch import history
+from tests.databases import HISTORY_WITHOUT_ATTEMPTS, write_sqlite
 
 
 def test_the_history_is_a_table_that_other_tools_can_read(job):
@@ -18,12 +19,7 @@ def test_the_history_is_a_table_that_other_tools_can_read(job):
 
 def test_a_history_without_the_column_attempt_is_migrated(here):
     paths.WATCH.mkdir(parents=True)
-    with closing(sqlite3.connect(paths.WATCH / "history.db")) as database, database:
-        database.execute(
-            "CREATE TABLE runs (id INTEGER PRIMARY KEY, job TEXT NOT NULL, started_at REAL NOT NULL, seconds REAL, "
-            "outcome TEXT, message TEXT NOT NULL DEFAULT '')"
-        )
-        database.execute("INSERT INTO runs VALUES (1, 'reevaluate', 5.0, 2.0, 'failed', 'too low')")
+    write_sqlite(paths.WATCH / "history.db", HISTORY_WITHOUT_ATTEMPTS)
     known = watch.History()
     assert known.runs() == [watch.Run("reevaluate", 5.0, 2.0, "failed", "too low", attempt=1, number=1)]
     assert (known.counts(), known.attempts()) == ({("reevaluate", "failed"): 1}, {"reevaluate": 1})
