@@ -137,7 +137,7 @@ def test_without_a_service_a_picture_gets_a_clear_error():
     browser = client()
     answer = browser.post("/ask", content=b"\xff\xd8\xff", headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 502
-    assert "is the service up" in answer.text
+    assert "is the service running" in answer.text
 
 
 def test_a_body_over_the_limit_is_refused():
