@@ -1,7 +1,7 @@
-"""Writes the dashboards as Grafana reads them: `make dashboards`, after any change in boards/ or parts.py.
+"""Writes the dashboards as JSON for Grafana: `make dashboards`, after any change in boards/ or parts.py.
 
-They are built with Grafana's own schema library, so that a field which Grafana does not know is an error here; what it
-writes is committed, so that Grafana needs nothing but the files.
+They are built with Grafana's schema library, so that a field unknown to Grafana is an error here. The JSON files are
+committed, so that Grafana needs only the files.
 """
 
 import json
@@ -17,13 +17,13 @@ BOARDS = (serving.BOARD, robustness.BOARD, drift.BOARD, jobs.BOARD)
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Yield each dashboard's file and what belongs into it."""
+    """Yield path and content of each dashboard's file."""
     for board in BOARDS:
         yield FOLDER / f"{board.uid}.json", json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def main() -> None:
-    """Write them all, and remove what is no dashboard any more."""
+    """Write all files, and remove files of former dashboards."""
     wanted = dict(files())
     for stale in set(FOLDER.glob("*.json")) - set(wanted):
         stale.unlink()

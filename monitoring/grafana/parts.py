@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of, each with the few choices that differ from panel to panel."""
+"""Kinds of panels of the dashboards, each with the few options that differ between panels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
-# A variable, not a uid: the dashboards also work in a Grafana whose Prometheus has another.
+# A variable, not a uid: the dashboards work with any Prometheus data source.
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RATIO, SECONDS, PER_SECOND, COUNT = "percentunit", "s", "reqps", "short"
 GREEN, ORANGE, RED = "green", "orange", "red"
 
-Steps = Sequence[tuple[str, float | None]]  # colour, from which value on; the first from None
+Steps = Sequence[tuple[str, float | None]]  # colour, and the value from which it applies; None for the first
 Builder = TypeVar(
     "Builder", stat.Panel, lines_builder.Panel, bargauge.Panel, heatmap.Panel, statetimeline.Panel
-)  # they share their methods, but no class
+)  # same methods, but no common class
 Panel = stat.Panel | lines_builder.Panel | bargauge.Panel | heatmap.Panel | statetimeline.Panel
 
 
@@ -42,17 +42,25 @@ class Row:
 
 
 def value(
-    title: str, says: str, expr: str, unit: str, *, steps: Steps = (), legend: str = "", span: int = 4, words: str = ""
+    title: str,
+    description: str,
+    expr: str,
+    unit: str,
+    *,
+    steps: Steps = (),
+    legend: str = "",
+    span: int = 4,
+    words: str = "",
 ) -> stat.Panel:
-    """Return the last value in large figures; ``words`` (``0=fails;1=passes``) stand for numbers."""
+    """Return the last value in large figures; ``words`` (``0=fails;1=passes``) replace numbers."""
     panel = stat.Panel().graph_mode(BigValueGraphMode.NONE).height(4).reduce_options(_last()).mappings(_mappings(words))
-    return _filled(panel, title, says, [(expr, legend)], unit, steps, span)
+    return _filled(panel, title, description, [(expr, legend)], unit, steps, span)
 
 
 def lines(
-    title: str, says: str, queries: Sequence[tuple[str, str]], unit: str, *, steps: Steps = (), span: int = 12
+    title: str, description: str, queries: Sequence[tuple[str, str]], unit: str, *, steps: Steps = (), span: int = 12
 ) -> lines_builder.Panel:
-    """Return curves over time; ``steps`` draw where an alert fires."""
+    """Return curves over time; ``steps`` draw the thresholds of alerts."""
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
     panel = lines_builder.Panel().height(8).legend(legend.show_legend(True)).fill_opacity(8)
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
@@ -60,43 +68,49 @@ def lines(
         panel.axis_soft_min(0)
     if steps:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
-    return _filled(panel, title, says, queries, unit, steps, span)
+    return _filled(panel, title, description, queries, unit, steps, span)
 
 
-def stacked(title: str, says: str, queries: Sequence[tuple[str, str]], unit: str, *, span: int = 12) -> Panel:
+def stacked(title: str, description: str, queries: Sequence[tuple[str, str]], unit: str, *, span: int = 12) -> Panel:
     """Return curves on top of each other: parts of a whole."""
     stacking = common.StackingConfig().mode(StackingMode.NORMAL)
-    return lines(title, says, queries, unit, span=span).stacking(stacking).fill_opacity(30)
+    return lines(title, description, queries, unit, span=span).stacking(stacking).fill_opacity(30)
 
 
 def bars(
-    title: str, says: str, expr: str, legend: str, unit: str, *, steps: Steps = (), span: int = 8
+    title: str, description: str, expr: str, legend: str, unit: str, *, steps: Steps = (), span: int = 8
 ) -> bargauge.Panel:
-    """Return one bar a series, with its last value."""
+    """Return one bar for each series, with its last value."""
     return _filled(
-        bargauge.Panel().height(8).min(0).reduce_options(_last()), title, says, [(expr, legend)], unit, steps, span
+        bargauge.Panel().height(8).min(0).reduce_options(_last()),
+        title,
+        description,
+        [(expr, legend)],
+        unit,
+        steps,
+        span,
     )
 
 
 def states(
-    title: str, says: str, queries: Sequence[tuple[str, str]], words: str, steps: Steps, *, span: int = 12
+    title: str, description: str, queries: Sequence[tuple[str, str]], words: str, steps: Steps, *, span: int = 12
 ) -> statetimeline.Panel:
-    """Return one strip a series, coloured by its value over time."""
+    """Return one strip for each series, coloured by its value over time."""
     panel = statetimeline.Panel().height(8).mappings(_mappings(words)).show_value(VisibilityMode.NEVER)
-    return _filled(panel, title, says, queries, COUNT, steps, span)
+    return _filled(panel, title, description, queries, COUNT, steps, span)
 
 
-def heat(title: str, says: str, buckets: str, *, span: int = 12) -> heatmap.Panel:
+def heat(title: str, description: str, buckets: str, *, span: int = 12) -> heatmap.Panel:
     """Return a histogram over time."""
     panel = heatmap.Panel().height(8).mode(TooltipDisplayMode.SINGLE).y_axis(_left())
     panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").exponent(0.5).steps(64))
-    panel = _filled(panel, title, says, [], COUNT, (), span)
+    panel = _filled(panel, title, description, [], COUNT, (), span)
     return panel.with_target(_query(0, buckets, "{{le}}").format(PromQueryFormat.HEATMAP))
 
 
-def board(uid: str, title: str, says: str, rows: Sequence[Row]) -> models.Dashboard:
-    """Return a dashboard whose panels are numbered as they stand; the other dashboards are one click away."""
-    made = dashboard.Dashboard(f"Buckler: {title}").uid(uid).description(says).tags(["buckler"]).readonly()
+def board(uid: str, title: str, description: str, rows: Sequence[Row]) -> models.Dashboard:
+    """Return a dashboard with panels numbered in order and links to the other dashboards."""
+    made = dashboard.Dashboard(f"Buckler: {title}").uid(uid).description(description).tags(["buckler"]).readonly()
     made.time("now-6h", "now").refresh("30s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
     made.with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     others = dashboard.DashboardLink("Buckler").type(models.DashboardLinkType.DASHBOARDS).tags(["buckler"])
@@ -114,13 +128,13 @@ def board(uid: str, title: str, says: str, rows: Sequence[Row]) -> models.Dashbo
 def _filled(
     panel: Builder,
     title: str,
-    says: str,
+    description: str,
     queries: Sequence[tuple[str, str]],
     unit: str,
     steps: Steps,
     span: int,
 ) -> Builder:
-    panel.title(title).description(says).datasource(DATASOURCE).unit(unit).span(span)
+    panel.title(title).description(description).datasource(DATASOURCE).unit(unit).span(span)
     colours = [models.Threshold(value=at, color=color) for color, at in steps or ((GREEN, None),)]
     panel.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(colours))
     for number, (expr, legend) in enumerate(queries):
@@ -130,7 +144,7 @@ def _filled(
 
 def _query(number: int, expr: str, legend: str, *, now: bool = False) -> prometheus.Dataquery:
     query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ascii_uppercase[number])
-    # Where the last value is shown, what is gone must not be: another model's, an attack's of last week.
+    # A panel of the last value must not show series that have ended, such as another model's.
     query = query.instant() if now else query.range()
     return query.datasource(DATASOURCE).editor_mode(QueryEditorMode.CODE)
 

@@ -1,4 +1,4 @@
-"""Dashboard *Drift*: are the pictures still like those that the model was calibrated on?"""
+"""Dashboard *Drift*: are the served pictures still like the calibration pictures?"""
 
 from monitoring.grafana.parts import (
     COUNT,
@@ -23,39 +23,39 @@ LAST = Row(
     [
         value(
             "Drift",
-            "Kinds of drift that the last window shows",
+            "Number of kinds of drift in the last window",
             "sum(buckler_drift_detected)",
             COUNT,
             steps=[(GREEN, None), (ORANGE, 1)],
         ),
         value(
             "Pictures in the window",
-            "Few pictures show little: the job says so",
+            "With few pictures the tests detect little; the job reports this",
             "max(buckler_drift_window_pictures)",
             COUNT,
         ),
         value(
-            "Looked at",
+            "Last check",
             "Time since the job drift last completed",
             'time() - max(buckler_watch_last_success_timestamp_seconds{exported_job="drift"})',
             SECONDS,
         ),
         value(
             "Smallest p",
-            "Probability of the least likely kind if nothing had changed, corrected for the number of tests",
+            "Smallest p-value of all kinds, corrected for the number of tests",
             "min(buckler_drift_p_value_ratio)",
             COUNT,
             steps=[(RED, None), (GREEN, 0.01)],
         ).decimals(4),
         value(
             "Largest distance",
-            "Of any quantity, between the window and the calibration pictures",
+            "Largest distance of any quantity between the window and the calibration pictures",
             "max(buckler_drift_distance_ratio)",
             COUNT,
         ).decimals(3),
         value(
             "Statistics dropped, last hour",
-            "Answered pictures that drift cannot see",
+            "Answered pictures without stored statistics, which the job drift misses",
             "sum(increase(buckler_traffic_dropped_total[1h]))",
             COUNT,
             steps=[(GREEN, None), (ORANGE, 1)],
@@ -68,20 +68,20 @@ TESTS = Row(
     [
         states(
             "Detected",
-            "By kind: what comes in, what the network sees in it, what it answers, what the detector makes of it",
+            "By kind: inputs, features, predictions, detector scores",
             [("max by (kind) (buckler_drift_detected)", "{{kind}}")],
             "0=as calibrated;1=drift",
             [(GREEN, None), (ORANGE, 1)],
         ),
         lines(
             "p by kind",
-            "After correction for many tests; low is unlikely to be chance",
+            "p-value by kind, corrected for the number of tests; a low value is unlikely to be chance",
             [("min by (kind) (buckler_drift_p_value_ratio)", "{{kind}}")],
             COUNT,
         ),
         bars(
             "Distance",
-            "Of each quantity, last window",
+            "Distance of each quantity from the calibration pictures, last window",
             "sort_desc(max by (quantity) (buckler_drift_distance_ratio))",
             "{{quantity}}",
             COUNT,
@@ -89,7 +89,7 @@ TESTS = Row(
         ),
         lines(
             "Distance over time",
-            "A jump is a device or a release, a slope is patients or seasons",
+            "A jump suggests a device or a release, a slope patients or seasons",
             [("max by (quantity) (buckler_drift_distance_ratio)", "{{quantity}}")],
             COUNT,
         ),
@@ -101,7 +101,7 @@ TRAFFIC = Row(
     [
         lines(
             "Statistics recorded",
-            "Answered pictures whose statistics are kept, and those that were dropped",
+            "Answered pictures whose statistics were stored, and those whose were dropped",
             [
                 ("sum(rate(buckler_traffic_recorded_total[$__rate_interval]))", "recorded"),
                 ("sum(rate(buckler_traffic_dropped_total[$__rate_interval]))", "dropped"),
@@ -111,7 +111,7 @@ TRAFFIC = Row(
         ),
         stacked(
             "Share of the labels",
-            "Of the answers of the last hour",
+            "Share of each label in the answers of the last hour",
             [
                 (
                     "sum by (label) (increase(buckler_predictions_total[1h]))"
@@ -124,14 +124,14 @@ TRAFFIC = Row(
         ),
         lines(
             "For review",
-            "Share of the pictures of the last 15 minutes that a person has to look at",
+            "Share of the pictures of the last 15 minutes with the decision review",
             [("job:buckler_review:ratio_increase15m", "for review")],
             RATIO,
             span=8,
         ),
         heat(
             "Detector score",
-            "Distribution of the scores over time; a band that moves as a whole is drift, a second band is an attack",
+            "Distribution of the scores over time; a band that moves as a whole suggests drift, a second one an attack",
             "sum by (le) (increase(buckler_detector_score_bucket[$__rate_interval]))",
             span=24,
         ),
@@ -141,6 +141,6 @@ TRAFFIC = Row(
 BOARD = board(
     "buckler-drift",
     "Drift",
-    "Are the pictures still like those that the model was calibrated on?",
+    "Are the served pictures still like the calibration pictures?",
     [LAST, TESTS, TRAFFIC],
 )

@@ -1,4 +1,4 @@
-"""Dashboard *Jobs*: does the watch run what it should, when it should, and what did it do?"""
+"""Dashboard *Jobs*: do the watch's jobs run on schedule, and with which results?"""
 
 from monitoring.grafana.parts import COUNT, GREEN, ORANGE, RED, SECONDS, Row, bars, board, lines, states, value
 
@@ -14,21 +14,21 @@ NOW = Row(
         ),
         value(
             "Alerts firing",
-            "Alerts of all Buckler's rules; Prometheus' page of alerts says which",
+            "Alerts of all Buckler's rules; Prometheus' page of alerts lists them",
             'count(ALERTS{alertname=~"Buckler.+", alertstate="firing"}) or vector(0)',
             COUNT,
             steps=[(GREEN, None), (RED, 1)],
         ),
         value(
             "Never completed",
-            "Jobs that have not completed once",
+            "Number of jobs that have not completed once",
             "sum(buckler_watch_last_success_timestamp_seconds == bool 0)",
             COUNT,
             steps=[(GREEN, None), (ORANGE, 1)],
         ),
         value(
             "Running",
-            "Jobs that run now",
+            "Number of jobs that run now",
             "sum(buckler_watch_running)",
             COUNT,
         ),
@@ -41,7 +41,7 @@ NOW = Row(
         ),
         value(
             "Actions, last day",
-            "What followed from failed jobs by policy",
+            "Actions by policy after failed jobs",
             "sum(increase(buckler_policy_actions_total[1d]))",
             COUNT,
             steps=[(GREEN, None), (ORANGE, 0.5)],
@@ -54,21 +54,21 @@ SCHEDULE = Row(
     [
         bars(
             "Last completed",
-            "Time since each job had a result, good or bad",
+            "Time since each job last had a result, passed or failed",
             "time() - (buckler_watch_last_success_timestamp_seconds > 0)",
             "{{exported_job}}",
             SECONDS,
         ),
         bars(
             "Last ended",
-            "Time since each job ended, in an error too",
+            "Time since each job last ended, including errors",
             "time() - (buckler_watch_last_run_timestamp_seconds > 0)",
             "{{exported_job}}",
             SECONDS,
         ),
         lines(
             "Age in periods",
-            "Time since a job completed over the longest time between two of its runs; above 1.1 it is late",
+            "Time since a job completed, divided by the longest time between two of its runs; above 1.1 it is late",
             [
                 (
                     "(time() - (buckler_watch_last_success_timestamp_seconds > 0)) / buckler_watch_period_seconds",
@@ -83,7 +83,7 @@ SCHEDULE = Row(
             "Running",
             "When each job ran",
             [("max by (exported_job) (buckler_watch_running)", "{{exported_job}}")],
-            "0=idle;1=runs",
+            "0=idle;1=running",
             [("transparent", None), ("blue", 1)],
             span=24,
         ),
@@ -95,7 +95,7 @@ RUNS = Row(
     [
         lines(
             "Runs a day",
-            "By outcome: passed, failed (a result that is not good), error (no result)",
+            "By outcome: passed, failed, error (no result)",
             [
                 (
                     "sum by (exported_job, outcome) (increase(buckler_watch_runs_total[1d]))",
@@ -106,19 +106,19 @@ RUNS = Row(
         ),
         lines(
             "Duration",
-            "Of each job's last finished run",
+            "Duration of each job's last finished run",
             [("max by (exported_job) (buckler_watch_duration_seconds)", "{{exported_job}}")],
             SECONDS,
         ),
         lines(
             "Attempts a day",
-            "More than runs: some were tried again after an error",
+            "Higher than the number of runs where jobs were retried after an error",
             [("sum by (exported_job) (increase(buckler_watch_attempts_total[1d]))", "{{exported_job}}")],
             COUNT,
         ),
         lines(
             "Actions",
-            "What followed from failed jobs by policy, in an hour",
+            "Actions by policy after failed jobs, in an hour",
             [
                 (
                     "sum by (exported_job, action) (increase(buckler_policy_actions_total[1h]))",
@@ -133,6 +133,6 @@ RUNS = Row(
 BOARD = board(
     "buckler-jobs",
     "Jobs",
-    "Does the watch run what it should, when it should, and what did it do?",
+    "Do the watch's jobs run on schedule, and with which results?",
     [NOW, SCHEDULE, RUNS],
 )

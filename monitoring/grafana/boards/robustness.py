@@ -1,4 +1,4 @@
-"""Dashboard *Robustness*: does the champion still withstand what its verdict says, and does anybody attack it?"""
+"""Dashboard *Robustness*: is the champion as robust as its verdict states, and is it under attack?"""
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
@@ -11,7 +11,7 @@ CHAMPION = Row(
     [
         value(
             "Gate",
-            "The champion's last re-evaluation",
+            "Result of the champion's last re-evaluation",
             "min(buckler_gate_passed)",
             COUNT,
             steps=[(RED, None), (GREEN, 1)],
@@ -19,28 +19,28 @@ CHAMPION = Row(
         ),
         value(
             "Standing",
-            "What the registry's signed standing says",
+            "State in the registry's signed standing",
             "max by (state) (buckler_standing) == 1",
             COUNT,
             legend="{{state}}",
         ).text_mode(BigValueTextMode.NAME),
         value(
             "Verdict issued",
-            "Time since somebody last vouched for the champion: when it was judged, or renewed by a re-evaluation",
+            "Time since the champion's verdict was issued, or renewed by a re-evaluation",
             "time() - max(buckler_verdict_issued_timestamp_seconds)",
             SECONDS,
         ),
         value(
-            "Verdict holds for",
-            "As renewed by the last re-evaluation that it passed; negative once it has expired",
+            "Verdict valid for",
+            "Including the renewal by the last passed re-evaluation; negative once it has expired",
             "max(buckler_verdict_expiry_timestamp_seconds) - time()",
             SECONDS,
             steps=[(RED, None), (ORANGE, 1), (GREEN, 3 * DAY)],
         ),
-        value("Clean accuracy", "Without attack, when last measured", "buckler_clean_accuracy_ratio", RATIO),
+        value("Clean accuracy", "Without attack, as last measured", "buckler_clean_accuracy_ratio", RATIO),
         value(
             "Above the floor by",
-            "Upper end of the interval less the floor, where it is least; below 0 an alert fires",
+            "Upper end of the interval minus the floor, smallest over all attacks and radii; below 0 an alert fires",
             "min(min by (instance, epsilon_255) (buckler_robust_accuracy_high_ratio)"
             " - on (instance, epsilon_255) buckler_robust_accuracy_floor_ratio)",
             RATIO,
@@ -80,7 +80,7 @@ ATTACKED = Row(
         ),
         states(
             "Gate failures",
-            "Which rules of the policy the champion broke when last attacked again",
+            "Rules of the policy that the champion broke in the last re-evaluation",
             [("max by (reason) (buckler_gate_failures)", "{{reason}}")],
             "0=holds;1=broken",
             [(GREEN, None), (RED, 1)],
@@ -94,7 +94,7 @@ PROBE = Row(
     [
         lines(
             "Parity",
-            "Share of the pictures that service and release label alike, and the largest gap of a probability",
+            "Share of the pictures with the same label from service and offline release; largest probability gap",
             [
                 ("min(buckler_probe_parity_ratio)", "same label"),
                 ("max(buckler_probe_probability_gap_ratio)", "probability gap"),
@@ -104,27 +104,27 @@ PROBE = Row(
         ),
         lines(
             "Flagged by the probe",
-            "Share of its pictures that were flagged: clean ones should not be, attacked ones should",
+            "Share of the probe's pictures that were flagged: low for clean ones, high for attacked ones",
             [("max by (pictures) (buckler_probe_flagged_ratio)", "{{pictures}}")],
             RATIO,
             span=8,
         ),
         lines(
             "Robust accuracy through REST",
-            "Share of its attacked pictures that are still answered right",
+            "Share of the probe's attacked pictures with the right answer",
             [("min by (attack) (buckler_probe_robust_accuracy_ratio)", "{{attack}}")],
             RATIO,
             span=8,
         ),
         lines(
             "Canary",
-            "Share of the known pictures that are answered as known",
+            "Share of the canary's pictures with the expected answer",
             [("min(buckler_canary_right_ratio)", "right")],
             RATIO,
         ),
         lines(
             "Canary, time",
-            "How long its pictures took",
+            "Duration of the canary's requests",
             [("max(buckler_canary_seconds)", "seconds")],
             SECONDS,
         ),
@@ -136,7 +136,7 @@ ATTACKS = Row(
     [
         lines(
             "Flagged",
-            "Share of the pictures of the last 15 minutes and of the last day that the detector flags",
+            "Share of the pictures of the last 15 minutes and of the last day that the detector flagged",
             [
                 ("job:buckler_flagged:ratio_increase15m", "last 15 minutes"),
                 ("job:buckler_flagged:ratio_increase1d", "last day"),
@@ -156,6 +156,6 @@ ATTACKS = Row(
 BOARD = board(
     "buckler-robustness",
     "Robustness",
-    "Does the champion still withstand what its verdict says, and does anybody attack it?",
+    "Is the champion as robust as its verdict states, and is it under attack?",
     [CHAMPION, ATTACKED, PROBE, ATTACKS],
 )

@@ -1,4 +1,4 @@
-"""Dashboard *Serving*: is it up, fast enough, and what does it answer?"""
+"""Dashboard *Serving*: is the service up and fast enough, and what does it answer?"""
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
@@ -35,39 +35,43 @@ NOW = Row(
         ),
         value(
             "Alerts firing",
-            "Alerts of all Buckler's rules; Prometheus' page of alerts says which",
+            "Alerts of all Buckler's rules; Prometheus' page of alerts lists them",
             'count(ALERTS{alertname=~"Buckler.+", alertstate="firing"}) or vector(0)',
             COUNT,
             steps=[(GREEN, None), (RED, 1)],
             span=3,
         ),
         value(
-            "Model", "Name and version that serve", "buckler_model_info == 1", COUNT, legend="{{model}} {{version}}"
+            "Model",
+            "Name and version of the serving model",
+            "buckler_model_info == 1",
+            COUNT,
+            legend="{{model}} {{version}}",
         ).text_mode(BigValueTextMode.NAME),
         value(
             "Standing",
-            "What the registry's signed standing says, as the service follows it",
+            "State in the registry's signed standing, as followed by the service",
             "max by (state) (buckler_model_standing) == 1",
             COUNT,
             legend="{{state}}",
         ).text_mode(BigValueTextMode.NAME),
         value(
-            "Verdict holds for",
-            "Time until the verdict of the serving model expires; negative once it has, or when no model serves",
+            "Verdict valid for",
+            "Time until the verdict of the serving model expires; negative after that, or when no model serves",
             "min(buckler_model_verdict_expiry_timestamp_seconds) - time()",
             SECONDS,
             steps=[(RED, None), (ORANGE, 1), (GREEN, 3 * DAY)],
         ),
         value(
-            "Serves since",
-            "Time since a worker last took another model",
+            "Serving for",
+            "Time since a worker last swapped its model",
             "time() - max(buckler_release_serving_since_timestamp_seconds)",
             SECONDS,
             span=3,
         ),
         value(
-            "Last look",
-            "Time since the slowest worker last found out which release is to serve",
+            "Last check",
+            "Time since the slowest worker last checked which release to serve",
             "time() - min(buckler_release_check_timestamp_seconds)",
             SECONDS,
             steps=[(GREEN, None), (RED, 600)],
@@ -81,21 +85,21 @@ OBJECTIVES = Row(
     [
         value(
             "Availability, 30 days",
-            "Share of the requests with pictures that were not answered 5xx; 99.5 % are meant",
+            "Share of the requests with pictures that were not answered 5xx; the objective is 99.5 %",
             "1 - job:buckler_predict_errors:ratio_rate30d",
             RATIO,
             steps=[(RED, None), (GREEN, 0.995)],
         ),
         value(
             "Within a second, 30 days",
-            "Share of the requests to /predict that were answered within a second; 99 % are meant",
+            "Share of the requests to /predict that were answered within a second; the objective is 99 %",
             "1 - job:buckler_predict_slow:ratio_rate30d",
             RATIO,
             steps=[(RED, None), (GREEN, 0.99)],
         ),
         lines(
             "Error budget left",
-            "Of what may go wrong in 30 days; below zero the objective is missed",
+            "Remaining share of the failures allowed in 30 days; below 0 the objective is missed",
             [
                 ("1 - job:buckler_predict_errors:ratio_rate30d / 0.005", "availability"),
                 ("1 - job:buckler_predict_slow:ratio_rate30d / 0.01", "latency"),
@@ -106,7 +110,7 @@ OBJECTIVES = Row(
         ),
         lines(
             "Burn rate",
-            "How many times faster than sustainable the budget is used up; the lines are where alerts fire",
+            "Speed at which the budget is used up, 1 for 30 days; the lines are the thresholds of alerts",
             [
                 ("job:buckler_predict_errors:ratio_rate1h / 0.005", "availability, 1 h"),
                 ("job:buckler_predict_errors:ratio_rate6h / 0.005", "availability, 6 h"),
@@ -125,7 +129,7 @@ TRAFFIC = Row(
     [
         stacked(
             "Requests with pictures",
-            "By status code; refused pictures (4xx) are answers, not errors",
+            "By status code; rejected pictures (4xx) are answers, not errors",
             [(f"sum by (code) (rate(buckler_requests_total{{{ASKED}}}[$__rate_interval])) > 0", "{{code}}")],
             PER_SECOND,
         ),
@@ -145,25 +149,25 @@ TRAFFIC = Row(
         ),
         lines(
             "In progress",
-            "Requests with pictures that wait for the model or are computed, of all workers",
+            "Requests with pictures that wait or are being computed, in all workers",
             [("sum(buckler_requests_in_progress)", "in progress")],
             COUNT,
             span=8,
         ),
         lines(
             "Errors and refusals",
-            "Share of the requests with pictures that failed, and requests a second that were refused",
+            "Share of failed requests with pictures, and rejected requests a second",
             [
                 ("job:buckler_predict_errors:ratio_rate5m", "5xx, share"),
-                ('sum(rate(buckler_requests_total{code=~"401|403"}[$__rate_interval]))', "no key that holds"),
-                ('sum(rate(buckler_requests_total{code="429"}[$__rate_interval]))', "too much"),
+                ('sum(rate(buckler_requests_total{code=~"401|403"}[$__rate_interval]))', "no valid key"),
+                ('sum(rate(buckler_requests_total{code="429"}[$__rate_interval]))', "over the limit"),
             ],
             COUNT,
             span=8,
         ),
         lines(
             "Connections dropped",
-            "Because a client kept the service waiting, or because there were too many",
+            "Because a client kept the service waiting, or because there were too many connections",
             [("sum by (reason) (rate(buckler_connections_dropped_total[$__rate_interval]))", "{{reason}}")],
             PER_SECOND,
             steps=[(GREEN, None), (RED, 1)],
@@ -196,7 +200,7 @@ DECISIONS = Row(
         ),
         lines(
             "Flagged and reviewed",
-            "Share of the pictures of the last 15 minutes, and of the last day; the line is where an alert fires",
+            "Share of the pictures of the last 15 minutes, and of the last day; the line is the threshold of an alert",
             [
                 ("job:buckler_flagged:ratio_increase15m", "flagged"),
                 ("job:buckler_flagged:ratio_increase1d", "flagged, last day"),
@@ -228,9 +232,9 @@ RELEASES = Row(
     [
         lines(
             "Swaps and refusals",
-            "Releases taken over while running, and releases refused; behind: what serves is not what is to serve",
+            "Releases swapped in, and releases refused; behind: the service refused the release it should serve",
             [
-                ("sum by (model) (increase(buckler_release_swaps_total[15m]))", "taken, {{model}}"),
+                ("sum by (model) (increase(buckler_release_swaps_total[15m]))", "swapped to {{model}}"),
                 (
                     "sum by (reason) (increase(buckler_model_refused_total[15m])) > 0 or vector(0)",
                     "refused, {{reason}}",
@@ -242,19 +246,19 @@ RELEASES = Row(
         ),
         lines(
             "Challenger against champion",
-            "Share of the compared pictures on which they differ",
+            "Share of the compared pictures with different answers",
             [("job:buckler_shadow_disagreements:ratio_increase1h", "{{about}}")],
             RATIO,
         ),
         lines(
             "Pictures of the shadow",
-            "Compared, dropped because it was busy, failed",
+            "Compared, dropped because the shadow was busy, or failed",
             [("sum by (outcome) (increase(buckler_shadow_pictures_total[15m]))", "{{outcome}}")],
             COUNT,
         ),
         lines(
             "Probability difference",
-            "Of 95 % and of half of the compared pictures at most",
+            "Upper bound for 95 % and for half of the compared pictures",
             [
                 (f"histogram_quantile({share}, sum by (le) ({DIFFERENCE}))", f"{100 * share:.0f} %")
                 for share in (0.95, 0.5)
