@@ -1,10 +1,10 @@
-"""Runs the platform as processes of this machine: `python infra/local.py up | down | demo`.
+"""Runs the platform as processes on this machine: `python infra/local.py up | down | demo`.
 
 Each process has a pid file and a log in .buckler/run/. Ports: `watch.port` of params.yaml for the watch, and
 BUCKLER_MLFLOW_PORT, BUCKLER_SERVICE_PORT, BUCKLER_CONSOLE_PORT, BUCKLER_PROMETHEUS_PORT, BUCKLER_ALERTMANAGER_PORT for
-the others. Prometheus and Alertmanager are started where they are installed. The service is on loopback and asks for
-no keys; if it is to (BUCKLER_REQUIRE_KEYS=always, or another BUCKLER_HOST), BUCKLER_CLIENT_KEY is the key that demo and
-console ask with, BUCKLER_WATCH_KEY the watch's, and BUCKLER_SCRAPE_KEY_FILE the file with the one for Prometheus.
+the others. Prometheus and Alertmanager are started if they are installed. The service is bound to loopback and asks for
+no keys. If it should (BUCKLER_REQUIRE_KEYS=always, or another BUCKLER_HOST), set BUCKLER_CLIENT_KEY for demo and
+console, BUCKLER_WATCH_KEY for the watch, and BUCKLER_SCRAPE_KEY_FILE to the file with Prometheus' key.
 """
 
 import argparse
@@ -33,12 +33,17 @@ PORTS = {"mlflow": 5000, "service": 3000, "console": 8088, "prometheus": 9090, "
 
 
 class LocalError(Exception):
-    """A problem that the user can fix; the message says how."""
+    """A problem that the user can fix, as the message explains."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One server: how to start it and where it answers once it is up; a page may lie at one of several paths."""
+    """One server: how to start it and where it answers.
+
+    Attributes:
+        health: Path that answers once the server is up.
+        pages: Name of each page -> its path, or alternative paths separated by blanks.
+    """
 
     name: str
     command: list[str]
@@ -49,12 +54,12 @@ class Process:
 
     @property
     def pid_file(self) -> Path:
-        """Return where its process id is kept."""
+        """Return the file with its process id."""
         return RUN / f"{self.name}.pid"
 
     @property
     def log(self) -> Path:
-        """Return where its output goes."""
+        """Return the file with its output."""
         return RUN / f"{self.name}.log"
 
     @property
@@ -64,7 +69,7 @@ class Process:
 
 
 def processes() -> list[Process]:
-    """Return what this machine can run, in the order of starting."""
+    """Return the servers that this machine can run, in the order of starting."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     ports = {name: _port(name.upper(), default) for name, default in PORTS.items()}
     ports["watch"] = int(settings["watch"]["port"])
@@ -95,7 +100,7 @@ def _servers(ports: Mapping[str, int], model: Mapping[str, str]) -> list[Process
 
 
 def _console(ports: Mapping[str, int], model: Mapping[str, str]) -> Process:
-    """Return the console, told where the others are."""
+    """Return the console with the addresses of the other servers."""
     others = {
         f"BUCKLER_{name.upper()}_URL": _url(ports[name]) for name in ("service", "prometheus", "alertmanager", "watch")
     }
@@ -121,15 +126,15 @@ def _mlflow() -> list[str]:
 
 
 def _monitoring(ports: Mapping[str, int]) -> list[Process]:
-    """Return Prometheus and Alertmanager where installed, on a copy of their files that names our ports."""
+    """Return Prometheus and Alertmanager if installed, on a copy of their files with our ports."""
     config = ROOT / paths.MONITORING
     _configure(config, ports)
     found = []
     if server := shutil.which("prometheus"):
         command = [server, f"--config.file={config}/prometheus/prometheus.yml", f"--storage.tsdb.path={config}/data"]
-        # The objectives of docs/slo.md look back 30 days; 15 are kept by default.
+        # The objectives of docs/slo.md cover 30 days; Prometheus keeps 15 by default.
         command += ["--storage.tsdb.retention.time=35d", f"--web.listen-address=127.0.0.1:{ports['prometheus']}"]
-        # Debian's package has no page /alerts, but the one of before.
+        # Debian's package has the older page instead of /alerts.
         pages = {"Prometheus": "/", "alerts": "/classic/alerts /alerts"}
         found.append(Process("prometheus", command, ports["prometheus"], "/-/ready", pages))
     if alertmanager := shutil.which("prometheus-alertmanager"):
@@ -141,7 +146,7 @@ def _monitoring(ports: Mapping[str, int]) -> list[Process]:
 
 
 def _configure(config: Path, ports: Mapping[str, int]) -> None:
-    # What an earlier version had, and this one has no more, must not stay: Prometheus reads every file of rules.
+    # Remove rule files of earlier versions: Prometheus reads every file in this folder.
     shutil.rmtree(config / "prometheus/rules", ignore_errors=True)
     for part in ("prometheus", "alertmanager"):
         shutil.copytree(ROOT / "monitoring" / part, config / part, dirs_exist_ok=True)
@@ -158,12 +163,12 @@ def _copy_key(source: Path, target: Path) -> None:
     except OSError as error:
         raise LocalError(
             f"BUCKLER_SCRAPE_KEY_FILE: cannot read {source} ({error.strerror}); "
-            f"`buckler keys create --role operate --name prometheus --out {source}` makes it"
+            f"create it with `buckler keys create --role operate --name prometheus --out {source}`"
         ) from error
 
 
 def up() -> None:
-    """Start every process that is not running; stop all again if one does not come up."""
+    """Start every process that is not running; stop all if one does not start."""
     RUN.mkdir(parents=True, exist_ok=True)
     wanted = processes()
     try:
@@ -182,11 +187,11 @@ def up() -> None:
     if missing:
         print(f"  not installed: {', '.join(sorted(missing))} (Debian: apt install prometheus prometheus-alertmanager)")
     if not _answers(_service(wanted).address + "/readyz"):
-        print("  the service has no champion whose verdict holds and answers 503 until `make demo` has made one")
+        print("  the service has no valid champion and answers 503 until `make demo` has made one")
 
 
 def down() -> None:
-    """Stop all running processes, with SIGTERM first; none running is not an error."""
+    """Stop all running processes, with SIGTERM first; not an error if none runs."""
     running = [(p, pid) for p in processes() if (pid := _running(p))]
     for _, pid in running:
         with contextlib.suppress(ProcessLookupError):
@@ -202,7 +207,7 @@ def down() -> None:
 
 
 def demo(out: Path | None = None) -> None:
-    """Run the pipeline, promote, serve, ask with a clean and an attacked picture, stop; write the time into ``out``."""
+    """Run the pipeline, promote, serve, send a clean and an attacked picture, stop; write the duration into ``out``."""
     began = time.monotonic()
     _step("pipeline", BIN / "dvc", "repro")
     _step("promote the challenger", BIN / "buckler", "promote")
@@ -257,7 +262,7 @@ def _wait(process: Process) -> None:
             break
         time.sleep(0.3)
     tail = "\n".join(process.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-    raise LocalError(f"{process.name} did not come up; the end of {process.log}:\n{tail}")
+    raise LocalError(f"{process.name} did not start; the end of {process.log}:\n{tail}")
 
 
 def _answers(address: str) -> bool:
@@ -269,7 +274,7 @@ def _answers(address: str) -> bool:
 
 
 def _first_page(process: Process, paths: list[str]) -> str:
-    """Return the address of the first path that answers, of several; of one, whether it does or not."""
+    """Return the address of the first path that answers, else of the last path."""
     addresses = [process.address + path for path in paths]
     return next((each for each in addresses[:-1] if _answers(each)), addresses[-1])
 
@@ -279,7 +284,7 @@ def _service(found: list[Process]) -> Process:
 
 
 def _running(process: Process) -> int | None:
-    """Return the pid if it runs, else None; a finished child is collected on the way."""
+    """Return the pid if the process runs, else None; reap it if it is a finished child."""
     try:
         pid = int(process.pid_file.read_text(encoding="utf-8"))
         with contextlib.suppress(ChildProcessError):
@@ -291,7 +296,7 @@ def _running(process: Process) -> int | None:
 
 
 def _is_ours(pid: int) -> bool:
-    # A pid file can outlive a reboot; the number may then belong to another process.
+    # A pid file can survive a reboot; the pid may then belong to another process.
     if not Path("/proc").is_dir():
         return True
     try:
@@ -302,7 +307,7 @@ def _is_ours(pid: int) -> bool:
 
 def _environment() -> dict[str, str]:
     path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-    # Nothing about anybody's pictures or models goes to the makers of the tools.
+    # No usage data goes to the vendors of the tools.
     silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "BENTOML_DO_NOT_TRACK": "True"}
     return {**os.environ, **silent, "PATH": path}
 
@@ -312,14 +317,14 @@ def main() -> None:
     actions = {"up": up, "down": down, "demo": demo}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("action", choices=actions)
-    parser.add_argument("--results", type=Path, help="folder into which `demo` writes how long it took, docs/results")
+    parser.add_argument("--results", type=Path, help="folder into which `demo` writes its duration, docs/results")
     given = parser.parse_args()
     try:
         demo(given.results) if given.action == "demo" else actions[given.action]()
     except LocalError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; finished stages are kept, the next run goes on from there")
+        sys.exit("error: interrupted; finished stages are kept, the next run resumes there")
 
 
 if __name__ == "__main__":

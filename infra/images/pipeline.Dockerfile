@@ -10,7 +10,7 @@ RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==
       --constraints requirements.lock
 
 FROM python:3.11-slim-bookworm
-# DVC and the record of a run's commit need git.
+# DVC needs git, and runs record the commit.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /project /project/.buckler /var/lib/mlflow \

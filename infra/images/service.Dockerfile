@@ -1,11 +1,11 @@
-# The served image: the classifier and nothing that trains, attacks or validates, so no TensorFlow either. A model that
-# stays with Keras (train.defence: randomised) needs an image with `--extra cpu` as well.
+# The image of the service: the classifier without code for training, attacks or validation, and without TensorFlow. A
+# model that Keras serves (train.defence: randomised) also needs `--extra cpu`.
 # Build from the project's root:
 #   docker build --file infra/images/service.Dockerfile --tag buckler-service .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-# The lock pins every version and holds every hash; the extras choose which of them are installed.
+# The lock pins every version and hash; the extras select the installed packages.
 RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode \
