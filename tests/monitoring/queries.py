@@ -1,4 +1,4 @@
-"""Every query of rules and dashboards, and what it reads."""
+"""Every query of rules and dashboards, with the metrics it reads."""
 
 import json
 import re
@@ -19,7 +19,7 @@ DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
 
 @dataclass(frozen=True)
 class Query:
-    """One expression and where it stands."""
+    """One expression and the rule or panel that contains it."""
 
     place: str
     expr: str
@@ -27,16 +27,16 @@ class Query:
 
     @property
     def names(self) -> set[str]:
-        """The metrics and recorded series that it reads."""
+        """Metrics and recorded series that the expression reads."""
         without_labels = re.sub(r"\{[^}]*\}", "", self.expr)
         return set(re.findall(r"\b(?:[a-z]+:)?buckler_[a-z0-9_:]+", without_labels))
 
     @property
     def shown(self) -> str:
-        """The query as it is asked where it must give data.
+        """The query in a form that returns data whenever its metrics exist.
 
-        An alert that is quiet gives none by intention: its comparisons are asked for 0 or 1 instead, so that an answer
-        says that both sides are there. What was hours ago is taken from now.
+        A quiet alert returns no data. Its comparisons therefore return 0 or 1 here, so that a result shows that both
+        sides exist. Offsets are removed, because no data is hours old.
         """
         if not self.alerts:
             return self.expr.replace("$__rate_interval", "1m")
@@ -51,7 +51,7 @@ def rules(kind: str) -> list[dict[str, Any]]:
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every panel with its dashboard and title; rows have no query."""
+    """Yield dashboard and title of every panel with its JSON; rows are left out, as they have no query."""
     for path in DASHBOARDS:
         for panel in json.loads(path.read_text())["panels"]:
             if panel["type"] != "row":

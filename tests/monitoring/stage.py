@@ -1,4 +1,4 @@
-"""The platform in small, and real: a promoted release and a challenger, the service, the watch, Prometheus.
+"""Runs a small real platform: a promoted release and a challenger, the service, the watch, Prometheus.
 
 Everything is started as an operator starts it. The network is ``tiny``, untrained.
 """
@@ -51,31 +51,31 @@ SCRAPE_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunningPrometheus:
     """A running Prometheus."""
 
     url: str
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer of its API.
+        """Return the data of a response of its API.
 
         Raises:
-            AssertionError: It refuses, with its own words.
+            AssertionError: The request failed; the message is Prometheus' own.
         """
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
     def values(self, expr: str) -> list[float]:
-        """Return what a query gives now, without what is no number."""
+        """Return the current values of a query, without NaN."""
         data = self.get("query", query=expr)
         found = [data["result"]] if data["resultType"] == "scalar" else [each["value"] for each in data["result"]]
         return [number for _, text in found if not np.isnan(number := float(text))]
 
 
 @contextmanager
-def platform(root: Path) -> Iterator[Asked]:
-    """Run the platform under traffic until the context ends; the watch's jobs have run when it begins."""
+def platform(root: Path) -> Iterator[RunningPrometheus]:
+    """Run the platform until the context ends; traffic was sent and the watch's jobs have run when it begins."""
     env = make_project(root)
     keys = make_keys(root)
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ def platform(root: Path) -> Iterator[Asked]:
         prometheus = stack.enter_context(run_prometheus(root / "prometheus", targets, root / "keys/scrape.key"))
         client = {**env, "BUCKLER_WATCH_SERVICE_URL": service.url, "BUCKLER_WATCH_KEY": keys["watch"]}
         stack.enter_context(run_watch(root, client, watch_port))
-        # Both: what was counted before its first scrape is no increase to Prometheus.
+        # Wait for both: Prometheus sees no increase of a counter before its first scrape.
         wait_until(lambda: prometheus.values("sum(up)") == [len(targets)], 60, "Prometheus to reach service and watch")
         send_traffic(service.url, keys["ward"])
         run_jobs(root, client)
@@ -97,7 +97,7 @@ def platform(root: Path) -> Iterator[Asked]:
 
 
 def make_project(root: Path) -> dict[str, str]:
-    """Publish a release and promote it, publish another as the challenger; return what processes need to know."""
+    """Publish and promote a release, publish another as challenger; return the environment of the processes."""
     projects.write_splits(root, SIZE, COUNT, np.random.default_rng(7))
     network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
     noise = np.random.default_rng(7).uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
@@ -114,7 +114,7 @@ def make_project(root: Path) -> dict[str, str]:
     projects.write_reports(root / "reports", digest, 80, 40, runtime=exported)
     generate_key_pair(root / paths.KEYS)
     key = load_private_key(root / paths.KEYS / PRIVATE_KEY_FILE)
-    for promote, confidence in ((True, 0.0), (False, 0.9)):  # the challenger is no champion by another name
+    for promote, confidence in ((True, 0.0), (False, 0.9)):  # another challenger than the champion itself
         replace(screening, min_confidence=confidence).save(root / "models/detector")
         parts = {"runtime": runtime, "write_self_test": selftest.write}
         verdict = projects.build(root, policy=projects.LENIENT, name=NAME, key=key, **parts)
@@ -139,7 +139,7 @@ def make_project(root: Path) -> dict[str, str]:
 
 
 def make_keys(root: Path) -> dict[str, str]:
-    """Make the keys of a client, of the watch, and, in a file, of Prometheus."""
+    """Make the keys of a client and the watch, and a key file for Prometheus."""
     path = root / "keys/api.json"
     path.parent.mkdir()
     ward, watch = (api_keys.create(path, role=Role.PREDICT, name=name)[1] for name in ("ward", "watch"))
@@ -149,7 +149,7 @@ def make_keys(root: Path) -> dict[str, str]:
 
 
 def write_params(root: Path, port: int) -> None:
-    """Write the project's own params.yaml with as little to do as the jobs allow."""
+    """Write the project's params.yaml with the least work that the jobs allow."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["watch"] |= {"port": port, "records": 16}
     settings["probe"] |= {"records": 4, "square_records": 1, "queries": 20}
@@ -159,19 +159,19 @@ def write_params(root: Path, port: int) -> None:
 
 
 @contextmanager
-def run_prometheus(directory: Path, targets: Mapping[str, int], key: Path) -> Iterator[Asked]:
-    """Run Prometheus on the project's files, but for addresses, and with as many seconds as they have minutes."""
+def run_prometheus(directory: Path, targets: Mapping[str, int], key: Path) -> Iterator[RunningPrometheus]:
+    """Run Prometheus on the project's files, with other addresses and an interval of one second."""
     program, port = needs("prometheus"), free_port()
     configure(directory, targets, key)
     command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
     with started([*command, f"--web.listen-address=127.0.0.1:{port}"], directory, {}, directory / "log"):
-        asked = Asked(f"http://127.0.0.1:{port}")
-        wait_until(lambda: answers(f"{asked.url}/-/ready"), 60, "Prometheus")
-        yield asked
+        server = RunningPrometheus(f"http://127.0.0.1:{port}")
+        wait_until(lambda: answers(f"{server.url}/-/ready"), 60, "Prometheus")
+        yield server
 
 
 def configure(directory: Path, targets: Mapping[str, int], key: Path) -> None:
-    """Copy Prometheus' files, name our ports, and let nothing wait longer than the test does."""
+    """Copy Prometheus' files with our ports and short intervals."""
     for part in ("targets", "keys", "rules"):
         (directory / part).mkdir(parents=True)
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
@@ -202,7 +202,7 @@ def run_jobs(root: Path, env: Mapping[str, str]) -> None:
     from buckler.watch import JOBS
 
     for job in JOBS:
-        # Again while it fails: the watch may just be running it, too.
+        # Retry: the watch itself may be running the job.
         log = root / f"{job}.log"
         wait_until(lambda job=job, log=log: run_job(job, root, env, log) in (0, 1), 60, f"a result of {job}, see {log}")
 
@@ -217,7 +217,7 @@ def run_job(job: str, root: Path, env: Mapping[str, str], log: Path) -> int:
 
 
 def send_traffic(url: str, key: str) -> None:
-    """Send what a day brings: pictures, a search by queries (flagged), no picture, and no key."""
+    """Send typical requests: pictures, a search by queries, an invalid picture, a request without a key."""
     shown = {"authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, timeout=60) as client:
         for number in range(6):
@@ -230,20 +230,20 @@ def send_traffic(url: str, key: str) -> None:
         assert ask(client, lesion(1), {}) == 401
 
 
-def compared(url: str, key: str, prometheus: Asked) -> bool:
-    """Send one more picture and tell whether the challenger has been asked about one."""
+def compared(url: str, key: str, prometheus: RunningPrometheus) -> bool:
+    """Send one more picture and return whether the shadow has compared one."""
     with httpx.Client(base_url=url, timeout=60) as client:
         ask(client, lesion(11), {"authorization": f"Bearer {key}"})
     return prometheus.values('sum(buckler_shadow_pictures_total{outcome="compared"})') > [0.0]
 
 
 def lesion(number: int) -> bytes:
-    """Return a drawn picture as PNG."""
+    """Return a synthetic picture as PNG."""
     return images.to_png(synthetic.draw(projects.LABELS[number % 2], number, seed=1, size=96))
 
 
 def ask(client: httpx.Client, picture: bytes, headers: Mapping[str, str]) -> int:
-    """Send a picture and return how it was answered."""
+    """Send a picture and return the status code."""
     return client.post("/predict", files={"image": ("a.png", picture)}, headers=headers).status_code
 
 
@@ -253,7 +253,7 @@ def buckler(*arguments: str) -> list[str]:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return ours, without what a developer has set, and with ``env``."""
+    """Return this process' environment without a developer's settings, plus ``env``."""
     ours = {name: text for name, text in os.environ.items() if not name.startswith(("BUCKLER_", "BENTOML_"))}
     return {**ours, **env}
 
@@ -272,7 +272,7 @@ def started(command: list[str], cwd: Path, env: Mapping[str, str], log: Path) ->
 
 
 def answers(url: str) -> bool:
-    """Tell whether somebody answers there."""
+    """Return whether the URL answers."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True

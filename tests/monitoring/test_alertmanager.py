@@ -1,4 +1,4 @@
-"""Who is told, and what is not told because it follows from something else: asked of a real Alertmanager."""
+"""Routes and inhibitions of alerts, checked with a real Alertmanager."""
 
 import json
 import re
@@ -22,7 +22,7 @@ ALERTS = {alert["alert"] for alert in rules("alert")}
 
 
 def matched(matchers: list[str]) -> set[str]:
-    """Return the alerts that the one matcher on a name matches."""
+    """Return the alerts that match a list of exactly one matcher on the name."""
     (matcher,) = matchers
     name = re.fullmatch(r'alertname=~?"(.+)"', matcher)
     assert name, matcher
@@ -30,7 +30,7 @@ def matched(matchers: list[str]) -> set[str]:
 
 
 def pairs() -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return source, target and the labels that both must share, of every rule."""
+    """Return source, target and the labels that must be equal, for every inhibition."""
     return [
         (source, target, tuple(rule.get("equal", ())))
         for rule in CONTENT["inhibit_rules"]
@@ -40,7 +40,7 @@ def pairs() -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 class Alertmanager:
-    """A running one."""
+    """A running Alertmanager."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
@@ -52,7 +52,7 @@ class Alertmanager:
         except OSError:
             return False
 
-    def tell(self, *alerts: dict[str, str]) -> None:
+    def send(self, *alerts: dict[str, str]) -> None:
         body = json.dumps([{"labels": labels} for labels in alerts]).encode()
         request = urllib.request.Request(
             f"{self._url}/api/v2/alerts", body, {"content-type": "application/json"}, method="POST"
@@ -87,7 +87,7 @@ def test_alertmanager_accepts_its_configuration():
 
 
 @pytest.mark.parametrize(("severity", "receiver"), [("critical", "on-call"), ("warning", "working-hours")])
-def test_critical_alerts_wake_somebody_and_warnings_wait(severity: str, receiver: str):
+def test_critical_alerts_go_to_the_on_call_engineer_and_warnings_to_working_hours(severity: str, receiver: str):
     labels = ["alertname=BucklerServiceDown", "job=buckler-service", f"severity={severity}"]
     assert run("amtool", "config", "routes", "test", f"--config.file={CONFIGURATION}", *labels).strip() == receiver
 
@@ -99,15 +99,15 @@ def test_every_matcher_matches_an_alert_that_exists():
 
 
 @pytest.mark.parametrize(("source", "target", "equal"), pairs())
-def test_what_follows_from_another_alert_is_suppressed_and_what_is_elsewhere_is_not(
+def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_or_instance(
     alertmanager: Alertmanager, source: str, target: str, equal: tuple[str, ...], request: pytest.FixtureRequest
 ):
     here = dict.fromkeys(("job", "instance"), request.node.name)
     elsewhere = {label: f"not {text}" for label, text in here.items()}
-    alertmanager.tell({"alertname": target, **here}, {"alertname": target, **elsewhere})
+    alertmanager.send({"alertname": target, **here}, {"alertname": target, **elsewhere})
     before = alertmanager.suppressed(alertname=target, **here)
-    alertmanager.tell({"alertname": source, **here})
-    # The inhibitor reads what it is told a moment after the answer.
+    alertmanager.send({"alertname": source, **here})
+    # The inhibitor processes an alert shortly after the response.
     wait_for(lambda: alertmanager.suppressed(alertname=target, **here), 10)
     if equal:
         assert not before

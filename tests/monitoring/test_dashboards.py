@@ -1,4 +1,4 @@
-"""Dashboards: what is committed is what the code builds, and Grafana's own library knows every field of it."""
+"""The committed dashboards are those that the code builds, and Grafana's own library knows every field."""
 
 import enum
 import json
@@ -25,7 +25,7 @@ def decoded(path: Path) -> models.Dashboard:
 
 
 def subset(part: Any, whole: Any, place: str = "") -> list[str]:
-    """Return where ``part`` has what ``whole`` lacks or has otherwise."""
+    """Return the places where ``part`` differs from ``whole``; keys that only ``whole`` has are ignored."""
     if isinstance(part, dict) and isinstance(whole, dict):
         missing = [f"{place}.{key}" for key in part if key not in whole]
         return missing + [
@@ -68,7 +68,7 @@ def allowed(value: Any, wanted: Any) -> bool:
     return isinstance(value, wanted)
 
 
-def test_there_are_four_each_with_its_fixed_uid():
+def test_there_are_four_dashboards_with_fixed_uids():
     assert [path.stem for path in DASHBOARDS] == UIDS
     assert [json.loads(path.read_text())["uid"] for path in DASHBOARDS] == UIDS
 
@@ -89,7 +89,7 @@ def test_grafanas_library_knows_every_field_and_value(path: Path):
     )
 
 
-def test_the_library_would_notice_an_unknown_field_and_a_wrong_value(tmp_path: Path):
+def test_an_unknown_field_and_a_wrong_value_are_detected(tmp_path: Path):
     content = json.loads(DASHBOARDS[0].read_text())
     content["panels"][1]["options"] |= {"colourMode": "value", "graphMode": "none", "textMode": "largest"}
     content["panels"][1]["gridPos"]["w"] = "4"
@@ -101,7 +101,7 @@ def test_the_library_would_notice_an_unknown_field_and_a_wrong_value(tmp_path: P
 
 
 @pytest.mark.parametrize(("title", "panel"), list(panels()), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_panel_says_what_it_shows_and_asks_the_chosen_prometheus(title: str, panel: dict[str, Any]):
+def test_every_panel_has_a_description_and_queries_the_chosen_prometheus(title: str, panel: dict[str, Any]):
     assert panel["description"]
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["targets"]
@@ -110,7 +110,7 @@ def test_every_panel_says_what_it_shows_and_asks_the_chosen_prometheus(title: st
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_panels_fill_whole_lines_and_do_not_overlap(path: Path):
+def test_panels_fill_whole_rows_and_do_not_overlap(path: Path):
     board = json.loads(path.read_text())
     taken: dict[tuple[int, int], str] = {}
     for panel in board["panels"]:

@@ -1,4 +1,4 @@
-"""Rules, alerts and dashboards: valid, tested both ways, documented, and about metrics that exist."""
+"""Rules, alerts and dashboards are valid, tested both ways, documented, and read metrics that exist."""
 
 import ast
 import re
@@ -13,8 +13,8 @@ from services.classifier import metrics
 from tests.monitoring.queries import MONITORING, PROMETHEUS, ROOT, RULE_TESTS, RULES, Query, queries, rules
 from tests.monitoring.tools import run
 
-# How much of 30 days' budget an alert may see used up how fast, over a long and a short window: Site Reliability
-# Workbook, "Alerting on SLOs", table of the recommended parameters.
+# Burn rates of the 30-day error budget, each with its long and short window: Site Reliability Workbook, "Alerting on
+# SLOs", table of the recommended parameters.
 BURN_RATES = {"Fast": ((14.4, "1h", "5m"), (6, "6h", "30m")), "Slowly": ((3, "1d", "2h"), (1, "3d", "6h"))}
 OBJECTIVES = {"Availability": ("errors", "0.005"), "Latency": ("slow", "0.01")}
 
@@ -32,7 +32,7 @@ def service_metrics() -> set[str]:
 
 
 def watch_metrics() -> set[str]:
-    """Return the names that stand in the code of the watch and its jobs; counters get their suffix when scraped."""
+    """Return the metric names in the code of the watch and its jobs; counters get their suffix when scraped."""
     names = set()
     for path in [*(ROOT / "src/buckler").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -57,7 +57,7 @@ def test_prometheus_accepts_its_configuration():
     run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
-def test_prometheus_shows_the_service_a_key_from_a_file_that_is_empty_here():
+def test_prometheus_sends_the_service_a_key_from_a_file_that_is_empty_here():
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     shown = {job["job_name"]: job.get("authorization") for job in jobs}
     assert shown == {"buckler-service": {"credentials_file": "keys/service.key"}, "buckler-watch": None}
@@ -69,12 +69,12 @@ def test_prometheus_accepts_the_rules():
 
 
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
-def test_the_rules_fire_and_stay_quiet_as_written_down(path: Path):
+def test_the_rules_fire_and_stay_quiet_as_their_tests_state(path: Path):
     run("promtool", "test", "rules", path)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_every_alert_waits_says_what_and_leads_to_its_page(alert: dict[str, Any]):
+def test_every_alert_has_a_duration_texts_and_a_runbook(alert: dict[str, Any]):
     assert alert["for"]
     assert alert["labels"]["severity"] in ("critical", "warning")
     assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
@@ -86,12 +86,12 @@ def test_every_alert_waits_says_what_and_leads_to_its_page(alert: dict[str, Any]
         assert (ROOT / "docs/runbooks" / link).is_file()
 
 
-def test_every_runbook_page_belongs_to_an_alert():
+def test_every_runbook_belongs_to_an_alert():
     pages = {path.stem for path in (ROOT / "docs/runbooks").glob("Buckler*.md")}
     assert pages == {alert["alert"] for alert in ALERTS}
 
 
-def test_the_pages_name_dashboards_and_panels_that_exist(panel_titles: dict[str, set[str]]):
+def test_runbooks_name_dashboards_and_panels_that_exist(panel_titles: dict[str, set[str]]):
     for path in (ROOT / "docs/runbooks").glob("*.md"):
         page = " ".join(path.read_text().split())
         for sentence in re.findall(r"[Dd]ashboard ((?:\*[^*]+\*(?:,? and |, )?)+)", page):
@@ -113,7 +113,7 @@ def test_every_alert_is_tested_both_ways(alert: str):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("pace", BURN_RATES)
-def test_budgets_are_watched_at_the_rates_and_windows_of_the_workbook(objective: str, pace: str):
+def test_budget_alerts_use_the_rates_and_windows_of_the_workbook(objective: str, pace: str):
     (alert,) = (each for each in ALERTS if each["alert"] == f"Buckler{objective}Burning{pace}")
     metric, budget = OBJECTIVES[objective]
     series = f"job:buckler_predict_{metric}:ratio_rate"
@@ -124,7 +124,7 @@ def test_budgets_are_watched_at_the_rates_and_windows_of_the_workbook(objective:
     assert alert["expr"] == " or ".join(conditions)
 
 
-def test_the_objectives_are_stated_as_the_rules_and_dashboards_have_them():
+def test_the_objectives_in_the_page_are_those_of_rules_and_dashboards():
     text = (ROOT / "docs/slo.md").read_text()
     for _, budget in OBJECTIVES.values():
         assert f"{100 * (1 - float(budget)):g} %" in text
@@ -132,7 +132,7 @@ def test_the_objectives_are_stated_as_the_rules_and_dashboards_have_them():
 
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
-def test_every_query_reads_what_is_exported_and_no_other_name(query: Query):
+def test_every_query_reads_only_exported_metrics(query: Query):
     assert query.names <= KNOWN
     assert query.names or re.search(r"\b(up|ALERTS)\{", query.expr)
 

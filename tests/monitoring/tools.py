@@ -1,4 +1,4 @@
-"""Prometheus' own programs, where they are installed."""
+"""Runs Prometheus' own programs, where they are installed."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from tests.absent import absent
 
 
 def needs(program: str) -> str:
-    """Return where a program is; without it a test fails in CI and is skipped elsewhere."""
+    """Return the path of a program; without it a test fails in CI and is skipped elsewhere."""
     path = shutil.which(program)
     if path is None:
         absent(f"{program} is not installed (Debian: prometheus, prometheus-alertmanager)")
@@ -16,7 +16,7 @@ def needs(program: str) -> str:
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """Return what one of them prints; it must succeed."""
+    """Run one of them and return its output; it must succeed."""
     command = [needs(program), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
