@@ -21,7 +21,7 @@ from services.console.settings import Settings as ConsoleSettings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference"
-WIDTH = 100  # of usage lines; argparse would take the terminal's
+WIDTH = 100  # of usage lines, whatever the terminal's width
 NOTE = "<!-- Written by `make reference`; do not edit. -->"
 PROCESSES: dict[str, type[EnvironmentSettings]] = {
     "Service": ServiceSettings,

@@ -1,4 +1,4 @@
-"""Makes small data sets on disk, from the seeded generator."""
+"""Small data sets on disk, drawn by the seeded generator."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Broken, lying and hostile pictures, made from a seed: what a decoder that faces a network has to bear.
+"""Malformed and hostile pictures, generated from a seed, for tests of the decoder.
 
-``corpus`` gives a few hundred small files by name. ``heavy`` gives those that would cost much time or memory.
+``corpus`` returns a few hundred small files by name. ``HEAVY`` has files that would need much time or memory.
 """
 
 import io
@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
-SECRET = "Mustermann^Erika"  # stands where a name might; must never be quoted
+SECRET = "Mustermann^Erika"  # a patient's name in metadata; no message may quote it
 
 
 def chunk(kind: bytes, content: bytes = b"", *, crc: int | None = None, length: int | None = None) -> bytes:
-    """Return a PNG chunk, which lies where told to."""
+    """Return a PNG chunk; ``crc`` and ``length`` replace the correct values."""
     check = zlib.crc32(kind + content) if crc is None else crc
     return struct.pack(">I", len(content) if length is None else length) + kind + content + struct.pack(">I", check)
 
@@ -42,7 +42,7 @@ def png(*between: bytes, width: int = 16, height: int = 16, end: bytes = chunk(b
 
 
 def noise(mode: str = "RGB", side: int = 24) -> Image.Image:
-    """Return a picture that compresses badly."""
+    """Return a picture of noise."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)).convert(mode)
 
 
@@ -54,7 +54,7 @@ def saved(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def segment(marker: int, content: bytes = b"", *, length: int | None = None) -> bytes:
-    """Return a JPEG segment, which lies where told to."""
+    """Return a JPEG segment; ``length`` replaces the correct value."""
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2 if length is None else length) + content
 
 
@@ -65,7 +65,7 @@ def after_start(inserted: bytes, picture: bytes | None = None) -> bytes:
 
 
 def repeated_scan(picture: bytes, times: int) -> bytes:
-    """Return a JPEG whose last scan is there so many more times."""
+    """Return a JPEG whose last scan is repeated ``times`` more times."""
     scan = picture[picture.rfind(b"\xff\xda") : -2]
     return picture[:-2] + scan * times + picture[-2:]
 
@@ -76,7 +76,7 @@ def exif(entries: bytes, count: int, *, order: bytes = b"MM\0*\0\0\0\x08") -> by
 
 
 def png_boundaries(content: bytes) -> Iterator[int]:
-    """Yield where chunks, their names, their contents and their checksums begin."""
+    """Yield the offsets of chunks, their names, contents and checksums."""
     position = len(PNG)
     while position < len(content):
         length = int.from_bytes(content[position : position + 4], "big")
@@ -85,7 +85,7 @@ def png_boundaries(content: bytes) -> Iterator[int]:
 
 
 def jpeg_boundaries(content: bytes) -> Iterator[int]:
-    """Yield where the segments up to the first scan begin, have their lengths, and their contents."""
+    """Yield the offsets of segments up to the first scan, of their lengths and contents."""
     position = 2
     while content[position : position + 2] != b"\xff\xda":
         length = int.from_bytes(content[position + 2 : position + 4], "big")
@@ -97,8 +97,9 @@ def jpeg_boundaries(content: bytes) -> Iterator[int]:
 def corpus() -> dict[str, bytes]:
     """Return all small files by name."""
     files: dict[str, bytes] = {}
-    for part in (_cut, _flipped, _png_lies, _png_contents, _jpeg_lies, _jpeg_contents, _strangers, _sound):
-        for name, content in part():
+    groups = (_cut, _flipped, _png_wrong_fields, _png_contents, _jpeg_wrong_fields, _jpeg_contents, _other_formats)
+    for group in (*groups, _valid):
+        for name, content in group():
             assert name not in files, name
             files[name] = content
     return files
@@ -128,7 +129,7 @@ def _flipped() -> Iterator[tuple[str, bytes]]:
             yield f"{name} with flipped bytes {number}", bytes(changed)
 
 
-def _png_lies() -> Iterator[tuple[str, bytes]]:
+def _png_wrong_fields() -> Iterator[tuple[str, bytes]]:
     data, end = chunk(b"IDAT", rows(16, 16)), chunk(b"IEND")
     for sides in (
         (0, 0),
@@ -155,8 +156,8 @@ def _png_lies() -> Iterator[tuple[str, bytes]]:
             png()[: -len(data + end)] + chunk(b"IDAT", rows(16, 16), crc=crc) + end,
         )
     for length in (0, 1, 12, 14, 2**31 - 1, 2**32 - 1):
-        lie = chunk(b"IHDR", header(16, 16)[8:21], length=length)
-        yield f"png whose header is {length} bytes by its length", PNG + lie + data + end
+        wrong = chunk(b"IHDR", header(16, 16)[8:21], length=length)
+        yield f"png whose header is {length} bytes by its length", PNG + wrong + data + end
         yield f"png whose text is {length} bytes by its length", png(chunk(b"tEXt", b"k\0v", length=length))
         yield (
             f"png whose data is {length} bytes by its length",
@@ -256,13 +257,13 @@ def _laughs() -> bytes:
     return f'<!DOCTYPE x [<!ENTITY l0 "ha">{lines}]><x:xmpmeta>&l9;</x:xmpmeta>'.encode()
 
 
-def _jpeg_lies() -> Iterator[tuple[str, bytes]]:
+def _jpeg_wrong_fields() -> Iterator[tuple[str, bytes]]:
     picture = saved(noise())
     frame = picture.find(b"\xff\xc0")
     for width, height in ((0, 0), (0, 24), (24, 0), (65_535, 65_535), (65_535, 1), (25, 25), (7000, 7000)):
-        lie = bytearray(picture)
-        struct.pack_into(">HH", lie, frame + 5, height, width)
-        yield f"jpeg of {width} x {height} by its header", bytes(lie)
+        wrong = bytearray(picture)
+        struct.pack_into(">HH", wrong, frame + 5, height, width)
+        yield f"jpeg of {width} x {height} by its header", bytes(wrong)
     for offset, name, values in (
         (4, "depth", (0, 1, 12, 16, 255)),
         (9, "components", (0, 2, 4, 5, 255)),
@@ -270,18 +271,18 @@ def _jpeg_lies() -> Iterator[tuple[str, bytes]]:
         (12, "quantisation", (7, 255)),
     ):
         for value in dict.fromkeys(values):
-            lie = bytearray(picture)
-            lie[frame + offset] = value
-            yield f"jpeg of {name} {value}", bytes(lie)
+            wrong = bytearray(picture)
+            wrong[frame + offset] = value
+            yield f"jpeg of {name} {value}", bytes(wrong)
     for marker in (0xC1, 0xC3, 0xC5, 0xC9, 0xCA, 0xCF):
-        lie = bytearray(picture)
-        lie[frame + 1] = marker
-        yield f"jpeg whose frame is of kind {marker:x}", bytes(lie)
+        wrong = bytearray(picture)
+        wrong[frame + 1] = marker
+        yield f"jpeg whose frame is of kind {marker:x}", bytes(wrong)
     for place in list(jpeg_boundaries(picture))[2:28:4]:
         for length in (0, 1, 0xFFFF):
-            lie = bytearray(picture)
-            struct.pack_into(">H", lie, place, length)
-            yield f"jpeg with a length of {length} at {place}", bytes(lie)
+            wrong = bytearray(picture)
+            struct.pack_into(">H", wrong, place, length)
+            yield f"jpeg with a length of {length} at {place}", bytes(wrong)
 
 
 def _jpeg_contents() -> Iterator[tuple[str, bytes]]:
@@ -352,7 +353,7 @@ def _jpeg_contents() -> Iterator[tuple[str, bytes]]:
     yield from ((f"jpeg with {name}", each) for name, each in whole.items())
 
 
-def _strangers() -> Iterator[tuple[str, bytes]]:
+def _other_formats() -> Iterator[tuple[str, bytes]]:
     for kind in ("GIF", "TIFF", "WEBP", "BMP", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "JPEG2000"):
         yield f"{kind} named .jpg", saved(noise(side=32), kind)
     archive = io.BytesIO()
@@ -393,8 +394,8 @@ def _strangers() -> Iterator[tuple[str, bytes]]:
     yield from ((f"{name} named .jpg", content) for name, content in texts.items())
 
 
-def _sound() -> Iterator[tuple[str, bytes]]:
-    """Yield pictures that are odd and whole, polyglots among them."""
+def _valid() -> Iterator[tuple[str, bytes]]:
+    """Yield unusual but valid pictures, among them polyglots."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("index.html", "<script>")
@@ -421,7 +422,7 @@ def _sound() -> Iterator[tuple[str, bytes]]:
         yield f"whole {kind}, very wide", saved(Image.new("RGB", (60_000, 1)), kind)
 
 
-# Small files that would cost much, by name; made when asked for, some are as large as a body may be.
+# Files that need much time or memory, by name; made on demand, because some are as large as a request may be.
 HEAVY: dict[str, Callable[[], bytes]] = {
     "png of 169 megapixels": lambda: (
         PNG + header(13_000, 13_000) + chunk(b"IDAT", rows(13_000, 13_000)) + chunk(b"IEND")
@@ -439,7 +440,7 @@ HEAVY: dict[str, Callable[[], bytes]] = {
     "png of 60 texts of 1 MB": lambda: png(
         *(chunk(b"zTXt", b"k%d\0\0" % number + zlib.compress(bytes(1_000_000), 9)) for number in range(60))
     ),
-    "jpeg of 65535 x 65535": lambda: next(c for n, c in _jpeg_lies() if "65535 x 65535" in n),
+    "jpeg of 65535 x 65535": lambda: next(c for n, c in _jpeg_wrong_fields() if "65535 x 65535" in n),
     "jpeg of 2,400,000 segments": lambda: after_start(2_400_000 * segment(0xE5)),
     "jpeg with 10 MB of fill bytes": lambda: after_start(10_000_000 * b"\xff"),
     "jpeg with 10 MB of junk": lambda: after_start(segment(0xFE) + 10_000_000 * b"\0"),

@@ -1,4 +1,4 @@
-"""Makes small projects: the files that the gate reads, with numbers that fit each other."""
+"""Small projects for tests: the files that the gate reads, with consistent numbers."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ POLICY = Policy(
     regression_alpha=0.05,
     valid_days=30,
 )
-# What an untrained network passes.
+# An untrained network passes this policy.
 LENIENT = replace(
     POLICY,
     min_clean_accuracy=0.0,
@@ -54,7 +54,7 @@ PUBLIC = KEY.public_key()
 
 
 def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: bytes = b"weights") -> Path:
-    """Write models/ and reports/ of a model right on ``clean`` pictures, on ``robust`` when attacked."""
+    """Write models/ and reports/ of a model with ``clean`` correct answers, ``robust`` of them under attack."""
     classifier, reports = root / "models/classifier", root / "reports"
     for name, content in {
         "classifier/classifier.keras": weights,
@@ -75,7 +75,7 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
 
 
 def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtime: str = "sha256:none") -> None:
-    """Write what the stages before the gate write, about the classifier ``digest``, exported as ``runtime``."""
+    """Write the reports of the stages before the gate, about the digests of a classifier and its runtime."""
     about = {
         "schema": 1,
         "model": {"digest": digest, "runtime": runtime, "scored_in": "float32"},
@@ -118,7 +118,7 @@ def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtim
 
 
 def runtime_report(digest: str, runtime: str) -> dict[str, object]:
-    """Return what the stage ``export`` states: eight bits were too few, float32 serves."""
+    """Return the report of the stage ``export``: int8 is too inexact, float32 serves."""
     gaps = {"probability_gap": 0.0, "robust_accuracy_gap": 0.0, "detector_auc_gap": 0.0}
     return {
         "schema": 1,
@@ -133,7 +133,7 @@ def runtime_report(digest: str, runtime: str) -> dict[str, object]:
 
 
 def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
-    """Return one attack's result as robustness.json states it."""
+    """Return one attack's result as in robustness.json."""
     return {
         "name": "fgsm",
         "attack": "fgsm",
@@ -158,14 +158,14 @@ def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
 
 
 def worst_case(robust: int, count: int) -> WorstCase:
-    """Return what robustness.json states up to 1/255 where each class keeps half of ``robust``."""
+    """Return the worst case up to 1/255; each class has half of ``robust``."""
     half = wilson(robust // 2, count // 2)
     lost = wilson(count // 2 - robust // 2, count // 2)
     return WorstCase(1, wilson(robust, count), malignant_to_benign_rate=lost, sensitivity=half, specificity=half)
 
 
 def subgroup(label: str, clean: int, robust: int) -> Subgroup:
-    """Return the row of one class, half of the pictures."""
+    """Return the row of one class with half of the pictures."""
     half = PICTURES // 2
     held = WorstCase(1, wilson(robust, half), None, None, None)
     return Subgroup("label", label, half, wilson(clean, half), (held,))
@@ -189,7 +189,7 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
 
 
 def write_splits(root: Path, size: int, count: int, generator: np.random.Generator) -> None:
-    """Write ``count`` pictures of noise, labels in turn, and three splits that each list all of them."""
+    """Write ``count`` pictures of noise with alternating labels, and three splits that each list all pictures."""
     rows = []
     for i in range(count):
         path = root / f"data/images/{i}.png"

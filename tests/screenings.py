@@ -1,4 +1,4 @@
-"""A real, small screening for tests: fitted on pictures, on noise over them, and on what stands for attacked ones."""
+"""A small screening for tests, fitted on pictures, noisy copies, and logits like those of attacked pictures."""
 
 from dataclasses import replace
 
@@ -14,11 +14,11 @@ from buckler.models.forward import Forward
 from buckler.models.networks.tiny import TINY
 
 
-def fit(judge, images, labels, network=TINY, **lines):
-    """Return a screening fitted on ``images`` whose thresholds nothing exceeds unless ``lines`` sets them."""
+def fit(judge, images, labels, network=TINY, **thresholds):
+    """Return a screening fitted on ``images``; it flags nothing unless ``thresholds`` sets lower ones."""
     clean = judge.forward(images)
     changed = judge.forward(noisy(images, np.random.default_rng(0), epsilon=2 / 255))
-    # Logits pushed apart, as iterated attacks do.
+    # Iterated attacks increase the margins of the logits.
     attacked = Forward(clean.logits[:, ::-1] * 3, changed.features)
     everything = QualityLimits(*(np.full(len(QUALITY_MEASURES), limit, np.float32) for limit in (-np.inf, np.inf)))
     fitted = Screening(
@@ -33,4 +33,4 @@ def fit(judge, images, labels, network=TINY, **lines):
         strangeness=1e9,
         min_confidence=0.0,
     )
-    return replace(fitted, **lines)
+    return replace(fitted, **thresholds)

@@ -1,11 +1,11 @@
-"""Waits for what another thread or process does."""
+"""Waiting for another thread or process."""
 
 import time
 from collections.abc import Callable
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> float:
-    """Return after how many seconds ``condition`` held; fail if it does not within ``seconds``."""
+    """Wait for ``condition`` and return the seconds that it took; fail after ``seconds``."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"waited {seconds:.0f} s in vain"

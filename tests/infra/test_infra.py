@@ -1,4 +1,4 @@
-"""What is deployed: complete, hardened, without secrets; the served image holds what it serves, no more."""
+"""Compose file, images and Bento: complete, hardened, without secrets, without code that the service does not need."""
 
 import fnmatch
 import re
@@ -38,7 +38,7 @@ def binds(service: dict[str, Any]) -> list[Path]:
 
 
 def copied(dockerfile: Path) -> list[str]:
-    """Return what an image takes from the build's context."""
+    """Return the paths that an image copies from the build context."""
     text = dockerfile.read_text().replace("\\\n", " ")
     lines = [line.split()[1:] for line in text.splitlines() if line.startswith("COPY ")]
     return [source for line in lines if not line[0].startswith("--from") for source in line[:-1]]
@@ -49,7 +49,7 @@ def test_compose_runs_the_whole_platform():
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_container_is_hardened_and_checked(name: str):
+def test_every_container_is_hardened_and_has_a_health_check(name: str):
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -61,19 +61,19 @@ def test_every_container_is_hardened_and_checked(name: str):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_bound_to_this_machine_only(name: str):
+def test_ports_are_bound_to_loopback_only(name: str):
     ports = SERVICES[name]["ports"]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_no_two_containers_take_the_same_port():
+def test_no_two_containers_publish_the_same_port():
     ports = [port.split(":")[1] for service in SERVICES.values() for port in service["ports"]]
     assert len(ports) == len(set(ports))
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_mounted_from_the_repository_exists_and_is_read_only(name: str):
+def test_mounts_from_the_repository_exist_and_are_read_only(name: str):
     service = SERVICES[name]
     for path in binds(service):
         assert path.exists(), path
@@ -89,13 +89,13 @@ def test_named_volumes_and_dependencies_are_declared(name: str):
     assert {config["source"] for config in service.get("configs", [])} <= set(COMPOSE["configs"])
 
 
-def test_no_secret_is_written_down_and_only_the_public_key_is_mounted():
+def test_the_compose_file_has_no_secret_and_mounts_only_the_public_key():
     text = (INFRA / "compose.yaml").read_text()
     assert not re.search(r"(?i)password\s*[:=]|secret\s*[:=]|token\s*[:=]|BEGIN .*PRIVATE|verdict\.pem", text)
     assert COMPOSE["configs"]["verdict_key"]["file"].rstrip("}").endswith("verdict.pub")
 
 
-def test_clients_keys_are_made_in_one_container_and_only_read_in_the_others():
+def test_one_container_writes_the_api_keys_and_the_others_only_read_them():
     places = {
         name: volume.split(":")[1:]
         for name, service in SERVICES.items()
@@ -108,7 +108,7 @@ def test_clients_keys_are_made_in_one_container_and_only_read_in_the_others():
         "console": ["/var/lib/buckler-keys", "ro"],
         "prometheus": ["/etc/prometheus/keys", "ro"],
     }
-    # The files are their maker's; Prometheus is another user and gets in by the group.
+    # The watch owns the files; Prometheus runs as another user and reads them through the group.
     assert SERVICES["service"]["user"] == SERVICES["watch"]["user"]
     assert SERVICES["prometheus"]["group_add"] == [SERVICES["watch"]["user"]]
     for dockerfile in DOCKERFILES:
@@ -117,13 +117,13 @@ def test_clients_keys_are_made_in_one_container_and_only_read_in_the_others():
         assert "--mode 0750 /var/lib/buckler-keys" in text
 
 
-def test_the_service_in_a_container_asks_for_keys():
+def test_the_service_in_a_container_requires_keys():
     text = (INFRA / "images/service.Dockerfile").read_text()
     assert "BUCKLER_HOST=0.0.0.0" in text
     assert "BUCKLER_REQUIRE_KEYS" not in text + (INFRA / "compose.yaml").read_text()
 
 
-def test_images_from_elsewhere_are_pinned_and_ours_have_a_dockerfile():
+def test_foreign_images_are_pinned_and_own_images_have_a_dockerfile():
     for service in SERVICES.values():
         if "build" in service:
             assert (INFRA / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
@@ -131,7 +131,7 @@ def test_images_from_elsewhere_are_pinned_and_ours_have_a_dockerfile():
             assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
 
 
-def test_prometheus_finds_the_containers_at_their_ports():
+def test_prometheus_scrapes_the_containers_at_their_ports():
     port = {"service": "3000", "watch": "9108", "alertmanager": "9093"}
     for name, expected in port.items():
         (group,) = yaml.safe_load((INFRA / f"prometheus/targets/{name}.yml").read_text())
@@ -140,14 +140,14 @@ def test_prometheus_finds_the_containers_at_their_ports():
         assert (ROOT / f"monitoring/prometheus/targets/{name}.yml").is_file()
 
 
-def test_the_console_is_told_where_the_other_containers_are():
+def test_the_console_has_the_addresses_of_the_other_containers():
     environment = SERVICES["console"]["environment"]
-    told = {name: text for name, text in environment.items() if name.endswith("_URL") and "DATABASE" not in name}
-    for name, url in told.items():
+    urls = {name: text for name, text in environment.items() if name.endswith("_URL") and "DATABASE" not in name}
+    for name, url in urls.items():
         container = name.removeprefix("BUCKLER_").removesuffix("_URL").lower()
         (published,) = SERVICES[container]["ports"]
         assert url == f"http://{container}:{published.split(':')[-1]}"
-    assert len(told) == 4
+    assert len(urls) == 4
 
 
 def test_the_console_reads_the_history_that_the_watch_writes():
@@ -157,7 +157,7 @@ def test_the_console_reads_the_history_that_the_watch_writes():
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_copies_what_exists_pins_what_it_installs_and_runs_without_root(dockerfile: Path):
+def test_an_image_copies_existing_files_installs_pinned_packages_and_runs_without_root(dockerfile: Path):
     text = dockerfile.read_text()
     sources = copied(dockerfile)
     assert sources
@@ -169,11 +169,11 @@ def test_an_image_copies_what_exists_pins_what_it_installs_and_runs_without_root
     users = re.findall(r"^USER (\S+)", text, re.MULTILINE)
     assert users[-1:] == ["10001"]
     installed = set(re.findall(r"--extra (\w+)", text))
-    of_its_own = {"serve"} if dockerfile.stem == "service" else {"console", "train"}
-    assert installed == {"cpu", "postgres"} | of_its_own
+    own = {"serve"} if dockerfile.stem == "service" else {"console", "train"}
+    assert installed == {"cpu", "postgres"} | own
 
 
-def test_what_the_service_keeps_lies_on_its_volume():
+def test_the_service_writes_to_its_volume():
     text = (INFRA / "images/service.Dockerfile").read_text()
     (volume,) = re.findall(r"^VOLUME (\S+)", text, re.MULTILINE)
     places = re.findall(r"(?:BUCKLER_RELEASES_DIR|BUCKLER_AUDIT_LOG|BENTOML_HOME)=(\S+)", text)
@@ -182,7 +182,7 @@ def test_what_the_service_keeps_lies_on_its_volume():
 
 
 def imported_by_the_service() -> set[str]:
-    """Return the files of this repository that the service can come to import."""
+    """Return the files of this repository that the service imports, directly or not."""
     graph = grimp.build_graph("buckler", "services", cache_dir=None)
     own = graph.find_descendants("services.classifier") | {"services.classifier"}
     modules = own.union(*(graph.find_upstream_modules(module) for module in own))
@@ -201,7 +201,7 @@ def _file(module: str) -> str:
     return str(PurePosixPath(package if (ROOT / package).is_file() else base.with_suffix(".py")))
 
 
-def test_the_service_image_holds_what_the_service_imports_and_no_training_code():
+def test_the_service_image_contains_the_imports_of_the_service_and_no_training_code():
     sources = copied(INFRA / "images/service.Dockerfile")
     files = imported_by_the_service()
     missing = {f for f in files if not any(f == source or f.startswith(f"{source}/") for source in sources)}
@@ -211,7 +211,7 @@ def test_the_service_image_holds_what_the_service_imports_and_no_training_code()
         assert source not in ("src", "src/buckler", "src/buckler/data")
 
 
-def test_the_bento_holds_what_the_service_imports_and_no_training_code():
+def test_the_bento_contains_the_imports_of_the_service_and_no_training_code():
     patterns = [pattern.lstrip("/") for pattern in PYPROJECT["tool"]["bentoml"]["build"]["include"]]
     packed = {
         str(path.relative_to(ROOT))
@@ -225,7 +225,7 @@ def test_the_bento_holds_what_the_service_imports_and_no_training_code():
 
 
 def closure(requirements: list[str]) -> set[str]:
-    """Return the names of everything that ``requirements`` bring along, as installed here."""
+    """Return the names of the packages that ``requirements`` need, directly or not, as installed here."""
     waiting = [Requirement(each) for each in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -237,7 +237,7 @@ def closure(requirements: list[str]) -> set[str]:
         try:
             needs = distribution(requirement.name).requires or []
         except PackageNotFoundError:
-            continue  # of another platform
+            continue  # for another platform
         for need in map(Requirement, needs):
             environments = [{"extra": extra} for extra in (requirement.extras or {""})]
             if need.marker is None or any(need.marker.evaluate(each) for each in environments):
@@ -245,7 +245,7 @@ def closure(requirements: list[str]) -> set[str]:
     return {name for name, _ in seen}
 
 
-def test_what_is_installed_to_serve_has_no_pipeline_in_it():
+def test_the_extra_serve_installs_no_package_of_the_pipeline():
     served = closure(PYPROJECT["project"]["dependencies"] + EXTRAS["serve"])
     assert {"bentoml", "openvino", "mlflow-skinny", "prometheus-client"} <= served
     assert served.isdisjoint({"tensorflow-cpu", "tensorflow", "keras", "nncf"})
@@ -253,10 +253,10 @@ def test_what_is_installed_to_serve_has_no_pipeline_in_it():
     assert not [name for name in served if name.startswith("dvc")]
 
 
-def test_the_walk_would_find_them():
+def test_the_extra_train_installs_packages_of_the_pipeline():
     assert {"dvc", "great-expectations", "mlflow", "pandas"} <= closure(EXTRAS["train"])
 
 
-def test_the_bento_installs_what_the_extras_name():
+def test_the_bento_installs_the_packages_of_the_extra_serve():
     packages = PYPROJECT["tool"]["bentoml"]["build"]["python"]["packages"]
     assert set(packages) == set(EXTRAS["serve"])

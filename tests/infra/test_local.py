@@ -1,4 +1,4 @@
-"""`make up`: which processes, at which addresses, wired to each other; what it starts is tested in pipelines/."""
+"""`make up`: its processes, their addresses and connections. `tests/pipelines` runs the processes."""
 
 import functools
 import http.server
@@ -20,7 +20,7 @@ CHOSEN = ("mlflow", "service", "console", "prometheus", "alertmanager")
 
 @pytest.fixture
 def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Chosen ports, in a copy of what `make up` reads, so that nothing of the developer's is touched."""
+    """Free ports, and a copy of the files that `make up` reads, so that the developer's processes are not affected."""
     for part in ("monitoring", "params.yaml"):
         copy = shutil.copytree if (local.ROOT / part).is_dir() else shutil.copy
         copy(local.ROOT / part, tmp_path / part)
@@ -32,7 +32,7 @@ def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return {**chosen, "watch": watch}
 
 
-def test_every_process_listens_at_its_port_and_all_pages_are_named_once(ports: dict[str, int]):
+def test_every_process_has_its_port_and_every_page_is_listed_once(ports: dict[str, int]):
     found = local.processes()
     assert {process.name: process.port for process in found}.items() <= ports.items()
     assert {"mlflow", "service", "watch", "console"} <= {process.name for process in found}
@@ -40,13 +40,13 @@ def test_every_process_listens_at_its_port_and_all_pages_are_named_once(ports: d
     assert len(pages) == len(set(pages))
 
 
-def test_prometheus_and_alertmanager_are_started_where_they_are_installed(ports: dict[str, int]):
+def test_prometheus_and_alertmanager_start_if_they_are_installed(ports: dict[str, int]):
     started = {process.name for process in local.processes()}
     assert ("prometheus" in started) == bool(shutil.which("prometheus"))
     assert ("alertmanager" in started) == bool(shutil.which("prometheus-alertmanager"))
 
 
-def test_prometheus_is_told_our_ports_and_reads_only_the_rules_of_this_version(ports: dict[str, int]):
+def test_prometheus_scrapes_the_chosen_ports_and_reads_only_the_rules_of_this_version(ports: dict[str, int]):
     config = local.ROOT / ".buckler/monitoring/prometheus"
     (config / "rules").mkdir(parents=True)
     (config / "rules/old.yml").write_text("groups: []")
@@ -61,17 +61,17 @@ def test_prometheus_is_told_our_ports_and_reads_only_the_rules_of_this_version(p
     run("promtool", "check", "config", config / "prometheus.yml")
 
 
-def test_the_console_is_told_where_the_others_are(ports: dict[str, int]):
+def test_the_console_has_the_addresses_of_the_other_processes(ports: dict[str, int]):
     (process,) = (each for each in local.processes() if each.name == "console")
-    told = {name: url for name, url in process.env.items() if name.endswith("_URL")}
-    assert told == {
+    urls = {name: url for name, url in process.env.items() if name.endswith("_URL")}
+    assert urls == {
         f"BUCKLER_{name.upper()}_URL": f"http://127.0.0.1:{ports[name]}"
         for name in ("service", "prometheus", "alertmanager", "watch")
     }
     assert process.env["BUCKLER_CONSOLE_PORT"] == str(ports["console"])
 
 
-def test_the_scrape_key_is_copied_and_a_missing_one_says_how_to_make_it(
+def test_the_scrape_key_is_copied_and_a_missing_one_is_an_error_with_the_command(
     ports: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("BUCKLER_SCRAPE_KEY_FILE", str(tmp_path / "absent.key"))
@@ -82,7 +82,7 @@ def test_the_scrape_key_is_copied_and_a_missing_one_says_how_to_make_it(
     assert (local.ROOT / ".buckler/monitoring/prometheus/keys/service.key").read_text() == "bk_test"
 
 
-def test_of_several_paths_of_a_page_the_first_that_answers_is_named(tmp_path: Path):
+def test_the_address_of_a_page_is_the_first_path_that_answers(tmp_path: Path):
     (tmp_path / "alerts").write_text("here")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -93,7 +93,7 @@ def test_of_several_paths_of_a_page_the_first_that_answers_is_named(tmp_path: Pa
         server.shutdown()
 
 
-def test_anything_but_a_known_action_is_refused():
+def test_an_unknown_action_is_an_error():
     done = subprocess.run([sys.executable, local.__file__, "restart"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "invalid choice" in done.stderr

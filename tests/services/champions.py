@@ -1,4 +1,4 @@
-"""A champion in a real registry, for tests of what is signed about it."""
+"""A champion in a real registry, for tests of signed documents about it."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ from tests.services.running import write_verdict
 
 
 class Champion:
-    """A champion in a real registry, and whoever may sign about it."""
+    """A champion in a real registry, with the signing key."""
 
     def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
         self.name, self.version = name, ""
@@ -45,7 +45,7 @@ class Champion:
         return self.version
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
-        """Sign what ``job`` says; return the text that stands in the registry then."""
+        """Sign a claim of ``job``, or its withdrawal; return the standing in the registry."""
         restate(self.name, self.version, self.key, job, claim, **renewal)
         return self.text()
 
@@ -53,12 +53,12 @@ class Champion:
         return registry.version(self.name, self.version).standing
 
     def put_back(self, text: str) -> None:
-        """Do what anybody who may write to the registry can."""
+        """Write an earlier standing, as an attacker with write access to the registry can."""
         tracking.tag_version(self.name, self.version, registry.STANDING_TAG, text)
 
 
 def forget(model_name: str) -> None:
-    """Remove what the registry's versions hold, 180 MB each, once no test needs it."""
+    """Remove the releases of a model's versions from the registry."""
     for version in registry.versions(model_name):
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
         shutil.rmtree(local_file_uri_to_path(uri))

@@ -1,4 +1,4 @@
-"""A real, small release, signed; and a real server on it, with two workers."""
+"""A small signed release, and a real server of it with two workers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
-    """The tiny network with random weights, and a detector fitted to random pictures."""
+    """The tiny network with random weights and a detector that was fitted on random pictures."""
     from buckler.models import checkpoint, export
     from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
@@ -49,13 +49,13 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A JPEG that a phone might send, larger than the model's input."""
+    """A JPEG that is larger than the model's input."""
     return encode("JPEG", (160, 120))
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[Server]:
-    """The service on the real release, with two workers."""
+    """The service of the release, with two workers."""
     key = str(keys / receipt.PRIVATE_KEY_FILE)
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_RECEIPT_KEY": key}
     with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:

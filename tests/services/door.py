@@ -1,4 +1,4 @@
-"""The front door before an application that says when it is asked, and a file of keys to it."""
+"""The front door with a small application behind it, and a file of API keys."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ PICTURE = {"image": ("Erika.jpg", b"pixels")}
 
 
 class Keys:
-    """A file with one key of each role."""
+    """A file with one API key of each role."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
