@@ -30,11 +30,11 @@ PROCESSES: dict[str, type[EnvironmentSettings]] = {
 }
 OTHERS = {
     "BUCKLER_SIGNING_KEY": "Private key that signs verdicts and promotions. Default: `.buckler/keys/verdict.pem`.",
-    "BUCKLER_VERDICT_KEY": "Public key that checks them. Default: `.buckler/keys/verdict.pub`.",
-    "BUCKLER_API_KEYS": "File that `buckler keys` writes, and the service reads.",
-    "BUCKLER_AUDIT_LOG": "File that `buckler audit verify` checks, and the service writes.",
+    "BUCKLER_VERDICT_KEY": "Public key that verifies verdicts and promotions. Default: `.buckler/keys/verdict.pub`.",
+    "BUCKLER_API_KEYS": "API keys: `buckler keys` writes the file, the service reads it.",
+    "BUCKLER_AUDIT_LOG": "Audit log: the service writes the file, `buckler audit verify` verifies it.",
     "BUCKLER_CLIENT_KEY": "API key that `buckler predict` sends.",
-    "BUCKLER_PRECISION": "`float32` or `bfloat16`: precision of attacks and training, instead of the fastest.",
+    "BUCKLER_PRECISION": "Precision of attacks and training: `float32` or `bfloat16`. Default: the faster one.",
     "BUCKLER_REAL_DATA": "Folder of the pictures that tests marked `real_data` need. Default: `../shared/data`.",
     "MLFLOW_TRACKING_URI": "MLflow registry. Default: the SQLite file `.buckler/mlflow.db`.",
 }
@@ -84,7 +84,7 @@ def params() -> str:
     row: list[str] = []
     meanings: dict[str, str] = {}
     for indent, key, value, comment in _entries(text):
-        if key is None:  # a comment goes on
+        if key is None:  # continues the comment above
             if row:
                 row[2] = f"{row[2]} {comment}".strip()
             elif comment:
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def _entries(text: str) -> Iterator[tuple[int, str | None, str, str]]:
-    """Yield indent, key, value and comment of each line; the key is None where a line has none."""
+    """Yield indent, key, value and comment of each line; the key is None in lines without one."""
     started = False
     for line in text.splitlines():
         content, _, comment = line.partition("#") if "#" in line else (line, "", "")
@@ -146,7 +146,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 
 def _value(field: FieldInfo) -> str:
-    """Return what a field accepts: its choices, or its unit and bounds."""
+    """Return the values that a field accepts: its choices, or its unit and bounds."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     (unit,) = (each.name for each in field.metadata if isinstance(each, Unit))
