@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.sanity import CHECKS
@@ -16,10 +17,13 @@ PROTOCOL, THREATS = (
 )
 # The changelog names files of earlier versions.
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "CHANGELOG.md"})
+HANDWRITTEN = [path for path in DOCUMENTS if path.parent != ROOT / "docs/reference"]
 PACKAGES = ("benchmarks", "drills", "infra", "monitoring", "pipelines", "services", "tests")
-# Python and Markdown files and source folders, not the files that commands write.
+WINGS = {path.name for path in (ROOT / "src/buckler").iterdir() if path.is_dir()}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+# Python, Markdown, YAML and TOML files and source folders, not the files that commands write.
 IS_SOURCE = re.compile(
-    rf"[\w/.-]+\.(py|md)|(docs|src|{'|'.join(PACKAGES)})/[\w/.-]*|(attacks|detection|evaluation|release|serving|trust|watch)/"
+    rf"[\w/.-]+\.(py|md|ya?ml|toml)|(docs|src|{'|'.join(PACKAGES)})/[\w/.-]*|(attacks|detection|evaluation|release|serving|trust|watch)/"
 )
 FDA = (
     "Data poisoning",
@@ -36,6 +40,37 @@ def quoted(document):
     """Return all inline code: text in single backticks."""
     without_blocks = re.sub(r"```.*?```", "", document, flags=re.DOTALL)
     return set(re.findall(r"`([^`]+)`", without_blocks))
+
+
+def code(document):
+    """Return all code, inline and in blocks, as one text."""
+    blocks = re.findall(r"```.*?```", document, flags=re.DOTALL)
+    return "\n".join([*blocks, *quoted(document)])
+
+
+def module_has(name):
+    """Return whether a dotted name is a module of this project, or a name in one."""
+    parts = name.split(".")
+    for base in (ROOT, ROOT / "src", ROOT / "src/buckler"):
+        for count in range(len(parts), 0, -1):
+            path = base.joinpath(*parts[:count])
+            files = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
+            if files:
+                return not parts[count:] or re.search(rf"\b{parts[count]}\b", files[0].read_text()) is not None
+    return False
+
+
+def is_parameter(name):
+    """Return whether a dotted name begins with a section of params.yaml and one of its keys."""
+    section, key, *_ = name.split(".")
+    return key in PARAMS.get(section, ())
+
+
+def commands():
+    """Return each command of `buckler` with the flags that its help lists."""
+    reference = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    sections = re.findall(r"## `buckler ([\w -]+)`\n(.*?)(?=\n## |\Z)", reference, flags=re.DOTALL)
+    return {command: set(re.findall(r"--[a-z-]+", text)) for command, text in sections}
 
 
 def table_under(document, heading):
@@ -98,3 +133,28 @@ def test_every_file_folder_and_module_that_a_document_names_exists(document):
     modules = [Path(*name.split(".")) for name in re.findall(rf"python -m ((?:{'|'.join(PACKAGES)})[\w.]*)", text)]
     files = {path: (ROOT / path.with_suffix(".py"), ROOT / path / "__main__.py") for path in modules}
     assert {path for path, places in files.items() if not any(place.exists() for place in places)} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_dotted_name_in_a_document_is_a_module_a_name_in_one_or_a_parameter(document):
+    # A former module in an ADR, tags in MLflow, keys of a report.
+    others = {"buckler.pyfunc", "buckler.digest", "buckler.verdict", "buckler.outcome", "data.images", "data.version"}
+    packages = {"buckler", *PACKAGES, *WINGS}
+    names = {name for name in quoted(document.read_text()) if re.fullmatch(r"\w+(\.\w+)+", name)}
+    ours = {name for name in names - others if name.split(".")[0] in packages and not IS_SOURCE.fullmatch(name)}
+    assert {name for name in ours if not module_has(name) and not is_parameter(name)} == set()
+
+
+@pytest.mark.parametrize("document", HANDWRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_make_target_in_a_document_exists(document):
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z0-9-]*)", code(document.read_text()))) <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_of_buckler_in_a_document_exists_with_its_flags(document):
+    known = commands()
+    for words, rest in re.findall(r"\bbuckler ([a-z-]+(?: [a-z-]+)?)([^`\n|&;#]*)", code(document.read_text())):
+        command = words if words in known else words.split()[0]
+        assert command in known, words
+        assert set(re.findall(r"(?<= )--[a-z-]+", f"{words} {rest}")) <= known[command], f"buckler {words}{rest}"
