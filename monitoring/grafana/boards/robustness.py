@@ -82,7 +82,7 @@ ATTACKED = Row(
             "Gate failures",
             "Rules of the policy that the champion broke in the last re-evaluation",
             [("max by (reason) (buckler_gate_failures)", "{{reason}}")],
-            "0=holds;1=broken",
+            "0=met;1=broken",
             [(GREEN, None), (RED, 1)],
             span=24,
         ),
