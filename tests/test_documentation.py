@@ -60,6 +60,12 @@ def module_has(name):
     return False
 
 
+def anchors(document):
+    """Return the anchors of a document's headings, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.+)$", document, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def is_parameter(name):
     """Return whether a dotted name begins with a section of params.yaml and one of its keys."""
     section, key, *_ = name.split(".")
@@ -158,3 +164,12 @@ def test_every_command_of_buckler_in_a_document_exists_with_its_flags(document):
         command = words if words in known else words.split()[0]
         assert command in known, words
         assert set(re.findall(r"(?<= )--[a-z-]+", f"{words} {rest}")) <= known[command], f"buckler {words}{rest}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_in_a_document_leads_to_a_file_and_a_heading_that_exist(document):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", document.read_text())
+    for target, anchor in links:
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text()), f"{target}#{anchor}"
