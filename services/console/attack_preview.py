@@ -7,6 +7,7 @@ exactly the attacked pixels: whole levels of 255, within the radius.
 import logging
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 from buckler.client import Answer
 from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
+from buckler.serving.release_cache import ReleaseCache
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.console.service_client import ServiceClient, data_url
@@ -108,29 +110,28 @@ class AttackPreview:
     def _current(self) -> Reference:
         """Return the reference of the live model."""
         with self._service.client() as client:
-            model = client.model_card()["model"]
+            card = client.model_card()
         with self._lock:
-            if self._reference is None or self._reference.digest != model["digest"]:
+            if self._reference is None or self._reference.digest != card["model"]["digest"]:
                 self._reference = None  # frees one network before another is loaded
-                self._reference = self._load(model)
+                self._reference = self._load(card)
             return self._reference
 
-    def _load(self, model: dict[str, Any]) -> Reference:
-        with tempfile.TemporaryDirectory(prefix="buckler-console-") as scratch:
-            release = self._settings.release or _download(model, Path(scratch) / "release")
-            verdict = open_release(release, keys.load_public_key(), name=model["name"])
+    def _load(self, card: Mapping[str, Any]) -> Reference:
+        model, key = card["model"], keys.load_public_key()
+        if self._settings.release:
+            verdict = open_release(self._settings.release, key, name=model["name"])
             if verdict.subject_digest != model["digest"]:
                 raise BucklerError(
-                    f"the service answers with model {model['digest']}, but version {model['version']} in the registry"
-                    f" is {verdict.subject_digest}; check that service and console use the same registry"
+                    f"the service answers with model {model['digest']}, {self._settings.release} contains"
+                    f" {verdict.subject_digest}; BUCKLER_RELEASE must name the release that the service serves"
                 )
-            return _reference(release / MODEL_DIR, model["digest"])
-
-
-def _download(model: dict[str, Any], destination: Path) -> Path:
-    from buckler.serving import registry  # MLflow takes seconds to load
-
-    return registry.download(model["name"], model["version"], destination)
+            return _reference(self._settings.release / MODEL_DIR, model["digest"])
+        # A temporary cache: the network stays in memory, and the console's state directory may be read-only.
+        with tempfile.TemporaryDirectory(prefix="buckler-console-") as scratch:
+            cache = ReleaseCache(Path(scratch), model["name"], keep=1)
+            release = cache.get(model["version"], key, verdict_id=card["verdict"]["id"])
+            return _reference(release.path / MODEL_DIR, model["digest"])
 
 
 def _reference(model: Path, digest: str) -> Reference:

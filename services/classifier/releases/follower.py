@@ -202,7 +202,8 @@ class Follower:
         check_valid(verdict, valid_until=served.expires_at)
         if record and served.kept:
             record.check(verdict)
-            self._source.keep(replace(served.kept, promoted_at=record.moment))
+            kept = self._source.keep(replace(served.kept, promoted_at=record.moment), key)
+            served = replace(served, kept=kept)
         return served, record
 
     def _in_memory(self, entry: ReleaseEntry) -> Served | None:
@@ -213,13 +214,13 @@ class Follower:
         return None
 
     def _fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
-        with self._source.fetched(entry) as candidate:
+        with self._source.fetched(entry, key) as candidate:
             stands = self._standing_cache.of(entry.version, key) if self.may_answer else None
             served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=stands)
             if record:
                 record.check(served.predictor.verdict)
                 candidate = replace(candidate, promoted_at=record.moment)
-            return replace(served, kept=self._source.keep(candidate))
+            return replace(served, kept=self._source.keep(candidate, key))
 
     def _refuse(self, attempt: Attempt, error: Exception, stands: Standing | None) -> None:
         if self._changed_meanwhile(attempt):

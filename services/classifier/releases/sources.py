@@ -46,11 +46,11 @@ class ReleaseSource(Protocol):
         """
         ...
 
-    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
+    def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
         """Give the release on disk, for as long as the context lasts."""
         ...
 
-    def keep(self, candidate: Candidate) -> Candidate | None:
+    def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
         """Keep what verified for when the source is away; return where, None if it is not kept."""
         ...
 
@@ -77,15 +77,15 @@ class ChampionSource:
             )
         return record
 
-    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
+    def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
         """Download it; see `ReleaseSource`."""
-        return lookup.downloaded(self._settings, entry.version)
+        return lookup.fetched(self._settings, entry, key)
 
-    def keep(self, candidate: Candidate) -> Candidate | None:
+    def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
         """Keep it as the last good one; see `ReleaseSource`."""
         try:
-            return lookup.keep(candidate, self._settings)
-        except OSError as error:  # a full disk is no reason not to serve what verified
+            return lookup.keep(candidate, self._settings, key)
+        except (OSError, VerdictError) as error:  # a full disk must not stop a verified release
             logger.warning("the champion's release cannot be kept for later: %s", error)
             return None
 
@@ -104,11 +104,11 @@ class ChallengerSource:
         """Return None; see `ReleaseSource`."""
         return None
 
-    def fetched(self, entry: ReleaseEntry) -> AbstractContextManager[Candidate]:
+    def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
         """Download it; see `ReleaseSource`."""
-        return lookup.downloaded(self._settings, entry.version)
+        return lookup.fetched(self._settings, entry, key)
 
-    def keep(self, candidate: Candidate) -> Candidate | None:
+    def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
         """Return None; see `ReleaseSource`."""
         return None
 
@@ -132,11 +132,11 @@ class DirectorySource:
         return None
 
     @contextmanager
-    def fetched(self, entry: ReleaseEntry) -> Iterator[Candidate]:
+    def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> Iterator[Candidate]:
         """Give it where it lies; see `ReleaseSource`."""
         yield Candidate(self._path, entry.version)
 
-    def keep(self, candidate: Candidate) -> Candidate | None:
+    def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
         """Return None; see `ReleaseSource`."""
         return None
 

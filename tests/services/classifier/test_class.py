@@ -271,36 +271,35 @@ def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, 
     assert caught.value.code == "no_verified_model"
 
 
-def kept(release: Path, settings: Settings, version: str) -> Candidate:
+def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candidate:
     """Put a copy of ``release`` where a download would have put it, and keep it."""
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     incoming = settings.releases_dir / ".incoming-test"
     shutil.copytree(release, incoming, dirs_exist_ok=True)
-    lookup.keep(Candidate(incoming, version), settings)
+    lookup.keep(Candidate(incoming, version), settings, load_public_key(keys / PUBLIC_KEY_FILE))
     found = lookup.last_good(settings)
     assert found is not None
     return found
 
 
-def test_the_last_good_release_is_remembered_under_the_digest_of_its_bytes(release, tmp_path):
+def test_the_last_good_release_is_remembered(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
-    found = kept(release, settings, "4")
+    found = kept(release, keys, settings, "4")
     assert found.version == "4"
-    assert found.path.name == digests.directory_digest(release).replace(":", "-")
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
     assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
 
 
 def test_a_kept_release_that_rotted_on_disk_is_replaced_by_the_sound_one(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
-    flip_a_byte_of_the_weights(kept(release, settings, "4").path, keys)
-    found = kept(release, settings, "4")
+    flip_a_byte_of_the_weights(kept(release, keys, settings, "4").path, keys)
+    found = kept(release, keys, settings, "4")
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
 
 
-def test_a_note_that_points_elsewhere_is_not_followed(release, tmp_path):
+def test_a_note_that_points_elsewhere_is_not_followed(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
-    kept(release, settings, "4")
+    kept(release, keys, settings, "4")
     note = {"model": settings.model_name, "version": "4", "release": "../../elsewhere"}
     (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
     assert lookup.last_good(settings) is None

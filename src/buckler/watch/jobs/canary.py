@@ -76,7 +76,7 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     Returns:
         None if a model other than the one of ``card`` answered.
     """
-    model = released.release_of(card, name) / verdict.MODEL_DIR
+    model = released.release_of(card, name).path / verdict.MODEL_DIR
     right, seconds = [], []
     for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
         began = time.perf_counter()

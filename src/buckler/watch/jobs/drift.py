@@ -9,7 +9,6 @@ The job fails if a quantity has drifted. With fewer pictures than ``drift.min_re
 """
 
 import json
-import tempfile
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,8 +26,8 @@ from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import Observation, Traffic
 from buckler.state import files, paths
 from buckler.trust import keys
-from buckler.trust.verdict import MODEL_DIR, open_release
-from buckler.watch import drift_report
+from buckler.trust.verdict import MODEL_DIR
+from buckler.watch import drift_report, released
 from buckler.watch.drift import DriftParams, compare
 from buckler.watch.settings import WatchSettings
 from buckler.watch.state import write_state
@@ -114,11 +113,10 @@ def reference_of(champion: registry.Version, model_name: str) -> list[Observatio
     path = paths.WATCH_DRIFT_REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
     known = _read(path)
     if known is None:
-        with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
-            release = registry.download(model_name, champion.version, Path(scratch) / "release")
-            # The traffic of an expired champion is checked as well.
-            verdict = open_release(release, keys.load_public_key(), name=model_name)
-            known = measure(Predictor.of(release / MODEL_DIR, verdict))
+        # An expired verdict does not matter: the traffic of that champion is compared as well.
+        key = keys.load_public_key()
+        release = released.cache(model_name).get(champion.version, key, verdict_id=champion.verdict)
+        known = measure(Predictor.of(release.path / MODEL_DIR, release.verdict))
         _keep(path, known)
     return known
 

@@ -33,8 +33,8 @@ from buckler.modality.picture import images
 from buckler.release.bundle import PublishParams
 from buckler.serving.predictor import Predictor
 from buckler.state import files, paths
-from buckler.trust import digests, keys
-from buckler.trust.verdict import MODEL_DIR, open_release
+from buckler.trust import digests
+from buckler.trust.verdict import MODEL_DIR
 from buckler.watch import released
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import write_state
@@ -144,10 +144,10 @@ def run() -> Finding:
     with Client(watching.address, **watching.as_client()) as client:
         card = client.model_card()
         release = released.release_of(card, name)
-        verdict = open_release(release, keys.load_public_key(), name=name)
-        offline = Predictor.of(release / MODEL_DIR, verdict)
+        model = release.path / MODEL_DIR
+        offline = Predictor.of(model, release.verdict)
         sent, searched = choose(cfg, offline)
-        attacked = crafted(cfg, release / MODEL_DIR, sent)
+        attacked = crafted(cfg, model, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
         endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
         clean, transferred = (
