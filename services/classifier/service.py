@@ -42,7 +42,7 @@ from services.classifier.records.audit import AuditTrail
 from services.classifier.records.query_attack import QueryGuard
 from services.classifier.records.traffic import OF_THE_WATCH, Recorder
 from services.classifier.releases.follower import Follower, follow
-from services.classifier.releases.loading import keep_from_the_collector
+from services.classifier.releases.loading import freeze_loaded_objects
 from services.classifier.releases.shadow import Shadow
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.requests import ANSWER_ROUTE, PICTURE_REQUEST, Picture
@@ -80,7 +80,7 @@ class ClassifierService:
         self._shadow.start()
         self._recorder = Recorder(settings)
         self._recorder.start()
-        keep_from_the_collector()
+        freeze_loaded_objects()
 
     @bentoml.on_shutdown
     def stop(self) -> None:

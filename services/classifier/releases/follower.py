@@ -1,8 +1,8 @@
-"""Keeps the service at the release that its source names, without a restart and without a lost request.
+"""Replaces the live model when its source names a new release, without a restart or a lost request.
 
-A thread of each worker looks every few seconds. What is new is fetched, verified, loaded, warmed up and asked about its
-reference pictures beside the requests; then one attribute is swapped. What fails any of it is refused: counted, logged,
-and not tried again before something about it changes. The last good one goes on.
+A thread of each worker asks the source every few seconds. It downloads, verifies, loads, warms up and self-tests a new
+release while requests are answered, then swaps one attribute. A release that fails any step is refused: counted,
+logged, and not tried again until its entry, the key or its standing changes. The live model keeps answering.
 """
 
 import logging
@@ -44,9 +44,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What was refused, how often in a row, and when (on the monotonic clock) it may be tried again.
+    """The last refused attempt.
 
-    A verdict that has expired may be renewed: with another standing it is worth another try.
+    Attributes:
+        standing: The release's standing at that time; another one, such as a renewal, justifies another attempt.
+        times: Consecutive refusals.
+        again_at: Monotonic time of the next attempt.
     """
 
     attempt: Attempt
@@ -56,9 +59,9 @@ class Refusal:
 
 
 class Follower:
-    """Looks at a source and swaps what a slot holds; see the module's head."""
+    """Keeps the model in a slot at the release that a source names."""
 
-    may_answer = True  # clients see what it takes, so that must have passed its gate
+    may_answer = True  # clients get its answers, so it must have passed its gate
     sought = "which release is to serve"
 
     def __init__(self, settings: Settings, source: ReleaseSource, slot: ModelSlot) -> None:
@@ -68,29 +71,33 @@ class Follower:
         self._taken: Attempt | None = None
         self._refused: Refusal | None = None
         self._newest = EARLIEST
-        self._away: Exception | None = None
+        self._source_error: Exception | None = None
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Go on looking, in a thread of its own, until ``stop``."""
+        """Start a thread that checks until ``stop``."""
         threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more; a release that is being loaded is not waited for."""
+        """Stop checking; do not wait for a release that is being loaded."""
         self._stop.set()
 
     def check(self) -> Exception | None:
-        """Look once and take what is new; never raises, and returns why the source could not be asked."""
+        """Ask the source once and take a new release; never raises.
+
+        Returns:
+            The error of the source; None if it answered.
+        """
         self.slot.release_previous()
         try:
             key = keys.load_public_key()
             entry = self._source.look()
         except Exception as error:  # as in `_try`
-            if self._away is None:  # said once, not at every look
+            if self._source_error is None:  # logged once, not at every check
                 logger.warning("cannot find out %s: %s", self.sought, error)
-            self._away = error
+            self._source_error = error
             return error
-        self._away = None
+        self._source_error = None
         self.count_check()
         self._accept_standing(entry, key)
         attempt = Attempt(entry, keys.key_id(key))
@@ -100,7 +107,7 @@ class Follower:
         return None
 
     def take(self, served: Served) -> None:
-        """Let ``served`` answer, and say so."""
+        """Make ``served`` the live model, export and log it."""
         before, previous = self.slot.served, self.slot.previous
         if before and served.predictor is before.predictor:
             self.slot.update(served)
@@ -114,33 +121,33 @@ class Follower:
         logger.info("serving %s version %s, digest %s", served.name, served.version, served.predictor.digest)
 
     def count_check(self) -> None:
-        """Export that the source was asked."""
+        """Export the time at which the source answered."""
         metrics.CHECKED.set_to_current_time()
 
     def count_refused(self, reason: str) -> None:
-        """Export a refusal."""
+        """Count a refused release."""
         metrics.MODEL_REFUSED.labels(reason=reason).inc()
 
     def show_behind(self, behind: bool) -> None:
-        """Export whether something else is to serve than what serves."""
+        """Export whether the source names another release than the live one."""
         metrics.BEHIND.set(behind)
 
     def begin_with(self, kept: Candidate) -> None:
-        """Let the release that verified last answer, if it still does: a worker that was killed is back at once.
+        """Serve the last good release if it is still valid, so that a restarted worker answers at once.
 
-        It asks no registry, which may be away; the first look comes right after.
+        The registry, which may be unreachable, is not asked; the first check follows immediately.
         """
         self._newest = kept.promoted_at
         try:
             key = keys.load_public_key()
             served = load(kept, self.settings, key, standing=self._standing_cache.of(kept.version, key))
         except Exception as error:  # as in `_try`
-            self._say_refused(error)
+            self._log_refusal(error)
         else:
             self.take(replace(served, kept=kept))
 
     def begin(self) -> None:
-        """Look for the first time, and count it as a refusal if the source cannot be asked."""
+        """Check for the first time; an error of the source counts as a refused release."""
         if error := self.check():
             self.count_refused(reason_of(error))
 
@@ -150,7 +157,7 @@ class Follower:
             self.check()
 
     def _pause(self) -> float:
-        # Not `random.uniform`: a thread would change what somebody else has seeded.
+        # Not `random.uniform`: this thread would advance a generator that other code has seeded.
         jitter = SystemRandom().uniform(0, self.settings.follow_jitter_seconds)
         return self.settings.follow_seconds + jitter
 
@@ -165,26 +172,27 @@ class Follower:
             return
         try:
             self._standing_cache.accept(entry, key)
-        except VerdictError as error:  # what was heard before goes on
-            self._say_refused(error)
+        except VerdictError as error:  # the standing accepted before stays
+            self._log_refusal(error)
 
     def _update_standing(self, key: Ed25519PublicKey) -> None:
-        """Follow what was signed about the version that answers, whether another is to take its place or not."""
+        """Apply the latest standing of the live version, even if the source names another one."""
         served = self.slot.served
-        if served is None or not self.may_answer:
+        standing = self._standing_cache.of(served.version, key) if served and self.may_answer else None
+        if served is None or standing is None:
             return
         try:
-            now = served.with_standing(self._standing_cache.of(served.version, key))
-        except VerdictError:  # of another release under that number, which is refused elsewhere
+            updated = served.with_standing(standing)
+        except VerdictError:  # about another release with that number, which is refused elsewhere
             return
-        if now is not served:
-            self.take(now)
-            logger.warning("version %s is %s %s", now.version, now.state, "; ".join(now.standing.reasons))
+        if updated is not served:
+            self.take(updated)
+            logger.warning("version %s is %s %s", updated.version, standing.state, "; ".join(standing.reasons))
 
     def _try(self, attempt: Attempt, key: Ed25519PublicKey) -> None:
         try:
             served, record = self._admitted(attempt.entry, key)
-        except Exception as error:  # whatever a file or a runtime makes of it: this thread and the old model go on
+        except Exception as error:  # files and runtimes fail in many ways; this thread and the live model go on
             self._refuse(attempt, error, self._standing_cache.of(attempt.entry.version, key))
             return
         self._taken, self._refused = attempt, None
@@ -207,7 +215,7 @@ class Follower:
         return served, record
 
     def _in_memory(self, entry: ReleaseEntry) -> Served | None:
-        """Return what is loaded already, if it is kept on disk too: it has to be there after a restart."""
+        """Return the release if it is loaded and on disk, where a restarted worker needs it."""
         for served in (self.slot.served, self.slot.previous):
             if served and served.kept and served.matches(entry) and served.kept.path.is_dir():
                 return served
@@ -215,31 +223,31 @@ class Follower:
 
     def _fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
         with self._source.fetched(entry, key) as candidate:
-            stands = self._standing_cache.of(entry.version, key) if self.may_answer else None
-            served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=stands)
+            standing = self._standing_cache.of(entry.version, key) if self.may_answer else None
+            served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=standing)
             if record:
                 record.check(served.predictor.verdict)
                 candidate = replace(candidate, promoted_at=record.moment)
             return replace(served, kept=self._source.keep(candidate, key))
 
-    def _refuse(self, attempt: Attempt, error: Exception, stands: Standing | None) -> None:
+    def _refuse(self, attempt: Attempt, error: Exception, standing: Standing | None) -> None:
         if self._changed_meanwhile(attempt):
-            return  # half of the old and half of the new was read; the next look sees one whole
+            return  # old and new files were mixed; the next check reads the new ones
         times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
-        # A registry or a disk may come back; bytes and signatures do not get better by themselves.
+        # A registry or a disk may recover; wrong bytes and signatures do not.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
         lasting = reason_of(error) != metrics.UNAVAILABLE
-        self._refused = Refusal(attempt, stands, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
+        self._refused = Refusal(attempt, standing, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
         self.show_behind(True)
-        self._say_refused(error)
+        self._log_refusal(error)
 
     def _changed_meanwhile(self, attempt: Attempt) -> bool:
         try:
             return self._source.look() != attempt.entry
-        except Exception:  # the next look says so
+        except Exception:  # the next check logs it
             return False
 
-    def _say_refused(self, error: Exception) -> None:
+    def _log_refusal(self, error: Exception) -> None:
         reason = reason_of(error)
         self.count_refused(reason)
         expected = isinstance(error, (BucklerError, OSError))
@@ -247,17 +255,17 @@ class Follower:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the label under which a refusal because of ``error`` is counted."""
+    """Return the metric label for a release that was refused because of ``error``."""
     if isinstance(error, VerdictError):
         return error.reason
     return metrics.SELF_TEST if isinstance(error, SelfTestError) else metrics.UNAVAILABLE
 
 
 def follow(settings: Settings, slot: ModelSlot) -> Follower:
-    """Fill ``slot`` with a release that verifies, and return who will keep it up to date once started.
+    """Fill ``slot`` with a verified release; return the follower that updates it once started.
 
-    A release given as a directory is meant: nothing else takes its place. From the registry, the last good
-    release serves first, if it still verifies: also where the champion is refused or the registry away.
+    If the settings name a directory, only that release is served. Otherwise the last good release is served first, so
+    that a refused champion or an unreachable registry does not stop the service.
     """
     bound_threads(settings.workers)
     source: ReleaseSource = DirectorySource(settings.release) if settings.release else ChampionSource(settings)
@@ -268,5 +276,5 @@ def follow(settings: Settings, slot: ModelSlot) -> Follower:
     if slot.served is None:
         follower.begin()
     if slot.served is None:
-        logger.error("no release verifies; /predict answers 503 until one does")
+        logger.error("no release could be verified; /predict answers 503 until one can")
     return follower

@@ -1,10 +1,9 @@
-"""From a candidate to a model that may serve: verified, loaded, warm, and answering here as it did when judged."""
+"""Verifies, loads, warms up and self-tests a release before it serves."""
 
 import gc
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -13,18 +12,15 @@ from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.served import Candidate, Served
 from services.classifier.settings import Settings
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger("buckler.service")
 
 
-def keep_from_the_collector() -> None:
-    """Leave what has been loaded out of garbage collection, once what nobody needs any more is gone.
+def freeze_loaded_objects() -> None:
+    """Free unused objects, then exclude the remaining ones from garbage collection.
 
-    To look through all of it takes a request some 80 ms.
+    Scanning a loaded model would delay a request by about 80 ms.
     """
-    gc.unfreeze()  # a model that has been let go may refer to itself, and would stay for ever
+    gc.unfreeze()  # or an old model in a reference cycle would never be freed
     gc.collect()
     gc.freeze()
 
@@ -35,7 +31,7 @@ def threads_each(workers: int) -> int:
 
 
 def bound_threads(workers: int) -> None:
-    """Share the processors among the workers' TensorFlow threads, if one loads it; what the operator set stays."""
+    """Divide the processors among the workers' TensorFlow threads; variables that the operator set are kept."""
     threads = str(threads_each(workers))
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
@@ -55,17 +51,17 @@ def load(
 
     Args:
         candidate: A release on disk.
-        settings: Name the model that its verdict must be about.
-        key: Of whom its verdict must be signed.
-        may_answer: Whether clients will see its answers: then its verdict must have passed and not be expired.
-        standing: What was signed about it since its verdict.
+        settings: Settings with the name of the model that its verdict must be about.
+        key: Public key that must have signed its verdict.
+        may_answer: Whether clients get its answers; if so, its verdict must have passed and not have expired.
+        standing: Latest signed statement about it since its verdict.
 
     Raises:
-        VerdictError: The verdict is missing, does not hold, or is about something else.
+        VerdictError: The verdict is missing, not valid, or about another model.
         ModelError: The verified files cannot be loaded.
-        SelfTestError: It does not answer as it did when it was judged.
+        SelfTestError: Its answers to the reference pictures differ from those at the gate.
     """
-    from buckler.serving import selftest  # loads an engine: in the workers, not in their supervisor
+    from buckler.serving import selftest  # loads an engine, which the workers' supervisor does not need
     from buckler.serving.predictor import Predictor
 
     started = time.perf_counter()

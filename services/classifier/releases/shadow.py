@@ -1,7 +1,7 @@
-"""The challenger beside the champion: asked about a share of the same pictures, compared, never answered with.
+"""Shadow comparison: the challenger classifies a share of the answered pictures; clients never get its answers.
 
-A clinician's answer must not wait for a comparison: pictures go into a short queue, what finds it full is dropped, and
-the challenger computes while no answer is being computed. What it says becomes metrics and a line in the log.
+No client waits for a comparison: pictures go into a short queue and are dropped when it is full, and the challenger
+computes only while no answer is being computed. The differences are exported as metrics and logged.
 """
 
 import logging
@@ -26,36 +26,36 @@ from services.classifier.requests import Picture
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
-QUEUE = 4  # pictures that wait; each is at most a request's body
-LOOK_UP_SECONDS = 1.0  # after which a waiting thread sees whether it is to end
+QUEUE = 4  # waiting pictures, each at most as large as a request body
+STOP_CHECK_SECONDS = 1.0  # between two checks of an idle thread whether to stop
 
 logger = logging.getLogger("buckler.service")
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A picture as it was received, and what the champion answered."""
+class Comparison:
+    """A received picture and the champion's answer, to be compared with the challenger's."""
 
     picture: bytes
     answer: Answer
 
 
 class ChallengerFollower(Follower):
-    """Follows the challenger. It may have failed its gate: that is what it is looked at for; signed it must be."""
+    """Follows the challenger, whose signed verdict may have failed or expired."""
 
     may_answer = False
-    sought = "which challenger is to be asked too"
+    sought = "which challenger to compare with"
 
     def take(self, served: Served) -> None:
-        """Let ``served`` be asked; see `Follower`."""
+        """Compare with ``served`` from now on; see `Follower`."""
         self.slot.swap(served)
-        logger.info("shadow: version %s, digest %s, is asked too", served.version, served.predictor.digest)
+        logger.info("shadow: comparing with version %s, digest %s", served.version, served.predictor.digest)
 
     def count_check(self) -> None:
-        """Export nothing: that the registry is away is the champion's follower's to say."""
+        """Export nothing: the champion's follower reports whether the registry answers."""
 
     def count_refused(self, reason: str) -> None:
-        """Export a refusal; nothing that serves depends on it."""
+        """Count a rejected challenger apart from rejected live models."""
         metrics.SHADOW_REFUSED.labels(reason=reason).inc()
 
     def show_behind(self, behind: bool) -> None:
@@ -63,74 +63,75 @@ class ChallengerFollower(Follower):
 
 
 class Shadow:
-    """Takes pictures that were answered and compares; with a share of 0, does nothing at all."""
+    """Compares a share of the answered pictures; with a share of 0, does nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._share = settings.shadow_share
         self._slot = ModelSlot()
         self._follower = ChallengerFollower(settings, ChallengerSource(settings), self._slot)
-        self._tasks: Queue[Task] = Queue(QUEUE)
-        self._nobody_waits = threading.Event()
-        self._nobody_waits.set()
+        self._queue: Queue[Comparison] = Queue(QUEUE)
+        self._idle = threading.Event()
+        self._idle.set()
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Follow the challenger and compare, in threads of their own."""
+        """Start one thread that follows the challenger and one that compares."""
         if self._share:
             self._follower.start()
             threading.Thread(target=self._run, name="Shadow", daemon=True).start()
 
     def stop(self) -> None:
-        """Follow and compare no more."""
+        """Stop both threads."""
         self._follower.stop()
         self._stop.set()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Begin no comparison while a client waits; one that has begun is at most one picture long."""
-        self._nobody_waits.clear()
+        """Start no comparison while a client waits; a running one takes at most one picture."""
+        self._idle.clear()
         try:
             yield
         finally:
-            self._nobody_waits.set()
+            self._idle.set()
 
     def enqueue(self, picture: Path | Picture, answer: Answer) -> None:
-        """Take a picture that was answered, if it falls into the share and there is room; never raises.
+        """Queue an answered picture if it falls into the share and there is room; never raises.
 
-        What came as pixels has the champion's size, which need not be the challenger's, and is let go.
+        Pictures sent as pixels are skipped: they have the champion's input size, which may not be the challenger's.
         """
         challenger = self._slot.served
         if challenger is None or random.random() >= self._share:  # noqa: S311 - a sample, not a secret
             return
         if challenger.predictor.digest == answer.model.digest:
-            return  # promoted: it would be compared with itself
+            return  # the challenger was promoted and would be compared with itself
         if not isinstance(picture, Path | bytes):
             return
         try:
-            self._tasks.put_nowait(Task(picture if isinstance(picture, bytes) else picture.read_bytes(), answer))
+            self._queue.put_nowait(Comparison(picture if isinstance(picture, bytes) else picture.read_bytes(), answer))
         except (Full, OSError):
             metrics.SHADOW_PICTURES.labels(outcome=metrics.DROPPED).inc()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                task = self._tasks.get(timeout=LOOK_UP_SECONDS)
+                comparison = self._queue.get(timeout=STOP_CHECK_SECONDS)
             except Empty:
                 continue
-            self._nobody_waits.wait()
-            self._compare(task)
+            self._idle.wait()
+            self._compare(comparison)
 
-    def _compare(self, task: Task) -> None:
+    def _compare(self, comparison: Comparison) -> None:
         challenger = self._slot.served
         if challenger is None:
             return
         try:
-            self._say(task.answer, challenger, load_pixels(task.picture, size=challenger.predictor.image_size))
-        except Exception:  # a challenger may fail in any way; the service goes on
+            pixels = load_pixels(comparison.picture, size=challenger.predictor.image_size)
+            self._report(comparison.answer, challenger, pixels)
+        except Exception:  # a challenger may fail in many ways; the service goes on
             metrics.SHADOW_PICTURES.labels(outcome=metrics.FAILED).inc()
-            logger.exception("shadow: version %s did not answer %s", challenger.version, task.answer.request_id)
+            logger.exception("shadow: version %s did not answer %s", challenger.version, comparison.answer.request_id)
 
-    def _say(self, answer: Answer, challenger: Served, pixels: NDArray[np.float32]) -> None:
+    def _report(self, answer: Answer, challenger: Served, pixels: NDArray[np.float32]) -> None:
         prediction = challenger.predictor(pixels)
         differs = {
             "label": prediction.label != answer.label,

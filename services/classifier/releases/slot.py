@@ -1,15 +1,15 @@
-"""What serves, and what served before it: swapped in one step, whatever requests are in the works."""
+"""The live model and the one before it, swapped in one step while requests are answered."""
 
 import time
 
-from services.classifier.releases.loading import keep_from_the_collector
+from services.classifier.releases.loading import freeze_loaded_objects
 from services.classifier.served import Served
 
 
 class ModelSlot:
-    """The model that answers. A request reads ``served`` once and stays with it, whatever is swapped meanwhile.
+    """The live model. A request reads ``served`` once, so that a swap does not affect it.
 
-    One thread swaps, any number read: to set an attribute is one step.
+    One thread writes, any number read; setting an attribute is atomic.
     """
 
     def __init__(self, served: Served | None = None, *, keep_previous_seconds: float = 0.0) -> None:
@@ -20,26 +20,26 @@ class ModelSlot:
 
     @property
     def served(self) -> Served | None:
-        """The model that answers, None while there is none."""
+        """The live model; None before the first one."""
         return self._served
 
     @property
     def previous(self) -> Served | None:
-        """The model that answered before, as long as it is kept."""
+        """The model before the live one; None once it is released."""
         return self._previous
 
     def swap(self, served: Served) -> None:
-        """Let ``served`` answer from the next request on; what answered so far is kept for a while."""
+        """Make ``served`` the live model from the next request on; keep the previous one for a while."""
         self._previous, self._since = self._served, time.monotonic()
         self._served = served
         self.release_previous()
 
     def update(self, served: Served) -> None:
-        """Let the same model go on under another standing."""
+        """Replace the live model by itself with another standing."""
         self._served = served
 
     def release_previous(self) -> None:
-        """Let go of the model before this one once its time is over: it takes as much memory as this one."""
+        """Release the previous model after its time: it takes as much memory as the live one."""
         if self._previous and time.monotonic() - self._since >= self._keep:
             self._previous = None
-            keep_from_the_collector()
+            freeze_loaded_objects()

@@ -1,4 +1,4 @@
-"""Where releases come from: the registry's champion, its challenger, or a directory that the operator named."""
+"""Sources of releases: the registry's champion, its challenger, or a directory that the operator names."""
 
 import logging
 from collections.abc import Iterator
@@ -17,46 +17,46 @@ from services.classifier.releases import lookup
 from services.classifier.served import Candidate, ReleaseEntry
 from services.classifier.settings import Settings
 
-FROM_DIRECTORY = "local"  # the version of a release that was given as a directory
+FROM_DIRECTORY = "local"  # the version of a release from a directory
 
 logger = logging.getLogger("buckler.service")
 
 
 class ReleaseSource(Protocol):
-    """Names a release, cheaply and again and again, and gives it once somebody wants it."""
+    """Names the release to load. ``look`` is cheap and called often; ``fetched`` provides the files."""
 
     def look(self) -> ReleaseEntry:
-        """Return what is named now.
+        """Return the entry of the release to load.
 
         Raises:
-            RegistryError, VerdictError: Nothing is, or it cannot be found out.
+            RegistryError, VerdictError: There is none, or the source cannot be read.
         """
         ...
 
     def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
-        """Return the record by which it may serve, None if it needs none.
+        """Return the promotion record of the release; None if it needs none.
 
         Args:
-            entry: What ``look`` returned.
-            key: Of whom the record must be signed.
-            newest: Time of the newest record that was followed.
+            entry: An entry from ``look``.
+            key: Public key that must have signed the record.
+            newest: Time of the newest record that was accepted.
 
         Raises:
-            VerdictError: It may not serve.
+            VerdictError: The release may not be loaded.
         """
         ...
 
     def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
-        """Give the release on disk, for as long as the context lasts."""
+        """Yield the unverified release on disk; it may be deleted on exit."""
         ...
 
     def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
-        """Keep what verified for when the source is away; return where, None if it is not kept."""
+        """Keep a verified release for when the source cannot be read; return its copy, None if it is not kept."""
         ...
 
 
 class ChampionSource:
-    """The registry's champion: by a signed promotion only, and never back without one."""
+    """The registry's champion; every change, also a roll-back, needs a signed promotion."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,32 +66,32 @@ class ChampionSource:
         return _named(self._settings, CHAMPION)
 
     def admit(self, entry: ReleaseEntry, key: Ed25519PublicKey, newest: datetime) -> PromotionRecord | None:
-        """Return the record of its promotion; see `ReleaseSource`."""
+        """Return its promotion record, which must not be older than ``newest``; see `ReleaseSource`."""
         name, version = self._settings.model_name, entry.version
         record = promotion.read(entry.promotion, key, model_name=name, version=version)
         if record.moment < newest:
             raise VerdictError(
                 "superseded",
-                f"version {version} of {name} was promoted at {record.moment.isoformat()}, another one since, at"
-                f" {newest.isoformat()}: the alias was moved back by hand; `buckler rollback` goes back",
+                f"version {version} of {name} was promoted at {record.moment.isoformat()}, another version later, at"
+                f" {newest.isoformat()}: the alias was moved by hand; use `buckler rollback`",
             )
         return record
 
     def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
-        """Download it; see `ReleaseSource`."""
+        """Yield a cached copy or a download; see `ReleaseSource`."""
         return lookup.fetched(self._settings, entry, key)
 
     def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
-        """Keep it as the last good one; see `ReleaseSource`."""
+        """Keep it as the last good release; see `ReleaseSource`."""
         try:
             return lookup.keep(candidate, self._settings, key)
         except (OSError, VerdictError) as error:  # a full disk must not stop a verified release
-            logger.warning("the champion's release cannot be kept for later: %s", error)
+            logger.warning("cannot keep a copy of the champion's release: %s", error)
             return None
 
 
 class ChallengerSource:
-    """The registry's challenger, for a shadow: it never answers, so it needs no promotion."""
+    """The registry's challenger, for shadow comparison; clients never get its answers, so it needs no promotion."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -105,7 +105,7 @@ class ChallengerSource:
         return None
 
     def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> AbstractContextManager[Candidate]:
-        """Download it; see `ReleaseSource`."""
+        """Yield a cached copy or a download; see `ReleaseSource`."""
         return lookup.fetched(self._settings, entry, key)
 
     def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:
@@ -114,13 +114,13 @@ class ChallengerSource:
 
 
 class DirectorySource:
-    """A release that the operator put somewhere: whoever may write there is trusted to say which one serves."""
+    """A release in a directory of the operator; write access to the directory replaces a promotion."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def look(self) -> ReleaseEntry:
-        """Return what is there, by the verdict file's time and place on the disk; see `ReleaseSource`."""
+        """Return an entry that changes with the verdict file's inode, size or time; see `ReleaseSource`."""
         try:
             stat = (self._path / verdict.VERDICT_FILE).stat()
         except OSError as error:
@@ -133,7 +133,7 @@ class DirectorySource:
 
     @contextmanager
     def fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> Iterator[Candidate]:
-        """Give it where it lies; see `ReleaseSource`."""
+        """Yield the directory itself; see `ReleaseSource`."""
         yield Candidate(self._path, entry.version)
 
     def keep(self, candidate: Candidate, key: Ed25519PublicKey) -> Candidate | None:

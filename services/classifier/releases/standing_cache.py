@@ -1,7 +1,7 @@
-"""What was signed about the versions since their verdicts: the newest of each, in memory and on disk.
+"""The newest accepted standing of each version, in memory and on disk.
 
-An older standing never takes the place of a newer one, and a tag that is gone takes nothing back: whoever can only
-write to the registry must not be able to lift what a job holds against a version.
+An older standing never replaces a newer one, and a deleted tag changes nothing: write access to the registry alone
+must not be enough to lift a job's objection to a version.
 """
 
 import json
@@ -35,17 +35,17 @@ class StandingCache:
         self._key = ""
 
     def of(self, version: str, key: Ed25519PublicKey) -> Standing | None:
-        """Return the newest standing of ``version`` that was heard, None if none was."""
-        self._begin_with(key)
+        """Return the newest accepted standing of ``version``; None without one."""
+        self._use_key(key)
         return self._newest.get(version)
 
     def accept(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> None:
-        """Take down what stands beside a version; the same is refused once.
+        """Store the standing of an entry; one that was refused before is ignored.
 
         Raises:
-            VerdictError: It does not hold, or is older than what was heard before; that stays.
+            VerdictError: It is not valid, or older than the stored one, which stays.
         """
-        self._begin_with(key)
+        self._use_key(key)
         version, text = entry.version, entry.standing
         if not text or self._texts.get(version) == text or self._refused == (version, text):
             return
@@ -55,14 +55,14 @@ class StandingCache:
         if known and found.moment < known.moment:
             raise VerdictError(
                 "standing",
-                f"the standing of version {version} of {self._name} is of {found.moment.isoformat()}, a later one was"
-                f" signed at {known.moment.isoformat()}: somebody put the old one back",
+                f"the standing of version {version} of {self._name} is from {found.moment.isoformat()}, a newer one was"
+                f" signed at {known.moment.isoformat()}: an old standing was put back",
             )
         self._texts[version], self._newest[version], self._refused = text, found, None
         self._keep()
 
-    def _begin_with(self, key: Ed25519PublicKey) -> None:
-        """Read what was kept, whenever the key is another one: what that did not sign does not count."""
+    def _use_key(self, key: Ed25519PublicKey) -> None:
+        """Read the file again when the key changes; only standings signed with ``key`` count."""
         if self._key == keys.key_id(key):
             return
         self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
@@ -72,14 +72,14 @@ class StandingCache:
                 self._texts[version] = text
 
     def _keep(self) -> None:
-        others = _read(self._path, self._name)  # another worker may have heard of other versions
+        others = _read(self._path, self._name)  # another worker may have stored other versions
         latest = sorted((others | self._texts).items(), key=lambda item: int(item[0]) if item[0].isdecimal() else 0)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             content = {"model": self._name, "standings": dict(latest[-KEEP:])}
             files.write(self._path, json.dumps(content).encode())
-        except OSError as error:  # a full disk is no reason not to follow
-            logger.warning("the standing cannot be kept for after a restart: %s", error)
+        except OSError as error:  # a full disk must not stop the follower
+            logger.warning("cannot store the standing for the next restart: %s", error)
 
 
 def _read(path: Path, name: str) -> dict[str, str]:

@@ -31,13 +31,13 @@ class Source:
         return None
 
     @contextmanager
-    def fetched(self, _: ReleaseEntry):
+    def fetched(self, *_: object):
         self.tries += 1
         self.meanwhile()
         raise self.error
         yield
 
-    def keep(self, _: object) -> None:
+    def keep(self, *_: object) -> None:
         return None
 
 

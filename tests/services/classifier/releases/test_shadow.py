@@ -121,16 +121,16 @@ def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
     for _ in range(200):
         never.enqueue(upload, answer)
         some.enqueue(upload, answer)
-        if some._tasks.full():
+        if some._queue.full():
             break
-    assert never._tasks.empty()
-    assert some._tasks.full()
+    assert never._queue.empty()
+    assert some._queue.full()
 
 
 def test_what_was_promoted_is_not_compared_with_itself(predictor, upload, shadow):
     itself = shadow(predictor, start=False)
     itself.enqueue(upload, answer_of(predictor, upload))
-    assert itself._tasks.empty()
+    assert itself._queue.empty()
 
 
 def test_it_stands_back_while_a_client_waits_and_drops_what_finds_no_room(predictor, upload, shadow):
