@@ -14,7 +14,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from buckler import cli
-from buckler.serving.settings import EnvironmentSettings, Unit, variable
+from buckler.serving.settings import EnvironmentSettings, SettingUnit, variable
 from buckler.watch.settings import WatchSettings
 from services.classifier.settings import Settings as ServiceSettings
 from services.console.settings import Settings as ConsoleSettings
@@ -149,7 +149,7 @@ def _value(field: FieldInfo) -> str:
     """Return the values that a field accepts: its choices, or its unit and bounds."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
-    (unit,) = (each.name for each in field.metadata if isinstance(each, Unit))
+    (unit,) = (each.name for each in field.metadata if isinstance(each, SettingUnit))
     bounds = [
         f"{text} {getattr(each, attribute)}"
         for each in field.metadata

@@ -1,7 +1,8 @@
-"""``python -m services.classifier``: ``bentoml serve`` with the environment a hospital wants by default.
+"""``python -m services.classifier``: ``bentoml serve`` with safe defaults for a hospital.
 
-That is: no usage reports to the makers of BentoML and MLflow, state below ``.buckler``, bound to loopback, and
-bound to anything else only for clients with a key. Arguments go on to ``bentoml serve``; variables that are set stay.
+It sends no usage data of BentoML and MLflow, keeps its state below ``.buckler`` and binds to loopback; on any other
+address, clients need a key. Arguments are passed to ``bentoml serve``; environment variables that are set take
+precedence.
 """
 
 import argparse
@@ -14,19 +15,19 @@ from buckler.state import paths
 from services.classifier.settings import Settings
 
 DEFAULTS = {
-    "BENTOML_DO_NOT_TRACK": "True",  # has to be there before BentoML is loaded, hence the new process
+    "BENTOML_DO_NOT_TRACK": "True",  # read when BentoML is imported, hence the new process
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "BENTOML_HOME": str(paths.BENTOML.resolve()),
-    # The detector's products are small: several threads spend a hundred times their time waiting for each other, on the
-    # cores that the network needs. NumPy reads this once, when it is loaded.
+    # For the detector's small matrix products, several threads take a hundred times as long and use the cores that the
+    # network needs. NumPy reads this when it is imported.
     "OPENBLAS_NUM_THREADS": "1",
 }
 SERVICE = "services.classifier.service:Classifier"
 
 
 def main() -> None:
-    """Replace this process by the server."""
+    """Replace this process with the server."""
     try:
         command, environment = server(sys.argv[1:])
     except BucklerError as error:
@@ -35,13 +36,13 @@ def main() -> None:
 
 
 def server(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the command that serves, and its environment.
+    """Return the command of the server and its environment.
 
     Raises:
-        ParamsError: A setting of the service is wrong.
+        ParamsError: A setting of the service is invalid.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    # Of several the last counts, as with BentoML itself; it gets one, so that both mean the same.
+    # As in BentoML, the last of several hosts counts; BentoML gets only that one.
     parser.add_argument("--host", default=Settings.from_env().host)
     known, others = parser.parse_known_args(arguments)
     command = [
@@ -54,7 +55,7 @@ def server(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         known.host,
         *others,
     ]
-    # Whether the service asks for keys depends on it, so the variable is never taken over from outside.
+    # The address decides whether keys are required, so a value from the environment is always replaced.
     return command, {**DEFAULTS, **os.environ, "BUCKLER_BOUND_HOST": known.host}
 
 

@@ -1,4 +1,4 @@
-"""The REST contract: what a good answer holds, and every error with its one status and one code."""
+"""The REST contract: the fields of an answer, and each error with its code, status and message."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -18,7 +18,7 @@ Decision = Literal["accept", "review"]
 
 
 class DetectorAnswer(BaseModel):
-    """What the adversarial-input detector says about the picture."""
+    """Result of the adversarial-input detector."""
 
     score: float = Field(description="Higher is more suspicious")
     threshold: float = Field(description="A score above it flags the picture")
@@ -26,7 +26,7 @@ class DetectorAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """Which model answered, and on whose word it serves."""
+    """The model that answered, and the verdict that lets it serve."""
 
     name: str
     version: str
@@ -55,7 +55,7 @@ class Answer(BaseModel):
     request_id: str
     label: str = Field(description="The most probable label")
     probabilities: dict[str, float] = Field(description="Probability of each label; they sum to one")
-    decision: Decision = Field(description="`review` asks for a person's look")
+    decision: Decision = Field(description="`review` requires a person to check the picture")
     reasons: list[Reason] = Field(
         description="Why `review`; empty with `accept`. " + " ".join(f"`{each}`: {each.meaning}." for each in Reason)
     )
@@ -69,7 +69,7 @@ class Answer(BaseModel):
 
     @classmethod
     def of(cls, prediction: "Prediction", served: "Served", request_id: str) -> "Answer":
-        """Put a prediction of ``served`` into the contract's words."""
+        """Return the answer for a prediction of ``served``."""
         predictor = served.predictor
         return cls.model_validate(
             {
@@ -106,14 +106,14 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-class Answers(BaseModel):
-    """The answers to several pictures, in their order; of one that is not usable, its error."""
+class BatchAnswer(BaseModel):
+    """Answers to several pictures, in order; an unusable picture has its error instead."""
 
     answers: list[Answer | ErrorAnswer]
 
 
-# Every code a client can meet, with its status. The message is the default one; most are more specific.
-ERRORS: dict[str, tuple[HTTPStatus, str]] = {
+# All error codes that a client can get, with status and default message; most errors have a more specific message.
+ERRORS: Mapping[str, tuple[HTTPStatus, str]] = {
     "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
     "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
     "image_unsupported": (
@@ -123,25 +123,25 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
     "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
     "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
-    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors are not those that the model takes; see its metadata"),
-    "model_unknown": (HTTPStatus.NOT_FOUND, "no model of this name and version answers here"),
-    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model knows no such label"),
+    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors do not match the inputs of the model; see its metadata"),
+    "model_unknown": (HTTPStatus.NOT_FOUND, "this service has no model of this name and version"),
+    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model has no such label"),
     "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request holds too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
-    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is not complete, or not what its content type says"),
+    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is incomplete or does not match its content type"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
     "key_missing": (
         HTTPStatus.UNAUTHORIZED,
-        "expected a key in the header 'Authorization: Bearer <key>'; an operator makes one",
+        "expected a key in the header 'Authorization: Bearer <key>'; an operator creates one",
     ),
     "key_unknown": (HTTPStatus.UNAUTHORIZED, "this key is unknown or was revoked; ask an operator for another"),
-    "role_forbidden": (HTTPStatus.FORBIDDEN, "this key is for something else; ask with another"),
+    "role_forbidden": (HTTPStatus.FORBIDDEN, "this key has another role; use another key"),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
     "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
     "query_attack": (
         HTTPStatus.TOO_MANY_REQUESTS,
-        "too many pictures that are all but the same; send other ones, or ask an operator",
+        "too many near-identical pictures; send other ones, or ask an operator",
     ),
     "media_type_unsupported": (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -151,27 +151,27 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
     "receipt_unavailable": (
         HTTPStatus.NOT_ACCEPTABLE,
-        "this service has no key to sign receipts with; ask without the header X-Buckler-Receipt",
+        "this service has no key to sign receipts with; remove the header X-Buckler-Receipt",
     ),
-    "bad_request": (HTTPStatus.BAD_REQUEST, "the request cannot be understood; see /docs"),
-    "not_found": (HTTPStatus.NOT_FOUND, "nothing is here; see /docs"),
+    "bad_request": (HTTPStatus.BAD_REQUEST, "the request is invalid; see /docs"),
+    "not_found": (HTTPStatus.NOT_FOUND, "there is no such path; see /docs"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "this method is not allowed here; see /docs"),
     "no_verified_model": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "no model with a verdict that holds is loaded; an operator must promote one",
+        "no model with a valid verdict is loaded; an operator must promote one",
     ),
     "model_withdrawn": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "the verdict of the model was taken back, see its card; an operator must roll back or promote another",
+        "the model was withdrawn, see its card; an operator must roll back or promote another",
     ),
     "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being answered; see Retry-After"),
     "keys_unavailable": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "the keys cannot be read, so that none can be checked; an operator must look at the log",
+        "the keys cannot be read, so no key can be checked; an operator must read the log",
     ),
     "audit_unavailable": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "the answer could not be written to the audit log, so it is not given; try again later",
+        "the answer could not be written to the audit log and is withheld; try again later",
     ),
     "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
     "internal_error": (
@@ -180,7 +180,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     ),
 }
 
-# For an error that comes from below with a status only.
+# Codes for errors of the framework, which have only a status.
 CODE_OF_STATUS = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.NOT_FOUND: "not_found",
@@ -190,7 +190,7 @@ CODE_OF_STATUS = {
 
 
 class RefusalError(BentoMLException):
-    """A request is answered with one of ``ERRORS``; ``code`` says which, ``headers`` go with the answer.
+    """Refuses a request with the error ``code`` of ``ERRORS`` and additional response ``headers``.
 
     BentoML forwards only the text of an exception, so the text starts with the code.
     """
@@ -200,32 +200,38 @@ class RefusalError(BentoMLException):
         self.code = code
         self.headers = headers
         self.detail = message or default
-        # BentoML answers in its own words where the status is 500 or more; the front door finds the code's again.
+        # BentoML replaces the text if the status is 500 or more; the front door restores the status from the code.
         carried = status if status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_REQUEST
         super().__init__(f"{code}: {self.detail}", error_code=carried)
 
 
+def error_answer(code: str, message: str | None = None) -> ErrorAnswer:
+    """Return the body of the error ``code``, with its default message unless another one is given."""
+    return ErrorAnswer(error=ErrorDetail(code=code, message=message or ERRORS[code][1]))
+
+
 def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer for ``code``; its default message unless a better one is given."""
-    status, default = ERRORS[code]
-    body = ErrorAnswer(error=ErrorDetail(code=code, message=message or default))
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+    """Return the response for the error ``code``."""
+    return _response(code, error_answer(code, message).model_dump(), headers)
 
 
 def oip_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer for ``code`` as the Open Inference Protocol has it: one text, which begins with the code."""
-    status, default = ERRORS[code]
-    return JSONResponse({"error": f"{code}: {message or default}"}, status_code=status, headers=headers)
+    """Return the response for ``code`` in the Open Inference Protocol: one text that starts with the code."""
+    return _response(code, {"error": f"{code}: {error_answer(code, message).error.message}"}, headers)
+
+
+def _response(code: str, body: Mapping[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:
+    return JSONResponse(body, status_code=ERRORS[code][0], headers=headers)
 
 
 def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
-    """Find the contract's code for an error answer from below.
+    """Return code and message of an error response from BentoML or from our pages; None for the default message.
 
     Args:
-        status: Its HTTP status, 400 or more.
-        body: Its decoded JSON, None if it is none. BentoML wraps the text of our own refusals as
-            ``[{"error": "<code>: <message>"}]``, our pages answer in the contract's form; no other text is forwarded,
-            it could quote the request.
+        status: HTTP status, 400 or more.
+        body: Decoded JSON; None for other content. BentoML wraps the text of a ``RefusalError`` as
+            ``[{"error": "<code>: <message>"}]``, our pages use ``ErrorAnswer``. No other text is forwarded, because it
+            could quote the request.
     """
     if isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code") in ERRORS:
         return body["error"]["code"], body["error"].get("message")

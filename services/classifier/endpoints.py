@@ -55,5 +55,5 @@ def canonical(scope: Scope) -> Scope:
 
 
 def is_oip(path: str) -> bool:
-    """Tell whether ``path`` belongs to the protocol, known or not: its errors have another form."""
+    """Return whether ``path``, known or not, belongs to the protocol, which has its own form of error."""
     return f"{path}/".startswith(f"{OIP}/")

@@ -1,8 +1,8 @@
-"""What Prometheus sees of the service; right with several workers.
+"""Metrics of the service for Prometheus, summed over its workers.
 
-Only plain counters, gauges and histograms: prometheus_client's multi-process mode, in which each worker
-writes its own file and any of them adds all files up, has no others. Labels come from closed sets and series
-exist from the start, so that a rate over the first event is seen.
+Each worker writes a file of its own, and the one that is scraped adds up all files. This multi-process mode of
+prometheus_client supports only plain counters, gauges and histograms. Labels come from closed sets, and series exist
+from the start, so that a rate includes the first event.
 """
 
 import os
@@ -31,7 +31,8 @@ from services.classifier.endpoints import ASKED, ENDPOINTS, METRICS
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
     from services.classifier.served import Served
-CLIENT_GONE = "499"  # nginx's code for a client that hung up before its answer
+
+CLIENT_GONE = "499"  # nginx's code for a client that closed the connection before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
 SELF_TEST = "self_test"
@@ -44,18 +45,18 @@ REQUESTS = Counter("buckler_requests_total", "HTTP requests answered", ["endpoin
 SLOW_HEAD, SLOW_ANSWER, TOO_MANY = "slow_head", "slow_answer", "too_many"
 CONNECTIONS_DROPPED = Counter(
     "buckler_connections_dropped_total",
-    "Connections closed because the client kept the service waiting, or because there were too many",
+    "Connections closed because the client was too slow or there were too many",
     ["reason"],
 )
 REQUEST_SECONDS = Histogram(
     "buckler_request_seconds",
-    "Time from a request's head to the end of its answer",
+    "Time from the head of a request to the end of its answer",
     ["endpoint"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 IN_PROGRESS = Gauge(
     "buckler_requests_in_progress",
-    "Requests with pictures that are in the works, waiting for the model or computed; of all workers",
+    "Requests with pictures in progress, waiting or computed, in all workers",
     multiprocess_mode="livesum",
 )
 INFERENCE_SECONDS = Histogram(
@@ -77,76 +78,76 @@ DETECTOR_SCORE = Histogram(
 )
 QUERY_ATTACKS = Counter(
     "buckler_query_attacks_total",
-    "Runs of near-identical pictures from one client, as a search for an adversarial one makes them",
+    "Runs of near-identical pictures from one client, typical of a search for an adversarial picture",
 )
 MODEL_INFO = Gauge(
     "buckler_model_info",
-    "1 for the model that serves",
+    "1 for the live model",
     ["model", "version", "digest"],
     multiprocess_mode="livemax",
 )
 VERDICT_EXPIRY = Gauge(
     "buckler_model_verdict_expiry_timestamp_seconds",
-    "When the verdict of the model that serves expires, as renewed; 0 while none serves",
+    "Time at which the verdict of the live model expires, renewals included; 0 without a model",
     multiprocess_mode="livemax",
 )
 STANDING = Gauge(
     "buckler_model_standing",
-    "1 for where the model that serves stands: its verdict holds, every answer is to be reviewed, or there is none",
+    "1 for the state of the live model: its verdict holds, its answers need review, or it is withdrawn",
     ["state"],
     multiprocess_mode="livemax",
 )
-MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker would not load, by reason", ["reason"])
+MODEL_REFUSED = Counter("buckler_model_refused_total", "Releases that a worker refused to load, by reason", ["reason"])
 SWAPS = Counter(
     "buckler_release_swaps_total",
-    "Models that took another's place while a worker ran, fetched anew or still in memory",
+    "Replacements of the live model while a worker runs, by a fetched model or one still in memory",
     ["model"],
 )
 CHECKED = Gauge(
     "buckler_release_check_timestamp_seconds",
-    "When a worker last found out which release is to serve, the oldest of all workers' times; 0 for never",
+    "Time of the last successful check for a new release, the earliest over all workers; 0 for never",
     multiprocess_mode="livemin",
 )
 SERVING_SINCE = Gauge(
     "buckler_release_serving_since_timestamp_seconds",
-    "When a worker last began to serve another model; 0 while none serves",
+    "Time at which a worker last replaced its model; 0 without a model",
     multiprocess_mode="livemax",
 )
 BEHIND = Gauge(
     "buckler_release_behind",
-    "1 while some worker refuses the release that is to serve, and serves the last good one or none",
+    "1 while a worker refuses the current release and serves the last good one or none",
     multiprocess_mode="livemax",
 )
 SHADOW_PICTURES = Counter(
     "buckler_shadow_pictures_total",
-    "Answered pictures that fell into the challenger's share: compared, dropped because it was busy, failed",
+    "Answered pictures in the challenger's share: compared, dropped because it was busy, or failed",
     ["outcome"],
 )
 SHADOW_DISAGREEMENTS = Counter(
     "buckler_shadow_disagreements_total",
-    "Compared pictures on which the challenger says something else than the champion",
+    "Compared pictures with different answers of challenger and champion, by what differs",
     ["about"],
 )
 SHADOW_DIFFERENCE = Histogram(
     "buckler_shadow_probability_difference",
-    "Largest difference of a label's probability between challenger and champion",
+    "Largest difference in the probability of a label between challenger and champion",
     buckets=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
 )
 SHADOW_REFUSED = Counter(
-    "buckler_shadow_refused_total", "Challengers that a worker would not load as a shadow, by reason", ["reason"]
+    "buckler_shadow_refused_total", "Challengers that a worker refused to load, by reason", ["reason"]
 )
 
 TRAFFIC_RECORDED = Counter(
-    "buckler_traffic_recorded_total", "Answered pictures whose numbers were written to the traffic's database"
+    "buckler_traffic_recorded_total", "Answered pictures whose measurements were written to the traffic database"
 )
 TRAFFIC_DROPPED = Counter(
     "buckler_traffic_dropped_total",
-    "Answered pictures that were not, because the database was away or too many came at once",
+    "Answered pictures not written, because the database failed or too many came at once",
 )
 
 
 def create_series() -> None:
-    """Create at zero every series whose labels are known before a model is."""
+    """Create at zero all series whose labels do not depend on the model."""
     for endpoint in ENDPOINTS:
         REQUESTS.labels(endpoint=endpoint, code="200")
         REQUEST_SECONDS.labels(endpoint=endpoint)
@@ -175,7 +176,7 @@ def create_series() -> None:
 
 
 def show_model(served: "Served", before: "Served | None" = None) -> None:
-    """Export which model serves, in whose place, since when, and until when its verdict holds."""
+    """Export ``served`` as the live model, in place of ``before``."""
     if before:
         MODEL_INFO.labels(model=before.name, version=before.version, digest=before.predictor.digest).set(0)
     SERVING_SINCE.set_to_current_time()
@@ -187,7 +188,7 @@ def show_model(served: "Served", before: "Served | None" = None) -> None:
 
 
 def show_standing(served: "Served") -> None:
-    """Export whether the verdict of the model that serves still counts, and until when."""
+    """Export state and expiry of the live model's verdict."""
     VERDICT_EXPIRY.set(served.expires_at.timestamp())
     for state in STATES:
         STANDING.labels(state=state).set(state == served.state)
@@ -202,7 +203,7 @@ def count(prediction: "Prediction") -> None:
 
 
 def count_shadow(differs: Mapping[str, bool], difference: float) -> None:
-    """Count one comparison: by what of ``COMPARED_ABOUT`` differs, and by how much the probabilities do."""
+    """Count one comparison: which of ``COMPARED_ABOUT`` differ, and the largest difference of probabilities."""
     SHADOW_PICTURES.labels(outcome=COMPARED).inc()
     SHADOW_DIFFERENCE.observe(difference)
     for about, yes in differs.items():
@@ -210,7 +211,7 @@ def count_shadow(differs: Mapping[str, bool], difference: float) -> None:
 
 
 def page(_: Request) -> Response:
-    """Answer a scrape: the sum over all workers, whichever of them is asked."""
+    """Answer a scrape with the sum over all workers."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not directory:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -221,7 +222,7 @@ def page(_: Request) -> Response:
 
 
 def forget_dead_workers(directory: Path) -> None:
-    """Drop the gauges of workers that were killed; what they counted stays counted."""
+    """Remove the gauges of workers that were killed; their counters stay."""
     for file in directory.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if not Path("/proc", pid).exists():

@@ -15,13 +15,13 @@ from anyio import from_thread
 from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
-from services.classifier.contract import Answer, Answers, ErrorAnswer, ErrorDetail, RefusalError
+from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer, RefusalError, error_answer
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
     from services.classifier.served import Served
 
 Pixels = NDArray[np.float32]  # (image_size, image_size, 3), 0..1
-Picture = bytes | Pixels  # a file as it was sent, or pixels where those were sent
+Picture = bytes | Pixels  # the received file, or the received pixels
 Classify = Callable[[Picture, str], Answer]
 
 ANSWER_ROUTE = "/answer"  # BentoML's internal route for these requests; clients cannot reach it
@@ -48,7 +48,7 @@ PICTURE_REQUEST: ContextVar[PictureRequest | None] = ContextVar("picture_request
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PictureBatch:
     """Several pictures, answered as ``{"answers": [...]}``; an unusable picture has its error in the list."""
 
     pictures: tuple[bytes, ...]
@@ -60,7 +60,7 @@ class Batch:
 
     def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
         """Answer the pictures in order."""
-        answers = Answers(answers=[_item(each) for each in answer_each(self.pictures, classify, request_id)])
+        answers = BatchAnswer(answers=[_item(each) for each in answer_each(self.pictures, classify, request_id)])
         return JSONResponse(answers.model_dump(mode="json"))
 
 
@@ -93,6 +93,4 @@ def one_by_one(pictures: Sequence[Picture], request_id: str) -> Iterator[tuple[P
 
 
 def _item(each: Answer | RefusalError) -> Answer | ErrorAnswer:
-    if isinstance(each, Answer):
-        return each
-    return ErrorAnswer(error=ErrorDetail(code=each.code, message=each.detail))
+    return each if isinstance(each, Answer) else error_answer(each.code, each.detail)

@@ -1,21 +1,20 @@
-"""The classifier as a BentoML service: decode, ask the verified model, count, answer.
+"""The classifier as a BentoML service: decode, predict, record, answer.
 
-Start it, bound to loopback, with the addresses and the state it should have::
+Start it, bound to loopback and with its state below ``.buckler``, with::
 
     python -m services.classifier --port 3000
 
-which is the same as::
+which is equivalent to::
 
     BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True OPENBLAS_NUM_THREADS=1 BUCKLER_BOUND_HOST=127.0.0.1 \\
         bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
 
-``BUCKLER_BOUND_HOST`` is how the service knows what it is bound to; without it, and on any address but loopback,
-it asks clients for keys (``BUCKLER_REQUIRE_KEYS``).
+``BUCKLER_BOUND_HOST`` is the address that the service is bound to; without it, and on any address but loopback, clients
+need keys (``BUCKLER_REQUIRE_KEYS``).
 
-``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served
-(``MLFLOW_TRACKING_URI``). Both are followed: a new one takes over without a restart.
-``BUCKLER_VERDICT_KEY`` is the public key that verdicts are checked with. The other settings are in
-``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
+``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served (``MLFLOW_TRACKING_URI``).
+A new release replaces the live one without a restart. ``BUCKLER_VERDICT_KEY`` is the public key that verifies verdicts.
+The other settings are in ``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
 """
 
 import logging
@@ -51,19 +50,19 @@ from services.classifier.settings import Settings
 
 
 class ExpectedFilter(logging.Filter):
-    """Drops BentoML's traceback of a request that was refused on purpose; the front door logs its code."""
+    """Drops BentoML's tracebacks of refused requests; the front door logs their codes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep what nobody expected."""
+        """Keep records of unexpected errors."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         return not isinstance(error, (RefusalError, ValidationError))
 
 
 class ClassifierService:
-    """Classifies one picture with the champion, or refuses to answer without a verified one."""
+    """Classifies pictures with the live model; without a verified model, refuses every request."""
 
     def __init__(self, settings: Settings, served: Served | None = None) -> None:
-        """Serve ``served``; without it, the release that the settings name, and follow its successors."""
+        """Serve ``served``; by default, the releases that the source in the settings names."""
         configure_logging()
         announce(settings)
         metrics.create_series()
@@ -84,20 +83,20 @@ class ClassifierService:
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Follow and record no more."""
+        """Stop all threads."""
         self._shadow.stop()
         self._recorder.stop()
         if self._follower:
             self._follower.stop()
 
     def __is_ready__(self) -> bool:
-        """Tell BentoML's /readyz whether a verified model is loaded; it stays so while another one is being loaded."""
+        """Return whether a verified model is live, for BentoML's /readyz; loading another one does not affect it."""
         served = self._slot.served
         return served is not None and not served.withdrawn
 
     @property
     def served(self) -> Served | None:
-        """The model that answers now."""
+        """The live model; None without one."""
         return self._slot.served
 
     @bentoml.api
@@ -105,17 +104,17 @@ class ClassifierService:
         """Answer one picture.
 
         Raises:
-            RefusalError: The picture is not usable, or one of a run that is refused; there is no verified model, the
-                audit log cannot be written, or the receipt that is asked for cannot be signed.
+            RefusalError: The picture is unusable or part of a refused run, there is no live model, the audit log cannot
+                be written, or the requested receipt cannot be signed.
         """
         return self._classify(self._serving(), image, REQUEST_ID.get() or new_request_id())
 
     @bentoml.api(route=ANSWER_ROUTE)
     def answer(self) -> Any:
-        """Answer what the front door has read beyond one picture: several, or in another form.
+        """Answer a typed request from the front door: several pictures, or another form of answer.
 
         Raises:
-            RefusalError: As ``predict``; or there is no order, which only a path that the front door lost could do.
+            RefusalError: As ``predict``; also without a typed request, as when a client gets past the front door.
         """
         request, served = PICTURE_REQUEST.get(), self._serving()
         if request is None:
@@ -123,7 +122,7 @@ class ClassifierService:
         return request.answer(partial(self._classify, served), served, REQUEST_ID.get() or new_request_id())
 
     def _serving(self) -> Served:
-        served = self._slot.served  # once: another may take its place before this answer is complete
+        served = self._slot.served  # read once: it may be swapped before this answer is complete
         if served is None:
             raise RefusalError("no_verified_model")
         if served.withdrawn:
@@ -140,8 +139,8 @@ class ClassifierService:
         if in_query_run:
             prediction = prediction.for_review(Reason.QUERY_ATTACK)
         answer = Answer.of(prediction, served, request_id)
-        answer = self._audit.record(answer, picture)  # before it is counted: a refused one is no answer
-        if not OF_THE_WATCH.get():  # what it sends on purpose would hide, or look like, what clients send
+        answer = self._audit.record(answer, picture)  # before it is counted: this may refuse the request
+        if not OF_THE_WATCH.get():  # its test pictures would distort the metrics of clients' pictures
             metrics.count(prediction)
         self._shadow.enqueue(picture, answer)
         self._recorder.enqueue(upload, prediction, predictor.digest)
@@ -149,10 +148,10 @@ class ClassifierService:
 
 
 def decode(picture: Path | Picture, *, size: int) -> Upload:
-    """Return a picture in whatever form it came, ``size`` pixels a side.
+    """Return a picture, received as a file or as pixels, resized to ``size`` pixels a side.
 
     Raises:
-        RefusalError: It is not usable; the code says why.
+        RefusalError: The picture is unusable; the code names the reason.
     """
     if not isinstance(picture, Path | bytes):
         return Upload(picture)
@@ -163,7 +162,7 @@ def decode(picture: Path | Picture, *, size: int) -> Upload:
 
 
 def configure_logging() -> None:
-    """Let our own lines through; keep refused requests' tracebacks out, and what Pillow says of broken metadata."""
+    """Enable our own log lines; suppress tracebacks of refused requests and Pillow's warnings about metadata."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("buckler").setLevel(logging.INFO)
     bento = logging.getLogger("bentoml._internal.server.http_app")
@@ -172,7 +171,7 @@ def configure_logging() -> None:
 
 
 def create(settings: Settings) -> "bentoml.Service[ClassifierService]":
-    """Return the service as BentoML runs it; from now on, servers of this process bound their connections."""
+    """Return the BentoML service; from now on, servers started by this process limit their connections."""
 
     class Configured(ClassifierService):
         def __init__(self) -> None:  # BentoML passes no arguments
@@ -181,9 +180,9 @@ def create(settings: Settings) -> "bentoml.Service[ClassifierService]":
     service = bentoml.service(
         name="classifier",
         workers=settings.workers,
-        # BentoML's timeout answers in another form. It applies only to requests that ours do not reach.
+        # BentoML's timeout answers in another form. It applies only where our own timeouts do not.
         traffic={"timeout": settings.body_timeout_seconds + settings.request_timeout_seconds + 30},
-        # BentoML's metrics have the client's path as a label, and its log has headers: the front door does both.
+        # BentoML's metrics have the client's path as a label and its log has headers; the front door replaces both.
         metrics={"enabled": False},
         logging={"access": {"enabled": False}},
     )(Configured)

@@ -6,34 +6,34 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, Unit
+from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, SettingUnit
 from buckler.state import paths
 from buckler.trust import audit
 
 MEBIBYTE = 1024 * 1024
 
-Bytes = Annotated[int, Unit("bytes")]
-Pictures = Annotated[int, Unit("pictures")]
-Seconds = Annotated[float, Unit("seconds")]
+Bytes = Annotated[int, SettingUnit("bytes")]
+Pictures = Annotated[int, SettingUnit("pictures")]
+Seconds = Annotated[float, SettingUnit("seconds")]
 
 
 class SharedSettings(EnvironmentSettings):
     """Settings that the service and the console share."""
 
-    model_name: Annotated[str, Unit("name")] = Field(default="skin-lesion", min_length=1)
+    model_name: Annotated[str, SettingUnit("name")] = Field(default="skin-lesion", min_length=1)
     """Name of the registered model."""
 
-    release: Annotated[Path | None, Unit("directory")] = None
+    release: Annotated[Path | None, SettingUnit("directory")] = None
     """Release directory to serve. Without it, the registry's champion is served."""
 
     require_keys: Literal["auto", "always", "never"] = "auto"
     """Whether clients must send an API key. `auto` requires one unless the process is bound to loopback. Behind a proxy
     on the same machine, set `always`: `auto` cannot detect the proxy."""
 
-    api_keys: Annotated[Path, Unit("file")] = paths.API_KEYS
+    api_keys: Annotated[Path, SettingUnit("file")] = paths.API_KEYS
     """API keys, as written by `buckler keys`; read again when the file changes."""
 
-    audit_log: Annotated[Literal["off"] | Path, Unit("file or `off`")] = paths.AUDIT_LOG
+    audit_log: Annotated[Literal["off"] | Path, SettingUnit("file or `off`")] = paths.AUDIT_LOG
     """Audit log. `off` turns it off; an empty variable does not, because it counts as not set."""
 
     body_limit_bytes: Bytes = Field(default=10 * MEBIBYTE, ge=1024)
@@ -49,21 +49,21 @@ class SharedSettings(EnvironmentSettings):
 class Settings(SharedSettings):
     """The service's settings."""
 
-    host: Annotated[str, Unit("address")] = "127.0.0.1"
+    host: Annotated[str, SettingUnit("address")] = "127.0.0.1"
     """Address that `python -m services.classifier` binds the service to; its option `--host` takes precedence."""
 
-    bound_host: Annotated[str | None, Unit("address")] = None
+    bound_host: Annotated[str | None, SettingUnit("address")] = None
     """Address that the service is bound to. `python -m services.classifier` sets it; do not set it yourself. A service
     that does not know its address requires keys."""
 
-    workers: Annotated[int, Unit("processes")] = Field(default=1, ge=1)
+    workers: Annotated[int, SettingUnit("processes")] = Field(default=1, ge=1)
     """Worker processes. Each loads the model and applies the limits below to its own requests only: two workers
     together accept up to twice as many."""
 
     batch_limit: Pictures = Field(default=8, ge=1)
     """Most pictures in one request."""
 
-    max_connections: Annotated[int, Unit("connections")] = Field(default=512, ge=8)
+    max_connections: Annotated[int, SettingUnit("connections")] = Field(default=512, ge=8)
     """Open connections. Beyond that, the connection that has gone longest without completing a request head is
     closed."""
 
@@ -79,7 +79,7 @@ class Settings(SharedSettings):
     request_timeout_seconds: Seconds = Field(default=10.0, gt=0)
     """Time between the end of a request body and its answer."""
 
-    key_requests_per_second: Annotated[float, Unit("pictures per second")] = Field(
+    key_requests_per_second: Annotated[float, SettingUnit("pictures per second")] = Field(
         default=10.0, gt=0, allow_inf_nan=False
     )
     """Sustained rate of one API key."""
@@ -111,10 +111,10 @@ class Settings(SharedSettings):
     audit_segment_bytes: Bytes = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
     """Size at which a file of the audit log is renamed; the chain continues in a new file."""
 
-    receipt_key: Annotated[Path | None, Unit("file")] = None
+    receipt_key: Annotated[Path | None, SettingUnit("file")] = None
     """Private key that signs receipts. Without it, `.buckler/keys/receipts.pem` is used if it exists."""
 
-    releases_dir: Annotated[Path, Unit("directory")] = paths.RELEASES
+    releases_dir: Annotated[Path, SettingUnit("directory")] = paths.RELEASES
     """Copies of verified champions, served when the registry is unavailable or its champion is refused."""
 
     follow_seconds: Seconds = Field(default=30.0, gt=0, allow_inf_nan=False)
@@ -128,18 +128,18 @@ class Settings(SharedSettings):
     """Time for which the previous model stays in memory, so that a roll-back is immediate; 0 frees it at once. Until
     then, two models occupy memory."""
 
-    shadow_share: Annotated[float, Unit("share")] = Field(default=0.0, ge=0, le=1)
+    shadow_share: Annotated[float, SettingUnit("share")] = Field(default=0.0, ge=0, le=1)
     """Share of the answered pictures that the registry's challenger classifies too. Its answers are compared and never
     returned. Any value above 0 needs the memory of another model."""
 
-    traffic_url: Annotated[str, Unit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
+    traffic_url: Annotated[str, SettingUnit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
     """Database for statistics of answered pictures: `sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/NAME` (extra
     `postgres`), or `off`. The watch reads the same database."""
 
-    traffic_days: Annotated[float, Unit("days")] = Field(default=30.0, gt=0, allow_inf_nan=False)
+    traffic_days: Annotated[float, SettingUnit("days")] = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Age at which these statistics are deleted."""
 
-    traffic_rows: Annotated[int, Unit("rows")] = Field(default=1_000_000, ge=1)
+    traffic_rows: Annotated[int, SettingUnit("rows")] = Field(default=1_000_000, ge=1)
     """Most rows of these statistics; the oldest are deleted first. A million rows take about 400 MB."""
 
     @property

@@ -5,29 +5,29 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from buckler.serving.settings import Unit, Url
+from buckler.serving.settings import SettingUnit, Url
 from services.classifier.settings import SharedSettings
 
 
 class Settings(SharedSettings):
     """The console's settings."""
 
-    console_host: Annotated[str, Unit("address")] = "127.0.0.1"
+    console_host: Annotated[str, SettingUnit("address")] = "127.0.0.1"
     """Address that the console is bound to. Put TLS in front of any address but loopback."""
 
-    console_port: Annotated[int, Unit("port")] = Field(default=8088, ge=1, le=65535)
+    console_port: Annotated[int, SettingUnit("port")] = Field(default=8088, ge=1, le=65535)
     """Port of the console."""
 
-    console_session_seconds: Annotated[int, Unit("seconds")] = Field(default=1800, ge=60)
+    console_session_seconds: Annotated[int, SettingUnit("seconds")] = Field(default=1800, ge=60)
     """Time until a person must sign in again."""
 
     service_url: Url = "http://127.0.0.1:3000"
     """Service that classifies the pictures, without a path."""
 
-    client_key: Annotated[SecretStr | None, Unit("API key")] = Field(default=None, repr=False)
+    client_key: Annotated[SecretStr | None, SettingUnit("API key")] = Field(default=None, repr=False)
     """Key with the role `predict`, which the console sends to the service."""
 
-    scrape_key_file: Annotated[Path | None, Unit("file")] = None
+    scrape_key_file: Annotated[Path | None, SettingUnit("file")] = None
     """Key with the role `operate`, which the console sends to read the service's metrics."""
 
     prometheus_url: Url = "http://127.0.0.1:9090"

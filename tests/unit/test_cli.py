@@ -130,7 +130,7 @@ def test_an_api_key_is_created_shown_once_listed_and_revoked(project, capsys):
     assert cli.main(["keys", "list"]) == 0
     assert "  revoked 2" in capsys.readouterr().out
     assert cli.main(["keys", "revoke", created.id]) == 2
-    assert "was revoked at" in capsys.readouterr().err
+    assert "was already revoked at" in capsys.readouterr().err
 
 
 def test_an_option_or_a_variable_names_the_file_of_api_keys(project, monkeypatch, capsys):

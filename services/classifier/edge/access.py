@@ -1,4 +1,4 @@
-"""Who may ask for what, and how much: keys, roles and limits, in the words of the contract."""
+"""Keys, roles and limits of a request, with the errors of the contract."""
 
 import logging
 from contextlib import AbstractContextManager, ExitStack
@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from buckler.errors import BucklerError, LimitError
 from buckler.serving import api_keys
 from buckler.serving.api_keys import ApiKey, KeyRing
-from buckler.serving.limits import Limiter, Limits
+from buckler.serving.limits import Limiter, RateLimits
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.endpoints import LIMITED, NEEDS
@@ -25,7 +25,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self._keys = KeyRing(settings.api_keys) if settings.keys_required else None
         self._limiter = Limiter(
-            Limits(
+            RateLimits(
                 per_second=settings.key_requests_per_second,
                 burst=settings.key_burst,
                 at_once=settings.key_concurrency,
@@ -34,7 +34,7 @@ class Access:
         )
 
     def key(self, path: str, headers: Headers) -> ApiKey | None:
-        """Return the key that came with a request; None if none is needed.
+        """Return the key of a request; None if the path needs none.
 
         Raises:
             RefusalError: ``key_missing``, ``key_unknown`` or ``keys_unavailable``.
@@ -46,14 +46,14 @@ class Access:
             raise RefusalError("key_missing", headers={"www-authenticate": CHALLENGE})
         try:
             key = self._keys.find(secret)
-        except BucklerError as error:  # logged by the ring; the client can do nothing with the text
+        except BucklerError as error:  # logged by the key ring; of no use to the client
             raise RefusalError("keys_unavailable") from error
         if key is None:
             raise RefusalError("key_unknown", headers=_challenge("invalid_token"))
         return key
 
     def check_role(self, path: str, key: ApiKey | None) -> None:
-        """Refuse a key that is for something else.
+        """Check that the key has the role that the path needs.
 
         Raises:
             RefusalError: ``role_forbidden``.
@@ -61,15 +61,15 @@ class Access:
         if key and key.role != NEEDS[path]:
             raise RefusalError(
                 "role_forbidden",
-                f"expected a key with the role {NEEDS[path]}, this one has the role {key.role}; ask with another",
+                f"expected a key with the role {NEEDS[path]}, this one has the role {key.role}; use another key",
                 headers=_challenge("insufficient_scope"),
             )
 
     def reserve_request(self, path: str, key: ApiKey | None, held: ExitStack) -> None:
-        """Take a place for a request that needs one; it is given back when ``held`` is closed.
+        """Count a request against the limits until ``held`` is closed.
 
-        Without keys nobody can be told from anybody else, so that only the limit of all together holds: a rate
-        of all as if they were one would let the first of them shut the others out.
+        Without keys, clients cannot be told apart and only the limit of all requests applies: with a common rate, one
+        client could lock out all others.
 
         Raises:
             RefusalError: ``overloaded``, ``rate_limited`` or ``too_many_at_once``.
@@ -79,7 +79,7 @@ class Access:
             held.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
     def reserve_pictures(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
-        """Take the places of a request's other pictures, once it is read: each counts as one sent alone.
+        """Count the further pictures of a request against the limits, each like a request with one picture.
 
         Raises:
             RefusalError: ``overloaded`` or ``too_many_at_once``.
@@ -96,23 +96,23 @@ def _enter(held: ExitStack, place: AbstractContextManager[None]) -> None:
 
 
 def announce(settings: Settings) -> None:
-    """Log whether keys are asked for and how many hold; both are hard to guess from outside."""
-    bound = settings.bound_host or "an address that is not known here"
+    """Log the address, whether keys are required, and how many are valid."""
+    bound = settings.bound_host or "an unknown address"
     if not settings.keys_required:
-        logger.info("bound to %s; no keys are asked for (BUCKLER_REQUIRE_KEYS=%s)", bound, settings.require_keys)
+        logger.info("bound to %s; no keys are required (BUCKLER_REQUIRE_KEYS=%s)", bound, settings.require_keys)
         return
     try:
-        holding = sum(not key.revoked_at for key in api_keys.read(settings.api_keys))
+        valid = sum(not key.revoked_at for key in api_keys.read(settings.api_keys))
     except BucklerError as error:
-        logger.error("bound to %s; keys are asked for and none holds: %s", bound, error)
+        logger.error("bound to %s; keys are required and none is valid: %s", bound, error)
         return
-    level, hint = (logging.INFO, "") if holding else (logging.WARNING, "; `buckler keys create` makes one")
-    logger.log(level, "bound to %s; keys are asked for, %d in %s hold%s", bound, holding, settings.api_keys, hint)
+    level, hint = (logging.INFO, "") if valid else (logging.WARNING, "; `buckler keys create` creates one")
+    logger.log(level, "bound to %s; keys are required, %d in %s valid%s", bound, valid, settings.api_keys, hint)
 
 
 def _bearer(headers: Headers) -> str:
     given = headers.getlist("authorization")
-    # Of two, a proxy and this service might believe different ones.
+    # With two headers, a proxy and this service might read different ones.
     scheme, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     return secret.strip() if scheme.lower() == "bearer" else ""
 

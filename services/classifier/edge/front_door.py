@@ -1,9 +1,8 @@
-"""What stands between the network and BentoML: keys, limits, request ids, one form of error, one log line each.
+"""Middleware between the network and BentoML: keys, limits, request ids, the contract's errors, one log line each.
 
-Everything is refused that is not expected: unknown paths and methods never reach BentoML's own routes, a client
-that lacks a key or a place is refused before its body is read, a body is counted while it is read, and of a form
-only the pictures' bytes go on. No picture, file name or header value is logged, counted or quoted; of a key only
-the id under which it is kept.
+Unknown paths and methods never reach BentoML's routes. Keys and limits are checked before the body is read, the size of
+the body while it is read, and only the pictures of a form are forwarded. No picture, file name or header value is
+logged, counted or quoted; of a key, only its id.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ from services.classifier.settings import Settings
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 REQUEST_ID_HEADER = "x-request-id"
 DOCS_FILES = "/docs/"
-# What BentoML sees of a request's head; the rest is of no use to it.
+# The only headers of a request that BentoML gets.
 FORWARDED = (b"host", b"accept", b"user-agent")
 STRIPPED = ("server", "x-bentoml-request-id")
 
@@ -43,16 +42,16 @@ logger = logging.getLogger("buckler.service")
 
 
 class ClientGoneError(Exception):
-    """The client hung up before its request was complete."""
+    """The client closed the connection before its request was complete."""
 
 
 def new_request_id() -> str:
-    """Return an id for an answer, its log line and the operator's question; never the client's own words."""
+    """Return an id for an answer and its log line; a client cannot choose it."""
     return uuid4().hex
 
 
 class FrontDoor:
-    """ASGI middleware; see the module's head."""
+    """ASGI middleware around the whole service."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -64,7 +63,7 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(canonical(scope), send)
+        exchange = HttpExchange(canonical(scope), send)
         REQUEST_ID.set(exchange.request_id)
         try:
             await self._answer(exchange, receive)
@@ -73,25 +72,25 @@ class FrontDoor:
         finally:
             exchange.record()
 
-    async def _answer(self, exchange: "Exchange", receive: Receive) -> None:
+    async def _answer(self, exchange: "HttpExchange", receive: Receive) -> None:
         with ExitStack() as place:
             try:
-                key = self._let_in(exchange, place)
-                scope, receive = await self._admit(exchange.scope, receive, key, place)
+                key = self._check_head(exchange, place)
+                scope, receive = await self._read_request(exchange.scope, receive, key, place)
             except RefusalError as refusal:
-                place.close()  # first: a client that is slow to take its refusal holds no place
+                place.close()  # first: a client that reads its refusal slowly must not count against the limits
                 await exchange.refuse(refusal.code, refusal.detail, refusal.headers)
                 return
-            await self._work(exchange, scope, receive, place.pop_all())
+            await self._run(exchange, scope, receive, place.pop_all())
 
-    def _let_in(self, exchange: "Exchange", place: ExitStack) -> ApiKey | None:
-        """Check path, method, key and limits, in this order; a place that is needed is held by ``place``.
+    def _check_head(self, exchange: "HttpExchange", place: ExitStack) -> ApiKey | None:
+        """Check path, method, key and limits, in this order; the request counts until ``place`` is closed.
 
         Returns:
-            The key that was shown, if one is needed.
+            The key of the request, if the path needs one.
 
         Raises:
-            RefusalError: One of them is in the way.
+            RefusalError: A check failed.
         """
         path, method = exchange.scope["path"], exchange.scope["method"]
         methods = METHODS.get(path, READ if path.startswith(DOCS_FILES) else None)
@@ -108,10 +107,10 @@ class FrontDoor:
         self._access.reserve_request(path, key, place)
         return key
 
-    async def _work(self, exchange: "Exchange", scope: Scope, receive: Receive, place: ExitStack) -> None:
-        # A task besides the scope: a worker thread cannot be cancelled, and the client must not wait for it. The
-        # scope lets the thread end, and only then is the place free: to cancel the task would leave the thread
-        # computing beside the next request's, and then beside many.
+    async def _run(self, exchange: "HttpExchange", scope: Scope, receive: Receive, place: ExitStack) -> None:
+        # A worker thread cannot be cancelled, and the client must not wait for it: hence a task that outlives the
+        # timeout. Cancelling the scope, not the task, lets the thread end before its place is free; otherwise threads
+        # of timed-out requests would pile up beside the current one.
         limit = anyio.CancelScope()
 
         async def ask() -> None:
@@ -130,13 +129,13 @@ class FrontDoor:
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             await exchange.refuse("internal_error")
 
-    async def _admit(
+    async def _read_request(
         self, scope: Scope, receive: Receive, key: ApiKey | None, place: ExitStack
     ) -> tuple[Scope, Receive]:
-        """Return what BentoML is to see of the request.
+        """Return the scope and the body that BentoML gets.
 
         Raises:
-            RefusalError: It is to see nothing of it.
+            RefusalError: The request is invalid or exceeds a limit.
         """
         if scope["path"] not in endpoints.ASKED:
             return scope, receive
@@ -159,7 +158,7 @@ class FrontDoor:
         limit = self._settings.body_limit_bytes
         too_large = RefusalError("body_too_large", f"expected a body of at most {limit} bytes")
         announced = headers.get("content-length", "0")
-        # Before the first byte is asked for: a client that waits for "100 continue" sends none at all.
+        # Before the first read, so that a client that waits for "100 continue" sends nothing.
         if announced.isdecimal() and int(announced) > limit:
             raise too_large
         received = 0
@@ -180,8 +179,8 @@ class FrontDoor:
             raise RefusalError("body_timeout") from error
 
 
-class Exchange:
-    """One request and its answer, as far as the front door follows it."""
+class HttpExchange:
+    """One request and its answer: id, status, metrics and log line."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
@@ -197,16 +196,16 @@ class Exchange:
 
     @property
     def endpoint(self) -> str:
-        """The path if it is one of ours, else ``other``: a label, never the client's words."""
+        """The path if it is known, else ``other``: a closed set of labels."""
         path: str = self.scope["path"]
         if path.startswith(DOCS_FILES):
             return DOCS_FILES.rstrip("/")
         return path if path in METHODS else endpoints.OTHER
 
     async def forward(self, message: Message) -> None:
-        """Pass on a good answer as it comes; hold back an error to put it in the contract's form."""
+        """Forward a successful answer in chunks; collect an error and send it in the form of the contract."""
         if self._answered:
-            return  # too late: the time was up
+            return  # the request has timed out
         if message["type"] == "http.response.start":
             if message["status"] >= HTTPStatus.BAD_REQUEST:
                 self._error = message
@@ -222,7 +221,7 @@ class Exchange:
                 await self.refuse(code, text)
 
     async def refuse(self, code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
-        """Answer with an error of the contract, unless an answer has begun."""
+        """Answer with an error of the contract, unless an answer has started."""
         if self.status:
             return
         self._code = code
@@ -234,10 +233,10 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": response.body})
 
     async def give_up(self) -> None:
-        """End the exchange with a client that is gone.
+        """End the exchange after the client closed the connection.
 
-        The server sends nothing to nobody, but BentoML's own timeout, which is outside, waits for an answer to begin:
-        without one each client that hangs up would leave a task behind until then, and a shutdown would wait for it.
+        BentoML's outer timeout waits for an answer to start. Without this start, which the server discards, each closed
+        connection would leave a task until that timeout, and a shutdown would wait for it.
         """
         self.status = int(metrics.CLIENT_GONE)
         await self._send({"type": "http.response.start", "status": self.status, "headers": []})
@@ -256,7 +255,7 @@ class Exchange:
     def record(self) -> None:
         """Count the request and write its log line."""
         if not self.status:
-            return  # the server is going down
+            return  # the server is shutting down
         seconds = time.perf_counter() - self._started
         metrics.REQUESTS.labels(endpoint=self.endpoint, code=str(self.status)).inc()
         metrics.REQUEST_SECONDS.labels(endpoint=self.endpoint).observe(seconds)

@@ -1,12 +1,12 @@
-"""BentoML's own command, with a supervisor that looks for dead workers every second instead of every ten.
+"""BentoML's command, with a supervisor that checks for dead workers every second instead of every ten.
 
-A worker that was killed should be back before a client gives up. BentoML has no setting for it: the number is a default
-of the function that makes the supervisor, which is replaced here by itself with another.
+A killed worker should be replaced before clients give up. BentoML has no setting for the interval, so the function
+that creates the supervisor is replaced by one with another default.
 """
 
 from functools import partial
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     from bentoml._internal.utils import circus
     from bentoml_cli.cli import cli
 
-    circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=LOOK_SECONDS)
+    circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=CHECK_SECONDS)
     cli(prog_name="bentoml")
 
 

@@ -17,7 +17,7 @@ from services.classifier.interfaces.fhir import FhirRequest, fhir_error, wants_f
 from services.classifier.interfaces.form import PictureForm
 from services.classifier.interfaces.oip import BINARY_HEADER, OipRequest
 from services.classifier.records.audit import RECEIPT_WANTED
-from services.classifier.requests import Batch, PictureRequest
+from services.classifier.requests import PictureBatch, PictureRequest
 from services.classifier.settings import Settings
 
 DICOM = "application/dicom"
@@ -97,4 +97,4 @@ async def request_for(scope: Scope, pictures: tuple[bytes, ...], settings: Setti
         return ExplainRequest(pictures[0], requested_label(scope["query_string"]))
     if wants_fhir(Headers(scope=scope).get("accept", "")):
         return FhirRequest(pictures)
-    return Batch(pictures) if len(pictures) > 1 else None
+    return PictureBatch(pictures) if len(pictures) > 1 else None

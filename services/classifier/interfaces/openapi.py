@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from buckler.serving.model_card import ModelCard
-from services.classifier.contract import ERRORS, Answer, Answers, ErrorAnswer
+from services.classifier.contract import ERRORS, Answer, BatchAnswer, ErrorAnswer
 from services.classifier.endpoints import (
     CARD,
     CARD_PAGE,
@@ -91,7 +91,7 @@ NOT_OF_OIP = (*_NEVER, *_OF_FORMS, "label_unknown")
 
 def document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
-    models = [(each, "serialization") for each in (Answer, Answers, ErrorAnswer, ModelCard, *OIP_MODELS)]
+    models = [(each, "serialization") for each in (Answer, BatchAnswer, ErrorAnswer, ModelCard, *OIP_MODELS)]
     _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
@@ -263,7 +263,7 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 
 def _success() -> dict[str, Any]:
-    schema = {"anyOf": [{"$ref": REFERENCE.format(model=each.__name__)} for each in (Answer, Answers)]}
+    schema = {"anyOf": [{"$ref": REFERENCE.format(model=each.__name__)} for each in (Answer, BatchAnswer)]}
     return {
         "description": "The answer; for several pictures, the answers",
         "headers": {"X-Request-ID": {"schema": {"type": "string"}}},

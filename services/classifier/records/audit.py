@@ -1,6 +1,6 @@
-"""What stays of an answer: its line in the audit log, and a signed receipt for the client that asks for one.
+"""The line of an answer in the audit log, and the signed receipt for a client that requests one.
 
-Whoever is known to the front door is named in ``CLIENT_ID``; who asks for a receipt, in ``RECEIPT_WANTED``.
+The front door sets ``CLIENT_ID`` and ``RECEIPT_WANTED`` for each request.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from services.classifier.requests import Picture
 from services.classifier.settings import Settings
 
 ANONYMOUS = "anonymous"
-CLIENT_ID: ContextVar[str] = ContextVar("client_id", default=ANONYMOUS)  # of a key, never the key itself
+CLIENT_ID: ContextVar[str] = ContextVar("client_id", default=ANONYMOUS)  # the id of a key, never the key
 RECEIPT_WANTED: ContextVar[bool] = ContextVar("receipt_wanted", default=False)
 
 RECEIPT_HEADER = "x-buckler-receipt"
@@ -30,10 +30,10 @@ logger = logging.getLogger("buckler.service")
 
 
 def wants_receipt(header: str | None) -> bool:
-    """Tell whether a request's header asks for a receipt.
+    """Return whether the header of a request asks for a receipt.
 
     Raises:
-        RefusalError: ``receipt_unsupported``: for a kind of receipt that there is not.
+        RefusalError: ``receipt_unsupported``: the header names an unknown kind.
     """
     if header is not None and header.strip().lower() != RECEIPT_KIND:
         raise RefusalError("receipt_unsupported")
@@ -41,14 +41,14 @@ def wants_receipt(header: str | None) -> bool:
 
 
 class AuditTrail:
-    """Writes the line and signs the receipt; without a log or a key, what the settings leave of it."""
+    """Writes audit lines and signs receipts, as far as log and key are configured."""
 
     def __init__(self, settings: Settings) -> None:
         self._log = open_log(settings)
         self._key = receipt_key(settings)
 
     def check_receipt(self) -> None:
-        """See, before the model is asked, whether what the client wants can be had.
+        """Check that a requested receipt can be signed, before the model computes.
 
         Raises:
             RefusalError: ``receipt_unavailable``.
@@ -57,14 +57,14 @@ class AuditTrail:
             raise RefusalError("receipt_unavailable")
 
     def record(self, answer: Answer, picture: Path | Picture) -> Answer:
-        """Return ``answer``, with its receipt if one is wanted, once its line is written.
+        """Write the line of ``answer`` and return the answer, with its receipt if one was requested.
 
         Args:
-            answer: Without a receipt.
-            picture: The bytes as they were received, or their file; or the pixels, where those were received.
+            answer: An answer without a receipt.
+            picture: The received file or its path, or the received pixels.
 
         Raises:
-            RefusalError: ``audit_unavailable``: an answer that is not in the log must not exist.
+            RefusalError: ``audit_unavailable``: no answer may be sent without its line.
         """
         moment, digest = datetime.now(UTC), _digest(picture)
         content = answer.model_dump(mode="json")
@@ -75,7 +75,7 @@ class AuditTrail:
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
     def record_event(self, event: str, picture: Path | Picture, **details: Any) -> None:
-        """Write a line about what happened at ``picture``, beside the line of its answer, if it gets one.
+        """Write a line about an event at ``picture``, in addition to the line of its answer.
 
         Raises:
             RefusalError: ``audit_unavailable``.
@@ -90,7 +90,7 @@ class AuditTrail:
             head = self._log.append(entry)
         except AuditError as error:
             subject = f"request {entry['answer']['request_id']}" if "answer" in entry else f"a {entry['event']}"
-            logger.error("%s is not answered: %s", subject, error)
+            logger.error("%s: answer withheld: %s", subject, error)
             raise RefusalError("audit_unavailable") from error
         return head.sequence, head.digest
 
@@ -98,29 +98,29 @@ class AuditTrail:
 def _digest(picture: Path | Picture) -> str:
     if isinstance(picture, Path):
         return digests.file_digest(picture)
-    # Of pixels: the float32 values as they lie in memory, little-endian, row by row.
+    # Pixels: little-endian float32 in row-major order.
     content = picture if isinstance(picture, bytes) else picture.astype("<f4").tobytes()
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def open_log(settings: Settings) -> AuditLog | None:
-    """Return the log that the settings name, None for none; one that cannot be written to is said at once."""
+    """Return the log that the settings name, None without one; log an error if it is not writable."""
     if settings.audit_log == audit.OFF:
-        logger.warning("no audit log is kept: %s is %r", audit.LOG_ENV, audit.OFF)
+        logger.warning("the audit log is off: %s is %r", audit.LOG_ENV, audit.OFF)
         return None
     log = AuditLog(Path(settings.audit_log), fsync=settings.audit_fsync, segment_bytes=settings.audit_segment_bytes)
     try:
         head = log.head()
-        logger.info("audit log %s goes on after line %d, %s", log.path, head.sequence, head.digest)
+        logger.info("audit log %s continues after line %d, %s", log.path, head.sequence, head.digest)
     except AuditError as error:
-        logger.error("/predict answers 503 until this is mended: %s", error)
+        logger.error("/predict answers 503 until this is fixed: %s", error)
     return log
 
 
 def receipt_key(settings: Settings) -> Ed25519PrivateKey | None:
-    """Return the key to sign receipts with; None without one, or with one that must not be used, which is logged."""
+    """Return the key that signs receipts; None without one, or if it may not be used, which is logged."""
     try:
         return receipt.load_key(settings.receipt_key)
     except BucklerError as error:
-        logger.error("no receipt is signed: %s", error)
+        logger.error("receipts cannot be signed: %s", error)
         return None

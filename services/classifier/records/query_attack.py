@@ -1,4 +1,4 @@
-"""What follows when one client's pictures look like a search for an adversarial one."""
+"""Detects and answers query attacks: runs of near-identical pictures from one client."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ logger = logging.getLogger("buckler.service")
 
 
 class QueryGuard:
-    """The watch of one worker process. All clients without a key are one: nothing tells them apart."""
+    """The query monitor of one worker process. Clients without a key cannot be told apart and count as one."""
 
     def __init__(self, settings: Settings, audit: AuditTrail) -> None:
         self._follows = settings.query_attack
@@ -29,14 +29,14 @@ class QueryGuard:
         self._monitor = None if self._follows == OFF else QueryMonitor(rules)
 
     def in_run(self, pixels: NDArray[np.float32], picture: Path | Picture) -> bool:
-        """Look at a picture and tell whether it is one of a run.
+        """Return whether a picture is part of a run.
 
         Args:
-            pixels: ``(height, width, 3)`` float32 in 0..1, as the model is to see them.
-            picture: The bytes as they were received, or their file; or the pixels, where those were received.
+            pixels: ``(height, width, 3)`` float32 in 0..1, the input of the model.
+            picture: The received file or its path, or the received pixels.
 
         Raises:
-            RefusalError: ``query_attack``: it is, and the settings say to refuse such pictures.
+            RefusalError: ``query_attack``: it is, and the settings refuse such pictures.
             RefusalError: ``audit_unavailable``: a run begins and the audit log cannot be written.
         """
         if self._monitor is None:
@@ -49,10 +49,10 @@ class QueryGuard:
         return run.in_run
 
     def _report(self, run: QueryRun, picture: Path | Picture) -> None:
-        if not OF_THE_WATCH.get():  # its probe searches on purpose, each time
+        if not OF_THE_WATCH.get():  # each run of its probe is such a search
             metrics.QUERY_ATTACKS.inc()
         logger.warning(
-            "client %s sends pictures that are all but the same, %d by now: a search for an adversarial one?",
+            "client %s sends near-identical pictures, %d so far: possibly a search for an adversarial one",
             CLIENT_ID.get(),
             run.alike,
         )

@@ -1,7 +1,7 @@
-"""Remembers numbers of answered pictures (`buckler.serving.traffic`), in a thread that no answer waits for.
+"""Stores measurements of answered pictures (`buckler.serving.traffic`) in a thread of its own.
 
-An answer is never late, and never missing, because of this: what finds the queue full is dropped and counted, and so is
-what the database does not take in time. A worker that is killed loses what it has not written, a second of traffic.
+No answer waits for it or fails because of it: pictures are dropped and counted if the queue is full or the database
+does not accept them in time. A killed worker loses about a second of traffic.
 """
 
 import logging
@@ -18,39 +18,40 @@ from starlette.datastructures import Headers
 from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving.api_keys import ApiKey
-from buckler.serving.traffic import OFF, WATCH_HEADER, WATCH_KEY_NAME, Observation, Traffic, observe
+from buckler.serving.settings import WATCH_HEADER, WATCH_KEY_NAME
+from buckler.serving.traffic import OFF, Observation, Traffic, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings
 
 if TYPE_CHECKING:  # importing it for real would load the engine into the supervisor process
     from buckler.serving.predictor import Prediction
 
-QUEUE = 64  # pictures that wait to be measured; each holds its pixels
-KEPT = 2000  # rows that are kept while the database is away
-BATCH = 200  # rows that are written together
+QUEUE = 64  # pictures that wait to be measured, with their pixels
+KEPT = 2000  # rows kept while the database fails
+BATCH = 200  # rows written together
 BATCH_SECONDS = 1.0
-LOOK_UP_SECONDS = 0.25  # after which a waiting thread sees whether it is to end
+STOP_CHECK_SECONDS = 0.25  # between two checks of an idle thread whether to stop
 LONGEST_BACKOFF_SECONDS = 30.0
 PRUNE_SECONDS = 300.0
 STOP_SECONDS = 5.0
 
-# Set by the front door: pictures of the watch's own are no traffic.
+# Set by the front door: the watch's test pictures do not count as traffic.
 OF_THE_WATCH: ContextVar[bool] = ContextVar("of_the_watch", default=False)
 
 logger = logging.getLogger("buckler.service")
 
 
 def is_of_the_watch(key: ApiKey | None, headers: Headers) -> bool:
-    """Tell whether a request is the watch's own.
+    """Return whether a request comes from the watch.
 
-    Where keys are asked for their name says so, which the operator gave: a header would be any client's to send.
+    Where keys are required, the operator has named the watch's key; any client could send the header.
     """
     return key.name == WATCH_KEY_NAME if key else WATCH_HEADER in headers
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A picture and its answer, not measured yet."""
+    """An answered picture before it is measured."""
 
     upload: Upload
     prediction: "Prediction"
@@ -59,7 +60,7 @@ class Answered:
 
 
 class Recorder:
-    """Remembers the traffic of one worker process; with the URL ``off``, or one that cannot be used, nothing."""
+    """Records the traffic of one worker process; does nothing if the URL is ``off`` or unusable."""
 
     def __init__(self, settings: Settings) -> None:
         self._days, self._most = settings.traffic_days, settings.traffic_rows
@@ -73,18 +74,18 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="Traffic", daemon=True)
 
     def start(self) -> None:
-        """Write, in a thread of its own."""
+        """Start the thread that writes."""
         if self._traffic:
             self._thread.start()
 
     def stop(self) -> None:
-        """Write what is left, if the database takes it, and no more."""
+        """Write the remaining rows if the database accepts them, and end the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
     def enqueue(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
-        """Take a picture that was answered, if there is room; never waits, never raises."""
+        """Queue an answered picture if there is room; never waits, never raises."""
         if self._traffic is None or OF_THE_WATCH.get():
             return
         try:
@@ -104,15 +105,15 @@ class Recorder:
             pass
 
     def _prepare(self) -> None:
-        """Create or upgrade the table now, not with the first pictures: that loads Alembic."""
+        """Create or upgrade the table before the first pictures arrive, because that loads Alembic."""
         with suppress(DatabaseError):  # the first write tries again, and reports
             if self._traffic:
                 self._traffic.prepare()
 
     def _gather(self) -> None:
-        """Measure what is offered, until there is a batch or it is time to write."""
+        """Measure one queued picture; set the time of the next write."""
         try:
-            answered = self._queue.get(timeout=LOOK_UP_SECONDS)
+            answered = self._queue.get(timeout=STOP_CHECK_SECONDS)
         except Empty:
             return
         if not self._rows:
@@ -129,42 +130,42 @@ class Recorder:
             self._rows.append(
                 observe(answered.upload, answered.prediction, digest=answered.digest, moment=answered.moment)
             )
-        except Exception:  # nothing that a picture holds may end the thread
+        except Exception:  # no picture may end the thread
             metrics.TRAFFIC_DROPPED.inc()
-            logger.exception("a picture could not be measured")
+            logger.exception("cannot measure a picture")
 
     def _write(self) -> bool:
-        """Write a batch of what was measured and tell whether the database takes more."""
+        """Write a batch of rows; return whether the database accepted it."""
         if self._traffic is None:
             return False
         batch = self._rows[:BATCH]
         try:
             self._traffic.write(batch)
         except DatabaseError as error:
-            self._put_off(error, len(batch))
+            self._postpone(error, len(batch))
             return False
-        except Exception:  # a fault of ours: the service goes on, and the numbers say what is missing
-            logger.exception("traffic: %d pictures could not be written", len(batch))
-            self._let_go(len(batch))
+        except Exception:  # a bug: the service goes on, and the metric counts the dropped pictures
+            logger.exception("traffic: cannot write %d pictures", len(batch))
+            self._drop(len(batch))
             return False
         if self._failures:
-            logger.info("the traffic's database takes pictures again, %d were kept", len(self._rows))
+            logger.info("the traffic database accepts pictures again; %d were kept", len(self._rows))
         self._failures = 0
         self._rows = self._rows[len(batch) :]
         metrics.TRAFFIC_RECORDED.inc(len(batch))
         self._prune()
         return True
 
-    def _put_off(self, error: DatabaseError, count: int) -> None:
-        """Try again later what may pass; let go of what will not, or one bad row would stop all others."""
+    def _postpone(self, error: DatabaseError, count: int) -> None:
+        """Retry a temporary error later; drop rows that can never be written, or they would block all others."""
         if not self._failures:
             logger.error("traffic is not recorded: %s", error)
         self._failures += 1
         self._due = time.monotonic() + min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS)
         if not error.passing:
-            self._let_go(count)
+            self._drop(count)
 
-    def _let_go(self, count: int) -> None:
+    def _drop(self, count: int) -> None:
         self._rows = self._rows[count:]
         metrics.TRAFFIC_DROPPED.inc(count)
 
@@ -175,7 +176,7 @@ class Recorder:
         try:
             self._traffic.prune(days=self._days, rows=self._most)
         except DatabaseError as error:
-            logger.warning("old traffic is not forgotten yet: %s", error)
+            logger.warning("cannot delete old traffic yet: %s", error)
 
 
 def _open(url: str) -> Traffic | None:
@@ -184,7 +185,7 @@ def _open(url: str) -> Traffic | None:
         return None
     try:
         traffic = Traffic(url)
-    except DatabaseError as error:  # no reason not to serve
+    except DatabaseError as error:  # must not stop the service
         logger.error("no traffic is recorded: %s", error)
         return None
     logger.info("traffic is recorded in %s", traffic.shown_url)

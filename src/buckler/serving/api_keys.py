@@ -33,7 +33,7 @@ API_KEYS_ENV = "BUCKLER_API_KEYS"
 PREFIX = "bk_"
 SECRET_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-LOOK_AGAIN_SECONDS = 1.0
+RELOAD_SECONDS = 1.0
 
 log = logging.getLogger("buckler.api_keys")
 
@@ -100,7 +100,7 @@ def revoke(path: Path, key_id: str) -> ApiKey:
         if old is None:
             raise BucklerError(f"{path} has no key {key_id!r}; `buckler keys list` shows the ids")
         if old.revoked_at:
-            raise BucklerError(f"key {key_id} was revoked at {old.revoked_at}; nothing is left to do")
+            raise BucklerError(f"key {key_id} was already revoked at {old.revoked_at}")
         revoked = dataclasses.replace(old, revoked_at=_now())
         _write(path, [revoked if key is old else key for key in keys])
     return revoked
@@ -127,7 +127,7 @@ def read(path: Path) -> tuple[ApiKey, ...]:
         return tuple(_parse(entry) for entry in document["keys"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BucklerError(
-            f"{path} is no file of API keys of schema {SCHEMA}; bring back a copy, or move it away and make new keys"
+            f"{path} is not a file of API keys of schema {SCHEMA}; restore a copy, or move it away and create new keys"
         ) from error
 
 
@@ -152,9 +152,9 @@ class KeyRing:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._look_again = float("-inf")
+        self._check_at = float("-inf")
         self._seen: tuple[int, int, int] | None = None
-        self._holding: tuple[ApiKey, ...] = ()
+        self._valid: tuple[ApiKey, ...] = ()
         self._problem: str | None = None
 
     def find(self, secret: str) -> ApiKey | None:
@@ -169,7 +169,7 @@ class KeyRing:
             raise BucklerError(self._problem)
         shown = _hash(secret)
         found = None
-        for key in self._holding:
+        for key in self._valid:
             # Compare all keys in constant time: the duration must not reveal how close a guess is.
             if hmac.compare_digest(key.sha256, shown):
                 found = key
@@ -177,9 +177,9 @@ class KeyRing:
 
     def _refresh(self) -> None:
         now = self._clock()
-        if now < self._look_again:
+        if now < self._check_at:
             return
-        self._look_again = now + LOOK_AGAIN_SECONDS
+        self._check_at = now + RELOAD_SECONDS
         # Before reading: a file replaced in between is then detected as changed next time.
         state = _state(self._path)
         # After a failure always read again: a corrected file mode changes none of these numbers.
@@ -187,15 +187,15 @@ class KeyRing:
             return
         self._seen = state
         try:
-            self._holding, problem = _holding(self._path), None
+            self._valid, problem = _valid_keys(self._path), None
         except BucklerError as error:
-            self._holding, problem = (), str(error)
+            self._valid, problem = (), str(error)
         if problem != self._problem and problem:
-            log.error("no API key holds: %s", problem)
+            log.error("no API key is valid: %s", problem)
         self._problem = problem
 
 
-def _holding(path: Path) -> tuple[ApiKey, ...]:
+def _valid_keys(path: Path) -> tuple[ApiKey, ...]:
     return tuple(key for key in read(path) if not key.revoked_at)
 
 

@@ -16,7 +16,7 @@ BUSY_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """Limits of a service.
 
     Attributes:
@@ -63,7 +63,7 @@ class TokenBucket:
 class Limiter:
     """Admits requests up to the limits and rejects the rest at once, so that no queue builds up."""
 
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: RateLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
         self._taken = 0
@@ -80,7 +80,7 @@ class Limiter:
         if self._taken >= self._limits.in_progress:
             raise LimitError(
                 "overloaded",
-                f"{self._limits.in_progress} requests are being answered and no more are taken; try again later",
+                f"{self._limits.in_progress} requests are being answered, which is the limit; try again later",
                 retry_after=BUSY_SECONDS,
             )
         with self._place_of(client) if client else nullcontext():
@@ -104,8 +104,8 @@ class Limiter:
         if self._taken + count > limits.in_progress:
             raise LimitError(
                 "overloaded",
-                f"{self._taken} of {limits.in_progress} pictures are being answered, which leaves too few places for "
-                f"{count} more; try again later, or with fewer",
+                f"{self._taken} of {limits.in_progress} places are in use, too few are free for {count} more pictures; "
+                "try again later, or send fewer",
                 retry_after=BUSY_SECONDS,
             )
         if mine and mine.taken + count > limits.at_once:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:  # loads TensorFlow
 SCHEMA = 1
 
 
-class Rate(BaseModel):
+class CardRate(BaseModel):
     """A share with its 95 % interval."""
 
     value: float
     low: float
     high: float
-    pictures: int | None = Field(default=None, description="Over how many pictures it was taken")
+    pictures: int | None = Field(default=None, description="Number of pictures")
 
 
 class CardModel(BaseModel):
@@ -35,10 +35,10 @@ class CardModel(BaseModel):
     version: str
     digest: str = Field(description="SHA-256 of the model directory")
     architecture: str
-    defence: str = Field(description="What was done against attacks in training")
+    defence: str = Field(description="Defence in training")
     labels: list[str]
-    malignant: list[str] = Field(description="Labels whose flip to another is the dangerous one")
-    image_size: int = Field(description="Pixels a side at the model's input")
+    malignant: list[str] = Field(description="Labels that it is dangerous to miss")
+    image_size: int = Field(description="Side length of the model's input, in pixels")
 
 
 class CardData(BaseModel):
@@ -58,25 +58,25 @@ class CardVerdict(BaseModel):
     issued_at: datetime
     expires_at: datetime
     expired: bool
-    commit: str | None = Field(description="Of the code that trained and judged it")
+    commit: str | None = Field(description="Commit of the code that trained and evaluated it")
     uncommitted_changes: bool | None
 
 
 class CardStanding(BaseModel):
     """Whether the verdict is still valid, according to later signed statements of the watch."""
 
-    state: State = Field(description="`degraded`: every answer asks for review; `withdrawn`: there are no answers")
+    state: State = Field(description="`degraded`: every answer needs review; `withdrawn`: the model does not answer")
     reasons: list[str]
-    issued_at: datetime = Field(description="When the verdict was given, or renewed last")
-    expires_at: datetime = Field(description="As renewed")
-    moment: datetime = Field(description="When it was signed; the verdict's own time if nothing was since")
+    issued_at: datetime = Field(description="When the verdict was issued or last renewed")
+    expires_at: datetime = Field(description="Expiry of the verdict, renewals included")
+    moment: datetime = Field(description="When the standing was signed; without one, when the verdict was issued")
 
 
 class CardClean(BaseModel):
     """Performance without an attacker."""
 
-    accuracy: Rate | None
-    malignant_recall: Rate | None
+    accuracy: CardRate | None
+    malignant_recall: CardRate | None
     calibration_error: float | None
 
 
@@ -84,21 +84,21 @@ class CardRobust(BaseModel):
     """Performance under the worst of all attacks at all radii up to this one."""
 
     epsilon_255: int = Field(description="Largest change of a pixel, in levels of 255")
-    robust_accuracy: Rate
-    sensitivity: Rate | None = None
-    specificity: Rate | None = None
-    malignant_to_benign_rate: Rate | None = None
+    robust_accuracy: CardRate
+    sensitivity: CardRate | None = None
+    specificity: CardRate | None = None
+    malignant_to_benign_rate: CardRate | None = None
 
 
 class CardAttack(BaseModel):
     """One attack at one radius."""
 
     name: str
-    knowledge: str | None = Field(default=None, description="What the attacker has of the model")
+    knowledge: str | None = Field(default=None, description="What the attacker knows of the model")
     norm: str | None = None
     epsilon_255: int | None = None
     steps: int | None = None
-    robust_accuracy: Rate
+    robust_accuracy: CardRate
     attack_success_rate: float | None = None
 
 
@@ -108,12 +108,12 @@ class CardGroup(BaseModel):
     column: str
     group: str
     pictures: int
-    clean_accuracy: Rate
+    clean_accuracy: CardRate
     worst_case: list[CardRobust]
 
 
 class CardCheck(BaseModel):
-    """One doubt about the evaluation itself."""
+    """One sanity check of the evaluation."""
 
     name: str
     passed: bool
@@ -128,16 +128,18 @@ class CardDetected(BaseModel):
     adaptive: bool = Field(description="Whether the attacker knows the detector")
     stops_at_boundary: bool = Field(default=False, description="Whether the attack stops once the answer is wrong")
     auc: float | None = None
-    flagged: Rate | None = Field(default=None, description="Share of attacked pictures above the threshold")
-    wrong_and_unflagged: Rate | None = Field(default=None, description="Share that nothing speaks against")
+    flagged: CardRate | None = Field(default=None, description="Share of attacked pictures above the threshold")
+    wrong_and_unflagged: CardRate | None = Field(
+        default=None, description="Share of attacked pictures with a wrong label and no flag"
+    )
 
 
 class CardDetector(BaseModel):
     """The adversarial-input detector."""
 
     threshold: float
-    max_fpr: float = Field(description="Share of clean pictures that the threshold was set to flag at most")
-    clean_fpr: Rate | None = Field(description="Share of clean test pictures that it flags")
+    max_fpr: float = Field(description="Largest share of clean pictures that the threshold may flag")
+    clean_fpr: CardRate | None = Field(description="Share of clean test pictures above the threshold")
     attacks: list[CardDetected]
 
 
@@ -154,9 +156,9 @@ class ModelCard(BaseModel):
     attacks: list[CardAttack]
     subgroups: list[CardGroup]
     checks: list[CardCheck]
-    floors: dict[str, Any] = Field(description="The policy it was judged by")
+    floors: dict[str, Any] = Field(description="The policy of the gate")
     detector: CardDetector | None
-    limits: list[str] = Field(description="What must not be expected of it")
+    limits: list[str] = Field(description="Limits of the model")
 
 
 def card(
@@ -177,7 +179,7 @@ def card(
         now: Timezone-aware time at which expiry is checked.
         standing: Statement signed after the verdict; None if there is none.
     """
-    said = verdict.statement
+    statement = verdict.statement
     expires_at = standing.expires_at if standing else verdict.expires_at
     content = {
         "model": {
@@ -190,7 +192,7 @@ def card(
             "malignant": list(info.dangerous),
             "image_size": info.image_size,
         },
-        "data": {"version": info.data_version, "pictures_attacked": said.get("data", {}).get("images")},
+        "data": {"version": info.data_version, "pictures_attacked": statement.get("data", {}).get("images")},
         "verdict": {**_verdict(verdict), "expired": now >= expires_at},
         "standing": {
             "state": standing.state if standing else HOLDS,
@@ -200,17 +202,17 @@ def card(
             "moment": standing.moment if standing else verdict.issued_at,
         },
         "clean": {
-            "accuracy": said.get("clean_accuracy"),
-            "malignant_recall": said.get("malignant_recall"),
-            "calibration_error": said.get("calibration_error"),
+            "accuracy": statement.get("clean_accuracy"),
+            "malignant_recall": statement.get("malignant_recall"),
+            "calibration_error": statement.get("calibration_error"),
         },
-        "worst_case": said.get("worst_case", []),
-        "attacks": said.get("attacks", []),
-        "subgroups": said.get("subgroups", []),
-        "checks": said.get("checks", []),
-        "floors": said.get("policy", {}),
-        "detector": said.get("detector"),
-        "limits": _limits(said, info, verdict, expires_at),
+        "worst_case": statement.get("worst_case", []),
+        "attacks": statement.get("attacks", []),
+        "subgroups": statement.get("subgroups", []),
+        "checks": statement.get("checks", []),
+        "floors": statement.get("policy", {}),
+        "detector": statement.get("detector"),
+        "limits": _limits(statement, info, verdict, expires_at),
     }
     return ModelCard.model_validate(content)
 
@@ -229,23 +231,23 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _limits(said: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
-    radius = max((row["epsilon_255"] for row in said.get("worst_case", [])), default=0)
+def _limits(statement: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
+    radius = max((row["epsilon_255"] for row in statement.get("worst_case", [])), default=0)
     labels = ", ".join(info.labels)
     limits = [
-        "An aid to a person who decides, never the decision: it sees one picture and nothing of the patient.",
-        f"It knows {labels} and nothing else: a picture of something else is given one of these all the same.",
-        f"Measured on the pictures of data version {info.data_version}; it says nothing of cameras, skins or"
-        " populations that those do not hold.",
-        f"Attacked by changes of at most {radius}/255 a pixel; nothing is claimed of larger ones, of patches, edits by"
-        " hand, or what is done to the skin or the camera."
+        "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
+        f"It knows only the labels {labels}: a picture of anything else gets one of these labels too.",
+        f"Measured on the pictures of data version {info.data_version}; the results do not apply to cameras, skins or"
+        " populations that are not among them.",
+        f"Attacked with changes of at most {radius}/255 per pixel; the results do not apply to larger changes, patches,"
+        " manual edits, or changes of the skin or the camera."
         if radius
-        else "Nothing is claimed of it under attack: the verdict holds no worst case.",
-        "A picture that the detector calls clean may still be attacked, above all by whoever knows the detector.",
-        f"The verdict holds until {expires_at:%Y-%m-%d %H:%M} UTC; after that every answer asks for review.",
+        else "Its robustness is unknown: the verdict contains no worst case.",
+        "A picture that the detector calls clean may still be attacked, above all by someone who knows the detector.",
+        f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",
     ]
     if info.defence == "none":
-        limits.insert(3, "It was trained without any defence against attacks.")
+        limits.insert(3, "It was trained without a defence against attacks.")
     return limits
 
 
@@ -304,5 +306,5 @@ def _bullets(title: str, lines: list[str]) -> str:
     return "\n".join([f"### {title}", "", *(f"- {line}" for line in lines)]) if lines else ""
 
 
-def _percent(rate: Rate | None) -> str:
+def _percent(rate: CardRate | None) -> str:
     return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" if rate else "not measured"

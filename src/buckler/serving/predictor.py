@@ -27,10 +27,10 @@ class Prediction:
 
     Attributes:
         label: The most probable class.
-        probabilities: One a label, summing to one.
-        decision: ``accept``, or ``review`` if there is a reason, else ``accept``.
+        probabilities: By label; they sum to one.
+        decision: ``review`` if there is a reason, else ``accept``.
         reasons: In the order of ``Reason``.
-        score: The detector's; higher is more suspicious.
+        score: Detector score; higher is more suspicious.
         verdict: ``adversarial`` if ``score > threshold``, else ``clean``.
         sketch: Compressed features, for drift detection; not part of the answer.
     """
@@ -49,7 +49,7 @@ class Prediction:
         return replace(self, decision="review", reasons=_in_order({reason, *self.reasons}))
 
 
-class Network(Protocol):
+class ServedNetwork(Protocol):
     """A network that can serve: an exported one, or the reference in Keras."""
 
     precision: str
@@ -65,7 +65,7 @@ class Predictor:
     Attributes:
         labels: Class names.
         image_size: Side length of its input in pixels.
-        shape: Of one input.
+        shape: Shape of one input.
         info: The model's metadata in the release.
         digest: Digest of the model directory, as in the verdict.
         verdict: The signed verdict under which it serves.
@@ -74,7 +74,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: Network,
+        network: ServedNetwork,
         screening: Screening,
         info: ModelInfo,
         verdict: Verdict,
@@ -103,7 +103,7 @@ class Predictor:
             release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
             public_key: Key that must have signed the verdict.
             name: Registered model that the verdict must be about; default: any.
-            threads: To compute with; default: one for each processor.
+            threads: Number of threads; default: one for each processor.
             valid_until: Aware time to which the verdict was renewed; default: its own expiry.
 
         Raises:
@@ -128,7 +128,7 @@ class Predictor:
             model: The directory.
             verdict: The verdict under which it serves.
             threads: As ``load``.
-            precision: Of an exported network; default: the first that this processor multiplies natively.
+            precision: Precision of an exported network; default: the first that this processor supports natively.
 
         Raises:
             ModelError: The files cannot be loaded.
@@ -162,7 +162,7 @@ class Predictor:
         )
 
     def explain(self, pixels: Images, label: str) -> Relevance:
-        """Return how much each place of a picture, as ``__call__`` takes it, speaks for ``label``: ``(h, w)``, 0..1."""
+        """Return the relevance of each place of a picture for ``label``: ``(h, w)``, 0..1; input as in ``__call__``."""
         return self._explainer(pixels, self.labels.index(label))
 
     def warm_up(self) -> None:
@@ -174,8 +174,10 @@ def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
     return tuple(reason for reason in Reason if reason in reasons)
 
 
-def _engine(model: Path, threads: int | None, precision: runtime.ServingPrecision | None) -> tuple[Network, Explainer]:
-    """Return what serves: the exported network where there is one, else the reference, which needs TensorFlow."""
+def _engine(
+    model: Path, threads: int | None, precision: runtime.ServingPrecision | None
+) -> tuple[ServedNetwork, Explainer]:
+    """Return the exported network if there is one, else the reference, which needs TensorFlow."""
     if runtime.is_exported(model):
         exported = runtime.Runtime.load(model, precision=precision, threads=threads)
         return exported, Explainer(exported.maps, HeadWeights.load(model))
@@ -186,7 +188,7 @@ def _engine(model: Path, threads: int | None, precision: runtime.ServingPrecisio
     except ModuleNotFoundError as error:
         raise ModelError(
             "this release has no exported network (it is randomised, or older than the stage `export`) and its "
-            f"reference needs {error.name}, which is not installed: install the extra `cpu`, or release it anew"
+            f"reference needs {error.name}, which is not installed: install the extra `cpu`, or build the release again"
         ) from error
     network = load_network(model)
     return Classifier(network, batch_size=1), Explainer(maps_of(network), head_of(network))

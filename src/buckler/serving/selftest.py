@@ -1,6 +1,6 @@
-"""Reference pictures with the model's answers at judgement: the service compares its own answers after loading.
+"""Reference pictures with the model's answers at its gate, which the service compares with its own after loading.
 
-Digests prove that the bytes are the judged ones, but not that this machine computes the same with them: runtime,
+Digests prove that the files are those of the gate, but not that this machine computes the same with them: runtime,
 processor or library may differ. The pictures are generated from a seed and show no patient; the file is part of the
 release's ``model/``, so that the signed digest covers it.
 """
@@ -22,8 +22,8 @@ from buckler.trust import digests, verdict
 FILE = "selftest.npz"
 INFO_FILE = "model.json"
 PICTURES = 6
-# Room for another processor's kernels at a lower precision. Other weights, swapped colours or a skipped normalisation
-# exceed it by far; within it an answer's odds change by at most a twentieth.
+# Tolerance for another processor's kernels at a lower precision. Other weights, swapped colours or a skipped
+# normalisation exceed it by far; within it, the odds of an answer change by at most a twentieth.
 ABSOLUTE, RELATIVE = 0.05, 0.02
 DRAWS, DEVIATIONS = 16, 6.0  # answers drawn from a randomised network, and the allowed distance from their mean
 SMALLEST_SHARE = 1e-30
@@ -56,34 +56,34 @@ def check(predictor: Predictor, model: Path) -> None:
     """Compare the answers of ``predictor`` to the reference pictures in the directory ``model``.
 
     Raises:
-        SelfTestError: There are no reference pictures, or the answers differ from those at judgement.
+        SelfTestError: There are no reference pictures, or the answers differ from those at the gate.
     """
     reference = _read(model / FILE, predictor.precision)
     found = _measure(predictor, reference["pictures"])
     expected, tolerance = reference["expected"], reference["tolerance"]
     if found.shape != expected.shape:
-        raise SelfTestError(f"expected answers of shape {expected.shape}, as when it was judged, got {found.shape}")
-    # In this form NaN, as a broken kernel returns, counts as wrong.
+        raise SelfTestError(f"expected answers of shape {expected.shape}, as at the gate, got {found.shape}")
+    # Written so that NaN, which a broken kernel may return, counts as wrong.
     wrong = ~(np.abs(found - expected) <= tolerance)
     if wrong.any():
         picture, column = (int(place[0]) for place in np.nonzero(wrong))
-        what = [*(f"log-probability of {label}" for label in predictor.labels), "detector score"][column]
+        quantity = [*(f"log-probability of {label}" for label in predictor.labels), "detector score"][column]
         raise SelfTestError(
-            f"reference picture {picture}: expected a {what} of {expected[picture, column]:.4f}"
-            f" +- {tolerance[picture, column]:.4f}, as when it was judged, got {found[picture, column]:.4f};"
-            f" {int(wrong.sum())} of {wrong.size} numbers differ: this machine's runtime computes something else"
+            f"reference picture {picture}: expected a {quantity} of {expected[picture, column]:.4f}"
+            f" +- {tolerance[picture, column]:.4f}, as at the gate, got {found[picture, column]:.4f};"
+            f" {int(wrong.sum())} of {wrong.size} numbers differ: this machine's runtime computes differently"
         )
 
 
 def is_known(model: Path, shares: Sequence[float], picture: int) -> bool:
-    """Tell whether ``shares`` are what some precision of the model answered to reference picture ``picture``.
+    """Return whether ``shares`` match the model's answer to a reference picture in any of its precisions.
 
-    Whoever asks a service does not see in which precision it computes; another model is none of them.
+    A client cannot see in which precision a service computes; another model matches none of them.
 
     Args:
-        model: A release's ``model/``.
-        shares: The probabilities, in the order of the labels.
-        picture: Its place in ``reference_pictures``.
+        model: The directory ``model/`` of a release.
+        shares: Probabilities in the order of the labels.
+        picture: Index in ``reference_pictures``.
 
     Raises:
         SelfTestError: There are no reference pictures.
@@ -111,7 +111,7 @@ def reference_pictures(model: Path) -> npt.NDArray[np.uint8]:
 
 
 def draw_pictures(shape: tuple[int, int, int], *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return ``(count, *shape)``: a dark spot on a lighter ground with some noise, all colours from the seed."""
+    """Return ``(count, *shape)`` pictures of a dark spot on a lighter, noisy ground, in random colours."""
     generator = np.random.default_rng(seed)
     size, _, channels = shape
     down, across = np.mgrid[0:size, 0:size] / size
@@ -143,7 +143,7 @@ def _read(path: Path, precision: str) -> Mapping[str, npt.NDArray[Any]]:
     except FileNotFoundError as error:
         raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
     except (OSError, KeyError, ValueError) as error:
-        raise SelfTestError(f"{path} does not hold reference pictures and answers: {error!r}") from error
+        raise SelfTestError(f"{path} does not contain reference pictures and answers: {error!r}") from error
 
 
 def _precisions(path: Path) -> list[str]:
@@ -153,12 +153,12 @@ def _precisions(path: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise SelfTestError(f"expected reference pictures in {path}: {error!r}") from error
     if not found:
-        raise SelfTestError(f"expected answers to reference pictures in {path}, there are none")
+        raise SelfTestError(f"expected answers to reference pictures in {path}, got none")
     return found
 
 
 def _is_randomised(model: Path) -> bool:
-    # Read as JSON: the reader in `models` would import TensorFlow, which a service need not have.
+    # Read as JSON: the reader in `models` would import TensorFlow, which a service may lack.
     return bool(json.loads((model / INFO_FILE).read_bytes()).get("defence") == "randomised")
 
 

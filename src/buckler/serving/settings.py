@@ -11,10 +11,13 @@ from buckler.state import paths
 
 PREFIX = "BUCKLER_"
 TRAFFIC_URL = f"sqlite:///{paths.TRAFFIC_DATABASE}"  # the default of the service and of the watch
+# Requests of the watch are recognised by the name of their key or, where no keys are required, by this header.
+WATCH_KEY_NAME = "watch"
+WATCH_HEADER = "x-buckler-watch"
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class SettingUnit:
     """Unit or kind of a setting's value, for the reference documentation."""
 
     name: str
@@ -26,7 +29,7 @@ def _check_url(text: str) -> str:
     return text
 
 
-Url = Annotated[str, AfterValidator(_check_url), Unit("URL")]
+Url = Annotated[str, AfterValidator(_check_url), SettingUnit("URL")]
 
 
 def variable(field: str) -> str:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
 OFF = "off"
-# Requests of the watch are recognised by the name of their key or, where no keys are required, by this header.
-WATCH_KEY_NAME = "watch"
-WATCH_HEADER = "x-buckler-watch"
 
 LOCK_SECONDS = 5
 _SAFE_INTEGER = 2**31 - 1

@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from buckler.errors import BucklerError
-from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, Unit, variable
-from buckler.serving.traffic import WATCH_HEADER
+from buckler.serving.settings import TRAFFIC_URL, WATCH_HEADER, EnvironmentSettings, SettingUnit, variable
 from buckler.watch.table import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]
@@ -19,16 +18,16 @@ ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")
 class WatchSettings(EnvironmentSettings):
     """Environment variables of the watch; its other settings are the section ``watch`` of params.yaml."""
 
-    watch_service_url: Annotated[str | None, Unit("URL")] = None
+    watch_service_url: Annotated[str | None, SettingUnit("URL")] = None
     """Service that the jobs `canary` and `probe` query. Without it, `watch.service_url` of params.yaml."""
 
-    watch_key: Annotated[SecretStr | None, Unit("API key")] = Field(default=None, repr=False)
+    watch_key: Annotated[SecretStr | None, SettingUnit("API key")] = Field(default=None, repr=False)
     """Key that these jobs send to the service. Without it, the content of `watch.key_file` of params.yaml."""
 
-    traffic_url: Annotated[str, Unit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
+    traffic_url: Annotated[str, SettingUnit("database URL or `off`")] = Field(default=TRAFFIC_URL, repr=False)
     """Database that the service writes its statistics to; the job `drift` reads it."""
 
-    watch_database_url: Annotated[str | None, Unit("database URL")] = Field(default=None, repr=False)
+    watch_database_url: Annotated[str | None, SettingUnit("database URL")] = Field(default=None, repr=False)
     """Database of the history of runs and of the schedule. Without it, two SQLite files in `.buckler/watch`."""
 
 

@@ -150,12 +150,12 @@ def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, up
 
 def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, caplog, start):
     start(served, audit_log=tmp_path)
-    assert "/predict answers 503 until this is mended" in caplog.text
+    assert "/predict answers 503 until this is fixed" in caplog.text
 
 
 def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, caplog, start):
     assert start(served, audit_log="off").predict(upload).label
-    assert "no audit log is kept" in caplog.text
+    assert "the audit log is off" in caplog.text
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_a_key_is_found_until_it_is_revoked_and_its_entry_stays(path: Path):
     assert KeyRing(path).find(secret) is None
     assert KeyRing(path).find(other_secret) == other
     assert api_keys.read(path) == (revoked, other)
-    with pytest.raises(BucklerError, match="was revoked at"):
+    with pytest.raises(BucklerError, match="was already revoked at"):
         api_keys.revoke(path, key.id)
     with pytest.raises(BucklerError, match="no key 'nothing'; `buckler keys list` shows"):
         api_keys.revoke(path, "nothing")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buckler.errors import LimitError
-from buckler.serving.limits import Limiter, Limits, TokenBucket
+from buckler.serving.limits import Limiter, RateLimits, TokenBucket
 
 
 class Clock:
@@ -23,7 +23,9 @@ def clock() -> Clock:
 
 
 def limiter(clock: Clock, **changes: float) -> Limiter:
-    return Limiter(Limits(**{"per_second": 2, "burst": 3, "at_once": 10, "in_progress": 10, **changes}), clock=clock)
+    return Limiter(
+        RateLimits(**{"per_second": 2, "burst": 3, "at_once": 10, "in_progress": 10, **changes}), clock=clock
+    )
 
 
 def ask(limiter: Limiter, client: str | None = "a") -> str:

@@ -20,23 +20,25 @@ def card(verdict, info=INFO, now=NOW):
     return model_card.card(verdict, info, name="skin-lesion", version="3", now=now)
 
 
-def test_the_card_says_what_the_signed_verdict_says(verdict):
-    said, found = verdict.statement, card(verdict)
+def test_the_card_contains_the_values_of_the_signed_verdict(verdict):
+    statement, found = verdict.statement, card(verdict)
     assert (found.model.name, found.model.version, found.model.digest) == ("skin-lesion", "3", verdict.subject_digest)
     assert found.verdict.id == verdict.id
-    assert found.data.pictures_attacked == said["data"]["images"]
-    assert found.clean.accuracy.model_dump(exclude_none=True) == said["clean_accuracy"]
-    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in said["worst_case"]]
-    for row, expected in zip(found.worst_case, said["worst_case"], strict=True):
+    assert found.data.pictures_attacked == statement["data"]["images"]
+    assert found.clean.accuracy.model_dump(exclude_none=True) == statement["clean_accuracy"]
+    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in statement["worst_case"]]
+    for row, expected in zip(found.worst_case, statement["worst_case"], strict=True):
         assert row.robust_accuracy.model_dump(exclude_none=True) == expected["robust_accuracy"]
-    assert [row.name for row in found.attacks] == [row["name"] for row in said["attacks"]]
-    assert [row.group for row in found.subgroups] == [row["group"] for row in said["subgroups"]]
-    assert [(row.name, row.passed) for row in found.checks] == [(row["name"], row["passed"]) for row in said["checks"]]
-    assert found.detector.threshold == said["detector"]["threshold"]
-    assert found.floors == said["policy"]
+    assert [row.name for row in found.attacks] == [row["name"] for row in statement["attacks"]]
+    assert [row.group for row in found.subgroups] == [row["group"] for row in statement["subgroups"]]
+    assert [(row.name, row.passed) for row in found.checks] == [
+        (row["name"], row["passed"]) for row in statement["checks"]
+    ]
+    assert found.detector.threshold == statement["detector"]["threshold"]
+    assert found.floors == statement["policy"]
 
 
-def test_it_tells_an_expired_verdict_and_a_failed_one(project, verdict):
+def test_the_card_shows_an_expired_or_failed_verdict(project, verdict):
     assert not card(verdict).verdict.expired
     assert card(verdict, now=NOW + timedelta(days=31)).verdict.expired
     projects.make_project(project, clean=60, robust=10)
@@ -44,24 +46,24 @@ def test_it_tells_an_expired_verdict_and_a_failed_one(project, verdict):
     assert (failed.passed, len(failed.reasons)) == (False, 2)
 
 
-def test_its_limits_name_the_largest_radius_that_was_attacked_and_the_day_it_ends(verdict):
+def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
     text = "\n".join(card(verdict).limits)
     radius = max(row["epsilon_255"] for row in verdict.statement["worst_case"])
     assert f"at most {radius}/255" in text
     assert "2026-01-31 12:00 UTC" in text
-    assert "without any defence" not in text
+    assert "without a defence" not in text
     plain = ModelInfo(INFO.labels, (), 112, data_version="sha256:data")
-    assert "without any defence" in "\n".join(card(verdict, plain).limits)
+    assert "without a defence" in "\n".join(card(verdict, plain).limits)
 
 
-def test_what_a_verdict_does_not_state_is_left_open():
+def test_values_that_a_verdict_lacks_are_none():
     bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
     found = card(bare)
     assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, [], None)
-    assert "Nothing is claimed of it under attack" in "\n".join(found.limits)
+    assert "Its robustness is unknown" in "\n".join(found.limits)
 
 
-def test_as_markdown_it_says_the_verdict_the_numbers_and_the_limits(verdict):
+def test_the_markdown_contains_verdict_numbers_and_limits(verdict):
     text = model_card.markdown(card(verdict))
     assert text.startswith("## skin-lesion: passed its gate")
     assert verdict.id in text
@@ -72,14 +74,14 @@ def test_as_markdown_it_says_the_verdict_the_numbers_and_the_limits(verdict):
     assert "Why it failed" not in text
 
 
-def test_as_markdown_a_failed_verdict_says_why(project):
+def test_the_markdown_of_a_failed_verdict_gives_the_reasons(project):
     projects.make_project(project, clean=60, robust=10)
     text = model_card.markdown(card(projects.build(project, now=NOW)))
     assert text.startswith("## skin-lesion: FAILED its gate")
     assert "- clean accuracy 0.600 < 0.700" in text
 
 
-def test_as_markdown_many_attacks_are_left_to_the_runs(verdict):
+def test_the_markdown_omits_many_attacks(verdict):
     found = card(verdict)
     many = found.model_copy(update={"attacks": found.attacks * 100})
     assert len(model_card.markdown(many)) <= model_card.LONGEST_MARKDOWN
@@ -87,6 +89,6 @@ def test_as_markdown_many_attacks_are_left_to_the_runs(verdict):
     assert all(limit in model_card.markdown(many) for limit in found.limits)
 
 
-def test_as_markdown_what_a_verdict_does_not_state_is_said_to_be_unmeasured():
+def test_the_markdown_shows_values_that_a_verdict_lacks_as_not_measured():
     bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
     assert "| clean accuracy | not measured |" in model_card.markdown(card(bare))

@@ -80,7 +80,7 @@ class Otherwise:
     ],
 )
 def test_a_machine_that_sees_something_else_is_refused(model, predictor, see):
-    with pytest.raises(SelfTestError, match=r"reference picture \d: expected a .* of .*, as when it was judged, got"):
+    with pytest.raises(SelfTestError, match=r"reference picture \d: expected a .* of .*, as at the gate, got"):
         selftest.check(Otherwise(predictor, see), model)
 
 
@@ -138,7 +138,7 @@ def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_i
     with np.load(directory / selftest.FILE) as arrays:
         kept = {name: arrays[name] for name in arrays.files}
     np.savez(directory / selftest.FILE, **{**kept, "expected_float32": kept["expected_float32"] + 1})
-    with pytest.raises(SelfTestError, match="as when it was judged"):
+    with pytest.raises(SelfTestError, match="as at the gate"):
         selftest.check(Predictor.of(directory, verdict, precision="float32"), directory)
 
 

@@ -4,11 +4,11 @@ import pytest
 from pydantic import Field
 
 from buckler.errors import ParamsError
-from buckler.serving.settings import EnvironmentSettings, Unit, Url, variable
+from buckler.serving.settings import EnvironmentSettings, SettingUnit, Url, variable
 
 
 class Example(EnvironmentSettings):
-    pumps: Annotated[int, Unit("pumps")] = Field(default=2, ge=1)
+    pumps: Annotated[int, SettingUnit("pumps")] = Field(default=2, ge=1)
     """Pumps in use."""
 
     mode: Literal["auto", "manual"] = "auto"

@@ -32,7 +32,7 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path / "api.json")
 
 
-# --- when keys are asked for
+# --- with keys required
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_neither_key_nor_hash_nor_name_is_logged_or_counted_but_the_id_is(keys: 
 @pytest.mark.parametrize(
     ("settings", "level", "text"),
     [
-        ({"bound_host": "127.0.0.1"}, "INFO", "no keys are asked for"),
-        ({"bound_host": "0.0.0.0"}, "INFO", "keys are asked for, 2 in"),
+        ({"bound_host": "127.0.0.1"}, "INFO", "no keys are required"),
+        ({"bound_host": "0.0.0.0"}, "INFO", "keys are required, 2 in"),
         (
             {"api_keys": Path("/nonexistent/api.json")},
             "WARNING",
@@ -301,7 +301,7 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guard
     assert post(key) == (401, "key_unknown")
 
     log = server.log.read_text()
-    assert "bound to 0.0.0.0; keys are asked for, 2 in" in log
+    assert "bound to 0.0.0.0; keys are required, 2 in" in log
     assert f"key={made.id} status=503 error=no_verified_model" in log
     assert key not in log
     assert made.sha256 not in log

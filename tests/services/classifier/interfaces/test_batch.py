@@ -15,7 +15,7 @@ from buckler.serving.api_keys import Role
 from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
-from services.classifier.contract import Answer, Answers, ErrorAnswer
+from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer
 from services.classifier.requests import ANSWER_ROUTE
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import Server, encode, serving
@@ -34,7 +34,7 @@ def test_the_answers_are_in_the_order_of_the_pictures(server: Server, picture: b
     other = encode("PNG", (40, 40))
     response = send(server.url, picture, other, picture)
     assert response.status_code == 200
-    answers = Answers.model_validate_json(response.content, strict=True).answers
+    answers = BatchAnswer.model_validate_json(response.content, strict=True).answers
     alone = [Answer.model_validate_json(server.predict(each).content) for each in (picture, other)]
     for answer, expected in zip(answers, [alone[0], alone[1], alone[0]], strict=True):
         assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
@@ -49,7 +49,7 @@ def test_one_picture_is_answered_without_a_list(server: Server, picture: bytes):
 def test_a_bad_picture_has_an_error_in_its_place_and_the_others_are_answered(server: Server, picture: bytes):
     response = send(server.url, BROKEN, picture, b"", b"hello")
     assert response.status_code == 200
-    first, second, third, last = Answers.model_validate_json(response.content).answers
+    first, second, third, last = BatchAnswer.model_validate_json(response.content).answers
     assert isinstance(second, Answer)
     codes = [each.error.code for each in (first, third, last) if isinstance(each, ErrorAnswer)]
     assert codes == ["image_unreadable", "image_empty", "image_unsupported"]

@@ -105,7 +105,7 @@ def test_an_attack_through_rest_is_noticed_within_fifty_queries(fresh, attack):
     (event,) = attacks_of(server)
     assert (event["client"], event["follows"]) == ("anonymous", "flag")
     assert audit_chain.verify(server.audit).problem is None
-    assert "client anonymous sends pictures that are all but the same" in server.log.read_text()
+    assert "client anonymous sends near-identical pictures" in server.log.read_text()
 
 
 def test_different_lesions_and_retries_raise_nothing(fresh):

@@ -17,7 +17,8 @@ from buckler.client import Client
 from buckler.modality.picture.uploads import Upload, load
 from buckler.serving.api_keys import ApiKey, Role
 from buckler.serving.predictor import Prediction, Predictor
-from buckler.serving.traffic import WATCH_HEADER, Observation, Traffic, observe
+from buckler.serving.settings import WATCH_HEADER
+from buckler.serving.traffic import Observation, Traffic, observe
 from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier.records import traffic
 from services.classifier.records.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
