@@ -126,7 +126,7 @@ ERRORS: Mapping[str, tuple[HTTPStatus, str]] = {
     "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors do not match the inputs of the model; see its metadata"),
     "model_unknown": (HTTPStatus.NOT_FOUND, "this service has no model of this name and version"),
     "label_unknown": (HTTPStatus.BAD_REQUEST, "the model has no such label"),
-    "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request holds too many pictures"),
+    "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request contains too many pictures"),
     "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
     "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is incomplete or does not match its content type"),
     "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),

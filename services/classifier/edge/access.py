@@ -65,8 +65,8 @@ class Access:
                 headers=_challenge("insufficient_scope"),
             )
 
-    def reserve_request(self, path: str, key: ApiKey | None, held: ExitStack) -> None:
-        """Count a request against the limits until ``held`` is closed.
+    def reserve_request(self, path: str, key: ApiKey | None, places: ExitStack) -> None:
+        """Count a request against the limits until ``places`` is closed.
 
         Without keys, clients cannot be told apart and only the limit of all requests applies: with a common rate, one
         client could lock out all others.
@@ -75,22 +75,22 @@ class Access:
             RefusalError: ``overloaded``, ``rate_limited`` or ``too_many_at_once``.
         """
         if path in LIMITED:
-            _enter(held, self._limiter.place(key.id if key else None))
-            held.enter_context(metrics.IN_PROGRESS.track_inprogress())
+            _enter(places, self._limiter.place(key.id if key else None))
+            places.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
-    def reserve_pictures(self, key: ApiKey | None, pictures: int, held: ExitStack) -> None:
+    def reserve_pictures(self, key: ApiKey | None, pictures: int, places: ExitStack) -> None:
         """Count the further pictures of a request against the limits, each like a request with one picture.
 
         Raises:
             RefusalError: ``overloaded`` or ``too_many_at_once``.
         """
         if pictures > 1:
-            _enter(held, self._limiter.more(key.id if key else None, pictures - 1))
+            _enter(places, self._limiter.more(key.id if key else None, pictures - 1))
 
 
-def _enter(held: ExitStack, place: AbstractContextManager[None]) -> None:
+def _enter(places: ExitStack, place: AbstractContextManager[None]) -> None:
     try:
-        held.enter_context(place)
+        places.enter_context(place)
     except LimitError as error:
         raise RefusalError(error.code, str(error), {"retry-after": str(error.retry_after)}) from error
 

@@ -1,4 +1,4 @@
-"""The service class alone, with a real predictor, and how it finds its model."""
+"""The service class without a server, with a real predictor; and how it loads its model."""
 
 import gc
 import json
@@ -40,13 +40,13 @@ def served(release: Path, keys: Path) -> Served:
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)  # away from this checkout's own log and keys
+    monkeypatch.chdir(tmp_path)  # not the log and keys of this checkout
     return Settings(audit_log=tmp_path / "audit/audit.jsonl")
 
 
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Starter]:
-    """Start services as BentoML does, and end them after the test: their threads would go on."""
+    """Start services as BentoML does, and stop their threads after the test."""
     started = []
 
     def start(served: Served | None = None, **changes: object) -> Any:
@@ -78,7 +78,7 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def test_an_answer_holds_what_the_contract_promises(served: Served, picture: bytes, tmp_path: Path, start: Starter):
+def test_an_answer_has_the_form_of_the_contract(served: Served, picture: bytes, tmp_path: Path, start: Starter):
     path = tmp_path / "image"
     path.write_bytes(picture)
     answer = start(served).predict(path)
@@ -111,7 +111,7 @@ def test_an_answer_is_counted_by_label_decision_and_score(
     assert value("buckler_detector_score_count") == before + 2
 
 
-def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_received(served, upload, settings, start):
+def test_each_answer_is_logged_with_the_digest_of_the_received_picture(served, upload, settings, start):
     service = start(served)
     answer = service.predict(upload)
     token = CLIENT_ID.set("key-7")
@@ -127,14 +127,14 @@ def test_an_answer_is_a_line_of_the_audit_log_with_the_digest_of_what_was_receiv
     assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
 
 
-def test_a_refused_picture_is_no_answer_and_no_line(served, tmp_path, settings, start):
+def test_a_refused_picture_is_not_logged_as_an_answer(served, tmp_path, settings, start):
     (tmp_path / "image").write_bytes(b"hello")
     with pytest.raises(RefusalError):
         start(served).predict(tmp_path / "image")
     assert audit_chain.verify(settings.audit_log).lines == 0
 
 
-def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, upload, settings, caplog, start):
+def test_an_answer_that_cannot_be_logged_is_neither_sent_nor_counted(served, upload, settings, caplog, start):
     service = start(served)
     (settings.audit_log.parent / "audit.jsonl.lock").unlink()
     settings.audit_log.unlink()
@@ -148,12 +148,12 @@ def test_an_answer_that_cannot_be_logged_is_not_given_and_not_counted(served, up
     assert value("buckler_detector_score_count") == before
 
 
-def test_a_log_that_cannot_be_written_is_said_as_the_service_starts(served, tmp_path, caplog, start):
+def test_an_unwritable_audit_log_is_reported_at_the_start(served, tmp_path, caplog, start):
     start(served, audit_log=tmp_path)
     assert "/predict answers 503 until this is fixed" in caplog.text
 
 
-def test_without_a_log_answers_are_given_and_its_absence_is_said(served, upload, caplog, start):
+def test_without_an_audit_log_the_service_answers_and_warns(served, upload, caplog, start):
     assert start(served, audit_log="off").predict(upload).label
     assert "the audit log is off" in caplog.text
 
@@ -165,7 +165,7 @@ def asked_for_a_receipt():
     RECEIPT_WANTED.reset(token)
 
 
-def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
+def test_a_receipt_covers_picture_answer_and_audit_line(
     served, upload, settings, keys, tmp_path, asked_for_a_receipt, start
 ):
     answer = start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE).predict(upload)
@@ -178,7 +178,7 @@ def test_a_receipt_is_about_the_picture_the_answer_and_its_line(
     assert (report.problem, sequence) == (None, 1)
 
 
-def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_asked(
+def test_without_a_key_a_receipt_is_refused_before_the_model_computes(
     served, upload, settings, asked_for_a_receipt, start
 ):
     with pytest.raises(RefusalError) as caught:
@@ -187,7 +187,7 @@ def test_without_a_key_a_request_for_a_receipt_is_refused_before_the_model_is_as
     assert audit_chain.verify(settings.audit_log).lines == 0
 
 
-def test_the_key_of_verdicts_signs_no_receipt(served, upload, keys, trusted, caplog, asked_for_a_receipt, start):
+def test_the_verdict_key_does_not_sign_receipts(served, upload, keys, trusted, caplog, asked_for_a_receipt, start):
     with pytest.raises(RefusalError) as caught:
         start(served, receipt_key=keys / PRIVATE_KEY_FILE).predict(upload)
     assert caught.value.code == "receipt_unavailable"
@@ -206,7 +206,7 @@ def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path,
     assert caught.value.code == code
 
 
-def test_a_release_that_holds_is_loaded_and_shown(release: Path, trusted: None):
+def test_a_valid_release_is_loaded_and_exported(release: Path, trusted: None):
     served = load_served(Settings(release=release))
     assert served is not None
     metrics.show_model(served)
@@ -255,14 +255,14 @@ def scribble_on_the_verdict(release: Path, keys: Path) -> None:
         (scribble_on_the_verdict, "malformed"),
     ],
 )
-def test_a_release_that_does_not_hold_is_refused_and_counted(copy, keys, trusted, harm, reason):
+def test_an_invalid_release_is_refused_and_counted(copy, keys, trusted, harm, reason):
     harm(copy, keys)
     before = value("buckler_model_refused_total", reason=reason)
     assert load_served(Settings(release=copy)) is None
     assert value("buckler_model_refused_total", reason=reason) == before + 1
 
 
-def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, trusted, start):
+def test_without_a_model_the_service_is_alive_but_not_ready(copy, keys, trusted, start):
     take_the_verdict_away(copy, keys)
     service = start(release=copy)
     assert not service.__is_ready__()
@@ -272,7 +272,7 @@ def test_without_a_model_the_service_lives_is_not_ready_and_refuses(copy, keys, 
 
 
 def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candidate:
-    """Put a copy of ``release`` where a download would have put it, and keep it."""
+    """Copy ``release`` as a download would, and keep it as the last good one."""
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     incoming = settings.releases_dir / ".incoming-test"
     shutil.copytree(release, incoming, dirs_exist_ok=True)
@@ -282,7 +282,7 @@ def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candida
     return found
 
 
-def test_the_last_good_release_is_remembered(release, keys, tmp_path):
+def test_the_last_good_release_is_noted(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
     found = kept(release, keys, settings, "4")
     assert found.version == "4"
@@ -290,14 +290,14 @@ def test_the_last_good_release_is_remembered(release, keys, tmp_path):
     assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
 
 
-def test_a_kept_release_that_rotted_on_disk_is_replaced_by_the_sound_one(release, keys, tmp_path):
+def test_a_damaged_kept_release_is_replaced(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
     flip_a_byte_of_the_weights(kept(release, keys, settings, "4").path, keys)
     found = kept(release, keys, settings, "4")
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
 
 
-def test_a_note_that_points_elsewhere_is_not_followed(release, keys, tmp_path):
+def test_a_note_with_a_path_outside_the_directory_is_ignored(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
     kept(release, keys, settings, "4")
     note = {"model": settings.model_name, "version": "4", "release": "../../elsewhere"}
@@ -305,7 +305,7 @@ def test_a_note_that_points_elsewhere_is_not_followed(release, keys, tmp_path):
     assert lookup.last_good(settings) is None
 
 
-def test_threads_are_shared_among_workers_unless_the_operator_said_otherwise(monkeypatch):
+def test_threads_are_divided_among_workers_unless_the_operator_set_them(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
@@ -316,7 +316,7 @@ def test_threads_are_shared_among_workers_unless_the_operator_said_otherwise(mon
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
-def test_bentoml_gets_the_workers_and_a_timeout_beyond_all_others():
+def test_bentoml_gets_the_workers_and_a_timeout_longer_than_ours():
     service = create(Settings(workers=3, body_timeout_seconds=20, request_timeout_seconds=5))
     assert service.config["workers"] == 3
     assert service.config["traffic"]["timeout"] > 25
@@ -335,7 +335,7 @@ def test_settings_are_read_when_bentoml_loads_the_service_and_not_before(monkeyp
     monkeypatch.delitem(vars(module), "Classifier")
 
 
-def test_what_is_loaded_is_kept_out_of_garbage_collection(served: Served, start: Starter) -> None:
+def test_loaded_objects_are_excluded_from_garbage_collection(served: Served, start: Starter) -> None:
     gc.unfreeze()
     start(served)
     assert gc.get_freeze_count() > 10_000

@@ -1,4 +1,4 @@
-"""A real server with two workers, asked through HTTP as clients and Prometheus ask it."""
+"""A real server with two workers, queried through HTTP like by clients and Prometheus."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def error_code(response: httpx.Response) -> str:
-    """Return the code of an error answer, which must have exactly the contract's form."""
+    """Return the code of an error answer, which must have the form of the contract."""
     assert set(response.json()) == {"error"}
     error = ErrorAnswer.model_validate_json(response.content).error
     assert error.message
@@ -52,7 +52,7 @@ def total(samples: dict[tuple[str, frozenset[tuple[str, str]]], float], name: st
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small PNG whose header promises ``width`` x ``height`` pixels."""
+    """A small PNG whose header states ``width`` x ``height`` pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -93,7 +93,7 @@ def test_the_same_picture_gets_the_same_answer_from_every_worker(server: Server,
         assert answer["detector"]["score"] == pytest.approx(first["detector"]["score"], rel=1e-4)
 
 
-def test_png_and_jpeg_are_both_taken_whatever_their_name(server: Server):
+def test_png_and_jpeg_are_accepted_whatever_their_file_name(server: Server):
     for kind in ("PNG", "JPEG"):
         assert server.predict(encode(kind, (40, 40)), "holiday.txt").status_code == 200
 
@@ -198,7 +198,7 @@ def test_a_wrong_method_is_refused_and_the_right_one_named(server: Server, metho
         "/docs/x",
     ],
 )
-def test_an_unknown_path_is_not_found_and_bentomls_own_are_unknown(server: Server, path: str):
+def test_unknown_paths_and_those_of_bentoml_are_not_found(server: Server, path: str):
     assert error_code(server.get(path)) == "not_found"
     assert error_code(httpx.post(server.url + path, files={"image": b"x"}, timeout=60)) in (
         "not_found",
@@ -206,7 +206,7 @@ def test_an_unknown_path_is_not_found_and_bentomls_own_are_unknown(server: Serve
     )
 
 
-def test_it_lives_and_is_ready(server: Server):
+def test_the_service_is_alive_and_ready(server: Server):
     assert [server.get(path).status_code for path in ("/livez", "/readyz", "/healthz")] == [200] * 3
 
 
@@ -233,7 +233,7 @@ def test_counters_sum_over_all_workers_at_every_scrape(server: Server, picture: 
         assert [value for (name, _), value in after.items() if name == "buckler_model_info"] == [1]
 
 
-def test_all_workers_write_one_chain_with_a_line_for_each_answer_and_no_other(server: Server, picture: bytes):
+def test_all_workers_write_one_audit_chain_with_a_line_for_each_answer(server: Server, picture: bytes):
     before = audit_chain.verify(server.audit).lines
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: server.predict(picture, "Erika-Mustermann.jpg").json(), range(20)))
@@ -246,7 +246,7 @@ def test_all_workers_write_one_chain_with_a_line_for_each_answer_and_no_other(se
     assert not re.search(r"Erika|/", server.audit.read_text())
 
 
-def test_a_client_checks_a_receipt_with_nothing_but_the_picture_and_the_public_key(server, picture, tmp_path, capsys):
+def test_a_client_verifies_a_receipt_with_the_picture_and_the_public_key(server, picture, tmp_path, capsys):
     answer = server.predict(picture, **{"X-Buckler-Receipt": "ed25519"})
     key = server.get("/receipts.pub")
     assert (answer.status_code, key.status_code) == (200, 200)
@@ -270,7 +270,7 @@ def test_both_workers_take_requests(server: Server, picture: bytes):
     assert min(counted) > 0
 
 
-def test_series_are_there_from_the_start_and_labels_come_from_closed_sets(server: Server):
+def test_series_exist_from_the_start_and_labels_come_from_closed_sets(server: Server):
     server.get("/Erika-Mustermann.jpg")
     samples = scrape(server)
     names = {name for name, _ in samples}
@@ -293,7 +293,7 @@ def test_neither_file_name_nor_path_nor_traceback_of_a_bad_request_is_logged(ser
     assert not re.search(r"Erika|GEHEIM|Traceback", log)
 
 
-def test_the_openapi_document_is_the_contract(server: Server, picture: bytes):
+def test_the_openapi_document_matches_the_contract(server: Server, picture: bytes):
     document = server.get("/docs.json").json()
     assert document["openapi"].startswith("3.1")
     operation = document["paths"]["/predict"]["post"]
@@ -327,7 +327,7 @@ def test_the_document_has_no_dangling_reference(server: Server):
     assert references <= set(schemas)
 
 
-def test_the_docs_page_names_no_other_host_and_may_load_from_none(server: Server):
+def test_the_docs_page_loads_nothing_from_other_hosts(server: Server):
     page = server.get("/docs")
     start = server.get("/docs/start.js")
     assert not re.search(r"https?:|//[a-z]", page.text + start.text)
@@ -339,7 +339,7 @@ def test_the_docs_page_names_no_other_host_and_may_load_from_none(server: Server
     assert "http" not in policy
 
 
-def test_the_front_page_leads_to_the_docs_and_is_not_bentomls(server: Server):
+def test_the_front_page_redirects_to_the_docs(server: Server):
     response = server.get("/")
     assert (response.status_code, response.headers["location"]) == (307, "docs")
     assert "googletagmanager" not in httpx.get(server.url, follow_redirects=True, timeout=60).text
@@ -356,7 +356,7 @@ def test_no_answer_names_the_server_software(server: Server, picture: bytes):
         assert not any("bento" in f"{name}{value}".lower() for name, value in response.headers.items())
 
 
-def test_an_answer_that_cannot_be_logged_is_refused_with_its_own_code(tmp_path, release, keys, picture):
+def test_an_answer_that_cannot_be_logged_is_refused_as_audit_unavailable(tmp_path, release, keys, picture):
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_AUDIT_LOG": str(tmp_path)}
     with serving(tmp_path, keys, **settings) as server:
         assert error_code(server.predict(picture)) == "audit_unavailable"
@@ -372,7 +372,7 @@ def without_model(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Itera
         yield server
 
 
-def test_without_a_verified_model_it_lives_and_answers_503(without_model: Server, picture: bytes):
+def test_without_a_verified_model_the_service_is_alive_and_answers_503(without_model: Server, picture: bytes):
     assert without_model.get("/livez").status_code == 200
     assert error_code(without_model.get("/readyz")) == "no_verified_model"
     assert error_code(without_model.predict(picture)) == "no_verified_model"

@@ -1,4 +1,4 @@
-"""Keys on a real file: what is kept, who may read it, and how a running service follows."""
+"""API keys in a real file: content, permissions, and reloading by a running service."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from buckler.serving.api_keys import KeyRing, Role
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that moves only when a test moves it."""
 
     now = 0.0
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys/api.json"
 
 
-def test_the_file_holds_neither_the_key_nor_any_part_of_it(path: Path):
+def test_the_file_contains_no_part_of_the_key(path: Path):
     key, secret = api_keys.create(path, role=Role.PREDICT, name="ward-3")
     content = path.read_text()
     assert secret.removeprefix(api_keys.PREFIX)[:8] not in content
@@ -36,13 +36,13 @@ def test_the_file_holds_neither_the_key_nor_any_part_of_it(path: Path):
     assert key.id not in key.sha256
 
 
-def test_a_key_is_256_bits_and_no_two_are_alike(path: Path):
+def test_keys_have_256_bits_and_differ(path: Path):
     made = [api_keys.create(path, role=Role.PREDICT, name="same name") for _ in range(20)]
     assert len({secret for _, secret in made}) == len({key.id for key, _ in made}) == 20
     assert all(len(secret) == len(api_keys.PREFIX) + 43 for _, secret in made)  # 32 bytes in base64
 
 
-def test_only_the_owner_may_read_the_file_whatever_the_umask(path: Path):
+def test_only_the_owner_can_read_the_file_whatever_the_umask(path: Path):
     before = os.umask(0)
     try:
         key, _ = api_keys.create(path, role=Role.PREDICT, name="ward-3")
@@ -53,7 +53,7 @@ def test_only_the_owner_may_read_the_file_whatever_the_umask(path: Path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_keys_made_at_once_are_all_kept(path: Path):
+def test_keys_created_concurrently_are_all_stored(path: Path):
     with ThreadPoolExecutor(8) as pool:
         names = [f"ward-{i}" for i in range(24)]
         list(pool.map(lambda name: api_keys.create(path, role=Role.PREDICT, name=name), names))
@@ -61,7 +61,7 @@ def test_keys_made_at_once_are_all_kept(path: Path):
     assert {file.name for file in path.parent.iterdir()} == {"api.json", ".api.json.lock"}
 
 
-def test_what_cannot_be_written_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch):
     _, secret = api_keys.create(path, role=Role.PREDICT, name="ward-3")
 
     def full(descriptor: int) -> None:
@@ -76,7 +76,7 @@ def test_what_cannot_be_written_leaves_the_old_file(path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a" * 65, "two\nlines", "\x1b[31mred", "Stationsärztin"])
-def test_a_name_that_could_not_be_shown_on_every_terminal_is_refused(path: Path, name: str):
+def test_an_unprintable_name_is_refused(path: Path, name: str):
     with pytest.raises(BucklerError, match="expected a name of 1 to 64"):
         api_keys.create(path, role=Role.PREDICT, name=name)
     assert not path.exists()
@@ -96,14 +96,14 @@ def test_a_key_is_found_until_it_is_revoked_and_its_entry_stays(path: Path):
         api_keys.revoke(path, "nothing")
 
 
-def test_what_is_nearly_a_key_is_none(path: Path):
+def test_a_slightly_changed_key_is_not_found(path: Path):
     key, secret = api_keys.create(path, role=Role.PREDICT, name="ward-3")
     ring = KeyRing(path)
     for guess in ("", secret[:-1], secret + "A", secret.swapcase(), key.sha256, key.id, "ü"):
         assert ring.find(guess) is None
 
 
-def test_a_ring_sees_a_new_key_and_a_revoked_one_a_second_later(path: Path):
+def test_a_key_ring_sees_changes_a_second_later(path: Path):
     clock = Clock()
     ring = KeyRing(path, clock=clock)
     assert ring.find("anything") is None
@@ -115,7 +115,7 @@ def test_a_ring_sees_a_new_key_and_a_revoked_one_a_second_later(path: Path):
     assert ring.find(secret) is None
 
 
-def test_a_ring_looks_at_the_file_once_a_second_and_reads_it_only_when_it_has_changed(path: Path, monkeypatch):
+def test_a_key_ring_checks_the_file_once_a_second_and_reads_it_only_after_a_change(path: Path, monkeypatch):
     clock = Clock()
     looks, reads = [], []
     monkeypatch.setattr(api_keys, "_state", lambda path, real=api_keys._state: looks.append(path) or real(path))
@@ -162,7 +162,7 @@ def a_directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [no_json, other_schema, unknown_role, unknown_field, cut_hash, a_directory])
-def test_of_a_damaged_file_no_key_holds_until_it_is_mended(path: Path, harm, caplog):
+def test_no_key_of_a_damaged_file_is_valid_until_it_is_repaired(path: Path, harm, caplog):
     clock = Clock()
     key, secret = api_keys.create(path, role=Role.PREDICT, name="ward-3")
     good = path.read_text()
@@ -182,7 +182,7 @@ def test_of_a_damaged_file_no_key_holds_until_it_is_mended(path: Path, harm, cap
     assert ring.find(secret) == key
 
 
-def test_a_key_is_written_to_a_new_file_only(tmp_path: Path):
+def test_a_secret_is_written_only_to_a_new_file(tmp_path: Path):
     api_keys.write_secret(tmp_path / "service.key", "bk_x")
     assert (tmp_path / "service.key").read_text() == "bk_x\n"
     assert stat.S_IMODE((tmp_path / "service.key").stat().st_mode) & 0o137 == 0

@@ -1,4 +1,4 @@
-"""Places and tokens under a clock that moves when it is told to."""
+"""Places and tokens with a clock that a test moves."""
 
 from contextlib import ExitStack
 
@@ -43,25 +43,25 @@ def test_a_client_may_send_a_burst_and_then_its_rate(clock: Clock):
     assert [ask(front) for _ in range(2)] == ["taken", "rate_limited 1"]
 
 
-def test_a_pause_saves_up_no_more_than_the_burst(clock: Clock):
+def test_a_pause_earns_at_most_the_burst(clock: Clock):
     front = limiter(clock)
     assert ask(front) == "taken"
     clock.now += 3600
     assert [ask(front) for _ in range(4)] == ["taken"] * 3 + ["rate_limited 1"]
 
 
-def test_one_client_does_not_use_up_what_another_may_send(clock: Clock):
+def test_clients_have_separate_rates(clock: Clock):
     front = limiter(clock)
     assert [ask(front, "a") for _ in range(4)][-1] == "rate_limited 1"
     assert ask(front, "b") == "taken"
 
 
-def test_a_batch_takes_a_place_a_picture_and_its_client_waits_for_what_it_owes(clock: Clock):
+def test_a_batch_takes_a_place_for_each_picture_and_delays_later_requests(clock: Clock):
     front = limiter(clock, at_once=5, in_progress=6)
     with front.place("a"), front.more("a", 4):
         assert ask(front, "a") == "too_many_at_once 1"
         assert ask(front, "b") == "taken"
-    # Five tokens of three: at two a second it takes 1.5 s until there is one again.
+    # Five tokens taken of three: at two a second, the next one is there after 1.5 s.
     assert ask(front, "a") == "rate_limited 2"
     clock.now += 1.5
     assert ask(front, "a") == "taken"
@@ -75,7 +75,7 @@ def test_a_batch_takes_a_place_a_picture_and_its_client_waits_for_what_it_owes(c
         ({"in_progress": 3}, None, "overloaded"),
     ],
 )
-def test_a_batch_that_finds_too_few_places_takes_none_and_owes_nothing(clock: Clock, changes, client, code):
+def test_a_batch_with_too_few_places_takes_none_and_costs_no_token(clock: Clock, changes, client, code):
     front = limiter(clock, **changes)
     with front.place(client):
         with pytest.raises(LimitError) as caught, front.more(client, 3):
@@ -86,7 +86,7 @@ def test_a_batch_that_finds_too_few_places_takes_none_and_owes_nothing(clock: Cl
     assert ask(front, "b") == "taken"
 
 
-def test_without_a_key_a_batch_counts_among_all(clock: Clock):
+def test_without_a_key_a_batch_counts_towards_the_total(clock: Clock):
     front = limiter(clock, in_progress=4)
     with front.place(None), front.more(None, 3):
         assert ask(front, None) == "overloaded 1"
@@ -100,7 +100,7 @@ def test_retry_after_is_long_enough_and_in_whole_seconds(clock: Clock):
     assert ask(front) == "taken"
 
 
-def test_a_client_has_only_so_many_requests_at_once(clock: Clock):
+def test_the_concurrent_requests_of_a_client_are_limited(clock: Clock):
     front = limiter(clock, at_once=2)
     with front.place("a"), front.place("a"):
         assert ask(front, "a") == "too_many_at_once 1"
@@ -108,14 +108,14 @@ def test_a_client_has_only_so_many_requests_at_once(clock: Clock):
     assert ask(front, "a") == "taken"
 
 
-def test_all_together_have_only_so_many_places_with_a_key_or_without(clock: Clock):
+def test_the_total_of_concurrent_requests_is_limited_with_or_without_keys(clock: Clock):
     front = limiter(clock, in_progress=2)
     with front.place("a"), front.place(None):
         assert ask(front, "b") == ask(front, None) == "overloaded 1"
     assert ask(front, "b") == "taken"
 
 
-def test_without_a_client_only_the_limit_of_all_together_holds(clock: Clock):
+def test_without_a_client_only_the_total_limit_applies(clock: Clock):
     front = limiter(clock, burst=1, at_once=1)
     with ExitStack() as held:
         for _ in range(10):
@@ -123,14 +123,14 @@ def test_without_a_client_only_the_limit_of_all_together_holds(clock: Clock):
         assert ask(front, None) == "overloaded 1"
 
 
-def test_a_request_refused_for_want_of_a_place_costs_no_token(clock: Clock):
+def test_a_request_refused_for_lack_of_a_place_costs_no_token(clock: Clock):
     front = limiter(clock, in_progress=1, burst=1)
     with front.place(None):
         assert ask(front, "a") == "overloaded 1"
     assert ask(front, "a") == "taken"
 
 
-def test_a_place_comes_free_when_its_request_breaks(clock: Clock):
+def test_a_place_is_freed_when_its_request_fails(clock: Clock):
     front = limiter(clock, at_once=1, in_progress=1)
     with pytest.raises(RuntimeError), front.place("a"):
         raise RuntimeError
@@ -138,7 +138,7 @@ def test_a_place_comes_free_when_its_request_breaks(clock: Clock):
 
 
 @given(pauses=st.lists(st.floats(0, 10), max_size=50), per_second=st.floats(0.01, 100), burst=st.integers(1, 20))
-def test_no_pattern_of_requests_gets_more_than_burst_and_rate(pauses: list[float], per_second: float, burst: int):
+def test_no_pattern_of_requests_exceeds_burst_and_rate(pauses: list[float], per_second: float, burst: int):
     bucket, now, taken = TokenBucket(per_second=per_second, burst=burst, now=0), 0.0, 0
     for pause in pauses:
         now += pause
@@ -147,7 +147,7 @@ def test_no_pattern_of_requests_gets_more_than_burst_and_rate(pauses: list[float
 
 
 @given(per_second=st.floats(0.01, 100), burst=st.integers(1, 20))
-def test_whoever_waits_as_told_gets_a_token(per_second: float, burst: int):
+def test_a_client_that_waits_for_retry_after_gets_a_token(per_second: float, burst: int):
     bucket = TokenBucket(per_second=per_second, burst=burst, now=0)
     while not (wait := bucket.take(0)):
         pass

@@ -19,7 +19,7 @@ from tests import screenings
 from tests.services.running import write_verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
-# Its maps are the picture's own channels, pooled to one place: red speaks for benign, green for malignant.
+# Its maps are the picture's channels, pooled to one place: red is relevant for benign, green for malignant.
 EXPLAINER = Explainer(
     maps=lambda pixels: pixels[:2, :2],
     head=HeadWeights((np.array([[1, 0], [0, 1], [0, 0]], np.float32),), (np.zeros(2, np.float32),)),
@@ -47,7 +47,7 @@ def test_answer_is_the_most_probable_class(tiny_classifier, screening, tiny_pict
     assert (answer.decision, answer.reasons, answer.verdict) == ("accept", (), "clean")
 
 
-def test_an_explanation_is_about_the_label_that_is_named(tiny_classifier, screening):
+def test_an_explanation_is_about_the_given_label(tiny_classifier, screening):
     pixels = np.zeros((32, 32, 3), np.float32)
     pixels[0, 1, 0], pixels[1, 0, 1] = 0.5, 0.25
     explain = predictor(tiny_classifier, screening).explain
@@ -60,7 +60,9 @@ def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier
     assert (answer.decision, answer.reasons, answer.verdict) == ("review", ("adversarial",), "adversarial")
 
 
-def test_a_picture_off_every_cloud_goes_to_review_as_out_of_distribution(tiny_classifier, screening, tiny_pictures):
+def test_a_picture_far_from_all_classes_goes_to_review_as_out_of_distribution(
+    tiny_classifier, screening, tiny_pictures
+):
     answer = predictor(tiny_classifier, screening, strangeness=-1.0)(tiny_pictures[0][0])
     assert (answer.reasons, answer.verdict) == (("out_of_distribution",), "clean")
 
@@ -72,7 +74,7 @@ def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(tiny_classif
     assert asked(tiny_pictures[0][0]).reasons == ()
 
 
-def test_reasons_stand_in_the_order_of_the_contract(tiny_classifier, screening, tiny_pictures):
+def test_reasons_are_in_the_order_of_the_contract(tiny_classifier, screening, tiny_pictures):
     lines = {"threshold": -1e9, "strangeness": -1.0, "min_confidence": 1.01}
     answer = predictor(tiny_classifier, screening, days=-1, **lines)(tiny_pictures[0][0])
     assert answer.reasons == ("adversarial", "out_of_distribution", "low_confidence", "model_degraded")
@@ -111,7 +113,7 @@ def test_warm_up_answers_without_a_picture(tiny_classifier, screening):
 
 @pytest.fixture
 def release(screening, tiny_network, tmp_path):
-    """A release without an exported network, and a function that signs what lies in it now."""
+    """A release without an exported network, and a function that signs its current files."""
     keys.generate_key_pair(tmp_path / "keys")
     release = tmp_path / "release"
     checkpoint.save(tiny_network, INFO, release / MODEL_DIR)
@@ -126,9 +128,7 @@ def release(screening, tiny_network, tmp_path):
     return release, sign
 
 
-def test_the_exported_network_answers_where_there_is_one_and_the_reference_where_not(
-    release, tiny_network, tiny_pictures
-):
+def test_the_exported_network_answers_if_there_is_one_else_the_reference(release, tiny_network, tiny_pictures):
     directory, sign = release
     reference = Predictor.load(directory, sign())
     export.write(tiny_network, tiny_pictures[0], directory / MODEL_DIR)
@@ -141,7 +141,7 @@ def test_the_exported_network_answers_where_there_is_one_and_the_reference_where
     assert answers[0].score == pytest.approx(answers[1].score, rel=1e-2)
 
 
-def test_without_an_exported_network_and_without_tensorflow_the_error_says_what_to_install(release, tmp_path):
+def test_without_exported_network_and_tensorflow_the_error_names_what_to_install(release, tmp_path):
     directory, sign = release
     sign()
     code = (

@@ -1,4 +1,4 @@
-"""Runs of near-identical pictures: searches are noticed, and what people send is not."""
+"""Runs of near-identical pictures: searches are detected, ordinary pictures are not."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def lesions(count: int) -> Iterator[Pixels]:
 
 
 def as_sent(pixels: Pixels) -> Pixels:
-    """Return what a service sees of pixels that travel as an 8-bit PNG."""
+    """Return pixels as a service gets them from an 8-bit PNG."""
     return images.load_pixels(images.to_png(pixels))
 
 
@@ -49,7 +49,7 @@ def watch() -> QueryMonitor:
 
 
 def wobble(picture: Pixels, number: int) -> Pixels:
-    """Return ``picture`` with a change of 2/255 that no other ``number`` has."""
+    """Return ``picture`` with a change of 2/255 that is unique to ``number``."""
     return picture + np.random.default_rng(number).choice([-2, 2], picture.shape).astype(np.float32) / 255
 
 
@@ -58,13 +58,13 @@ def sights(watch: QueryMonitor, pictures, client: str = "a") -> list[bool]:
 
 
 def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
-    """Return which query of ``search`` is the first of a run; None for none."""
+    """Return the index of the query of ``search`` that starts a run; None without one."""
     seen: list[bool] = []
 
     def brightness(asked: Pixels) -> Pixels:
         sent = np.stack([as_sent(each) for each in asked])
         seen.extend(sights(watch, sent))
-        # Two classes told apart by the light in the middle; the search has a slope to follow.
+        # Two classes, separated by the brightness in the middle, so that the search has a slope to follow.
         middle = sent[:, 16:48, 16:48].mean(axis=(1, 2, 3))
         return np.stack([middle, np.full_like(middle, 0.5)], axis=1).astype(np.float32)
 
@@ -73,7 +73,7 @@ def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixe
 
 
 @pytest.mark.parametrize("epsilon_255", [1, 4, 8])
-def test_square_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pixels, epsilon_255: int):
+def test_square_is_detected_within_fifty_queries(watch: QueryMonitor, lesion: Pixels, epsilon_255: int):
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
@@ -85,7 +85,7 @@ def test_square_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pix
     assert RUN <= flagged <= WITHIN
 
 
-def test_hop_skip_jump_is_noticed_within_fifty_queries(watch: QueryMonitor, lesion: Pixels):
+def test_hop_skip_jump_is_detected_within_fifty_queries(watch: QueryMonitor, lesion: Pixels):
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
@@ -126,7 +126,7 @@ def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryMonito
     assert watch.observe("a", wobble(lesion, RUN - 1)).in_run
 
 
-def test_pixels_moved_about_within_a_block_are_another_picture(watch: QueryMonitor, lesion: Pixels):
+def test_pixels_shuffled_within_a_block_are_another_picture(watch: QueryMonitor, lesion: Pixels):
     def shuffled(number: int) -> Pixels:
         order = np.random.default_rng(number).permutation(4)
         rows = np.arange(SIZE).reshape(-1, 4)[:, order].reshape(-1)
@@ -142,7 +142,7 @@ def test_one_lesion_photographed_five_times_is_no_run(watch: QueryMonitor, lesio
     assert not watch.observe("a", lesion).in_run
 
 
-def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryMonitor, lesion: Pixels):
+def test_other_pictures_of_a_client_are_not_part_of_its_run(watch: QueryMonitor, lesion: Pixels):
     for number, other in zip(range(2 * RUN), lesions(3 * RUN), strict=False):
         watch.observe("a", wobble(lesion, number))
         assert not watch.observe("a", np.rot90(1 - other)).in_run
@@ -150,26 +150,26 @@ def test_other_pictures_of_a_client_go_on_while_a_run_does(watch: QueryMonitor, 
 
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_turning_and_mirroring_hides_nothing(watch: QueryMonitor, lesion: Pixels, turns: int, mirrored: bool):
+def test_a_rotated_or_mirrored_search_is_detected(watch: QueryMonitor, lesion: Pixels, turns: int, mirrored: bool):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
     turned = np.rot90(lesion[:, ::-1] if mirrored else lesion, turns)
     assert watch.observe("a", np.ascontiguousarray(turned)).in_run
 
 
-def test_light_of_another_strength_hides_nothing(watch: QueryMonitor, lesion: Pixels):
-    dimmer = lesion * np.float32(0.5)  # so that nothing is clipped
+def test_a_search_with_other_brightness_is_detected(watch: QueryMonitor, lesion: Pixels):
+    dimmer = lesion * np.float32(0.5)  # so that no pixel is clipped
     lights = np.linspace(0, 0.4, 2 * RUN, dtype=np.float32)
     assert any(sights(watch, [dimmer + light for light in lights]))
 
 
-def test_clients_are_told_apart(watch: QueryMonitor, lesion: Pixels):
+def test_clients_are_monitored_separately(watch: QueryMonitor, lesion: Pixels):
     for number in range(RUN - 1):
         watch.observe("a", wobble(lesion, number))
     assert not watch.observe("b", wobble(lesion, RUN)).in_run
     assert watch.observe("a", wobble(lesion, RUN)).in_run
 
 
-def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesion: Pixels):
+def test_pictures_expire_after_the_window_and_a_later_run_counts_again(lesion: Pixels):
     clock = Clock()
     watch = QueryMonitor(clock=clock)
     seen = [watch.observe("a", wobble(lesion, number)) for number in range(RUN)]
@@ -178,7 +178,7 @@ def test_a_picture_is_forgotten_after_the_window_and_then_a_run_counts_anew(lesi
     assert [each.begins for each in seen] == ([False] * (RUN - 1) + [True]) * 2
 
 
-def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
+def test_the_stored_pictures_and_clients_are_limited(lesion: Pixels):
     watch = QueryMonitor(QueryRules(remember=RUN, clients=2))
     several = list(lesions(RUN))
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "a")
@@ -191,6 +191,6 @@ def test_only_so_many_pictures_and_clients_are_remembered(lesion: Pixels):
     assert watch.observe("b", wobble(lesion, RUN)).alike == 1
 
 
-def test_fingerprints_differ_from_one_secret_to_another_and_the_answer_does_not(lesion: Pixels):
+def test_fingerprints_depend_on_the_secret_but_results_do_not(lesion: Pixels):
     pictures = [wobble(lesion, number) for number in range(RUN)]
     assert sights(QueryMonitor(secret=b"one"), pictures) == sights(QueryMonitor(secret=b"other"), pictures)

@@ -133,7 +133,7 @@ def test_a_version_with_another_verdict_than_expected_is_not_stored(cache, downl
     assert entries(directory) == set()
 
 
-def test_a_number_that_was_registered_anew_is_another_release(cache, downloads):
+def test_a_number_that_was_registered_again_is_another_release(cache, downloads):
     first = cache.get("1", projects.PUBLIC, verdict_id=downloads.publish("1"))
     downloads.publish("2")
     downloads.releases["1"] = downloads.releases["2"]
@@ -143,7 +143,7 @@ def test_a_number_that_was_registered_anew_is_another_release(cache, downloads):
 
 
 @pytest.mark.parametrize("verdict_id", ["", WAY_OUT, f"sha256:{WAY_OUT}"])
-def test_a_verdict_id_that_is_no_digest_finds_nothing(cache, downloads, directory, verdict_id):
+def test_a_verdict_id_that_is_not_a_digest_finds_nothing(cache, downloads, directory, verdict_id):
     downloads.publish("1")
     shutil.copytree(downloads.releases["1"], directory.parent / "elsewhere")
     assert cache.find(verdict_id, projects.PUBLIC) is None

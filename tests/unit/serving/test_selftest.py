@@ -1,4 +1,4 @@
-"""A model that answers otherwise than when it was judged is noticed, one that answers at random is not taken for it."""
+"""The self-test detects a model that answers differently than at the gate, and accepts a randomised one."""
 
 import shutil
 from dataclasses import replace
@@ -49,11 +49,11 @@ def predictor(model):
     return predictor_of(model)
 
 
-def test_the_model_that_was_judged_answers_as_it_did(model, predictor):
+def test_the_model_of_the_gate_passes(model, predictor):
     selftest.check(predictor, model)
 
 
-def test_the_pictures_are_drawn_and_the_same_each_time():
+def test_the_reference_pictures_are_reproducible():
     first = selftest.draw_pictures((32, 32, 3))
     assert first.shape == (selftest.PICTURES, 32, 32, 3)
     np.testing.assert_array_equal(first, selftest.draw_pictures((32, 32, 3)))
@@ -61,7 +61,7 @@ def test_the_pictures_are_drawn_and_the_same_each_time():
 
 
 class Otherwise:
-    """The predictor on a machine that sees or says something else."""
+    """The predictor on a machine that computes differently."""
 
     def __init__(self, predictor, see=lambda pixels: pixels, say=lambda prediction: prediction):
         self.labels, self.image_size, self.precision = predictor.labels, predictor.image_size, predictor.precision
@@ -79,18 +79,18 @@ class Otherwise:
         pytest.param(np.round, id="a broken kernel"),
     ],
 )
-def test_a_machine_that_sees_something_else_is_refused(model, predictor, see):
+def test_different_answers_are_refused(model, predictor, see):
     with pytest.raises(SelfTestError, match=r"reference picture \d: expected a .* of .*, as at the gate, got"):
         selftest.check(Otherwise(predictor, see), model)
 
 
-def test_numbers_that_are_none_are_refused(model, predictor):
+def test_nan_is_refused(model, predictor):
     broken = Otherwise(predictor, say=lambda prediction: replace(prediction, score=float("nan")))
     with pytest.raises(SelfTestError, match="detector score"):
         selftest.check(broken, model)
 
 
-def test_rounding_as_between_two_processors_is_let_pass(model, predictor):
+def test_rounding_differences_between_processors_pass(model, predictor):
     def rounded(prediction):
         shares = {label: share * 1.001 for label, share in prediction.probabilities.items()}
         return replace(prediction, probabilities=shares, score=prediction.score * 0.999)
@@ -98,7 +98,7 @@ def test_rounding_as_between_two_processors_is_let_pass(model, predictor):
     selftest.check(Otherwise(predictor, say=rounded), model)
 
 
-def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_path):
+def test_a_release_without_reference_pictures_names_the_next_step(model, predictor, tmp_path):
     with pytest.raises(SelfTestError, match="dvc repro"):
         selftest.check(predictor, tmp_path)
     (tmp_path / selftest.FILE).write_bytes(b"PK broken")
@@ -106,7 +106,7 @@ def test_a_release_without_its_pictures_says_what_to_do(model, predictor, tmp_pa
         selftest.check(predictor, tmp_path)
 
 
-def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
+def test_a_randomised_network_is_compared_with_its_mean(tmp_path):
     randomisation = randomised.RandomisedInput(smallest=0.8, noise_255=2.0, seed=1)
     network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=randomisation)
     directory = save(network, tmp_path / "model", defence="randomised")
@@ -116,14 +116,14 @@ def test_a_network_that_answers_at_random_is_held_to_its_mean(tmp_path):
         selftest.check(answering, directory)
 
 
-def test_the_answers_are_signed_with_the_model(model, tmp_path):
+def test_the_signature_covers_the_reference_answers(model, tmp_path):
     before = digests.directory_digest(model)
     copy = shutil.copytree(model, tmp_path / "copy")
     (copy / selftest.FILE).write_bytes(b"other")
     assert digests.directory_digest(copy) != before
 
 
-def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_in(tiny_network, tmp_path):
+def test_an_exported_network_is_compared_with_the_answers_of_its_precision(tiny_network, tmp_path):
     pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
     directory = save(tiny_network, tmp_path / "model")
     export.write(tiny_network, pictures, directory)
@@ -142,7 +142,7 @@ def test_an_exported_network_is_held_to_the_answers_of_the_precision_it_serves_i
         selftest.check(Predictor.of(directory, verdict, precision="float32"), directory)
 
 
-def test_whoever_asks_a_service_can_tell_the_known_answers_from_others(model, predictor):
+def test_a_client_can_distinguish_known_answers_from_others(model, predictor):
     pictures = selftest.reference_pictures(model)
     assert pictures.shape == (selftest.PICTURES, 32, 32, 3)
     for place, picture in enumerate(pictures):

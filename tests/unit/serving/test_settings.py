@@ -58,7 +58,7 @@ def test_arguments_precede_the_environment_and_unknown_ones_are_errors(monkeypat
         ("BUCKLER_PUMP_PIN", "hunter2", "BUCKLER_PUMP_PIN: expected a valid integer"),
     ],
 )
-def test_an_error_names_the_variable_what_was_expected_and_what_came_unless_it_is_a_secret(
+def test_an_error_names_the_variable_the_expected_and_the_given_value_unless_it_is_a_secret(
     name, value, message, monkeypatch
 ):
     monkeypatch.setenv(name, value)

@@ -58,20 +58,20 @@ def everything(database: Traffic) -> list[Observation]:
     return database.window(since=0, limit=10**6)
 
 
-def test_what_was_written_is_read_back(database):
+def test_written_observations_are_read_back(database):
     written = [seen(), seen(width=None, height=None, size_bytes=None)]
     database.write(written)
     assert everything(database) == written
 
 
-def test_a_window_holds_the_newest_in_their_order(database):
+def test_a_window_contains_the_newest_in_order(database):
     moments = [100.0, 400.0, 300.0, 200.0]
     database.write([seen(moment) for moment in moments])
     assert [each.moment for each in database.window(since=150, limit=2)] == [300.0, 400.0]
     assert [each.moment for each in database.window(since=150, limit=9)] == [200.0, 300.0, 400.0]
 
 
-def test_what_is_old_or_too_much_is_forgotten(database):
+def test_old_and_excess_observations_are_deleted(database):
     now = time.time()
     database.write([seen(now - 3 * 86400), seen(now - 86400), *(seen(now + second) for second in range(5))])
     assert database.prune(days=2, rows=100) == 1
@@ -87,7 +87,7 @@ def write_many(url: str, worker: int, start) -> None:
             database.write([seen(digest=f"worker {worker}") for _ in range(20)])
 
 
-def test_several_workers_that_begin_at_once_lose_nothing(url):
+def test_workers_that_start_concurrently_lose_nothing(url):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(4)
     workers = [context.Process(target=write_many, args=(url, number, start)) for number in range(4)]
@@ -101,14 +101,14 @@ def test_several_workers_that_begin_at_once_lose_nothing(url):
     assert {name: digests.count(name) for name in set(digests)} == {f"worker {number}": 200 for number in range(4)}
 
 
-def test_a_batch_is_written_whole_or_not_at_all(database):
+def test_a_batch_is_written_completely_or_not_at_all(database):
     with pytest.raises(DatabaseError) as caught:
         database.write([seen(), seen(label=None)])
     assert not caught.value.passing
     assert everything(database) == []
 
 
-def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
+def test_a_database_file_that_was_moved_away_is_created_again(tmp_path):
     path = tmp_path / "traffic.db"
     database = Traffic(f"sqlite:///{path}")
     database.write([seen()])
@@ -123,7 +123,7 @@ def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
     database.close()
 
 
-def test_a_reader_does_not_stop_a_writer(tmp_path):
+def test_a_reader_does_not_block_a_writer(tmp_path):
     path = tmp_path / "traffic.db"
     database = Traffic(f"sqlite:///{path}")
     database.write([seen()])
@@ -137,7 +137,7 @@ def test_a_reader_does_not_stop_a_writer(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_is_said_without_its_password_and_comes_back(server: Postgres):
+def test_an_unreachable_server_is_reported_without_its_password_and_used_again_later(server: Postgres):
     database = Traffic(server.url)
     database.write([seen()])
     server.stop()
@@ -168,13 +168,13 @@ def test_another_kind_of_url_is_refused_without_being_quoted(url):
 
 
 def picture(seed: int = 3) -> np.ndarray:
-    """A smooth field with some grain, as a photograph has."""
+    """A smooth field with some grain, like a photograph."""
     generator = np.random.default_rng(seed)
     ramp = np.linspace(0.3, 0.7, SIDE, dtype=np.float32)
     return np.clip(ramp[:, None, None] + generator.normal(0, 0.02, (SIDE, SIDE, 3)), 0, 1).astype(np.float32)
 
 
-def test_what_is_remembered_of_a_picture_holds_no_pixels_and_nobodys_name():
+def test_an_observation_contains_no_pixels_and_no_names():
     prediction = Prediction("benign", {"benign": 1.0}, "accept", (), -1.0, 2.0, "clean", sketch=(1.0, 2.0))
     found = observe(Upload(picture(), 1000, 800, 12345), prediction, digest="sha256:1", moment=5.0)
     assert (found.width, found.height, found.size_bytes) == (1000, 800, 12345)
@@ -186,8 +186,8 @@ def test_what_is_remembered_of_a_picture_holds_no_pixels_and_nobodys_name():
 
 
 @pytest.mark.parametrize("reason", [Reason.MODEL_DEGRADED, Reason.QUERY_ATTACK])
-def test_only_reasons_of_the_picture_itself_count_for_drift(reason):
-    """If a degraded model counted, drift that degrades the model would never end."""
+def test_only_reasons_from_the_picture_itself_count_for_drift(reason):
+    """Otherwise drift that degrades the model would sustain itself."""
     unrelated = Prediction("benign", {"benign": 1.0}, "review", (reason,), -1.0, 2.0, "clean")
     both = unrelated.for_review(Reason.IMAGE_QUALITY)
     upload = Upload(picture())

@@ -1,4 +1,4 @@
-"""Who gets in: keys and roles at the front door."""
+"""Keys and roles at the front door."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ def keys(tmp_path: Path) -> Keys:
         (None, True),
     ],
 )
-def test_keys_are_asked_for_unless_the_service_is_known_to_be_on_loopback(host: str | None, asked: bool):
+def test_keys_are_required_unless_the_service_is_bound_to_loopback(host: str | None, asked: bool):
     assert Settings(bound_host=host).keys_required is asked
     assert Settings(bound_host=host, require_keys="always").keys_required
     assert not Settings(bound_host=host, require_keys="never").keys_required
@@ -68,7 +68,7 @@ def test_keys_are_asked_for_unless_the_service_is_known_to_be_on_loopback(host: 
         (["--port", "3000", "--host", "0.0.0.0", "--reload"], None, "0.0.0.0"),
     ],
 )
-def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments, host, bound, monkeypatch):
+def test_the_service_and_bentoml_get_the_same_address(arguments, host, bound, monkeypatch):
     monkeypatch.setenv("BUCKLER_BOUND_HOST", "127.0.0.1")
     if host is not None:
         monkeypatch.setenv("BUCKLER_HOST", host)
@@ -78,15 +78,15 @@ def test_the_service_is_told_what_it_is_bound_to_and_bentoml_the_same(arguments,
     assert environment["BUCKLER_BOUND_HOST"] == bound
 
 
-def test_other_arguments_reach_bentoml_as_they_were():
+def test_other_arguments_reach_bentoml_unchanged():
     command, _ = server(["--port", "3000", "--host", "::1", "--reload", "--backlog=5"])
     assert command[-6:] == ["--host", "::1", "--port", "3000", "--reload", "--backlog=5"]
 
 
-# --- who gets in
+# --- keys and roles
 
 
-def test_a_key_opens_what_its_role_is_for_and_nothing_else(keys: Keys):
+def test_a_key_opens_only_the_paths_of_its_role(keys: Keys):
     app = front_door(required(keys))
     assert ask(app, "POST", "/predict", bearer(keys.predict_key)).text == "answered"
     assert ask(app, "GET", "/metrics", bearer(keys.operate_key)).text == "answered"
@@ -114,7 +114,7 @@ def test_a_key_opens_what_its_role_is_for_and_nothing_else(keys: Keys):
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/metrics"), ("HEAD", "/metrics")])
-def test_without_a_key_that_holds_nobody_gets_in(keys: Keys, method: str, path: str, headers, expected: str):
+def test_a_missing_or_invalid_key_is_refused(keys: Keys, method: str, path: str, headers, expected: str):
     def fill(value: Any) -> Any:
         return value.replace("{key}", keys.predict_key) if isinstance(value, str) else value
 
@@ -125,23 +125,23 @@ def test_without_a_key_that_holds_nobody_gets_in(keys: Keys, method: str, path: 
     assert method == "HEAD" or code(response) == (401, expected)
 
 
-def test_the_scheme_may_be_written_in_any_case(keys: Keys):
+def test_the_authorization_scheme_is_case_insensitive(keys: Keys):
     app = front_door(required(keys))
     assert ask(app, "POST", "/predict", {"authorization": f"bearer  {keys.predict_key}"}).status_code == 200
 
 
-def test_what_asks_or_tells_about_the_model_needs_a_key_for_it():
+def test_paths_that_query_or_describe_the_model_need_a_predict_key():
     wanted = {"/predict", "/explain", "/v2/models/infer", "/v2", "/v2/models", "/model", "/model.html"}
     assert {path for path, role in endpoints.NEEDS.items() if role == Role.PREDICT} == wanted
 
 
 @pytest.mark.parametrize("path", sorted(set(METHODS) - set(endpoints.NEEDS)))
 def test_probes_and_docs_need_no_key(keys: Keys, path: str):
-    path = path.replace("/v2/models/ready", "/v2/models/skin-lesion/ready")  # the table's form has no name in it
+    path = path.replace("/v2/models/ready", "/v2/models/skin-lesion/ready")  # the table has no model name
     assert ask(front_door(required(keys)), "GET", path).text == "answered"
 
 
-def test_unknown_paths_are_not_found_and_wrong_methods_refused_with_a_key_or_without(keys: Keys):
+def test_unknown_paths_and_wrong_methods_are_refused_with_or_without_a_key(keys: Keys):
     app = front_door(required(keys))
     for headers in ({}, bearer(keys.predict_key)):
         assert code(ask(app, "GET", "/nothing", headers)) == (404, "not_found")
@@ -150,19 +150,19 @@ def test_unknown_paths_are_not_found_and_wrong_methods_refused_with_a_key_or_wit
         assert response.headers["allow"] == "POST"
 
 
-def test_on_loopback_a_key_is_neither_needed_nor_looked_at(keys: Keys):
+def test_on_loopback_keys_are_ignored(keys: Keys):
     app = front_door(required(keys, require_keys="auto", bound_host="127.0.0.1"))
     for headers in ({}, bearer("bk_guess"), {"authorization": "Bearer"}):
         assert ask(app, "POST", "/predict", headers).status_code == 200
         assert ask(app, "GET", "/metrics", headers).status_code == 200
 
 
-def test_without_a_file_of_keys_nobody_gets_in(tmp_path: Path):
+def test_without_a_key_file_every_key_is_refused(tmp_path: Path):
     app = front_door(Settings(api_keys=tmp_path / "none.json"))
     assert code(ask(app, "POST", "/predict", bearer("bk_guess"))) == (401, "key_unknown")
 
 
-def test_a_file_that_cannot_be_read_is_not_the_clients_fault_and_lets_nobody_in(keys: Keys):
+def test_an_unreadable_key_file_is_a_503_for_everyone(keys: Keys):
     keys.path.write_text("{")
     response = ask(front_door(required(keys)), "POST", "/predict", bearer(keys.predict_key))
     assert code(response) == (503, "keys_unavailable")
@@ -182,7 +182,7 @@ def test_a_refused_client_is_answered_before_its_body_is_read(keys: Keys):
     assert asyncio.run(refused(bearer(keys.operate_key))) == (403, "role_forbidden")
 
 
-def test_neither_key_nor_hash_nor_name_is_logged_or_counted_but_the_id_is(keys: Keys, caplog):
+def test_only_the_id_of_a_key_is_logged(keys: Keys, caplog):
     app = front_door(required(keys))
     with caplog.at_level(logging.DEBUG):
         ask(app, "POST", "/predict", bearer(keys.predict_key))
@@ -213,7 +213,7 @@ def test_neither_key_nor_hash_nor_name_is_logged_or_counted_but_the_id_is(keys: 
         ({"api_keys": Path("/")}, "ERROR", "none holds: cannot read"),
     ],
 )
-def test_the_log_says_at_the_start_whether_keys_are_asked_for(keys: Keys, caplog, settings, level, text):
+def test_the_log_states_at_the_start_whether_keys_are_required(keys: Keys, caplog, settings, level, text):
     with caplog.at_level(logging.INFO):
         access.announce(Settings(**{"api_keys": keys.path, **settings}))
     (record,) = caplog.records
@@ -221,7 +221,7 @@ def test_the_log_says_at_the_start_whether_keys_are_asked_for(keys: Keys, caplog
     assert text in record.getMessage()
 
 
-def test_the_audit_log_is_told_the_keys_id_and_of_one_request_only(keys: Keys):
+def test_the_audit_log_gets_the_key_id_of_the_current_request(keys: Keys):
     async def who(request: Request) -> Response:
         return PlainTextResponse(CLIENT_ID.get())
 
@@ -234,11 +234,11 @@ def test_the_audit_log_is_told_the_keys_id_and_of_one_request_only(keys: Keys):
     assert ask(open_to_all, "POST", "/predict").text == ANONYMOUS
 
 
-# --- what is written down about it
+# --- documentation and metrics
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_the_openapi_document_names_the_key_where_one_is_asked_for(asked: bool):
+def test_the_openapi_document_states_whether_keys_are_required(asked: bool):
     written = document(Settings(require_keys="always" if asked else "never"))
     operations = {path: item.get("get") or item["post"] for path, item in written["paths"].items()}
     locked = {path for path, operation in operations.items() if operation.get("security") == [{"key": []}]}
@@ -247,7 +247,7 @@ def test_the_openapi_document_names_the_key_where_one_is_asked_for(asked: bool):
     assert written["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
-def test_the_document_names_the_headers_that_come_with_refusals():
+def test_the_document_lists_the_headers_of_refusals():
     responses = document(Settings())["paths"]["/predict"]["post"]["responses"]
     assert list(responses["401"]["headers"]) == ["WWW-Authenticate"]
     assert list(responses["429"]["headers"]) == ["Retry-After"]
@@ -266,7 +266,7 @@ def test_every_refusal_is_counted_from_the_start():
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The service, without a model, bound to every address of the machine, and its keys."""
+    """The service without a model, bound to all addresses, and its keys."""
     directory = tmp_path_factory.mktemp("guarded")
     (directory / "release/model").mkdir(parents=True)
     keys = Keys(directory / "api.json")
@@ -276,7 +276,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.slow
-def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guarded: tuple[Server, Keys]):
+def test_a_server_bound_to_all_addresses_requires_keys_and_reloads_the_file(guarded: tuple[Server, Keys]):
     server, keys = guarded
 
     def post(key: str | None = None) -> tuple[int, str]:
@@ -307,7 +307,7 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_follows_the_file(guard
     assert made.sha256 not in log
 
 
-def test_numpy_keeps_to_one_thread_unless_the_operator_says_otherwise(monkeypatch):
+def test_numpy_uses_one_thread_unless_the_operator_set_another_number(monkeypatch):
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert server([])[1]["OPENBLAS_NUM_THREADS"] == "1"
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")

@@ -1,4 +1,4 @@
-"""Clients that keep a real server waiting: their connections end in time, and others are served meanwhile."""
+"""Slow clients of a real server: their connections are closed in time, and other clients are served meanwhile."""
 
 import re
 import socket
@@ -45,7 +45,7 @@ def connect(server: Server, first: bytes = b"", receive_buffer: int | None = Non
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Tell whether the server has closed a connection, whatever it said before."""
+    """Return whether the server has closed a connection, after any answer."""
     connection.setblocking(False)
     try:
         while connection.recv(65536):
@@ -58,7 +58,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def seconds_until_closed(connection: socket.socket, trickle: bytes = b"", most: float = 30) -> float:
-    """Send ``trickle`` again and again until the server has had enough, and return how long that took."""
+    """Send ``trickle`` repeatedly until the server closes the connection; return the seconds."""
     started = time.monotonic()
     while time.monotonic() - started < most:
         if is_closed(connection):
@@ -73,14 +73,14 @@ def dropped(server: Server, reason: str) -> float:
     return total(scrape(server), "buckler_connections_dropped_total", reason=reason)
 
 
-def test_eight_hundred_half_open_connections_shut_nobody_out_and_end_in_time(impatient: Server, picture: bytes):
+def test_eight_hundred_half_open_connections_block_no_client_and_end_in_time(impatient: Server, picture: bytes):
     with ExitStack() as stack:
         sockets = [stack.enter_context(connect(impatient, HEAD)) for _ in range(HALF_OPEN)]
         opened = time.monotonic()
         waited = []
         while time.monotonic() < opened + HEAD_SECONDS + LATE:
             for number, each in enumerate(sockets):
-                with suppress(OSError):  # those that are closed already
+                with suppress(OSError):  # already closed
                     each.send(b"X-Slow-%d: 1\r\n" % number)
             started = time.monotonic()
             assert impatient.predict(picture).status_code == 200
@@ -104,19 +104,19 @@ def test_eight_hundred_half_open_connections_shut_nobody_out_and_end_in_time(imp
         pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"G", id="slow second request"),
     ],
 )
-def test_a_client_that_owes_its_head_is_let_go(impatient: Server, first: bytes, trickle: bytes):
+def test_a_connection_without_a_complete_head_is_closed(impatient: Server, first: bytes, trickle: bytes):
     with connect(impatient, first) as connection:
         assert seconds_until_closed(connection, trickle) < HEAD_SECONDS + LATE
 
 
-def test_a_client_that_goes_on_sending_after_its_refusal_is_let_go(impatient: Server):
+def test_a_client_that_keeps_sending_after_a_refusal_is_disconnected(impatient: Server):
     head = HEAD + b"Content-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n"
     with connect(impatient, head) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 415")
         assert seconds_until_closed(connection, b"x") < HEAD_SECONDS + LATE
 
 
-def test_a_body_that_trickles_in_is_refused_and_its_connection_ends(impatient: Server):
+def test_a_slow_body_is_refused_and_its_connection_closed(impatient: Server):
     head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n--b\r\n"
     with connect(impatient, head) as connection:
         started = time.monotonic()
@@ -125,17 +125,17 @@ def test_a_body_that_trickles_in_is_refused_and_its_connection_ends(impatient: S
         assert seconds_until_closed(connection, b"x") < HEAD_SECONDS + LATE
 
 
-def test_a_client_that_does_not_take_its_answer_is_let_go(impatient: Server):
+def test_a_client_that_does_not_read_its_answer_is_disconnected(impatient: Server):
     before = dropped(impatient, "slow_answer")
     asset = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
-    with connect(impatient, 10 * asset, receive_buffer=4096):  # more than the system's buffers hold
+    with connect(impatient, 10 * asset, receive_buffer=4096):  # more than the system's buffers
         deadline = time.monotonic() + SEND_SECONDS + LATE
         while dropped(impatient, "slow_answer") == before and time.monotonic() < deadline:
             time.sleep(0.2)
     assert dropped(impatient, "slow_answer") == before + 1
 
 
-def test_a_client_that_asks_again_within_the_time_keeps_its_connection(impatient: Server, picture: bytes):
+def test_a_client_that_sends_again_in_time_keeps_its_connection(impatient: Server, picture: bytes):
     with httpx.Client() as client:
         ports = set()
         for _ in range(4):
@@ -146,7 +146,7 @@ def test_a_client_that_asks_again_within_the_time_keeps_its_connection(impatient
     assert len(ports) == 1
 
 
-def test_requests_that_come_before_their_answers_are_answered_in_order(impatient: Server):
+def test_pipelined_requests_are_answered_in_order(impatient: Server):
     one = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(impatient, one % b"/livez" + one % b"/nothing" + one % b"/readyz") as connection:
         received = b""
@@ -170,7 +170,7 @@ def test_requests_that_come_before_their_answers_are_answered_in_order(impatient
         pytest.param(b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", id="bytes in the path"),
     ],
 )
-def test_what_is_no_http_is_answered_in_the_contracts_form(impatient: Server, request_bytes: bytes):
+def test_malformed_http_gets_an_error_of_the_contract(impatient: Server, request_bytes: bytes):
     with connect(impatient) as connection:
         with suppress(ConnectionError):
             connection.sendall(request_bytes)
@@ -183,7 +183,7 @@ def test_what_is_no_http_is_answered_in_the_contracts_form(impatient: Server, re
     assert "Erika" not in impatient.log.read_text()
 
 
-def test_a_malformed_chunk_ends_the_request_without_an_error_of_ours(impatient: Server):
+def test_a_malformed_chunk_ends_the_request_without_a_5xx(impatient: Server):
     head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
     with connect(impatient, head) as connection:
         received = connection.recv(65536)
@@ -192,7 +192,7 @@ def test_a_malformed_chunk_ends_the_request_without_an_error_of_ours(impatient: 
     assert "Traceback" not in impatient.log.read_text()
 
 
-def test_clients_that_hung_up_do_not_hold_up_a_shutdown(tmp_path: Path, release: Path, keys: Path):
+def test_closed_connections_do_not_delay_a_shutdown(tmp_path: Path, release: Path, keys: Path):
     head = HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n--b\r\n"
     with serving(tmp_path, keys, BUCKLER_RELEASE=str(release)) as server:
         for _ in range(20):
@@ -203,6 +203,6 @@ def test_clients_that_hung_up_do_not_hold_up_a_shutdown(tmp_path: Path, release:
     assert server.log.read_text().count("status=499") == 20
 
 
-def test_a_picture_is_served_after_all_of_it(impatient: Server):
+def test_a_picture_is_answered_after_these_attacks(impatient: Server):
     assert impatient.predict(encode("PNG", (40, 40))).status_code == 200
     assert not re.search(r"Traceback|Fatal error", impatient.log.read_text())

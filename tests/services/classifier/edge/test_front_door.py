@@ -1,4 +1,4 @@
-"""The front door before an application that is slow, breaks, or is never to be reached."""
+"""The front door in front of an application that is slow, fails, or must not be called."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def code(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_the_application_sees_the_picture_and_nothing_else_of_the_form():
+def test_the_application_gets_only_the_picture_of_the_form():
     async def echo(request: Request) -> Response:
         assert "cookie" not in request.headers
         async with request.form() as form:
@@ -57,19 +57,19 @@ async def tell_whether_a_receipt_is_wanted(request: Request) -> Response:
 
 
 @pytest.mark.parametrize("value", ["ed25519", "Ed25519", " ed25519 "])
-def test_a_receipt_is_asked_for_by_a_header_that_the_application_does_not_see(value: str):
+def test_the_receipt_header_is_not_forwarded_to_the_application(value: str):
     assert post(tell_whether_a_receipt_is_wanted).text == "False"
     assert post(tell_whether_a_receipt_is_wanted, **{"X-Buckler-Receipt": value}).text == "True"
 
 
 @pytest.mark.parametrize("value", ["", "rsa", "ed25519, rsa", "true"])
-def test_a_receipt_of_another_kind_is_refused_without_quoting_it(value: str):
+def test_an_unknown_kind_of_receipt_is_refused_without_quoting_it(value: str):
     response = post(never, **{"X-Buckler-Receipt": value})
     assert code(response) == (400, "receipt_unsupported")
     assert "rsa" not in response.text
 
 
-def test_an_answer_that_takes_too_long_is_given_up_without_waiting_for_it():
+def test_a_slow_answer_times_out_at_once():
     async def sleep(request: Request) -> Response:
         await asyncio.sleep(30)
         return PlainTextResponse("too late")
@@ -100,7 +100,7 @@ def test_an_unexpected_exception_is_answered_without_its_text_and_logged(caplog)
     assert response.headers["x-request-id"] in caplog.text
 
 
-def test_a_body_that_trickles_in_is_given_up():
+def test_a_slow_body_times_out():
     async def trickle() -> AsyncIterator[bytes]:
         yield HEAD
         await asyncio.sleep(5)
@@ -109,7 +109,7 @@ def test_a_body_that_trickles_in_is_given_up():
     assert code(post(never, trickle())) == (408, "body_timeout")
 
 
-def test_reading_stops_at_the_limit_however_long_the_body_would_go_on():
+def test_reading_stops_at_the_body_limit():
     sent = 0
 
     async def pour() -> AsyncIterator[bytes]:
@@ -123,7 +123,7 @@ def test_reading_stops_at_the_limit_however_long_the_body_would_go_on():
     assert sent <= SETTINGS.body_limit_bytes + 2 * 1024
 
 
-def test_a_client_that_hangs_up_is_counted_and_its_answer_is_begun_for_those_who_wait_for_it_outside():
+def test_a_closed_connection_is_counted_and_its_answer_started_for_outer_timeouts():
     sent = []
 
     async def hang_up() -> dict[str, str]:
@@ -149,7 +149,7 @@ def test_a_client_that_hangs_up_is_counted_and_its_answer_is_begun_for_those_who
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 418, 500, 503])
-def test_whatever_error_comes_from_below_leaves_in_the_contracts_form(status: int):
+def test_every_error_of_the_application_gets_the_form_of_the_contract(status: int):
     async def refuse(request: Request) -> Response:
         return PlainTextResponse("secret", status_code=status)
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the real server: schemathesis makes requests of it, right and wrong ones."""
+"""The real server against its OpenAPI document: schemathesis generates valid and invalid requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +23,14 @@ from tests.services.running import Server, serving
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 150  # of each operation, right and wrong
+EXAMPLES = 150  # per operation, valid and invalid
 DOCUMENT = document(Settings(require_keys="never"))
 OPERATIONS = [result.ok() for result in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
 MADE = [(operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
-MADE += [(operation, GenerationMode.NEGATIVE) for operation in OPERATIONS if operation.body]  # the others have no wrong
-# Random bytes are no picture and are refused as the document says: that pictures are taken is tested elsewhere.
+MADE += [
+    (operation, GenerationMode.NEGATIVE) for operation in OPERATIONS if operation.body
+]  # only they have invalid ones
+# Random bytes are refused as documented; other tests send valid pictures.
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -47,14 +49,14 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) 
         yield server
 
 
-def test_the_document_that_is_fuzzed_is_the_one_that_is_served(fuzzed: Server):
+def test_the_fuzzed_document_is_the_served_one(fuzzed: Server):
     assert fuzzed.get("/docs.json").json() == DOCUMENT
 
 
 @pytest.mark.parametrize(
     ("operation", "mode"), [pytest.param(*made, id=f"{made[0].label}, {made[1].value}") for made in MADE]
 )
-def test_what_the_document_promises_holds_for_requests_made_of_it(fuzzed: Server, operation, mode: GenerationMode):
+def test_generated_requests_get_documented_answers(fuzzed: Server, operation, mode: GenerationMode):
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -70,7 +72,7 @@ def test_what_the_document_promises_holds_for_requests_made_of_it(fuzzed: Server
     ask()
 
 
-def test_nothing_that_was_sent_made_an_error_of_ours(fuzzed: Server):
+def test_no_request_caused_a_5xx(fuzzed: Server):
     log = fuzzed.log.read_text()
     assert log.count("endpoint=/predict") >= EXAMPLES
     assert "Traceback" not in log

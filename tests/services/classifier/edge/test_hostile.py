@@ -1,4 +1,4 @@
-"""A real server before hostile bytes: never a 5xx, never a crash, bounded memory, and others served meanwhile."""
+"""A real server that receives hostile bytes: no 5xx, no crash, bounded memory, other clients served meanwhile."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.slow
 
 LIMIT = Settings().body_limit_bytes
-MEMORY_MB = 700  # of a worker above what it has at rest, whatever it is sent
+MEMORY_MB = 700  # of a worker, above its memory at rest
 FORM_HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 
@@ -35,7 +35,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path)
 
 
 def workers(server: Server) -> list[psutil.Process]:
-    """Return the processes that answer; the port is in none of their names, so by the home that is theirs alone."""
+    """Return the workers' processes, found by their unique BENTOML_HOME."""
     mine = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         try:
@@ -48,7 +48,7 @@ def workers(server: Server) -> list[psutil.Process]:
 
 @contextmanager
 def bounded(server: Server, megabytes: int = MEMORY_MB) -> Iterator[None]:
-    """Fail if the service's processes ever hold ``megabytes`` more than now, or are not the same afterwards."""
+    """Fail if the workers use ``megabytes`` more than now at any time, or were replaced."""
     processes = workers(server)
     assert processes
     highest, stop = 0, threading.Event()
@@ -76,7 +76,7 @@ def bounded(server: Server, megabytes: int = MEMORY_MB) -> Iterator[None]:
 
 @contextmanager
 def others_served(server: Server, *, within: float = 10) -> Iterator[list[float]]:
-    """Ask with a good picture, again and again; fail if one answer is not good or takes too long."""
+    """Send a good picture repeatedly; fail if an answer is an error or takes too long."""
     picture, stop = encode("JPEG", (160, 120)), threading.Event()
     seconds: list[float] = []
     bad: list[str] = []
@@ -101,7 +101,7 @@ def others_served(server: Server, *, within: float = 10) -> Iterator[list[float]
     assert max(seconds) < within
 
 
-def test_no_file_of_the_corpus_makes_an_error_of_ours_or_a_leak(exposed: Server):
+def test_no_file_of_the_corpus_causes_a_5xx_or_a_leak(exposed: Server):
     codes = set()
     with bounded(exposed), httpx.Client(timeout=60) as client:
         for name, content in malformed.corpus().items():
@@ -123,7 +123,7 @@ def test_a_heavy_file_is_answered_in_bounded_memory_while_others_are_served(expo
     assert response.status_code < 500
 
 
-def test_many_bombs_at_once_are_decoded_one_after_the_other(exposed: Server):
+def test_decompression_bombs_are_decoded_one_at_a_time(exposed: Server):
     bomb = malformed.HEAVY["png of 50 megapixels with transparency"]()
     statuses = []
     with bounded(exposed):
@@ -134,7 +134,7 @@ def test_many_bombs_at_once_are_decoded_one_after_the_other(exposed: Server):
             thread.start()
         for thread in threads:
             thread.join()
-    # 504 where the queue is longer than the time for an answer: honest, and said so.
+    # 504 if the queue is longer than the time for an answer.
     assert len(statuses) == 6
     assert set(statuses) <= {200, 504}
     wait_for(lambda: exposed.predict(encode("PNG", (40, 40))).status_code == 200)
@@ -156,7 +156,7 @@ def test_two_hundred_megabytes_are_refused_while_others_are_served(exposed: Serv
                     f"{exposed.url}/predict", content=poured(200 * 2**20), headers=headers, timeout=60
                 )
             except (httpx.WriteError, httpx.ReadError):
-                continue  # the answer came, and the connection's end, while httpx was still sending
+                continue  # answered and closed while httpx was still sending
             assert error_code(response) == "body_too_large"
 
 
@@ -174,7 +174,7 @@ def test_a_thousand_and_one_parts_are_refused_while_others_are_served(exposed: S
             error_code(response)
 
 
-def test_bodies_that_trickle_in_hold_up_nobody(exposed: Server):
+def test_slow_bodies_delay_no_other_client(exposed: Server):
     def trickle() -> Iterator[bytes]:
         for piece in (FORM_HEAD, *(30 * [b"x"])):
             yield piece
@@ -186,7 +186,7 @@ def test_bodies_that_trickle_in_hold_up_nobody(exposed: Server):
         try:
             codes.append(httpx.post(f"{exposed.url}/predict", content=trickle(), headers=FORM, timeout=60).status_code)
         except httpx.TransportError:
-            codes.append(408)  # it came while httpx was still sending
+            codes.append(408)  # answered while httpx was still sending
 
     with bounded(exposed, 60), others_served(exposed):
         threads = [threading.Thread(target=send) for _ in range(20)]
@@ -197,7 +197,7 @@ def test_bodies_that_trickle_in_hold_up_nobody(exposed: Server):
     assert codes == 20 * [408]
 
 
-def test_labels_of_metrics_come_from_closed_sets_after_all_of_it(exposed: Server):
+def test_metric_labels_come_from_closed_sets_after_these_attacks(exposed: Server):
     samples = scrape(exposed)
     assert {dict(labels)["endpoint"] for name, labels in samples if name == "buckler_requests_total"} <= set(ENDPOINTS)
     server_errors = {

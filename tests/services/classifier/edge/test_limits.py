@@ -1,4 +1,4 @@
-"""How much one key, and all together, may ask at once and in a while."""
+"""Rate and concurrency limits of one key and of all clients."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path / "api.json")
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_served(keys: Keys):
+def test_a_key_over_its_rate_gets_retry_after_and_others_are_served(keys: Keys):
     app = front_door(required(keys, key_requests_per_second=0.5, key_burst=3))
     _, other = api_keys.create(keys.path, role=Role.PREDICT, name="ward-4")
     answers = [ask(app, "POST", "/predict", bearer(keys.predict_key)) for _ in range(4)]
@@ -31,7 +31,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_serv
     assert ask(app, "POST", "/predict", bearer(other)).status_code == 200
 
 
-def test_refused_keys_and_the_metrics_use_up_no_rate(keys: Keys):
+def test_refused_keys_and_scrapes_do_not_count_towards_the_rate(keys: Keys):
     app = front_door(required(keys, key_requests_per_second=0.1, key_burst=1))
     for _ in range(5):
         assert ask(app, "POST", "/predict", bearer(keys.operate_key)).status_code == 403
@@ -40,7 +40,7 @@ def test_refused_keys_and_the_metrics_use_up_no_rate(keys: Keys):
 
 
 class Gate:
-    """An endpoint whose answers wait until they are let go."""
+    """An endpoint whose answers wait until they are released."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -58,7 +58,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_one_key_has_only_so_many_requests_in_the_works(keys: Keys):
+def test_the_concurrent_requests_of_a_key_are_limited(keys: Keys):
     async def scene() -> None:
         gate = Gate()
         async with client(front_door(required(keys, key_concurrency=2), gate.answer)) as http:
@@ -79,7 +79,7 @@ def test_one_key_has_only_so_many_requests_in_the_works(keys: Keys):
 
 
 @pytest.mark.parametrize("require_keys", ["always", "never"])
-def test_beyond_the_limit_of_all_together_a_request_is_refused_at_once_and_unread(keys: Keys, require_keys: str):
+def test_a_request_over_the_total_limit_is_refused_before_it_is_read(keys: Keys, require_keys: str):
     async def unread() -> AsyncIterator[bytes]:
         raise AssertionError("nobody may ask for the body")
         yield b""
@@ -95,7 +95,7 @@ def test_beyond_the_limit_of_all_together_a_request_is_refused_at_once_and_unrea
                 refused = await http.post("/predict", content=unread(), headers=headers)
                 assert code(refused) == (503, "overloaded")
                 assert refused.headers["retry-after"] == "1"
-            # A full service neither looks dead nor goes unseen.
+            # A full service still answers probes and scrapes.
             for path in ("/livez", "/readyz", "/healthz", "/docs", "/metrics"):
                 assert (await http.get(path, headers=bearer(keys.operate_key))).status_code == 200
             gate.open.set()
@@ -105,7 +105,7 @@ def test_beyond_the_limit_of_all_together_a_request_is_refused_at_once_and_unrea
     asyncio.run(scene())
 
 
-def test_a_client_that_is_slow_to_send_holds_a_place_only_until_its_time_is_up(keys: Keys):
+def test_a_slow_sender_occupies_a_place_only_until_its_timeout(keys: Keys):
     async def trickle() -> AsyncIterator[bytes]:
         yield b"--b\r\n"
         await asyncio.sleep(5)
@@ -125,7 +125,7 @@ def test_a_client_that_is_slow_to_send_holds_a_place_only_until_its_time_is_up(k
     asyncio.run(scene())
 
 
-def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_back(keys: Keys):
+def test_failed_requests_free_their_place(keys: Keys):
     async def fail(request: Request) -> Response:
         raise RuntimeError
 
@@ -133,7 +133,7 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
         return {"type": "http.disconnect"}
 
     async def nobody(message: object) -> None:
-        """Take what the server sends to a client that is gone."""
+        """Discard messages to a client that closed the connection."""
 
     async def scene() -> None:
         app = front_door(required(keys, max_in_progress=1, key_concurrency=1), fail)
@@ -151,7 +151,7 @@ def test_bad_pictures_broken_answers_and_clients_that_hang_up_give_their_place_b
     asyncio.run(scene())
 
 
-def test_an_answer_that_came_too_late_keeps_its_place_until_its_thread_has_ended(keys: Keys):
+def test_a_timed_out_answer_occupies_its_place_until_its_thread_ends(keys: Keys):
     ended: list[float] = []
 
     def compute() -> None:
@@ -167,7 +167,7 @@ def test_an_answer_that_came_too_late_keeps_its_place_until_its_thread_has_ended
         async with client(front_door(settings, predict)) as http:
             headers = bearer(keys.predict_key)
             assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
-            await asyncio.sleep(0.05)  # for whatever would let go of the place too early
+            await asyncio.sleep(0.05)  # time in which the place could be freed too early
             assert not ended
             assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (503, "overloaded")
             await until(lambda: bool(ended))

@@ -1,4 +1,4 @@
-"""Black-box attacks against a real server, which notices them, flags or refuses them, and goes on for others."""
+"""Black-box attacks against a real server, which flags or refuses them and serves other pictures."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ QUICK = {"BUCKLER_AUDIT_FSYNC": "interval"}
 
 @pytest.fixture
 def fresh(tmp_path: Path, release: Path, keys: Path) -> Iterator[Callable[..., Server]]:
-    """Start a service that remembers nothing."""
+    """Start a service without stored pictures."""
     running = []
 
     def start(**settings: str) -> Server:
@@ -44,7 +44,7 @@ def lesion(number: int) -> np.ndarray:
 
 
 class Asked:
-    """Scores of a service, and whether it said to look at each question as at an attack."""
+    """Scores from a service, and whether each answer had the reason ``query_attack``."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -62,7 +62,7 @@ def attacks_of(server: Server) -> list[dict]:
 
 
 def queries_before(server: Server) -> int:
-    """Return how many pictures were answered before the line of the attack."""
+    """Return how many pictures were answered before the attack was logged."""
     lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
     return next(index for index, line in enumerate(lines) if line.get("event") == "query_attack")
 
@@ -73,7 +73,7 @@ def run_square(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
 
 
 def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
-    # Random weights call every picture the same: the boundary is drawn through the first answers instead.
+    # Random weights give all pictures the same label, so the boundary is set to the median of the first answers.
     middle = scores(np.stack([picture, 1 - picture])).mean(axis=0)[0]
     truth = scores(picture[None])[:, 0] > middle
     HopSkipJump(queries=WITHIN).search(
@@ -81,7 +81,7 @@ def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.nd
     )
 
 
-def test_a_run_is_a_reason_of_its_own_beside_a_clean_detector(fresh):
+def test_a_run_adds_its_own_reason_beside_a_clean_detector(fresh):
     server = fresh(BUCKLER_QUERY_RUN="3")
     wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(3)]
     before, _, answer = [server.predict(images.to_png(each)).json() for each in wobbly]
@@ -94,7 +94,7 @@ def test_a_run_is_a_reason_of_its_own_beside_a_clean_detector(fresh):
 
 
 @pytest.mark.parametrize("attack", [run_square, run_hop_skip_jump])
-def test_an_attack_through_rest_is_noticed_within_fifty_queries(fresh, attack):
+def test_an_attack_through_rest_is_detected_within_fifty_queries(fresh, attack):
     server = fresh()
     asked = Asked(server)
     attack(asked, lesion(0))
@@ -108,7 +108,7 @@ def test_an_attack_through_rest_is_noticed_within_fifty_queries(fresh, attack):
     assert "client anonymous sends near-identical pictures" in server.log.read_text()
 
 
-def test_different_lesions_and_retries_raise_nothing(fresh):
+def test_different_lesions_and_retries_are_not_flagged(fresh):
     server = fresh()
     with httpx.Client() as client:
         for number in range(50):
@@ -119,7 +119,7 @@ def test_different_lesions_and_retries_raise_nothing(fresh):
     assert attacks_of(server) == []
 
 
-def test_refused_are_the_pictures_of_the_run_and_no_others(fresh):
+def test_only_pictures_of_the_run_are_refused(fresh):
     server = fresh(BUCKLER_QUERY_ATTACK="refuse", BUCKLER_QUERY_RUN="5")
     wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(8)]
     answers = [server.predict(images.to_png(each)) for each in wobbly]
@@ -129,7 +129,7 @@ def test_refused_are_the_pictures_of_the_run_and_no_others(fresh):
     assert [each["follows"] for each in attacks_of(server)] == ["refuse"]
 
 
-def test_switched_off_it_notices_nothing(fresh):
+def test_turned_off_it_flags_nothing(fresh):
     server = fresh(BUCKLER_QUERY_ATTACK="off", BUCKLER_QUERY_RUN="3")
     for number in range(6):
         server.predict(images.to_png(np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32)))

@@ -1,4 +1,4 @@
-"""What a real service remembers of its traffic, and that no answer waits for it."""
+"""The record of a real service's traffic, which delays no answer."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def recorder(url: str) -> Iterator[Callable[..., Recorder]]:
 # --- the recorder alone
 
 
-def test_what_is_offered_is_written_within_seconds_and_counted(recorder, url):
+def test_queued_pictures_are_written_within_seconds_and_counted(recorder, url):
     before = counted("recorded")
     made = recorder()
     made.enqueue(UPLOAD, ANSWER, "sha256:1")
@@ -78,7 +78,7 @@ def test_what_is_offered_is_written_within_seconds_and_counted(recorder, url):
     assert abs(found.moment - time.time()) < 10
 
 
-def test_stopping_writes_what_waits(recorder, url):
+def test_stopping_writes_the_remaining_rows(recorder, url):
     made = recorder()
     for _ in range(20):
         made.enqueue(UPLOAD, ANSWER, "sha256:1")
@@ -86,7 +86,7 @@ def test_stopping_writes_what_waits(recorder, url):
     assert len(remembered(url)) == 20
 
 
-def test_what_finds_the_queue_full_is_dropped_and_counted_and_nobody_waits(recorder):
+def test_a_full_queue_drops_and_counts_pictures_without_waiting(recorder):
     made = recorder(start=False)
     before, began = counted("dropped"), time.perf_counter()
     for _ in range(QUEUE + 1000):
@@ -95,7 +95,7 @@ def test_what_finds_the_queue_full_is_dropped_and_counted_and_nobody_waits(recor
     assert counted("dropped") == before + 1000
 
 
-def test_while_the_database_is_away_so_many_are_kept_and_written_afterwards(recorder, tmp_path, monkeypatch):
+def test_rows_are_kept_while_the_database_fails_and_written_afterwards(recorder, tmp_path, monkeypatch):
     monkeypatch.setattr(traffic, "LONGEST_BACKOFF_SECONDS", 0.2)
     place = tmp_path / "away"
     place.write_text("a file where the directory should be")
@@ -111,7 +111,7 @@ def test_while_the_database_is_away_so_many_are_kept_and_written_afterwards(reco
     assert len(remembered(f"sqlite:///{place}/traffic.db")) == KEPT
 
 
-def test_a_row_that_no_database_takes_stops_no_other(recorder, url):
+def test_a_row_that_cannot_be_written_does_not_block_others(recorder, url):
     made = recorder()
     before = counted("dropped")
     made.enqueue(UPLOAD, replace(ANSWER, label=None), "sha256:1")
@@ -120,7 +120,7 @@ def test_a_row_that_no_database_takes_stops_no_other(recorder, url):
     wait_for(lambda: len(remembered(url)) == 1)
 
 
-def test_a_picture_that_cannot_be_measured_stops_no_other(recorder, url):
+def test_a_picture_that_cannot_be_measured_does_not_block_others(recorder, url):
     made = recorder()
     before = counted("dropped")
     made.enqueue(Upload(np.zeros((0, 0, 7), np.float32)), ANSWER, "sha256:1")
@@ -135,14 +135,14 @@ def test_off_records_nothing(recorder, tmp_path):
     assert not list(tmp_path.glob("*.db"))
 
 
-def test_a_url_that_is_none_is_said_without_quoting_it_and_the_service_goes_on(recorder, caplog):
+def test_an_invalid_url_is_reported_without_quoting_it_and_the_service_goes_on(recorder, caplog):
     made = recorder(traffic_url="mysql://root:hunter2@host/name")
     made.enqueue(UPLOAD, ANSWER, "sha256:1")
     assert "no traffic is recorded" in caplog.text
     assert "hunter2" not in caplog.text
 
 
-def test_what_is_too_much_is_forgotten(recorder, url, monkeypatch):
+def test_rows_over_the_limit_are_deleted(recorder, url, monkeypatch):
     monkeypatch.setattr(traffic, "PRUNE_SECONDS", 0.0)
     made = recorder(traffic_rows=30)
     for _ in range(50):
@@ -151,13 +151,13 @@ def test_what_is_too_much_is_forgotten(recorder, url, monkeypatch):
     assert len(remembered(url)) == 30
 
 
-def test_the_watch_is_told_by_its_key_or_where_there_is_none_by_its_header():
+def test_the_watch_is_recognised_by_its_key_or_without_keys_by_its_header():
     header = Headers({"x-buckler-watch": "probe"})
     keys = [ApiKey("1", name, Role.PREDICT, "0" * 64, "") for name in ("watch", "ward-3")]
     assert is_of_the_watch(keys[0], Headers({}))
     assert is_of_the_watch(None, header)
     assert not is_of_the_watch(None, Headers({}))
-    # Whoever is known by a key cannot hide by a header.
+    # A client with a key cannot pass for the watch by the header.
     assert not is_of_the_watch(keys[1], header)
 
 
@@ -172,13 +172,13 @@ def database() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, release: Path, keys: Path, database: Postgres) -> Iterator[Server]:
-    """The service with two workers that write to PostgreSQL."""
+    """A service with two workers that write to PostgreSQL."""
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_TRAFFIC_URL": database.url}
     with serving(tmp_path_factory.mktemp("recorded"), keys, **settings) as server:
         yield server
 
 
-def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
+def test_each_answer_of_all_workers_is_one_row(
     recorded: Server, database: Postgres, picture: bytes, release: Path, keys: Path
 ):
     with ThreadPoolExecutor(4) as pool:
@@ -187,7 +187,7 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
     with Client(recorded.url, headers={WATCH_HEADER: "probe"}) as watch:
         assert watch.predict(picture).label in answers[0]["probabilities"]
     wait_for(lambda: len(remembered(database.url)) >= 24)
-    time.sleep(1.5)  # longer than a batch waits: the others would be there by now
+    time.sleep(1.5)  # longer than a batch waits, so that further rows would have been written
     rows = remembered(database.url)
     assert len(rows) == 24
     answer, row = answers[0], rows[0]
@@ -197,7 +197,7 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
     predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
     upload = load(picture, size=predictor.image_size)
     expected = observe(upload, predictor(upload.pixels), digest=predictor.digest)
-    # What the job makes of the calibration pictures, it makes as the service does.
+    # The job measures calibration pictures as the service does.
     assert row.sketch == pytest.approx(expected.sketch, rel=1e-3, abs=1e-4)
     assert (row.brightness, row.saturation, row.sharpness) == pytest.approx(
         (expected.brightness, expected.saturation, expected.sharpness)
@@ -206,7 +206,7 @@ def test_each_answer_of_all_workers_is_a_row_and_nothing_else(
     assert "buckler_traffic_dropped_total 0.0" in recorded.get("/metrics").text
 
 
-def test_a_database_that_is_away_costs_no_answer(recorded: Server, database: Postgres, picture: bytes):
+def test_a_failed_database_affects_no_answer(recorded: Server, database: Postgres, picture: bytes):
     before = len(remembered(database.url))
     database.stop()
     try:
@@ -223,7 +223,7 @@ def test_a_database_that_is_away_costs_no_answer(recorded: Server, database: Pos
     assert "s3cret" not in recorded.log.read_text()
 
 
-def test_a_worker_that_is_killed_loses_at_most_a_batch(recorded: Server, database: Postgres, picture: bytes):
+def test_a_killed_worker_loses_at_most_a_batch(recorded: Server, database: Postgres, picture: bytes):
     before = len(remembered(database.url))
     answered = 0
     for _ in range(30):
@@ -234,6 +234,6 @@ def test_a_worker_that_is_killed_loses_at_most_a_batch(recorded: Server, databas
     time.sleep(3)
     lost = before + answered - len(remembered(database.url))
     assert 0 <= lost <= waiting <= BATCH
-    # A second's traffic of both workers, at ten pictures a second, and what it took to ask.
+    # A second of traffic of both workers at ten pictures a second, and the delay of the query.
     assert waiting <= 20
     wait_for(lambda: len(recorded.workers()) == 2)

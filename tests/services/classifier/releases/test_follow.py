@@ -1,4 +1,4 @@
-"""A real service, followed through HTTP: a new release without a lost request, a killed worker, a log that is full."""
+"""A real service through HTTP: a new release without a lost request, a killed worker, an unwritable audit log."""
 
 import os
 import shutil
@@ -40,7 +40,9 @@ def verdicts_of(server: Server, picture: bytes) -> set[str]:
     return {answer.json()["model"]["verdict"] for answer in answers}
 
 
-def test_a_new_release_takes_over_without_a_failed_request_and_a_bad_one_does_not(followed, place, keys, picture):
+def test_a_valid_release_becomes_live_without_a_failed_request_and_an_invalid_one_does_not(
+    followed, place, keys, picture
+):
     (old,) = verdicts_of(followed, picture)
     write_verdict(place, keys)
     seen: list[set[str]] = []
@@ -58,7 +60,7 @@ def test_a_new_release_takes_over_without_a_failed_request_and_a_bad_one_does_no
     wait_for(lambda: "buckler_release_behind 0.0" in followed.get("/metrics").text)
 
 
-def test_a_worker_that_was_killed_is_noticed_within_seconds(followed, picture):
+def test_a_killed_worker_is_replaced_within_seconds(followed, picture):
     def started() -> list[str]:
         return [line for line in followed.log.read_text().splitlines() if "bound to" in line]
 
@@ -70,9 +72,9 @@ def test_a_worker_that_was_killed_is_noticed_within_seconds(followed, picture):
     assert verdicts_of(followed, picture)
 
 
-def test_an_answer_that_cannot_be_logged_is_refused_by_its_own_code(followed, picture):
+def test_without_a_writable_audit_log_the_service_answers_audit_unavailable(followed, picture):
     kept = followed.audit.parent.rename(followed.audit.parent.with_name("aside"))
-    followed.audit.parent.touch()  # a file where the directory was: nothing can be written there
+    followed.audit.parent.touch()  # a file instead of the directory: writing fails
     try:
         response: httpx.Response = followed.predict(picture)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "audit_unavailable")

@@ -1,4 +1,4 @@
-"""What a follower makes of a source that changes under its hands, or breaks in a way that nobody foresaw."""
+"""The follower with a source that changes while it is read, or fails unexpectedly."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,7 @@ from services.classifier.settings import Settings
 
 
 class Source:
-    """Names what it is told to; what it gives cannot be loaded."""
+    """Names the entry in ``named``; its releases cannot be loaded."""
 
     def __init__(self) -> None:
         self.named, self.tries = ReleaseEntry("1"), 0
@@ -57,7 +57,7 @@ def refused(reason: str) -> float:
     return REGISTRY.get_sample_value("buckler_model_refused_total", {"reason": reason}) or 0
 
 
-def test_what_was_read_half_old_and_half_new_is_no_refusal_but_read_again(source, following):
+def test_a_release_that_changes_while_it_is_read_is_read_again_and_not_refused(source, following):
     before = refused("digest")
 
     def replaced() -> None:
@@ -71,7 +71,7 @@ def test_what_was_read_half_old_and_half_new_is_no_refusal_but_read_again(source
     assert (source.tries, refused("digest")) == (2, before + 1)
 
 
-def test_a_key_that_was_replaced_is_a_reason_to_try_again(source, following, tmp_path, monkeypatch):
+def test_a_new_key_justifies_another_attempt(source, following, tmp_path, monkeypatch):
     following.check()
     following.check()
     assert source.tries == 1
@@ -81,14 +81,14 @@ def test_a_key_that_was_replaced_is_a_reason_to_try_again(source, following, tmp
     assert source.tries == 2
 
 
-def test_an_error_that_nobody_foresaw_is_logged_whole_and_nothing_stops(source, following, caplog):
+def test_an_unexpected_error_is_logged_with_its_traceback_and_nothing_stops(source, following, caplog):
     source.error, before = RuntimeError("kernel"), refused("unavailable")
     following.check()
     assert refused("unavailable") == before + 1
     assert "Traceback" in caplog.text
 
 
-def test_a_source_that_is_away_is_said_once_and_that_it_came_back_is_seen(source, following, caplog):
+def test_a_failing_source_is_reported_once_and_followed_again_later(source, following, caplog):
     here, source.named = source.named, RuntimeError("not even one of ours")
     for _ in range(3):
         assert following.check() is source.named

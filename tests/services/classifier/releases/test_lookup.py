@@ -1,4 +1,4 @@
-"""Which release serves as a real MLflow registry changes: the champion, else the last good one."""
+"""The live release while a real MLflow registry changes: the champion, else the last good one."""
 
 import json
 import os
@@ -42,8 +42,8 @@ def refused(reason: str) -> float:
     return value("buckler_model_refused_total", reason=reason)
 
 
-class Registry:
-    """A model in a real registry, with the means of whoever may promote and of whoever may only write there."""
+class RegistryModel:
+    """A model in a real registry, with operations for a promoter and for someone with only write access."""
 
     def __init__(self, name: str, keys: Path) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Registry:
         return tracking.register(self.name, uri, tags=known, description="test")
 
     def point_to(self, version: str) -> None:
-        """Move the alias by hand, as nothing in MLflow would stop anyone from."""
+        """Move the alias by hand, which MLflow allows."""
         tracking.set_alias(self.name, CHAMPION, version)
 
     def promote(self, release: Path, version: str) -> None:
@@ -82,7 +82,7 @@ class Registry:
 
 
 class Maker:
-    """Makes other releases of the same model: copies with a verdict of their own."""
+    """Makes further releases of the same model, each with another verdict."""
 
     def __init__(self, release: Path, keys: Path, directory: Path, model_name: str) -> None:
         self.keys, self._release, self._directory, self._name = keys, release, directory, model_name
@@ -113,8 +113,8 @@ def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def registry(settings: Settings, keys: Path) -> Iterator[Registry]:
-    yield Registry(settings.model_name, keys)
+def registry(settings: Settings, keys: Path) -> Iterator[RegistryModel]:
+    yield RegistryModel(settings.model_name, keys)
     forget(settings.model_name)
 
 
@@ -128,7 +128,7 @@ def serving(settings: Settings) -> tuple[ModelSlot, Follower]:
     return slot, follow(settings, slot)
 
 
-def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(settings, registry, make, monkeypatch):
+def test_a_tampered_champion_is_refused_and_the_last_good_one_serves(settings, registry, make, monkeypatch):
     before = refused("unavailable")
     assert load_served(settings) is None  # no champion yet
     assert refused("unavailable") == before + 1
@@ -159,7 +159,7 @@ def test_the_champion_serves_until_the_alias_points_at_bytes_that_do_not_hold(se
     assert served.version == first
 
 
-def test_a_last_good_release_that_was_changed_on_disk_does_not_serve(settings, registry, make):
+def test_a_last_good_release_that_was_changed_on_disk_is_refused(settings, registry, make):
     registry.publish(make("good"))
     assert load_served(settings) is not None
     connect().delete_registered_model_alias(settings.model_name, CHAMPION)
@@ -169,7 +169,7 @@ def test_a_last_good_release_that_was_changed_on_disk_does_not_serve(settings, r
     assert load_served(settings) is None
 
 
-def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
+def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
     one, two = make("one"), make("two", issued_at=BEGIN.isoformat())
     first = registry.publish(one)
     slot, following = serving(settings)
@@ -192,7 +192,7 @@ def test_a_new_champion_takes_over_and_a_roll_back_comes_from_memory(settings, r
     assert lookup.last_good(settings).version == first
 
 
-def test_a_model_before_this_one_is_let_go_when_its_time_is_over(settings, registry, make):
+def test_the_previous_model_is_released_after_its_time(settings, registry, make):
     settings = settings.model_copy(update={"previous_model_seconds": 0.0})
     registry.publish(make("one"))
     slot, following = serving(settings)
@@ -201,33 +201,33 @@ def test_a_model_before_this_one_is_let_go_when_its_time_is_over(settings, regis
     assert (slot.served.version, slot.previous) == ("2", None)
 
 
-def by_hand_to_a_version_nobody_promoted(registry: Registry, make) -> None:
+def by_hand_to_a_version_without_promotion(registry: RegistryModel, make) -> None:
     registry.point_to(registry.register(make("other", issued_at=BEGIN.isoformat())))
 
 
-def by_hand_to_a_version_that_failed(registry: Registry, make) -> None:
+def by_hand_to_a_version_that_failed(registry: RegistryModel, make) -> None:
     failed = make("failed", passed=False, reasons=["weak"])
     registry.promote(failed, registry.register(failed))
 
 
-def back_by_hand_to_a_replaced_version(registry: Registry, make) -> None:
+def back_by_hand_to_a_replaced_version(registry: RegistryModel, make) -> None:
     registry.point_to("1")
 
 
-def with_the_promotion_of_another_version(registry: Registry, make) -> None:
+def with_the_promotion_of_another_version(registry: RegistryModel, make) -> None:
     version = registry.register(make("other", issued_at=BEGIN.isoformat()))
     stolen = version_registry(registry.name, "2").promotion
     tracking.tag_version(registry.name, version, PROMOTION_TAG, stolen)
     registry.point_to(version)
 
 
-def to_another_models_release(registry: Registry, make) -> None:
+def to_another_models_release(registry: RegistryModel, make) -> None:
     other = make("other")
     write_verdict(other, make.keys, "lungs")
     registry.promote(other, registry.register(other))
 
 
-def to_one_that_computes_something_else(registry: Registry, make) -> None:
+def to_one_that_computes_differently(registry: RegistryModel, make) -> None:
     other = make("other")
     with np.load(other / "model" / selftest.FILE) as arrays:
         changed = dict(arrays)
@@ -239,7 +239,7 @@ def to_one_that_computes_something_else(registry: Registry, make) -> None:
     registry.promote(other, registry.register(other))
 
 
-def to_one_without_reference_pictures(registry: Registry, make) -> None:
+def to_one_without_reference_pictures(registry: RegistryModel, make) -> None:
     other = make("other")
     (other / "model" / selftest.FILE).unlink()
     write_verdict(other, make.keys, registry.name)
@@ -249,16 +249,16 @@ def to_one_without_reference_pictures(registry: Registry, make) -> None:
 @pytest.mark.parametrize(
     ("move", "reason"),
     [
-        (by_hand_to_a_version_nobody_promoted, "not_promoted"),
+        (by_hand_to_a_version_without_promotion, "not_promoted"),
         (by_hand_to_a_version_that_failed, "failed"),
         (back_by_hand_to_a_replaced_version, "superseded"),
         (with_the_promotion_of_another_version, "not_promoted"),
         (to_another_models_release, "other_model"),
-        (to_one_that_computes_something_else, "self_test"),
+        (to_one_that_computes_differently, "self_test"),
         (to_one_without_reference_pictures, "self_test"),
     ],
 )
-def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(
+def test_an_inadmissible_champion_is_refused_once_and_the_live_model_stays(
     standing: "Standing", release: Path, keys: Path, tmp_path: Path, move, reason
 ):
     good, before = standing.slot.served, refused(reason)
@@ -271,7 +271,7 @@ def test_what_may_not_serve_is_refused_once_and_the_last_good_one_goes_on(
 
     standing.registry.promote(standing.release, good.version)
     standing.following.check()
-    assert standing.slot.served.predictor is good.predictor  # taken again without being loaded
+    assert standing.slot.served.predictor is good.predictor  # live again without being loaded
     assert value("buckler_release_behind") == 0
 
 
@@ -279,7 +279,7 @@ class Standing(NamedTuple):
     """A service that follows a registry in which version 2 replaced version 1."""
 
     settings: Settings
-    registry: Registry
+    registry: RegistryModel
     release: Path
     slot: ModelSlot
     following: Follower
@@ -288,7 +288,10 @@ class Standing(NamedTuple):
 @pytest.fixture(scope="module")
 def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path) -> Iterator[Standing]:
     settings = settings_in(module_tmp_path, "standing")
-    registry, make = Registry(settings.model_name, keys), Maker(release, keys, module_tmp_path, settings.model_name)
+    registry, make = (
+        RegistryModel(settings.model_name, keys),
+        Maker(release, keys, module_tmp_path, settings.model_name),
+    )
     registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
     two = make("two")
     registry.publish(two)
@@ -296,7 +299,7 @@ def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path
     forget(settings.model_name)
 
 
-def test_a_restarted_worker_still_knows_which_promotion_was_the_newest(settings, registry, make):
+def test_a_restarted_worker_remembers_the_newest_promotion(settings, registry, make):
     registry.publish(make("one", issued_at=BEGIN.isoformat()))
     registry.publish(make("two"))
     assert load_served(settings).version == "2"
@@ -306,7 +309,7 @@ def test_a_restarted_worker_still_knows_which_promotion_was_the_newest(settings,
     assert refused("superseded") == before + 1
 
 
-def test_a_restarted_worker_serves_before_it_has_asked_the_registry(settings, registry, make, monkeypatch):
+def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registry, make, monkeypatch):
     one = make("one")
     registry.publish(one)
     load_served(settings)
@@ -315,7 +318,7 @@ def test_a_restarted_worker_serves_before_it_has_asked_the_registry(settings, re
     assert slot.served.version == "1"
 
 
-def test_what_was_refused_is_tried_again_when_something_about_it_changes(settings, registry, make):
+def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, registry, make):
     registry.publish(make("one"))
     slot, following = serving(settings)
     two = make("two", issued_at=BEGIN.isoformat())
@@ -329,7 +332,7 @@ def test_what_was_refused_is_tried_again_when_something_about_it_changes(setting
     assert value("buckler_release_behind") == 0
 
 
-def test_a_registry_that_fails_halfway_is_asked_again_later_and_later(settings, registry, make, monkeypatch):
+def test_a_failing_download_is_tried_again_with_growing_pauses(settings, registry, make, monkeypatch):
     registry.publish(make("one"))
     slot, following = serving(settings)
     registry.publish(make("two", issued_at=BEGIN.isoformat()))
@@ -356,7 +359,7 @@ def test_a_registry_that_fails_halfway_is_asked_again_later_and_later(settings, 
     assert slot.served.version == "2"
 
 
-def test_a_thread_follows_without_being_asked(settings, registry, make):
+def test_the_thread_follows_the_registry(settings, registry, make):
     slot, following = serving(settings)
     assert slot.served is None
     following.start()
@@ -369,7 +372,7 @@ def test_a_thread_follows_without_being_asked(settings, registry, make):
     assert value("buckler_release_check_timestamp_seconds") > 0
 
 
-def test_a_directory_is_followed_and_the_old_release_goes_on_when_a_new_one_does_not_hold(settings, keys, make):
+def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_live(settings, keys, make):
     place = make("place")
     settings = settings.model_copy(update={"release": place})
     slot, following = serving(settings)
@@ -387,7 +390,7 @@ def test_a_directory_is_followed_and_the_old_release_goes_on_when_a_new_one_does
     assert slot.served.predictor.verdict.id != first.predictor.verdict.id
 
 
-def test_a_slow_worker_does_not_write_an_older_champion_over_a_newer_one(settings, keys, make):
+def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, keys, make):
     key = load_private_key(keys / PRIVATE_KEY_FILE).public_key()
     settings.releases_dir.mkdir()
     for name, hours in (("new", 2), ("old", 1)):
@@ -397,7 +400,7 @@ def test_a_slow_worker_does_not_write_an_older_champion_over_a_newer_one(setting
     assert lookup.last_good(settings).version == "new"
 
 
-def test_what_a_killed_download_left_is_swept_away_later(settings, registry, make):
+def test_files_of_a_killed_download_are_removed_later(settings, registry, make):
     registry.publish(make("one"))
     left, fresh = (settings.releases_dir / f".incoming-{name}" for name in ("killed", "other-worker"))
     for place in (left, fresh):
@@ -408,7 +411,7 @@ def test_what_a_killed_download_left_is_swept_away_later(settings, registry, mak
     assert (left.exists(), fresh.exists()) == (False, True)
 
 
-def test_a_note_of_an_older_version_of_the_service_is_still_read(settings, registry, make):
+def test_a_note_without_a_promotion_time_is_still_read(settings, registry, make):
     registry.publish(make("one"))
     load_served(settings)
     path = settings.releases_dir / lookup.LAST_GOOD

@@ -1,4 +1,4 @@
-"""A challenger in the shadow: compared, never answered with, never waited for."""
+"""Shadow comparison: the challenger's answers are compared, never returned, and delay no client."""
 
 import shutil
 import time
@@ -48,7 +48,7 @@ def upload(picture: bytes, tmp_path: Path) -> Path:
 
 
 class OtherModel:
-    """The real predictor under another digest, as a challenger with the same weights would be."""
+    """The real predictor under another digest, like a challenger with the same weights."""
 
     def __init__(self, predictor) -> None:
         self._predictor, self.image_size, self.digest = predictor, predictor.image_size, "sha256:other"
@@ -72,7 +72,7 @@ def shadow() -> Iterator[Callable[[object], Shadow]]:
 
     def make(predictor: object, share: float = 1.0, start: bool = True) -> Shadow:
         made.append(Shadow(Settings(shadow_share=share)))
-        made[-1]._follower = SimpleNamespace(start=lambda: None, stop=lambda: None)  # no registry: it has its model
+        made[-1]._follower = SimpleNamespace(start=lambda: None, stop=lambda: None)  # without a registry
         made[-1]._slot.swap(Served(predictor, "skin-lesion", "2"))
         if start:
             made[-1].start()
@@ -83,7 +83,7 @@ def shadow() -> Iterator[Callable[[object], Shadow]]:
         each.stop()
 
 
-def test_the_same_model_agrees_and_the_comparison_is_counted_and_logged(predictor, upload, shadow, caplog):
+def test_equal_models_agree_and_the_comparison_is_counted_and_logged(predictor, upload, shadow, caplog):
     caplog.set_level("INFO", "buckler.service")
     before, differences = pictures("compared"), value("buckler_shadow_probability_difference_sum")
     disagreed = [value("buckler_shadow_disagreements_total", about=about) for about in ("label", "decision")]
@@ -97,7 +97,7 @@ def test_the_same_model_agrees_and_the_comparison_is_counted_and_logged(predicto
     wait_for(lambda: "shadow request=r champion=1 challenger=2 differs=no" in caplog.text)
 
 
-def test_another_answer_is_counted_by_what_differs(predictor, upload, shadow):
+def test_a_different_answer_is_counted_by_what_differs(predictor, upload, shadow):
     answer = answer_of(predictor, upload)
     other = next(label for label in answer.probabilities if label != answer.label)
     shares = {answer.label: 0.1, other: 0.9}
@@ -114,7 +114,7 @@ def test_another_answer_is_counted_by_what_differs(predictor, upload, shadow):
     assert grown == {"label": 1, "decision": 0, "detector": 1}
 
 
-def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
+def test_the_share_sets_how_many_pictures_are_compared(predictor, upload, shadow):
     answer = answer_of(predictor, upload)
     never = shadow(OtherModel(predictor), share=0.0)
     some = shadow(OtherModel(predictor), share=0.5, start=False)
@@ -127,13 +127,13 @@ def test_the_share_decides_how_many_are_compared(predictor, upload, shadow):
     assert some._queue.full()
 
 
-def test_what_was_promoted_is_not_compared_with_itself(predictor, upload, shadow):
+def test_a_promoted_challenger_is_not_compared_with_itself(predictor, upload, shadow):
     itself = shadow(predictor, start=False)
     itself.enqueue(upload, answer_of(predictor, upload))
     assert itself._queue.empty()
 
 
-def test_it_stands_back_while_a_client_waits_and_drops_what_finds_no_room(predictor, upload, shadow):
+def test_no_comparison_starts_while_a_client_waits_and_a_full_queue_drops_pictures(predictor, upload, shadow):
     answer, model = answer_of(predictor, upload), OtherModel(predictor)
     dropped, compared = pictures("dropped"), pictures("compared")
     busy = shadow(model)
@@ -143,11 +143,11 @@ def test_it_stands_back_while_a_client_waits_and_drops_what_finds_no_room(predic
         time.sleep(1.0)
         assert model.asked == 0
         lost = pictures("dropped") - dropped
-        assert 4 <= lost <= 5  # the thread may hold one already
+        assert 4 <= lost <= 5  # the thread may have taken one already
     wait_for(lambda: pictures("compared") - compared == QUEUE + 5 - lost)
 
 
-def test_a_challenger_that_breaks_is_counted_and_the_next_picture_is_compared(predictor, upload, shadow, caplog):
+def test_a_failing_challenger_is_counted_and_the_next_picture_compared(predictor, upload, shadow, caplog):
     class Broken(OtherModel):
         def __call__(self, pixels):
             if self.asked == 0:
@@ -165,7 +165,7 @@ def test_a_challenger_that_breaks_is_counted_and_the_next_picture_is_compared(pr
 
 
 @pytest.mark.parametrize(("passed", "trusted", "taken"), [(False, True, True), (True, False, False)])
-def test_a_failed_challenger_is_shadowed_an_unsigned_one_is_not(
+def test_a_challenger_that_failed_its_gate_is_compared_but_an_unsigned_one_is_not(
     release, keys, tmp_path, monkeypatch, mlflow_database, passed, trusted, taken
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)

@@ -1,4 +1,4 @@
-"""What the watch signs about the version that serves reaches every answer; nobody else's word does, and no old one."""
+"""A standing that the watch signs applies to every answer; one with another signature or an older one does not."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def reasons(slot: ModelSlot) -> tuple[str, ...]:
     return slot.served(np.full((32, 32, 3), 0.5, np.float32)).reasons
 
 
-def test_a_degraded_version_asks_for_review_and_is_itself_again_when_that_is_lifted(settings, make):
+def test_answers_of_a_degraded_version_need_review_until_the_claim_is_lifted(settings, make):
     champion = make()
     slot, following = begin(settings)
     loaded = slot.served.predictor
@@ -74,11 +74,11 @@ def test_a_degraded_version_asks_for_review_and_is_itself_again_when_that_is_lif
     champion.state(None)
     following.check()
     assert (slot.served.state, "model_degraded" in reasons(slot)) == ("holds", False)
-    assert slot.served.predictor is loaded  # nothing was loaded anew
+    assert slot.served.predictor is loaded  # nothing was loaded again
     assert value("buckler_model_standing", state="holds") == 1
 
 
-def test_a_renewal_moves_the_day_on_which_the_verdict_ends(settings, make):
+def test_a_renewal_moves_the_expiry_of_the_verdict(settings, make):
     champion = make(expires_at=(datetime.now(UTC) + timedelta(seconds=20)).isoformat())
     slot, following = begin(settings)
     until = datetime.now(UTC) + timedelta(days=30)
@@ -88,7 +88,7 @@ def test_a_renewal_moves_the_day_on_which_the_verdict_ends(settings, make):
     assert value("buckler_model_verdict_expiry_timestamp_seconds") == until.timestamp()
 
 
-def test_a_verdict_that_expired_serves_again_once_it_is_renewed_and_after_a_restart(settings, make):
+def test_an_expired_release_serves_again_once_renewed_and_after_a_restart(settings, make):
     champion = make(expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
     slot, following = begin(settings)
     assert slot.served is None
@@ -100,7 +100,7 @@ def test_a_verdict_that_expired_serves_again_once_it_is_renewed_and_after_a_rest
     assert again.served.version == champion.version
 
 
-def test_an_old_standing_that_is_put_back_counts_for_nothing_and_is_said_once(settings, make):
+def test_an_old_standing_that_is_put_back_is_refused_once(settings, make):
     champion = make()
     good = champion.state(None)
     slot, following = begin(settings)
@@ -118,7 +118,7 @@ def test_an_old_standing_that_is_put_back_counts_for_nothing_and_is_said_once(se
     assert slot.served.withdrawn
 
 
-def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settings, make, release, tmp_path):
+def test_a_standing_signed_by_another_key_is_refused_and_the_valid_one_stays(settings, make, release, tmp_path):
     champion = make()
     champion.state(DEGRADED)
     slot, following = begin(settings)
@@ -135,10 +135,10 @@ def test_what_somebody_else_signed_is_refused_and_the_last_good_one_stays(settin
         assert value("buckler_model_refused_total", reason="standing") == before + 1
     champion.put_back(standing.issue(known.claimed("reevaluate", None), champion.key))
     following.check()
-    assert slot.served.state == "holds"  # of the same moment, and signed
+    assert slot.served.state == "holds"  # signed, with the same time
 
 
-def test_a_withdrawal_outlasts_a_restart_while_the_registry_is_away(settings, make, monkeypatch):
+def test_a_withdrawal_survives_a_restart_without_the_registry(settings, make, monkeypatch):
     champion = make()
     champion.state(WITHDRAWN)
     slot, _ = begin(settings)
@@ -148,7 +148,7 @@ def test_a_withdrawal_outlasts_a_restart_while_the_registry_is_away(settings, ma
     assert (again.served.version, again.served.withdrawn) == (champion.version, True)
 
 
-def test_another_champion_ends_a_withdrawal_and_a_roll_back_from_memory_brings_it_back(settings, make):
+def test_another_champion_replaces_a_withdrawn_one_which_stays_withdrawn_in_memory(settings, make):
     champion = make()
     champion.state(WITHDRAWN)
     slot, following = begin(settings)
@@ -161,7 +161,7 @@ def test_another_champion_ends_a_withdrawal_and_a_roll_back_from_memory_brings_i
     assert slot.previous.withdrawn
 
 
-def test_the_kept_file_is_bounded_and_damage_to_it_is_survived(settings, make, monkeypatch):
+def test_the_file_of_standings_is_bounded_and_may_be_damaged(settings, make, monkeypatch):
     monkeypatch.setattr(standing_cache, "KEEP", 2)
     champion = make()
     _, following = begin(settings)
@@ -173,7 +173,7 @@ def test_the_kept_file_is_bounded_and_damage_to_it_is_survived(settings, make, m
     assert list(json.loads(path.read_text())["standings"]) == ["3", "4"]
     path.write_text("{")
     slot, following = begin(settings)
-    following.check()  # comes right after, in a worker
+    following.check()  # a worker checks right after its start
     assert slot.served.state == "degraded"
 
 
@@ -199,7 +199,7 @@ def server(champion: Champion, keys: Path, mlflow_database: str, module_tmp_path
         yield server
 
 
-def test_a_client_sees_review_then_no_answer_then_answers_again(server: Server, champion: Champion, picture: bytes):
+def test_a_client_gets_review_then_no_answer_then_answers_again(server: Server, champion: Champion, picture: bytes):
     champion.state(DEGRADED)
     wait_for(lambda: "model_degraded" in server.predict(picture).json()["reasons"])
     assert server.predict(picture).json()["decision"] == "review"

@@ -1,4 +1,4 @@
-"""Canary and probe, with a key of their own, against a real service that follows a real registry."""
+"""Canary and probe against a real service that requires keys and follows a real registry."""
 
 import json
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def server(champion: Champion, keys: Path, mlflow_database: str, home: Path) -> 
 
 @contextmanager
 def running(directory: Path, champion: Champion, keys: Path, mlflow_database: str, **changes: str) -> Iterator[Server]:
-    """The service, which asks for keys."""
+    """A service that requires keys."""
     home = directory.parent
     settings = {
         "MLFLOW_TRACKING_URI": mlflow_database,
@@ -92,7 +92,7 @@ def running(directory: Path, champion: Champion, keys: Path, mlflow_database: st
 
 @pytest.fixture
 def project(server: Server, champion: Champion, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project directory whose watch asks the server."""
+    """A project directory whose watch queries the server."""
     monkeypatch.chdir(tmp_path)
     projects.write_splits(tmp_path, IMAGE_SIZE, 8, np.random.default_rng(5))
     cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
@@ -110,7 +110,7 @@ def write_params(champion: Champion, cfg: watch.WatchParams, **probing: object) 
     Path("params.yaml").write_text(yaml.safe_dump(sections))
 
 
-def test_the_canary_knows_the_answers_of_the_release_that_serves(project, champion):
+def test_the_canary_passes_with_the_known_answers_of_the_live_release(project, champion):
     run = watch.run_once("canary")
     assert (run.outcome, run.message) == ("passed", "version 1: 3 of 3 reference pictures have the expected answers")
     state = watch.read_state("canary")
@@ -122,9 +122,7 @@ def test_the_canary_knows_the_answers_of_the_release_that_serves(project, champi
     assert found["buckler_verdict_expiry_timestamp_seconds"] > found["buckler_verdict_issued_timestamp_seconds"] > 0
 
 
-def test_answers_that_are_not_the_known_ones_degrade_the_service_until_they_are_again(
-    project, server, home, monkeypatch
-):
+def test_unknown_answers_degrade_the_service_until_the_known_ones_return(project, server, home, monkeypatch):
     watching = made.watching(policy={**dict.fromkeys(watch.JOBS, ()), "canary": ("alert", "degrade")})
     key, picture = (home / "watch.key").read_text(), Path("data/images/0.png").read_bytes()
 
@@ -148,27 +146,27 @@ def test_answers_that_are_not_the_known_ones_degrade_the_service_until_they_are_
     assert actions == ["alert", "degrade", "lift"]
 
 
-def test_a_service_that_does_not_answer_is_an_error_and_no_judgement(project, champion):
+def test_an_unreachable_service_is_an_error_of_the_job(project, champion):
     write_params(champion, made.watching(key_file="nowhere"))
     run = watch.run_once("canary")
     assert run.outcome == "error"
     assert "no answer from http://127.0.0.1:1" in run.message
 
 
-def test_without_its_key_the_watch_says_which_error_it_got(project, champion, server):
+def test_without_its_key_the_watch_reports_the_error_of_the_service(project, champion, server):
     write_params(champion, made.watching(service_url=server.url, key_file="nowhere"))
     run = watch.run_once("canary")
     assert run.outcome == "error"
     assert "key_missing" in run.message
 
 
-def test_a_model_that_is_not_the_registrys_under_that_number_is_named(project, champion):
+def test_a_live_model_that_differs_from_the_registrys_version_is_an_error(project, champion):
     card = {"model": {"version": champion.version}, "verdict": {"id": "sha256:" + 64 * "0"}}
     with pytest.raises(VerdictError, match="the registry has sha256:"):
         released.release_of(card, champion.name)
 
 
-def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed(project):
+def test_the_probe_passes_if_answers_match_the_release_and_square_is_detected(project):
     run = watch.run_once("probe")
     assert run.outcome == "passed", run.message
     state = watch.read_state("probe")
@@ -180,7 +178,7 @@ def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed
     assert 1 <= state["queries"] <= PROBE["queries"]
     crafted = [path.stat().st_mtime_ns for path in paths.WATCH_PROBE.glob("*.npy")]
 
-    # Once more: nothing is crafted again, and its own search has not made its clean pictures suspicious.
+    # Again: nothing is crafted a second time, and the first search does not make clean pictures suspicious.
     again = watch.run_once("probe")
     assert again.outcome == "passed", again.message
     assert watch.read_state("probe")["flagged_ratio"]["clean"] == 0
@@ -188,7 +186,7 @@ def test_the_probe_finds_the_service_to_answer_as_its_release_and_square_noticed
     assert made.metrics()["buckler_probe_parity_ratio"] == 1
 
 
-def test_a_search_that_the_service_refuses_counts_as_noticed(project, champion, keys, mlflow_database, home):
+def test_a_search_that_the_service_refuses_counts_as_detected(project, champion, keys, mlflow_database, home):
     with running(home / "refusing", champion, keys, mlflow_database, BUCKLER_QUERY_ATTACK="refuse") as refusing:
         write_params(champion, made.watching(service_url=refusing.url, key_file=str(home / "watch.key")))
         run = watch.run_once("probe")
@@ -198,7 +196,7 @@ def test_a_search_that_the_service_refuses_counts_as_noticed(project, champion, 
     assert watch.read_state("probe")["flagged_ratio"]["square"] >= 0.5
 
 
-def test_a_probe_that_misses_its_floors_says_which(project, champion, server, home):
+def test_a_failed_probe_names_the_missed_floors(project, champion, server, home):
     cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
     write_params(champion, cfg, min_flagged={"transfer": 0.9}, min_robust_accuracy={"transfer": 1.1})
     run = watch.run_once("probe")
@@ -208,7 +206,7 @@ def test_a_probe_that_misses_its_floors_says_which(project, champion, server, ho
     assert not watch.read_state("probe")["passed"]
 
 
-def test_too_few_test_pictures_are_said(project, champion, server, home):
+def test_too_few_test_pictures_are_an_error(project, champion, server, home):
     cfg = made.watching(service_url=server.url, key_file=str(home / "watch.key"))
     write_params(champion, cfg, records=50)
     with pytest.raises(BucklerError, match=r"expected at least 51 test pictures, .* lists 8"):
