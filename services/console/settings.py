@@ -39,7 +39,7 @@ class Settings(SharedSettings):
     watch_url: Url = "http://127.0.0.1:9108"
     """Metrics of the watch."""
 
-    watch_database_url: Annotated[str | None, Unit("database URL")] = Field(default=None, repr=False)
+    watch_database_url: Annotated[str | None, SettingUnit("database URL")] = Field(default=None, repr=False)
     """Database of the watch's history of runs. Without it, the SQLite file in `.buckler/watch`."""
 
     @property
