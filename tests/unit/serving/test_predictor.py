@@ -151,4 +151,4 @@ def test_without_exported_network_and_tensorflow_the_error_names_what_to_install
         "keys.PUBLIC_KEY_FILE))"
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "install the extra `cpu`, or release it anew" in failed.stderr
+    assert "install the extra `cpu`, or build the release again" in failed.stderr

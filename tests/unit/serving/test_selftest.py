@@ -102,7 +102,7 @@ def test_a_release_without_reference_pictures_names_the_next_step(model, predict
     with pytest.raises(SelfTestError, match="dvc repro"):
         selftest.check(predictor, tmp_path)
     (tmp_path / selftest.FILE).write_bytes(b"PK broken")
-    with pytest.raises(SelfTestError, match="does not hold reference pictures"):
+    with pytest.raises(SelfTestError, match="does not contain reference pictures"):
         selftest.check(predictor, tmp_path)
 
 
