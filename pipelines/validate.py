@@ -102,7 +102,7 @@ def _summary(
         "repeated": [
             {"id": row.id, "same_as": first[(row.sha256, row.label)]} for row in repeated.itertuples(index=False)
         ],
-        "expectations": outcome.findings,
+        "expectations": outcome.results,
     }
 
 

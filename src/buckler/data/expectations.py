@@ -67,24 +67,24 @@ def check(
         dangerous: Labels that must occur at least once.
     """
     validation = _Validation()
-    findings = [
+    results = [
         *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, dangerous)),
         *validation.run("classes", "label", class_table(frame, kept), _class_checks(limits)),
     ]
-    return ValidationResult(tuple(findings), validation)
+    return ValidationResult(tuple(results), validation)
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """All findings of one validation, which can be written as Data Docs."""
+    """All results of one validation, which can be written as Data Docs."""
 
-    findings: tuple[ExpectationResult, ...]
+    results: tuple[ExpectationResult, ...]
     _validation: "_Validation"
 
     @property
     def violated(self) -> tuple[ExpectationResult, ...]:
-        """The violated hard expectations."""
-        return tuple(finding for finding in self.findings if finding.hard and not finding.passed)
+        """Return the violated hard expectations."""
+        return tuple(result for result in self.results if result.hard and not result.passed)
 
     def write_pages(self, folder: Path) -> None:
         """Write Great Expectations' pages to ``folder``, replacing its contents."""
@@ -92,7 +92,7 @@ class ValidationResult:
 
 
 def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:
-    """The manifest with ``problem`` and ``labels_of_content``, the number of labels of identical files."""
+    """Return the manifest with ``problem`` and ``labels_of_content``, the number of labels of identical files."""
     return frame.assign(
         width=frame["width"].astype("float64"),
         height=frame["height"].astype("float64"),
@@ -191,10 +191,10 @@ def _class_checks(limits: ValidateParams) -> list[_Expectation]:
 
 
 class _Validation:
-    """One in-memory Great Expectations context, with the runs in it."""
+    """An in-memory Great Expectations context and the validations run in it."""
 
     def __init__(self) -> None:
-        import great_expectations as gx  # takes seconds, and only validation needs it
+        import great_expectations as gx  # takes seconds; only validation needs it
         from great_expectations.data_context.types.base import (
             DataContextConfig,
             InMemoryStoreBackendDefaults,
@@ -230,9 +230,9 @@ class _Validation:
             batch_parameters={"dataframe": table},
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
         )
-        # Results come in any order, and two expectations of one column may have the same kwargs: match by name.
+        # Results have no fixed order, and two expectations of one column may have the same kwargs: match by name.
         rows = {row.expectation_config.meta["name"]: row for row in result.results if row.expectation_config}
-        return [_finding(one, rows[one.name], key) for one in checks]
+        return [_result(one, rows[one.name], key) for one in checks]
 
     def write_pages(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -243,11 +243,11 @@ class _Validation:
         self._context.build_data_docs(site_names=["reports"])
 
 
-def _finding(one: _Expectation, result: Any, key: str) -> ExpectationResult:
-    return ExpectationResult(one.name, one.hard, bool(result.success), one.expected, _seen(result, key))
+def _result(one: _Expectation, result: Any, key: str) -> ExpectationResult:
+    return ExpectationResult(one.name, one.hard, bool(result.success), one.expected, _observed(result, key))
 
 
-def _seen(result: Any, key: str) -> str:
+def _observed(result: Any, key: str) -> str:
     if result.exception_info and result.exception_info.get("raised_exception"):
         return f"could not be checked: {result.exception_info.get('exception_message')}"
     details = result.result

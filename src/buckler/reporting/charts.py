@@ -1,6 +1,6 @@
-"""Line charts of rates for the report's page: where every line and mark stands, in the units of an SVG's view box.
+"""Line charts of rates for the report's page: coordinates of lines and marks, in units of an SVG view box.
 
-Plain numbers, so that the page can draw them in its own colours, light or dark, on a phone or on paper.
+The page draws them as SVG in its own colours, for light and dark screens and for paper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, HEIGHT = 440, 280
-LEFT, RIGHT, TOP, BOTTOM = 40, 372, 12, 238  # of the plot; labels stand outside
-DODGE = 5  # between lines that share a radius, so that their intervals do not hide each other
-# Centred shapes: a line is told by its mark as well as by its colour.
+LEFT, RIGHT, TOP, BOTTOM = 40, 372, 12, 238  # of the plotting area; labels are outside
+DODGE = 5  # between lines at the same radius, so that their intervals do not overlap
+# Centred shapes: marks distinguish the lines for readers who cannot distinguish the colours.
 MARKS = (
     "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0z",
     "M-3.2,-3.2h6.4v6.4h-6.4z",
@@ -18,25 +18,25 @@ MARKS = (
     "M0,-4.6L4.6,0L0,4.6L-4.6,0z",
     "M0,4.2L4,-3H-4z",
 )
-COLOURS = 8  # of the page's style sheet, c0 to c7
+COLOURS = 8  # classes c0 to c7 of the style sheet
 
 Rate = Mapping[str, float]  # value, low, high, as in robustness.json
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One value at ``x``, ``y``, its interval from ``low`` to ``high`` (none where they are equal), and its words."""
+    """One value at ``x``, ``y``, its interval from ``low`` to ``high`` (none if equal), and its description."""
 
     x: float
     y: float
     low: float
     high: float
-    words: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of ``marks``; ``style`` is a class of the page's style sheet, ``shape`` the path of its marks."""
+    """A line of ``marks``; ``style`` is a class of the style sheet, ``shape`` the SVG path of each mark."""
 
     name: str
     style: str
@@ -51,18 +51,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLine:
-    """A horizontal line, such as chance, labelled at its right end; ``text`` keeps clear of other labels."""
+    """A horizontal line, such as chance, labelled at its right end at the height ``label_y``."""
 
     name: str
     value: str
     style: str
     y: float
-    text: float
+    label_y: float
 
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Everything that is drawn, back to front: ticks ``(place, label)``, levels, lines."""
+    """A chart, drawn in this order: ticks ``(position, label)``, levels, lines."""
 
     x_label: str
     y_label: str
@@ -72,36 +72,36 @@ class LineChart:
 
     @property
     def y_ticks(self) -> tuple[tuple[float, str], ...]:
-        """Return each fifth of the range."""
+        """Return ticks at each fifth of the range."""
         return tuple((height(share / 5), f"{share * 20}%") for share in range(6))
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one line shows: a rate at each radius in 1/255."""
+    """The data of one line: a rate at each radius in 1/255."""
 
     name: str
     rates: dict[int, Rate]
-    style: str | None = None  # a colour of its own when None
+    style: str | None = None  # None: the line's own colour
 
 
 def height(share: float) -> float:
-    """Return where ``share``, 0..1, stands."""
+    """Return the y coordinate of ``share``, 0..1."""
     return BOTTOM - (BOTTOM - TOP) * share
 
 
 def percent(share: float) -> str:
-    """Return ``share`` as people read it."""
+    """Return ``share`` in per cent."""
     return f"{share:.1%}"
 
 
 def interval(rate: Rate) -> str:
-    """Return a rate's interval as people read it."""
+    """Return the interval of ``rate`` in per cent."""
     return f"{percent(rate['low'])} to {percent(rate['high'])}"
 
 
 def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: str) -> LineChart:
-    """Return robust accuracy by radius: every line begins at the clean accuracy; radii stand at equal distances."""
+    """Return robust accuracy by evenly spaced radii; every line starts at the clean accuracy."""
     radii = sorted({radius for curve in curves for radius in curve.rates})
     gap = (RIGHT - LEFT - 30) / max(len(radii), 1)
     places = {radius: LEFT + 8 + gap * (i + 1) for i, radius in enumerate(radii)}
@@ -124,7 +124,7 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
 
 
 def by_step(curves: Sequence[Mapping[str, Any]]) -> LineChart:
-    """Return attack success by gradient step, a line a radius; ``curves`` as `convergence` in robustness.json."""
+    """Return attack success by gradient step, one line per radius; ``curves`` is `convergence` of robustness.json."""
     last = max(curve["steps"][-1] for curve in curves)
     scale = (RIGHT - LEFT - 8) / max(last, 1)
     lines = []
@@ -136,19 +136,19 @@ def by_step(curves: Sequence[Mapping[str, Any]]) -> LineChart:
     ticks = sorted({round(last * quarter / 4) for quarter in range(5)})
     return LineChart(
         x_label="gradient steps",
-        y_label="flipped so far",
+        y_label="attack success rate",
         x_ticks=tuple((LEFT + scale * tick, str(tick)) for tick in ticks),
         lines=tuple(lines),
     )
 
 
 def _mark(x: float, radius: int, rate: Rate, name: str) -> Mark:
-    words = f"{name} at {radius}/255: {percent(rate['value'])} ({interval(rate)})"
-    return Mark(x, height(rate["value"]), height(rate["low"]), height(rate["high"]), words)
+    text = f"{name} at {radius}/255: {percent(rate['value'])} ({interval(rate)})"
+    return Mark(x, height(rate["value"]), height(rate["low"]), height(rate["high"]), text)
 
 
-def _point(x: float, share: float, words: str) -> Mark:
-    return Mark(x, height(share), 0, 0, words)
+def _point(x: float, share: float, text: str) -> Mark:
+    return Mark(x, height(share), 0, 0, text)
 
 
 def _line(name: str, style: str | None, number: int, marks: tuple[Mark, ...]) -> Line:
@@ -156,9 +156,9 @@ def _line(name: str, style: str | None, number: int, marks: tuple[Mark, ...]) ->
 
 
 def _levels(values: Mapping[str, float]) -> tuple[ReferenceLine, ...]:
-    """Return one level a value, highest first, their labels at least two lines of text apart."""
+    """Return a line for each value, highest first, with labels at least two lines of text apart."""
     levels: list[ReferenceLine] = []
     for name, share in sorted(values.items(), key=lambda item: -item[1]):
-        text = max(height(share), levels[-1].text + 28) if levels else height(share)
-        levels.append(ReferenceLine(name, percent(share), name, height(share), text))
+        label_y = max(height(share), levels[-1].label_y + 28) if levels else height(share)
+        levels.append(ReferenceLine(name, percent(share), name, height(share), label_y))
     return tuple(levels)

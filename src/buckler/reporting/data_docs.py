@@ -1,8 +1,8 @@
-"""Data Docs of a validation: the pages of Great Expectations, readable offline, and an index.
+"""Data Docs of a validation: Great Expectations' pages, made readable offline, and an index.
 
-Great Expectations' pages load styles, scripts and a logo from content delivery networks. A hospital network may not
-reach these, and a browser that tries reveals what is being read. All external references are removed and the reports'
-style sheet is embedded instead. The original index needs a script; a plain table replaces it.
+The original pages load styles, scripts and a logo from content delivery networks. A hospital network may block these,
+and a request would reveal what is being read. All external references are therefore removed, and the reports' style
+sheet is embedded. The original index needs a script; a plain table replaces it.
 """
 
 import re
@@ -18,16 +18,16 @@ _LINK: Final = re.compile(r"<link\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _IMAGE: Final = re.compile(r"<img\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _ADDRESS: Final = re.compile(r"""\s(?:href|src|integrity|crossorigin)=["']?https?://[^"'\s>]*["']?""")
-COLUMNS: Final = ("", "expectation", "kind", "expected", "seen")
+COLUMNS: Final = ("", "expectation", "kind", "expected", "observed")
 
 
-def write(outcome: ValidationResult, folder: Path) -> None:
-    """Write the pages of ``outcome`` and an index to ``folder``, replacing its contents."""
-    outcome.write_pages(folder)
+def write(validation: ValidationResult, folder: Path) -> None:
+    """Write the pages of ``validation`` and an index to ``folder``, replacing its contents."""
+    validation.write_pages(folder)
     make_offline(folder)
     rows = (
         ("\u2714" if one.passed else "\u2718", one.name, "hard" if one.hard else "soft", one.expected, one.seen)
-        for one in outcome.findings
+        for one in validation.results
     )
     write_index(folder, COLUMNS, rows)
 
@@ -52,7 +52,7 @@ def write_index(folder: Path, columns: Sequence[str], rows: Iterable[Sequence[st
 
 
 def offline(page: str) -> str:
-    """Return ``page`` without scripts, pictures, style sheets and external addresses, with our style sheet."""
+    """Return ``page`` with the reports' style sheet, without scripts, images and external references."""
     for unwanted in (_COMMENT, _BLOCK, _LINK, _IMAGE, _ADDRESS):
         page = unwanted.sub("", page)
     return page.replace("</head>", f"<style>\n{templates.style_sheet()}\n</style>\n</head>", 1)

@@ -1,7 +1,6 @@
 """The robustness report as one self-contained HTML page, without scripts or external files.
 
-Its numbers are those of ``reports/robustness.json``; it adds explanations, charts and pictures, no measurement. What
-an attack does and what a check means come from the attacks and checks themselves.
+All numbers come from ``reports/robustness.json``. Descriptions of attacks and checks come from `ATTACKS` and `CHECKS`.
 """
 
 import base64
@@ -27,7 +26,7 @@ from buckler.reporting.plots import amplified
 Document = Mapping[str, Any]
 
 CLINICAL: Final = {
-    "malignant_to_benign_rate": "malignant called benign",
+    "malignant_to_benign_rate": "malignant classified as benign",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
 }
@@ -45,15 +44,15 @@ class Example:
 
     @property
     def amplified(self) -> Images:
-        """Return the perturbation as the triptychs show it."""
+        """Return the perturbation times ten around grey, within 0..1."""
         return amplified(self.clean, self.adversarial)
 
     @property
-    def words(self) -> str:
-        """Return the attack's effect in words."""
+    def effect(self) -> str:
+        """Return the attack's effect as a sentence."""
         if self.before != self.truth:
-            return "Wrong without attack already."
-        return "Holds." if self.after == self.truth else "Flipped."
+            return "Wrong without attack."
+        return "Correct under attack." if self.after == self.truth else "Flipped by the attack."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,9 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
     """Return the page as HTML that is also well-formed XML.
 
     Args:
-        document: As ``reports/robustness.json`` holds it. Shown where present: ``knowledge`` of a cell, the clinical
-            rates of the worst case, ``convergence`` and ``subgroups``.
-        triptychs: Pictures to show, an attack after the other.
+        document: Content of ``reports/robustness.json``. Optional: ``knowledge`` of a cell, the clinical rates of the
+            worst case, ``convergence`` and ``subgroups``.
+        triptychs: Example pictures, by attack.
     """
     cells = [{"name": cell["attack"], "knowledge": None, "only_survivors": False, **cell} for cell in document["cells"]]
     worst = [{**dict.fromkeys(CLINICAL), **row} for row in document["worst_case"]]
@@ -97,7 +96,7 @@ def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
             strongest=min(cells, key=_strength),
             convergence=charts.by_step(curves) if curves else None,
             curves=curves,
-            verdicts=[_verdict(curve) for curve in curves],
+            convergence_notes=[_convergence_note(curve) for curve in curves],
             subgroups=subgroups,
             checks=_by_kind(document["checks"]),
             triptychs=triptychs,
@@ -129,23 +128,23 @@ def _strength(cell: Document) -> tuple[float, int]:
 def _charts(
     cells: Iterable[Document], worst: Iterable[Document], clean: charts.Rate, chance: float
 ) -> list[tuple[str, charts.LineChart]]:
-    """Return a chart for each norm: radii of different norms do not compare."""
+    """Return a chart for each norm: radii of different norms are not comparable."""
     curves: dict[str, dict[str, Curve]] = {}
     for cell in cells:
         style = "control" if cell["knowledge"] == "none" else None
         curve = curves.setdefault(cell["norm"], {}).setdefault(cell["name"], Curve(cell["name"], {}, style))
         curve.rates[cell["epsilon_255"]] = cell["robust_accuracy"]
-    # Drawn last, so that nothing hides it.
+    # Last, so that it is drawn over the other lines.
     worst_rates = {row["epsilon_255"]: row["robust_accuracy"] for row in worst}
     curves.setdefault("linf", {})[""] = Curve("worst case", worst_rates, "worst")
     return [
-        (norm, charts.by_radius(list(curves[norm].values()), clean=clean, chance=chance, x_label="epsilon, " + norm))
+        (norm, charts.by_radius(list(curves[norm].values()), clean=clean, chance=chance, x_label=f"radius in {norm}"))
         for norm in sorted(curves, reverse=True)
     ]
 
 
 def _by_radius(cells: Iterable[Document]) -> list[tuple[tuple[str, int], list[Document]]]:
-    """Return the cells of each norm and radius, L-infinity first, strongest first."""
+    """Return the cells of each norm and radius: linf first, then by radius, the strongest attack first."""
 
     def place(cell: Document) -> tuple[str, int]:
         return cell["norm"], cell["epsilon_255"]
@@ -155,7 +154,7 @@ def _by_radius(cells: Iterable[Document]) -> list[tuple[tuple[str, int], list[Do
 
 
 def _by_kind(checks: Iterable[Document]) -> list[tuple[Check | None, list[Document]]]:
-    """Return the checks by their entry of ``CHECKS``, in its order; those of unknown kinds last, with None."""
+    """Return the checks grouped by their kind in ``CHECKS``, in its order; unknown kinds last, as None."""
     places = {kind: place for place, kind in enumerate(CHECKS)}
 
     def kind(check: Document) -> str:
@@ -167,21 +166,21 @@ def _by_kind(checks: Iterable[Document]) -> list[tuple[Check | None, list[Docume
 
 def _describe(attack: str) -> str:
     known = ATTACKS.get(attack)
-    return known.description if known else "Not an attack of this version."
+    return known.description if known else "Unknown to this version of Buckler."
 
 
-def _verdict(curve: Document) -> str:
+def _convergence_note(curve: Document) -> str:
     rates, steps = curve["success_rate"], curve["steps"]
     gain = percent(late_gain(rates)).removesuffix("%")
-    words = "converged" if is_flat(rates) else "still rising, more steps would flip more"
+    result = "converged" if is_flat(rates) else "not converged, more steps would flip more pictures"
     return (
-        f"At {curve['epsilon_255']}/255: {percent(rates[-1])} flipped after {steps[-1]} steps, {gain} points of that "
-        f"in the last quarter of the steps: {words}."
+        f"At {curve['epsilon_255']}/255: {percent(rates[-1])} flipped after {steps[-1]} steps, {gain} percentage "
+        f"points of that in the last quarter of the steps: {result}."
     )
 
 
 def _png(pixels: Images) -> str:
-    """Return ``pixels``, ``(height, width, 3)`` in 0..1, as the address of a PNG that is inside the page."""
+    """Return ``pixels``, ``(height, width, 3)`` in 0..1, as the data URL of a PNG."""
     buffer = io.BytesIO()
     Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

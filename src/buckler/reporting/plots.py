@@ -1,4 +1,4 @@
-"""The pictures of a report: each function draws one PNG from numbers that stand in a JSON or CSV beside it."""
+"""Plots of the reports: each function draws one PNG from the numbers of a JSON or CSV report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from buckler.evaluation.statistics import Rate
 
-# Told apart by readers with any colour vision (Okabe & Ito).
+# Distinguishable with any colour vision (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 GREY = "#6b7280"
 STYLE: Any = {
@@ -34,7 +34,7 @@ STYLE: Any = {
 
 @contextmanager
 def _figure(path: Path, columns: int = 1, *, width: float = 5.0, height: float = 3.8) -> Iterator[Any]:
-    # Figure without pyplot: no global state, no display, nothing to close.
+    # Figure instead of pyplot: no global state, no display, nothing to close.
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width * columns, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -44,7 +44,7 @@ def _figure(path: Path, columns: int = 1, *, width: float = 5.0, height: float =
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw loss and accuracy by epoch, training against validation pictures, attacked ones too where they were."""
+    """Draw loss and accuracy by epoch on training and validation pictures, and on attacked ones if present."""
     epochs = [row["epoch"] for row in history]
     with _figure(path, 2, width=4.2) as axes:
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
@@ -57,12 +57,12 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str, path: Path) -> None:
-    """Draw one confusion matrix: rows true, columns predicted, each cell its count and its row's share."""
+    """Draw a confusion matrix: rows true, columns predicted; each cell with its count and its share of the row."""
     confusions({title: matrix}, labels, path)
 
 
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], path: Path) -> None:
-    """Draw confusion matrices side by side, one a title."""
+    """Draw confusion matrices side by side, by title."""
     side = 2.2 + 0.55 * len(labels)
     with _figure(path, len(matrices), width=side, height=side) as axes:
         for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
@@ -80,7 +80,7 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence
 
 
 def roc(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], title: str, path: Path) -> None:
-    """Draw ROC curves, one a legend entry, with the chance line."""
+    """Draw ROC curves by name, with the chance line."""
     with _figure(path) as axis:
         for name, (false_positive, true_positive) in curves.items():
             axis.plot(false_positive, true_positive, label=name)
@@ -90,7 +90,7 @@ def roc(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float
 
 
 def risk_coverage(points: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw the share of wrong answers among the least suspicious pictures against their share of all."""
+    """Draw the error rate of the least suspicious pictures against their share of all pictures."""
     with _figure(path) as axis:
         axis.plot([point["coverage"] for point in points], [point["risk"] for point in points], marker="o")
         axis.set(xlabel="share of pictures answered, least suspicious first", ylabel="wrong answers among them")
@@ -98,7 +98,7 @@ def risk_coverage(points: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
-    """Draw bins of (confidence, accuracy, pictures); a calibrated model lies on the diagonal."""
+    """Draw bins of (confidence, accuracy, pictures); the points of a calibrated model are on the diagonal."""
     with _figure(path) as axis:
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
         confidence, accuracy, pictures = np.asarray(bins).T
@@ -111,7 +111,7 @@ def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Pa
 def robustness(
     curves: Mapping[str, Mapping[int, Rate]], worst: Mapping[int, Rate], clean: float, chance: float, path: Path
 ) -> None:
-    """Draw robust accuracy by radius in 1/255, a line an attack with its intervals; worst case, clean and chance."""
+    """Draw each attack's robust accuracy by radius in 1/255 with its intervals; worst case, clean and chance."""
     with _figure(path, width=6) as axis:
         _by_radius(axis, curves)
         lowest = [rate.value for rate in worst.values()]
@@ -121,7 +121,7 @@ def robustness(
 
 
 def comparison(curves: Mapping[str, Mapping[int, Rate]], chance: float, path: Path) -> None:
-    """Draw the worst case by radius in 1/255, a line a network with its intervals; radius 0 is clean accuracy."""
+    """Draw each network's worst case by radius in 1/255 with its intervals; radius 0 is clean accuracy."""
     with _figure(path, width=6) as axis:
         _by_radius(axis, curves)
         _finish(axis, chance, "Clean (0) and worst case under attack")
@@ -152,7 +152,7 @@ def triptych(
     captions: Sequence[tuple[str, str]],
     path: Path,
 ) -> None:
-    """Draw a row a picture: clean, perturbation times ten around grey, adversarial; captions (clean, attacked)."""
+    """Draw one row per picture: clean, perturbation times ten around grey, attacked; captions (clean, attacked)."""
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(6.4, 2.3 * len(images)), layout="constrained")
         axes = figure.subplots(len(images), 3, squeeze=False)
@@ -167,11 +167,11 @@ def triptych(
 
 
 def bars(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], label: str, path: Path) -> None:
-    """Draw a panel a title, in it a bar a name: (value, low, high), the value written beside its spread."""
+    """Draw one panel per title with one bar per name: (value, low, high), labelled with the value."""
     with _figure(path, len(panels), width=4.6, height=3.2) as axes:
         for axis, (title, rows) in zip(np.atleast_1d(axes), panels.items(), strict=True):
             values, low, high = np.asarray(list(rows.values())).T
-            # One colour for the first word of a name: whose bar it is.
+            # Bars with the same first word in their name have the same colour.
             owners = list(dict.fromkeys(name.split()[0] for name in rows))
             colours = [COLOURS[owners.index(name.split()[0])] for name in rows]
             axis.barh(list(rows), values, xerr=(values - low, high - values), color=colours, capsize=3)

@@ -48,12 +48,12 @@ def check(changes=None, problems=None, *, count=12, limits=LIMITS, malignant=("m
 
 
 def failed(outcome):
-    return {finding.name: finding.seen for finding in outcome.findings if not finding.passed}
+    return {result.name: result.seen for result in outcome.results if not result.passed}
 
 
 def test_good_pictures_hold_every_expectation():
     outcome = check()
-    assert {finding.name for finding in outcome.findings} == NAMES
+    assert {result.name for result in outcome.results} == NAMES
     assert failed(outcome) == {}
     assert outcome.violated == ()
 

@@ -19,7 +19,7 @@ LABELS = ("gutartig <1 mm & glatt>", "bösartig")
 
 
 def document(tmp_path, **more):
-    """Return a report as it is read back from its file: one attack at two radii, its control, two checks."""
+    """Return a report read back from its file: an attack at two radii, a control, two checks."""
     cells = [dict(projects.cell(radius, 41 - radius, 80)) for radius in (1, 2)]
     cells.append(projects.cell(2, 79, 80) | {"attack": "noise", "name": "noise"})
     facts = {
@@ -40,7 +40,7 @@ def document(tmp_path, **more):
 
 
 def optional():
-    """Return what a report may also say."""
+    """Return the optional parts of a report."""
     rate, rates = wilson(1, 7), [0.0, 0.25, 0.5, 0.9, 0.9]
     worst = [
         {"epsilon_255": e, "robust_accuracy": wilson(41 - e, 100), "malignant_to_benign_rate": wilson(30 + e, 41)}
@@ -89,66 +89,62 @@ def tags(text, name=None):
 
 
 @pytest.mark.parametrize("more", [dict, optional])
-def test_the_page_is_well_formed_and_says_every_number_of_the_report(tmp_path, more):
-    said = document(tmp_path, **more())
-    text = page.render(said, triptychs())
+def test_the_page_is_well_formed_and_has_every_number_of_the_report(tmp_path, more):
+    report = document(tmp_path, **more())
+    text = page.render(report, triptychs())
     found = rows(text)
-    for cell in said["cells"]:
+    for cell in report["cells"]:
         rate = cell["robust_accuracy"]
         numbers = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) {cell['attack_success_rate']:.1%}"
         start = f"{cell['attack']} linf {cell['epsilon_255']}/255 {cell['steps']} {cell['restarts']} {cell['seed']}"
         assert f"{start} float32 float32 {numbers} {cell['malignant_to_benign_rate']:.1%}" in found
-    for row in said["worst_case"]:
+    for row in report["worst_case"]:
         rate = row["robust_accuracy"]
         start = f"{row['epsilon_255']}/255 {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
         assert any(line.startswith(start) for line in found)
-    for fact in (said["model"]["digest"], said["data"]["version"], "100 test pictures", "80.0%", "60.0% here"):
+    for fact in (report["model"]["digest"], report["data"]["version"], "100 test pictures", "80.0%", "60.0% here"):
         assert fact in " ".join(text.split())
     assert "gutartig <1 mm & glatt> 44 16" in found
     assert "bösartig 4 36" in found
 
 
-def test_what_a_report_may_also_say_is_shown_only_where_it_is_said(tmp_path):
+def test_optional_parts_are_shown_only_if_present(tmp_path):
     bare, full = page.render(document(tmp_path)), page.render(document(tmp_path, **optional()))
-    for heading in ("Success against iterations", "Groups of pictures", "sensitivity"):
+    for heading in ("Convergence of the attack", "<h2>Subgroups", '<th scope="col">sensitivity'):
         assert heading in full
         assert heading not in bare
     assert "1/255 40.0% (30.9% to 49.8%) 75.6% (60.7% to 86.2%) 24.4% (13.8% to 39.3%)" in rows(full)
     assert any(row.startswith("Rücken & <Arm> 7 14.3%") for row in rows(full))
     assert "specificity" not in full
-    assert "What the attacker sends" not in full
+    assert "Examples of attacked pictures" not in full
 
 
-def test_the_page_says_whether_the_attack_has_converged(tmp_path):
+def test_the_page_states_whether_the_attack_has_converged(tmp_path):
     text = page.render(document(tmp_path, **optional()))
-    assert (
-        "At 1/255: 90.0% flipped after 4 steps, 0.0 points of that in the last quarter of the steps: converged" in text
-    )
-    assert (
-        "At 2/255: 95.0% flipped after 4 steps, 5.0 points of that in the last quarter of the steps: still rising"
-        in text
-    )
+    in_last_quarter = "percentage points of that in the last quarter of the steps"
+    assert f"At 1/255: 90.0% flipped after 4 steps, 0.0 {in_last_quarter}: converged." in text
+    assert f"At 2/255: 95.0% flipped after 4 steps, 5.0 {in_last_quarter}: not converged" in text
 
 
-def test_every_check_is_told_in_words_and_a_failed_one_at_the_top(tmp_path):
-    said = document(tmp_path)
-    text = page.render(said)
+def test_every_check_is_listed_and_a_failed_one_also_at_the_top(tmp_path):
+    report = document(tmp_path)
+    text = page.render(report)
     assert "✔ All 2 checks of this evaluation passed" in text
     assert "noise not stronger than fgsm at 2 ✔ passed 0.790 & 0.390" in rows(text)
-    said["checks"][0]["passed"] = False
-    text = page.render(said)
+    report["checks"][0]["passed"] = False
+    text = page.render(report)
     assert "gradients not zero ✘ failed 0 of 32 < 1" in rows(text)
     assert "✘ 1 of 2 checks of this evaluation failed:\n  gradients_not_zero." in text
     assert text.index("1 of 2 checks") < text.index("<main>")
 
 
 def test_a_check_of_an_unknown_kind_is_listed_too(tmp_path):
-    said = document(tmp_path)
-    said["checks"].append({"name": "xyz", "passed": True, "detail": "as it should be"})
-    assert "xyz ✔ passed as it should be" in rows(page.render(said))
+    report = document(tmp_path)
+    report["checks"].append({"name": "xyz", "passed": True, "detail": "as expected"})
+    assert "xyz ✔ passed as expected" in rows(page.render(report))
 
 
-def test_nothing_is_fetched_and_nothing_runs(tmp_path):
+def test_the_page_loads_nothing_and_runs_no_script(tmp_path):
     text = page.render(document(tmp_path, **optional()), triptychs())
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|\son\w+=", text)
     pictures = [image["src"] for image in tags(text, "img")]
@@ -156,21 +152,21 @@ def test_nothing_is_fetched_and_nothing_runs(tmp_path):
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
 
 
-def test_a_label_can_hold_anything_and_changes_nothing_but_words(tmp_path):
+def test_markup_in_labels_attacks_and_checks_is_escaped(tmp_path):
     evil = '"><script>alert(1)</script>'
-    said = document(tmp_path)
-    calm = page.render(said)
-    said["labels"], said["cells"][0]["attack"] = [evil, "bösartig"], "'><b>"
-    said["checks"][0]["detail"] = "<img src=x>"
-    text = page.render(said)
+    report = document(tmp_path)
+    harmless = page.render(report)
+    report["labels"], report["cells"][0]["attack"] = [evil, "bösartig"], "'><b>"
+    report["checks"][0]["detail"] = "<img src=x>"
+    text = page.render(report)
     assert "<script" not in text
     assert not tags(text, "img")
     assert not tags(text, "b")
     assert any(evil in row for row in rows(text))
-    assert len(tags(text, "h2")) == len(tags(calm, "h2"))
+    assert len(tags(text, "h2")) == len(tags(harmless, "h2"))
 
 
-def test_a_reader_who_does_not_see_is_told_the_same(tmp_path):
+def test_images_and_tables_are_described_for_screen_readers(tmp_path):
     text = page.render(document(tmp_path, **optional()), triptychs())
     assert all(image["alt"] for image in tags(text, "img"))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") == "true" for svg in tags(text, "svg"))
@@ -183,29 +179,29 @@ def test_a_reader_who_does_not_see_is_told_the_same(tmp_path):
 
 
 def test_the_same_report_gives_the_same_page(tmp_path):
-    said = document(tmp_path, **optional())
-    assert page.render(said, triptychs()) == page.render(said, triptychs())
+    report = document(tmp_path, **optional())
+    assert page.render(report, triptychs()) == page.render(report, triptychs())
 
 
-def test_norms_are_not_mixed_and_what_survived_is_marked(tmp_path):
-    said = document(tmp_path)
-    said["cells"][1] |= {"norm": "l2", "name": "late", "only_survivors": True, "knowledge": "score", "queries": 77}
-    said["cells"][2] |= {"knowledge": "none"}
-    text = page.render(said)
+def test_each_norm_has_its_own_chart_and_attacks_on_survivors_are_marked(tmp_path):
+    report = document(tmp_path)
+    report["cells"][1] |= {"norm": "l2", "name": "late", "only_survivors": True, "knowledge": "score", "queries": 77}
+    report["cells"][2] |= {"knowledge": "none"}
+    text = page.render(report)
     assert text.count("Line chart: robust accuracy by radius") == 2
     assert any(row.startswith("late l2 2/255 77 queries") for row in rows(text))
-    assert any(row.startswith("late black box, scores after all lines above it") for row in rows(text))
+    assert any(row.startswith("late black box, scores after all attacks before it in the suite") for row in rows(text))
     assert 'class="control"' in text
 
 
-def test_an_attack_and_a_check_explain_themselves(tmp_path):
+def test_the_page_describes_its_attacks_and_checks(tmp_path):
     text = " ".join(page.render(document(tmp_path)).split())
     for words in (FGSM.description, Noise.description, CHECKS["gradients"].failure, CHECKS["noise"].description):
         assert words in text
 
 
 def colours():
-    """Return the style sheet's colours of light and of dark."""
+    """Return the style sheet's colours of the light and of the dark theme."""
     light, dark = templates.style_sheet().split("prefers-color-scheme: dark")
     return [dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", half)) for half in (light, dark)]
 
@@ -217,7 +213,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("theme", colours(), ids=["light", "dark"])
-def test_contrast_suffices(theme):
+def test_colours_have_sufficient_contrast(theme):
     """WCAG 2.2, 1.4.3: 4.5 for text; 1.4.11: 3 for lines."""
 
     def contrast(a, b):

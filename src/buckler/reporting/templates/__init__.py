@@ -1,7 +1,7 @@
 """HTML templates of the reports and the style sheet that all pages share.
 
-A page is one file: styles and pictures are embedded, it loads nothing and runs no script. What must survive printing is
-drawn as SVG, because browsers do not print backgrounds by default.
+A page is one file with embedded styles and pictures; it loads nothing and runs no script. Bars and charts are SVG,
+because browsers do not print backgrounds by default.
 """
 
 import jinja2
