@@ -1,6 +1,6 @@
-"""TensorFlow and Keras, loaded here, once, without the banner that no setting of their own turns off.
+"""Loads TensorFlow and Keras without their banner, which no setting turns off.
 
-What trains and attacks imports them from here. What serves does not: see `buckler.models.runtime`.
+All modules that train or attack import them from here. The service does without: see `buckler.models.runtime`.
 """
 
 import os
@@ -17,23 +17,23 @@ _BANNER = (
 def _load_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as said:
-        # The library writes to the file descriptor, past sys.stderr; what is no banner is passed on afterwards.
+    with tempfile.TemporaryFile() as output:
+        # The library writes to the file descriptor, not to sys.stderr. Lines outside the banner are printed afterwards.
         stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(output.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            said.seek(0)
-            os.write(2, b"".join(line for line in said if not line.startswith(_BANNER)))
+            output.seek(0)
+            os.write(2, b"".join(line for line in output if not line.startswith(_BANNER)))
 
 
 if "tensorflow" not in sys.modules:
     _load_quietly()
 
-import keras  # noqa: E402 - only now is it quiet
+import keras  # noqa: E402 - after TensorFlow, which it would load with the banner
 import tensorflow as tf  # noqa: E402
 
 __all__ = ["keras", "tf"]

@@ -1,4 +1,4 @@
-"""The reference network on disk, in Keras format: trained, attacked and exported. No pickle, no code."""
+"""The reference network on disk, in Keras format, which stages train, attack and export; no pickle, no code."""
 
 import json
 import shutil
@@ -16,14 +16,14 @@ from buckler.models.randomised import RandomisedInput
 from buckler.state import files
 
 NETWORK_FILE = "classifier.keras"
-# Besides Keras's own layers and those that the networks of the table register.
+# Layers other than Keras's own and those that modules of the table register.
 _LAYERS = {"buckler>RandomisedInput": RandomisedInput}
 
 
 def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
-    """Write ``network`` and ``info`` into ``directory``, which is made if missing.
+    """Write ``network`` and ``info`` into ``directory``, creating it if necessary.
 
-    The same network gives the same bytes whenever it is saved, so digests of repeated trainings can be compared.
+    Equal networks give equal bytes, so that digests of repeated trainings can be compared.
     """
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / NETWORK_FILE)
@@ -32,12 +32,12 @@ def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
 
 
 def _drop_volatile(path: Path) -> None:
-    """Rewrite Keras's archive without the times and memory addresses that it stores."""
-    with files.replacing(path) as aside, zipfile.ZipFile(path) as noted, zipfile.ZipFile(aside, "w") as bare:
-        for member in noted.infolist():
-            entry = zipfile.ZipInfo(member.filename)  # dated 1980, as Keras dates its own
+    """Rewrite Keras's archive without its time stamps and memory addresses."""
+    with files.replacing(path) as aside, zipfile.ZipFile(path) as old, zipfile.ZipFile(aside, "w") as new:
+        for member in old.infolist():
+            entry = zipfile.ZipInfo(member.filename)  # dated 1980, like Keras's entries
             entry.file_size = member.file_size
-            with noted.open(member) as source, bare.open(entry, "w") as target:
+            with old.open(member) as source, new.open(entry, "w") as target:
                 if member.filename.endswith(".json"):
                     target.write(_without_volatile(source.read()))
                 else:
@@ -46,7 +46,7 @@ def _drop_volatile(path: Path) -> None:
 
 def _without_volatile(text: bytes) -> bytes:
     def bare(part: dict[str, Any]) -> dict[str, Any]:
-        # The second is a memory address: it only says that layers share their dtype object.
+        # shared_object_id is a memory address; it only marks layers that share a dtype object.
         return {name: value for name, value in part.items() if name not in ("date_saved", "shared_object_id")}
 
     return json.dumps(json.loads(text, object_hook=bare)).encode()
@@ -56,13 +56,13 @@ def load_network(directory: Path) -> keras.Model:
     """Return the float32 network saved in ``directory``; code inside the file is never run.
 
     Raises:
-        ModelError: The file is missing, damaged, or does not fit ``model.json``, or its network is unknown.
+        ModelError: The file is missing or damaged, does not fit ``model.json``, or has an unknown architecture.
     """
     info, path = load_info(directory), directory / NETWORK_FILE
     architecture = table.find(info.architecture)
     try:
         network: Any = keras.saving.load_model(path, _LAYERS, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many kinds; each means that the file is unusable
+    except Exception as error:  # Keras raises many types; each means that the file is unusable
         raise ModelError(f"{path} cannot be loaded as a Keras network: {error}") from error
     expected = (architecture.name, *info.shape, len(info.labels))
     found = (network.name, *network.input_shape[1:], network.output_shape[-1])

@@ -1,4 +1,4 @@
-"""A trained network in one precision: pixels in, logits and features out, loss gradients on request."""
+"""A trained network in one precision: computes logits, features and loss gradients for pixels."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
@@ -11,13 +11,13 @@ from buckler.models.backend import keras, tf
 from buckler.models.features import add_features
 from buckler.models.forward import Forward, Logits
 
-# What an attack maximises: the cross-entropy; the margin by which the largest other logit exceeds the label's, which
-# does not saturate; or the label's logit itself.
+# Loss that an attack maximises: the cross-entropy; the margin by which the largest other logit exceeds the label's
+# logit, which does not saturate; or the label's logit.
 LossName = Literal["cross_entropy", "margin", "logit"]
 
 
 class GradientClassifier(Protocol):
-    """What a gradient attack needs from a model."""
+    """Interface of a model for gradient attacks."""
 
     precision: str
 
@@ -26,14 +26,19 @@ class GradientClassifier(Protocol):
         ...
 
     def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
-        """Return the gradient of the summed ``loss`` by pixel, and the logits of the same pass."""
+        """Return the gradient of the summed ``loss`` with respect to ``images``, and the logits of the same pass."""
         ...
 
 
 class Classifier:
-    """A network bound to one precision and one batch size, so that each function is compiled once.
+    """A network in one precision with a fixed batch size, so that each function is compiled once.
 
-    A last, smaller batch is padded, never recompiled; a picture's result does not depend on its batch mates.
+    A smaller last batch is padded. A picture's result does not depend on the other pictures of its batch.
+
+    Args:
+        network: Maps pixels ``(batch, height, width, 3)`` in 0..1 to logits; normalises inside.
+        precision: Number format of the base.
+        batch_size: Pictures per call of a compiled function.
     """
 
     def __init__(self, network: keras.Model, precision: Precision = "float32", *, batch_size: int = 8) -> None:
@@ -51,17 +56,18 @@ class Classifier:
             lambda images: self._with_features(images, training=False), input_signature=signature
         )
         self._logits = tf.function(lambda images: twin(images, training=False), input_signature=signature)
-        # Traced at the first call: most attacks need only one of them.
+        # Each is traced at its first call; most attacks need only one.
         self._gradients = {
-            name: tf.function(gradient, input_signature=labelled) for name, gradient in self._climbs(twin).items()
+            name: tf.function(gradient, input_signature=labelled)
+            for name, gradient in self._loss_gradients(twin).items()
         }
 
-    def _climbs(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
-        """Return for each loss a function from images and labels to its gradient and the logits."""
+    def _loss_gradients(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
+        """Return for each loss a function from images and labels to the loss's gradient and the logits."""
         return {name: _gradient_of(network, loss) for name, loss in _LOSSES.items()}
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of ``images``; ``progress`` receives the number of finished pictures."""
+        """Return logits and features of ``images``; ``progress`` receives the size of each finished batch."""
         passes = []
         for chunk, count in self._batches(images):
             logits, features = self._forward(chunk)
@@ -79,7 +85,7 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
 
     def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
-        """Return the gradient of the summed ``loss`` by pixel, and the logits of the same pass.
+        """Return the gradient of the summed ``loss`` with respect to ``images``, and the logits of the same pass.
 
         Args:
             images: ``(batch, height, width, 3)`` float32 in 0..1.
@@ -131,21 +137,21 @@ def _gradient_of(network: keras.Model, loss: Callable[[Any, Any], Any]) -> Calla
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             logits = network(images, training=False)
-            # Sum, not mean: an image's gradient must not depend on its batch mates.
+            # Sum, not mean: an image's gradient must not depend on the other images of its batch.
             total = tf.reduce_sum(loss(labels, logits))
-        # Rounding and the like cut the gradient off: zeros then, which the sanity checks find.
+        # Zeros for operations without gradient, such as rounding; the sanity checks detect these.
         return tape.gradient(total, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), logits
 
     return gradient
 
 
-# Layers of the base. Normalisation and head stay float32: the head costs nothing, and every number is computed from
-# its logits.
+# Layers of the base. Normalisation and head stay float32: the head takes hardly any time, and all results depend on its
+# logits.
 _IN_PRECISION = frozenset({"Conv2D", "MaxPooling2D"})
 
 
 def copy_in(network: keras.Model, precision: Precision) -> keras.Model:
-    """Return ``network`` computing in ``precision``, with the same float32 weights; float32 returns it as it is."""
+    """Return ``network`` computing in ``precision`` with the same float32 weights; float32 returns ``network``."""
     if precision == "float32":
         return network
     config = network.get_config()

@@ -1,6 +1,6 @@
-"""Heat maps: Grad-CAM from the maps of one forward pass, in plain NumPy.
+"""Heat maps: Grad-CAM from the maps of one forward pass, in NumPy.
 
-Only a pooling and a few dense layers follow the maps of a network's last tap, so the gradient that Grad-CAM needs has
+After the maps of a network's last tap come only pooling and a few dense layers. The gradient for Grad-CAM therefore has
 a closed form, and a runtime without gradients can explain its answers.
 
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
@@ -20,19 +20,19 @@ from buckler.errors import ModelError
 HEAD_FILE = "head.npz"
 MAX_POOL = 2  # pixels a side
 
-Pooling = Literal["max", "mean"]  # 2x2, or over all places; see `buckler.models.networks.base.Architecture.pooling`
+Pooling = Literal["max", "mean"]  # 2x2, or over all positions; see `buckler.models.networks.base.Architecture.pooling`
 Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last tap, for one picture
 Relevance = npt.NDArray[np.float32]  # (h, w), 0..1
 
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights:
-    """Pooling of the last tap's maps, then dense layers: ReLU after each but the last.
+    """Pooling of the last tap's maps, and the dense layers after it, with ReLU after each but the last.
 
     Attributes:
-        kernels: ``(inputs, outputs)`` each.
-        biases: ``(outputs,)`` each.
-        pooling: Of the maps.
+        kernels: Weights of each layer, ``(inputs, outputs)``.
+        biases: Biases of each layer, ``(outputs,)``.
+        pooling: Kind of pooling.
     """
 
     kernels: tuple[npt.NDArray[np.float32], ...]
@@ -48,7 +48,7 @@ class HeadWeights:
 
     @classmethod
     def load(cls, directory: Path) -> "HeadWeights":
-        """Return what ``save`` wrote; no pickle is ever read.
+        """Return the weights that ``save`` wrote; never unpickles.
 
         Raises:
             ModelError: The file is missing or damaged.
@@ -60,7 +60,7 @@ class HeadWeights:
                 kernels, biases = ([arrays[f"{name}_{n}"] for n in numbers] for name in ("kernel", "bias"))
                 return cls(tuple(kernels), tuple(biases), _pooling(str(arrays["pooling"])))
         except (OSError, EOFError, BadZipFile, KeyError, ValueError) as error:
-            raise ModelError(f"{path} does not hold the weights of a head: {error!r}") from error
+            raise ModelError(f"{path} contains no valid weights of a head: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +68,24 @@ class Explainer:
     """Explains the answers of one network.
 
     Attributes:
-        maps: Maps one picture, ``(s, s, 3)`` in 0..1, to the maps of the last tap, ``(h, w, channels)``.
-        head: The layers after them.
+        maps: Function from one picture, ``(s, s, 3)`` in 0..1, to the maps of the last tap, ``(h, w, channels)``.
+        head: The layers after these maps.
     """
 
     maps: Callable[[npt.NDArray[np.float32]], Maps]
     head: HeadWeights
 
     def __call__(self, pixels: npt.NDArray[np.float32], label: int) -> Relevance:
-        """Return the relevance of each place of ``pixels`` for the class ``label``, as ``grad_cam``."""
+        """Return the relevance ``(h, w)`` of each position for the class ``label``, as ``grad_cam``."""
         return grad_cam(self.maps(pixels), self.head, label)
 
 
 def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:
-    """Return how much each place of ``maps`` supports class ``label``, the largest 1; zero if none does."""
+    """Return how much each position of ``maps`` supports class ``label``, at most 1; zero if none does."""
     height, width, _ = maps.shape
     gradient = _pooled_gradient(maps, head, label)
-    # Grad-CAM needs only the sum of the gradient over all places. Max pooling passes each gradient on to one place,
-    # mean pooling divides it among all: the sum is the same.
+    # Grad-CAM needs only the sum of the gradient over all positions. Max pooling passes each gradient on to one
+    # position, mean pooling distributes it over all: the sum is the same.
     weights = gradient.sum(axis=(0, 1)) / (height * width)
     relevance = np.maximum(maps @ weights, 0)
     largest = relevance.max()
@@ -93,7 +93,7 @@ def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:
 
 
 def _pooled_gradient(maps: Maps, head: HeadWeights, label: int) -> npt.NDArray[np.float32]:
-    """Return the gradient of the logit ``label`` by the pooled maps, in their shape."""
+    """Return the gradient of the logit ``label`` with respect to the pooled maps, in their shape."""
     pooled = pool(maps, head.pooling)
     values, active = pooled.ravel(), []
     for kernel, bias in zip(head.kernels[:-1], head.biases[:-1], strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buckler.modality.base import Images, check_pixels
-from buckler.models import runtime  # first: it keeps OpenVINO and NNCF from reporting to their makers
+from buckler.models import runtime  # first: it disables the telemetry of OpenVINO and NNCF
 from buckler.models.backend import keras, tf
 from buckler.models.features import add_features, head_of, last_maps
 
@@ -21,14 +21,15 @@ ENGINE = f"openvino {ov.get_version().partition('-')[0]}, nncf {nncf.__version__
 
 
 def write(network: keras.Model, pictures: Images, directory: Path) -> None:
-    """Write ``network`` into ``directory``, which is made if missing, in every precision of `runtime.FILES`.
+    """Write ``network`` into ``directory`` in every precision of `runtime.FILES`, creating it if necessary.
 
-    The files take one picture and have the outputs `runtime.OUTPUTS`: logits, the features, the last tap's maps.
+    Each exported network takes one picture and has the outputs `runtime.OUTPUTS`: logits, features and the last tap's
+    maps.
 
     Args:
-        network: Built from a network of `buckler.models.networks.table`, without random layers.
-        pictures: Training pictures ``(n, size, size, 3)`` that the ranges of the activations are taken from.
-        directory: Files of the same names are replaced.
+        network: Built from an architecture of `buckler.models.networks.table`, without random layers.
+        pictures: Training pictures ``(n, size, size, 3)``; determine the ranges of the activations.
+        directory: Existing files of the same names are replaced.
     """
     check_pixels(pictures)
     directory.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def _converted(network: keras.Model) -> Any:
 
 
 def _named(model: Any) -> Any:
-    """Number the operations of ``model``: their own names depend on earlier conversions in the process."""
+    """Number the operations of ``model``: their original names depend on earlier conversions in the process."""
     for place, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
         for output in operation.outputs():
@@ -58,18 +59,19 @@ def _named(model: Any) -> Any:
 
 def _quantised(exact: Any, pictures: Images) -> Any:
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    # Eight bits over the range of normalised pixels would swallow a step of 1/255, and with it an attack.
+    # The first convolution stays float32: eight bits over the range of normalised pixels would lose steps of 1/255,
+    # and with them attacks.
     first = next(op.get_friendly_name() for op in exact.get_ordered_ops() if op.get_type_name() == "Convolution")
     quantised = nncf.quantize(
         exact,
         nncf.Dataset([picture[None] for picture in pictures]),
         subset_size=len(pictures),
         preset=nncf.QuantizationPreset.MIXED,
-        # A quarter less error in the logits than with ranges from minimum to maximum.
+        # The logits' error is a quarter smaller than with ranges from minimum to maximum.
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         ),
-        # The head costs nothing, and every number is computed from its logits.
+        # The head takes hardly any time, and all results depend on its logits.
         ignored_scope=nncf.IgnoredScope(names=[first], types=["MatMul"]),
     )
     return _named(quantised)

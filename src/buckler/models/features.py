@@ -1,4 +1,4 @@
-"""The features that the detectors read, computed in the same pass as the logits."""
+"""Features for the detectors, computed in the same pass as the logits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
     def call(self, maps: Any) -> Any:
         """Return ``(batch, 2 c)``: the means, then the standard deviations."""
         mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=[1, 2])
-        # Not zero: the gradient at a channel that is constant everywhere would be NaN.
+        # At zero, the gradient of a constant channel would be NaN.
         return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, SILENT))], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Inputs and outputs of one forward pass, in any engine; nothing here needs TensorFlow."""
+"""Results of one forward pass, of any engine; without TensorFlow."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 Logits = npt.NDArray[np.float32]  # (batch, classes)
 Features = npt.NDArray[np.float32]  # (batch, features)
-Columns = npt.NDArray[np.int32]  # places in a feature vector
+Columns = npt.NDArray[np.int32]  # indices into a feature vector
 Maps = npt.NDArray[np.float32]  # (batch, height, width, channels), of the last tap
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Result of one pass: ``logits`` (batch, classes) and ``features`` (batch, features) of the same pass."""
+    """``logits`` (batch, classes) and ``features`` (batch, features) of one pass."""
 
     logits: Logits
     features: Features

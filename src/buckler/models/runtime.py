@@ -1,9 +1,9 @@
-"""The exported network as it serves: OpenVINO behind the one interface of a pass. Nothing here needs TensorFlow.
+"""Runs the exported network with OpenVINO, without TensorFlow.
 
-A model directory holds one exported network a file and, in ``runtime.json``, the precisions in which it may serve:
-those that gave the reference's answers when they were held against it (`buckler.evaluation.parity`), the one that was
-evaluated first, each more precise than the one before. What this processor does not multiply natively is passed
-over: it would be slow, and its roundings were not looked at.
+A model directory contains the exported network in several precisions, one per file. ``runtime.json`` lists the
+precisions that may serve: those whose answers agree with the reference network (`buckler.evaluation.parity`), from the
+least precise, which the gate evaluated, to the most precise. A precision that the processor does not multiply natively
+is skipped: it would be slow, and its rounding has not been evaluated.
 """
 
 import json
@@ -23,30 +23,30 @@ from buckler.modality.base import Images, check_pixels
 from buckler.models.forward import Features, Forward, Logits, Maps
 from buckler.models.info import read_document
 
-# OpenVINO reports to its makers when it is imported, unless the package that does so is missing.
+# OpenVINO sends telemetry when it is imported, unless this package is missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
 
 ServingPrecision = Literal["int8", "bfloat16", "float32"]
-PRECISIONS: tuple[ServingPrecision, ...] = ("int8", "bfloat16", "float32")  # ever more precise, ever slower
+PRECISIONS: tuple[ServingPrecision, ...] = ("int8", "bfloat16", "float32")  # from the fastest to the most precise
 INFO_FILE = "runtime.json"
 SCHEMA = 1
 LOGITS, FEATURES, MAPS = OUTPUTS = ("logits", "features", "maps")
-# bfloat16 is float32's file, computed in another way.
+# bfloat16 uses float32's file; OpenVINO converts it.
 FILES: dict[ServingPrecision, str] = {"int8": "int8.xml", "bfloat16": "float32.xml", "float32": "float32.xml"}
 _HINTS: dict[ServingPrecision, str] = {"int8": "f32", "bfloat16": "bf16", "float32": "f32"}
-# Without one of these, eight-bit products are added up in sixteen bits, which saturate: other answers.
+# Processors without these flags sum eight-bit products in sixteen bits, which saturate and change the answers.
 _INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 _BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What ``runtime.json`` says.
+    """Content of ``runtime.json``.
 
     Attributes:
-        precisions: In which the network may serve, the evaluated one first; none: it stays with Keras.
-        engine: That exported it, for people.
+        precisions: Precisions that may serve, the evaluated one first; empty: only Keras may serve the network.
+        engine: Name and version of the exporting engines, for people.
     """
 
     precisions: tuple[ServingPrecision, ...]
@@ -54,7 +54,7 @@ class RuntimeInfo:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        """Refuse a list that some processor finds nothing in: float32 is what every one can do."""
+        """Reject a list in another order or without float32, which every processor supports."""
         ordered = tuple(precision for precision in PRECISIONS if precision in self.precisions)
         if self.precisions != ordered or (ordered and "float32" not in ordered):
             raise ValueError(f"expected precisions of {PRECISIONS} in this order, float32 among them, got {self}")
@@ -65,13 +65,13 @@ class RuntimeInfo:
 
 
 class Runtime:
-    """An exported network bound to one precision; a picture's result does not depend on its batch mates.
+    """An exported network in one precision; a picture's result does not depend on the other pictures of its batch.
 
-    Several threads may ask at once; as many passes as there are ``streams`` run side by side.
+    Threads may share it; as many passes as there are ``streams`` run in parallel.
 
     Attributes:
-        precision: That it computes in.
-        image_size: Pixels a side that it takes.
+        precision: Number format of the computation.
+        image_size: Side of the input in pixels.
         classes: Number of logits.
     """
 
@@ -79,13 +79,13 @@ class Runtime:
         """Compile the network in ``file``.
 
         Args:
-            file: As `buckler.models.export` writes it.
-            precision: To compute in.
-            streams: Passes side by side; each has its share of the threads.
-            threads: Of all streams together; default: one for each processor this process may use.
+            file: Written by `buckler.models.export`.
+            precision: Number format of the computation.
+            streams: Number of parallel passes, which share the threads.
+            threads: Number of threads of all streams; default: one for each processor that this process may use.
 
         Raises:
-            ModelError: The file is missing or damaged, or is no network with the outputs ``OUTPUTS``.
+            ModelError: The file is missing or damaged, or the network lacks an output of ``OUTPUTS``.
         """
         self.precision: str = precision
         try:
@@ -111,13 +111,13 @@ class Runtime:
         precision: ServingPrecision | None = None,
         **settings: Any,
     ) -> "Runtime":
-        """Return what serves of the model in ``directory`` on this processor.
+        """Return the exported network in ``directory``, in the first allowed precision that this processor has.
 
         Args:
-            directory: A model's, with ``runtime.json`` and the files it speaks of.
-            flags: The processor's, as ``/proc/cpuinfo`` names them; default: this one's.
-            precision: Instead of the first that the processor multiplies natively.
-            settings: As the constructor takes them.
+            directory: Contains ``runtime.json`` and the exported files.
+            flags: Processor flags as in ``/proc/cpuinfo``; default: those of this processor.
+            precision: Overrides the choice.
+            settings: ``streams`` and ``threads`` of the constructor.
 
         Raises:
             ModelError: A file is missing, damaged or of another schema.
@@ -129,10 +129,10 @@ class Runtime:
         return cls(directory / FILES[chosen], chosen, **settings)
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of ``images`` (batch, size, size, 3); ``progress`` is told what is done."""
+        """Return logits and features of ``images`` (batch, size, size, 3); ``progress`` receives 1 per picture."""
         logits, features = (self._empty(name, len(images)) for name in (LOGITS, FEATURES))
         for place, picture in enumerate(self._checked(images)):
-            logits[place], features[place] = self._ask(picture, (LOGITS, FEATURES))
+            logits[place], features[place] = self._infer(picture, (LOGITS, FEATURES))
             if progress:
                 progress(1)
         return Forward(logits, features)
@@ -142,9 +142,9 @@ class Runtime:
         return self.forward(images).logits
 
     def maps(self, picture: Images) -> Maps:
-        """Return the last convolution's maps ``(h, w, channels)`` of one picture, ``(size, size, 3)`` in 0..1."""
+        """Return the last tap's maps ``(h, w, channels)`` of one picture, ``(size, size, 3)`` in 0..1."""
         (pixels,) = self._checked(picture[None])
-        (maps,) = self._ask(pixels, (MAPS,))
+        (maps,) = self._infer(pixels, (MAPS,))
         return maps
 
     def _checked(self, images: Images) -> Images:
@@ -153,7 +153,7 @@ class Runtime:
             raise ValueError(f"expected images of shape {('batch', *self._shape)}, got {images.shape}")
         return np.ascontiguousarray(images, np.float32)
 
-    def _ask(self, picture: Images, names: Sequence[str]) -> list[Features]:
+    def _infer(self, picture: Images, names: Sequence[str]) -> list[Features]:
         request = self._free.get()
         try:
             request.infer({0: picture[None]}, share_inputs=True)
@@ -166,7 +166,7 @@ class Runtime:
 
 
 def load_info(directory: Path) -> RuntimeInfo:
-    """Return what is said of the exported network in ``directory``.
+    """Return the content of ``runtime.json`` in ``directory``.
 
     Raises:
         ModelError: The file is missing, malformed or of another schema.
@@ -179,7 +179,9 @@ def load_info(directory: Path) -> RuntimeInfo:
 
 
 def is_exported(directory: Path) -> bool:
-    """Return whether ``directory`` holds an exported network; one with random layers, or an older one, does not.
+    """Return whether ``directory`` contains an exported network that may serve.
+
+    Networks with random layers, and releases from before there was an export, have none.
 
     Raises:
         ModelError: As `load_info`, unless the file is missing.
@@ -188,21 +190,21 @@ def is_exported(directory: Path) -> bool:
 
 
 def offered(directory: Path) -> tuple[ServingPrecision, ...]:
-    """Return in which precisions the exported network in ``directory`` may serve here; none where there is no such."""
+    """Return the precisions in which this processor may serve the network in ``directory``; empty if not exported."""
     if not is_exported(directory):
         return ()
     return tuple(precision for precision in load_info(directory).precisions if precision in native())
 
 
 def native(flags: Collection[str] | None = None) -> tuple[ServingPrecision, ...]:
-    """Return the precisions that a processor with these flags (default: this one) multiplies natively."""
+    """Return the precisions that a processor with ``flags`` (default: this one) multiplies natively."""
     has = cpu_flags() if flags is None else flags
     needs = {"int8": _INT8_FLAGS, "bfloat16": _BFLOAT16_FLAGS}
     return tuple(p for p in PRECISIONS if p not in needs or not needs[p].isdisjoint(has))
 
 
 def choose(precisions: Collection[ServingPrecision], flags: Collection[str] | None = None) -> ServingPrecision:
-    """Return the first of ``precisions`` that a processor with these flags multiplies natively."""
+    """Return the fastest of ``precisions`` that a processor with ``flags`` (default: this one) multiplies natively."""
     return next(p for p in native(flags) if p in precisions)
 
 
@@ -211,6 +213,6 @@ def _settings(precision: ServingPrecision, streams: int, threads: int | None) ->
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-        # Several workers would all be pinned to the same cores.
+        # With pinning, several worker processes would share the same cores.
         "ENABLE_CPU_PINNING": False,
     }

@@ -83,7 +83,7 @@ def test_a_head_comes_back_from_its_file_as_it_was(network, tmp_path):
 def test_a_file_that_holds_no_head_is_an_error(tmp_path, content):
     if content is not None:
         (tmp_path / explanation.HEAD_FILE).write_bytes(content)
-    with pytest.raises(ModelError, match=r"head\.npz does not hold the weights of a head"):
+    with pytest.raises(ModelError, match=r"head\.npz contains no valid weights of a head"):
         HeadWeights.load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The networks by name; a new network is one more file and one more entry here."""
+"""Architectures by name; a new one is a file with an `Architecture` and an entry in ``NETWORKS``."""
 
 from buckler.errors import ModelError
 from buckler.models.backend import keras
@@ -10,10 +10,10 @@ NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19
 
 
 def find(name: str) -> Architecture:
-    """Return the network called ``name``.
+    """Return the architecture called ``name``.
 
     Raises:
-        ModelError: There is none.
+        ModelError: The name is unknown.
     """
     try:
         return NETWORKS[name]
@@ -22,6 +22,6 @@ def find(name: str) -> Architecture:
 
 
 def taps_of(model: keras.Model) -> tuple[Tap, ...]:
-    """Return the taps of the network that ``model`` was built from; a model of another origin has none."""
+    """Return the taps of the architecture from which ``model`` was built; none if that is unknown."""
     known = NETWORKS.get(model.name)
     return known.taps if known else ()

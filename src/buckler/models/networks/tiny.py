@@ -9,7 +9,7 @@ CHANNELS = (16, 32, 48, 64)
 
 
 def _maps(pixels: Any) -> Any:
-    # Always float32, as for VGG: in bfloat16 a pixel loses the last of its eight bits.
+    # Always float32, as in VGG: bfloat16 would lose the last of a pixel's eight bits.
     values = keras.layers.Rescaling(4.0, -2.0, dtype="float32", name="normalisation")(pixels)
     for number, channels in enumerate(CHANNELS, start=1):
         convolution = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"block{number}_conv")

@@ -16,9 +16,9 @@ IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 
 @keras.saving.register_keras_serializable(package="buckler")
 class ImageNetNormalisation(keras.layers.Layer):  # type: ignore[misc]
-    """Maps RGB pixels 0..1 to what the ImageNet weights of VGG expect: BGR, 0..255, mean subtracted.
+    """Maps RGB pixels in 0..1 to the input of VGG's ImageNet weights: BGR, 0..255, mean subtracted.
 
-    Always float32: in bfloat16 a pixel loses the last of its eight bits, and with it a perturbation of 1/255.
+    Always float32: bfloat16 would lose the last of a pixel's eight bits, and with it perturbations of 1/255.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -52,8 +52,8 @@ VGG19 = Architecture(
     pooling="max",
     trace_taps=(2, 3, 4),
     probe_taps=(2, 3),
-    cloud_tap=3,  # earlier taps miss what is blurred, the last one what is dark
-    min_image_size=32,  # five poolings leave one pixel
+    cloud_tap=3,  # earlier taps miss blurred pictures, the last one dark pictures
+    min_image_size=32,  # leaves one pixel after five poolings
     frozen_base=True,
     input_spread=64,
     pretrained={
