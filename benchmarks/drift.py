@@ -22,7 +22,7 @@ from buckler.modality.picture import uploads
 from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Predictor
-from buckler.serving.traffic import Observation
+from buckler.serving.traffic import TrafficObservation
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch.drift import DriftParams, compare
@@ -49,7 +49,7 @@ CHANGES: Mapping[str, Callable[[Images], Images]] = {
 }
 
 
-def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[str, list[Observation]]]:
+def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[str, list[TrafficObservation]]]:
     """Yield each change and the observations that the service would store of ``served`` after the change."""
     for name, change in CHANGES.items():
         changed = [replace(each, pixels=np.ascontiguousarray(change(each.pixels), np.float32)) for each in served]
@@ -62,7 +62,7 @@ def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[st
         )
 
 
-def false_alarms(reference: Sequence[Observation], clean: Sequence[Observation], cfg: DriftParams) -> int:
+def false_alarms(reference: Sequence[TrafficObservation], clean: Sequence[TrafficObservation], cfg: DriftParams) -> int:
     """Return how many of ``CLEAN_DRAWS`` pairs of random clean samples drift."""
     generator, everything = np.random.default_rng(cfg.seed), [*reference, *clean]
     alarms = 0

@@ -21,25 +21,29 @@ OIP, OIP_MODEL, OIP_INFER = "/v2", "/v2/models", "/v2/models/infer"
 OIP_PROBES = (OIP_LIVE, OIP_READY, OIP_MODEL_READY) = ("/v2/health/live", "/v2/health/ready", "/v2/models/ready")
 PROBES = ("/livez", "/readyz", "/healthz", METRICS, *OIP_PROBES)
 
-ASKED = (PREDICT, EXPLAIN, OIP_INFER)  # these take pictures; each request is counted, limited and logged for audit
+PICTURE_PATHS = (
+    PREDICT,
+    EXPLAIN,
+    OIP_INFER,
+)  # these take pictures; each request is counted, limited and logged for audit
 PAGES = (RECEIPT_KEY, *CARDS, OIP, OIP_MODEL, *OIP_PROBES, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
 OTHER = "other"  # the metric label of every unknown path
-ENDPOINTS = (*ASKED, *PAGES, METRICS, OTHER)
+ENDPOINTS = (*PICTURE_PATHS, *PAGES, METRICS, OTHER)
 
 READ = ("GET", "HEAD")
 METHODS: Mapping[str, tuple[str, ...]] = {
-    path: ("POST",) if path in ASKED else READ for path in ENDPOINTS if path != OTHER
+    path: ("POST",) if path in PICTURE_PATHS else READ for path in ENDPOINTS if path != OTHER
 }
 
 # All other paths are open: probes, because orchestrators and load balancers hold no key and learn only yes or no; the
 # documentation pages, because future clients read them before they get a key. The model card is not: thresholds and
 # successful attacks concern only those who may query the model.
-NEEDS: Mapping[str, Role] = {
-    **dict.fromkeys((*ASKED, *CARDS, OIP, OIP_MODEL), Role.PREDICT),
+REQUIRED_ROLES: Mapping[str, Role] = {
+    **dict.fromkeys((*PICTURE_PATHS, *CARDS, OIP, OIP_MODEL), Role.PREDICT),
     METRICS: Role.OPERATE,
 }
 # Only costly requests are limited: a full service must still answer probes and scrapes.
-LIMITED = ASKED
+LIMITED = PICTURE_PATHS
 
 _MODEL_PATH = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<action>/ready|/infer)?")
 _ACTIONS = {None: OIP_MODEL, "/ready": OIP_MODEL_READY, "/infer": OIP_INFER}

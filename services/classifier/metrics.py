@@ -26,7 +26,7 @@ from buckler.detection.reasons import Reason
 from buckler.errors import VerdictError
 from buckler.trust.standing import STATES
 from services.classifier.contract import ERRORS, Decision
-from services.classifier.endpoints import ASKED, ENDPOINTS, METRICS
+from services.classifier.endpoints import ENDPOINTS, METRICS, PICTURE_PATHS
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
@@ -152,7 +152,7 @@ def create_series() -> None:
         REQUESTS.labels(endpoint=endpoint, code="200")
         REQUEST_SECONDS.labels(endpoint=endpoint)
     for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
-        for endpoint in ASKED:
+        for endpoint in PICTURE_PATHS:
             REQUESTS.labels(endpoint=endpoint, code=code)
     for code in ("401", "403"):
         REQUESTS.labels(endpoint=METRICS, code=code)

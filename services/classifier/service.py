@@ -39,7 +39,7 @@ from services.classifier.edge.front_door import REQUEST_ID, FrontDoor, new_reque
 from services.classifier.interfaces import pages
 from services.classifier.records.audit import AuditTrail
 from services.classifier.records.query_attack import QueryGuard
-from services.classifier.records.traffic import OF_THE_WATCH, Recorder
+from services.classifier.records.traffic import FROM_WATCH, Recorder
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.loading import freeze_loaded_objects
 from services.classifier.releases.shadow import Shadow
@@ -140,7 +140,7 @@ class ClassifierService:
             prediction = prediction.for_review(Reason.QUERY_ATTACK)
         answer = Answer.of(prediction, served, request_id)
         answer = self._audit.record(answer, picture)  # before it is counted: this may refuse the request
-        if not OF_THE_WATCH.get():  # its test pictures would distort the metrics of clients' pictures
+        if not FROM_WATCH.get():  # its test pictures would distort the metrics of clients' pictures
             metrics.count(prediction)
         self._shadow.enqueue(picture, answer)
         self._recorder.enqueue(upload, prediction, predictor.digest)

@@ -11,7 +11,7 @@ from buckler.serving.api_keys import ApiKey, KeyRing
 from buckler.serving.limits import Limiter, RateLimits
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
-from services.classifier.endpoints import LIMITED, NEEDS
+from services.classifier.endpoints import LIMITED, REQUIRED_ROLES
 from services.classifier.settings import Settings
 
 CHALLENGE = 'Bearer realm="buckler"'
@@ -39,7 +39,7 @@ class Access:
         Raises:
             RefusalError: ``key_missing``, ``key_unknown`` or ``keys_unavailable``.
         """
-        if self._keys is None or path not in NEEDS:
+        if self._keys is None or path not in REQUIRED_ROLES:
             return None
         secret = _bearer(headers)
         if not secret:
@@ -58,10 +58,10 @@ class Access:
         Raises:
             RefusalError: ``role_forbidden``.
         """
-        if key and key.role != NEEDS[path]:
+        if key and key.role != REQUIRED_ROLES[path]:
             raise RefusalError(
                 "role_forbidden",
-                f"expected a key with the role {NEEDS[path]}, this one has the role {key.role}; use another key",
+                f"expected a key with the role {REQUIRED_ROLES[path]}, this one has {key.role}; use another",
                 headers=_challenge("insufficient_scope"),
             )
 

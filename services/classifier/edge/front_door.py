@@ -27,7 +27,7 @@ from services.classifier.endpoints import METHODS, PROBES, READ, canonical
 from services.classifier.interfaces import negotiation
 from services.classifier.interfaces.form import rebuild
 from services.classifier.records.audit import ANONYMOUS, CLIENT_ID, RECEIPT_HEADER, RECEIPT_WANTED, wants_receipt
-from services.classifier.records.traffic import OF_THE_WATCH, is_of_the_watch
+from services.classifier.records.traffic import FROM_WATCH, is_from_watch
 from services.classifier.requests import ANSWER_ROUTE, PICTURE_REQUEST
 from services.classifier.settings import Settings
 
@@ -102,7 +102,7 @@ class FrontDoor:
         key = self._access.key(path, headers)
         exchange.key_id = key.id if key else "-"
         CLIENT_ID.set(key.id if key else ANONYMOUS)
-        OF_THE_WATCH.set(is_of_the_watch(key, headers))
+        FROM_WATCH.set(is_from_watch(key, headers))
         self._access.check_role(path, key)
         self._access.reserve_request(path, key, place)
         return key
@@ -137,7 +137,7 @@ class FrontDoor:
         Raises:
             RefusalError: The request is invalid or exceeds a limit.
         """
-        if scope["path"] not in endpoints.ASKED:
+        if scope["path"] not in endpoints.PICTURE_PATHS:
             return scope, receive
         given = Headers(scope=scope)
         RECEIPT_WANTED.set(wants_receipt(given.get(RECEIPT_HEADER)))
@@ -248,7 +248,7 @@ class HttpExchange:
             del headers[name]
         headers[REQUEST_ID_HEADER] = self.request_id
         headers["x-content-type-options"] = "nosniff"
-        if self.scope["path"] in endpoints.ASKED:
+        if self.scope["path"] in endpoints.PICTURE_PATHS:
             headers["cache-control"] = "no-store"
         await self._send(message)
 

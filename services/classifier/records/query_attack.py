@@ -10,7 +10,7 @@ from buckler.serving.query_monitor import QueryMonitor, QueryRules, QueryRun
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.records.audit import CLIENT_ID, AuditTrail
-from services.classifier.records.traffic import OF_THE_WATCH
+from services.classifier.records.traffic import FROM_WATCH
 from services.classifier.requests import Picture
 from services.classifier.settings import Settings
 
@@ -49,7 +49,7 @@ class QueryGuard:
         return run.in_run
 
     def _report(self, run: QueryRun, picture: Path | Picture) -> None:
-        if not OF_THE_WATCH.get():  # each run of its probe is such a search
+        if not FROM_WATCH.get():  # each run of its probe is such a search
             metrics.QUERY_ATTACKS.inc()
         logger.warning(
             "client %s sends near-identical pictures, %d so far: possibly a search for an adversarial one",

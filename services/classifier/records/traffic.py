@@ -19,7 +19,7 @@ from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving.api_keys import ApiKey
 from buckler.serving.settings import WATCH_HEADER, WATCH_KEY_NAME
-from buckler.serving.traffic import OFF, Observation, Traffic, observe
+from buckler.serving.traffic import OFF, Traffic, TrafficObservation, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings
 
@@ -36,12 +36,12 @@ PRUNE_SECONDS = 300.0
 STOP_SECONDS = 5.0
 
 # Set by the front door: the watch's test pictures do not count as traffic.
-OF_THE_WATCH: ContextVar[bool] = ContextVar("of_the_watch", default=False)
+FROM_WATCH: ContextVar[bool] = ContextVar("from_watch", default=False)
 
 logger = logging.getLogger("buckler.service")
 
 
-def is_of_the_watch(key: ApiKey | None, headers: Headers) -> bool:
+def is_from_watch(key: ApiKey | None, headers: Headers) -> bool:
     """Return whether a request comes from the watch.
 
     Where keys are required, the operator has named the watch's key; any client could send the header.
@@ -66,7 +66,7 @@ class Recorder:
         self._days, self._most = settings.traffic_days, settings.traffic_rows
         self._traffic = _open(settings.traffic_url)
         self._queue: Queue[Answered] = Queue(QUEUE)
-        self._rows: list[Observation] = []
+        self._rows: list[TrafficObservation] = []
         self._due = 0.0
         self._failures = 0
         self._prune_at = 0.0
@@ -86,7 +86,7 @@ class Recorder:
 
     def enqueue(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
         """Queue an answered picture if there is room; never waits, never raises."""
-        if self._traffic is None or OF_THE_WATCH.get():
+        if self._traffic is None or FROM_WATCH.get():
             return
         try:
             self._queue.put_nowait(Answered(upload, prediction, digest, time.time()))

@@ -30,7 +30,7 @@ _SAFE_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class TrafficObservation:
     """The stored measurements of one answered picture.
 
     Attributes:
@@ -67,9 +67,11 @@ class Observation:
     sketch: tuple[float, ...] = field(repr=False)
 
 
-def observe(upload: Upload, prediction: "Prediction", *, digest: str, moment: float | None = None) -> Observation:
+def observe(
+    upload: Upload, prediction: "Prediction", *, digest: str, moment: float | None = None
+) -> TrafficObservation:
     """Return the measurements of a picture and its answer, now or at ``moment``."""
-    return Observation(
+    return TrafficObservation(
         moment=time.time() if moment is None else moment,
         digest=digest,
         width=upload.width,
@@ -137,7 +139,7 @@ class Traffic:
         """
         self._database.upgrade()
 
-    def write(self, observations: Sequence[Observation]) -> None:
+    def write(self, observations: Sequence[TrafficObservation]) -> None:
         """Add ``observations``, all or none of them.
 
         Raises:
@@ -160,7 +162,7 @@ class Traffic:
             which = old if beyond is None else old | (_TABLE.c.id <= beyond)
             return connection.execute(sql.delete(_TABLE).where(which)).rowcount
 
-    def window(self, *, since: float, limit: int) -> list[Observation]:
+    def window(self, *, since: float, limit: int) -> list[TrafficObservation]:
         """Return the newest ``limit`` observations since that moment, oldest first.
 
         Raises:
@@ -176,7 +178,7 @@ class Traffic:
         self._database.close()
 
 
-def _row(observation: Observation) -> dict[str, Any]:
+def _row(observation: TrafficObservation) -> dict[str, Any]:
     row = {name: getattr(observation, name) for name in _FIELDS}
     for name in ("width", "height", "size_bytes"):
         row[name] = None if row[name] is None else min(row[name], _SAFE_INTEGER)
@@ -185,11 +187,11 @@ def _row(observation: Observation) -> dict[str, Any]:
     return row
 
 
-def _observation(row: Mapping[str, Any]) -> Observation:
+def _observation(row: Mapping[str, Any]) -> TrafficObservation:
     values = {name: row[name] for name in _FIELDS}
     values["probabilities"] = json.loads(values["probabilities"])
     values["sketch"] = tuple(np.frombuffer(values["sketch"], "<f4").tolist())
-    return Observation(**values)
+    return TrafficObservation(**values)
 
 
-_FIELDS = tuple(Observation.__dataclass_fields__)
+_FIELDS = tuple(TrafficObservation.__dataclass_fields__)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from buckler.errors import ParamsError
 from buckler.modality.picture.measures import TRAFFIC_MEASURES
-from buckler.serving.traffic import Observation
+from buckler.serving.traffic import TrafficObservation
 
 Kind = Literal["input", "features", "predictions", "detector"]
 KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
@@ -122,14 +122,14 @@ class Quantity:
 
     kind: Kind
     test: str
-    read: Callable[[Observation], object]
+    read: Callable[[TrafficObservation], object]
 
 
-def _confidence(observation: Observation) -> float:
+def _confidence(observation: TrafficObservation) -> float:
     return max(observation.probabilities.values())
 
 
-def _attribute(name: str) -> Callable[[Observation], object]:
+def _attribute(name: str) -> Callable[[TrafficObservation], object]:
     return lambda observation: getattr(observation, name)
 
 
@@ -144,7 +144,9 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg: DriftParams) -> tuple[DriftTest, ...]:
+def compare(
+    reference: Sequence[TrafficObservation], window: Sequence[TrafficObservation], cfg: DriftParams
+) -> tuple[DriftTest, ...]:
     """Return the tests of those ``QUANTITIES`` that both samples have, in their order.
 
     Args:
@@ -169,7 +171,7 @@ def compare(reference: Sequence[Observation], window: Sequence[Observation], cfg
 
 
 def _sides(
-    quantity: Quantity, reference: Sequence[Observation], window: Sequence[Observation]
+    quantity: Quantity, reference: Sequence[TrafficObservation], window: Sequence[TrafficObservation]
 ) -> tuple[list[object], list[object]] | None:
     # Pictures sent as pixels have no size. A quantity that fewer than two pictures have is not compared.
     first, second = (

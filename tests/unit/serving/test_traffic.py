@@ -14,7 +14,7 @@ from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Prediction
-from buckler.serving.traffic import Observation, Traffic, observe
+from buckler.serving.traffic import Traffic, TrafficObservation, observe
 from tests.databases import PASSWORD, Postgres, postgres
 
 SIDE = 48
@@ -42,7 +42,7 @@ def database(url):
         yield database
 
 
-def seen(moment: float | None = None, **changes: object) -> Observation:
+def seen(moment: float | None = None, **changes: object) -> TrafficObservation:
     numbers = dict.fromkeys(("brightness", "contrast", "red", "green", "blue", "saturation"), 0.5)
     values = {
         "moment": time.time() if moment is None else moment,
@@ -51,10 +51,10 @@ def seen(moment: float | None = None, **changes: object) -> Observation:
         **{"label": "gutartig – über", "decision": "accept", "score": -2.5},
         **{"probabilities": {"gutartig – über": 0.75, "malignant": 0.25}, "sketch": (0.5, -1.25, 0.0)},
     }
-    return Observation(**{**values, **changes})
+    return TrafficObservation(**{**values, **changes})
 
 
-def everything(database: Traffic) -> list[Observation]:
+def everything(database: Traffic) -> list[TrafficObservation]:
     return database.window(since=0, limit=10**6)
 
 
@@ -179,9 +179,11 @@ def test_an_observation_contains_no_pixels_and_no_names():
     found = observe(Upload(picture(), 1000, 800, 12345), prediction, digest="sha256:1", moment=5.0)
     assert (found.width, found.height, found.size_bytes) == (1000, 800, 12345)
     assert (found.label, found.decision, found.score, found.sketch) == ("benign", "accept", -1.0, (1.0, 2.0))
-    sizes = [np.size(getattr(found, name)) for name in Observation.__dataclass_fields__ if name != "probabilities"]
+    sizes = [
+        np.size(getattr(found, name)) for name in TrafficObservation.__dataclass_fields__ if name != "probabilities"
+    ]
     assert max(sizes) == 2
-    assert not {"image", "pixels", "file", "name", "client", "key"} & set(Observation.__dataclass_fields__)
+    assert not {"image", "pixels", "file", "name", "client", "key"} & set(TrafficObservation.__dataclass_fields__)
     assert replace(found, moment=6.0) != found
 
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from buckler.errors import ParamsError
-from buckler.serving.traffic import Observation
+from buckler.serving.traffic import TrafficObservation
 from buckler.watch import drift, drift_report
 from buckler.watch.drift import KINDS, QUANTITIES, DriftParams, compare
 
@@ -35,7 +35,7 @@ def traffic(count: int, seed: int, *, darker: float = 0.0, features: float = 0.0
         probability = float(np.clip(generator.beta(8, 2), 0.5, 1))
         label, other = ("malignant", "benign") if ill else ("benign", "malignant")
         found.append(
-            Observation(
+            TrafficObservation(
                 moment=0.0,
                 digest="sha256:1",
                 width=600,

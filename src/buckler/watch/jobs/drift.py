@@ -23,7 +23,7 @@ from buckler.release.bundle import PublishParams
 from buckler.serving import registry, traffic
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
-from buckler.serving.traffic import Observation, Traffic
+from buckler.serving.traffic import Traffic, TrafficObservation
 from buckler.state import files, paths
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
@@ -73,7 +73,7 @@ def _champion(model_name: str) -> registry.Version:
     return champion
 
 
-def _window(cfg: DriftParams) -> list[Observation]:
+def _window(cfg: DriftParams) -> list[TrafficObservation]:
     url = WatchSettings.from_env().traffic_url
     if url == traffic.OFF:
         raise DatabaseError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
@@ -81,7 +81,7 @@ def _window(cfg: DriftParams) -> list[Observation]:
         return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_records)
 
 
-def _described(window: list[Observation], cfg: DriftParams) -> dict[str, Any]:
+def _described(window: list[TrafficObservation], cfg: DriftParams) -> dict[str, Any]:
     moments = [datetime.fromtimestamp(each.moment, UTC).isoformat() for each in (*window[:1], *window[-1:])]
     return {
         "pictures": len(window),
@@ -103,7 +103,7 @@ def _message(name: str, champion: registry.Version, count: int, others: int, eno
 # --- the reference
 
 
-def reference_of(champion: registry.Version, model_name: str) -> list[Observation]:
+def reference_of(champion: registry.Version, model_name: str) -> list[TrafficObservation]:
     """Return the service's measurements of the calibration pictures, computed once for each champion.
 
     Raises:
@@ -121,7 +121,7 @@ def reference_of(champion: registry.Version, model_name: str) -> list[Observatio
     return known
 
 
-def measure(predictor: Predictor) -> list[Observation]:
+def measure(predictor: Predictor) -> list[TrafficObservation]:
     """Return the observations of the calibration pictures, as the service would make them.
 
     Raises:
@@ -140,17 +140,17 @@ def measure(predictor: Predictor) -> list[Observation]:
     return found
 
 
-def _read(path: Path) -> list[Observation] | None:
+def _read(path: Path) -> list[TrafficObservation] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != REFERENCE_SCHEMA:
             return None
-        return [Observation(**{**row, "sketch": tuple(row["sketch"])}) for row in document["observations"]]
+        return [TrafficObservation(**{**row, "sketch": tuple(row["sketch"])}) for row in document["observations"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing, damaged or of another version: measure again
 
 
-def _keep(path: Path, observations: list[Observation]) -> None:
+def _keep(path: Path, observations: list[TrafficObservation]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob("*.json"):
         old.unlink()

@@ -132,10 +132,10 @@ def test_the_authorization_scheme_is_case_insensitive(keys: Keys):
 
 def test_paths_that_query_or_describe_the_model_need_a_predict_key():
     wanted = {"/predict", "/explain", "/v2/models/infer", "/v2", "/v2/models", "/model", "/model.html"}
-    assert {path for path, role in endpoints.NEEDS.items() if role == Role.PREDICT} == wanted
+    assert {path for path, role in endpoints.REQUIRED_ROLES.items() if role == Role.PREDICT} == wanted
 
 
-@pytest.mark.parametrize("path", sorted(set(METHODS) - set(endpoints.NEEDS)))
+@pytest.mark.parametrize("path", sorted(set(METHODS) - set(endpoints.REQUIRED_ROLES)))
 def test_probes_and_docs_need_no_key(keys: Keys, path: str):
     path = path.replace("/v2/models/ready", "/v2/models/skin-lesion/ready")  # the table has no model name
     assert ask(front_door(required(keys)), "GET", path).text == "answered"
@@ -243,7 +243,7 @@ def test_the_openapi_document_states_whether_keys_are_required(asked: bool):
     operations = {path: item.get("get") or item["post"] for path, item in written["paths"].items()}
     locked = {path for path, operation in operations.items() if operation.get("security") == [{"key": []}]}
     served = {canonical({"path": path})["path"] for path in locked}
-    assert served == (set(endpoints.NEEDS) - {endpoints.CARD_PAGE} if asked else set())
+    assert served == (set(endpoints.REQUIRED_ROLES) - {endpoints.CARD_PAGE} if asked else set())
     assert written["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 

@@ -18,10 +18,10 @@ from buckler.modality.picture.uploads import Upload, load
 from buckler.serving.api_keys import ApiKey, Role
 from buckler.serving.predictor import Prediction, Predictor
 from buckler.serving.settings import WATCH_HEADER
-from buckler.serving.traffic import Observation, Traffic, observe
+from buckler.serving.traffic import Traffic, TrafficObservation, observe
 from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier.records import traffic
-from services.classifier.records.traffic import BATCH, KEPT, QUEUE, Recorder, is_of_the_watch
+from services.classifier.records.traffic import BATCH, KEPT, QUEUE, Recorder, is_from_watch
 from services.classifier.settings import Settings
 from tests.databases import Postgres, postgres
 from tests.services.running import Server, serving
@@ -37,7 +37,7 @@ def counted(what: str) -> float:
     return REGISTRY.get_sample_value(f"buckler_traffic_{what}_total") or 0
 
 
-def remembered(url: str) -> list[Observation]:
+def remembered(url: str) -> list[TrafficObservation]:
     with Traffic(url) as database:
         return database.window(since=0, limit=10**6)
 
@@ -154,11 +154,11 @@ def test_rows_over_the_limit_are_deleted(recorder, url, monkeypatch):
 def test_the_watch_is_recognised_by_its_key_or_without_keys_by_its_header():
     header = Headers({"x-buckler-watch": "probe"})
     keys = [ApiKey("1", name, Role.PREDICT, "0" * 64, "") for name in ("watch", "ward-3")]
-    assert is_of_the_watch(keys[0], Headers({}))
-    assert is_of_the_watch(None, header)
-    assert not is_of_the_watch(None, Headers({}))
+    assert is_from_watch(keys[0], Headers({}))
+    assert is_from_watch(None, header)
+    assert not is_from_watch(None, Headers({}))
     # A client with a key cannot pass for the watch by the header.
-    assert not is_of_the_watch(keys[1], header)
+    assert not is_from_watch(keys[1], header)
 
 
 # --- a real server

@@ -303,7 +303,7 @@ def test_another_camera_is_detected_on_real_pictures(real_data):
         found = traffic_measures(np.ascontiguousarray(change(upload.pixels), np.float32))
         rest = {"label": "benign", "decision": "accept", "score": 0.0, "probabilities": {"benign": 1.0}}
         sides = {"width": upload.width, "height": upload.height, "size_bytes": upload.size_bytes}
-        return traffic.Observation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
+        return traffic.TrafficObservation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
 
     reference, clean = [seen(each) for each in loaded[:200]], [seen(each) for each in loaded[200:]]
     assert not [each.quantity for each in compare(reference, clean, cfg) if each.drifted]
