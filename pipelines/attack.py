@@ -1,4 +1,4 @@
-"""Stage ``attack``: every attack of the suite at every radius, scored as the network will serve.
+"""Stage ``attack``: every attack of the suite at every radius, scored in the runtime that serves.
 
 Reads   models/classifier/, models/runtime/, models/surrogate/, data/splits/test.csv and its pictures,
         data/features/clean.npz
@@ -70,10 +70,10 @@ def run(cfg: AttackParams) -> None:
     crafter, scorer = crafter_and_scorer.choose(
         network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
     )
+    # An answer that is just wrong in the mean over draws may be right in the next draws: no early exit.
     randomised = info.defence == "randomised"
-    # What is flipped in the mean over draws by a hair is right again in the next: no early exit.
     suite = tuple(spec.without_early_exit() for spec in cfg.suite) if randomised else cfg.suite
-    unattacked = _unattacked(everything.ids, test.ids)
+    unattacked = _unattacked(everything.rows_of(test.ids))
     clean_guesses = unattacked.logits.argmax(axis=1)
     clean = clean_guesses == test.truth
 
@@ -81,12 +81,19 @@ def run(cfg: AttackParams) -> None:
     found = robustness.evaluate(
         crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
     )
-    outcomes, cells, worst = found.outcomes, found.cells, found.worst
-    seen: Any = {"outcomes": outcomes, "clean": clean, "seed": cfg.seed, "randomised": randomised}
-    seen["surrogate"] = Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size)
-    curves = convergence.measure(crafter, test.images, test.truth, clean, worst, seed=cfg.seed)
-    checks = sanity.doubt(crafter, scorer, test.images, test.truth, curves=curves, **seen)
-    accuracy = wilson(int(clean.sum()), len(clean))
+    curves = convergence.measure(crafter, test.images, test.truth, clean, found.worst, seed=cfg.seed)
+    checks = sanity.doubt(
+        crafter,
+        scorer,
+        test.images,
+        test.truth,
+        outcomes=found.outcomes,
+        clean=clean,
+        seed=cfg.seed,
+        randomised=randomised,
+        surrogate=Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size),
+        curves=curves,
+    )
     classes = {"labels": info.labels, "dangerous": info.dangerous}
     documents.write_json(
         REPORTS / "robustness.json",
@@ -99,42 +106,50 @@ def run(cfg: AttackParams) -> None:
             "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
             "labels": info.labels,
             "malignant": info.dangerous,
-            "clean_accuracy": accuracy,
+            "clean_accuracy": wilson(int(clean.sum()), len(clean)),
             "clean_confusion": confusion(clean_guesses, test.truth, len(info.labels)),
-            "cells": cells,
-            "worst_case": robustness.worst_case_rates(outcomes, clean_guesses, test.truth, **classes),
+            "cells": found.cells,
+            "worst_case": robustness.worst_case_rates(found.outcomes, clean_guesses, test.truth, **classes),
             "subgroup_columns": cfg.subgroups,
-            "subgroups": robustness.subgroup_rates(groups, outcomes, clean_guesses, test.truth, **classes),
+            "subgroups": robustness.subgroup_rates(groups, found.outcomes, clean_guesses, test.truth, **classes),
             "checks": [asdict(check) for check in checks],
             "convergence": curves,
         },
     )
-    held = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in outcomes}
-    documents.write_csv(
-        REPORTS / "outcomes.csv",
-        [
-            {"id": name, "label": info.labels[test.truth[i]], "clean": int(clean[i])}
-            | {f"worst_{epsilon}": int(right[i]) for epsilon, right in worst.items()}
-            | {column: int(right[i]) for column, right in held.items()}
-            for i, name in enumerate(test.ids)
-        ],
-    )
-    np.savez(ATTACKED, ids=np.array(test.ids), **_passes(outcomes))
+    _write_outcomes(test, info.labels, clean, found)
+    np.savez(ATTACKED, ids=np.array(test.ids), **_passes(found.outcomes))
     triptychs = [
         _triptychs(cfg, outcome, test, clean_guesses, info.labels, crafter, scorer)
-        for outcome in _telling(outcomes, clean, test.truth)
+        for outcome in _illustrated(found.outcomes, clean, test.truth)
     ]
-    _draw(cells, worst, clean_guesses, test.truth, info.labels, triptychs[0])
+    _draw(found.cells, found.worst, clean_guesses, test.truth, info.labels, triptychs[0])
     text = page.render(documents.read_json(REPORTS / "robustness.json"), triptychs)
     (REPORTS / "robustness.html").write_text(text, encoding="utf-8")
     journal.finish()
 
 
-def _unattacked(all_ids: tuple[str, ...], ids: tuple[str, ...]) -> Forward:
-    places = {name: place for place, name in enumerate(all_ids)}
-    chosen = [places[name] for name in ids]
+def _unattacked(rows: np.ndarray) -> Forward:
     with np.load(CLEAN, allow_pickle=False) as arrays:
-        return Forward(arrays["test_logits"][chosen], arrays["test_features"][chosen])
+        return Forward(arrays["test_logits"][rows], arrays["test_features"][rows])
+
+
+def _write_outcomes(
+    test: pictures.Pictures,
+    labels: tuple[str, ...],
+    clean: robustness.Right,
+    found: robustness.RobustnessEvaluation,
+) -> None:
+    """Write for each picture whether it is right when clean, in the worst case at each radius, and in each cell."""
+    robust = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in found.outcomes}
+    documents.write_csv(
+        REPORTS / "outcomes.csv",
+        [
+            {"id": name, "label": labels[test.truth[i]], "clean": int(clean[i])}
+            | {f"worst_{epsilon}": int(right[i]) for epsilon, right in found.worst.items()}
+            | {column: int(right[i]) for column, right in robust.items()}
+            for i, name in enumerate(test.ids)
+        ],
+    )
 
 
 def _passes(outcomes: list[AttackOutcome]) -> dict[str, np.ndarray]:
@@ -198,7 +213,7 @@ def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
     return [min((c for c in cells if c.name == n), key=lambda c: c.robust_accuracy.value) for n in names]
 
 
-def _telling(outcomes: list[AttackOutcome], clean: robustness.Right, truth: np.ndarray) -> list[AttackOutcome]:
+def _illustrated(outcomes: list[AttackOutcome], clean: robustness.Right, truth: np.ndarray) -> list[AttackOutcome]:
     """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
     first = next(outcome for outcome in outcomes if outcome.spec.attack.norm == "linf")
     others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.attack.control]
@@ -214,10 +229,10 @@ def _triptychs(
     crafter: GradientClassifier,
     scorer: crafter_and_scorer.Scorer,
 ) -> page.Triptychs:
-    """Craft again one picture a class: one that is right when clean and was flipped, where there is one."""
-    right, held = clean_guesses == test.truth, outcome.guesses == test.truth
-    telling = np.lexsort((held, ~right))
-    shown = [int(telling[test.truth[telling] == place][0]) for place in range(len(labels))]
+    """Attack one picture of each class again: if possible one that is right when clean and was flipped."""
+    right, still_right = clean_guesses == test.truth, outcome.guesses == test.truth
+    order = np.lexsort((still_right, ~right))
+    shown = [int(order[test.truth[order] == place][0]) for place in range(len(labels))]
     spec, attack, radius = outcome.spec, outcome.spec.attack, Radius(outcome.epsilon_255 / 255)
     batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
     adversarial = as_8_bit(attack(crafter, batch, radius), batch.images, radius, attack.norm)

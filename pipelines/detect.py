@@ -1,14 +1,14 @@
-"""Stage ``detect``: how well the detector tells attacks it never saw, and how often one that knows it gets past.
+"""Stage ``detect``: detection of attacks that the detector was not fitted on, and evasion by one that knows it.
 
 Reads   models/{classifier,runtime,detector}/, data/splits/test.csv and its pictures, data/features/{clean,attacked}.npz
 Writes  reports/detector.json, reports/plots/{detector_roc,detector_risk}.png
-Keeps   .buckler/detect/: what it goes on with when killed
+Keeps   .buckler/detect/: state from which a killed run resumes
 
-The suite's attacks go all their steps: they do not stop once an answer is wrong. Those of the stage ``attack`` do, and
-stand beside them as what stops at the boundary.
+The suite's attacks take all their steps, without early exit. The attacks of the stage ``attack`` that exit early have
+rows of their own, marked ``stops_at_boundary``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,12 @@ DETECTOR = Path("models/detector")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
-DRAWN = 2  # radius in 1/255 of the ROC curves that are drawn
+PLOTTED_255 = 2  # radius of the plotted ROC curves
 
 
 @dataclass(frozen=True, slots=True)
 class EvasionParams:
-    """How hard an attacker tries who knows the detector, with PGD on each of ``objectives``."""
+    """Budget of an attacker who knows the detector: PGD on each of ``objectives``."""
 
     records: int
     epsilon_255: tuple[int, ...]
@@ -68,79 +68,81 @@ class DetectParams:
 
 
 class Bench:
-    """The test pictures, the network, and what is screened."""
+    """The test pictures, the network, its detector, and the screened clean answers."""
 
     def __init__(self, cfg: DetectParams) -> None:
         self.cfg, self.info = cfg, checkpoint.load_info(CLASSIFIER)
-        self.everything = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
+        self.test = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
         self.network = checkpoint.load_network(CLASSIFIER)
         self.crafter, self.scorer = crafter_and_scorer.choose(
             self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
         )
         self.screening = Screening.load(DETECTOR)
         with np.load(CLEAN, allow_pickle=False) as arrays:
-            self.clean = self.screen(self.everything, Forward(arrays["test_logits"], arrays["test_features"]))
+            self.clean = self.screen(self.test, Forward(arrays["test_logits"], arrays["test_features"]))
         self.journals: list[Journal] = []
 
     def journal(self, attacker: str) -> Journal:
-        """Return what remembers what an attacker has tried so far."""
-        digests = {name: directory_digest(place) for name, place in _MODELS.items()}
+        """Return the journal of one attacker's finished chunks."""
         circumstances = {"batch_size": self.cfg.batch_size, "seed": self.cfg.seed, "attacker": attacker}
-        self.journals.append(Journal(paths.DETECT_JOURNAL, digests | circumstances))
+        self.journals.append(Journal(paths.DETECT_JOURNAL, _digests() | circumstances))
         return self.journals[-1]
 
-    def screen(self, shown: pictures.Pictures, forward: Forward) -> Screened:
-        """Screen what the network made of ``shown``; an attack does not change how bright or blurred a picture is."""
-        return Screened.of(self.screening, shown.images, forward)
+    def screen(self, clean: pictures.Pictures, forward: Forward) -> Screened:
+        """Screen the answers ``forward`` to ``clean``, or to attacked copies: these have nearly the same quality."""
+        return Screened.of(self.screening, clean.images, forward)
 
     def among(self, some: pictures.Pictures) -> Screened:
-        """Return what is said of ``some`` of the test pictures, clean."""
-        places = {name: place for place, name in enumerate(self.everything.ids)}
-        return self.clean.subset(np.array([places[name] for name in some.ids]))
+        """Return the screened clean answers to ``some`` of the test pictures."""
+        return self.clean.subset(self.test.rows_of(some.ids))
 
 
 _MODELS = {"classifier": CLASSIFIER, "runtime": RUNTIME, "detector": DETECTOR}
 
 
+def _digests() -> dict[str, str]:
+    return {name: directory_digest(place) for name, place in _MODELS.items()}
+
+
 def run(cfg: DetectParams) -> None:
-    """Judge the detector and report."""
+    """Evaluate the detector and write the report."""
     bench = Bench(cfg)
-    chosen = bench.everything.subset(cfg.records, cfg.seed)
+    chosen = bench.test.subset(cfg.records, cfg.seed)
     outcomes = _outcomes(bench, chosen)
-    curves = {
-        f"{o.spec.name} {o.epsilon_255}/255": detection.curve(
-            bench.clean.scores, bench.screen(chosen, Forward(o.logits, o.features)).scores
-        )
-        for o in outcomes
-        if o.epsilon_255 == DRAWN
-    }
     evasions = list(_evasions(bench))
     rows = [*_rows(bench, chosen, outcomes), *_boundary_rows(bench), *(evasion.row for evasion in evasions)]
-    evaded: dict[int, detection.Held] = {}
-    for evasion in evasions:  # whoever knows the detector tries every objective, on every picture
-        evaded[evasion.epsilon_255] = evasion.evaded | evaded.get(evasion.epsilon_255, False)
-    groups = subgroups.groups(pictures.columns(TEST, bench.everything.ids), {})
-    risk = detection.risk_coverage(bench.clean, bench.everything.truth)
+    groups = subgroups.groups(pictures.columns(TEST, bench.test.ids), {})
+    risk = detection.risk_coverage(bench.clean, bench.test.truth)
     documents.write_json(
         REPORTS / "detector.json",
         {
             "schema": 2,
-            "model": {name: directory_digest(place) for name, place in _MODELS.items()},
+            "model": _digests(),
             "scored_in": bench.scorer.precision,
             "threshold": bench.screening.threshold,
             "max_fpr": bench.screening.max_fpr,
             **detection.clean_rows(bench.clean, groups),
             "attacks": rows,
-            "worst": detection.worst_by_radius(rows, evaded),
+            "worst": detection.worst_by_radius(rows, _evaded_by_radius(evasions)),
             "harmless": list(_benign_change_rows(bench)),
             "foreign": list(_strangers_rows(bench)),
             "risk_coverage": risk,
         },
     )
-    plots.roc(curves, "Detector: attacked against clean test pictures", REPORTS / "plots/detector_roc.png")
-    plots.risk_coverage(risk, REPORTS / "plots/detector_risk.png")
+    _plot(bench, chosen, outcomes, risk)
     for journal in bench.journals:
         journal.finish()
+
+
+def _plot(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome], risk: list[dict[str, float]]) -> None:
+    attacked = {
+        f"{o.spec.name} {o.epsilon_255}/255": bench.screen(chosen, Forward(o.logits, o.features)).scores
+        for o in outcomes
+        if o.epsilon_255 == PLOTTED_255
+    }
+    curves = {name: detection.curve(bench.clean.scores, scores) for name, scores in attacked.items()}
+    plots.roc(curves, "Detector: attacked against clean test pictures", REPORTS / "plots/detector_roc.png")
+    plots.risk_coverage(risk, REPORTS / "plots/detector_risk.png")
 
 
 def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
@@ -165,13 +167,10 @@ def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]
 
 
 def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Yield what the stage ``attack`` left of its attacks that stop where the answer becomes wrong."""
+    """Yield a row for each attack of the stage ``attack`` that stops as soon as the answer is wrong."""
     with np.load(ATTACKED, allow_pickle=False) as arrays:
         found: Mapping[str, Any] = dict(arrays)
-    places = {name: place for place, name in enumerate(bench.everything.ids)}
-    rows = np.array([places[name] for name in found["ids"].tolist()])
-    shown = bench.everything
-    some = pictures.Pictures(tuple(shown.ids[i] for i in rows), shown.images[rows], shown.truth[rows])
+    some = bench.test.at(bench.test.rows_of(found["ids"].tolist()))
     for cell in (key.removesuffix(".logits") for key in found if key.endswith(".logits")):
         line, _, radius = cell.partition("@")
         if found[f"{line}.stops_at_boundary"]:
@@ -183,19 +182,25 @@ def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Evasion:
-    """What PGD that knows the detector did for one objective: the report's ``row``, and who got past, ``(n,)``."""
+    """Result of PGD that knows the detector, for one objective and radius.
+
+    Attributes:
+        epsilon_255: The radius.
+        row: In the report.
+        evaded: Which pictures are wrong and not flagged, ``(n,)``.
+    """
 
     epsilon_255: int
     row: dict[str, Any]
-    evaded: detection.Held
+    evaded: detection.Flagged
 
 
 def _evasions(bench: Bench) -> Iterator[Evasion]:
     """Attack network and detector together, with each objective at each radius."""
     cfg = bench.cfg.evasion
     if bench.info.defence == "randomised" or not cfg.epsilon_255:
-        return  # one gradient says little of a random answer; a gate that asks for this number gets none
-    some = bench.everything.subset(cfg.records, bench.cfg.seed)
+        return  # the gradient of one random draw says little; a gate with a limit for this number then fails
+    some = bench.test.subset(cfg.records, bench.cfg.seed)
     spec = AttackSpec(PGD(steps=cfg.steps), cfg.epsilon_255)
     for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
         evader = Evader(
@@ -218,11 +223,18 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
             yield Evasion(outcome.epsilon_255, row, attacked.wrong_and_unflagged(some.truth))
 
 
+def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[int, detection.Flagged]:
+    """Return for each radius which pictures evade the detector by any objective: the attacker tries all of them."""
+    evaded: dict[int, detection.Flagged] = {}
+    for evasion in evasions:
+        evaded[evasion.epsilon_255] = evasion.evaded | evaded.get(evasion.epsilon_255, False)
+    return evaded
+
+
 def _benign_change_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     generator = np.random.default_rng(bench.cfg.seed)
-    shown = bench.everything
     for name, change in tqdm(benign_changes.JUDGED.items(), unit="change", desc="change without attack"):
-        changed = change(shown.images, generator)
+        changed = change(bench.test.images, generator)
         screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
         yield detection.benign_change_row(bench.clean, screened, name)
 

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: how right the classifier is on clean pictures, as the network will serve.
+"""Stage ``evaluate``: accuracy on clean pictures, in the runtime that serves.
 
 Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list,
         reports/training/history.csv
@@ -38,19 +38,21 @@ class EvaluateParams:
 
 
 def run(cfg: EvaluateParams) -> None:
-    """Evaluate on the test split and keep what later stages need of the same passes."""
+    """Evaluate on the test split; store logits and features of the same passes for later stages."""
     info = checkpoint.load_info(CLASSIFIER)
     calibration, test = (
         pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
         for name in ("calibration", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
-    _, judge = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
+    _, scorer = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
     began = time.perf_counter()
-    with tqdm(total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {judge.precision}") as bar:
+    with tqdm(
+        total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {scorer.precision}"
+    ) as bar:
         passes = {
-            "calibration": judge.forward(calibration.images, bar.update),
-            "test": judge.forward(test.images, bar.update),
+            "calibration": scorer.forward(calibration.images, bar.update),
+            "test": scorer.forward(test.images, bar.update),
         }
     seconds = time.perf_counter() - began
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def run(cfg: EvaluateParams) -> None:
             "model": {
                 "digest": digests.directory_digest(CLASSIFIER),
                 "runtime": digests.directory_digest(RUNTIME),
-                "scored_in": judge.precision,
+                "scored_in": scorer.precision,
             },
             "data": {"version": info.data_version, "images": len(test.ids)},
             "labels": info.labels,

@@ -29,7 +29,13 @@ REPORTS = Path("reports")
 
 
 def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
-    """Judge, sign, write, and say it plainly; see `release.build` for ``write_self_test``."""
+    """Decide, write the signed verdict and the reports, and print the decision.
+
+    Args:
+        policy: Floors and ceilings of the gate.
+        model_name: Name of the registered model.
+        write_self_test: As in `buckler.release.bundle.build`.
+    """
     key, created = keys.load_or_create_private_key()
     if created:
         print(f"made a key pair to sign verdicts with: {keys.private_key_path()} (keep it secret) and .pub")

@@ -8,7 +8,7 @@ Writes  models/classifier/{classifier.keras,model.json}, reports/training/histor
 Keeps   .buckler/training/state.npz while hardening: an interrupted training resumes after its last epoch
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ REPORTS = Path("reports")
 
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
     """Train the classifier with its defence and the surrogate, and save both."""
-    network = table.find(cfg.network)
+    architecture = table.find(cfg.network)
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,
@@ -45,76 +45,95 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         image_size=data.image_size,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
-        architecture=network.name,
+        architecture=architecture.name,
     )
-    train = _train_head if network.frozen_base else _train_whole
-    surrogate, _ = train(network, cfg, data, labels, seed=cfg.seed + 1, title="train the surrogate")
+    train = _train_head if architecture.frozen_base else _train_whole
+    surrogate, _ = train(_Training(architecture, cfg, data, labels, cfg.seed + 1, "train the surrogate"))
     checkpoint.save(surrogate, replace(info, defence="none"), SURROGATE)
     randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
     before = randomiser if cfg.defence == "randomised" else None
-    model, history = train(network, cfg, data, labels, seed=cfg.seed, title="train", before=before)
+    model, history = train(_Training(architecture, cfg, data, labels, cfg.seed, "train", before))
     if cfg.defence == "adversarial":
         history = _harden(model, recipe, cfg, data, labels)
     checkpoint.save(model, info, CLASSIFIER)
     documents.write_csv(REPORTS / "training/history.csv", history)
 
 
-def _train_head(
-    network: Architecture,
-    cfg: TrainParams,
-    data: DataParams,
-    labels: tuple[str, ...],
-    *,
-    seed: int,
-    title: str,
-    before: keras.layers.Layer | None = None,
-) -> tuple[keras.Model, History]:
-    """Train a head on the cached features of the base that ``cfg.seed`` gives, and join both behind ``before``."""
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One training on clean pictures.
+
+    Attributes:
+        title: Of its progress bar.
+        before: Layer in front of the trained network; it takes no part in the training.
+    """
+
+    architecture: Architecture
+    cfg: TrainParams
+    data: DataParams
+    labels: tuple[str, ...]
+    seed: int
+    title: str
+    before: keras.layers.Layer | None = None
+
+    @property
+    def head(self) -> HeadShape:
+        return HeadShape(self.cfg.hidden, self.cfg.dropout)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.cfg.epochs, self.cfg.batch_size, self.cfg.learning_rate, self.seed)
+
+
+def _train_head(training: _Training) -> tuple[keras.Model, History]:
+    """Train a head on the cached features of the frozen base, and join both."""
+    cfg, labels = training.cfg, training.labels
     truth, validation_truth = (_indices(SPLITS / f"{name}.csv", labels) for name in ("train", "calibration"))
-    with _Progress(cfg.epochs, title) as progress:
+    with _Progress(cfg.epochs, training.title) as progress:
         head, history = train_head(
             np.load(FEATURES / "base/train.npy", mmap_mode="r"),
             truth,
             (np.load(FEATURES / "base/validation.npy"), validation_truth),
             classes=len(labels),
-            head=HeadShape(cfg.hidden, cfg.dropout),
-            schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, seed),
+            head=training.head,
+            schedule=training.schedule,
             progress=progress,
         )
-    return join(network.base(data.image_size, weights=cfg.weights, seed=cfg.seed, before=before), head), history
+    # The cached features are those of the base that cfg.seed initialises, whatever the seed of this training.
+    base = training.architecture.base(
+        training.data.image_size, weights=cfg.weights, seed=cfg.seed, before=training.before
+    )
+    return join(base, head), history
 
 
-def _train_whole(
-    network: Architecture,
-    cfg: TrainParams,
-    data: DataParams,
-    labels: tuple[str, ...],
-    *,
-    seed: int,
-    title: str,
-    before: keras.layers.Layer | None = None,
-) -> tuple[keras.Model, History]:
-    """Train base and head on pixels; ``before`` is put in front of them afterwards."""
-
-    def build(before: keras.layers.Layer | None = None) -> keras.Model:
-        head = HeadShape(cfg.hidden, cfg.dropout)
-        return network.build(data.image_size, len(labels), head=head, weights=cfg.weights, seed=seed, before=before)
-
-    training, validation = _pictures(data, labels)
-    model = build()
-    with _Progress(cfg.epochs, title) as progress:
+def _train_whole(training: _Training) -> tuple[keras.Model, History]:
+    """Train base and head on pixels."""
+    model = _build(training)
+    seen, validation = _pictures(training.data, training.labels)
+    with _Progress(training.cfg.epochs, training.title) as progress:
         history = train_network(
             model,
-            (training.images, training.truth),
+            (seen.images, seen.truth),
             (validation.images, validation.truth),
-            schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, seed),
+            schedule=training.schedule,
             progress=progress,
         )
-    if before is None:
+    if training.before is None:
         return model, history
-    behind = build(before)
+    behind = _build(training, training.before)
     behind.set_weights(model.get_weights())
     return behind, history
+
+
+def _build(training: _Training, before: keras.layers.Layer | None = None) -> keras.Model:
+    return training.architecture.build(
+        training.data.image_size,
+        len(training.labels),
+        head=training.head,
+        weights=training.cfg.weights,
+        seed=training.seed,
+        before=before,
+    )
 
 
 class _Progress:

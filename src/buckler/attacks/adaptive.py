@@ -1,7 +1,7 @@
-"""Adaptive attacks: a defence that only hides its gradient is given one back, and every attack works again.
+"""Wrappers for adaptive attacks: they give a usable gradient to a defence that only hides its gradient.
 
-Each wrapper is a model like any other: it gives logits and loss gradients, so it takes the crafter's place and no
-attack knows of it. What is crafted on it is scored on the defended model itself.
+Each wrapper is a model with logits and loss gradients. It replaces the crafter, so that every attack runs on it; the
+adversarial pictures are scored on the defended model itself.
 
 Source: Athalye, Carlini & Wagner, "Obfuscated gradients give a false sense of security", arXiv 1802.00420; Tramèr,
 Carlini, Brendel & Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
@@ -17,30 +17,30 @@ from buckler.models.backend import tf
 from buckler.models.classifier import GradientClassifier, LossName
 from buckler.models.forward import Forward, Logits
 
-Preprocess = Callable[[Images], Images]  # (batch, height, width, 3) in 0..1 to the same
+Preprocess = Callable[[Images], Images]  # (batch, height, width, channels) in 0..1 to the same
 
 
 @runtime_checkable
 class Randomised(Protocol):
-    """A model that draws random numbers, and can be told to start them again."""
+    """A model that draws random numbers from a seed that can be set."""
 
     def reseed(self, seed: int) -> None:
-        """Start the model's random numbers at ``seed``."""
+        """Seed the model's random numbers."""
         ...
 
 
 class Expectation:
-    """A randomised model as its expectation over draws (EOT): what one random gradient hides, the mean shows.
+    """A randomised model as its expectation over draws (EOT): a single gradient is noisy, the mean is not.
 
     The loss's gradient is the mean over ``draws`` passes; the logits are the logarithm of the mean probabilities,
-    whose softmax is the mean itself. Every call draws anew: an attack that met the same few draws at each step would
-    overfit to them.
+    whose softmax is the mean itself. Every call draws anew: an attack would overfit to the
+    same few draws.
 
-    An attack on it should not exit early: what is flipped in the mean by a hair is right again in the next draw.
+    An attack on it should not exit early: an answer that is just wrong in the mean may be right in the next draws.
 
     Args:
-        classifier: Answers differently each time it is asked. One that has ``reseed`` is reseeded, so that the same
-            calls in the same order give the same results.
+        classifier: Draws random numbers in each pass. If it has ``reseed``, it is seeded, so that the same calls in
+            the same order give the same results.
         draws: Passes a call.
         seed: Of the draws.
 
@@ -58,7 +58,7 @@ class Expectation:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Start the model's random numbers at ``seed``."""
+        """Seed the model's random numbers."""
         _reseed(self.classifier, seed)
 
     def logits(self, images: Images) -> Logits:
@@ -66,7 +66,7 @@ class Expectation:
         return _mean_of([self.classifier.logits(images) for _ in range(self.draws)])
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return ``logits`` as above and the mean features, of a model that gives features."""
+        """Return ``logits`` as above and the mean features; the model must give features."""
         passes: list[Forward] = [self.classifier.forward(images) for _ in range(self.draws)]  # type: ignore[attr-defined]
         if progress:
             progress(len(images))
@@ -84,14 +84,14 @@ class Expectation:
 
 
 class StraightThrough:
-    """A model behind preprocessing without a useful gradient (BPDA): forward through it, backward past it.
+    """A model behind preprocessing without a useful gradient (BPDA): the backward pass skips or replaces it.
 
     Args:
-        classifier: The model that the preprocessed pictures go to.
-        preprocess: What the defence does to pixels: quantise, compress, filter; any function, numpy's included.
+        classifier: The model that classifies the preprocessed pictures.
+        preprocess: The defence's function on pixels: quantises, compresses or filters; it may use numpy.
         surrogate: A differentiable TensorFlow function, pixels to pixels, close to ``preprocess``; its derivative is
-            taken for that of ``preprocess``. The identity when not given, which fits all that hardly changes a
-            picture.
+            used as that of ``preprocess``. The identity when not given, which suits preprocessing that hardly
+            changes a picture.
 
     Source: Athalye, Carlini & Wagner, arXiv 1802.00420, sec. 4.1, "Backward Pass Differentiable Approximation".
     """
@@ -106,7 +106,7 @@ class StraightThrough:
         self.precision = classifier.precision
 
     def reseed(self, seed: int) -> None:
-        """Start the model's random numbers at ``seed``."""
+        """Seed the model's random numbers."""
         _reseed(self.classifier, seed)
 
     def logits(self, images: Images) -> Logits:
@@ -128,10 +128,10 @@ class StraightThrough:
 class Unsaturated:
     """A model whose softmax is saturated: the margin's gradient in place of the cross-entropy's, and smaller logits.
 
-    The cross-entropy's gradient is that of the logits times what is missing to certainty, which is nothing in float32
-    once the logits are far apart. The margin between the true class and the largest other does not know their
-    scale; with two classes both gradients have the same signs. AutoAttack divides by the spread of the logits to the
-    same end (DLR), which takes three classes.
+    The cross-entropy's gradient is that of the logits times one minus the probability, which is zero in float32
+    once the logits are far apart. The gradient of the margin between the true class and the largest other does not
+    vanish; with two classes both gradients have the same signs. AutoAttack divides by the spread of the logits for
+    the same purpose (DLR), which needs three classes.
 
     Args:
         classifier: Maps pixels to logits ``(batch, classes)``.
@@ -150,7 +150,7 @@ class Unsaturated:
         self.classifier, self.scale, self.precision = classifier, np.float32(scale), classifier.precision
 
     def reseed(self, seed: int) -> None:
-        """Start the model's random numbers at ``seed``."""
+        """Seed the model's random numbers."""
         _reseed(self.classifier, seed)
 
     def logits(self, images: Images) -> Logits:

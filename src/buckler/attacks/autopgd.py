@@ -25,8 +25,8 @@ RISING_SHARE = 0.75
 class AutoPGD(Attack[GradientClassifier]):
     """Gradient ascent whose step is halved, from the best point so far, whenever it stops raising the loss.
 
-    The budget is all there is to tune. The result is, of all points visited, the one with the lowest margin: with
-    many classes the point with the highest cross-entropy need not be misclassified.
+    Only the budget is tuned. The result is the visited point with the lowest margin: with many classes the point
+    with the highest cross-entropy need not be misclassified.
 
     Attributes:
         steps: Gradient steps a restart.
@@ -82,7 +82,7 @@ class APGDMargin(AutoPGD):
     """AutoPGD on the largest other logit less the true one, which does not saturate."""
 
     name = "apgd-margin"
-    description = "AutoPGD on the difference between the true and the best other logit, blind to saturation."
+    description = "AutoPGD on the difference between the true and the best other logit, which does not saturate."
     loss = "margin"
     fixed: ClassVar[Tuning] = _fixed("margin")
 
@@ -116,7 +116,7 @@ class _State:
     mark_value: Values
 
     def keep(self, going: npt.NDArray[np.bool_]) -> None:
-        """Drop the inputs that are not ``going`` on."""
+        """Drop the inputs that are not ``going``."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[going])
 

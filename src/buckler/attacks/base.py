@@ -37,7 +37,7 @@ REPORTED: Final = (*BUDGET, "early_exit", "target")
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeLevel:
-    """How much of the model an attacker has: a title and a sentence for people."""
+    """An attacker's access to the model: a title and a sentence for people."""
 
     title: str
     description: str
@@ -63,7 +63,7 @@ class Batch:
     Attributes:
         images: ``(n, ...)`` float32 in 0..1.
         labels: True class indices, ``(n,)``.
-        ids: A number for each input, which names its random draws; its position when not given.
+        ids: A number for each input, which seeds its random draws; its position when not given.
         seed: Of the random draws.
     """
 
@@ -79,7 +79,7 @@ class Batch:
 
 
 class LogitModel(Protocol):
-    """What an attack by scores needs of a model."""
+    """A model that gives logits: all that an attack by scores needs."""
 
     def logits(self, images: Images, /) -> Logits:
         """Return one score a class, ``(batch, classes)``: logits, or any increasing function of them."""
@@ -118,20 +118,20 @@ Model = TypeVar("Model", contravariant=True)
 
 
 class Attack(ABC, Generic[Model]):
-    """Base of all attacks; ``Model`` is what an attack needs of the model under attack.
+    """Base of all attacks; ``Model`` is the interface that an attack needs of the model under attack.
 
     Attributes:
         name: In `table.ATTACKS`, ``params.yaml`` and reports.
         description: One sentence for people.
         source: The paper, with the equation or section.
         norm: What the radius measures: the largest change of a value, or the Euclidean length of the whole change.
-        bounds: Of every value of an input.
-        knowledge: What the attacker has of the model.
+        bounds: Smallest and largest value of an input; other inputs are rejected.
+        knowledge: The attacker's access to the model, a key of `KNOWLEDGE`.
         modalities: Inputs that the attack fits; None: all.
         control: True for random change, which attacks are compared with.
         targeted: True for an attack towards the class ``target``.
         at_least_fgsm: True for an untargeted L-infinity attack with more gradients than FGSM: it must not be weaker.
-        fixed: What decides the result and is no setting: constants, and the rules behind settings that are None.
+        fixed: Constants that decide the result, and the rules that replace settings of None.
     """
 
     __slots__ = ()
@@ -159,7 +159,7 @@ class Attack(ABC, Generic[Model]):
         return next(self.each(model, batch, [radius]))
 
     def each(self, model: Model, batch: Batch, radii: Sequence[Radius]) -> Iterator[Images]:
-        """Yield the result for each of ``radii``; each is computed when it is asked for."""
+        """Yield the result for each of ``radii``; each is computed at its iteration."""
         check_pixels(batch.images, self.bounds)
         if self.modalities == ("picture",) and batch.images.ndim != 4:
             shape = batch.images.shape
@@ -192,13 +192,13 @@ class Attack(ABC, Generic[Model]):
 
     @property
     def tuning(self) -> dict[str, float | str]:
-        """Return what decides the result beside the settings of ``REPORTED``: a number, or a rule in words."""
+        """Return the values, or rules in words, that decide the result, except the settings of ``REPORTED``."""
         chosen = {n: value for n, value in self.settings.items() if n not in REPORTED and value is not None}
         return {**chosen, **{n: value for n, value in self.fixed.items() if n not in chosen}}
 
     @property
     def stops_at_boundary(self) -> bool:
-        """Return whether an input is left alone once it is wrong; a single step leaves nothing out."""
+        """Return whether the attack stops changing an input once it is wrong; a single-step attack never does."""
         settings = {"steps": 1, "early_exit": True, **self.settings}
         one_step = settings["steps"] == 1 and self.knowledge == "white_box"
         return bool(settings["early_exit"]) and not (one_step or self.control)

@@ -19,7 +19,7 @@ from buckler.models.forward import Logits
 EXIT_MARGIN = 0.05
 
 # Called at each pass with the positions of the inputs still under attack and their logits.
-Watch = Callable[[npt.NDArray[np.intp], Logits], object]
+OnPass = Callable[[npt.NDArray[np.intp], Logits], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def climb(
     epsilon: float,
     *,
     targets: Labels | None = None,
-    watch: Watch | None = None,
+    on_pass: OnPass | None = None,
 ) -> Images:
     """Return inputs after the steps of ``walk`` up the cross-entropy of the labels, or down that of ``targets``.
 
@@ -64,7 +64,7 @@ def climb(
         epsilon: Radius in the norm of ``walk``, in the unit of the inputs.
         targets: Wanted classes, ``(batch,)``; away from the labels when not given. An input whose class is its
             target stays the same.
-        watch: See `Watch`.
+        on_pass: See `OnPass`.
     """
     images, names = batch.images, batch.numbers
     ball, aim = BALLS[walk.norm], _Aim(batch.labels, targets)
@@ -77,8 +77,8 @@ def climb(
         past = np.zeros_like(images[active])
         for _ in range(walk.steps):
             gradient, logits = aim.gradient(model, result[active], active)
-            if watch:
-                watch(active, logits)
+            if on_pass:
+                on_pass(active, logits)
             if walk.early_exit:
                 going = aim.missed_by(logits, active) > -EXIT_MARGIN * np.abs(logits).max(axis=-1)
                 active, gradient, past = active[going], gradient[going], past[going]

@@ -1,4 +1,4 @@
-"""Attacks without a radius: each looks for the shortest change, in Euclidean length, that flips the answer.
+"""Attacks without a radius: each searches the shortest change, in Euclidean length, that flips the answer.
 
 One search serves every radius: a flip within it is returned as found, any other is projected to the radius.
 """
@@ -57,7 +57,7 @@ class DeepFool(Shortest):
 
     Attributes:
         steps: Steps at most.
-        overshoot: Share by which the change is lengthened, to end beyond the boundary and not on it.
+        overshoot: Share by which the change is lengthened, so that it ends beyond the boundary.
         candidates: Number of the likeliest other classes whose boundaries are tried.
     """
 
@@ -110,7 +110,7 @@ def _faces(
     rows = np.arange(len(labels))
     normal, logits = classifier.loss_gradient(images, labels, "margin")
     rivals = _by_likelihood(logits, labels).T[:candidates]
-    # The margin is the likeliest rival's lead: with two classes there is no other face, and one pass suffices.
+    # The margin is the lead over the likeliest rival: with two classes this is the only face, and one pass suffices.
     yield normal, np.abs(margins(logits, labels))
     if len(rivals) > 1:
         own, _ = classifier.loss_gradient(images, labels, "logit")

@@ -1,4 +1,4 @@
-"""The control of every evaluation: the effect of a perturbation of the same size without an attacker."""
+"""The control of every evaluation: random change of the same size."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Noise(Attack[object]):
     """Every value moved by plus or minus the radius at random: to the corners of the ball, as FGSM moves them."""
 
     name = "noise"
-    description = "Random change of the full radius. Whatever it flips, no attacker was needed for."
+    description = "Random change of the full radius: answers that it flips need no attacker."
     knowledge = "none"
     control = True
 

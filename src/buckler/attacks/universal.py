@@ -16,9 +16,9 @@ from buckler.models.classifier import GradientClassifier
 class Universal(Attack[GradientClassifier]):
     """Sign-gradient ascent, by one perturbation, on the cross-entropy summed over the batch.
 
-    Inputs that are wrong by a clear margin are left out of the sum; they would otherwise be made ever more wrong at
-    the others' cost. The perturbation is learnt from the very inputs it is counted on: that is stronger than a real
-    attacker, who must learn it from others, and makes this the one attack whose result depends on the whole batch.
+    Inputs that are wrong by a clear margin do not count in the sum; they would otherwise dominate it. The perturbation
+    is learnt on the inputs on which it is evaluated: a real attacker must learn it on other inputs and is weaker. This
+    is the only attack whose result depends on the whole batch.
 
     Attributes:
         steps: Passes over the batch.
@@ -27,7 +27,7 @@ class Universal(Attack[GradientClassifier]):
     """
 
     name = "universal"
-    description = "One and the same perturbation for all pictures, learnt on them."
+    description = "One perturbation for all pictures, learnt on these pictures."
     source = (
         "Moosavi-Dezfooli et al., Universal adversarial perturbations, arXiv 1610.08401, for the idea; "
         "Shafahi et al., Universal adversarial training, arXiv 1811.11304, for the ascent"

@@ -32,8 +32,16 @@ class Pictures:
         """Return ``count`` pictures chosen at random, in their original order; all for zero or too large a count."""
         if not 0 < count < len(self.ids):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:count])
-        return Pictures(tuple(self.ids[i] for i in chosen), self.images[chosen], self.truth[chosen])
+        return self.at(np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:count]))
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "Pictures":
+        """Return the pictures at ``rows``."""
+        return Pictures(tuple(self.ids[row] for row in rows), self.images[rows], self.truth[rows])
+
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the positions of the pictures ``ids``, in their order."""
+        rows = {name: row for row, name in enumerate(self.ids)}
+        return np.array([rows[name] for name in ids], np.int64)
 
 
 def load(split: Path, labels: Sequence[str], *, size: int, description: str | None = None) -> Pictures:

@@ -1,4 +1,4 @@
-"""How right a classifier is on clean pictures, and whether its probabilities mean what they say."""
+"""Accuracy on clean pictures, and calibration of the probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from buckler.models.forward import Logits, probabilities
 class ClassRow:
     """One class's line of the classification report; ``support`` is its number of pictures.
 
-    The intervals belong to the rates above them; None where there is nothing to count.
+    Each interval is that of the rate above; None if there are no pictures to count.
     """
 
     precision: float
@@ -30,7 +30,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pictures whose confidence lies in one bin: how sure the model was, how often it was right."""
+    """Pictures in one bin of confidence: their mean confidence and their accuracy."""
 
     confidence: float
     accuracy: float
@@ -61,7 +61,7 @@ class CleanEvaluation:
 def evaluate(
     logits: Logits, truth: Labels, *, labels: Sequence[str], dangerous: Sequence[str], bins: int = 10
 ) -> CleanEvaluation:
-    """Return how ``logits`` (n, classes) fit the true class indices ``truth`` (n,).
+    """Return the clean performance of ``logits`` (n, classes) for the true class indices ``truth`` (n,).
 
     Args:
         logits: Of clean pictures.

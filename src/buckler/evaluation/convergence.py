@@ -1,6 +1,6 @@
-"""Success against iterations: would the iterative attack have flipped more with more steps?
+"""Success rate of PGD by number of steps: would the suite's attack flip more with more steps?
 
-An attack whose success still rises at its last step says more about its number of steps than about the model.
+If success still rises at the last step, the measured robustness depends on the number of steps.
 
 Source: Carlini et al., "On evaluating adversarial robustness", arXiv 1902.06705, sec. 4.3 "Verify attacks have
 converged".
@@ -21,7 +21,7 @@ from buckler.models.forward import Logits
 
 PICTURES = 64
 STEPS = 40
-TAIL = 0.25  # the last share of the steps, in which success may rise by no more than FLAT
+TAIL = 0.25  # last part of the steps, in which success may rise by at most FLAT
 FLAT = 0.02
 
 
@@ -73,12 +73,12 @@ def measure(
     if not len(drawn):
         return []
     curves = []
-    for epsilon, held in worst.items():
+    for epsilon, robust in worst.items():
         walk = PGD(steps=steps, step_size=2.5 * epsilon / 255 / steps).walk(epsilon / 255)
         batch = Batch(images[drawn], labels[drawn], drawn.tolist(), seed)
         first = _first_flips(classifier, batch, walk, epsilon / 255)
         rates = [float((first <= step).mean()) for step in range(steps + 1)]
-        found = float((~held[drawn]).mean())
+        found = float((~robust[drawn]).mean())
         curves.append(Convergence(PGD.name, epsilon, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
     return curves
 
@@ -99,13 +99,13 @@ def _first_flips(classifier: GradientClassifier, batch: Batch, walk: Walk, epsil
     first = np.full(len(labels), np.inf)
     passes = 0
 
-    def watch(which: npt.NDArray[np.intp], logits: Logits) -> None:
+    def on_pass(which: npt.NDArray[np.intp], logits: Logits) -> None:
         nonlocal passes
         wrong = which[logits.argmax(axis=1) != labels[which]]
         first[wrong] = np.minimum(first[wrong], passes)
         passes += 1
 
-    moved = climb(classifier, batch, walk, epsilon, watch=watch)
-    # The loop sees the answer before each step; the answer after the last step is computed here.
-    watch(np.arange(len(labels)), classifier.logits(moved))
+    moved = climb(classifier, batch, walk, epsilon, on_pass=on_pass)
+    # `climb` reports the answer before each step; the answer after the last step is computed here.
+    on_pass(np.arange(len(labels)), classifier.logits(moved))
     return first

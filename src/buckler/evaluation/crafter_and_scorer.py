@@ -1,4 +1,4 @@
-"""Chooses the runtime that crafts attacks and the runtime that scores them, for one network."""
+"""Crafter and scorer of one network: the model whose gradients an attack uses, and the runtime that answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +17,12 @@ RANDOM_DRAWS = 20
 
 
 class Scorer(Protocol):
-    """The scorer: answers in the runtime whose results count."""
+    """A model in the runtime whose answers count."""
 
     precision: str
 
     def logits(self, images: Images) -> Logits:
-        """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
+        """Return ``(batch, classes)`` for pixels ``(batch, height, width, channels)`` in 0..1."""
         ...
 
     def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:

@@ -1,6 +1,6 @@
-"""How well a detector does: rows of a report, each about the same test pictures in another state.
+"""Rows of the detector's report: the same test pictures clean, attacked, changed without attack, or of another kind.
 
-No attacked picture decides anything about the detector here; the lines were drawn before (`pipelines/calibrate.py`).
+The thresholds are fixed before, by `pipelines/calibrate.py`; no attacked picture influences them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from buckler.modality.base import Images, Labels
 from buckler.models.forward import Forward
 
 FPRS = (0.01, 0.05)
-Held = npt.NDArray[np.bool_]  # (n,)
+Flagged = npt.NDArray[np.bool_]  # (n,), one value for each picture
 
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """What a screening says of some pictures and the answers to them: ``scores`` (n,), ``flags`` by reason."""
+    """Answers to some pictures and the result of their screening: ``scores`` (n,), ``flags`` by reason."""
 
     forward: Forward
     scores: Scores
@@ -32,42 +32,42 @@ class Screened:
 
     @classmethod
     def of(cls, screening: Screening, images: Images, forward: Forward) -> "Screened":
-        """Screen ``images`` (n, size, size, 3), of which the network made ``forward``."""
+        """Screen ``images`` (n, size, size, channels) and the network's answers to them, ``forward``."""
         return cls(forward, *screening.flags(images, forward))
 
     def subset(self, rows: npt.NDArray[np.intp]) -> "Screened":
-        """Return what is said of the pictures at ``rows``."""
+        """Return the part for the pictures at ``rows``."""
         forward = Forward(self.forward.logits[rows], self.forward.features[rows])
-        return Screened(forward, self.scores[rows], {reason: held[rows] for reason, held in self.flags.items()})
+        return Screened(forward, self.scores[rows], {reason: flags[rows] for reason, flags in self.flags.items()})
 
-    def wrong_and_unflagged(self, truth: Labels) -> Held:
-        """Return which answers are wrong while nothing speaks against them: what reaches a patient."""
+    def wrong_and_unflagged(self, truth: Labels) -> Flagged:
+        """Return which answers are wrong and not flagged: these can harm a patient."""
         return np.asarray(self.wrong(truth) & ~self.flagged)
 
     @property
-    def flagged(self) -> Held:
-        """Return which pictures a person has to look at because of what they are, whatever the reason.
+    def flagged(self) -> Flagged:
+        """Return which pictures need a person's review for any reason but low confidence.
 
-        An answer that is not sure of itself is no finding about the picture and does not count.
+        Low confidence says nothing about the picture itself.
         """
-        found = [held for reason, held in self.flags.items() if reason != Reason.LOW_CONFIDENCE]
+        found = [flags for reason, flags in self.flags.items() if reason != Reason.LOW_CONFIDENCE]
         return np.asarray(np.any(found, axis=0))
 
-    def wrong(self, truth: Labels) -> Held:
+    def wrong(self, truth: Labels) -> Flagged:
         """Return which answers are not the ``truth`` (n,)."""
         return np.asarray(self.forward.logits.argmax(axis=1) != truth)
 
 
-def rate(held: Held) -> Rate:
-    """Return the share of pictures that something holds for, with its interval."""
-    return wilson(int(held.sum()), len(held))
+def rate(flags: Flagged) -> Rate:
+    """Return the share of true values, with its interval."""
+    return wilson(int(flags.sum()), len(flags))
 
 
-def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Held]) -> dict[str, Any]:
+def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Flagged]) -> dict[str, Any]:
     """Return how often clean pictures are flagged: by the detector, for each reason, in each group."""
     return {
         "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL]),
-        "clean_flagged": {reason: rate(held) for reason, held in clean.flags.items()} | {"any": rate(clean.flagged)},
+        "clean_flagged": {reason: rate(flags) for reason, flags in clean.flags.items()} | {"any": rate(clean.flagged)},
         "subgroups": [
             {"column": column, "group": group, "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL][members])}
             for (column, group), members in groups.items()
@@ -79,14 +79,16 @@ def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Held]) -> dict[
 def attack_row(
     clean: Screened, attacked: Screened, truth: Labels, *, adaptive: bool = False, **facts: Any
 ) -> dict[str, Any]:
-    """Return the row of one attack at one radius; ``facts`` say which."""
+    """Return the row of one attack at one radius; ``facts`` are the columns that name both."""
     false_positive, true_positive = curve(clean.scores, attacked.scores)
     tpr = {f"{f:.2f}": float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
     count = len(truth)
     return {
         **facts,
         "adaptive": adaptive,
-        "auc": float(roc_auc_score(_sides(clean.scores, attacked.scores), _joined(clean.scores, attacked.scores))),
+        "auc": float(
+            roc_auc_score(_attacked_or_clean(clean.scores, attacked.scores), _joined(clean.scores, attacked.scores))
+        ),
         "tpr_at_fpr": tpr,
         "tpr_at_fpr_interval": {fpr: wilson(round(share * count), count).interval for fpr, share in tpr.items()},
         "flagged": rate(attacked.flags[Reason.ADVERSARIAL]),
@@ -96,21 +98,21 @@ def attack_row(
 
 
 def benign_change_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any]:
-    """Return the row of a change that is no attack: it should be flagged no more often than clean pictures are."""
+    """Return the row of a benign change, which should be flagged no more often than clean pictures are."""
     both = _joined(clean.scores, changed.scores)
     return {
         "change": name,
-        "auc": float(roc_auc_score(_sides(clean.scores, changed.scores), both)),
+        "auc": float(roc_auc_score(_attacked_or_clean(clean.scores, changed.scores), both)),
         "flagged": rate(changed.flags[Reason.ADVERSARIAL]),
     }
 
 
 def strangers_row(foreign: Screened, name: str) -> dict[str, Any]:
-    """Return how often pictures of another kind are turned away, and for which reason."""
+    """Return how often pictures of another kind are flagged, and for which reasons."""
     return {
         "kind": name,
         "flagged": rate(foreign.flagged),
-        "reasons": {r: rate(held) for r, held in foreign.flags.items() if r != Reason.LOW_CONFIDENCE},
+        "reasons": {r: rate(flags) for r, flags in foreign.flags.items() if r != Reason.LOW_CONFIDENCE},
     }
 
 
@@ -121,18 +123,18 @@ def risk_coverage(clean: Screened, truth: Labels, points: int = 20) -> list[dict
     return [{"coverage": float(n / len(wrong)), "risk": float(wrong[:n].mean())} for n in counts if n]
 
 
-def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Held]) -> list[dict[str, Any]]:
-    """Return for each radius in the L-infinity norm the attack that is told worst, and how often a system falls.
+def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Flagged]) -> list[dict[str, Any]]:
+    """Return for each L-infinity radius the attack that the detector separates worst, and unflagged errors.
 
     Args:
         rows: Of the report's attacks.
-        evaded: Radius in 1/255 -> which pictures (n,) an attacker who knows the detector got past it, by whatever
+        evaded: Radius in 1/255 -> for which pictures (n,) an attacker who knows the detector evades it, by any
             objective.
     """
     found = []
     for radius in sorted({row["epsilon_255"] for row in rows if row["norm"] == "linf"}):
         here = [row for row in rows if row["epsilon_255"] == radius and row["norm"] == "linf"]
-        # Those that stop at the boundary, or know the detector, are counted by what reaches a patient.
+        # Attacks that stop at the boundary or know the detector are not ranked by AUC, but by unflagged errors.
         ranked = [row for row in here if not row["adaptive"] and not row["stops_at_boundary"]]
         found.append(
             {
@@ -148,7 +150,7 @@ def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Held
 def curve(clean: Scores, attacked: Scores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the ROC curve's false and true positive rates."""
     false_positive, true_positive, _ = roc_curve(
-        _sides(clean, attacked), _joined(clean, attacked), drop_intermediate=False
+        _attacked_or_clean(clean, attacked), _joined(clean, attacked), drop_intermediate=False
     )
     return false_positive, true_positive
 
@@ -157,7 +159,7 @@ def _value(entry: Mapping[str, Any]) -> float:
     return float(entry["value"])
 
 
-def _sides(clean: Scores, attacked: Scores) -> npt.NDArray[np.int64]:
+def _attacked_or_clean(clean: Scores, attacked: Scores) -> npt.NDArray[np.int64]:
     return np.repeat([0, 1], [len(clean), len(attacked)])
 
 

@@ -1,8 +1,8 @@
-"""The attacker who knows the detector: wants a wrong answer that is not flagged, and climbs towards both.
+"""Attacks that know the detector: they seek a wrong answer that is not flagged.
 
-``Evader`` is the classifier with its detector, seen as one system that is to be evaded: a model like any other, so
-that every attack of the table runs against it. Its logits say whether the system is evaded, its gradient is that of
-one of the ``OBJECTIVES``. The number that counts is at the system's level: wrong *and* not flagged.
+``Evader`` presents classifier and detector as one model, so that every attack of the table runs against it. Its logits
+say whether both are evaded; its gradient is that of one of the ``OBJECTIVES``. The reported rate counts pictures that
+are wrong *and* not flagged.
 
 Source: Carlini & Wagner, "Adversarial examples are not easily detected", arXiv 1705.07263; Tramèr, Carlini, Brendel &
 Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
@@ -19,23 +19,23 @@ from buckler.detection.adversarial import MAX_SURPRISE
 from buckler.detection.screening import Screening
 from buckler.models.classifier import Classifier, LossName
 
-# joint: away from the label, and below the line, at once.
-# selective: away from the label until that is reached, then below the line, and back; Bryniarski et al., "Evading
+# joint: away from the label and below the detector's threshold at the same time.
+# selective: away from the label until the answer is wrong, then below the threshold; Bryniarski et al., "Evading
 #   adversarial example detection defenses with orthogonal projected gradient descent", arXiv 2106.15023.
-# camouflage: away from the label, and into the cloud of another class; Yao et al., "A hierarchical feature constraint
-#   to camouflage medical adversarial attacks", arXiv 2012.09501.
+# camouflage: away from the label, and into the feature cluster of another class; Yao et al., "A hierarchical feature
+#   constraint to camouflage medical adversarial attacks", arXiv 2012.09501.
 Objective = Literal["joint", "selective", "camouflage"]
 OBJECTIVES: tuple[Objective, ...] = ("joint", "selective", "camouflage")
-CLEAR = 0.2  # by how much an answer should be wrong, in logits, and a score below its line: more than rounding moves
-WEIGHT = 1.0  # of the detector's part beside the margin; the score is in log-odds too
-CAMOUFLAGE = 1.0  # of the distance to the other class's cloud, which is about 1 where that class's pictures lie
+CLEAR = 0.2  # margin, in logits, of a wrong answer and of a score below the threshold; rounding changes less
+WEIGHT = 1.0  # of the detector's part relative to the margin; both are in log-odds
+CAMOUFLAGE = 1.0  # weight of the distance to the other class's cluster, about 1 for pictures of that class
 
 
 class Evader(Classifier):
-    """A network and the screening of its answers, as what an adaptive attack climbs.
+    """A network and the screening of its answers as one model for adaptive attacks.
 
     ``loss_gradient`` ignores the loss's name: its gradient is the objective's. The logits it returns are not the
-    network's: a picture's label has 0, every other class a number that is positive where the system is evaded.
+    network's: the label has 0, every other class the same number, positive if classifier and detector are evaded.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Evader(Classifier):
 
 
 def _score(screening: Screening, logits: Any, features: Any) -> Any:
-    """Return the detector's score as TensorFlow can differentiate it; held against the detector's own by a test."""
+    """Return the detector's score as a differentiable TensorFlow value; a test compares it with the detector's own."""
     d = screening.detector
     scaled = (tf.gather(features, d.read, axis=1) - d.offset) / d.scale
     answers = tf.argmax(logits, 1)
     traces = tf.reduce_sum(scaled * tf.gather(tf.constant(d.directions), answers), 1)
     off = tf.abs(logits - (tf.matmul(tf.gather(features, d.probed, axis=1), d.probe) + d.expected)) / d.spread
     surprise = tf.concat([off, off**2 / 3], 1)
-    # Beyond the largest surprise the detector learns nothing more, but the way back begins there (straight through).
+    # The detector clips surprises; their gradient passes the clipping unchanged (straight through).
     surprise += tf.stop_gradient(tf.minimum(surprise, MAX_SURPRISE) - surprise)
     bias = tf.gather(tf.constant(d.bias), answers)
     return traces + tf.linalg.matvec(surprise, tf.constant(d.surprise.ravel())) + bias

@@ -1,7 +1,7 @@
-"""What a long evaluation has found out so far, on disk: killed at any point, it goes on where it stopped.
+"""Finished parts of a long evaluation, on disk: a killed evaluation resumes where it stopped.
 
-Written for one reader, the same evaluation started again. Whatever an answer depends on is part of where it is
-looked for, this package's code included, so that nothing stale is ever found.
+The path of a part is a digest of everything that its answers depend on, this package's code included, so that a
+changed model, data set or program never finds an old part.
 """
 
 import hashlib
@@ -20,58 +20,58 @@ import numpy.typing as npt
 from buckler.state import files
 from buckler.trust.digests import canonical
 
-Answer = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, npt.NDArray[Any]]
 
-# What turns a model and pictures into answers; reports about them may change without another attack.
+# Code that decides the answers to pictures; reports on the answers may change without another attack.
 CODE = (
     *("attacks/*.py", "compute/*.py", "detection/*.py", "modality/**/*.py", "models/**/*.py"),
     *("evaluation/evasion.py", "evaluation/suite.py"),
 )
 LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "adversarial-robustness-toolbox")
-KEPT_DAYS = 30  # that an evaluation nobody went on with is kept
+KEPT_DAYS = 30  # of an evaluation that was not resumed
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
 class Journal:
-    """Answers by what was asked, a file each.
+    """Store of arrays, one file for each key.
 
     Args:
         root: Directory of this and earlier evaluations, a subdirectory each.
-        about: What all answers of this evaluation depend on, as JSON holds it: the model's digest, the data's version.
+        about: JSON values that all answers of this evaluation depend on: the model's digest, the data's version.
     """
 
     def __init__(self, root: Path, about: Mapping[str, Any]) -> None:
         self._root = root
         self._directory = root / _digest({"about": about, "code": code_digest(), "libraries": dict(_libraries())})
 
-    def recall(self, question: Mapping[str, Any]) -> Answer | None:
-        """Return what ``record`` was given for ``question``; None where there is nothing, or it is damaged."""
+    def load(self, key: Mapping[str, Any]) -> Arrays | None:
+        """Return the arrays stored under ``key``; None if there are none or the file is damaged."""
         try:
-            content = self._path(question).read_bytes()
+            content = self._path(key).read_bytes()
         except FileNotFoundError:
             return None
         checksum, payload = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
         if hashlib.sha256(payload).digest() != checksum:
             return None
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
 
-    def record(self, question: Mapping[str, Any], answer: Answer) -> None:
-        """Keep ``answer``; a reader finds all of it or nothing, whenever this process is killed.
+    def store(self, key: Mapping[str, Any], arrays: Arrays) -> None:
+        """Store ``arrays`` atomically.
 
         Args:
-            question: What the answer depends on beside ``about``, as JSON holds it.
-            answer: Arrays by name.
+            key: JSON values that the arrays depend on in addition to ``about``.
+            arrays: By name.
         """
         payload = io.BytesIO()
-        np.savez(payload, **answer)  # type: ignore[arg-type]
-        path = self._path(question)
+        np.savez(payload, **arrays)  # type: ignore[arg-type]
+        path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = hashlib.sha256(payload.getvalue()).digest() + payload.getvalue()
         files.write(path, content, mode=files.SHARED)
 
     def finish(self) -> None:
-        """Forget this evaluation, whose reports are written, and those that nobody has gone on with for long."""
+        """Delete this evaluation, whose reports are written, and others not resumed for ``KEPT_DAYS``."""
         shutil.rmtree(self._directory, ignore_errors=True)
         oldest = time.time() - KEPT_DAYS * 24 * 3600
         for directory in self._root.glob("*/"):
@@ -79,8 +79,8 @@ class Journal:
                 if directory.stat().st_mtime < oldest:
                     shutil.rmtree(directory, ignore_errors=True)
 
-    def _path(self, question: Mapping[str, Any]) -> Path:
-        return self._directory / f"{_digest(question)}.npz"
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        return self._directory / f"{_digest(key)}.npz"
 
 
 def code_digest(package: Path = Path(__file__).parents[1]) -> str:

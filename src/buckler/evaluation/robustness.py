@@ -36,7 +36,7 @@ class Cell:
 
     Attributes:
         name: Of the suite's line.
-        knowledge: What the attacker has of the model.
+        knowledge: The attacker's access to the model, a key of `KNOWLEDGE`.
         steps, restarts, early_exit, target, queries: As used; without meaning for an attack that lacks the setting.
         tuning: The other settings and constants that decided the result.
         only_survivors: True if only pictures were attacked that no earlier attack had flipped within the radius;
@@ -103,11 +103,11 @@ def evaluate(
         crafter: Computes gradients, in the precision that is fast on this machine.
         scorer: Gives the answers that count, in the precision that serves.
         test: 8-bit pictures and their labels.
-        suite: What to run.
+        suite: Lines to run, in this order.
         info: Labels of the classifier.
         clean: The answers of ``scorer`` to the unattacked pictures.
         seed: Of every random draw.
-        journal: Of an interrupted evaluation, which then continues.
+        journal: Stores finished parts, so that an interrupted evaluation resumes.
     """
     outcomes = run_shown(
         crafter,
@@ -181,8 +181,8 @@ def worst_case(
     """Return for each radius which pictures no attack in ``norm`` flips at that radius or a smaller one.
 
     Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust. Radii of
-    different norms do not compare, so outcomes in another norm do not count. With ``kinds``, a kind for each class,
-    a guess is right that is of the true class's kind.
+    different norms are not comparable, so outcomes in another norm do not count. With ``kinds``, one value for each
+    class, a guess is right if its class has the same value as the true class.
     """
     if kinds is not None:
         truth = kinds[truth]
@@ -221,7 +221,7 @@ def worst_case_rates(
     ill, well = (among & two_kinds & (danger[truth] == kind) for kind in (True, False))
     right = worst_case(outcomes, guesses == truth, truth)
     kept = worst_case(outcomes, danger[guesses] == danger[truth], truth, kinds=danger)
-    # As in a cell, the clean answer does not count here: sensitivity is what counts both.
+    # As in a cell, the clean answer does not count here; in the sensitivity it does.
     attacked = worst_case(outcomes, np.ones(len(truth), bool), truth, kinds=danger)
     return tuple(
         WorstCase(

@@ -1,4 +1,4 @@
-"""Rates with intervals, and tests of one model against another. No rate leaves Buckler without its interval."""
+"""Rates with confidence intervals, and significance tests between models."""
 
 import math
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class Rate:
         return self.low, self.high
 
 
-def share_of(held: npt.NDArray[np.bool_]) -> Rate | None:
-    """Return the share of true values in ``held`` (n,) as a rate; None where there is nothing to count."""
-    return wilson(int(held.sum()), len(held)) if len(held) else None
+def share_of(flags: npt.NDArray[np.bool_]) -> Rate | None:
+    """Return the share of true values in ``flags`` (n,) as a rate; None if there are none at all."""
+    return wilson(int(flags.sum()), len(flags)) if len(flags) else None
 
 
 def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Rate:
@@ -46,23 +46,23 @@ def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Rate:
     share = successes / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At 0 and at all the bounds are exact; rounding would put them a hair off.
+    # At no and at all successes one bound is exact; rounding would move it slightly.
     low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == total else centre + half
     return Rate(share, low, high, total)
 
 
 def smallest_sample(share: float, margin: float, confidence: float = CONFIDENCE) -> int:
-    """Return how many pictures it takes to know a rate near ``share`` to plus or minus ``margin``.
+    """Return how many pictures are needed to estimate a rate near ``share`` to plus or minus ``margin``.
 
-    It is the least number for which half the width of the Wilson interval around ``share`` is at most ``margin``.
+    This is the smallest number for which half the width of the Wilson interval around ``share`` is at most ``margin``.
 
     Args:
-        share: The true share one expects, for example a floor that is to be judged.
+        share: The expected share, for example a floor of the gate.
         margin: Half the width of the interval, above 0 and below one half.
         confidence: Of the interval.
 
     Raises:
-        ValueError: ``share`` lies outside 0..1, or ``margin`` outside what an interval can have.
+        ValueError: ``share`` is outside 0..1, or ``margin`` is not above 0 and below one half.
 
     Source: Piegorsch, "Sample sizes for improved binomial confidence intervals", 2004: half the width of
     Wilson's interval, solved for the number.
@@ -71,7 +71,7 @@ def smallest_sample(share: float, margin: float, confidence: float = CONFIDENCE)
         raise ValueError(f"expected a share in 0..1 and a margin above 0 and below 0.5, got {share} and {margin}")
     z, spread, square = NormalDist().inv_cdf(0.5 + confidence / 2), share * (1 - share), margin * margin
     root = math.sqrt(spread * spread + square * (1 - 4 * spread))
-    # Rounding must not ask for one picture more where the number comes out whole.
+    # If the exact number is whole, rounding errors must not add a picture.
     return max(1, math.ceil(z * z * (spread - 2 * square + root) / (2 * square) - 1e-9))
 
 
@@ -94,7 +94,7 @@ def two_proportions_p(right_a: int, total_a: int, right_b: int, total_b: int) ->
 
 
 def below_p(right: int, total: int, floor: float) -> float:
-    """Return the exact one-sided p-value for "the true share is below ``floor``": so few right, or fewer, by chance.
+    """Return the exact one-sided p-value for "the true share is below ``floor``": the chance of so few right, or fewer.
 
     Source: Clopper & Pearson 1934, the exact binomial test.
     """
@@ -102,10 +102,10 @@ def below_p(right: int, total: int, floor: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return ``p_values`` adjusted for being several, in their order.
+    """Return ``p_values`` adjusted for multiple comparisons, in their order.
 
-    Whoever calls the adjusted values below alpha significant errs with a probability of at most alpha in any of
-    them, however they depend on each other.
+    If all adjusted values below alpha are called significant, the probability of at least one error is at most alpha,
+    for any dependence between the tests.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """

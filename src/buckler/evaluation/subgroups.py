@@ -1,4 +1,4 @@
-"""What held under every attack, of all pictures and of parts of them: one sex, one age band, one site, one class."""
+"""Worst-case rates of all pictures and of subgroups: one sex, one age band, one site, one class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ LABEL = "label"
 UNKNOWN = "unknown"
 _MISSING = ("", "nan", UNKNOWN)
 
-Bands = Mapping[str, Sequence[float]]  # column -> where its numbers are cut; nothing: each value is a group
+Bands = Mapping[str, Sequence[float]]  # column -> cut points of its numbers; without any, each value is a group
 Members = npt.NDArray[np.bool_]  # (n,), which pictures belong
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """What held up to one radius under all attacks together, picture by picture.
+    """Rates up to one radius under all attacks together: a picture counts as robust if every attack leaves it right.
 
     Attributes:
         robust_accuracy: Share right when clean and under every attack.
@@ -40,7 +40,7 @@ class WorstCase:
 
 @dataclass(frozen=True, slots=True)
 class Subgroup:
-    """How the pictures fared whose manifest says ``group`` in ``column``."""
+    """Results for the pictures whose manifest has ``group`` in ``column``."""
 
     column: str
     group: str
@@ -55,18 +55,18 @@ def groups(columns: Mapping[str, Sequence[str]], bands: Bands) -> dict[tuple[str
     Args:
         columns: The manifest's columns of the pictures, as text.
         bands: The columns to group by. One without cuts has a group a value. One with cuts, for example
-            ``age: [40, 60]``, holds numbers and has the groups ``under 40``, ``40 to under 60`` and ``60 and over``.
-            The class (``label``) is always grouped by. What is empty, ``nan`` or ``unknown`` is the group ``unknown``.
+            ``age: [40, 60]``, has numbers and the groups ``under 40``, ``40 to under 60`` and ``60 and over``.
+            The class (``label``) is always a grouping. Empty values, ``nan`` and ``unknown`` are the group ``unknown``.
 
     Raises:
-        DataError: The manifest lacks a column, a column with cuts holds something else than numbers, or the cuts
-            do not rise.
+        DataError: The manifest lacks a column, a column with cuts has a value that is no number, or the cuts do not
+            rise.
     """
     lacking = [column for column in bands if column not in columns]
     if lacking:
         raise DataError(
             f"attack.subgroups asks for the columns {lacking}, the manifest has {sorted(columns)}; add them to the"
-            " source's metadata.csv and run `dvc repro`, or take them out of attack.subgroups"
+            " source's metadata.csv and run `dvc repro`, or remove them from attack.subgroups"
         )
     found: dict[tuple[str, str], Members] = {}
     for column, cuts in {LABEL: (), **bands}.items():
@@ -96,7 +96,7 @@ def _band_names(column: str, cuts: Sequence[float]) -> list[str]:
 
 
 def _in_order(names: npt.NDArray[np.str_], cuts: Sequence[float]) -> list[str]:
-    """Names that occur: bands as they rise, values by the alphabet, what is unknown last."""
+    """Return the names that occur: bands in ascending order, values in alphabetical order, ``unknown`` last."""
     occurring = set(names.tolist())
     known = [name for name in _band_names("", cuts) if name in occurring] if cuts else sorted(occurring - {UNKNOWN})
     return [*known, *(occurring & {UNKNOWN})]

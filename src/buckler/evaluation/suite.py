@@ -87,7 +87,7 @@ def check_names(suite: Sequence[AttackSpec]) -> None:
     names = [spec.name for spec in suite]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"more than one line is called {twice}; tell them apart with `name: ...`")
+        raise ValueError(f"more than one line is called {twice}; give each its own `name: ...`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Progress:
         return f"{self.cell} {100 * self.robust / self.pictures:.1f} % of {self.pictures}"
 
 
-Tell = Callable[[Progress], object]
+OnProgress = Callable[[Progress], object]
 
 
 def run_shown(
@@ -147,11 +147,11 @@ def run_shown(
     total = len(labels) * sum(len(spec.epsilon_255) for spec in suite)
     with tqdm(total=total, unit="picture", desc=description) as bar:
 
-        def tell(progress: Progress) -> None:
+        def show(progress: Progress) -> None:
             bar.set_postfix_str(str(progress), refresh=False)
             bar.update(progress.done)
 
-        return run_suite(crafter, scorer, images, labels, suite, progress=tell, **tuning)
+        return run_suite(crafter, scorer, images, labels, suite, progress=show, **tuning)
 
 
 def run_suite(
@@ -165,7 +165,7 @@ def run_suite(
     clean: Forward | None = None,
     chunk: int = 64,
     journal: Journal | None = None,
-    progress: Tell | None = None,
+    progress: OnProgress | None = None,
 ) -> list[AttackOutcome]:
     """Attack ``images`` with every line of ``suite``; one outcome an attack and radius.
 
@@ -174,11 +174,11 @@ def run_suite(
         scorer: Gives the answers that count, in the precision that serves.
         images: ``(n, height, width, 3)`` 8-bit pictures as float32 in 0..1.
         labels: True class indices, ``(n,)``.
-        suite: What to run, in this order.
+        suite: Lines to run, in this order.
         seed: Of every random draw.
         clean: The answers of ``scorer`` to ``images``; computed when not given.
-        chunk: Pictures crafted at a time; bounds the memory, and the work lost when the process is killed.
-        journal: Keeps finished chunks, so that an interrupted evaluation continues instead of starting again.
+        chunk: Pictures attacked at a time; limits the memory, and the work lost when the process is killed.
+        journal: Stores finished chunks, so that an interrupted evaluation resumes.
         progress: Called after each chunk and radius.
 
     Raises:
@@ -214,7 +214,7 @@ class _Run:
     seed: int
     chunk: int
     journal: Journal | None
-    tell: Tell
+    on_progress: OnProgress
 
     def everyone(self, spec: AttackSpec) -> list[AttackOutcome]:
         """Return a line's outcomes on all pictures."""
@@ -224,15 +224,15 @@ class _Run:
         """Return a line's outcomes on pictures still right after the ``earlier`` ones and its own smaller radii."""
         found: list[AttackOutcome] = []
         for epsilon in spec.epsilon_255:
-            standing = self._standing([*earlier, *found], spec.attack.norm, epsilon)
-            rows = np.flatnonzero(standing.logits.argmax(axis=1) == self.labels)
-            fallen = len(self.labels) - len(rows)
-            if fallen:
-                self.tell(Progress(fallen, f"{spec.name}@{epsilon}", 0, fallen))
-            found += self._attack(spec, (epsilon,), standing, rows)
+            current = self._worst_answers([*earlier, *found], spec.attack.norm, epsilon)
+            rows = np.flatnonzero(current.logits.argmax(axis=1) == self.labels)
+            skipped = len(self.labels) - len(rows)
+            if skipped:
+                self.on_progress(Progress(skipped, f"{spec.name}@{epsilon}", 0, skipped))
+            found += self._attack(spec, (epsilon,), current, rows)
         return found
 
-    def _standing(self, outcomes: Iterable[AttackOutcome], norm: Norm, epsilon_255: int) -> Forward:
+    def _worst_answers(self, outcomes: Iterable[AttackOutcome], norm: Norm, epsilon_255: int) -> Forward:
         """Return each picture's first wrong answer, clean or attacked within a radius; the clean one if none is."""
         logits, features = self.clean.logits.copy(), self.clean.features.copy()
         for outcome in outcomes:
@@ -241,25 +241,25 @@ class _Run:
                 logits[flipped], features[flipped] = outcome.logits[flipped], outcome.features[flipped]
         return Forward(logits, features)
 
-    def _attack(self, spec: AttackSpec, radii: Sequence[int], standing: Forward, rows: Rows) -> list[AttackOutcome]:
-        """Return the outcomes at ``radii`` of attacking the pictures at ``rows``; the others answer as ``standing``."""
-        logits, features = ([part.copy() for _ in radii] for part in (standing.logits, standing.features))
+    def _attack(self, spec: AttackSpec, radii: Sequence[int], current: Forward, rows: Rows) -> list[AttackOutcome]:
+        """Return the outcomes at ``radii`` of attacking the pictures at ``rows``; the others stay ``current``."""
+        logits, features = ([part.copy() for _ in radii] for part in (current.logits, current.features))
         seconds, robust = [0.0] * len(radii), [0] * len(radii)
-        fallen, right = len(self.labels) - len(rows), self.clean.logits.argmax(axis=1) == self.labels
+        skipped, right = len(self.labels) - len(rows), self.clean.logits.argmax(axis=1) == self.labels
         for start in range(0, len(rows), self.chunk):
             here = rows[start : start + self.chunk]
             for i, answer in enumerate(self._answers(spec, radii, here)):
                 logits[i][here], features[i][here] = answer.logits, answer.features
                 seconds[i] += answer.seconds
                 robust[i] += int((right[here] & (answer.logits.argmax(axis=1) == self.labels[here])).sum())
-                counted = fallen + start + len(here)
-                self.tell(Progress(len(here), f"{spec.name}@{radii[i]}", robust[i], counted))
+                counted = skipped + start + len(here)
+                self.on_progress(Progress(len(here), f"{spec.name}@{radii[i]}", robust[i], counted))
         return [AttackOutcome(spec, radii[i], logits[i], features[i], seconds[i]) for i in range(len(radii))]
 
     def _answers(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
-        """Yield the answers at each of ``radii``: from the journal, or new ones, which it then records."""
-        question = self._question(spec, radii, rows)
-        known = self.journal.recall(question) if self.journal else None
+        """Yield the answers at each of ``radii``: from the journal, or new ones, which are then stored in it."""
+        key = self._journal_key(spec, radii, rows)
+        known = self.journal.load(key) if self.journal else None
         if known is not None:
             yield from map(_Answer, known["logits"], known["features"], known["seconds"].tolist())
             return
@@ -269,7 +269,7 @@ class _Run:
             yield answer
         if self.journal:
             names = ("logits", "features", "seconds")
-            self.journal.record(question, {n: np.stack([getattr(answer, n) for answer in answers]) for n in names})
+            self.journal.store(key, {n: np.stack([getattr(answer, n) for answer in answers]) for n in names})
 
     def _craft(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
@@ -277,13 +277,13 @@ class _Run:
         crafted = spec.attack.each(self.crafter, batch, distances)
         for radius in distances:
             began = time.perf_counter()
-            # Each set is crafted here, when it is asked for, so that the seconds are those of its radius.
+            # The generator attacks at this call, so the seconds are those of this radius.
             adversarial = as_8_bit(next(crafted), batch.images, radius, spec.attack.norm)
             answer = self.scorer.forward(adversarial)
             yield _Answer(answer.logits, answer.features, time.perf_counter() - began)
 
-    def _question(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> dict[str, Any]:
-        """Return all that the answers depend on beside the model."""
+    def _journal_key(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> dict[str, Any]:
+        """Return everything that the answers depend on except the model."""
         return {
             "attack": spec.attack.name,
             "settings": spec.attack.settings,

@@ -17,7 +17,7 @@ from tests.unit.interrupted import SUITE, Scored, run
 
 ROOT = Path(__file__).resolve().parents[3]
 ABOUT = {"model": "linear"}
-ANSWER = {"logits": np.array([[0.1, np.pi]], np.float32), "seconds": np.array([1.5])}
+ARRAYS = {"logits": np.array([[0.1, np.pi]], np.float32), "seconds": np.array([1.5])}
 NEVER = 10**9
 
 
@@ -66,15 +66,15 @@ def test_a_killed_evaluation_goes_on_where_it_stopped_to_the_bit(tmp_path, lives
     assert third.passes == 0
 
 
-def test_what_was_recorded_is_recalled_to_the_bit_by_its_question_alone(tmp_path):
-    Journal(tmp_path, ABOUT).record({"line": 1}, ANSWER)
-    found = Journal(tmp_path, ABOUT).recall({"line": 1})
-    assert found.keys() == ANSWER.keys()
-    for name, array in ANSWER.items():
+def test_stored_arrays_are_loaded_bit_for_bit_by_their_key_alone(tmp_path):
+    Journal(tmp_path, ABOUT).store({"line": 1}, ARRAYS)
+    found = Journal(tmp_path, ABOUT).load({"line": 1})
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype
-    assert Journal(tmp_path, ABOUT).recall({"line": 2}) is None
-    assert Journal(tmp_path, {"model": "another"}).recall({"line": 1}) is None
+    assert Journal(tmp_path, ABOUT).load({"line": 2}) is None
+    assert Journal(tmp_path, {"model": "another"}).load({"line": 1}) is None
 
 
 def cut(content):
@@ -155,12 +155,12 @@ def test_a_change_of_the_code_that_crafts_is_another_evaluation(tmp_path):
 
 def test_a_finished_evaluation_is_forgotten_and_so_are_those_nobody_went_on_with(tmp_path):
     finished, given_up, waiting = (Journal(tmp_path, {"model": name}) for name in ("a", "b", "c"))
-    given_up.record({"line": 1}, ANSWER)
+    given_up.store({"line": 1}, ARRAYS)
     (folder,) = tmp_path.iterdir()
     long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
     os.utime(folder, (long_ago, long_ago))
-    finished.record({"line": 1}, ANSWER)
-    waiting.record({"line": 1}, ANSWER)
+    finished.store({"line": 1}, ARRAYS)
+    waiting.store({"line": 1}, ARRAYS)
     finished.finish()
-    assert [journal.recall({"line": 1}) is None for journal in (finished, given_up, waiting)] == [True, True, False]
+    assert [journal.load({"line": 1}) is None for journal in (finished, given_up, waiting)] == [True, True, False]
     assert len(list(tmp_path.iterdir())) == 1
