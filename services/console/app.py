@@ -309,7 +309,7 @@ async def _body(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise TooLargeError(f"expected at most {messages.megabytes(limit)}, got more; choose a smaller picture")
+            raise TooLargeError(f"expected at most {messages.file_size(limit)}, got more; choose a smaller picture")
     return bytes(content)
 
 

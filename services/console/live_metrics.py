@@ -122,7 +122,7 @@ class MetricsReader:
                 figures, of_watch = self._from_prometheus(http)
             except MetricsUnavailableError as error:
                 return self._without_prometheus(http, str(error))
-        source = "From Prometheus: curves over the last hour, numbers over 5 minutes, shares of pictures over 15."
+        source = "From Prometheus. Curves: last hour; numbers: last 5 minutes; shares of pictures: last 15 minutes."
         return LiveMetrics(source, figures, *_split(of_watch))
 
     def _without_prometheus(self, http: httpx.Client, why: str) -> LiveMetrics:

@@ -67,14 +67,26 @@ def score(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
 
 
-def megabytes(size: int) -> str:
-    """Return a number of bytes in megabytes."""
-    return f"{size / 1e6:.3g} MB"
+def interval(rate: Mapping[str, float]) -> str:
+    """Return the interval of a rate with ``low`` and ``high``."""
+    return f"{percent(rate['low'])} to {percent(rate['high'])}"
 
 
-def moment(when: datetime | float) -> str:
-    """Return date and time in UTC, to the minute."""
-    aware = datetime.fromtimestamp(when, UTC) if isinstance(when, int | float) else when.astimezone(UTC)
+def file_size(size: int) -> str:
+    """Return a number of bytes, rounded down, in MB or kB."""
+    return f"{size // 1_000_000} MB" if size >= 1_000_000 else f"{size // 1000} kB"
+
+
+def moment(when: datetime | float | str) -> str:
+    """Return date and time in UTC, to the minute.
+
+    Args:
+        when: An aware time, a Unix time, or an aware ISO 8601 time.
+    """
+    if isinstance(when, int | float):
+        aware = datetime.fromtimestamp(when, UTC)
+    else:
+        aware = (datetime.fromisoformat(when) if isinstance(when, str) else when).astimezone(UTC)
     return f"{aware:%Y-%m-%d %H:%M} UTC"
 
 

@@ -10,7 +10,6 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from buckler.detection.reasons import Reason
-from buckler.reporting.charts import interval
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from services.console import messages, robustness_chart, sparkline
 
@@ -58,7 +57,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": messages.percent,
-        "megabytes": messages.megabytes,
+        "file_size": messages.file_size,
         "moment": messages.moment,
         "duration": messages.duration,
         "short": messages.short,
@@ -66,7 +65,7 @@ def _templates() -> jinja2.Environment:
         "score": messages.score,
         "sentence": _sentence,
         "polylines": sparkline.polylines,
-        "interval": interval,
+        "interval": messages.interval,
     }
     environment.globals |= {
         "CHAMPION": CHAMPION,

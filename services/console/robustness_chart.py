@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buckler.reporting.charts import MARKS, Line, Mark, interval, percent
+from buckler.reporting.charts import MARKS, Line, Mark
+from services.console.messages import interval, percent
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 446, 14, 206

@@ -276,6 +276,11 @@ def test_an_uncertain_share_is_not_rounded_to_certainty(share, shown):
     assert messages.percent(share) == shown
 
 
+@pytest.mark.parametrize("when", [0, "1970-01-01T00:00:00Z", "1970-01-01T02:00:30+02:00"])
+def test_times_are_shown_in_utc_to_the_minute(when):
+    assert messages.moment(when) == "1970-01-01 00:00 UTC"
+
+
 def test_every_explained_refusal_is_an_error_of_the_contract():
     from services.classifier.contract import ERRORS
 
@@ -295,7 +300,7 @@ def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():
     clean, attacked = chart.lines[0].marks
     assert clean.y < attacked.y
     assert attacked.high < attacked.y < attacked.low
-    assert attacked.words == "one, up to 1/255: 40.0% (30.0% to 50.0%)"
+    assert attacked.words == "one, up to 1/255: 40.0\u202f% (30.0\u202f% to 50.0\u202f%)"
 
 
 def test_a_missing_value_interrupts_the_sparkline():
@@ -312,7 +317,7 @@ def test_kinds_of_drift_that_were_not_compared_are_not_called_unchanged():
     found.append(Sample("buckler_drift_p_value_ratio", {"kind": "input"}, 0.25))
     page = pages.render("live", live=LiveMetrics("Prometheus", drift=tuple(found))).body.decode()
     assert (page.count("not compared"), page.count("no shift detected")) == (1, 1)
-    assert "p = 0.250" in page
+    assert "p&nbsp;=&nbsp;0.250" in page
 
 
 def test_names_are_escaped_and_keep_their_umlauts():

@@ -201,7 +201,7 @@ def test_the_engineers_page_shows_both_versions_and_why_one_may_not_serve(page, 
     for part in ("sha256:data", "2" * 40, "expires"):
         expect(champion).to_contain_text(part)
     marks = page.locator(".chart title").all_text_contents()
-    assert "champion (version 2), up to 1/255: 40.0% (30.9% to 49.8%)" in marks
+    assert "champion (version 2), up to 1/255: 40.0\u202f% (30.9\u202f% to 49.8\u202f%)" in marks
     expect(page.locator("[data-panel$=live]")).to_contain_text("No answer from")
     expect(page.locator("[data-panel$=alerts]")).to_contain_text("Neither Prometheus nor Alertmanager answers")
     expect(page.locator("[data-panel$=jobs]")).to_contain_text("No job has run here")
