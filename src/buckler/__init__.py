@@ -1,7 +1,7 @@
 """Buckler trains, attacks, gates, serves and watches clinical classifiers.
 
-Importing the package does no work: no folder is made, no server contacted, no TensorFlow loaded. The public names below
-are loaded when they are first used.
+Importing the package creates no folder, contacts no server and does not load TensorFlow. The public names below are
+loaded on first use.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ __all__ = [
     "verify_release",
 ]
 
-# The same modules as above, where type checker and import contracts see them.
+# The modules of the imports above, which are visible to type checkers and import contracts.
 _MODULES = {
     "BucklerError": "errors",
     "Classifier": "models.classifier",

@@ -1,4 +1,4 @@
-"""Exceptions of Buckler; each message states what was expected, what was found and what to do."""
+"""Exceptions of Buckler; messages state what was expected, what was found and what to do."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ class UnusableImageError(BucklerError):
     """A picture cannot be decoded safely.
 
     Attributes:
-        code: One of ``CODES``; machine readable, stable, used by the REST API and by quarantine.
+        code: One of ``CODES``: stable, for programs; used by the REST API and the quarantine.
     """
 
     CODES = ("image_empty", "image_unsupported", "image_unreadable", "image_too_large")
@@ -39,7 +39,7 @@ class DatabaseError(BucklerError):
     """A database cannot be used.
 
     Attributes:
-        passing: Whether it may work again by itself: it is unreachable, busy or full.
+        passing: Whether the fault may disappear by itself: the database is unreachable, busy or full.
     """
 
     def __init__(self, message: str, *, passing: bool) -> None:
@@ -79,14 +79,14 @@ class VerdictError(BucklerError):
 
 
 class SelfTestError(BucklerError):
-    """A loaded model answers the reference pictures of its release differently than at the gate."""
+    """A loaded model answers its release's reference pictures differently from the gate's evaluation."""
 
 
 class LimitError(BucklerError):
     """A request exceeds a limit.
 
     Attributes:
-        code: One of ``CODES``; machine readable, stable, used by the REST API.
+        code: One of ``CODES``: stable, for programs; used by the REST API.
         retry_after: Whole seconds to wait before another attempt, at least 1.
     """
 
@@ -109,7 +109,7 @@ class ReceiptError(BucklerError):
 
 
 class RegistryError(BucklerError):
-    """The model registry has no such version or cannot be reached."""
+    """The model registry lacks the version or cannot be reached."""
 
 
 class PromotionRefusedError(BucklerError):

@@ -1,4 +1,4 @@
-"""Typed access to params.yaml: unknown and missing keys are errors, profiles set many values at once."""
+"""Typed access to params.yaml: unknown and missing keys are errors; a profile sets several values at once."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def load(section: str, cls: type[Section], path: Path = PARAMS_FILE) -> Section:
     """Return ``section`` of ``path`` as the frozen dataclass ``cls``.
 
     Raises:
-        ParamsError: The file or section is missing, a key is missing or unknown, a value has the wrong type.
+        ParamsError: The file or section is missing, a key is missing or unknown, or a value has the wrong type.
     """
     return parse(section, cls, read(path).get(section), path)
 
@@ -50,7 +50,11 @@ def parse(section: str, cls: type[Section], values: object, path: Path = PARAMS_
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Return the whole file as plain Python values."""
+    """Return the content of ``path`` as plain Python values.
+
+    Raises:
+        ParamsError: The file is missing or invalid.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -63,38 +67,39 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
-    """Rewrite ``path`` with the values of ``profiles.<name>``, then ``overrides``; comments stay.
+    """Write the values of the profile ``name``, then those of ``overrides``, to ``path``; comments are kept.
 
     Args:
         name: A key of the section ``profiles``, whose values are ``section.key: value``.
-        overrides: More of the same, for example ``{"data.path": "/srv/pictures"}``.
+        overrides: Further values, for example ``{"data.path": "/srv/pictures"}``.
+        path: The params.yaml.
 
     Raises:
-        ParamsError: No such profile, or a key that params.yaml does not have.
+        ParamsError: There is no such profile, or a key is not in params.yaml.
     """
-    from ruamel.yaml import YAML  # the only user; not needed by the service
+    from ruamel.yaml import YAML  # not installed with the service
 
     editor = YAML()
     editor.preserve_quotes = True
     editor.indent(mapping=2, sequence=4, offset=2)
-    editor.width = 4096  # never refold a line: a profile must change values, not the page
-    profiles = read(path).get("profiles", {})  # plain values: the editor's would bring their comments along
+    editor.width = 4096  # do not wrap lines: only values may change
+    profiles = read(path).get("profiles", {})  # plain values: the editor's values carry comments
     document = editor.load(path)
     if name not in profiles:
         raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
     for key, value in {**profiles[name], **overrides}.items():
         section, _, entry = key.partition(".")
         if entry not in document.get(section, {}):
-            raise ParamsError(f"{path.name}: profile {name!r} sets {key!r}, which is no key there")
+            raise ParamsError(f"{path.name}: profile {name!r} sets {key!r}, which the file lacks")
         document[section][entry] = _in_place(document[section][entry], value)
     with path.open("w", encoding="utf-8") as file:
         editor.dump(document, file)
 
 
 def _in_place(old: Any, new: Any) -> Any:
-    """Return ``new``; where both are of one kind, inside ``old``, which carries the line's comment and style."""
+    """Return ``new``; lists and mappings are changed in place, because ``old`` carries comments and style."""
     if isinstance(old, (list, dict)) and not old:
-        old.fa.set_flow_style()  # type: ignore[union-attr]  # ruamel's own; empty ones come without their style
+        old.fa.set_flow_style()  # type: ignore[union-attr]  # ruamel loses the style of empty ones
     if isinstance(old, list) and isinstance(new, list):
         old[:] = [_in_place(a, b) for a, b in zip_longest(old[: len(new)], new)]
         return old

@@ -35,12 +35,12 @@ def test_a_section_becomes_its_dataclass(tmp_path):
         ("3", "expected sections"),
     ],
 )
-def test_an_invalid_section_is_named(tmp_path, text, message):
+def test_an_error_names_an_invalid_section(tmp_path, text, message):
     with pytest.raises(ParamsError, match=message):
         params.load("attack", Section, write(tmp_path, text))
 
 
-def test_outside_a_project_the_error_says_where_to_run(tmp_path):
+def test_outside_a_project_the_error_states_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's root"):
         params.load("attack", Section, tmp_path / "params.yaml")
 

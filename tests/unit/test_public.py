@@ -24,7 +24,7 @@ PUBLIC = [
 ]
 
 
-def test_the_public_names_are_these_and_the_import_contracts_see_each():
+def test_the_public_names_are_listed_and_visible_to_import_contracts():
     assert buckler.__all__ == PUBLIC
     source = ast.parse(Path(buckler.__file__).read_text(encoding="utf-8"))
     seen = {
@@ -43,7 +43,7 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = buckler.Sword
 
 
-def test_importing_the_package_loads_nothing_else_and_makes_no_file(tmp_path):
+def test_importing_the_package_loads_no_other_module_and_writes_no_file(tmp_path):
     code = (
         "import sys, buckler; print(sorted(m for m in sys.modules if m.startswith(('buckler', 'numpy', 'tensorflow'))))"
     )

@@ -1,4 +1,4 @@
-"""Detects the number formats that this machine computes fast."""
+"""Detects the number formats that this machine computes natively."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ _FAST_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def crafting_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
-    """Return the precision for crafting and features: bfloat16 where the processor multiplies it natively.
+    """Return the precision for attacks and features: bfloat16 if the processor multiplies it natively, else float32.
 
-    ``BUCKLER_PRECISION=float32`` (or ``bfloat16``) overrides the detection, for comparisons.
+    ``BUCKLER_PRECISION=float32`` or ``bfloat16`` overrides the detection, for comparisons.
 
     Raises:
         ValueError: The variable has another value.
@@ -39,7 +39,7 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def machine() -> str:
-    """Return the processor and its fast formats, in words."""
+    """Return a description of the processor and its native formats, for people."""
     fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]
     return f"{processor()}, {os.cpu_count()} cores, {', '.join(fast)}"
 

@@ -1,7 +1,7 @@
 """Finds near-duplicate pictures.
 
-A perceptual hash alone is not enough: most lesions are dark, round and centred, and 64 bits capture little more. The
-hash selects candidate pairs; the correlation of their thumbnails, in the same orientation, decides.
+A 64-bit perceptual hash cannot distinguish lesions well, because most are dark, round and centred. The hash selects
+candidate pairs; the correlation of their thumbnails in the same orientation decides.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +18,9 @@ from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 
 THUMBNAIL: Final = 32
-"""Pixels a side; imagehash reduces a picture to as much before its cosine transform."""
+"""Side of a thumbnail in pixels; imagehash reduces pictures to this size before its cosine transform."""
 
-_CHUNK: Final = 256  # pictures compared at once with all others, which bounds the memory
+_CHUNK: Final = 256  # pictures compared with all others at once; bounds the memory
 _TURNS: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
     lambda a: a,
     lambda a: np.rot90(a, 1),
@@ -62,7 +62,7 @@ def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fi
     """Return the fingerprints of pictures; a ``description`` shows a progress bar.
 
     Raises:
-        UnusableImageError: One does not decode; the message begins with its path.
+        UnusableImageError: A picture does not decode; the message begins with its path.
     """
     hashes = np.empty((len(paths), len(_TURNS)), np.uint64)
     thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, images.CHANNELS), np.uint8)
@@ -87,9 +87,9 @@ def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: flo
     """Return the near-duplicate pairs, independent of order, orientation and colour of the light.
 
     Args:
-        prints: Of ``n`` pictures.
-        max_bits: Largest Hamming distance of a candidate pair, 0 to 64.
-        min_correlation: Smallest correlation of the thumbnails of a near-duplicate pair, in that orientation.
+        prints: Fingerprints of ``n`` pictures.
+        max_bits: Maximum Hamming distance of the hashes of a candidate pair, 0 to 64.
+        min_correlation: Minimum correlation of the thumbnails of a near-duplicate pair, in the same orientation.
     """
     normalised = _normalised(prints.thumbnails)
     found: dict[tuple[int, int], Pair] = {}

@@ -33,10 +33,10 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the manifest in ``path``; text stays text, so that a class may be called ``NA`` or ``1``.
+    """Return the manifest in ``path``; text is not converted, so that a class may be called ``NA`` or ``1``.
 
     Raises:
-        DataError: No such file, not a CSV, a missing column, or an invalid number.
+        DataError: The file is missing or not a CSV, lacks a column, or has an invalid number.
     """
     try:
         header = pd.read_csv(path, nrows=0).columns
@@ -53,7 +53,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def labels(frame: pd.DataFrame) -> list[str]:
-    """Return the labels that occur, sorted: the order of classes everywhere."""
+    """Return the labels that occur, sorted; class indices follow this order everywhere."""
     return sorted(frame["label"].unique().tolist())
 
 
@@ -63,6 +63,6 @@ def paths(frame: pd.DataFrame) -> list[Path]:
 
 
 def version(frame: pd.DataFrame) -> str:
-    """Return ``sha256:...`` over contents and labels; neither order nor file names change it."""
+    """Return ``sha256:...`` over contents and labels, independent of order and file names."""
     lines = sorted(f"{digest} {label}\n" for digest, label in zip(frame["sha256"], frame["label"], strict=True))
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"

@@ -83,8 +83,8 @@ def labels_of(split: Path) -> tuple[str, ...]:
 def version(splits: Path) -> str:
     """Return ``sha256:...`` over the contents of the splits in the folder ``splits``.
 
-    Contents, labels and assignment count: moving a picture from training to test gives another version, on which
-    an older model must not be tested.
+    It depends on contents, labels and assignment to splits: after a picture has moved from training to test, the
+    version differs, and models trained before must not be tested on it.
     """
     sides = [f"{name} {manifest.version(manifest.read(splits / f'{name}.csv'))}\n" for name in SPLITS]
     return f"sha256:{hashlib.sha256(''.join(sides).encode()).hexdigest()}"

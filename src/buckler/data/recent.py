@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, known: Sequence[Path]) -> Pictures:
     """Return the most recent pictures of the class folders in ``root``, sorted by name.
 
-    Pictures that the model was trained on would bias the result and are left out, as are undecodable files.
+    Undecodable files are left out, and so are pictures that the model was trained on: they would bias the result.
 
     Args:
         root: Contains one folder per class.
@@ -43,7 +43,7 @@ def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, kno
     for file in files:
         if count and len(chosen) == count:
             break
-        if file_digest(file).removeprefix("sha256:") in learnt:  # manifests hold the bare digits
+        if file_digest(file).removeprefix("sha256:") in learnt:  # manifests have no prefix
             continue
         try:
             pixels = images.load_pixels(file, size=size)

@@ -38,18 +38,19 @@ class Item:
 def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
     """Return pictures of the class folders in ``path``, sorted by id.
 
-    All files in class folders are included, whatever their names, so that broken files are reported; hidden files,
-    ``SHA256SUMS`` and ``metadata.csv`` are not. ``metadata.csv`` is optional. It must have the columns ``file``,
-    ``label`` and ``lesion_id``; ``lesion_id`` becomes the group, other columns are added to the manifest. A column
-    named like one of the manifest becomes ``metadata_<name>``.
+    Files of any name in class folders are included, so that broken files are reported, except hidden files,
+    ``SHA256SUMS`` and ``metadata.csv``. The optional ``metadata.csv`` must have the columns ``file``, ``label`` and
+    ``lesion_id``. ``lesion_id`` becomes the group; other columns are added to the manifest, under ``metadata_<name>``
+    if the manifest already has a column of that name.
 
     Args:
-        path: The folder; the names of its subfolders are the labels.
-        per_class: Pictures per class, chosen at random; 0 takes all.
-        seed: Of the choice, which does not depend on the order of the files.
+        path: Folder with one subfolder per class; their names are the labels.
+        per_class: Number of pictures per class, chosen at random; 0 takes all.
+        seed: Seed of the choice, which does not depend on the order of the files.
 
     Raises:
-        DataError: No such folder, fewer than two classes, an empty class, or inconsistent metadata.
+        DataError: There is no such folder, there are fewer than two classes, a class is empty, or the metadata are
+            inconsistent.
     """
     if not path.is_dir():
         raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
@@ -57,7 +58,7 @@ def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
     if len(names) < 2:
         raise DataError(
             f"expected at least two class folders in {path}, got {names}; put the pictures of each class"
-            " into a folder that bears its name"
+            " into a folder with the class's name"
         )
     metadata = _metadata(path)
     return sorted(
@@ -97,7 +98,7 @@ class _Drawing:
 
 
 def _files(path: Path, label: str) -> list[str]:
-    """Ids of the files of a class."""
+    """Return the ids of the files of a class."""
     relative = (file.relative_to(path) for file in (path / label).rglob("*") if file.is_file())
     ids = [
         file.as_posix()
@@ -127,7 +128,7 @@ def _item(path: Path, name: str, label: str, metadata: pd.DataFrame | None) -> I
 
 
 def _metadata(path: Path) -> pd.DataFrame | None:
-    """Rows of metadata.csv by file, with columns that clash with the manifest's renamed."""
+    """Return the rows of metadata.csv by file; columns named like one of the manifest are renamed."""
     file = path / METADATA
     if not file.exists():
         return None

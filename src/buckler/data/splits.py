@@ -14,9 +14,9 @@ from buckler.errors import DataError
 
 
 def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
-    """Return a group number for every row, ``(n,)``: pictures that must stay together share one.
+    """Return a group number for every row, ``(n,)``; pictures of one group must be in the same split.
 
-    Near-duplicates, pictures of the same ``group`` in the manifest and identical files stay together, transitively.
+    Near-duplicates, pictures with the same ``group`` in the manifest and identical files form a group, transitively.
     """
     links = [(pair.first, pair.second) for pair in pairs]
     for column in ("group", "sha256"):
@@ -32,15 +32,15 @@ def assign(
 ) -> NDArray[np.str_]:
     """Return the split's name for every row of ``frame``, ``(n,)``.
 
-    The result depends on neither row order nor file names: groups are processed by size, then by a hash of their
-    contents and ``seed``. Each goes to the split that it overfills least, then to the one that lacks most.
+    The result does not depend on row order or file names: groups are processed by size, then by a hash of their
+    contents and ``seed``. Each group goes to the split that it overfills least; ties go to the split that lacks most.
 
     Args:
         frame: A manifest.
         groups: Result of ``group``.
         test: Share of each class for the test split, above 0.
-        calibration: Share of each class for the calibration split, above 0; the rest trains.
-        seed: Changes which groups go where.
+        calibration: Share of each class for the calibration split, above 0; the rest is the training split.
+        seed: Seed of the order of groups of equal size.
 
     Raises:
         DataError: The shares leave nothing to train on, or a class has too few groups to be in every split.
@@ -64,14 +64,14 @@ def assign(
 
 
 def _targets(frame: pd.DataFrame, labels: Sequence[str], test: float, calibration: float) -> NDArray[np.int64]:
-    """Target number of pictures, ``(splits, classes)``."""
+    """Return the target numbers of pictures, ``(splits, classes)``."""
     sizes = np.array([(frame["label"] == label).sum() for label in labels])
     tested, calibrated = (np.rint(sizes * share).astype(np.int64) for share in (test, calibration))
     return np.stack([sizes - tested - calibrated, calibrated, tested])
 
 
 def _ordered(frame: pd.DataFrame, groups: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
-    """Rows of each group, largest first, while every split has room."""
+    """Return the rows of each group, largest first, because large groups need splits with room."""
     digests = frame["sha256"].to_numpy()
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -83,7 +83,7 @@ def _ordered(frame: pd.DataFrame, groups: NDArray[np.int64], seed: int) -> list[
 
 
 def _choose(counts: NDArray[np.int64], missing: NDArray[np.float64], target: NDArray[np.int64]) -> int:
-    """Index of the split that ``counts`` pictures per class overfill least; ties go to the one that lacks most."""
+    """Return the index of the split that a group with ``counts`` per class overfills least, then of the emptiest."""
     overfill = np.maximum(counts - np.maximum(missing, 0), 0).sum(axis=1)
     share = (counts * missing / np.maximum(target, 1)).sum(axis=1)
     return min(range(len(SPLITS)), key=lambda place: (overfill[place], -share[place]))

@@ -1,7 +1,7 @@
-"""Databases of the stores: a SQLite file by default, PostgreSQL by URL; tables are made and upgraded by Alembic.
+"""Databases of the stores: SQLite files by default, PostgreSQL by URL; Alembic creates and upgrades the tables.
 
 A store is a set of tables with its own migrations in ``migrations/<store>`` and its own version table, so that several
-stores may share one database. Migrations are numbered files that run in order; the last one is the current schema.
+stores can share a database. Migrations are numbered files that run in order; the last one is the current schema.
 """
 
 import logging
@@ -23,7 +23,7 @@ from buckler.errors import DatabaseError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_SECONDS = 5
-# URLs as people write them; SQLAlchemy's own default for the first two is a driver that is no longer maintained.
+# Driver for each scheme; SQLAlchemy's default driver for the first two is no longer maintained.
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 _BEGIN = "buckler_begin"
 _upgrading = threading.Lock()  # Alembic keeps its context in module globals
@@ -36,15 +36,15 @@ class Database:
 
     Args:
         url: ``sqlite:///relative``, ``sqlite:////absolute`` or ``postgresql://user:password@host/name``.
-        store: Whose tables are used.
-        named_by: Environment variable that names the URL, for error messages.
-        wal: SQLite: readers and writers do not wait for each other; losing power may cost the last second and damages
-            nothing. A reader then needs write access to the directory.
+        store: The store.
+        named_by: Environment variable of the URL, for error messages.
+        wal: SQLite only: readers and writers do not wait for each other. A power failure may lose the last second but
+            damages nothing. Readers need write access to the directory.
         pooled: Keep connections open between uses.
-        lock_seconds: SQLite: how long a transaction waits for another process.
+        lock_seconds: SQLite only: how long a transaction waits for another process.
 
     Raises:
-        DatabaseError: The URL is not one of these, or its driver is missing.
+        DatabaseError: The URL has another form, or its driver is missing.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Database:
             Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._engine.begin() as connection:
             current = _revision(connection, self._store) == head(self._store)
-        if not current:  # else a database that may only be read would be refused, and Alembic loaded for nothing
+        if not current:  # a current database needs neither write access nor Alembic
             with _upgrading, self._begun_for_writing() as connection:
                 _lock(connection, self._store)
                 self._refuse_newer(connection)
@@ -147,8 +147,8 @@ class Database:
 
     @contextmanager
     def _begun_for_writing(self) -> Iterator[sql.Connection]:
-        # SQLite: take the write lock first. A transaction that reads and then writes fails at once, without waiting,
-        # where another process wrote in between.
+        # SQLite: take the write lock first. A transaction that reads before it writes would fail, without waiting, if
+        # another process wrote in between.
         with self._engine.connect() as connection:
             connection = connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
@@ -159,10 +159,10 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            self._current = False  # the file may have been moved away: its tables are made anew
+            self._current = False  # the file may have been removed: the next use creates its tables again
             raise DatabaseError(
                 f"the {self._store} database {self.shown_url} cannot be used: {_reason(error)}; "
-                f"{self._named_by} names another",
+                f"set {self._named_by} to use another",
                 passing=isinstance(error, OperationalError | InterfaceError | OSError),
             ) from error
 
@@ -189,7 +189,7 @@ def _engine(url: str, named_by: str, *, pooled: bool, lock_seconds: float) -> sq
         )
     except ModuleNotFoundError as error:
         raise DatabaseError(
-            f"{named_by} names a database whose driver {error.name} is not installed; install the extra `postgres`",
+            f"{named_by}: the driver {error.name} of this database is not installed; install the extra `postgres`",
             passing=False,
         ) from error
     except (ArgumentError, ValueError) as error:
@@ -207,11 +207,11 @@ def _arguments(driver: str, lock_seconds: float) -> dict[str, Any]:
 
 
 def _prepare(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # the driver begins no transaction before DDL; `_begin` does
+    connection.isolation_level = None  # `_begin` begins transactions; the driver would not before DDL
 
 
 def _use_wal(connection: sqlite3.Connection, _: object, *, lock_seconds: float) -> None:
-    # The switch, which only the first connection to a file makes, does not wait for other connections by itself.
+    # Only the first connection to a file switches to WAL; SQLite does not wait for other connections there.
     deadline = time.monotonic() + lock_seconds
     while True:
         try:
@@ -229,7 +229,7 @@ def _begin(connection: sql.Connection) -> None:
 
 
 def _lock(connection: sql.Connection, store: Store) -> None:
-    """Let one process at a time upgrade ``store``; on SQLite, ``BEGIN IMMEDIATE`` has done that."""
+    """Allow one process at a time to upgrade ``store``; on SQLite, ``BEGIN IMMEDIATE`` already does."""
     if connection.dialect.name == "postgresql":
         key = zlib.crc32(version_table(store).encode())
         connection.execute(sql.select(sql.func.pg_advisory_xact_lock(key)))
@@ -243,7 +243,7 @@ def _revision(connection: sql.Connection, store: Store) -> str | None:
 
 
 def _run_migrations(connection: sql.Connection, store: Store) -> None:
-    from alembic import command  # a tenth of a second that a current database does not cost
+    from alembic import command  # takes a tenth of a second, only needed for an upgrade
     from alembic.config import Config
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -256,7 +256,7 @@ def _run_migrations(connection: sql.Connection, store: Store) -> None:
 
 
 def _reason(error: Exception) -> str:
-    # The driver's own message, one line; SQLAlchemy would add the statement and its values.
+    # Only the first line of the driver's message; SQLAlchemy's contains the statement and its values.
     origin = getattr(error, "orig", None) or error
     lines = str(origin).splitlines() or [type(origin).__name__]
     return lines[0]

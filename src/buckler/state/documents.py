@@ -1,4 +1,4 @@
-"""Reports as files: dataclasses to JSON and rows to CSV, always the same way."""
+"""Reads and writes reports: dataclasses as JSON, rows as CSV."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ from buckler.errors import DataError
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write ``document`` with its dataclasses spelt out; folders are made."""
+    """Write ``document``, in which dataclasses become objects; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=2, default=dataclasses.asdict, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
@@ -21,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in ``path``.
 
     Raises:
-        DataError: There is no such file, or it does not hold an object.
+        DataError: The file is missing or contains no JSON object.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``rows``, whose first names the columns; folders are made."""
+    """Write ``rows`` with the columns of the first row; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash, a full disk or a loss of power a file or directory is the old one or the new one."""
+"""Atomic writes: after a crash, a full disk or a power failure, a file or directory is the old one or the new one."""
 
 import os
 import secrets
@@ -14,8 +14,8 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     """Replace the file ``path`` by ``content``; after an error it is unchanged.
 
     Args:
-        path: A file in a directory that exists.
-        content: The whole new content.
+        path: File in an existing directory.
+        content: New content of the file.
         mode: Permissions of the new file; by default only its owner can read it.
 
     Raises:
@@ -31,7 +31,7 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path for a new file that replaces ``path`` on exit; after an error ``path`` is unchanged.
 
-    The new path has the same suffix, lies in the same directory and does not exist yet.
+    The yielded path has the same suffix, is in the same directory and does not exist yet.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
     try:
@@ -58,7 +58,7 @@ def replacing_directory(destination: Path) -> Iterator[Path]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Flush the names of the files in ``directory`` to the disk; a loss of power can otherwise lose a new name."""
+    """Flush the names of the files in ``directory`` to disk; otherwise, a power failure can lose new names."""
     _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -1,4 +1,4 @@
-"""Locks between the processes of one machine; the kernel releases them when their holder ends, however it ends."""
+"""Locks between the processes of one machine; the kernel releases them when their holder exits or is killed."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# `is_held` takes the lock for a moment; an attempt that falls into this moment is repeated.
+# `is_held` takes the lock for a moment; attempts during that moment are repeated.
 ATTEMPTS, PAUSE_SECONDS = 5, 0.1
 
 
@@ -17,9 +17,9 @@ class HeldError(Exception):
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait for the lock file ``path`` and hold its lock; threads of one process take turns as well.
+    """Wait for the lock of the file ``path`` and hold it; also excludes threads of the same process.
 
-    The file is created, readable by its owner only, and stays.
+    The file is created if necessary, readable by its owner only, and never removed.
 
     Raises:
         OSError: The file cannot be opened.
@@ -45,7 +45,7 @@ def exclusive_at_once(path: Path) -> Iterator[None]:
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold off `exclusive` holders of ``path``, not other readers.
+    """Wait for `exclusive` holders of ``path`` and keep them out; other `shared` holders are allowed.
 
     Raises:
         OSError: The file does not exist or cannot be read.
@@ -56,7 +56,7 @@ def shared(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether the lock of ``path`` is held; several processes may ask at the same time.
+    """Return whether the lock of ``path`` is held; several processes may call this at the same time.
 
     Raises:
         OSError: The file cannot be opened.
@@ -80,7 +80,7 @@ def _acquired(file: int) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # Opened for each use: flock belongs to the open file.
+    # Opened for each use: flock locks the open file, not the path.
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield file

@@ -1,6 +1,6 @@
-"""Default places of everything that this machine keeps, below ``.buckler`` of the working directory.
+"""Default paths of all state on this machine, below ``.buckler`` in the working directory.
 
-Where an environment variable names another place, the module that reads the variable applies it.
+Modules that read an environment variable for another path apply it themselves.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ BENTOML = STATE / "bentoml"
 RELEASES = STATE / "releases"
 TRAFFIC_DATABASE = STATE / "traffic/traffic.db"
 
-# The registry, and moves of its aliases
+# The model registry and its promotions
 MLFLOW_DATABASE = STATE / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlartifacts"
 PROMOTION_LOCK = STATE / "promotion.lock"
 
-# What interrupted stages continue from
+# Progress of interrupted stages
 ATTACK_JOURNAL = STATE / "attack"
 DETECT_JOURNAL = STATE / "detect"
 TRAINING_STATE = STATE / "training/state.npz"

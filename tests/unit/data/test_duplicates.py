@@ -52,7 +52,7 @@ def test_a_changed_copy_is_a_near_duplicate(tmp_path, content):
     assert [(pair.first, pair.second) for pair in pairs] == [(0, 4)]
 
 
-def test_different_lesions_in_the_same_place_are_none_though_their_hashes_are_near(tmp_path):
+def test_different_lesions_with_similar_hashes_are_not_near_duplicates(tmp_path):
     x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64))
     round_one, ring = np.hypot(x, y) < 0.4, np.abs(np.hypot(x, y) - 0.4) < 0.12
     contents = []
@@ -63,7 +63,7 @@ def test_different_lesions_in_the_same_place_are_none_though_their_hashes_are_ne
     assert pairs_of(write(tmp_path, contents)) == []
 
 
-def test_order_of_pictures_does_not_change_the_pairs(tmp_path):
+def test_pairs_do_not_depend_on_the_order_of_pictures(tmp_path):
     contents = [datasets.png(label, index) for label in ("benign", "malignant") for index in range(40)]
     prints = duplicates.fingerprints(write(tmp_path, contents))
     loose = {"max_bits": 16, "min_correlation": 0.7}
@@ -78,14 +78,14 @@ def test_order_of_pictures_does_not_change_the_pairs(tmp_path):
     assert len(expected) > 3
 
 
-def test_a_picture_that_does_not_decode_is_named(tmp_path):
+def test_an_error_names_a_picture_that_does_not_decode(tmp_path):
     with pytest.raises(UnusableImageError, match=r"1\.img: expected a JPEG or PNG"):
         duplicates.fingerprints(write(tmp_path, [datasets.png(), b"no"]))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 30), st.data())
-def test_components_are_the_classes_of_what_links_connect(count, data):
+def test_components_are_the_connected_items(count, data):
     place = st.integers(0, count - 1)
     links = data.draw(st.lists(st.tuples(place, place), max_size=40))
     found = duplicates.components(count, links)
@@ -98,7 +98,7 @@ def test_components_are_the_classes_of_what_links_connect(count, data):
 
 
 @pytest.mark.real_data
-def test_the_known_near_duplicates_of_real_pictures_are_found_together(real_data):
+def test_known_near_duplicates_of_real_pictures_are_found(real_data):
     known = [
         ("malignant/458", "malignant/461"),
         ("malignant/311", "malignant/312", "malignant/321"),

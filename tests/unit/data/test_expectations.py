@@ -51,7 +51,7 @@ def failed(outcome):
     return {result.name: result.seen for result in outcome.results if not result.passed}
 
 
-def test_good_pictures_hold_every_expectation():
+def test_good_pictures_meet_every_expectation():
     outcome = check()
     assert {result.name for result in outcome.results} == NAMES
     assert failed(outcome) == {}
@@ -72,13 +72,13 @@ def test_good_pictures_hold_every_expectation():
         ),
     ],
 )
-def test_a_hard_expectation_says_what_it_saw(changes, name, seen):
+def test_a_violated_hard_expectation_names_the_pictures(changes, name, seen):
     outcome = check(changes)
     assert seen in failed(outcome)[name]
     assert name in {finding.name for finding in outcome.violated}
 
 
-def test_files_that_do_not_decode_are_allowed_up_to_a_share():
+def test_undecodable_files_are_allowed_up_to_a_share():
     broken = {"width": None, "height": None, "mode": ""}
     assert failed(check({1: broken}, {1: "image_empty"}, count=20)) == {}
     three = failed(check(dict.fromkeys((1, 2, 3), broken), dict.fromkeys((1, 2, 3), "image_empty"), count=20))
@@ -86,25 +86,25 @@ def test_files_that_do_not_decode_are_allowed_up_to_a_share():
     assert three["decodes"].startswith("3 of 20 violate it: benign/02.png (image_empty), ")
 
 
-def test_a_file_twice_in_one_class_is_told_but_stops_nothing():
+def test_a_repeated_file_violates_a_soft_expectation():
     outcome = check({2: {"sha256": "same"}, 4: {"sha256": "same"}})
     assert failed(outcome).keys() == {"no_repeated_files"}
     assert outcome.violated == ()
 
 
-def test_many_grey_pictures_are_told_but_stop_nothing():
+def test_many_grey_pictures_violate_a_soft_expectation():
     outcome = check({index: {"mode": "L"} for index in range(4)})
     assert failed(outcome).keys() == {"mostly_colour"}
     assert outcome.violated == ()
 
 
-def test_many_offenders_are_counted_and_the_first_named():
+def test_many_violations_are_counted_and_the_first_named():
     seen = failed(check({index: {"width": 8} for index in range(12)}))["width"]
     assert seen.startswith("12 of 12 violate it: benign/00.png (8")
     assert seen.endswith(" and 7 more")
 
 
-def test_small_and_unbalanced_classes_are_named():
+def test_the_result_names_small_and_unbalanced_classes():
     changes = {index: {"label": "benign"} for index in (3, 5, 7, 9)}
     outcome = check(changes)
     assert failed(outcome) == {
@@ -114,17 +114,17 @@ def test_small_and_unbalanced_classes_are_named():
     assert len(outcome.violated) == 2
 
 
-def test_a_class_without_one_usable_picture_is_missed():
+def test_a_class_without_usable_pictures_is_too_small():
     malignant = dict.fromkeys(range(1, 12, 2), "image_empty")
     assert failed(check(problems=malignant))["pictures_a_class"] == "1 of 2 violate it: malignant (0)"
 
 
-def test_labels_outside_the_known_ones_are_named():
+def test_the_result_names_unknown_labels():
     limits = expectations.ValidateParams(32, 100, 1, 20.0, 0.1, ("benign", "malignant"))
     seen = failed(check({2: {"label": "begnin"}}, limits=limits))
     assert seen == {"known_labels": "1 of 12 violate it: benign/02.png (begnin)"}
 
 
-def test_a_malignant_label_that_no_picture_bears_is_named():
+def test_the_result_names_a_malignant_label_without_pictures():
     assert failed(check(malignant=("malignant", "mel"))) == {"malignant_labels": "none of mel"}
     assert failed(check(malignant=())) == {}

@@ -20,7 +20,7 @@ def row(name, label="a", digest=None, **extra):
     }
 
 
-def test_a_manifest_comes_back_from_disk_as_it_was(tmp_path):
+def test_a_manifest_read_back_equals_the_written_one(tmp_path):
     rows = [
         row("b", "NA", sex=""),
         row("a", "1", age="80"),
@@ -41,7 +41,7 @@ def test_labels_are_sorted_and_paths_follow_the_rows():
     assert [path.as_posix() for path in manifest.paths(frame)] == ["data/images/x", "data/images/y"]
 
 
-def test_the_version_depends_on_contents_and_labels_alone():
+def test_the_version_depends_only_on_contents_and_labels():
     rows = [row("x", "a", "1"), row("y", "b", "2")]
     version = manifest.version(manifest.build(rows))
     renamed = [row("q", "b", "2"), row("p", "a", "1")]
@@ -61,7 +61,7 @@ def test_the_version_depends_on_contents_and_labels_alone():
         (",".join(manifest.COLUMNS) + "\na,p,d,l,wide,9,RGB,10,s,\n", "is not a manifest"),
     ],
 )
-def test_a_broken_manifest_is_refused_in_words(tmp_path, content, message):
+def test_a_broken_manifest_is_an_error(tmp_path, content, message):
     if content is not None:
         (tmp_path / "manifest.csv").write_text(content)
     with pytest.raises(DataError, match=message):

@@ -14,7 +14,7 @@ LABELS = ("benign", "malignant")
 
 @pytest.fixture
 def root(tmp_path):
-    """Three benign pictures and a malignant one, a second apart, the first the oldest."""
+    """Three benign pictures and a malignant one, one second apart, oldest first."""
     generator = np.random.default_rng(3)
     for age, name in enumerate(("benign/c.png", "benign/a.png", "malignant/b.png", "benign/d.png")):
         path = tmp_path / "new" / name
@@ -28,18 +28,18 @@ def load(root, count=0, known=()):
     return recent.load_recent(root, LABELS, size=32, count=count, known=known)
 
 
-def test_all_pictures_are_read_in_the_order_of_their_names(root):
+def test_pictures_are_sorted_by_name(root):
     found = load(root)
     assert found.ids == ("benign/a.png", "benign/c.png", "benign/d.png", "malignant/b.png")
     assert found.truth.tolist() == [0, 0, 0, 1]
     assert found.images.shape == (4, 32, 32, 3)
 
 
-def test_the_newest_count(root):
+def test_the_newest_pictures_are_chosen(root):
     assert load(root, count=2).ids == ("benign/d.png", "malignant/b.png")
 
 
-def test_what_the_model_has_learnt_from_is_left_out_whatever_it_is_called(root, tmp_path, monkeypatch):
+def test_training_pictures_are_left_out_under_any_name(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     projects.write_splits(tmp_path, 32, 2, np.random.default_rng(1))
     learnt = tmp_path / "data/images/0.png"
@@ -50,13 +50,13 @@ def test_what_the_model_has_learnt_from_is_left_out_whatever_it_is_called(root, 
     assert "benign/renamed.png" in load(root).ids
 
 
-def test_what_cannot_be_decoded_is_left_out(root, caplog):
+def test_undecodable_pictures_are_left_out(root, caplog):
     (root / "benign/broken.png").write_bytes(b"no picture")
     assert len(load(root).ids) == 4
     assert "broken.png" in caplog.text
 
 
-def test_a_folder_that_is_no_class_or_holds_nothing_is_named(root, tmp_path):
+def test_an_error_names_an_unknown_or_empty_folder(root, tmp_path):
     (root / "unclear").mkdir()
     with pytest.raises(DataError, match=r"folders \['unclear'\], expected classes of the model"):
         load(root)

@@ -19,7 +19,7 @@ def ids(folder, per_class=0, seed=1):
     return [item.id for item in sources.directory(folder, per_class=per_class, seed=seed)]
 
 
-def test_every_file_of_a_class_folder_is_a_picture_of_that_class_whatever_its_name(folder):
+def test_every_file_of_a_class_folder_is_a_picture_of_that_class(folder):
     items = sources.directory(folder, per_class=0, seed=1)
     assert [(item.id, item.label) for item in items] == [
         ("bcc/a, b.txt", "bcc"),
@@ -32,14 +32,14 @@ def test_every_file_of_a_class_folder_is_a_picture_of_that_class_whatever_its_na
     assert {(item.group, *item.extra) for item in items} == {("",)}
 
 
-def test_hidden_files_and_lists_are_no_pictures(folder):
+def test_hidden_files_and_lists_are_not_pictures(folder):
     for name in ("nv/.DS_Store", ".git/x", "nv/.thumbs/1.jpg", "SHA256SUMS", "nv/SHA256SUMS", "README.md"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
     assert ids(folder) == ["bcc/a, b.txt", "mel/1.jpg", "nv/1.jpg", "nv/2.png", "nv/sub/3"]
 
 
-def test_a_draw_depends_on_the_seed_and_grows_without_losing_pictures(tmp_path):
+def test_a_larger_draw_with_the_same_seed_contains_the_smaller_one(tmp_path):
     folder = datasets.make_folder(tmp_path / "set", per_class=12)
     draws = {seed: ids(folder, 4, seed) for seed in range(5)}
     assert all(len(drawn) == 8 for drawn in draws.values())
@@ -48,7 +48,7 @@ def test_a_draw_depends_on_the_seed_and_grows_without_losing_pictures(tmp_path):
     assert ids(folder, 100, 0) == ids(folder, 0, 0)
 
 
-def test_metadata_give_the_group_and_further_columns(folder):
+def test_metadata_provide_the_group_and_further_columns(folder):
     (folder / "metadata.csv").write_text(
         "file,label,lesion_id,sex,sha256\nnv/1.jpg,nv,L1,female,abc\nnv/2.png,nv,L1,,\nnv/gone.jpg,nv,L9,male,\n"
     )
@@ -76,18 +76,18 @@ def test_metadata_give_the_group_and_further_columns(folder):
         ("file,label,lesion_id\n\xff\xfe,\n", "expected .* to be a CSV in UTF-8"),
     ],
 )
-def test_metadata_that_do_not_fit_are_refused(folder, metadata, message):
+def test_inconsistent_metadata_are_rejected(folder, metadata, message):
     (folder / "metadata.csv").write_bytes(metadata.encode("latin-1"))
     with pytest.raises(DataError, match=message):
         ids(folder)
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_an_error_names_a_missing_folder(tmp_path):
     with pytest.raises(DataError, match=r"expected a folder of class folders at .*gone.*set data\.path"):
         ids(tmp_path / "gone")
 
 
-def test_fewer_than_two_classes_are_refused(tmp_path):
+def test_fewer_than_two_classes_are_rejected(tmp_path):
     with pytest.raises(DataError, match=r"at least two class folders in .*, got \[\]"):
         ids(tmp_path)
     (tmp_path / "nv").mkdir()
@@ -95,14 +95,14 @@ def test_fewer_than_two_classes_are_refused(tmp_path):
         ids(tmp_path)
 
 
-def test_an_empty_class_is_named(folder):
+def test_an_error_names_an_empty_class(folder):
     (folder / "vasc").mkdir()
     (folder / "vasc/.hidden").write_text("x")
     with pytest.raises(DataError, match=r"expected pictures in the class folder .*vasc, it is empty"):
         ids(folder)
 
 
-def test_generated_pictures_decode_and_do_not_depend_on_how_many_there_are():
+def test_generated_pictures_decode_and_do_not_depend_on_their_number():
     few = sources.generated(per_class=2, seed=3, size=32)
     many = {item.id: item for item in sources.generated(per_class=5, seed=3, size=32)}
     assert [item.id for item in few] == [
@@ -116,6 +116,6 @@ def test_generated_pictures_decode_and_do_not_depend_on_how_many_there_are():
         assert item.read() == many[item.id].read()
 
 
-def test_the_generator_has_no_all():
+def test_the_generator_needs_a_positive_number():
     with pytest.raises(DataError, match=r"expected data\.per_class of at least 1 for the synthetic source, got 0"):
         sources.generated(per_class=0, seed=3, size=32)

@@ -40,14 +40,14 @@ def sizes(frame, assigned, label):
 @pytest.mark.parametrize(
     ("count", "expected"), [(10, [6, 1, 3]), (400, [240, 40, 120]), (1440, [864, 144, 432]), (7, [4, 1, 2])]
 )
-def test_single_pictures_reach_the_shares_exactly_in_every_class(count, expected):
+def test_ungrouped_pictures_reach_the_shares_exactly_in_every_class(count, expected):
     frame = frame_of(["a"] * count + ["b"] * 20)
     assigned = assign(frame)
     assert sizes(frame, assigned, "a") == expected
     assert sizes(frame, assigned, "b") == [12, 2, 6]
 
 
-def test_what_stays_together_is_connected_by_likeness_lesion_or_content():
+def test_near_duplicates_lesions_and_identical_files_form_groups():
     frame = frame_of("aaaaaab", ["", "L1", "L1", "", "", "", ""], ["0", "1", "2", "3", "4", "3", "6"])
     groups = splits.group(frame, [Pair(0, 1, 2, 0.99), Pair(3, 6, 2, 0.99)])
     assert groups.tolist() == [0, 0, 0, 3, 4, 3, 3]
@@ -67,7 +67,7 @@ def data_sets(draw):
     groups = draw(st.lists(st.sampled_from(["", "", "", "L1", "L2", "L3"]), min_size=count, max_size=count))
     place = st.integers(0, count - 1)
     links = draw(st.lists(st.tuples(place, place), max_size=15))
-    # Three quarters alone, so that every class has enough to be in every split.
+    # Three quarters are ungrouped, so that every class can be in every split.
     groups = [group if index % 4 == 0 else "" for index, group in enumerate(groups)]
     labels = ["abc"[index % 3] if index < 45 else label for index, label in enumerate(labels)]
     pairs = [Pair(min(link), max(link), 0, 1.0) for link in links if link[0] != link[1]]
@@ -76,7 +76,7 @@ def data_sets(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(data_sets(), st.integers(0, 5), st.randoms(use_true_random=False))
-def test_no_group_is_ever_divided_and_the_order_of_rows_changes_nothing(data_set, seed, random):
+def test_groups_stay_together_whatever_the_order_of_rows(data_set, seed, random):
     frame, pairs = data_set
     groups = splits.group(frame, pairs)
     assigned = splits.assign(frame, groups, seed=seed, **SHARES)
@@ -95,7 +95,7 @@ def test_no_group_is_ever_divided_and_the_order_of_rows_changes_nothing(data_set
 
 @settings(max_examples=60, deadline=None)
 @given(data_sets(), st.integers(0, 5))
-def test_sizes_miss_the_shares_by_no_more_than_the_largest_group(data_set, seed):
+def test_sizes_differ_from_the_shares_by_at_most_the_largest_group(data_set, seed):
     frame, pairs = data_set
     groups = splits.group(frame, pairs)
     assigned = splits.assign(frame, groups, seed=seed, **SHARES)
@@ -106,13 +106,13 @@ def test_sizes_miss_the_shares_by_no_more_than_the_largest_group(data_set, seed)
             assert abs(size - share * total) <= largest + 1
 
 
-def test_a_class_that_cannot_be_in_every_split_is_named():
+def test_an_error_names_a_class_that_cannot_be_in_every_split():
     frame = frame_of(["a"] * 30 + ["b"] * 12, [""] * 30 + ["L1"] * 6 + ["L2"] * 6)
     with pytest.raises(DataError, match=r"expected pictures of class 'b' in every split, none for \["):
         assign(frame)
 
 
 @pytest.mark.parametrize("shares", [{"test": 0}, {"calibration": 0}, {"test": 0.9}, {"test": -0.1}])
-def test_shares_that_leave_a_split_empty_are_refused(shares):
+def test_shares_that_leave_a_split_empty_are_rejected(shares):
     with pytest.raises(DataError, match="expected shares above 0 for test and calibration, below 1 together"):
         assign(frame_of(["a", "b"] * 30), **shares)

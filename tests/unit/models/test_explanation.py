@@ -8,7 +8,7 @@ from buckler.models.features import head_of, last_maps, maps_of
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.table import NETWORKS
 
-SIZE = 80  # maps of five a side: the pooling leaves out the last row and column
+SIZE = 80  # gives maps of 5 by 5, of which the pooling drops the last row and column
 
 
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
@@ -22,7 +22,7 @@ def pixels():
 
 
 def by_tape(network, pixels, label):
-    """Grad-CAM as the paper writes it, with TensorFlow's own gradient."""
+    """Return Grad-CAM as the paper defines it, with TensorFlow's gradient."""
     import keras
     import tensorflow as tf
 
@@ -36,7 +36,7 @@ def by_tape(network, pixels, label):
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_it_is_grad_cam_as_the_tape_computes_it(network, pixels, label):
+def test_heat_maps_equal_grad_cam_with_tensorflows_gradient(network, pixels, label):
     expected = by_tape(network, pixels, label)
     assert expected.shape == {"vgg19": (5, 5), "tiny": (10, 10)}[network.name]
     found = Explainer(maps_of(network), head_of(network))(pixels, label)
@@ -44,7 +44,7 @@ def test_it_is_grad_cam_as_the_tape_computes_it(network, pixels, label):
     assert (found.dtype, found.max()) == (np.float32, 1)
 
 
-def test_the_maps_and_the_head_are_the_network(network, pixels):
+def test_maps_and_head_give_the_networks_logits(network, pixels):
     explainer = Explainer(maps_of(network), head_of(network))
     values = explanation.pool(explainer.maps(pixels), explainer.head.pooling).ravel()
     for kernel, bias in zip(explainer.head.kernels[:-1], explainer.head.biases[:-1], strict=True):
@@ -53,22 +53,22 @@ def test_the_maps_and_the_head_are_the_network(network, pixels):
     np.testing.assert_allclose(logits, np.asarray(network(pixels[None], training=False))[0], rtol=1e-3, atol=1e-5)
 
 
-def test_on_paper_the_channel_that_speaks_for_a_class_shows_where_it_is():
+def test_the_heat_map_shows_the_channel_that_supports_the_class():
     maps = np.zeros((2, 2, 2), np.float32)
     maps[0, 1, 0], maps[1, 0, 1] = 4, 2
-    # No hidden layer: channel 0 speaks for class 0 and against class 1, channel 1 the other way round.
+    # No hidden layer: channel 0 supports class 0 and opposes class 1, channel 1 the reverse.
     head = HeadWeights((np.array([[1, -1], [-1, 1]], np.float32),), (np.zeros(2, np.float32),))
     np.testing.assert_array_equal(grad_cam(maps, head, 0), [[0, 1], [0, 0]])
     np.testing.assert_array_equal(grad_cam(maps, head, 1), [[0, 0], [1, 0]])
 
 
-def test_where_nothing_speaks_for_a_class_nothing_is_shown():
+def test_without_support_for_a_class_the_heat_map_is_zero():
     head = HeadWeights((np.full((4, 1), -1, np.float32),), (np.zeros(1, np.float32),))
     np.testing.assert_array_equal(grad_cam(np.ones((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
     np.testing.assert_array_equal(grad_cam(np.zeros((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
 
 
-def test_a_head_comes_back_from_its_file_as_it_was(network, tmp_path):
+def test_a_loaded_head_equals_the_saved_one(network, tmp_path):
     head = head_of(network)
     head.save(tmp_path)
     loaded = HeadWeights.load(tmp_path)
@@ -80,14 +80,14 @@ def test_a_head_comes_back_from_its_file_as_it_was(network, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK not an archive"])
-def test_a_file_that_holds_no_head_is_an_error(tmp_path, content):
+def test_a_file_without_head_weights_is_an_error(tmp_path, content):
     if content is not None:
         (tmp_path / explanation.HEAD_FILE).write_bytes(content)
     with pytest.raises(ModelError, match=r"head\.npz contains no valid weights of a head"):
         HeadWeights.load(tmp_path)
 
 
-def test_a_pickled_head_is_not_read(tmp_path):
+def test_a_pickled_head_is_rejected(tmp_path):
     np.savez(tmp_path / explanation.HEAD_FILE, kernel_0=np.array([{}], object), bias_0=np.zeros(1), allow_pickle=True)
     with pytest.raises(ModelError, match="does not hold"):
         HeadWeights.load(tmp_path)

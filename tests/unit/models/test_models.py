@@ -18,7 +18,7 @@ from buckler.trust import digests
 INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 
 
-def test_results_do_not_depend_on_batch_mates(tiny_classifier, tiny_pictures):
+def test_results_do_not_depend_on_the_batch(tiny_classifier, tiny_pictures):
     images, truth = tiny_pictures
     forward = tiny_classifier.forward(images)
     gradient, logits = tiny_classifier.loss_gradient(images, truth)
@@ -46,7 +46,7 @@ def test_gradient_is_the_slope_of_the_loss(tiny_classifier, tiny_pictures, name)
     np.testing.assert_allclose(slope, np.abs(step * gradient).sum(axis=(1, 2, 3)), rtol=0.15, atol=1e-4)
 
 
-def test_bfloat16_twin_agrees_and_shares_the_weights(tiny_network, tiny_pictures):
+def test_the_bfloat16_copy_agrees_and_has_the_same_weights(tiny_network, tiny_pictures):
     images, _ = tiny_pictures
     exact, fast = (Classifier(tiny_network, p).forward(images) for p in ("float32", "bfloat16"))
     assert np.any(exact.logits != fast.logits)
@@ -63,7 +63,7 @@ def test_features_are_mean_and_spread_of_each_tap(tiny_network, tiny_classifier,
         np.testing.assert_allclose(own[:, tap.channels :], maps.std(axis=(1, 2)), atol=1e-3)
 
 
-def test_a_keras_model_of_another_origin_has_logits_and_no_features(tiny_pictures):
+def test_a_keras_model_of_unknown_architecture_has_logits_and_no_features(tiny_pictures):
     pixels = keras.Input((32, 32, 3))
     foreign = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(pixels)))
     forward = Classifier(foreign, batch_size=4).forward(tiny_pictures[0])
@@ -71,20 +71,20 @@ def test_a_keras_model_of_another_origin_has_logits_and_no_features(tiny_picture
     assert forward.features.shape == (11, 0)
 
 
-def test_no_pictures_give_no_answers(tiny_classifier):
+def test_an_empty_batch_gives_empty_results(tiny_classifier):
     none = np.zeros((0, 32, 32, 3), np.float32)
     assert tiny_classifier.forward(none).logits.shape == (0, 2)
     assert tiny_classifier.logits(none).shape == (0, 2)
 
 
-def test_pictures_out_of_range_or_shape_are_refused(tiny_classifier):
+def test_pictures_out_of_range_or_of_another_shape_are_rejected(tiny_classifier):
     with pytest.raises(InputRangeError, match="before normalisation"):
         tiny_classifier.logits(np.full((1, 32, 32, 3), 2.0, np.float32))
     with pytest.raises(ValueError, match="expected images of shape"):
         tiny_classifier.logits(np.zeros((1, 16, 16, 3), np.float32))
 
 
-def test_a_saved_classifier_answers_as_before(tmp_path, tiny_network, tiny_pictures):
+def test_a_loaded_classifier_answers_like_the_saved_one(tmp_path, tiny_network, tiny_pictures):
     checkpoint.save(tiny_network, INFO, tmp_path)
     assert checkpoint.load_info(tmp_path) == INFO
     images, _ = tiny_pictures
@@ -92,11 +92,11 @@ def test_a_saved_classifier_answers_as_before(tmp_path, tiny_network, tiny_pictu
     np.testing.assert_allclose(loaded, Classifier(tiny_network).logits(images), atol=1e-5)
 
 
-def test_the_same_network_makes_the_same_bytes_whenever_it_is_saved(tmp_path, tiny_network):
+def test_equal_networks_are_saved_as_equal_bytes(tmp_path, tiny_network):
     first, again = tmp_path / "first", tmp_path / "again"
     checkpoint.save(tiny_network, INFO, first)
-    twin = checkpoint.load_network(first)  # other objects, at other addresses
-    time.sleep(1.1)  # Keras notes the second
+    twin = checkpoint.load_network(first)  # new objects at other memory addresses
+    time.sleep(1.1)  # Keras stores the time in seconds
     checkpoint.save(twin, INFO, again)
     assert digests.directory_digest(first) == digests.directory_digest(again)
 
@@ -107,7 +107,7 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path, tiny_network):
         assert {name.rsplit(".", 1)[-1] for name in archive.namelist()} <= {"json", "h5"}
 
 
-def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
+def test_a_checkpoint_with_code_is_rejected(tmp_path):
     pixels = keras.Input((32, 32, 3))
     code = keras.layers.Lambda(lambda x: x * 2)(keras.layers.GlobalAveragePooling2D()(pixels))
     evil = keras.Model(pixels, keras.layers.Dense(2)(code), name="tiny")
@@ -116,7 +116,7 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
         checkpoint.load_network(tmp_path)
 
 
-def test_a_damaged_or_mismatched_checkpoint_is_named(tmp_path, tiny_network):
+def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_network):
     with pytest.raises(ModelError, match=r"no model\.json"):
         checkpoint.load_network(tmp_path)
     checkpoint.save(tiny_network, INFO, tmp_path)
@@ -142,7 +142,7 @@ def test_precision_follows_the_processor(tmp_path, flags, expected):
     assert machine.crafting_precision(tmp_path / "absent") == "float32"
 
 
-def test_precision_can_be_chosen_and_nonsense_is_refused(monkeypatch):
+def test_the_environment_overrides_the_precision(monkeypatch):
     monkeypatch.setenv("BUCKLER_PRECISION", "float32")
     assert machine.crafting_precision() == "float32"
     monkeypatch.setenv("BUCKLER_PRECISION", "float8")
@@ -150,7 +150,7 @@ def test_precision_can_be_chosen_and_nonsense_is_refused(monkeypatch):
         machine.crafting_precision()
 
 
-def test_loading_tensorflow_says_nothing_that_a_user_must_read():
+def test_loading_tensorflow_prints_no_banner():
     result = subprocess.run(
         [sys.executable, "-c", "import buckler.models.networks.table"], capture_output=True, text=True, check=True
     )

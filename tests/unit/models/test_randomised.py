@@ -14,17 +14,17 @@ def changed(images, smallest=1.0, noise_255=0.0, seed=3):
 
 @pytest.fixture
 def spot():
-    """Six pictures, black but for a white square in their middle, on a grey edge."""
+    """Six black pictures with a white square in the middle and a grey edge."""
     images = np.full((6, 40, 40, 3), 0.25, np.float32)
     images[:, 10:30, 10:30] = 1
     return images
 
 
-def test_nothing_changes_without_shrinking_and_noise(spot):
+def test_without_shrinking_and_noise_pictures_are_unchanged(spot):
     np.testing.assert_allclose(changed(spot), spot, atol=1e-6)
 
 
-def test_each_picture_is_shrunk_and_put_elsewhere_and_its_edge_fills_the_rest(spot):
+def test_each_picture_is_shrunk_moved_and_padded_with_its_edge(spot):
     result = changed(spot, smallest=0.5)
     areas = (result[..., 0] > 0.9).sum(axis=(1, 2))
     assert len(set(areas.tolist())) > 3
@@ -32,18 +32,18 @@ def test_each_picture_is_shrunk_and_put_elsewhere_and_its_edge_fills_the_rest(sp
     assert result.min() >= 0.25 - 1e-5
 
 
-def test_noise_has_the_stated_spread(spot):
+def test_noise_has_the_stated_standard_deviation(spot):
     assert (changed(spot, noise_255=8) - spot).std() == pytest.approx(8 / 255, rel=0.05)
 
 
-def test_a_second_look_differs_and_a_new_layer_of_the_same_seed_repeats_the_first(spot):
+def test_passes_differ_and_a_new_layer_with_the_same_seed_repeats_them(spot):
     layer = RandomisedInput(0.7, 4, seed=5)
     first, second = np.asarray(layer(spot)), np.asarray(layer(spot))
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(changed(spot, 0.7, 4, seed=5), first)
 
 
-def test_a_network_stays_random_when_saved_when_serving_and_in_bfloat16(tiny_pictures, tmp_path):
+def test_a_network_stays_random_after_saving_and_in_bfloat16(tiny_pictures, tmp_path):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
     network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before)
     network.save(tmp_path / "network.keras")
@@ -57,6 +57,6 @@ def test_a_network_stays_random_when_saved_when_serving_and_in_bfloat16(tiny_pic
 
 
 @pytest.mark.parametrize("wrong", [(0.0, 1.0), (1.2, 1.0), (0.9, -1.0)])
-def test_a_randomisation_that_cannot_be_meant_is_refused(wrong):
+def test_an_invalid_randomisation_is_rejected(wrong):
     with pytest.raises(ValueError, match="smallest in"):
         Randomisation(*wrong)

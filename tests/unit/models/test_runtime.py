@@ -19,20 +19,20 @@ def opened(exported, precision, **settings):
     return Runtime(exported / runtime.FILES[precision], precision, **settings)
 
 
-def test_float32_gives_logits_and_features_of_the_reference(exported, tiny_classifier, tiny_pictures):
+def test_float32_gives_the_references_logits_and_features(exported, tiny_classifier, tiny_pictures):
     ours, theirs = (network.forward(tiny_pictures[0]) for network in (opened(exported, "float32"), tiny_classifier))
     np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-4)
     np.testing.assert_allclose(ours.features, theirs.features, rtol=1e-3, atol=1e-3)
 
 
-def test_eight_bits_move_the_answers_and_only_a_little(exported, tiny_classifier, tiny_pictures):
+def test_eight_bits_change_the_answers_slightly(exported, tiny_classifier, tiny_pictures):
     ours, theirs = (network.forward(tiny_pictures[0]) for network in (opened(exported, "int8"), tiny_classifier))
     moved = np.abs(probabilities(ours.logits) - probabilities(theirs.logits)).max()
     assert 0 < moved < 0.1
     assert np.corrcoef(ours.features.ravel(), theirs.features.ravel())[0, 1] > 0.99
 
 
-def test_a_step_of_one_level_on_one_pixel_reaches_the_eight_bit_network(exported, tiny_pictures):
+def test_one_level_on_one_pixel_changes_the_eight_bit_logits(exported, tiny_pictures):
     picture = tiny_pictures[0][:1]
     moved = picture.copy()
     moved[0, 5, 5, 0] += 1 / 255 if moved[0, 5, 5, 0] < 0.5 else -1 / 255
@@ -40,14 +40,14 @@ def test_a_step_of_one_level_on_one_pixel_reaches_the_eight_bit_network(exported
     assert not np.array_equal(before, after)
 
 
-def test_eight_bits_do_not_depend_on_streams_threads_or_batch_mates(exported, tiny_pictures):
+def test_eight_bit_results_do_not_depend_on_streams_threads_or_batch(exported, tiny_pictures):
     images = tiny_pictures[0]
     alone = opened(exported, "int8", threads=1)
     together = opened(exported, "int8", streams=2, threads=2).logits(images)
     np.testing.assert_array_equal(together, np.concatenate([alone.logits(one[None]) for one in images]))
 
 
-def test_threads_that_ask_at_once_get_their_own_answers(exported, tiny_pictures):
+def test_parallel_threads_get_their_own_results(exported, tiny_pictures):
     images, shared, found = tiny_pictures[0], opened(exported, "int8", streams=2), {}
     expected = shared.logits(images)
 
@@ -63,7 +63,7 @@ def test_threads_that_ask_at_once_get_their_own_answers(exported, tiny_pictures)
     np.testing.assert_array_equal(np.stack([found[place] for place in range(len(images))]), expected)
 
 
-def test_maps_are_those_that_the_last_features_are_pooled_from(exported, tiny_pictures):
+def test_the_last_features_are_pooled_from_the_maps(exported, tiny_pictures):
     network, picture = opened(exported, "float32"), tiny_pictures[0][0]
     maps = network.maps(picture)
     assert maps.shape == (4, 4, 64)
@@ -71,19 +71,19 @@ def test_maps_are_those_that_the_last_features_are_pooled_from(exported, tiny_pi
     np.testing.assert_allclose(maps.mean(axis=(0, 1)), last, rtol=1e-3, atol=1e-5)
 
 
-def test_no_picture_gives_no_answer(exported):
+def test_an_empty_batch_gives_empty_results(exported):
     forward = opened(exported, "int8").forward(np.zeros((0, 32, 32, 3), np.float32))
     assert forward.logits.shape == (0, 2)
     assert forward.features.shape == (0, 320)
 
 
-def test_progress_is_told_of_every_picture(exported, tiny_pictures):
+def test_progress_is_reported_for_every_picture(exported, tiny_pictures):
     told = []
     opened(exported, "int8").forward(tiny_pictures[0], told.append)
     assert sum(told) == len(tiny_pictures[0])
 
 
-def test_what_is_no_pixel_and_what_has_another_shape_is_refused(exported):
+def test_pixels_out_of_range_or_of_another_shape_are_rejected(exported):
     network = opened(exported, "int8")
     with pytest.raises(InputRangeError, match=r"expected pixels in \[0, 1\]"):
         network.logits(np.full((1, 32, 32, 3), 2, np.float32))
@@ -111,16 +111,16 @@ def test_the_same_network_and_pictures_give_the_same_bytes(exported, tiny_networ
         (("float32",), AMX, "float32"),
     ],
 )
-def test_the_first_precision_that_the_processor_has_is_taken(precisions, flags, chosen):
+def test_the_first_precision_of_the_processor_is_chosen(precisions, flags, chosen):
     assert runtime.choose(precisions, flags) == chosen
 
 
-def test_loading_takes_what_the_processor_has(exported):
+def test_loading_chooses_a_precision_of_the_processor(exported):
     assert Runtime.load(exported, flags=OLD).precision == "float32"
     assert Runtime.load(exported, flags=AMX).precision == "int8"
 
 
-def test_a_network_that_stays_with_keras_is_not_exported(tmp_path):
+def test_a_network_without_precisions_is_not_exported(tmp_path):
     assert not runtime.is_exported(tmp_path)
     RuntimeInfo((), "keras").save(tmp_path)
     assert not runtime.is_exported(tmp_path)
@@ -129,12 +129,12 @@ def test_a_network_that_stays_with_keras_is_not_exported(tmp_path):
 
 
 @pytest.mark.parametrize("precisions", [("int8",), ("float32", "int8"), ("bfloat16", "int8", "float32")])
-def test_a_list_that_ends_nowhere_or_is_out_of_order_is_refused(precisions):
+def test_precisions_without_float32_or_out_of_order_are_rejected(precisions):
     with pytest.raises(ValueError, match="in this order, float32 among them"):
         RuntimeInfo(precisions, "test")
 
 
-def test_damaged_files_are_refused_in_words(exported, tmp_path):
+def test_damaged_files_are_rejected(exported, tmp_path):
     for name in ("int8.xml", "int8.bin", "runtime.json"):
         (tmp_path / name).write_bytes((exported / name).read_bytes())
     with pytest.raises(ModelError, match=r"float32\.xml cannot be loaded"):
@@ -152,7 +152,7 @@ def test_damaged_files_are_refused_in_words(exported, tmp_path):
         runtime.load_info(tmp_path / "elsewhere")
 
 
-def test_the_engine_reports_to_nobody_and_brings_no_tensorflow(tmp_path):
+def test_the_runtime_sends_no_telemetry_and_loads_no_tensorflow(tmp_path):
     code = (
         "import sys, buckler.models.runtime, buckler.serving.predictor\n"
         "assert sys.modules['openvino_telemetry'] is None\n"

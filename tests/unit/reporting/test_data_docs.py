@@ -9,7 +9,7 @@ LIMITS = expectations.ValidateParams(
 
 
 def outcome():
-    """The outcome for one good and one too narrow picture."""
+    """The validation of one good and one too narrow picture."""
     shared = {"path": "", "height": 48, "mode": "RGB", "bytes": 100, "source": "directory", "group": ""}
     rows = [
         {"id": f"{label}/1.png", "sha256": label, "label": label, "width": width, **shared}
@@ -19,7 +19,7 @@ def outcome():
     return expectations.check(frame, ["none", "none"], frame, LIMITS, ("malignant",))
 
 
-def test_data_docs_load_nothing_and_replace_older_ones(tmp_path):
+def test_data_docs_load_nothing_and_replace_older_pages(tmp_path):
     folder = tmp_path / "docs"
     (folder / "old").mkdir(parents=True)
     (folder / "old/page.html").write_text("old")

@@ -1,4 +1,4 @@
-"""Migrations of the three stores: new, taken over from versions before Alembic, by several processes at once."""
+"""Migrations of the three stores: new databases, databases without Alembic, several processes at once."""
 
 import multiprocessing
 import pickle
@@ -65,7 +65,7 @@ def test_the_last_migration_by_name_is_the_only_head(store):
     assert ScriptDirectory.from_config(config).get_heads() == [database.head(store)]
 
 
-def test_stores_share_one_database_and_an_upgrade_of_a_current_one_changes_nothing(url):
+def test_stores_share_a_database_and_a_second_upgrade_changes_nothing(url):
     for _ in range(2):
         for store in STORES:
             with opened(url, store) as each:
@@ -75,7 +75,7 @@ def test_stores_share_one_database_and_an_upgrade_of_a_current_one_changes_nothi
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_migrated_tables_are_the_ones_that_the_code_uses(url, store):
+def test_migrations_create_the_tables_that_the_code_uses(url, store):
     job_store = SQLAlchemyJobStore(url="sqlite://", tablename=schedule.TABLE)
     used = {"traffic": traffic._METADATA, "history": history._METADATA, "schedule": job_store.jobs_t.metadata}
     with opened(url, store).writing() as connection:
@@ -87,7 +87,7 @@ def test_migrated_tables_are_the_ones_that_the_code_uses(url, store):
         assert compare_metadata(context, used[store]) == []
 
 
-def test_traffic_from_before_alembic_is_kept(tmp_path):
+def test_traffic_without_alembic_is_migrated(tmp_path):
     url = write_sqlite(tmp_path / "traffic.db", TRAFFIC_BEFORE_ALEMBIC)
     with traffic.Traffic(url) as stored:
         (seen,) = stored.window(since=0, limit=9)
@@ -97,7 +97,7 @@ def test_traffic_from_before_alembic_is_kept(tmp_path):
         assert stored.window(since=0, limit=9) == [seen, seen]
 
 
-def test_a_history_from_before_alembic_is_taken_over_with_its_numbers_and_counters(tmp_path):
+def test_a_history_without_alembic_is_migrated_with_numbers_and_counters(tmp_path):
     url = write_sqlite(tmp_path / "history.db", HISTORY_BEFORE_ALEMBIC)
     known = History(url)
     assert known.runs() == [
@@ -112,7 +112,7 @@ def test_a_history_from_before_alembic_is_taken_over_with_its_numbers_and_counte
     assert {"runs", "counters"} & tables(url) == set()
 
 
-def test_a_table_of_runs_that_is_somebody_elses_is_left_alone(tmp_path):
+def test_another_programs_table_of_runs_is_not_changed(tmp_path):
     url = write_sqlite(
         tmp_path / "mlflow.db", "CREATE TABLE runs (run_uuid TEXT, status TEXT); INSERT INTO runs VALUES ('a', 'b')"
     )
@@ -121,7 +121,7 @@ def test_a_table_of_runs_that_is_somebody_elses_is_left_alone(tmp_path):
         assert connection.execute(sql.text("SELECT * FROM runs")).all() == [("a", "b")]
 
 
-def test_an_upgrade_that_fails_leaves_the_old_tables(tmp_path):
+def test_a_failed_upgrade_leaves_the_old_tables(tmp_path):
     url = write_sqlite(
         tmp_path / "history.db", f"{HISTORY_BEFORE_ALEMBIC}; CREATE TABLE buckler_watch_counters (taken TEXT)"
     )
@@ -133,7 +133,7 @@ def test_an_upgrade_that_fails_leaves_the_old_tables(tmp_path):
     assert names == {"runs", "counters", "buckler_watch_counters"}
 
 
-def test_a_schedule_from_before_alembic_keeps_its_due_times(tmp_path):
+def test_a_schedule_without_alembic_is_migrated_with_its_due_times(tmp_path):
     url = f"sqlite:///{tmp_path}/jobs.db"
     old = SQLAlchemyJobStore(url=url)
     old.jobs_t.create(old.engine)
@@ -168,7 +168,7 @@ def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
         assert len(History(url).runs()) == 2
 
 
-def test_a_database_of_a_newer_version_is_refused_and_not_changed(url):
+def test_a_database_of_a_newer_version_is_rejected(url):
     with opened(url, "traffic") as current, current.writing() as connection:
         connection.execute(sql.text("UPDATE buckler_traffic_version SET version_num = 'r9999_later'"))
     with pytest.raises(DatabaseError, match="r9999_later, this version of buckler knows up to r0001") as caught:
@@ -177,7 +177,7 @@ def test_a_database_of_a_newer_version_is_refused_and_not_changed(url):
     assert PASSWORD not in str(caught.value)
 
 
-def test_a_current_database_can_be_read_where_nothing_may_be_written(tmp_path):
+def test_a_current_database_is_readable_without_write_access(tmp_path):
     path = tmp_path / "history.db"
     History(f"sqlite:///{path}").start("canary")
     assert [run.job for run in History(f"sqlite:///file:{path}?mode=ro&uri=true").runs()] == ["canary"]

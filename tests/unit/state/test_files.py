@@ -1,4 +1,4 @@
-"""What a crash or a full disk leaves of a file that was being replaced."""
+"""Replacing files: errors, a full disk and crashes leave the old or the new file."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from buckler.state import files
 
 
-def test_a_file_is_replaced_whole_and_is_its_owners_alone(tmp_path):
+def test_a_new_file_replaces_the_old_one_and_only_its_owner_can_read_it(tmp_path):
     path = tmp_path / "state.json"
     path.write_bytes(b"old and longer")
     files.write(path, b"new")
@@ -17,7 +17,7 @@ def test_a_file_is_replaced_whole_and_is_its_owners_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "state.json"
     files.write(path, b"old")
 
@@ -31,7 +31,7 @@ def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_beside_it(tmp_path,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_new_content_and_then_the_new_name_reach_the_disk(tmp_path, monkeypatch):
+def test_content_is_flushed_before_the_new_name(tmp_path, monkeypatch):
     path, synced = tmp_path / "state.json", []
     real = os.fsync
 
@@ -46,7 +46,7 @@ def test_the_new_content_and_then_the_new_name_reach_the_disk(tmp_path, monkeypa
     assert (before, directory, after) == (False, str(tmp_path), True)
 
 
-def test_a_file_that_others_may_read_follows_the_umask(tmp_path):
+def test_a_shared_file_follows_the_umask(tmp_path):
     path = tmp_path / "report.json"
     before = os.umask(0o027)
     try:
@@ -61,7 +61,7 @@ def stop(aside, name=""):
     raise RuntimeError("stopped")
 
 
-def test_an_error_while_the_new_file_is_written_leaves_the_old_one_and_nothing_beside_it(tmp_path):
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "array.npy"
     path.write_bytes(b"old")
     with files.replacing(path) as aside:
@@ -73,7 +73,7 @@ def test_an_error_while_the_new_file_is_written_leaves_the_old_one_and_nothing_b
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
     place = tmp_path / "release"
     with files.replacing_directory(place) as aside:
         (aside / "old").write_text("1")

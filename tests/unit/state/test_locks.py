@@ -1,4 +1,4 @@
-"""One holder at a time, in threads and processes; a killed holder holds nothing."""
+"""Locks exclude threads and processes; a killed process releases its locks."""
 
 import multiprocessing
 import threading
@@ -15,7 +15,7 @@ def hold(path, held) -> None:
         time.sleep(600)
 
 
-def test_a_killed_process_releases_its_lock_and_a_living_one_is_waited_for(tmp_path):
+def test_a_lock_is_waited_for_and_a_killed_process_releases_it(tmp_path):
     path, context = tmp_path / "lock", multiprocessing.get_context("spawn")
     held, entered = context.Event(), threading.Event()
 
@@ -35,7 +35,7 @@ def test_a_killed_process_releases_its_lock_and_a_living_one_is_waited_for(tmp_p
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_holder_is_reported_at_once_and_asking_does_not_hold(tmp_path):
+def test_a_held_lock_is_reported_at_once_and_the_query_does_not_hold_it(tmp_path):
     path = tmp_path / "lock"
     with locks.exclusive_at_once(path):
         assert locks.is_held(path)
@@ -46,7 +46,7 @@ def test_a_holder_is_reported_at_once_and_asking_does_not_hold(tmp_path):
         pass
 
 
-def test_readers_share_a_lock_that_a_writer_waits_for(tmp_path):
+def test_readers_share_a_lock_and_a_writer_waits_for_them(tmp_path):
     path, written = tmp_path / "lock", threading.Event()
     path.touch()
 

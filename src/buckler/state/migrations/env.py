@@ -1,4 +1,4 @@
-"""Alembic runs this for every upgrade; `buckler.state.database` supplies the connection and its transaction."""
+"""Alembic runs this module for every upgrade; `buckler.state.database` passes the connection and the version table."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""A new network is one file and one entry in the table: everything else finds its layers there."""
+"""A new architecture needs one file and one entry in the table; all other code works with it unchanged."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -53,7 +53,7 @@ def network(monkeypatch):
     return table.find("strided")
 
 
-def test_it_is_trained_attacked_exported_screened_and_served(network, tmp_path):
+def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(network, tmp_path):
     images, labels = small.pictures(2, 400, seed=1)
     unseen, truth = small.pictures(2, 100, seed=2)
     trained = network.build(small.SIDE, 2, head=HeadShape((16,), dropout=0.0), seed=3)
@@ -89,6 +89,6 @@ def test_it_is_trained_attacked_exported_screened_and_served(network, tmp_path):
     assert predictor.explain(unseen[0], "malignant").shape == (small.SIDE // 2, small.SIDE // 2)
 
 
-def test_without_its_entry_it_is_refused_by_name():
+def test_an_architecture_without_entry_is_rejected_by_name():
     with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got strided"):
         table.find("strided")

@@ -9,7 +9,7 @@ from buckler.models.networks.tiny import TINY
 
 
 @pytest.mark.parametrize("network", table.NETWORKS.values(), ids=table.NETWORKS)
-def test_every_network_has_the_channels_that_it_declares(network):
+def test_every_architecture_has_the_channels_that_it_declares(network):
     model = network.build(network.min_image_size, 3, head=HeadShape((8,)), seed=1)
     assert model.name == network.name
     for tap in network.taps:
@@ -20,16 +20,16 @@ def test_every_network_has_the_channels_that_it_declares(network):
     assert all(places.min() >= 0 and places.max() < features.shape[-1] for places in columns)
 
 
-def test_columns_of_taps_are_their_means_and_spreads():
+def test_columns_of_taps_are_their_means_and_standard_deviations():
     np.testing.assert_array_equal(TINY.columns([0]), np.arange(32))
     np.testing.assert_array_equal(TINY.columns([2, 1]), [*range(96, 192), *range(32, 96)])
 
 
-def test_an_unknown_network_is_refused_with_the_known_ones():
+def test_an_error_names_an_unknown_architecture_and_the_known_ones():
     with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got resnet"):
         table.find("resnet")
 
 
-def test_weights_that_only_another_network_can_download_are_refused():
+def test_downloadable_weights_of_another_architecture_are_rejected():
     with pytest.raises(ModelError, match=r"train\.weights: expected none or the path of a Keras weights file, got ima"):
         TINY.base(32, weights="imagenet", seed=1)

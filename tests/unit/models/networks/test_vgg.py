@@ -8,13 +8,13 @@ from buckler.models.networks.base import Download, HeadShape, download, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
 
 
-def test_normalisation_is_what_the_imagenet_weights_expect():
+def test_normalisation_is_that_of_the_imagenet_weights():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
     expected = keras.applications.vgg19.preprocess_input(pixels.copy())
     np.testing.assert_allclose(ImageNetNormalisation()(pixels / 255), expected, atol=1e-4)
 
 
-def test_the_network_is_the_papers():
+def test_the_network_is_the_one_of_the_paper():
     network = VGG19.build(224, 2, head=HeadShape(), seed=0)
     assert network.count_params() == 23_244_162
     assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == 3_219_778
@@ -22,13 +22,13 @@ def test_the_network_is_the_papers():
     assert names == ["flatten", "dropout_1", "dense_1", "dropout_2", "dense_2", "logits"]
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others():
+def test_weights_depend_on_the_seed_alone():
     kernels = [VGG19.base(32, seed=s).get_layer("block5_conv4").get_weights()[0] for s in (1, 1, 2)]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.any(kernels[0] != kernels[2])
 
 
-def test_he_initialisation_keeps_the_size_of_activations_through_all_sixteen_layers():
+def test_he_initialisation_keeps_the_variance_through_all_sixteen_layers():
     flat = flatten(VGG19.base(64, seed=3))
     values = Classifier(flat, batch_size=4).logits(np.random.default_rng(0).random((4, 64, 64, 3), np.float32))
     assert 0.2 < values.std() < 20
@@ -42,30 +42,30 @@ def test_weights_saved_from_keras_load_from_a_path(tmp_path):
     np.testing.assert_array_equal(base.get_layer("block4_conv2").get_weights()[0], expected)
 
 
-def test_missing_weights_say_what_would_do():
+def test_an_error_names_the_valid_weights():
     with pytest.raises(ModelError, match="expected none, imagenet or the path"):
         VGG19.base(32, weights="nowhere.h5", seed=0)
 
 
-def test_a_file_that_is_no_weights_is_named(tmp_path):
+def test_an_error_names_a_file_without_weights(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"not weights")
     with pytest.raises(ModelError, match=r"weights\.h5 is not a Keras file with the weights of VGG-19"):
         VGG19.base(32, weights=str(tmp_path / "weights.h5"), seed=0)
 
 
-def test_download_without_internet_says_how_to_give_a_file(tmp_path, monkeypatch):
+def test_a_failed_download_is_an_error_with_the_next_step(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"set train\.weights to a local copy"):
         download(Download("http://127.0.0.1:9/absent.h5", md5="0" * 32))
 
 
-def test_download_is_checked_against_its_digest(tmp_path, monkeypatch, file_server):
+def test_a_download_with_another_digest_is_an_error(tmp_path, monkeypatch, file_server):
     monkeypatch.setattr(keras.config, "_KERAS_DIR", None, raising=False)
     address = file_server({"weights-a.h5": b"tampered"})
     with pytest.raises(ModelError, match="cannot be downloaded"):
         download(Download(f"{address}/weights-a.h5", md5="0" * 32))
 
 
-def test_too_small_pictures_are_refused():
+def test_too_small_pictures_are_rejected():
     with pytest.raises(ModelError, match="at least 32"):
         VGG19.base(16, seed=0)

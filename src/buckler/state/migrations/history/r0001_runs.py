@@ -1,4 +1,4 @@
-"""The tables of runs and counters, with the rows of a SQLite file made by a version before Alembic."""
+"""Creates the tables of runs and counters; takes over the rows of a SQLite file without Alembic."""
 
 import sqlalchemy as sql
 from alembic import op
@@ -7,13 +7,13 @@ revision = "r0001_runs"
 down_revision = None
 
 RUNS, COUNTERS = "buckler_watch_runs", "buckler_watch_counters"
-# Names of the old tables. MLflow has a table `runs`, too: only one with these columns is taken over.
+# Old tables. MLflow also has a table `runs`: only a table with these columns is taken over.
 OLD_RUNS, OLD_COUNTERS = "runs", "counters"
 OLD_COLUMNS = {"id", "job", "started_at", "seconds", "outcome", "message"}
 
 
 def upgrade() -> None:
-    """Create the tables; copy the old ones and remove them."""
+    """Create the tables; move the rows of the old ones."""
     op.create_table(
         RUNS,
         sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), primary_key=True, autoincrement=True),

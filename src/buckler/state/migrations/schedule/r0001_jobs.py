@@ -1,4 +1,4 @@
-"""APScheduler's table of jobs, under a name of our own; that of a SQLite file made before Alembic is renamed."""
+"""Creates APScheduler's table of jobs under Buckler's name, or renames that of a SQLite file without Alembic."""
 
 import sqlalchemy as sql
 from alembic import op

@@ -1,4 +1,4 @@
-"""The table of observations; a database of a version before Alembic has it already, and keeps it."""
+"""Creates the table of observations; a database without Alembic already has it and keeps it."""
 
 import sqlalchemy as sql
 from alembic import op
