@@ -1,4 +1,4 @@
-"""Types of inputs and labels, the check of their range, and radii."""
+"""Types of inputs and labels, their bounds, and radii."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ BOUNDS: Final = (0.0, 1.0)  # of every value of an input
 
 @dataclass(frozen=True, slots=True)
 class RadiusUnit:
-    """How people write a radius: its value times ``scale``, followed by ``suffix``."""
+    """Text form of a radius: its value times ``scale``, followed by ``suffix``."""
 
     scale: float
     suffix: str
@@ -26,11 +26,11 @@ LEVELS = RadiusUnit(255, "/255")  # of 8-bit pictures
 
 @dataclass(frozen=True, slots=True)
 class Radius:
-    """How far an attacker may change an input.
+    """Largest change that an attack may make.
 
     Attributes:
-        value: In the unit of the inputs, whose values lie in 0..1.
-        unit: Of the text form: ``str(Radius(8 / 255))`` is ``8/255``.
+        value: Size of the change in units of the input, whose values are in 0..1.
+        unit: Unit of the text form: ``str(Radius(8 / 255))`` is ``8/255``.
     """
 
     value: float
