@@ -300,7 +300,7 @@ def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():
     clean, attacked = chart.lines[0].marks
     assert clean.y < attacked.y
     assert attacked.high < attacked.y < attacked.low
-    assert attacked.words == "one, up to 1/255: 40.0\u202f% (30.0\u202f% to 50.0\u202f%)"
+    assert attacked.text == "one, up to 1/255: 40.0\u202f% (30.0\u202f% to 50.0\u202f%)"
 
 
 def test_a_missing_value_interrupts_the_sparkline():
