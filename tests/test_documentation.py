@@ -145,7 +145,7 @@ def test_every_file_folder_and_module_that_a_document_names_exists(document):
 def test_every_dotted_name_in_a_document_is_a_module_a_name_in_one_or_a_parameter(document):
     # A former module in an ADR, tags in MLflow, keys of a report.
     others = {"buckler.pyfunc", "buckler.digest", "buckler.verdict", "buckler.outcome", "data.images", "data.version"}
-    packages = {"buckler", *PACKAGES, *WINGS}
+    packages = {"buckler", *PACKAGES, *WINGS, *PARAMS}
     names = {name for name in quoted(document.read_text()) if re.fullmatch(r"\w+(\.\w+)+", name)}
     ours = {name for name in names - others if name.split(".")[0] in packages and not IS_SOURCE.fullmatch(name)}
     assert {name for name in ours if not module_has(name) and not is_parameter(name)} == set()
