@@ -18,7 +18,7 @@ from monitoring.grafana.parts import (
     value,
 )
 
-ASKED = 'endpoint=~"/predict|/explain|/v2/models/infer"'
+WITH_PICTURES = 'endpoint=~"/predict|/explain|/v2/models/infer"'
 DAY = 86400
 DIFFERENCE = "increase(buckler_shadow_probability_difference_bucket[1h])"
 
@@ -130,7 +130,12 @@ TRAFFIC = Row(
         stacked(
             "Requests with pictures",
             "By status code; rejected pictures (4xx) are answers, not errors",
-            [(f"sum by (code) (rate(buckler_requests_total{{{ASKED}}}[$__rate_interval])) > 0", "{{code}}")],
+            [
+                (
+                    f"sum by (code) (rate(buckler_requests_total{{{WITH_PICTURES}}}[$__rate_interval])) > 0",
+                    "{{code}}",
+                )
+            ],
             PER_SECOND,
         ),
         lines(
