@@ -290,13 +290,13 @@ def compare(results: Sequence[EngineResult]) -> list[Target]:
         middle = statistics.median(ratios)
         measured = f"{middle:.2f} times ({min(ratios):.2f} to {max(ratios):.2f}) {_fastest(ours[0], results).engine}"
         targets.append(Target(name, measured, round(middle, 2) >= wanted))
-    for task, ours in itertools.product((FGSM, GRID, PGD), results):
-        if ours.engine != OURS or not _is(ours, task):
+    for task, own in itertools.product((FGSM, GRID, PGD), results):
+        if own.engine != OURS or not _is(own, task):
             continue
         peers = [r for r in results if r.engine != OURS and _is(r, task)]
-        apart = max(abs(ours.robust_accuracy - peer.robust_accuracy) for peer in peers)
-        name = f"{task.name} {_radii(task)} in {ours.dtype}: robust accuracy within 1 point of every peer's"
-        measured = f"{100 * apart:.1f} points, {round(apart * ours.images)} of {ours.images} pictures"
+        apart = max(abs(own.robust_accuracy - peer.robust_accuracy) for peer in peers)
+        name = f"{task.name} {_radii(task)} in {own.dtype}: robust accuracy within 1 point of every peer's"
+        measured = f"{100 * apart:.1f} points, {round(apart * own.images)} of {own.images} pictures"
         targets.append(Target(name, measured, round(apart, 6) <= POINT))
     return targets
 

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ SIZE, SEED = 224, 0
 WITHIN = 50  # queries
 
 Pixels = NDArray[np.float32]
-Change = Callable[[Pixels, np.random.Generator], Pixels]
+Change = Callable[[Pixels, np.random.Generator], NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
 
     def scores(queries: Pixels) -> Pixels:
         changed = (np.clip(change(each, generator), 0, 1) for each in queries)
-        sent = [np.rint(each * 255).astype(np.float32) / 255 for each in changed]  # 8 bits, as in a PNG
+        sent = [np.rint(each * 255).astype(np.float32) / np.float32(255) for each in changed]  # 8 bits, as in a PNG
         flags.extend(monitor.observe("attacker", each).in_run for each in sent)
         margins = np.array([float((each * weights).sum()) - offset for each in sent])
         return np.stack([margins, -margins], axis=1).astype(np.float32)
@@ -105,7 +106,7 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
 def _noise(most_255: float, side: int | None = None) -> Change:
     """Add uniform noise to each pixel, or to each of ``side`` x ``side`` tiles."""
 
-    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    def change(pixels: Pixels, generator: np.random.Generator) -> NDArray[np.floating[Any]]:
         height, width, colours = pixels.shape
         tiles = (side, side, colours) if side else pixels.shape
         drawn = generator.uniform(-most_255 / 255, most_255 / 255, tiles)
@@ -115,7 +116,7 @@ def _noise(most_255: float, side: int | None = None) -> Change:
 
 
 def _rotated(most_degrees: float) -> Change:
-    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    def change(pixels: Pixels, generator: np.random.Generator) -> NDArray[np.floating[Any]]:
         image = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
         around = tuple(int(value * 255) for value in pixels.mean(axis=(0, 1)))
         angle = generator.uniform(-most_degrees, most_degrees)
@@ -125,7 +126,7 @@ def _rotated(most_degrees: float) -> Change:
 
 
 def _cropped(most_share: float) -> Change:
-    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    def change(pixels: Pixels, generator: np.random.Generator) -> NDArray[np.floating[Any]]:
         image = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
         side = int(image.width * (1 - most_share * generator.random()))
         left, top = (int(value) for value in generator.integers(0, image.width - side + 1, 2))
@@ -137,7 +138,7 @@ def _cropped(most_share: float) -> Change:
 
 def _turned(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     mirrored = pixels[:, ::-1] if generator.random() < 0.5 else pixels
-    return np.ascontiguousarray(np.rot90(mirrored, generator.integers(4)))
+    return np.ascontiguousarray(np.rot90(mirrored, int(generator.integers(4))))
 
 
 def _contrast(pixels: Pixels, generator: np.random.Generator) -> Pixels:

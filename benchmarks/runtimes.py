@@ -106,10 +106,10 @@ def table(results: Sequence[RuntimeResult]) -> documents.Table:
 def engines(network: Any, calibration: Images, scratch: Path) -> Iterator[tuple[str, Ask]]:
     """Yield each engine's name and its function, Keras in float32 first; files are written to ``scratch``."""
     for precision in dict.fromkeys(("float32", crafting_precision())):
-        yield f"keras {precision}", Classifier(network, precision, batch_size=1).logits  # type: ignore[arg-type]
+        yield f"keras {precision}", Classifier(network, precision, batch_size=1).logits
     export.write(network, calibration, scratch)
-    for precision in runtime.native():
-        yield f"openvino {precision}", runtime.Runtime(scratch / runtime.FILES[precision], precision).logits
+    for native in runtime.native():
+        yield f"openvino {native}", runtime.Runtime(scratch / runtime.FILES[native], native).logits
     yield from peers(network, calibration, scratch)
 
 

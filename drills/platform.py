@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,10 @@ class Platform:
     def wait_until_scraped(self) -> None:
         """Wait until Prometheus has scraped the service, and the watch if it runs: later increases count."""
         for job in ("buckler-service", *(["buckler-watch"] if self.watch else [])):
-            wait_until(lambda job=job: self.value(f'up{{job="{job}"}}') == 1, 60, f"a scrape of {job}")
+            wait_until(partial(self._scraped, job), 60, f"a scrape of {job}")
+
+    def _scraped(self, job: str) -> bool:
+        return self.value(f'up{{job="{job}"}}') == 1
 
     def value(self, query: str) -> float | None:
         """Return the value of a query's first series; None without a series."""
@@ -166,6 +170,7 @@ def _prometheus(server: str, directory: Path, port: int, targets: Mapping[str, i
 def _read(url: str) -> str | None:
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
-            return response.read().decode()
+            text: str = response.read().decode()
+            return text
     except OSError:
         return None

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import servers
@@ -26,6 +27,10 @@ GROWTH_MEGABYTES = 50.0
 REFUSED = {"429", "503"}
 
 
+def _more_ready(service: RunningService, count: int) -> bool:
+    return service.ready_workers() > count
+
+
 def kill_worker(scene: DrillScene, drill: Drill) -> None:
     """SIGKILL of a worker under load loses at most the requests in flight; a new worker answers within 10 s."""
     scene.champion()
@@ -35,7 +40,7 @@ def kill_worker(scene: DrillScene, drill: Drill) -> None:
             wait_until(lambda: len(load.after(time.monotonic() - 5)) > 10, PATIENCE, "answers before the kill")
             before, ready, failed = service.workers(), service.ready_workers(), load.failed()
             os.kill(before[0], signal.SIGKILL)
-            seconds = wait_until(lambda n=ready: service.ready_workers() > n, PATIENCE, "a new worker to start")
+            seconds = wait_until(partial(_more_ready, service, ready), PATIENCE, "a new worker to start")
             back.append(round(seconds, 2))
             (new,) = set(service.workers()) - set(before)
             computed.append(round(servers.cpu_seconds(new), 2))

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Load
@@ -29,13 +30,14 @@ def swap(scene: DrillScene, drill: Drill) -> None:
     second = scene.publish()
     with scene.service(workers=2) as service, service.clients(CLIENTS) as load:
         wait_until(lambda: len(load.requests) > 10, PATIENCE, "the first answers")
-        for figure, version, move in (
-            ("seconds_to_new_champion", second, lambda: scene.registry.promote(second)),
+        moves: tuple[tuple[str, str, Callable[[], object]], ...] = (
+            ("seconds_to_new_champion", second, partial(scene.registry.promote, second)),
             ("seconds_to_roll_back", first, scene.registry.rollback),
-        ):
+        )
+        for figure, version, move in moves:
             move()
             wait_for_version = f"answers of version {version} only"
-            seconds = wait_until(lambda v=version: _only(load, v, CLIENTS * 4), PATIENCE, wait_for_version)
+            seconds = wait_until(partial(_only, load, version, CLIENTS * 4), PATIENCE, wait_for_version)
             drill.figures[figure] = round(seconds, 2)
         memory = service.metric("buckler_release_swaps_total", model="memory")
     drill.figures |= {"requests": len(load.requests), "failed": load.failed(), "statuses": load.statuses()}
@@ -153,7 +155,7 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
     """A tampered release is refused with its reason, the last valid one keeps answering, a new valid one is taken."""
     replaced, good = scene.champion(), scene.champion()
     harms: dict[str, Callable[[], None]] = {
-        harm.__name__: lambda harm=harm: _harmed(scene, harm)
+        harm.__name__: partial(_harmed, scene, harm)
         for harm in (flip_a_byte, truncate_the_weights, swap_two_files, take_the_signature_away)
     }
     harms["replay_an_older_verdict"] = lambda: _replayed(scene)
@@ -166,7 +168,7 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
         for name, harm in harms.items():
             before = _refusals(service)
             harm()
-            wait_until(lambda b=before: _refusals(service) != b, PATIENCE, f"a refusal after {name}")
+            wait_until(partial(_refused_since, service, before), PATIENCE, f"a refusal after {name}")
             (reasons[name],) = [reason for reason, count in _refusals(service).items() if count > before[reason]]
         last = scene.champion()
         seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "answers of the new release")
@@ -198,6 +200,10 @@ def _replayed(scene: DrillScene) -> None:
     """Make a release the champion whose verdict was replaced by an older one."""
     older = scene.builder.build() / verdict.VERDICT_FILE
     _harmed(scene, lambda release: shutil.copyfile(older, release / verdict.VERDICT_FILE))
+
+
+def _refused_since(service: RunningService, before: Mapping[str, float]) -> bool:
+    return _refusals(service) != before
 
 
 def _refusals(service: RunningService) -> dict[str, float]:

@@ -68,6 +68,6 @@ def write(drills: Sequence[Drill], path: Path, where: Mapping[str, Any]) -> None
         before = {drill["name"]: drill for drill in json.loads(path.read_text(encoding="utf-8"))["drills"]}
     except (OSError, ValueError, KeyError):
         before = {}
-    merged = before | {drill.name: drill.as_json() | where for drill in drills}
+    merged = before | {drill.name: {**drill.as_json(), **where} for drill in drills}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"drills": list(merged.values())}, indent=2) + "\n", encoding="utf-8")

@@ -94,7 +94,6 @@ def run(cfg: AttackParams) -> None:
         surrogate=Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size),
         curves=curves,
     )
-    classes = {"labels": info.labels, "dangerous": info.dangerous}
     documents.write_json(
         REPORTS / "robustness.json",
         {
@@ -109,9 +108,13 @@ def run(cfg: AttackParams) -> None:
             "clean_accuracy": wilson(int(clean.sum()), len(clean)),
             "clean_confusion": confusion(clean_guesses, test.truth, len(info.labels)),
             "cells": found.cells,
-            "worst_case": robustness.worst_case_rates(found.outcomes, clean_guesses, test.truth, **classes),
+            "worst_case": robustness.worst_case_rates(
+                found.outcomes, clean_guesses, test.truth, labels=info.labels, dangerous=info.dangerous
+            ),
             "subgroup_columns": cfg.subgroups,
-            "subgroups": robustness.subgroup_rates(groups, found.outcomes, clean_guesses, test.truth, **classes),
+            "subgroups": robustness.subgroup_rates(
+                groups, found.outcomes, clean_guesses, test.truth, labels=info.labels, dangerous=info.dangerous
+            ),
             "checks": [asdict(check) for check in checks],
             "convergence": curves,
         },
@@ -152,7 +155,7 @@ def _write_outcomes(
     )
 
 
-def _passes(outcomes: list[AttackOutcome]) -> dict[str, np.ndarray]:
+def _passes(outcomes: list[AttackOutcome]) -> dict[str, Any]:
     arrays = {}
     for o in outcomes:
         arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack.name)

@@ -176,7 +176,12 @@ def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
         if found[f"{line}.stops_at_boundary"]:
             attacked = bench.screen(some, Forward(found[f"{cell}.logits"], found[cell]))
             norm = ATTACKS[str(found[f"{line}.attack"])].norm
-            facts = {"attack": line, "norm": norm, "epsilon_255": int(radius), "stops_at_boundary": True}
+            facts: dict[str, Any] = {
+                "attack": line,
+                "norm": norm,
+                "epsilon_255": int(radius),
+                "stops_at_boundary": True,
+            }
             yield detection.attack_row(bench.clean, attacked, some.truth, **facts)
 
 

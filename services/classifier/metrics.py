@@ -160,11 +160,11 @@ def create_series() -> None:
     review: Decision = "review"
     for reason in Reason:
         DECISIONS.labels(decision=review, reason=reason)
-    for reason in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
-        CONNECTIONS_DROPPED.labels(reason=reason)
-    for reason in REFUSED_REASONS:
-        MODEL_REFUSED.labels(reason=reason)
-        SHADOW_REFUSED.labels(reason=reason)
+    for cause in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
+        CONNECTIONS_DROPPED.labels(reason=cause)
+    for cause in REFUSED_REASONS:
+        MODEL_REFUSED.labels(reason=cause)
+        SHADOW_REFUSED.labels(reason=cause)
     for outcome in (COMPARED, DROPPED, FAILED):
         SHADOW_PICTURES.labels(outcome=outcome)
     for about in COMPARED_ABOUT:

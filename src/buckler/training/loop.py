@@ -12,7 +12,7 @@ from buckler.models.backend import keras
 from buckler.models.forward import Features
 from buckler.models.networks.base import HeadShape, build_head
 
-Copies = npt.NDArray[np.float16]  # (copies, n, features): the pictures themselves, then the rotated ones
+Copies = npt.NDArray[np.floating[Any]]  # (copies, n, features): the pictures themselves, then the rotated ones
 History = list[dict[str, float]]  # a row an epoch
 Progress = Callable[[int, dict[str, float]], object]
 
