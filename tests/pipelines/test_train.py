@@ -11,6 +11,7 @@ import pytest
 
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
+from buckler.errors import ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.randomised import Randomisation
@@ -50,7 +51,7 @@ def forward(network):
 def test_hardening_changes_the_base(project):
     plain, info = trained("none")
     assert (info.defence, info.architecture) == ("none", "tiny")
-    hardened, info = trained("adversarial", learning_rate=1e-3)
+    hardened, info = trained("adversarial", learning_rate=1e-3, unfrozen_blocks=4)
     assert info.defence == "adversarial"
     assert not Path(".buckler/training/state.npz").exists()
     assert not np.allclose(forward(plain).features, forward(hardened).features, rtol=0.02, atol=0.02)
@@ -58,6 +59,12 @@ def test_hardening_changes_the_base(project):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["val_robust_accuracy"]) <= 1 for row in rows)
+
+
+def test_more_unfrozen_blocks_than_the_network_has_are_refused_before_training(project):
+    with pytest.raises(ParamsError, match=r"harden\.unfrozen_blocks: expected at most 4 for the network tiny, got 5"):
+        trained("adversarial", unfrozen_blocks=5)
+    assert not Path("models").exists()
 
 
 def test_the_surrogate_of_vgg_has_the_undefended_base_and_its_own_head_whatever_the_defence(project):
