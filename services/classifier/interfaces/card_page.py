@@ -119,7 +119,8 @@ most {{ card.detector.max_fpr | percent }} of clean pictures. In the test it fla
 <th>wrong and not flagged</th></tr></thead>
 <tbody>{% for row in card.detector.attacks %}
 <tr><th>{{ row.attack }}</th><td>{{ "" if row.epsilon_255 is none else "%d/255" | format(row.epsilon_255) }}</td>
-<td>{{ "knows the detector" if row.adaptive else "stops at the boundary" if row.stops_at_boundary else "" }}</td>
+<td>{{ "knows the detector" if row.adaptive else "does not know the detector" }}
+{{- ", stops at the decision boundary" if row.stops_at_boundary }}</td>
 <td>{{ "" if row.auc is none else "%.2f" | format(row.auc) }}</td>
 <td>{{ "" if row.flagged is none else rate(row.flagged) }}</td>
 <td>{{ "" if row.wrong_and_unflagged is none else rate(row.wrong_and_unflagged) }}</td></tr>{% endfor %}
