@@ -1,13 +1,15 @@
 """Drills about the live model: a swap under load, a killed promotion, tampered releases."""
 
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -54,63 +56,85 @@ def _only(load: Load, version: str, count: int) -> bool:
 def kill_promotion(scene: DrillScene, drill: Drill) -> None:
     """SIGKILL at a random moment of a promotion leaves the old or the new champion, never another state."""
     first, second = scene.champion(), scene.publish()
-    with _promoting(scene, second) as process:
-        duration = _run_to_end(process)
     states: Counter[str] = Counter()
     generator = random.Random(7)  # noqa: S311 - moments, not secrets
-    for _ in range(scene.scale.promotion_kills):
-        old = scene.registry.champion()
-        new = first if old == second else second
-        with _promoting(scene, new) as process:
-            _continue(process)
-            time.sleep(generator.uniform(0, 1.1 * duration))
-            process.kill()
-        states[_state(scene, old, new)] += 1
+    with _promoter(scene.directory / "promote.log") as promoter:
+        duration = promoter.promote(second)
+        for _ in range(scene.scale.promotion_kills):
+            old = scene.registry.champion()
+            new = first if old == second else second
+            promoter.promote(new, kill_after=generator.uniform(0, 1.1 * duration))
+            states[_state(scene, old, new)] += 1
+        promoter.promote(first)
     drill.figures |= {"kills": scene.scale.promotion_kills, "undisturbed_seconds": round(duration, 2)}
     drill.figures["states_seen"] = dict(sorted(states.items()))
     drill.require(set(states) <= {"old", "new"}, f"other states than old and new: {dict(states)}")
-    with _promoting(scene, first) as process:
-        _run_to_end(process)
-    drill.require(process.returncode == 0, "a promotion after the kills does not succeed")
+    drill.require(promoter.succeeded, "a promotion after the kills does not succeed")
 
 
-# `buckler promote` after its imports, which take most of its time: otherwise most kills would fall into them.
+# Forks a process for each version that it reads, prints its id, and its exit code when it ends. The fork comes after
+# the imports, which take longer than the promotion: otherwise most kills would fall into them.
 PROMOTE = f"""
-import sys
+import os, sys, traceback
 from buckler.release import promote
 from buckler.trust import keys
 key = keys.load_private_key()
 print("ready", flush=True)
-sys.stdin.readline()
-promote.promote({NAME!r}, key, number=sys.argv[1])
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            promote.promote({NAME!r}, key, number=line.strip())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+class Promoter:
+    """Runs `buckler promote` in processes that can be killed.
+
+    Attributes:
+        succeeded: Whether the last promotion ended with exit code 0.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process, self.succeeded = process, False
+
+    def promote(self, version: str, *, kill_after: float | None = None) -> float:
+        """Promote a version, kill the process after so many seconds if given, and return the seconds until its end."""
+        print(version, file=self._process.stdin, flush=True)
+        began, pid = time.monotonic(), int(self._answer())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with suppress(ProcessLookupError):  # it had ended
+                os.kill(pid, signal.SIGKILL)
+        self.succeeded = self._answer() == "0"
+        return time.monotonic() - began
+
+    def _answer(self) -> str:
+        answer = self._process.stdout.readline().strip() if self._process.stdout else ""
+        if not answer:
+            raise DrillError("the process that runs promotions has ended")
+        return answer
+
+
 @contextmanager
-def _promoting(scene: DrillScene, version: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process that promotes a version once the drill lets it continue; wait for its end."""
-    command = [sys.executable, "-c", PROMOTE, version]
+def _promoter(log_file: Path) -> Iterator[Promoter]:
     with (
-        (scene.directory / "promote.log").open("ab") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
+        log_file.open("ab") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", PROMOTE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
     ):
-        if not process.stdout or process.stdout.readline() != b"ready\n":
-            raise DrillError(f"a promotion does not start: {(scene.directory / 'promote.log').read_text()}")
-        yield process
-
-
-def _continue(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin:
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-
-
-def _run_to_end(process: "subprocess.Popen[bytes]") -> float:
-    """Let a promotion run and return its seconds."""
-    began = time.monotonic()
-    _continue(process)
-    process.wait()
-    return time.monotonic() - began
+        if not process.stdout or process.stdout.readline() != "ready\n":
+            raise DrillError(f"a promotion does not start: {log_file.read_text(encoding='utf-8')}")
+        yield Promoter(process)
 
 
 def _state(scene: DrillScene, old: str | None, new: str) -> str:
