@@ -160,7 +160,9 @@ class Worker:
     @classmethod
     def start(cls, name: tuple[str, Precision], model: Path, batch_size: int) -> "Worker":
         """Start the process of engine ``name``, which sends a first answer when it has loaded the network."""
-        context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's TensorFlow and memory
+        # Forked from a server that has imported the engines' common modules, not from this process and its memory.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmarks.engines"])
         here, there = context.Pipe()
         process = context.Process(target=work, args=(name, model, batch_size, there), daemon=True)
         process.start()
