@@ -197,7 +197,7 @@ def test_a_cell_names_the_attackers_knowledge_and_the_attacks_constants():
 
 def test_lines_of_one_attack_need_names_of_their_own():
     lines = [AttackSpec(PGD(), (1,)), AttackSpec(PGD(steps=40), (4,))]
-    with pytest.raises(ValueError, match=r"more than one line is called \['pgd'\]; tell them apart with `name: ...`"):
+    with pytest.raises(ValueError, match=r"more than one line is called \['pgd'\]; give each its own `name: ...`"):
         run(Scored(3), suite=lines)
     lines[1] = AttackSpec(PGD(steps=40), (4,), name="pgd-40")
     assert [o.spec.name for o in run(Scored(3), suite=lines)] == ["pgd", "pgd-40"]
