@@ -95,10 +95,10 @@ def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished
         attack.run(CONFIG)
     monkeypatch.undo()
     monkeypatch.chdir(ready)
-    recorded = []
-    monkeypatch.setattr(Journal, "record", lambda *args: recorded.append(args))
+    stored = []
+    monkeypatch.setattr(Journal, "store", lambda *args: stored.append(args))
     attack.run(CONFIG)
-    assert recorded == []
+    assert stored == []
     assert list((ready / paths.ATTACK_JOURNAL).iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def full_disk(*args):
 def test_two_lines_of_one_name_are_refused_with_the_next_step():
     section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}}
     section["suite"] = [{"attack": "pgd", "epsilon_255": [1], "steps": steps} for steps in (10, 40)]
-    with pytest.raises(ParamsError, match="tell them apart with `name"):
+    with pytest.raises(ParamsError, match="give each its own `name"):
         params.parse("attack", attack.AttackParams, section)
     section["suite"][1]["name"] = "pgd-40"
     assert [spec.name for spec in params.parse("attack", attack.AttackParams, section).suite] == ["pgd", "pgd-40"]
