@@ -211,7 +211,7 @@ class Follower:
         if record and served.kept:
             record.check(verdict)
             kept = self._source.keep(replace(served.kept, promoted_at=record.moment), key)
-            served = replace(served, kept=kept)
+            served = replace(served, kept=kept or served.kept)
         return served, record
 
     def _in_memory(self, entry: ReleaseEntry) -> Served | None:
