@@ -64,7 +64,7 @@ def run(cfg: CalibrateParams) -> None:
         network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
     )
     shown = training.subset(cfg.records, cfg.seed)
-    total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.SHOWN) + len(cfg.epsilon_255))
+    total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.FITTING_CHANGES) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 
         def ask(images: Images) -> Forward:
@@ -96,7 +96,7 @@ def run(cfg: CalibrateParams) -> None:
 def _innocent(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
     yield shown.images
     generator = np.random.default_rng(cfg.seed)
-    for change in benign_changes.SHOWN.values():
+    for change in benign_changes.FITTING_CHANGES.values():
         yield change(shown.images, generator)
 
 

@@ -238,7 +238,7 @@ def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[int, detection.Flagge
 
 def _benign_change_rows(bench: Bench) -> Iterator[dict[str, Any]]:
     generator = np.random.default_rng(bench.cfg.seed)
-    for name, change in tqdm(benign_changes.JUDGED.items(), unit="change", desc="change without attack"):
+    for name, change in tqdm(benign_changes.EVALUATION_CHANGES.items(), unit="change", desc="change without attack"):
         changed = change(bench.test.images, generator)
         screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
         yield detection.benign_change_row(bench.clean, screened, name)

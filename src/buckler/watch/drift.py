@@ -160,7 +160,7 @@ def compare(
     from buckler.evaluation.statistics import holm  # SciPy, which displaying results does not need
 
     if min(len(reference), len(window)) < 2:
-        raise ValueError(f"expected at least 2 pictures a side, got {len(reference)} and {len(window)}")
+        raise ValueError(f"expected at least 2 pictures in each sample, got {len(reference)} and {len(window)}")
     tested = {
         name: _TESTS[quantity.test](*sides, cfg)
         for name, quantity in QUANTITIES.items()

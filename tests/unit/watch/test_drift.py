@@ -178,7 +178,7 @@ def test_a_window_smaller_than_the_minimum_is_rejected():
 
 
 def test_one_picture_cannot_be_compared(reference):
-    with pytest.raises(ValueError, match="at least 2 pictures a side, got 200 and 1"):
+    with pytest.raises(ValueError, match="at least 2 pictures in each sample, got 200 and 1"):
         compare(reference, reference[:1], PARAMS)
 
 

@@ -29,15 +29,15 @@ def _through_jpeg(image: Images, quality: int) -> Images:
 
 
 # Used to fit the detector. The noise is as large as the perturbations from which the detector must distinguish it.
-SHOWN: Mapping[str, Change] = {
+FITTING_CHANGES: Mapping[str, Change] = {
     "noise_2": lambda images, generator: noisy(images, generator, epsilon=2 / 255),
     "noise_8": lambda images, generator: noisy(images, generator, epsilon=8 / 255),
     "jpeg_75": lambda images, _: recompressed(images, quality=75),
     "jpeg_92": lambda images, _: recompressed(images, quality=92),
 }
 # Used to evaluate the detector; includes strengths that it was not fitted on.
-JUDGED: Mapping[str, Change] = {
-    **SHOWN,
+EVALUATION_CHANGES: Mapping[str, Change] = {
+    **FITTING_CHANGES,
     "noise_4": lambda images, generator: noisy(images, generator, epsilon=4 / 255),
     "jpeg_60": lambda images, _: recompressed(images, quality=60),
     "jpeg_85": lambda images, _: recompressed(images, quality=85),

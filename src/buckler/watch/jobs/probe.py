@@ -172,7 +172,7 @@ def run() -> Finding:
         "flagged_ratio": {kind: float(np.mean(each.flagged)) for kind, each in endpoints.items()},
         "robust_accuracy": {attack: float(np.mean(right)) for attack, right in robust.items()},
     }
-    reasons = judge(state, cfg)
+    reasons = violations(state, cfg)
     write_state(JOB, {**state, "passed": not reasons, "reasons": reasons})
     what = f"version {state['version']}, {len(sent.ids)} pictures, {state['queries']} queries of Square"
     return Finding(not reasons, f"{what}: {'; '.join(reasons) or 'passed'}", version=state["version"])
@@ -259,7 +259,7 @@ def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[boo
     return robust
 
 
-def judge(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
+def violations(state: Mapping[str, Any], cfg: ProbeParams) -> list[str]:
     """Return the requirements that the service violates; empty if it meets all."""
     reasons = []
     if not state["parity_ratio"] >= cfg.min_parity:

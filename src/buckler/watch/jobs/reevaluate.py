@@ -5,7 +5,7 @@ Reads   the champion's release from the registry, data/splits/*.csv and the test
 Writes  .buckler/watch/reevaluate.json, a run in MLflow
 Keeps   .buckler/watch/attack/: progress, to resume after a kill
 
-The job fails if the champion no longer meets its verdict on the pinned or on the newest pictures, each judged
+The job fails if the champion no longer meets its verdict on the pinned or on the newest pictures, evaluated
 separately. A pass renews the verdict (`buckler.trust.standing`), which needs the private key.
 """
 
@@ -85,32 +85,20 @@ def run() -> Finding:
         verdict = open_release(path, keys.load_public_key())
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
-        judged = documents.read_json(path / EVIDENCE_DIR / "robustness.json")
+        released = documents.read_json(path / EVIDENCE_DIR / "robustness.json")
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
         subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
-        found = {PINNED: subject.pinned(judged["subgroup_columns"])}
+        evaluations = {PINNED: subject.pinned(released["subgroup_columns"])}
         if cfg.recent.path:
-            found[NEWEST] = subject.newest()
-    failures, reasons = _failures(verdict, found)
-    state = {
-        "schema": 2,
-        "finished_at": datetime.now(UTC).isoformat(),
-        "model": {"name": names.model_name, "version": version, "digest": verdict.subject_digest},
-        "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
-        "passed": not reasons,
-        "failures": failures,
-        "floors": {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())},
-        **found[PINNED].as_state(),
-        "reasons": reasons,
-        **({NEWEST: found[NEWEST].as_state()} if NEWEST in found else {}),
-    }
+            evaluations[NEWEST] = subject.newest()
+    state = _state(names.model_name, version, verdict, policy, evaluations)
     write_state(JOB, state)
     _record(cfg, names, state)
     if _can_sign():  # without the key the progress is kept: a retry with the key need not attack again
         journal.finish()
-    counts = " and ".join(f"{each.evidence.pictures} {name}" for name, each in found.items())
-    message = f"{names.model_name} version {version}, {counts} pictures: {'; '.join(reasons) or 'passed'}"
-    return Finding(not reasons, message, version=version, renews_days=policy.valid_days)
+    counts = " and ".join(f"{each.evidence.pictures} {name}" for name, each in evaluations.items())
+    message = f"{names.model_name} version {version}, {counts} pictures: {'; '.join(state['reasons']) or 'passed'}"
+    return Finding(state["passed"], message, version=version, renews_days=policy.valid_days)
 
 
 def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
@@ -136,12 +124,12 @@ def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
     """Store the champion's standing before the attack, for the exporter."""
     version = registry.version(model_name, number)
     try:
-        stands = Assessor(model_name, keys.load_public_key()).standing_of(version, verdict)
+        standing = Assessor(model_name, keys.load_public_key()).standing_of(version, verdict)
     except VerdictError as error:  # the service ignores an invalid standing, too
         log.warning("%s", error)
         return
-    times = {"issued_at": stands.issued_at, "expires_at": stands.expires_at}
-    note_champion(number, state=stands.state, reasons=stands.reasons, **times)
+    times = {"issued_at": standing.issued_at, "expires_at": standing.expires_at}
+    note_champion(number, state=standing.state, reasons=standing.reasons, **times)
 
 
 class Subject:
@@ -224,13 +212,31 @@ class Subject:
         return SetEvaluation(evidence, found.cells, gate.decide_again(evidence, self._policy))
 
 
-def _failures(verdict: Verdict, found: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
+def _state(
+    model_name: str, version: str, verdict: Verdict, policy: Policy, evaluations: dict[str, SetEvaluation]
+) -> dict[str, Any]:
+    failures, reasons = _failures(verdict, evaluations)
+    return {
+        "schema": 2,
+        "finished_at": datetime.now(UTC).isoformat(),
+        "model": {"name": model_name, "version": version, "digest": verdict.subject_digest},
+        "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
+        "passed": not reasons,
+        "failures": failures,
+        "floors": {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())},
+        **evaluations[PINNED].as_state(),
+        "reasons": reasons,
+        **({NEWEST: evaluations[NEWEST].as_state()} if NEWEST in evaluations else {}),
+    }
+
+
+def _failures(verdict: Verdict, evaluations: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
     """Return the reasons for failure: as labels of the metric, and as sentences."""
     kinds, reasons = [], []
-    for name, measured in found.items():
-        before = "" if name == PINNED else f"{name} pictures: "
-        kinds += [kind if name == PINNED else f"{name}_{kind}" for kind in measured.decision.kinds]
-        reasons += [f"{before}{failure}" for failure in measured.decision.failures]
+    for name, evaluation in evaluations.items():
+        prefix = "" if name == PINNED else f"{name} pictures: "
+        kinds += [kind if name == PINNED else f"{name}_{kind}" for kind in evaluation.decision.kinds]
+        reasons += [f"{prefix}{failure}" for failure in evaluation.decision.failures]
     if not verdict.passed:
         kinds.append("verdict_failed")
         reasons.append("its verdict states that it did not pass the gate")

@@ -33,7 +33,7 @@ GOOD = {
 
 
 def test_measurements_within_all_limits_pass():
-    assert probe.judge(GOOD, CFG) == []
+    assert probe.violations(GOOD, CFG) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_measurements_within_all_limits_pass():
     ],
 )
 def test_each_violated_limit_is_a_reason(changes, reason):
-    assert probe.judge({**GOOD, **changes}, CFG) == [reason]
+    assert probe.violations({**GOOD, **changes}, CFG) == [reason]
 
 
 def test_the_sections_of_params_yaml_are_valid():
