@@ -450,10 +450,10 @@ def _plan(arguments: Sequence[str] | None = None) -> tuple[AttackPlan, Path]:
     return plan, given.out or documents.DIRECTORY
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line; an interrupt prints one line."""
     try:
-        run(*_plan())
+        run(*_plan(arguments))
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written; run `make bench` again", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,14 +1,15 @@
 """The attack benchmark on the tiny network, and its comparison of invented results."""
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from benchmarks import attacks
 from benchmarks.attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, EngineResult, Worker, compare
 from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
@@ -21,10 +22,9 @@ PEERS = ("art", "cleverhans", "foolbox")
 def document(tmp_path_factory):
     """The document of a quick run, its output, and its folder."""
     out = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "benchmarks.attacks", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads((out / "attacks.json").read_text()), done.stdout, out
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(io.StringIO()) as printed:
+        attacks.main(["--quick", "--out", str(out)])
+    return json.loads((out / "attacks.json").read_text()), printed.getvalue(), out
 
 
 @pytest.mark.slow
