@@ -7,6 +7,7 @@ settings.md comes from the settings classes, params.md from params.yaml and its 
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -67,7 +68,7 @@ def settings() -> str:
 
 
 def params() -> str:
-    """Return params.md: a table for each section of params.yaml; indented keys follow the key they belong to.
+    """Return params.md: a table for each section of params.yaml; nested keys have the names of their parents.
 
     A key without a comment means the same as the key of that name above it in the section.
     """
@@ -81,27 +82,18 @@ def params() -> str:
         "The values are those of the committed file; `buckler profile` sets many at once.",
     ]
     path: list[str] = []
-    row: list[str] = []
     meanings: dict[str, str] = {}
-    for indent, key, value, comment in _entries(text):
-        if key is None:  # continues the comment above
-            if row:
-                row[2] = f"{row[2]} {comment}".strip()
-            elif comment:
-                lines[-1] = lines[-1] + f" {comment}"
-            continue
-        if row:
-            lines.append(_row(*row))
-            row = []
-        if indent == 0:
-            lines += ["", f"## `{key}`", "", *([comment, ""] if comment else []), *_table("key", "value", "meaning")]
+    for entry in _entries(text):
+        if entry.indent == 0:
+            about = [entry.comment, ""] if entry.comment else []
+            lines += ["", f"## `{entry.key}`", "", *about, *_table("key", "value", "meaning")]
             path, meanings = [], {}
-        else:
-            path = [*path[: indent // 2 - 1], key]
-            comment = comment or meanings.get(key, "")
-            meanings.setdefault(key, comment)
-            row = [f"`{'.'.join(path)}`", f"`{value}`" if value else "", comment]
-    return "\n".join([*lines, _row(*row)]) + "\n"
+            continue
+        path = [*path[: entry.indent // 2 - 1], entry.key]
+        meaning = entry.comment or meanings.get(entry.key, "")
+        meanings.setdefault(entry.key, meaning)
+        lines.append(_row(f"`{'.'.join(path)}`", f"`{entry.value}`" if entry.value else "", meaning))
+    return "\n".join(lines) + "\n"
 
 
 def command_line() -> str:
@@ -123,18 +115,29 @@ def main() -> None:
         (REFERENCE / name).write_text(content(), encoding="utf-8")
 
 
-def _entries(text: str) -> Iterator[tuple[int, str | None, str, str]]:
-    """Yield indent, key, value and comment of each line; the key is None in lines without one."""
-    started = False
+@dataclass
+class ParameterLine:
+    """A key of params.yaml and its value; ``comment`` includes those of the lines below that have no key."""
+
+    indent: int
+    key: str
+    value: str
+    comment: str
+
+
+def _entries(text: str) -> list[ParameterLine]:
+    """Return the keys of params.yaml in their order; items of a list become part of the comment."""
+    found: list[ParameterLine] = []
     for line in text.splitlines():
-        content, _, comment = line.partition("#") if "#" in line else (line, "", "")
+        content, _, comment = line.partition("#")
         entry = re.fullmatch(r"( *)([\w-]+):\s*(.*?)\s*", content)
         if entry:
-            started = True
-            yield len(entry[1]), entry[2], entry[3], comment.strip()
-        elif started and line.strip():
+            found.append(ParameterLine(len(entry[1]), entry[2], entry[3], comment.strip()))
+        elif found:
             item = content.strip()
-            yield 0, None, "", " ".join(filter(None, (f"`{item}`" if item else "", comment.strip())))
+            parts = (found[-1].comment, f"`{item}`" if item else "", comment.strip())
+            found[-1].comment = " ".join(filter(None, parts))
+    return found
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
