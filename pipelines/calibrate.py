@@ -71,14 +71,14 @@ def run(cfg: CalibrateParams) -> None:
             return scorer.forward(images, bar.update)
 
         clean = ask(training.images)
-        innocent = [ask(images) for images in _innocent(shown, cfg)]
+        unattacked = [ask(images) for images in _unattacked(shown, cfg)]
         attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
     architecture = table.find(info.architecture)
     clouds = OutOfDistributionDetector.fit(clean.features, training.truth, read=architecture.cloud_columns)
     with np.load(CLEAN, allow_pickle=False) as arrays:
         calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
     columns = {"read": architecture.trace_columns, "probed": architecture.probe_columns}
-    detector = AdversarialDetector.fit(clean, innocent, attacked, **columns).levelled(calibration)
+    detector = AdversarialDetector.fit(clean, unattacked, attacked, **columns).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
     Screening(
         detector,
@@ -87,13 +87,13 @@ def run(cfg: CalibrateParams) -> None:
         threshold=threshold_at(scores, cfg.max_fpr, cfg.confidence),
         max_fpr=cfg.max_fpr,
         confidence=cfg.confidence,
-        # Strangers are several times as far from the training pictures as any clean one.
+        # Strangers are several times as far from the training pictures as any clean picture.
         strangeness=cfg.stranger_margin * float(strangeness.max()),
         min_confidence=cfg.min_confidence,
     ).save(DETECTOR)
 
 
-def _innocent(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
+def _unattacked(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
     yield shown.images
     generator = np.random.default_rng(cfg.seed)
     for change in benign_changes.FITTING_CHANGES.values():

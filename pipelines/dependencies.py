@@ -1,7 +1,7 @@
 """Writes the code dependencies of every stage into dvc.yaml: ``python -m pipelines.dependencies`` (``make deps``).
 
-DVC does not follow imports. The code that decides what a stage writes is its module and everything that this imports,
-directly or not. Dependencies on data are declared by hand and kept as they are.
+DVC does not follow imports. A stage depends on its module and on everything that the module imports, directly or
+indirectly. Dependencies on data are declared by hand and not changed.
 """
 
 import ast
@@ -16,7 +16,7 @@ DVC_YAML = ROOT / "dvc.yaml"
 
 
 def main() -> None:
-    """Rewrite dvc.yaml where a stage's code dependencies differ from what it imports."""
+    """Rewrite the code dependencies in dvc.yaml of each stage whose imports have changed."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096

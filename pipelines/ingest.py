@@ -1,6 +1,6 @@
-"""Stage ``ingest``: pictures of the data source into the project, and the manifest of them.
+"""Stage ``ingest``: copies the pictures of the data source into the project and writes their manifest.
 
-Reads   the folder data.path of params.yaml, or nothing where data.source is synthetic
+Reads   the folder data.path of params.yaml; nothing if data.source is synthetic
 Writes  data/images/<id>   a copy of each picture drawn
         data/manifest.csv  one row a picture
 """
@@ -23,7 +23,7 @@ MANIFEST = Path("data/manifest.csv")
 
 
 def run(cfg: DataParams) -> None:
-    """Copy the pictures that ``cfg`` asks for and write their manifest; what was there before goes."""
+    """Copy the pictures that ``cfg`` selects and write their manifest; earlier pictures are removed."""
     items = _items(cfg)
     shutil.rmtree(IMAGES, ignore_errors=True)
     rows = [_ingest(item, cfg.source) for item in tqdm(items, desc=f"ingest {cfg.source}", unit="picture")]
@@ -59,7 +59,7 @@ def _ingest(item: sources.Item, source: str) -> dict[str, object]:
     try:
         info = images.inspect(content)
     except UnusableImageError:
-        return row  # it stays in the manifest, so that validate can count it and say why
+        return row  # kept in the manifest, so that the stage validate can report it
     return {**row, "width": info.width, "height": info.height, "mode": info.mode}
 
 

@@ -3,7 +3,7 @@
 Reads   models/release/, reports/ (JSON, outcomes.csv, plots, training curves), params.yaml, the public key
 Writes  reports/publish.json; in MLflow a run with one nested run an attack and radius, and a model version
 
-The only stage that talks to MLflow. A second time it finds what it published and changes nothing.
+The only stage that uses MLflow. A repeated run finds the published version and changes nothing.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ REPORTS = Path("reports")
 
 
 def run(names: bundle.PublishParams) -> None:
-    """Publish what lies in models/release."""
-    # Intact and ours is enough: a model that failed its gate is recorded too, and promotion refuses it.
+    """Publish the release in models/release."""
+    # A valid signature is enough: a model that failed its gate is registered too, and promotion rejects it.
     verdict = open_release(RELEASE, keys.load_public_key())
     published = publish.publish(
         RELEASE,

@@ -1,8 +1,8 @@
-"""Stage ``split``: train, calibration and test, with pictures of one lesion on one side.
+"""Stage ``split``: splits into train, calibration and test; pictures of one lesion stay in one split.
 
 Reads   data/validated.csv and the pictures it lists
 Writes  data/splits/{train,calibration,test}.csv
-        reports/split.json   counts, groups, and the pairs that were kept together
+        reports/split.json   counts, groups and near-duplicate pairs
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pipelines.stage import stage
 VALIDATED = Path("data/validated.csv")
 OUT = Path("data/splits")
 REPORT = Path("reports/split.json")
-_LARGEST = 10  # groups that the report spells out
+_LARGEST = 10  # groups listed in the report
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Adversarial training: the current network is attacked on each batch and learns from the attacked pictures.
+"""Adversarial training: each batch is attacked with the current network, which is trained on the attacked pictures.
 
 Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083; with one
 step, Wong, Rice & Kolter, "Fast is better than free", arXiv 2001.03994; Zhang et al., "Theoretically principled
@@ -39,14 +39,14 @@ class Recipe:
         epsilon_255: L-infinity radius of the attack in 1/255; the first ``rising_epochs`` climb up to it.
         rising_epochs: Epochs until the full radius.
         steps: Gradient steps of the attack: 1 is FGSM from a random start, more are PGD.
-        loss: What is learnt: the cross-entropy of the attacked pictures, or TRADES: the cross-entropy of the clean
-            ones and ``trades_beta`` times how far the attacked answer lies from the clean one (Kullback-Leibler).
-            Either way the attack climbs the cross-entropy.
+        loss: The cross-entropy of the attacked pictures, or TRADES: the cross-entropy of the clean ones plus
+            ``trades_beta`` times the Kullback-Leibler divergence of the attacked answer from the clean one. The
+            attack climbs the cross-entropy in both cases.
         trades_beta: Weight of the second term of TRADES.
-        clean_share: Share of each batch left clean; without use in TRADES, which sees every picture both ways.
+        clean_share: Share of each batch left clean; TRADES ignores it, as it uses every picture clean and attacked.
         malignant_weight: Weight of the loss on pictures of dangerous classes, relative to that of the others.
         label_smoothing: Share of the target given to all classes alike.
-        unfrozen_blocks: How many blocks of the base learn, counted from the last; the head always learns.
+        unfrozen_blocks: Number of trainable blocks of the base, counted from the last; the head is always trainable.
         epochs: Passes over the training pictures.
         batch_size: Pictures a step.
         learning_rate: Peak of Adam's, reached after a tenth of all steps; from there it falls as a cosine to zero.
@@ -107,19 +107,19 @@ def harden(
     """Train ``network`` in place on attacked pictures; return one row an epoch.
 
     A row has the loss and accuracy on training pictures as they were seen, and loss, accuracy and robust accuracy
-    (a short PGD at the full radius) of the averaged weights on validation pictures, which are only looked at.
+    (a short PGD at the full radius) of the averaged weights on validation pictures, which do not influence training.
 
     Args:
-        network: Pixels to logits, its head already trained on clean pictures: without that start it collapses.
-        training: What is learnt.
-        validation: What is looked at.
-        recipe: How.
-        precision: What forward and backward passes compute in; weights and their updates are float32.
-        dangerous: Indices of the classes that ``malignant_weight`` is about.
+        network: Pixels to logits; its head must be trained on clean pictures, or adversarial training collapses.
+        training: Pictures to train on.
+        validation: Pictures to measure on.
+        recipe: Settings.
+        precision: Of forward and backward passes; weights and their updates are float32.
+        dangerous: Indices of the classes that ``malignant_weight`` applies to.
         seed: Of the order, the turns and the random starts; each epoch draws from its own generator.
-        state: File that keeps the state after each epoch, so that an interrupted training goes on from there;
-            removed at the end. One of another recipe, start or data is ignored.
-        on_batch: Told how many batches are done since it was last told.
+        state: File with the state after each epoch, from which an interrupted training resumes; removed at the end.
+            A file of another recipe, start or data set is ignored.
+        on_batch: Called with the number of batches done since its last call.
         on_epoch: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(seed)
@@ -132,7 +132,7 @@ def harden(
         # An epoch's draws depend on its number alone: resumed or not, they are the same.
         tf.random.set_seed(seed + epoch)
         seen = lesson.epoch(epoch, np.random.default_rng((seed, epoch)), on_batch)
-        history.append({"epoch": epoch + 1, **seen, **lesson.look_at(validation, seed)})
+        history.append({"epoch": epoch + 1, **seen, **lesson.measure(validation, seed)})
         if state:
             lesson.save(state, key, history)
         if on_epoch:
@@ -144,7 +144,7 @@ def harden(
 
 
 class _Lesson:
-    """The network that learns, the average of its past, the optimiser, and one compiled step."""
+    """The trained network, the moving average of its weights, the optimiser, and one compiled step."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _Lesson:
     ) -> None:
         self._training, self._recipe = training, recipe
         self.batches = max(len(training.truth) // recipe.batch_size, 1)
-        # Copies, so that the network stays as it was until the end; their variables are float32 in any precision.
+        # Copies: the network itself changes only at the end. Their variables are float32 in any precision.
         self._student, self.averaged = (_copy(network, precision) for _ in range(2))
         unfreeze(self._student, recipe.unfrozen_blocks)
         self._variables = self._student.trainable_variables
@@ -164,7 +164,7 @@ class _Lesson:
         schedule = _WarmCosine(recipe.learning_rate, recipe.epochs * self.batches)
         self._optimiser = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clip_norm)
         self._optimiser.build(self._variables)
-        # They share the copies' variables: what is learnt is attacked and looked at as it stands.
+        # These classifiers share the copies' variables: attacks and measurements use the current weights.
         self._size = min(recipe.batch_size, len(training.truth))
         self._clean = 0 if recipe.loss == "trades" else round(recipe.clean_share * self._size)
         self._attacked = Classifier(self._student, batch_size=self._size - self._clean)
@@ -176,7 +176,7 @@ class _Lesson:
     def epoch(
         self, number: int, generator: np.random.Generator, on_batch: Callable[[int], object] | None
     ) -> dict[str, float]:
-        """Learn from every training picture once; return loss and accuracy as they were on the way."""
+        """Train on every picture once; return mean loss and accuracy during the epoch."""
         recipe, size, clean = self._recipe, self._size, self._clean
         epsilon = recipe.epsilon_255 / 255 * min(1.0, (number + 1) / max(1, recipe.rising_epochs))
         rows = []
@@ -193,8 +193,8 @@ class _Lesson:
         mean = np.mean(rows, axis=0)
         return {"loss": float(mean[0]), "accuracy": float(mean[1])}
 
-    def look_at(self, validation: Examples, seed: int) -> dict[str, float]:
-        """Return how the averaged weights do on ``validation``, clean and under a short PGD."""
+    def measure(self, validation: Examples, seed: int) -> dict[str, float]:
+        """Return loss and accuracy of the averaged weights on ``validation``, and accuracy under a short PGD."""
         logits = self._judged.logits(validation.images)
         few = slice(0, VALIDATION_PICTURES)
         images, truth = validation.images[few], validation.truth[few]
@@ -208,7 +208,7 @@ class _Lesson:
         }
 
     def save(self, path: Path, key: str, history: History) -> None:
-        """Write all that the next epoch needs, whole or not at all."""
+        """Write everything that the next epoch needs, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {f"{name}_{i}": value for name, values in self._state().items() for i, value in enumerate(values)}
         arrays = {name: np.asarray(value) for name, value in parts.items()}
@@ -216,7 +216,7 @@ class _Lesson:
             np.savez(file, allow_pickle=False, key=key, history=json.dumps(history), **arrays)
 
     def restore(self, path: Path, key: str) -> History:
-        """Take up the state in ``path`` if it is one of ``key``; return the epochs it has."""
+        """Load the state in ``path`` if its key is ``key``; return the history of its epochs."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 if str(arrays["key"]) != key:
@@ -268,7 +268,7 @@ class _Lesson:
 
     def _update(self, gradients: Sequence[Any]) -> None:
         self._optimiser.apply(gradients, self._variables)
-        # Early on the average forgets faster, so that it does not drag the start along.
+        # The first steps get a smaller decay, so that the average does not retain the initial weights.
         steps = tf.cast(self._optimiser.iterations, tf.float32)
         keep = tf.minimum(self._recipe.averaging, steps / (10 + steps))
         for average, variable in zip(self._averages, self._variables, strict=True):
@@ -297,9 +297,9 @@ def _copy(network: keras.Model, precision: Precision) -> keras.Model:
 
 
 def unfreeze(network: keras.Model, blocks: int) -> None:
-    """Let the head and the last ``blocks`` blocks of the base learn, and freeze the others.
+    """Make the head and the last ``blocks`` blocks of the base trainable, and freeze the others.
 
-    A Keras model of another origin has no blocks: all of it learns.
+    A Keras model whose name is not in the table of networks has no blocks: all of it becomes trainable.
 
     Raises:
         ValueError: The base has fewer blocks.
@@ -314,7 +314,7 @@ def unfreeze(network: keras.Model, blocks: int) -> None:
 
 
 def _same(variables: Sequence[Any], model: keras.Model, twin: keras.Model) -> list[Any]:
-    """Return the variables of ``twin`` that stand where ``variables`` stand in ``model``."""
+    """Return the variables of ``twin`` at the positions that ``variables`` have in ``model``."""
     places = {id(variable): place for place, variable in enumerate(model.variables)}
     return [twin.variables[places[id(variable)]] for variable in variables]
 
@@ -324,7 +324,7 @@ def _accuracy(targets: Any, logits: Any) -> Any:
 
 
 def _key(network: keras.Model, training: Examples, recipe: Recipe, *rest: Any) -> str:
-    """Return a digest over all that the training depends on."""
+    """Return a digest of everything that the training depends on."""
     digest = hashlib.sha256(json.dumps([asdict(recipe), *map(repr, rest)]).encode())
     for array in (*network.get_weights(), training.images, training.truth):
         digest.update(np.ascontiguousarray(array).data)

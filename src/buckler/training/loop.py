@@ -19,7 +19,7 @@ Progress = Callable[[int, dict[str, float]], object]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast a network learns."""
+    """Length, batch size, learning rate and seed of a training."""
 
     epochs: int
     batch_size: int
@@ -28,9 +28,9 @@ class Schedule:
 
 
 def rotated(images: Images, degrees: float, generator: np.random.Generator) -> Images:
-    """Return each of ``images`` turned about its middle by a uniform angle within plus or minus ``degrees``.
+    """Return each of ``images`` rotated about its centre by a uniform angle within plus or minus ``degrees``.
 
-    Edges repeat outwards: a camera would have seen more skin there, not black.
+    Edge pixels are repeated outwards: around a lesion there is skin, not black.
     """
     turn = keras.layers.RandomRotation(
         degrees / 360, fill_mode="nearest", interpolation="bilinear", seed=int(generator.integers(2**31))
@@ -39,7 +39,7 @@ def rotated(images: Images, degrees: float, generator: np.random.Generator) -> I
 
 
 def turned(images: Images, generator: np.random.Generator) -> Images:
-    """Return each of ``images`` as one of the eight symmetries of the square: skin has no upside."""
+    """Return each of ``images`` in one of the eight symmetries of the square: skin has no preferred orientation."""
     result = np.empty_like(images)
     for place, choice in enumerate(generator.integers(8, size=len(images))):
         picture = np.rot90(images[place], choice % 4)
@@ -47,58 +47,63 @@ def turned(images: Images, generator: np.random.Generator) -> Images:
     return result
 
 
-class FeatureBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches of cached features, read from disk as they are needed.
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled batches; an epoch has each picture once."""
 
-    An epoch has each picture once, as one of its copies at random, as if it were augmented anew each epoch.
-    """
-
-    def __init__(self, copies: Copies, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
+    def __init__(self, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
         super().__init__()
-        self._copies, self._batch_size = copies, batch_size
+        self._batch_size = batch_size
         self._targets = np.eye(classes, dtype=np.float32)[labels]
         self._generator = np.random.default_rng(seed)
         self.on_epoch_end()
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
-        return -(-len(self._order) // self._batch_size)
+        return -(-len(self._targets) // self._batch_size)
+
+    def _rows(self, index: int) -> npt.NDArray[np.int64]:
+        """Return the positions of the pictures of batch ``index``."""
+        return self._order[index * self._batch_size :][: self._batch_size]
+
+    def on_epoch_end(self) -> None:
+        """Shuffle the pictures for the next epoch."""
+        self._order = self._generator.permutation(len(self._targets))
+
+
+class FeatureBatches(_Batches):
+    """Batches of cached features, read from disk when needed; each picture is one of its copies, chosen at random."""
+
+    def __init__(self, copies: Copies, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
+        self._copies = copies
+        super().__init__(labels, classes, batch_size, seed)
 
     def __getitem__(self, index: int) -> tuple[Features, npt.NDArray[np.float32]]:
         """Return features ``(batch, features)`` and one-hot targets ``(batch, classes)``."""
-        pictures = self._order[index * self._batch_size :][: self._batch_size]
-        return self._copies[self._copy[pictures], pictures].astype(np.float32), self._targets[pictures]
+        rows = self._rows(index)
+        return self._copies[self._copy[rows], rows].astype(np.float32), self._targets[rows]
 
     def on_epoch_end(self) -> None:
         """Shuffle the pictures for the next epoch and draw a copy of each."""
-        copies, pictures = self._copies.shape[:2]
-        self._order = self._generator.permutation(pictures)
-        self._copy = self._generator.integers(0, copies, size=(pictures,))
+        super().on_epoch_end()
+        self._copy = self._generator.integers(0, len(self._copies), size=(len(self._targets),))
 
 
-class PictureBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches of pictures, each in one of its eight symmetries at random."""
+class PictureBatches(_Batches):
+    """Batches of pictures, each in one of its eight symmetries at random."""
 
     def __init__(self, images: Images, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self._images, self._batch_size = images, batch_size
-        self._targets = np.eye(classes, dtype=np.float32)[labels]
-        self._generator = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        """Return the number of batches an epoch."""
-        return -(-len(self._order) // self._batch_size)
+        self._images = images
+        super().__init__(labels, classes, batch_size, seed)
 
     def __getitem__(self, index: int) -> tuple[Images, npt.NDArray[np.float32]]:
-        """Return pictures ``(batch, s, s, 3)`` and one-hot targets ``(batch, classes)``."""
-        places = self._order[index * self._batch_size :][: self._batch_size]
-        # A generator for each batch: Keras may ask for batches ahead, and twice.
-        return turned(self._images[places], np.random.default_rng((self._seed, index))), self._targets[places]
+        """Return pictures ``(batch, height, width, channels)`` and one-hot targets ``(batch, classes)``."""
+        rows = self._rows(index)
+        # One generator for each batch: Keras may request a batch early, or twice.
+        return turned(self._images[rows], np.random.default_rng((self._seed, index))), self._targets[rows]
 
     def on_epoch_end(self) -> None:
-        """Shuffle the pictures for the next epoch and draw its symmetries."""
-        self._order = self._generator.permutation(len(self._images))
+        """Shuffle the pictures for the next epoch and draw the seed of their symmetries."""
+        super().on_epoch_end()
         self._seed = int(self._generator.integers(2**31))
 
 
