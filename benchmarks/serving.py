@@ -20,7 +20,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ import numpy as np
 
 from benchmarks import load, servers
 from benchmarks import results as documents
+from benchmarks.signing import write_verdict
 from benchmarks.tables import markdown
 from buckler import params
 from buckler.errors import BucklerError
-from buckler.trust import digests, keys, verdict
+from buckler.trust import keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
 
@@ -269,17 +269,7 @@ def _sign(directory: Path) -> None:
     (bundle / verdict.EVIDENCE_DIR).mkdir()
     (bundle / verdict.EVIDENCE_DIR / "note.txt").write_text("made for a benchmark, not by a gate\n")
     keys.generate_key_pair(directory)
-    now = datetime.now(UTC)
-    statement = {
-        "schema": verdict.SCHEMA,
-        "subject": {"name": "skin-lesion", "digest": digests.directory_digest(bundle / verdict.MODEL_DIR)},
-        "passed": True,
-        "issued_at": now.isoformat(),
-        "expires_at": (now + timedelta(days=1)).isoformat(),
-        "evidence": digests.file_digests(bundle / verdict.EVIDENCE_DIR),
-    }
-    key = keys.load_private_key(directory / keys.PRIVATE_KEY_FILE)
-    (bundle / verdict.VERDICT_FILE).write_text(json.dumps(verdict.sign(statement, key)))
+    write_verdict(bundle, directory)
 
 
 def _save_for_mlflow(network: Any, destination: Path) -> None:

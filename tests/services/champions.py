@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.release.restate import restate
 from buckler.serving import registry
@@ -16,7 +17,6 @@ from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
 from buckler.trust.promotion import issue
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import open_release
-from tests.services.running import write_verdict
 
 
 class Champion:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.signing import write_verdict
 from buckler.trust import receipt, verdict
 from buckler.trust.keys import generate_key_pair
 from tests import screenings
-from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving, write_verdict
+from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving
 
 
 @pytest.fixture(scope="session")

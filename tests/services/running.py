@@ -1,18 +1,15 @@
-"""Helpers: sign a verdict, draw a picture, run the service as an operator does."""
+"""Helpers: draw a picture, run the service as an operator does."""
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import numpy as np
 from PIL import Image
 
-from buckler.trust import digests, verdict
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, load_private_key
+from buckler.trust.keys import PUBLIC_KEY_FILE
 from drills.service import RunningService, running
 from services.classifier.releases.follower import follow
 from services.classifier.releases.slot import ModelSlot
@@ -20,24 +17,7 @@ from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 IMAGE_SIZE = 32
-MODEL_NAME = "skin-lesion"
 LABELS = ("benign", "malignant")
-
-
-def write_verdict(release: Path, keys: Path, name: str = MODEL_NAME, **changes: object) -> None:
-    """Sign a verdict about the current files of ``release``."""
-    now = datetime.now(UTC)
-    statement = {
-        "schema": verdict.SCHEMA,
-        "subject": {"name": name, "digest": digests.directory_digest(release / verdict.MODEL_DIR)},
-        "passed": True,
-        "issued_at": now.isoformat(),
-        "expires_at": (now + timedelta(days=1)).isoformat(),
-        "evidence": digests.file_digests(release / verdict.EVIDENCE_DIR),
-        **changes,
-    }
-    key = load_private_key(keys / PRIVATE_KEY_FILE)
-    (release / verdict.VERDICT_FILE).write_text(json.dumps(verdict.sign(statement, key)))
 
 
 def load_served(settings: Settings) -> Served | None:

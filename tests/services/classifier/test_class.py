@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from benchmarks.signing import write_verdict
 from buckler.trust import audit_chain, digests
 from buckler.trust import receipt as receipts
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
@@ -23,7 +24,7 @@ from services.classifier.releases.loading import bound_threads
 from services.classifier.served import Candidate, Served
 from services.classifier.service import ClassifierService, create
 from services.classifier.settings import Settings
-from tests.services.running import load_served, write_verdict
+from tests.services.running import load_served
 
 pytestmark = pytest.mark.slow
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from benchmarks.signing import write_verdict
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
 from buckler.models import checkpoint, export
@@ -16,7 +17,6 @@ from buckler.serving.predictor import Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from tests import screenings
-from tests.services.running import write_verdict
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 # Its maps are the picture's channels, pooled to one place: red is relevant for benign, green for malignant.

@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.signing import write_verdict
 from buckler.serving.model_card import ModelCard
 from services.classifier.interfaces.card_page import POLICY
 from tests import projects
-from tests.services.running import LABELS, Server, serving, write_verdict
+from tests.services.running import LABELS, Server, serving
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.services.running import Server, serving, write_verdict
+from benchmarks.signing import write_verdict
+from tests.services.running import Server, serving
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
@@ -27,7 +28,7 @@ from services.classifier.releases.slot import ModelSlot
 from services.classifier.served import EARLIEST, Candidate
 from services.classifier.settings import Settings
 from tests.services.champions import forget
-from tests.services.running import load_served, write_verdict
+from tests.services.running import load_served
 
 pytestmark = pytest.mark.slow
 

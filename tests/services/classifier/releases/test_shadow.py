@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
+from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.serving.aliases import CHALLENGER
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
@@ -20,7 +21,6 @@ from services.classifier.releases.sources import ChallengerSource
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 from tests.services.champions import forget
-from tests.services.running import write_verdict
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
