@@ -1,5 +1,6 @@
 """Sections of params.yaml that several stages read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,10 @@ class DataParams:
     image_size: int
     malignant: tuple[str, ...]
     seed: int
+
+    def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return those of ``labels`` that must not be missed."""
+        return tuple(label for label in labels if label in self.malignant)
 
 
 @dataclass(frozen=True, slots=True)

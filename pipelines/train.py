@@ -45,7 +45,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,
-        dangerous=tuple(label for label in labels if label in data.malignant),
+        dangerous=data.dangerous(labels),
         image_size=data.image_size,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
@@ -175,7 +175,7 @@ def _harden(
             Examples(validation.images, validation.truth),
             recipe,
             precision=precision,
-            dangerous=[place for place, label in enumerate(labels) if label in data.malignant],
+            dangerous=[labels.index(label) for label in data.dangerous(labels)],
             seed=cfg.seed,
             state=paths.TRAINING_STATE,
             on_batch=bar.update,

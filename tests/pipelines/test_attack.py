@@ -61,7 +61,7 @@ def ready(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius(ready):
+def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture(ready):
     attack.run(CONFIG)
     report = json.loads((ready / "reports/robustness.json").read_text())
     with (ready / "reports/outcomes.csv").open() as file:
@@ -89,7 +89,9 @@ def test_the_reports_say_of_each_picture_which_attack_flipped_it_at_which_radius
         assert [bool(arrays[f"{name}.stops_at_boundary"]) for name in ("fgsm", "pgd")] == [False, True]
 
 
-def test_a_stage_that_dies_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_nothing(ready, monkeypatch):
+def test_a_stage_that_fails_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_no_state(
+    ready, monkeypatch
+):
     monkeypatch.setattr(attack.documents, "write_csv", full_disk)
     with pytest.raises(OSError, match="disk full"):
         attack.run(CONFIG)

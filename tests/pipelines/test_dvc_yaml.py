@@ -44,7 +44,7 @@ def test_code_dependencies_are_exactly_what_the_stage_imports(name):
     assert declared == imported_by(f"pipelines.{name}"), "run `make deps`"
 
 
-def test_every_stage_has_a_module_of_its_name_and_runs_it():
+def test_every_stage_runs_the_module_of_its_name():
     for name, stage in STAGES.items():
         assert stage["cmd"] == f"pipelines/run {name}"
         assert (ROOT / f"pipelines/{name}.py").is_file()
@@ -77,7 +77,7 @@ def test_a_stage_runs_with_the_python_of_dvc_in_a_shell_that_has_nothing_activat
     assert (project / "note").read_text() == sys.executable
 
 
-def test_make_deps_mends_a_stage_that_misses_or_names_code(tmp_path, monkeypatch, capsys):
+def test_make_deps_corrects_missing_and_superfluous_dependencies(tmp_path, monkeypatch, capsys):
     copy = tmp_path / "dvc.yaml"
     text = (ROOT / "dvc.yaml").read_text()
     copy.write_text(text.replace("      - pipelines/stage.py\n", "", 1).replace("pipelines/split.py", "gone.py", 1))
@@ -103,7 +103,7 @@ def test_every_section_is_read_by_a_stage_or_a_job():
     assert set(params.read(ROOT / "params.yaml")) - used == {"watch", "probe", "canary", "drift", "profiles"}
 
 
-def test_what_one_stage_reads_of_data_another_writes():
+def test_every_data_dependency_is_an_output_of_another_stage():
     def paths(kind):
         for stage in STAGES.values():
             for entry in stage.get(kind, []):

@@ -39,7 +39,7 @@ def trained(tmp_path, monkeypatch):
     return save
 
 
-def test_eight_bits_serve_where_they_keep_to_the_limits(trained, capsys):
+def test_int8_serves_if_it_is_within_the_parity_limits(trained, capsys):
     network = trained()
     export.run(params(LAX))
     report = json.loads(export.REPORT.read_text())
@@ -57,7 +57,7 @@ def test_eight_bits_serve_where_they_keep_to_the_limits(trained, capsys):
     assert "serves in int8" in capsys.readouterr().out
 
 
-def test_what_breaks_parity_does_not_serve_and_is_said(trained, capsys):
+def test_a_precision_without_parity_does_not_serve_and_is_reported(trained, capsys):
     trained()
     export.run(params(CLOSE))
     report = json.loads(export.REPORT.read_text())
@@ -69,7 +69,7 @@ def test_what_breaks_parity_does_not_serve_and_is_said(trained, capsys):
     assert "serves in float32" in said
 
 
-def test_an_export_that_is_not_the_reference_in_float32_stops_the_pipeline(trained):
+def test_a_float32_export_without_parity_stops_the_pipeline(trained):
     trained()
     with pytest.raises(ModelError, match=r"is not at parity with its original: .'probability gap"):
         export.run(params(STRICT))

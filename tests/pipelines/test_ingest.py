@@ -32,7 +32,7 @@ def test_the_manifest_describes_every_picture_and_its_copy(pictures):
         assert (row.source, row.group) == ("directory", "")
 
 
-def test_what_does_not_decode_is_in_the_manifest_without_sides(pictures):
+def test_an_undecodable_file_is_in_the_manifest_without_a_size(pictures):
     (pictures / "benign/notes.txt").write_text("no picture")
     ingest.run(data())
     row = manifest.read(ingest.MANIFEST).set_index("id").loc["benign/notes.txt"]
@@ -40,7 +40,7 @@ def test_what_does_not_decode_is_in_the_manifest_without_sides(pictures):
     assert (row["mode"], row["bytes"]) == ("", 10)
 
 
-def test_a_second_run_leaves_only_what_it_drew(pictures):
+def test_a_second_run_leaves_only_its_own_pictures(pictures):
     ingest.run(data())
     ingest.run(data(per_class=2))
     frame = manifest.read(ingest.MANIFEST)

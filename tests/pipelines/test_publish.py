@@ -36,7 +36,7 @@ def runs_of(client, names):
     return parents, [run for run in runs if run not in parents]
 
 
-def test_a_run_holds_parameters_metrics_with_history_plots_and_tags(names, client):
+def test_a_run_has_parameters_metrics_with_history_plots_and_tags(names, client):
     publish.run(names)
     ((parent,), _) = runs_of(client, names)
     assert parent.info.status == "FINISHED"
@@ -105,7 +105,7 @@ def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names,
     assert "stands there already as version 1" in capsys.readouterr().out
 
 
-def test_a_new_verdict_about_the_same_model_is_a_new_version(names, project):
+def test_a_new_verdict_on_the_same_model_is_a_new_version(names, project):
     publish.run(names)
     (project / "reports/validation.json").write_text('{"schema": 1, "passed": true, "again": true}')
     gate.run(projects.POLICY, names.model_name)
@@ -116,7 +116,7 @@ def test_a_new_verdict_about_the_same_model_is_a_new_version(names, project):
     assert by_alias(names.model_name, "challenger") == second
 
 
-def test_a_publication_that_was_killed_halfway_is_done_again_without_a_second_run(names, client, monkeypatch):
+def test_a_killed_publication_resumes_without_a_second_run(names, client, monkeypatch):
     def killed(*_args, **_options):
         raise KeyboardInterrupt
 

@@ -70,7 +70,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
     assert {"split": where("benign/1.png"), "ids": lesion} in report["largest_groups"]
 
 
-def test_a_missing_manifest_says_what_to_run(tmp_path, monkeypatch):
+def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no data/validated\.csv; run the stage that writes it"):
         split.run(CFG)
@@ -80,7 +80,7 @@ def test_a_missing_manifest_says_what_to_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "malignant"), [("skin", ("malignant",)), ("ham7", ("akiec", "bcc", "mel"))], ids=["skin", "ham7"]
 )
-def test_real_pictures_go_through_with_the_parameters_of_the_project(real_data, tmp_path, monkeypatch, name, malignant):
+def test_real_pictures_pass_with_the_parameters_of_the_project(real_data, tmp_path, monkeypatch, name, malignant):
     limits = params.load("validate", expectations.ValidateParams, ROOT / "params.yaml")
     cfg = params.load("split", split.SplitParams, ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)

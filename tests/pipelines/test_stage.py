@@ -14,7 +14,7 @@ def test_a_stage_runs_at_the_root_of_the_project(tmp_path, monkeypatch):
     assert (ROOT / "params.yaml").exists()
 
 
-def test_an_error_of_ours_becomes_a_readable_line_and_exit_code_1(monkeypatch, capsys):
+def test_an_expected_error_becomes_a_readable_line_and_exit_code_1(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
 
     def fail():
@@ -26,7 +26,7 @@ def test_an_error_of_ours_becomes_a_readable_line_and_exit_code_1(monkeypatch, c
     assert capsys.readouterr().err == "error: expected pictures, got none\n"
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(ZeroDivisionError):
         stage(lambda: divmod(1, 0))

@@ -27,7 +27,7 @@ def run():
     return json.loads(validate.REPORT.read_text())
 
 
-def test_good_pictures_go_on_unchanged(pictures, capsys):
+def test_good_pictures_pass_unchanged(pictures, capsys):
     report = run()
     assert validate.VALIDATED.read_bytes() == ingest.MANIFEST.read_bytes()
     assert (report["schema"], report["passed"], report["data"]["images"]) == (1, True, 12)
@@ -37,7 +37,7 @@ def test_good_pictures_go_on_unchanged(pictures, capsys):
     assert "12 pictures validated, 0 in quarantine" in capsys.readouterr().out
 
 
-def test_what_does_not_decode_lies_in_quarantine_with_the_reason(pictures):
+def test_undecodable_files_are_quarantined_with_the_reason(pictures):
     content = (pictures / "benign/0.png").read_bytes()
     (pictures / "benign/half, cut.png").write_bytes(content[: len(content) // 2])
     (pictures / "malignant/empty.jpg").write_bytes(b"")
@@ -55,7 +55,7 @@ def test_what_does_not_decode_lies_in_quarantine_with_the_reason(pictures):
     ]
 
 
-def test_a_file_twice_in_a_class_goes_on_once(pictures):
+def test_a_file_repeated_in_a_class_is_kept_once(pictures):
     (pictures / "benign/again.png").write_bytes((pictures / "benign/3.png").read_bytes())
     report = run()
     assert report["repeated"] == [{"id": "benign/again.png", "same_as": "benign/3.png"}]
@@ -63,7 +63,7 @@ def test_a_file_twice_in_a_class_goes_on_once(pictures):
     assert report["classes"] == {"benign": 6, "malignant": 6}
 
 
-def test_violations_are_all_named_and_the_reports_are_still_written(pictures):
+def test_all_violations_are_named_and_the_reports_are_written(pictures):
     run()
     (pictures / "malignant/copy.png").write_bytes((pictures / "benign/3.png").read_bytes())
     (pictures / "benign/tiny.png").write_bytes(datasets.png(size=16))

@@ -58,7 +58,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     assert detector["scored_in"] == project.report("runtime.json")["serves"]
 
 
-def test_the_table_beside_the_papers_says_what_the_reports_say(project):
+def test_the_comparison_with_the_paper_has_the_numbers_of_the_reports(project):
     result = project("python", "-m", "benchmarks.paper", "--out", "reports/results")
     assert result.returncode == 0, result.stderr
     clean = project.report("evaluation.json")["clean_accuracy"]["value"]
@@ -93,7 +93,7 @@ def test_a_second_repro_runs_no_stage(project):
     assert "up to date" in again.stdout
 
 
-def test_the_release_carries_a_verdict_that_holds(project):
+def test_the_release_has_a_valid_verdict(project):
     result = project("buckler", "verify", "models/release")
     assert result.returncode == 0, result.stderr
     weights = project.root / "models/release/model/classifier.keras"
@@ -134,7 +134,7 @@ def test_the_demo_asks_the_served_model_and_stops_what_it_started(project):
             assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 
 
-def test_a_port_that_is_taken_is_one_clear_error_and_leaves_nothing_running(project):
+def test_an_occupied_port_is_one_clear_error_and_leaves_no_process(project):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

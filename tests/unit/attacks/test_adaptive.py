@@ -47,7 +47,7 @@ def test_the_expectation_of_a_model_that_draws_nothing_is_the_model(loss):
     np.testing.assert_allclose(probabilities(ours), probabilities(logits), rtol=1e-5)
 
 
-def test_more_draws_come_nearer_to_the_mean_gradient():
+def test_more_draws_approximate_the_mean_gradient_better():
     truth = Shaky(spread=0.0).loss_gradient(GREY, LABELS, "margin")[0]
 
     def error(draws):
@@ -77,7 +77,7 @@ def test_an_expectation_needs_a_draw():
         Expectation(Brightness(), 0)
 
 
-def test_straight_through_answers_as_the_defended_model_and_climbs_as_the_bare_one():
+def test_straight_through_has_the_logits_of_the_defended_model_and_the_gradient_of_the_bare_one():
     images = np.random.default_rng(0).uniform(0, 1, GREY.shape).astype(np.float32)
     model = StraightThrough(Brightness(), quantise)
     gradient, logits = model.loss_gradient(images, LABELS)
@@ -87,14 +87,14 @@ def test_straight_through_answers_as_the_defended_model_and_climbs_as_the_bare_o
     np.testing.assert_array_equal(model.logits(images), expected)
 
 
-def test_the_surrogates_derivative_is_taken_for_the_preprocessings():
+def test_the_surrogates_derivative_replaces_the_preprocessings():
     model = StraightThrough(Brightness(), lambda images: images**2, lambda pixels: tf.square(pixels))
     images = np.random.default_rng(0).uniform(0.2, 0.8, GREY.shape).astype(np.float32)
     outer, _ = Brightness().loss_gradient(images**2, LABELS)
     np.testing.assert_allclose(model.loss_gradient(images, LABELS)[0], 2 * images * outer, rtol=1e-5)
 
 
-def test_unsaturated_gives_the_gradient_that_the_softmax_swallows():
+def test_unsaturated_has_a_gradient_where_the_softmax_has_none():
     certain = Brightness(middle=0.4, slope=1e4)
     scale = logit_scale(certain, GREY)
     flat, _ = certain.loss_gradient(GREY[:2], LABELS[:2])
@@ -105,7 +105,7 @@ def test_unsaturated_gives_the_gradient_that_the_softmax_swallows():
     assert (logits.argmax(axis=1) == certain.logits(GREY[:2]).argmax(axis=1)).all()
 
 
-def test_the_scale_of_logits_is_positive_even_where_they_are_equal():
+def test_the_scale_of_equal_logits_is_positive():
     assert logit_scale(Brightness(slope=0.0), GREY) == 1
     with pytest.raises(ValueError, match="positive scale, got 0"):
         Unsaturated(Brightness(), scale=0.0)
@@ -128,7 +128,7 @@ def test_every_attack_of_the_table_runs_on_every_wrapper(wrapped, attack):
     assert size <= epsilon + 1e-6
 
 
-def test_a_network_with_a_random_layer_starts_again_when_reseeded(fragile):
+def test_a_reseeded_network_with_a_random_layer_repeats_its_draws(fragile):
     _, network, images, _ = fragile
     noisy = Classifier(broken.defended(network, front=broken.Noise(0.1)), batch_size=32)
     noisy.reseed(5)

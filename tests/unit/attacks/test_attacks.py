@@ -62,7 +62,7 @@ def noise(images, labels, *, epsilon, seed, ids):
 
 
 @pytest.mark.parametrize("attack", [small_pgd, noise])
-def test_a_pictures_random_draw_follows_seed_and_number_and_not_its_batch_mates(attack, grey):
+def test_a_pictures_random_draw_depends_on_seed_and_number_and_not_on_its_batch(attack, grey):
     labels = np.array([0, 1, 0, 1])
     together = attack(grey, labels, epsilon=4 / 255, seed=3, ids=range(4))
     alone = attack(grey[2:3], labels[2:3], epsilon=4 / 255, seed=3, ids=[2])
@@ -84,7 +84,7 @@ def test_early_exit_saves_gradients_and_still_flips(grey):
     assert eager.passes < patient.passes
 
 
-def test_a_second_start_only_goes_to_pictures_that_held():
+def test_only_robust_pictures_get_a_second_start():
     pictures = np.full((2, 6, 6, 3), 0.5, np.float32)
     pictures[0] = 1.0  # far beyond what the radius can flip
     classifier = Brightness()

@@ -53,7 +53,7 @@ def test_it_flips_exactly_the_pictures_whose_boundary_lies_within_the_radius(cla
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_it_leaves_no_more_right_than_pgd_with_as_many_gradients(loss, small):
+def test_it_is_at_least_as_strong_as_pgd_with_as_many_gradients(loss, small):
     classifier, _, images, labels = small
     for epsilon in (4 / 255, 8 / 255):
         plain = robust_accuracy(classifier, PGD(steps=30)(classifier, Batch(images, labels), Radius(epsilon)), labels)
@@ -88,7 +88,7 @@ def test_early_exit_saves_gradients_and_flips_as_many(grey):
     assert eager.passes < patient.passes / 5
 
 
-def test_another_restart_goes_only_to_pictures_that_held():
+def test_only_robust_pictures_get_another_restart():
     pictures = np.full((2, 6, 6, 3), 0.5, np.float32)
     pictures[0] = 1.0  # far beyond what the radius can flip
     classifier = Brightness()
@@ -98,7 +98,7 @@ def test_another_restart_goes_only_to_pictures_that_held():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_picture_alone_fares_as_in_a_batch_on_the_real_network(loss, tiny, tiny_pictures):
+def test_a_picture_has_the_same_result_alone_and_in_a_batch_on_the_real_network(loss, tiny, tiny_pictures):
     images = tiny_pictures[0][:5]
     labels = tiny.logits(images).argmax(axis=1)
     attack, radius = LOSSES[loss](steps=6), Radius(2 / 255)
@@ -116,7 +116,7 @@ def test_a_tiny_budget_is_enough_to_run(steps, grey):
     assert robust_accuracy(Brightness(), adversarial, np.ones(4, int)) == 0.0
 
 
-def test_checkpoints_come_ever_sooner():
+def test_checkpoints_become_more_frequent():
     marks = checkpoints(100)
     gaps = np.diff([0, *marks])
     assert marks[0] == 22

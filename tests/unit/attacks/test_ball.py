@@ -15,7 +15,7 @@ def perturbed(pictures, length, seed=3):
     return np.clip(pictures + length * direction, 0, 1)
 
 
-def test_projection_keeps_what_is_inside_and_shortens_what_is_not(pictures):
+def test_projection_keeps_points_inside_the_ball_and_shortens_others(pictures):
     near, far = perturbed(pictures, 0.1), perturbed(pictures, 2.0)
     np.testing.assert_array_equal(project_l2(near, pictures, 0.5), near)
     shortened = project_l2(far, pictures, 0.5)
@@ -24,11 +24,11 @@ def test_projection_keeps_what_is_inside_and_shortens_what_is_not(pictures):
     np.testing.assert_allclose(cosine, 1, atol=1e-5)
 
 
-def test_projection_to_radius_zero_gives_the_picture_back(pictures):
+def test_projection_to_radius_zero_returns_the_picture(pictures):
     np.testing.assert_allclose(project_l2(perturbed(pictures, 1.0), pictures, 0.0), pictures, atol=1e-7)
 
 
-def test_unit_length_of_nothing_is_nothing():
+def test_zero_scaled_to_unit_length_stays_zero():
     assert not unit_l2(np.zeros((2, 4, 4, 3), np.float32)).any()
 
 
@@ -70,7 +70,7 @@ def test_rounding_keeps_a_change_that_is_spread_below_one_level():
     assert gain > 0.5  # rounding to the nearest level would leave next to nothing
 
 
-def test_rounding_leaves_whole_levels_alone(pictures):
+def test_rounding_keeps_whole_levels(pictures):
     levels = np.random.default_rng(1).integers(-3, 4, pictures.shape)
     adversarial = (np.clip(np.rint(pictures * 255) + levels, 0, 255) / 255).astype(np.float32)
     radius = float(lengths(adversarial - pictures).max())

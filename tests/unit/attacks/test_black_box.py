@@ -62,20 +62,20 @@ def test_the_budget_is_never_exceeded(queries, grey):
     assert guess.asked >= queries - 1 or queries > 200
 
 
-def test_a_picture_that_is_wrong_already_costs_one_query(grey):
+def test_a_misclassified_picture_costs_one_query(grey):
     guess = Counting(Brightness())
     np.testing.assert_array_equal(HopSkipJump().search(LabelsOnly(guess, 7), Batch(grey, np.zeros(4, int))), grey)
     assert guess.asked == 4
 
 
-def test_a_model_of_one_answer_gives_the_picture_back(grey):
+def test_a_model_with_a_single_answer_returns_the_picture(grey):
     found = HopSkipJump(queries=100).search(
         LabelsOnly(lambda images: np.ones(len(images), int), 2), Batch(grey, np.ones(4, int))
     )
     np.testing.assert_array_equal(found, grey)
 
 
-def test_a_search_follows_seed_and_number_and_leaves_the_global_generator_alone(grey):
+def test_a_search_depends_on_seed_and_number_and_restores_the_global_generator(grey):
     guess, labels = Counting(Brightness()), np.ones(4, int)
     np.random.seed(1)
     expected = np.random.uniform()
@@ -108,13 +108,13 @@ def test_the_real_network_is_searched_by_labels(tiny, tiny_pictures):
     assert guess(found) != labels or np.array_equal(found, images)
 
 
-def test_a_missing_toolbox_is_named_with_what_to_do(grey, monkeypatch):
+def test_a_missing_toolbox_is_named_with_the_command_that_installs_it(grey, monkeypatch):
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(BucklerError, match=r"Adversarial Robustness Toolbox.*buckler\[attacks\]"):
         HopSkipJump().search(LabelsOnly(Counting(Brightness()), 2), Batch(grey, np.ones(4, int)))
 
 
-def test_what_is_crafted_on_a_surrogate_is_judged_by_the_target(grey):
+def test_pictures_crafted_on_a_surrogate_are_classified_by_the_target(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     guess = Counting(Brightness(middle=0.55))
     radii = [Radius(8 / 255), Radius(16 / 255)]
@@ -124,7 +124,7 @@ def test_what_is_crafted_on_a_surrogate_is_judged_by_the_target(grey):
     assert guess.asked == 8
 
 
-def test_transfer_goes_on_where_the_surrogate_is_wrong_already_and_sends_8_bit_pictures(grey):
+def test_transfer_has_no_early_exit_and_sends_8_bit_pictures(grey):
     batch = Batch(grey, np.ones(4, int), range(4))
     surrogate, guess = Brightness(middle=0.59), Counting(Brightness(middle=0.55))
     (result,) = transfer(PGD(steps=10), surrogate, guess, batch, [Radius(16 / 255)])

@@ -44,7 +44,7 @@ def test_brightness_needs_every_pixel_to_darken_by_the_distance_of_the_mean():
     assert (guess(Brightness())(found) == 0).all()
 
 
-def test_pixels_at_the_end_of_their_range_are_made_up_for_by_the_others():
+def test_other_pixels_compensate_for_pixels_at_the_end_of_their_range():
     picture = np.full((1, 6, 6, 3), 0.6, np.float32)
     picture[0, :3] = 0.02  # half the pixels have nearly nothing to give
     found = FAB(steps=5).search(Brightness(middle=0.2), Batch(picture, np.ones(1, int)))
@@ -78,7 +78,7 @@ def test_the_projection_is_the_optimum_that_linear_programming_finds(seed):
         assert np.abs(found - point).max() == pytest.approx(optimum.fun, abs=1e-7)
 
 
-def test_a_plane_that_misses_the_box_gives_the_corner_that_comes_closest():
+def test_a_plane_that_misses_the_box_gives_the_nearest_corner():
     found = nearest_on_plane(np.full(3, 0.5), np.array([1.0, -2.0, 1.0]), 100.0)
     np.testing.assert_array_equal(found, [0, 1, 0])
 
@@ -93,14 +93,14 @@ def test_it_is_as_strong_as_autopgd_at_every_radius(small):
         assert abs(held.mean() - climbed) <= 0.04
 
 
-def test_nothing_beyond_its_reach_is_looked_at(small):
+def test_the_search_stays_within_its_reach(small):
     classifier, _, images, labels = small
     near = largest(FAB(steps=10).search(classifier, Batch(images, labels), reach=8 / 255) - images)
     assert near.max() <= 8 / 255 + 1e-6
     assert (near > 0).any()
 
 
-def test_a_restart_never_loses_what_was_found(small):
+def test_a_restart_never_increases_the_distance(small):
     classifier, _, images, labels = small
     distances = [
         largest(FAB(steps=5, restarts=r).search(classifier, Batch(images[:8], labels[:8])) - images[:8]) for r in (1, 2)
@@ -123,7 +123,7 @@ def test_one_run_serves_all_radii_and_survives_rounding_to_8_bits(small):
         assert (guess(classifier)(rounded) != labels).sum() >= wrong.sum() - 2
 
 
-def test_a_picture_that_is_wrong_already_comes_back_untouched():
+def test_a_misclassified_picture_is_returned_unchanged():
     dark = np.full((1, 6, 6, 3), 0.4, np.float32)
     np.testing.assert_array_equal(FAB().search(Brightness(), Batch(dark, np.ones(1, int))), dark)
 
@@ -138,7 +138,7 @@ def test_early_exit_saves_gradients_on_pictures_nearer_than_the_smallest_radius(
     assert spent[True] < spent[False] / 2
 
 
-def test_a_picture_alone_fares_as_in_a_batch_on_the_real_network(tiny, tiny_pictures):
+def test_a_picture_has_the_same_result_alone_and_in_a_batch_on_the_real_network(tiny, tiny_pictures):
     images = tiny_pictures[0][:3]
     labels = tiny.logits(images).argmax(axis=1)
     attack = FAB(steps=3, restarts=2, targets=2)
@@ -149,7 +149,7 @@ def test_a_picture_alone_fares_as_in_a_batch_on_the_real_network(tiny, tiny_pict
     assert (guess(tiny)(together)[changed] != labels[changed]).all()
 
 
-def test_what_was_found_beyond_the_radius_is_drawn_back_to_it():
+def test_a_flip_beyond_the_radius_is_projected_to_it():
     grey = np.full((1, 6, 6, 3), 0.6, np.float32)
     result = within(grey - 0.2, Batch(grey, np.ones(1, int)), 0.05, guess(Brightness()))
     np.testing.assert_allclose(result, grey - 0.05, atol=1e-6)

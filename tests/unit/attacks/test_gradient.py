@@ -28,7 +28,7 @@ def test_a_targeted_step_moves_towards_its_class(grey):
     np.testing.assert_allclose(brighter, grey + 0.1, atol=1e-6)
 
 
-def test_a_picture_of_the_target_class_stays_as_it_is(grey):
+def test_a_picture_of_the_target_class_does_not_change(grey):
     result = FGSMTargeted(target=1)(Brightness(), Batch(grey, np.array([0, 1, 0, 1])), Radius(0.1))
     np.testing.assert_array_equal(result[1::2], grey[1::2])
     assert (result[::2] > grey[::2]).all()
@@ -79,7 +79,7 @@ def test_random_start_and_step_share_the_radius(grey):
 
 
 @pytest.mark.parametrize(("alpha", "like"), [(0.0, -0.1), (0.1, None)])
-def test_all_of_the_radius_may_go_to_one_of_the_two(alpha, like, grey):
+def test_either_step_may_have_the_whole_radius(alpha, like, grey):
     moved = RFGSM(alpha=alpha)(Brightness(), Batch(grey, np.ones(4, int)), Radius(0.1)) - grey
     expected = np.abs(moved) if like is None else moved
     np.testing.assert_allclose(expected, 0.1 if like is None else like, atol=1e-6)
@@ -90,7 +90,7 @@ def test_a_random_step_beyond_the_radius_is_refused(grey):
         RFGSM(alpha=0.2)(Brightness(), Batch(grey, np.ones(4, int)), Radius(0.1))
 
 
-def test_the_random_step_follows_seed_and_number_and_not_batch_mates(grey):
+def test_the_random_step_depends_on_seed_and_number_and_not_on_the_batch(grey):
     labels = np.array([0, 1, 0, 1])
     together = RFGSM()(Brightness(), Batch(grey, labels, [5, 6, 7, 8], seed=3), Radius(0.1))
     np.testing.assert_array_equal(

@@ -66,7 +66,7 @@ def test_one_step_of_bim_is_fgsm(seven):
     )
 
 
-def test_momentum_carries_on_against_a_weak_turn_of_the_gradient():
+def test_momentum_outweighs_a_weak_reversal_of_the_gradient():
     # Normalised, each gradient counts the same: after two steps up the first step down only cancels one of them.
     images = np.full((1, 2, 2, 3), 0.5, np.float32)
     labels = np.zeros(1, int)
@@ -79,7 +79,7 @@ def test_momentum_carries_on_against_a_weak_turn_of_the_gradient():
     np.testing.assert_allclose([float(p.mean()) - 0.5 for p in without.places], [0, 0.01, 0.02, 0.01, 0], atol=1e-6)
 
 
-def test_l1_length_of_nothing_is_nothing():
+def test_zero_scaled_to_l1_length_one_stays_zero():
     gradient = np.stack([np.zeros((2, 2, 3)), np.full((2, 2, 3), -4.0)]).astype(np.float32)
     np.testing.assert_allclose(np.abs(unit_l1(gradient)).sum(axis=(1, 2, 3)), [0, 1], atol=1e-6)
 
@@ -107,7 +107,7 @@ def test_a_class_that_the_model_lacks_is_refused(seven):
 
 @pytest.mark.parametrize("momentum", [None, 1.0])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_picture_goes_its_way_whoever_is_in_the_batch(norm, momentum, seven):
+def test_a_pictures_result_does_not_depend_on_its_batch(norm, momentum, seven):
     model, images, labels = seven
     walk = Walk(6, 0.02, restarts=2, random_start=True, momentum=momentum, norm=norm)
     together = climb(model, Batch(images, labels, seed=3), walk, 0.05)

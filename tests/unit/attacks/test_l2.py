@@ -33,7 +33,7 @@ def test_at_equal_length_the_gradient_beats_its_sign(model_and_pictures):
     assert margins(model.logits(by_gradient), labels).mean() < margins(model.logits(by_sign), labels).mean()
 
 
-def test_pgd_flips_just_those_whose_boundary_lies_within_the_radius(model_and_pictures):
+def test_pgd_flips_exactly_the_pictures_whose_boundary_is_within_the_radius(model_and_pictures):
     model, images, labels = model_and_pictures
     distances = model.distances(images, labels)
     radius = float(np.median(distances))

@@ -20,7 +20,7 @@ def model_and_pictures(request):
 
 
 @pytest.mark.parametrize(("attack", "slack"), [(DeepFool, 1.03), (CarliniWagner, 1.05), (LBFGS, 1.25)])
-def test_the_boundary_is_met_at_its_distance(attack, slack, model_and_pictures):
+def test_the_boundary_is_found_at_its_distance(attack, slack, model_and_pictures):
     model, images, labels = model_and_pictures
     result = attack().search(model, Batch(images, labels))
     assert (model.logits(result).argmax(axis=1) != labels).all()
@@ -30,7 +30,7 @@ def test_the_boundary_is_met_at_its_distance(attack, slack, model_and_pictures):
 
 
 @pytest.mark.parametrize("attack", SEARCHES)
-def test_what_is_wrong_already_stays_as_it_is(attack, model_and_pictures):
+def test_misclassified_pictures_do_not_change(attack, model_and_pictures):
     model, images, labels = model_and_pictures
     labels = labels.copy()
     labels[2] = (labels[2] + 1) % len(model.weights)
@@ -40,14 +40,14 @@ def test_what_is_wrong_already_stays_as_it_is(attack, model_and_pictures):
 
 
 @pytest.mark.parametrize("attack", SEARCHES)
-def test_a_picture_is_searched_for_itself_whoever_is_in_the_batch(attack, model_and_pictures):
+def test_a_pictures_search_does_not_depend_on_its_batch(attack, model_and_pictures):
     model, images, labels = model_and_pictures
     together = attack().search(model, Batch(images, labels))
     np.testing.assert_allclose(attack().search(model, Batch(images[4:5], labels[4:5])), together[4:5], atol=1e-4)
 
 
 @pytest.mark.parametrize("attack", SEARCHES)
-def test_a_model_without_gradients_gives_the_pictures_back(attack):
+def test_a_model_without_gradients_returns_the_pictures(attack):
     images = np.full((2, 6, 6, 3), 0.5, np.float32)
     result = attack().search(Brightness(slope=0.0), Batch(images, np.zeros(2, int)))
     np.testing.assert_allclose(result, images, atol=1e-6)
@@ -65,20 +65,20 @@ def test_pictures_of_black_and_white_stay_in_their_range(attack):
     assert attack is CarliniWagner or (model.logits(result).argmax(axis=1) != labels).all()
 
 
-def test_a_sought_class_is_found(model_and_pictures):
+def test_the_target_class_is_reached(model_and_pictures):
     model, images, labels = model_and_pictures
     result = LBFGS(target=1).search(model, Batch(images, labels))
     assert (model.logits(result).argmax(axis=1) == 1).all()
     np.testing.assert_array_equal(result[labels == 1], images[labels == 1])
 
 
-def test_a_sought_class_that_the_model_lacks_is_refused(model_and_pictures):
+def test_a_target_class_that_the_model_lacks_is_refused(model_and_pictures):
     model, images, labels = model_and_pictures
     with pytest.raises(ValueError, match="expected a target class"):
         LBFGS(target=7).search(model, Batch(images, labels))
 
 
-def test_confidence_asks_for_a_margin():
+def test_confidence_requires_a_margin():
     model = Linear(2)
     images = np.random.default_rng(5).uniform(0.4, 0.6, (4, 6, 6, 3)).astype(np.float32)
     labels = model.logits(images).argmax(axis=1)

@@ -270,7 +270,7 @@ def test_pgd_leaves_the_same_robust_accuracy(norm, epsilon, attack, ours, pictur
     assert left == pytest.approx(accuracy(ours, theirs, labels), abs=POINT)
 
 
-def test_deepfool_is_as_short_as_theirs(ours, few, art_model, peers):
+def test_deepfool_perturbations_are_as_short_as_those_of_the_oracles(ours, few, art_model, peers):
     import foolbox
     from art.attacks.evasion import DeepFool as ArtDeepFool
 
@@ -285,7 +285,7 @@ def test_deepfool_is_as_short_as_theirs(ours, few, art_model, peers):
     assert np.median(mine) <= 1.05 * np.median(lengths(by_foolbox[1].numpy() - images))
 
 
-def test_carlini_wagner_is_as_short_as_arts(ours, few, art_model):
+def test_carlini_wagner_perturbations_are_as_short_as_arts(ours, few, art_model):
     from art.attacks.evasion import CarliniL2Method
 
     images, labels = (part[:12] for part in few)  # ART takes its time

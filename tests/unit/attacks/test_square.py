@@ -36,7 +36,7 @@ def test_scores_alone_lead_to_the_dark_corner_of_the_ball(grey):
     np.testing.assert_allclose(adversarial, grey - 0.1, atol=1e-6)
 
 
-def test_any_function_to_probabilities_does(grey):
+def test_any_function_from_pictures_to_probabilities_can_be_attacked(grey):
     def service(images):
         return probabilities(Brightness().logits(images))
 
@@ -52,7 +52,7 @@ def test_the_budget_is_never_exceeded(queries):
     assert scores.asked == 3 * queries
 
 
-def test_only_pictures_that_are_still_right_are_asked_about(grey):
+def test_only_pictures_that_are_still_right_cost_queries(grey):
     pictures = grey.copy()
     pictures[0] = 1.0
     scores = Counting(Brightness().logits)
@@ -98,7 +98,7 @@ def test_eight_bit_pictures_stay_eight_bit(tiny, tiny_pictures):
     assert np.abs(adversarial - images).max() <= 4 / 255 + 1e-6
 
 
-def test_a_pictures_search_follows_seed_and_number_and_not_its_batch_mates(tiny, tiny_pictures):
+def test_a_pictures_search_depends_on_seed_and_number_and_not_on_its_batch(tiny, tiny_pictures):
     images = tiny_pictures[0][:4]
     labels = tiny.logits(images).argmax(axis=1)
     attack, radius = Square(queries=10), Radius(4 / 255)

@@ -25,7 +25,7 @@ def test_one_perturbation_darkens_every_picture(greys):
     assert robust_accuracy(Brightness(), apply_perturbation(greys, perturbation), np.ones(4, int)) == 0.0
 
 
-def test_pictures_that_are_wrong_already_have_no_say():
+def test_misclassified_pictures_do_not_count():
     # Three pictures are wrong and would pull upwards; the one that is right wants to be darker.
     pictures = np.full((4, 6, 6, 3), 0.9, np.float32)
     pictures[0] = 0.55
@@ -35,7 +35,7 @@ def test_pictures_that_are_wrong_already_have_no_say():
     assert robust_accuracy(Brightness(), adversarial, labels) == 0.0
 
 
-def test_it_carries_over_to_other_pictures_better_than_noise_of_its_size(small):
+def test_it_flips_more_unseen_pictures_than_noise_of_its_size(small):
     from tests.unit.small import pictures
 
     classifier, _, images, labels = small
@@ -59,7 +59,7 @@ def test_the_order_of_the_pictures_follows_the_seed(small):
     assert np.any(first != other)
 
 
-def test_the_entry_learns_from_the_batch_itself(greys):
+def test_the_attack_learns_from_its_batch(greys):
     batch = Batch(greys, np.ones(4, int), range(4))
     radii = [Radius(0.01), Radius(0.1)]
     weak, strong = Universal(steps=5).each(Brightness(), batch, radii)

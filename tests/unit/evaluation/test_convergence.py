@@ -21,7 +21,7 @@ def grey():
     return np.broadcast_to(levels[:, None, None, None], (12, 6, 6, 3)).astype(np.float32).copy()
 
 
-def test_pictures_flip_at_the_step_that_their_distance_asks_for(grey):
+def test_pictures_flip_at_the_step_that_their_distance_requires(grey):
     [curve] = convergence.measure(Brightness(), grey, np.ones(12, int), np.ones(12, bool), unflipped(12, 6), seed=3)
     assert curve.steps == list(range(41))
     assert np.all(np.diff(curve.success_rate) >= 0)
@@ -33,7 +33,7 @@ def test_pictures_flip_at_the_step_that_their_distance_asks_for(grey):
 
 
 @pytest.mark.parametrize("classes", [2, 7])
-def test_the_last_share_is_what_the_attack_itself_reaches(classes):
+def test_the_last_success_rate_is_that_of_the_attack(classes):
     model = Linear(classes)
     images = np.random.default_rng(2).uniform(0.3, 0.7, (40, 6, 6, 3)).astype(np.float32)
     labels = model.logits(images).argmax(axis=1)
@@ -62,7 +62,7 @@ def test_at_most_64_pictures_are_attacked_and_flipped_ones_no_longer():
     assert model.passes < 64 * 40 / 2
 
 
-def test_an_attack_stopped_while_it_still_gains_has_not_converged(grey):
+def test_an_attack_whose_success_still_rises_has_not_converged(grey):
     labels, clean = np.ones(12, int), np.ones(12, bool)
     [early] = convergence.measure(Brightness(), grey, labels, clean, unflipped(12, 12), seed=3, steps=1)
     assert not convergence.is_flat([0.0, 0.5])
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_curve(grey):
     assert once == again
 
 
-def test_what_the_suite_flips_is_counted_on_the_same_pictures(grey):
+def test_the_suites_flips_are_counted_on_the_same_pictures(grey):
     labels, clean, held = np.ones(12, int), np.arange(12) >= 4, np.arange(12) >= 7
     [curve] = convergence.measure(Brightness(), grey, labels, clean, {6: held}, seed=3)
     assert (curve.pictures, curve.suite_success_rate) == (8, 3 / 8)

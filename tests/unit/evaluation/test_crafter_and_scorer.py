@@ -12,7 +12,7 @@ def info(defence="none"):
     return ModelInfo(("benign", "malignant"), (), 32, "sha256:0", defence)
 
 
-def test_an_exported_network_answers_as_it_will_serve_and_is_attacked_through_its_reference(
+def test_an_exported_network_is_scored_in_its_serving_runtime_and_attacked_through_its_reference(
     tiny_network, tiny_pictures, exported
 ):
     images, labels = tiny_pictures
@@ -23,7 +23,7 @@ def test_an_exported_network_answers_as_it_will_serve_and_is_attacked_through_it
 
 
 @pytest.mark.parametrize("place", [None, "nothing here"])
-def test_without_an_exported_network_the_reference_answers_in_float32(tiny_network, tiny_classifier, tmp_path, place):
+def test_without_an_exported_network_the_reference_scores_in_float32(tiny_network, tiny_classifier, tmp_path, place):
     directory = tmp_path / place if place else None
     _, scorer = crafter_and_scorer.choose(tiny_network, info(), batch_size=4, seed=0, runtime=directory)
     grey = np.full((1, 32, 32, 3), 0.5, np.float32)
@@ -31,7 +31,7 @@ def test_without_an_exported_network_the_reference_answers_in_float32(tiny_netwo
     assert scorer.precision == "float32"
 
 
-def test_a_randomised_network_is_judged_by_its_expectation(tiny_network):
+def test_a_randomised_network_is_crafted_on_and_scored_by_its_expectation(tiny_network):
     crafter, scorer = crafter_and_scorer.choose(tiny_network, info("randomised"), batch_size=4, seed=0)
     assert isinstance(crafter, Expectation)
     assert isinstance(scorer, Expectation)

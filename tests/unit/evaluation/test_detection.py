@@ -27,7 +27,7 @@ def screened(scores, answers, *, strangers=(), line=5.0):
 CLEAN = screened([1, 2, 3, 9], TRUTH)
 
 
-def test_a_row_counts_what_is_wrong_and_nothing_speaks_against():
+def test_a_row_counts_wrong_answers_that_are_not_flagged():
     # The first is wrong and flagged, the second wrong and a stranger, the third wrong and unnoticed.
     attacked = screened([8, 2, 3, 4], [1, 1, 0, 1], strangers=[1])
     row = detection.attack_row(CLEAN, attacked, TRUTH, attack="fgsm")
@@ -35,7 +35,7 @@ def test_a_row_counts_what_is_wrong_and_nothing_speaks_against():
     assert (row["attack"], row["adaptive"]) == ("fgsm", False)
 
 
-def test_an_unsure_answer_is_no_finding_about_the_picture():
+def test_low_confidence_does_not_flag_a_picture():
     assert not screened([1, 1, 1, 1], TRUTH).flagged.any()
 
 
@@ -46,12 +46,12 @@ def test_auc_and_rates_are_those_of_the_ranking():
     assert row["tpr_at_fpr"] == {"0.01": 0.5, "0.05": 0.5}
 
 
-def test_risk_falls_to_nothing_where_the_suspicious_are_the_wrong_ones():
+def test_risk_falls_to_zero_if_the_most_suspicious_answers_are_the_wrong_ones():
     points = detection.risk_coverage(screened([1, 2, 3, 4], [0, 0, 1, 0]), TRUTH, points=4)
     assert [(p["coverage"], p["risk"]) for p in points] == [(0.25, 0), (0.5, 0), (0.75, 0), (1.0, 0.25)]
 
 
-def test_the_worst_of_a_radius_is_taken_among_those_who_do_not_know_and_go_all_the_way():
+def test_the_worst_auc_of_a_radius_is_among_attacks_without_early_exit_that_do_not_know_the_detector():
     def row(name, auc, evaded, **facts):
         held = np.arange(10) < evaded
         return {
@@ -80,7 +80,7 @@ def test_the_worst_of_a_radius_is_taken_among_those_who_do_not_know_and_go_all_t
     assert without["adaptive_wrong_and_unflagged"] is None
 
 
-def test_clean_rows_tell_the_groups_apart():
+def test_clean_rows_have_a_rate_for_each_group():
     groups = {("label", "benign"): TRUTH == 0, ("label", "malignant"): TRUTH == 1, ("label", "none"): TRUTH == 2}
     found = detection.clean_rows(CLEAN, groups)
     assert found["clean_fpr"].value == 0.25

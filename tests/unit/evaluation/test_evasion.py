@@ -23,7 +23,7 @@ def line_at(screening, classifier, images, share):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_its_logits_say_by_how_much_the_system_is_evaded(
+def test_logits_give_the_margin_by_which_network_and_detector_are_evaded(
     objective, tiny_network, tiny_classifier, tiny_pictures, screening
 ):
     images, labels = tiny_pictures
@@ -37,7 +37,9 @@ def test_its_logits_say_by_how_much_the_system_is_evaded(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_small_step_along_its_gradient_gains(objective, tiny_network, tiny_classifier, tiny_pictures, screening):
+def test_a_small_step_along_the_gradient_raises_the_objective(
+    objective, tiny_network, tiny_classifier, tiny_pictures, screening
+):
     images, labels = tiny_pictures
     drawn = line_at(screening, tiny_classifier, images, 0.5)
     evader = Evader(tiny_network, drawn, objective, batch_size=4)
@@ -45,7 +47,7 @@ def test_a_small_step_along_its_gradient_gains(objective, tiny_network, tiny_cla
     assert np.abs(gradient).max(axis=(1, 2, 3)).all()
 
 
-def test_it_gets_past_where_an_attacker_who_does_not_know_is_flagged(
+def test_it_evades_the_detector_that_flags_an_attack_without_knowledge_of_it(
     tiny_network, tiny_classifier, tiny_pictures, screening
 ):
     images, labels = tiny_pictures

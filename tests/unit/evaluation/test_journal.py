@@ -40,7 +40,7 @@ def same(a, b):
         pytest.param(NEVER, 5, 5, 12 + 48, id="while it writes the journal"),
     ],
 )
-def test_a_killed_evaluation_goes_on_where_it_stopped_to_the_bit(tmp_path, lives, writes, finished, saved):
+def test_a_killed_evaluation_resumes_with_identical_results(tmp_path, lives, writes, finished, saved):
     child = subprocess.run(
         [sys.executable, "-m", "tests.unit.interrupted", str(tmp_path), str(lives), str(writes)],
         cwd=ROOT,
@@ -86,7 +86,7 @@ def flip(content):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda content: b"", lambda content: b"\0" * len(content)])
-def test_a_damaged_entry_is_neither_believed_nor_a_crash_but_found_out_again(tmp_path, damage):
+def test_a_damaged_entry_is_computed_again(tmp_path, damage):
     whole = run(Scored(3), Journal(tmp_path, ABOUT))
     before = files(tmp_path)
     for file in before[:2]:
@@ -112,7 +112,7 @@ def test_a_damaged_entry_is_neither_believed_nor_a_crash_but_found_out_again(tmp
     ],
     ids=["epsilon_255", "steps", "restarts", "early_exit", "attack", "only_survivors"],
 )
-def test_another_parameter_never_finds_the_old_answers(tmp_path, change):
+def test_another_parameter_never_loads_old_answers(tmp_path, change):
     run(Scored(3), Journal(tmp_path, ABOUT))
     line = replace(SUITE[1], **change)
     fresh, resumed = Scored(3), Scored(3)
@@ -120,20 +120,20 @@ def test_another_parameter_never_finds_the_old_answers(tmp_path, change):
     assert resumed.passes == fresh.passes > 0
 
 
-def test_another_seed_never_finds_the_old_answers(tmp_path):
+def test_another_seed_never_loads_old_answers(tmp_path):
     run(Scored(3), Journal(tmp_path, ABOUT))
     resumed, fresh = Scored(3), Scored(3)
     same(run(resumed, Journal(tmp_path, ABOUT), seed=8), run(fresh, seed=8))
     assert resumed.passes == fresh.passes
 
 
-def test_a_line_that_leaves_other_survivors_makes_the_later_lines_attack_again(tmp_path):
+def test_a_line_with_other_survivors_makes_later_lines_attack_again(tmp_path):
     run(Scored(3), Journal(tmp_path, ABOUT))
     suite = [replace(SUITE[0], epsilon_255=(8,)), *SUITE[1:]]
     same(run(Scored(3), Journal(tmp_path, ABOUT), suite=suite), run(Scored(3), suite=suite))
 
 
-def test_a_new_line_in_the_suite_leaves_the_old_ones_done(tmp_path):
+def test_a_new_line_in_the_suite_keeps_the_results_of_the_others(tmp_path):
     run(Scored(3), Journal(tmp_path, ABOUT), suite=SUITE[:1])
     more, alone = Scored(3), Scored(3)
     run(more, Journal(tmp_path, ABOUT), suite=SUITE[:2])
@@ -141,7 +141,7 @@ def test_a_new_line_in_the_suite_leaves_the_old_ones_done(tmp_path):
     assert more.passes == alone.passes
 
 
-def test_a_change_of_the_code_that_crafts_is_another_evaluation(tmp_path):
+def test_a_change_of_the_attacks_code_is_another_evaluation(tmp_path):
     package = shutil.copytree(Path(buckler.__file__).parent, tmp_path / "buckler")
     assert code_digest(package) == code_digest()
     (package / "evaluation/plots.py").write_text("# other colours\n")
@@ -153,7 +153,7 @@ def test_a_change_of_the_code_that_crafts_is_another_evaluation(tmp_path):
         path.write_text(source)
 
 
-def test_a_finished_evaluation_is_forgotten_and_so_are_those_nobody_went_on_with(tmp_path):
+def test_finished_and_abandoned_evaluations_are_deleted(tmp_path):
     finished, given_up, waiting = (Journal(tmp_path, {"model": name}) for name in ("a", "b", "c"))
     given_up.store({"line": 1}, ARRAYS)
     (folder,) = tmp_path.iterdir()

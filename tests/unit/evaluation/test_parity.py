@@ -53,9 +53,9 @@ def test_another_label_and_another_probability_are_counted():
 
 
 @pytest.mark.parametrize("robust", [(20, 14), (20, 6)])
-def test_robustness_lost_or_won_is_the_largest_gap_over_the_radii(robust):
+def test_the_robust_accuracy_gap_is_the_largest_over_the_radii_in_either_direction(robust):
     assert compare(answers(), answers(robust), INPUTS).robust_accuracy_gap == pytest.approx(4 / COUNT)
 
 
-def test_a_detector_that_sees_less_in_the_other_runtime_is_found():
+def test_a_weaker_detector_in_the_other_runtime_is_a_gap():
     assert compare(answers(shift=3.0), answers(shift=0.0), INPUTS).detector_auc_gap > 0.2

@@ -50,12 +50,12 @@ def test_robust_accuracy_counts_images_that_were_already_wrong():
     assert result.attack_success_rate == pytest.approx(1 / 3)
 
 
-def test_malignant_to_benign_looks_at_dangerous_pictures_only():
+def test_malignant_to_benign_rate_counts_dangerous_pictures_only():
     assert cell_of([1, 1, 0, 1]).malignant_to_benign_rate == 0.5
     assert cell_of([1, 1, 0, 1]).confusion == [[0, 2], [1, 1]]
 
 
-def test_worst_case_remembers_smaller_radii():
+def test_worst_case_includes_smaller_radii():
     outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 0, 1, 1], 1), outcome([0, 1, 1, 1], 4, "pgd")]
     worst = worst_case(outcomes, CLEAN, TRUTH)
     assert list(worst) == [1, 4]
@@ -63,7 +63,7 @@ def test_worst_case_remembers_smaller_radii():
     assert worst[4].tolist() == [False, False, True, False]
 
 
-def test_worst_case_keeps_norms_apart():
+def test_worst_case_counts_one_norm_only():
     outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 1, 0, 0], 1, "pgd_l2")]
     assert worst_case(outcomes, CLEAN, TRUTH)[4].tolist() == [True, True, True, False]
     assert list(worst_case(outcomes, CLEAN, TRUTH, "l2")) == [1]
@@ -105,7 +105,7 @@ def test_a_dangerous_picture_lost_at_a_small_radius_is_lost_at_a_larger_one():
     assert large.malignant_to_benign_rate == wilson(2, 4)
 
 
-def test_a_part_of_the_pictures_is_counted_alone():
+def test_worst_case_rates_of_a_part_count_only_its_pictures():
     among = np.array([True, False, False, False, True, True, False])
     (row,) = rates(three_classes([2, 1, 2, 0, 2, 2, 0], 1), among=among)
     assert (row.robust_accuracy, row.sensitivity, row.specificity) == (wilson(2, 3), wilson(0, 1), wilson(2, 2))
@@ -120,7 +120,7 @@ def test_labels_all_or_none_of_which_are_dangerous_have_no_such_rates(dangerous)
     assert (row.malignant_to_benign_rate, row.sensitivity, row.specificity) == (None, None, None)
 
 
-def test_a_subgroup_row_says_how_its_pictures_fared():
+def test_a_subgroup_row_has_the_rates_of_its_pictures():
     groups = {("sex", "male"): TRUE == 0, ("sex", "female"): TRUE != 0}
     male, female = subgroup_rates(
         groups,
@@ -165,7 +165,7 @@ def test_a_line_of_params_names_an_attack_its_settings_and_its_radii():
         ({"name": "no@sign"}, "expected a name"),
     ],
 )
-def test_a_suite_line_that_cannot_run_is_refused(wrong, message):
+def test_an_invalid_suite_line_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         line(**wrong)
 
@@ -177,7 +177,7 @@ def test_a_line_without_steps_takes_its_attacks_own_and_the_cell_says_which():
     assert cell_of([0, 0, 1, 1]).steps == 1
 
 
-def test_tuning_is_what_decides_beside_the_reported_settings():
+def test_tuning_has_the_deciding_values_except_the_reported_settings():
     assert MIFGSM(momentum=0.9).tuning == {"momentum": 0.9, "step_size": "epsilon / steps", "exit_margin": 0.05}
     assert PGD(step_size=0.01).tuning == {"step_size": 0.01, "exit_margin": 0.05}
     assert FGSM().tuning == {}
@@ -195,7 +195,7 @@ def test_a_cell_names_the_attackers_knowledge_and_the_attacks_constants():
     assert all(not set(attack.tuning) & set(REPORTED) for attack in made)
 
 
-def test_lines_of_one_attack_need_names_of_their_own():
+def test_lines_of_one_attack_need_different_names():
     lines = [AttackSpec(PGD(), (1,)), AttackSpec(PGD(steps=40), (4,))]
     with pytest.raises(ValueError, match=r"more than one line is called \['pgd'\]; give each its own `name: ...`"):
         run(Scored(3), suite=lines)
@@ -231,7 +231,7 @@ def test_a_line_on_survivors_finds_the_same_worst_case_with_fewer_gradients():
     assert 0 < flipped[0] < flipped[-1]  # else nothing was compared
 
 
-def test_a_survivors_cell_is_what_survived_it_and_all_earlier_lines_of_its_norm_up_to_its_radius():
+def test_a_survivors_cell_counts_pictures_robust_to_it_and_all_earlier_lines_of_its_norm_up_to_its_radius():
     truth, clean = truth_and_clean()
     suite = [*LINES[:2], *(replace(line, only_survivors=True) for line in LINES[2:])]
     outcomes = run(Scored(3), suite=suite)
@@ -255,7 +255,7 @@ def test_pictures_that_are_wrong_when_clean_are_no_survivors():
     np.testing.assert_array_equal(outcome.logits[~clean], model.logits(images)[~clean])
 
 
-def test_a_line_without_survivors_attacks_nobody():
+def test_a_line_without_survivors_attacks_no_picture():
     _, clean = truth_and_clean()
     model = Scored(3)
     first, second = run(model, suite=[AttackSpec(FGSM(), (200,)), AttackSpec(PGD(), (200,), only_survivors=True)])
@@ -264,12 +264,12 @@ def test_a_line_without_survivors_attacks_nobody():
     assert second.seconds == 0
 
 
-def test_the_control_attacks_everybody():
+def test_the_control_attacks_every_picture():
     with pytest.raises(ValueError, match="noise is the control"):
         AttackSpec(Noise(), (8,), only_survivors=True)
 
 
-def test_progress_tells_the_robust_accuracy_so_far_of_the_running_cell():
+def test_progress_has_the_robust_accuracy_so_far_of_the_running_cell():
     truth, clean = truth_and_clean()
     suite = [*LINES[:3], replace(LINES[3], only_survivors=True)]
     told = []
@@ -285,7 +285,7 @@ def test_progress_tells_the_robust_accuracy_so_far_of_the_running_cell():
     assert str(Progress(64, "pgd@2", 80, 140)) == "pgd@2 57.1 % of 140"
 
 
-def test_an_evaluation_counts_what_its_outcomes_say():
+def test_an_evaluation_has_the_cells_and_worst_case_of_its_outcomes():
     model = Scored(3)
     images, truth = pictures(model)
     info = ModelInfo(("a", "b", "c"), ("c",), 6, "sha256:data")

@@ -167,7 +167,7 @@ def test_declared_randomness_must_be_attacked_through_the_expectation_of_enough_
     assert "deterministic_forward" not in found
 
 
-def test_masked_gradients_are_caught_by_what_needs_none():
+def test_masked_gradients_are_caught_by_attacks_without_gradients():
     model = Masked(2)
     assert failed(checks_of(model, *pictures(model), suite=SUITE[:2], surrogate=Plain(2))) >= {
         "gradients_not_zero",
@@ -237,7 +237,7 @@ def test_a_weak_attack_that_beats_a_strong_one_is_caught(held, caught):
         assert (caught in failed(checks)) is is_caught
 
 
-def test_an_attack_that_may_be_weaker_than_fgsm_is_not_held_to_it():
+def test_an_attack_that_may_be_weaker_than_fgsm_is_not_compared_with_it():
     model = Plain(2)
     images, labels = pictures(model)
     outcomes = list(outcomes_of(model, images, labels, fgsm_4=WRONG, fgv_4=RIGHT))
@@ -256,19 +256,19 @@ def test_one_picture_is_within_the_tolerance_and_many_are_not():
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1], ids=["other labels", "other probabilities"])
-def test_a_runtime_that_answers_otherwise_than_the_reference_is_caught(share):
+def test_a_runtime_that_answers_differently_from_the_reference_is_caught(share):
     model, other = Plain(2), Plain(2, seed=0 if share < 1 else 1)
     other.weights, other.offsets = share * other.weights, share * other.offsets
     assert failed(checks_of(model, *pictures(model), reference=other)) == {"scorer_agrees_with_reference"}
 
 
-def test_clean_answers_that_are_not_the_scorers_are_caught():
+def test_clean_answers_that_differ_from_the_scorers_are_caught():
     model = Plain(2)
     clean = np.arange(48) % 8 > 0
     assert failed(checks_of(model, *pictures(model), clean=clean)) == {"clean_answers_as_reported"}
 
 
-def test_pictures_that_no_file_can_hold_are_caught():
+def test_pictures_that_change_when_written_to_a_file_are_caught():
     model = Plain(2)
     between = pictures(model)[0] + np.float32(0.4 / 255)
     assert failed(checks_of(model, between, model.logits(between).argmax(axis=1))) == {"epsilon_respected_in_a_file"}
@@ -306,7 +306,7 @@ def test_a_known_broken_defence_is_caught(defence, fragile):
     assert caught & {"deterministic_forward"} if defence == "noise" else caught >= {"gradients_not_zero"}
 
 
-def test_a_radius_at_which_only_weak_attacks_were_tried_is_noticed():
+def test_a_radius_at_which_only_weak_attacks_were_tried_is_caught():
     def curve(suite):
         return Convergence("pgd", 4, 64, [0, 1, 2], [0.0, 0.4, 0.9], suite, converged=False)
 

@@ -22,7 +22,7 @@ def test_wilson_gives_the_published_interval():
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_share_and_stays_in_range(counts):
+def test_wilson_contains_the_share_and_stays_in_range(counts):
     rate = wilson(*counts)
     assert 0 <= rate.low <= rate.value <= rate.high <= 1
 
@@ -44,7 +44,7 @@ def test_fisher_sees_a_worse_share_and_not_a_better_one():
     assert two_proportions_p(60, 100, 90, 100) > 0.99
 
 
-def test_a_share_counts_what_holds_and_nothing_has_no_share():
+def test_a_share_counts_true_values_and_is_none_without_values():
     assert share_of(np.array([True, True, False, True])) == wilson(3, 4)
     assert share_of(np.zeros(0, bool)) is None
 
@@ -84,7 +84,7 @@ def test_holm_gives_what_r_gives():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_never_flatters_and_is_never_harsher_than_bonferroni(p_values):
+def test_holm_lies_between_the_raw_and_the_bonferroni_p_values(p_values):
     adjusted = holm(p_values)
     for p, corrected in zip(p_values, adjusted, strict=True):
         assert p <= corrected <= min(1, p * len(p_values))

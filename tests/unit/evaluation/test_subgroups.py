@@ -19,7 +19,7 @@ def members(found):
     return {key: here.nonzero()[0].tolist() for key, here in found.items()}
 
 
-def test_each_value_is_a_group_and_what_is_missing_is_one_too():
+def test_each_value_is_a_group_and_missing_values_are_one_too():
     assert members(subgroups.groups(COLUMNS, {"sex": ()})) == {
         ("label", "mel"): [0, 3],
         ("label", "nv"): [1, 2],
@@ -40,13 +40,13 @@ def test_numbers_are_banded_at_the_cuts_and_a_cut_belongs_above():
     }
 
 
-def test_the_groups_of_a_column_hold_every_picture_once():
+def test_the_groups_of_a_column_have_every_picture_once():
     found = subgroups.groups(COLUMNS, {"sex": (), "age": (50,)})
     for column in ("label", "sex", "age"):
         assert sum(here.astype(int) for (name, _), here in found.items() if name == column).tolist() == [1] * 4
 
 
-def test_bands_stand_in_rising_order_also_where_the_alphabet_says_otherwise():
+def test_bands_are_in_ascending_and_not_in_alphabetical_order():
     found = subgroups.groups({"label": ["a", "a"], "age": ["100", "9"]}, {"age": (9.5, 50)})
     assert [group for column, group in found if column == "age"] == ["under 9.5", "50 and over"]
 
@@ -64,7 +64,7 @@ def test_a_column_that_cannot_be_grouped_by_is_a_clear_error(bands, message):
         subgroups.groups(COLUMNS, bands)
 
 
-def test_metadata_reach_the_splits_and_the_groups_of_the_pictures_asked_for(tmp_path, monkeypatch):
+def test_metadata_reach_the_splits_and_the_groups_of_the_chosen_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = datasets.make_folder(tmp_path / "in", per_class=8)
     rows = [
@@ -84,7 +84,7 @@ def test_metadata_reach_the_splits_and_the_groups_of_the_pictures_asked_for(tmp_
 
 
 @pytest.mark.real_data
-def test_the_real_metadata_tell_sex_age_and_site_of_every_picture(real_data):
+def test_the_real_metadata_have_sex_age_and_site_of_every_picture(real_data):
     items = sources.directory(real_data / "ham7", per_class=0, seed=1)
     columns = {name: [item.extra[name] for item in items] for name in ("sex", "age", "localization")}
     columns["label"] = [item.label for item in items]

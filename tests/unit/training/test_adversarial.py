@@ -61,7 +61,7 @@ def robust_accuracy(network, validation):
 
 
 @pytest.mark.parametrize("changes", [{}, {"steps": 3}, {"loss": "trades"}], ids=["fgsm", "pgd", "trades"])
-def test_a_hardened_network_survives_what_flips_the_undefended_one(undefended, examples, changes):
+def test_a_hardened_network_is_robust_to_an_attack_that_flips_the_undefended_one(undefended, examples, changes):
     recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
     network, history = hardened(undefended, examples, recipe)
     before, after = (robust_accuracy(n, examples[1]) for n in (undefended, network))
@@ -76,7 +76,7 @@ def test_same_seed_hardens_the_same_network(undefended, examples):
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped(undefended, examples, tmp_path):
+def test_an_interrupted_training_resumes_with_identical_results(undefended, examples, tmp_path):
     state = tmp_path / "state.npz"
 
     def interrupt(epoch, row):
@@ -111,7 +111,7 @@ def test_the_state_of_another_recipe_is_ignored(undefended, examples, tmp_path):
     assert epochs == [1, 2, 3]
 
 
-def test_only_the_last_blocks_and_the_head_learn(examples):
+def test_only_the_last_blocks_and_the_head_are_trained(examples):
     start = TINY.build(small.SIDE, 2, head=HeadShape((8,), 0.0), seed=1)
     recipe = dataclasses.replace(RECIPE, unfrozen_blocks=2, epochs=1)
     network, _ = hardened(start, examples, recipe)
@@ -125,7 +125,7 @@ def test_only_the_last_blocks_and_the_head_learn(examples):
         hardened(start, examples, RECIPE)
 
 
-def test_weighing_malignant_pictures_makes_their_answer_likelier(undefended, examples):
+def test_weighting_dangerous_pictures_makes_their_label_likelier(undefended, examples):
     def malignant_share(weight):
         recipe = dataclasses.replace(RECIPE, malignant_weight=weight)
         network, _ = hardened(undefended, examples, recipe, dangerous=[1])
@@ -140,7 +140,7 @@ def test_bfloat16_hardens_too_and_leaves_a_float32_network(undefended, examples)
     assert robust_accuracy(network, examples[1]) > robust_accuracy(undefended, examples[1])
 
 
-def test_turns_are_the_eight_symmetries_of_the_square():
+def test_turned_pictures_are_the_eight_symmetries_of_the_square():
     picture = np.arange(2 * 2 * 3, dtype=np.float32).reshape(2, 2, 3)
     seen = {image.tobytes() for image in turned(np.stack([picture] * 200), np.random.default_rng(0))}
     assert len(seen) == 8
@@ -155,6 +155,6 @@ def test_turns_are_the_eight_symmetries_of_the_square():
         ({"clean_share": 1.0}, "in 0..1"),
     ],
 )
-def test_a_recipe_that_cannot_be_meant_is_refused(change, message):
+def test_an_invalid_recipe_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE, **change)

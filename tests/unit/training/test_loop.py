@@ -23,7 +23,7 @@ def train(problem, schedule=SCHEDULE):
     return train_head(copies, labels, validation, classes=2, head=HeadShape((16, 8), 0.1), schedule=schedule)
 
 
-def test_the_head_learns_what_the_features_tell(problem):
+def test_the_head_learns_to_separate_the_features(problem):
     _, history = train(problem)
     assert [row["epoch"] for row in history] == list(range(1, 13))
     assert history[-1]["val_accuracy"] > 0.9
@@ -51,7 +51,7 @@ def test_an_epoch_has_every_picture_once_as_one_of_its_copies():
     assert copies_seen == {0, 1}
 
 
-def test_rotation_keeps_the_middle_and_the_range_and_follows_the_seed():
+def test_rotation_keeps_the_centre_and_the_range_and_depends_on_the_seed():
     images = np.zeros((3, 33, 33, 3), np.float32)
     images[:, 16, 16] = 1
     images[:, 16, 30] = 1
