@@ -44,7 +44,7 @@ def run(names: bundle.PublishParams) -> None:
             "verdict": verdict.id,
         },
     )
-    state = "registered as" if published.created else "stands there already as"
+    state = "registered as" if published.created else "already registered as"
     print(f"{names.model_name}: {state} version {published.version} (challenger) in {registry.shown_uri()}")
 
 

@@ -1,4 +1,4 @@
-"""The real stage on a the tiny network."""
+"""The stage on the tiny network."""
 
 import csv
 import hashlib
@@ -36,7 +36,7 @@ CONFIG = attack.AttackParams(records=8, batch_size=4, seed=7, subgroups={}, suit
 
 @pytest.fixture
 def ready(tmp_path, monkeypatch):
-    """The working directory as it is when the stage starts."""
+    """The working directory at the start of the stage."""
     monkeypatch.chdir(tmp_path)
     generator, rows = np.random.default_rng(7), []
     for i in range(COUNT):

@@ -29,7 +29,7 @@ def file_of(module):
 
 
 def imported_by(module):
-    """Return the files of all modules below ``module`` that hold code, as import-linter's graph has them."""
+    """Return the files of all modules below ``module`` with code, from import-linter's graph."""
     found = {module, *graph().find_upstream_modules(module)}
     # Importing a module runs its packages; those at the top only list public names.
     found |= {name.rsplit(".", n)[0] for name in found for n in range(1, name.count("."))}
@@ -53,7 +53,7 @@ def test_every_stage_runs_the_module_of_its_name():
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of one stage that notes which Python runs it."""
+    """A project of one stage that records which Python runs it."""
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/run").write_bytes((ROOT / "pipelines/run").read_bytes())
     (tmp_path / "pipelines/run").chmod(0o755)

@@ -25,7 +25,7 @@ def params(parity):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """The working directory as it is when the stage starts; a function that saves the classifier with a defence."""
+    """The working directory at the start of the stage; a function that saves the classifier with a defence."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: {"avx512_vnni"})
     projects.write_splits(tmp_path, SIZE, COUNT, np.random.default_rng(7))

@@ -17,7 +17,7 @@ from tests import projects
 
 @pytest.fixture
 def names(registry, project):
-    """A gated project, ready to be published under names of its own."""
+    """A gated project, ready to be published under test names."""
     (project / "params.yaml").write_text("train: {epochs: 3, hidden: [8, 4]}\nprofiles: {demo: {}}\n")
     (project / "dvc.lock").write_text("schema: '2.0'\n")
     gate.run(projects.POLICY, registry)
@@ -102,7 +102,7 @@ def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names,
     parents, cells = runs_of(client, names)
     assert (len(parents), len(cells)) == (1, 2)
     assert len(versions(names.model_name)) == 1
-    assert "stands there already as version 1" in capsys.readouterr().out
+    assert "already registered as version 1" in capsys.readouterr().out
 
 
 def test_a_new_verdict_on_the_same_model_is_a_new_version(names, project):

@@ -89,7 +89,7 @@ def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(projec
     assert network.get_layer("randomised").get_config()["smallest"] == 0.8
     classifier, images = Classifier(network, batch_size=8), np.full((8, SIZE, SIZE, 3), 0.5, np.float32)
     assert not np.array_equal(classifier.logits(images), classifier.logits(images))
-    # Another process, as the next stage is, knows only what it imports itself.
+    # The next stage is another process, which has only its own imports.
     load = "from pathlib import Path; from buckler.models import checkpoint; checkpoint.load_network(Path('{}'))"
     subprocess.run([sys.executable, "-c", load.format("models/classifier")], check=True)
     plain, _ = trained("none")

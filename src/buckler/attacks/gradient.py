@@ -102,7 +102,7 @@ class RFGSM(Attack[GradientClassifier]):
     """
 
     name = "r_fgsm"
-    description = "A small random step, then FGSM with what is left of the radius."
+    description = "A small random step, then FGSM with the rest of the radius."
     source = "Tramèr et al., Ensemble adversarial training: attacks and defenses, arXiv 1705.07204, eq. 7"
     fixed: ClassVar[Tuning] = {"alpha": "epsilon / 2"}
 

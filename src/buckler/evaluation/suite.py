@@ -68,7 +68,7 @@ class AttackSpec:
             raise ValueError(f"{self.attack.name} is the control and must run on all pictures, not only on survivors")
 
     def without_early_exit(self) -> "AttackSpec":
-        """Return the line with an attack that goes on once an answer is wrong, if it has that setting."""
+        """Return the line with an attack without early exit, if it has that setting."""
         return replace(self, attack=self.attack.adjusted(early_exit=False))
 
     @model_validator(mode="before")

@@ -200,11 +200,11 @@ class _Lesson:
         images, truth = validation.images[few], validation.truth[few]
         radius = Radius(self._recipe.epsilon_255 / 255)
         adversarial = PGD(steps=VALIDATION_STEPS)(self._judged, Batch(images, truth, seed=seed), radius)
-        held = self._judged.logits(adversarial).argmax(axis=1) == truth
+        robust = self._judged.logits(adversarial).argmax(axis=1) == truth
         return {
             "val_loss": float(np.mean(tf.nn.sparse_softmax_cross_entropy_with_logits(validation.truth, logits))),
             "val_accuracy": float(np.mean(logits.argmax(axis=1) == validation.truth)),
-            "val_robust_accuracy": float(np.mean(held & (logits[few].argmax(axis=1) == truth))),
+            "val_robust_accuracy": float(np.mean(robust & (logits[few].argmax(axis=1) == truth))),
         }
 
     def save(self, path: Path, key: str, history: History) -> None:

@@ -19,7 +19,7 @@ LABELS = np.array([1, 1, 0])
 
 
 class Shaky(Brightness):
-    """Brightness with a slope that is drawn anew for each pass."""
+    """Brightness with a slope drawn anew for each pass."""
 
     def __init__(self, spread=1.0):
         super().__init__(middle=0.4)
@@ -138,7 +138,7 @@ def test_a_reseeded_network_with_a_random_layer_repeats_its_draws(fragile):
     np.testing.assert_array_equal(noisy.logits(images[:8]), first)
 
 
-RADIUS = 14  # in 1/255: the undefended network is all but lost there
+RADIUS = 14  # in 1/255: the undefended network has almost no robust accuracy there
 
 
 def robust_accuracy(by, scorer, images, labels, *, early_exit):
@@ -175,7 +175,7 @@ def test_the_adaptive_attack_brings_a_broken_defence_back_to_the_undefended_leve
     defended = Classifier(broken.defended(network, **layers), batch_size=32)
     undefended = robust_accuracy(bare, bare, images, labels, early_exit=False)
     claimed = robust_accuracy(defended, defended, images, labels, early_exit=True)
-    # A margin that one draw shows is none: a randomised model is not left alone before the last step.
+    # The margin of one draw is not reliable: a randomised model is attacked until the last step.
     recovered = robust_accuracy(adapt(bare, defended, images), defended, images, labels, early_exit=False)
     assert claimed >= undefended + 0.1
     assert recovered <= undefended + 0.05

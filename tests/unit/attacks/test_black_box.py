@@ -19,7 +19,7 @@ def grey():
 
 
 class Counting:
-    """Gives a classifier's labels and nothing else, and counts the pictures it is asked about."""
+    """Gives only a classifier's labels, and counts the classified pictures."""
 
     def __init__(self, classifier):
         self.classifier, self.asked = classifier, 0

@@ -46,7 +46,7 @@ def test_brightness_needs_every_pixel_to_darken_by_the_distance_of_the_mean():
 
 def test_other_pixels_compensate_for_pixels_at_the_end_of_their_range():
     picture = np.full((1, 6, 6, 3), 0.6, np.float32)
-    picture[0, :3] = 0.02  # half the pixels have nearly nothing to give
+    picture[0, :3] = 0.02  # half the pixels can hardly darken
     found = FAB(steps=5).search(Brightness(middle=0.2), Batch(picture, np.ones(1, int)))
     np.testing.assert_allclose(found[0, :3], 0, atol=1e-6)
     np.testing.assert_allclose(found[0, 3:], 0.4, atol=0.005)

@@ -24,7 +24,7 @@ def seven():
 
 
 class Recording:
-    """Gradients as given, one after another; remembers where it was asked."""
+    """Returns the given gradients one after another and records the inputs."""
 
     precision = "float32"
 

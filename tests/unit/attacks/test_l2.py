@@ -49,7 +49,7 @@ def test_pgd_without_early_exit_ends_on_the_sphere():
     moved = (
         PGDL2(steps=20, step_size=0.3, early_exit=False)(Brightness(), Batch(grey, np.ones(3, int)), Radius(0.3)) - grey
     )
-    # The gradient is the same in all 108 values; each step halves what is left of the start beside it.
+    # The gradient is the same in all 108 values; each step halves the remainder of the random start.
     np.testing.assert_allclose(moved, -0.3 / 108**0.5, atol=1e-3)
     np.testing.assert_allclose(lengths(moved), 0.3, rtol=1e-5)
 

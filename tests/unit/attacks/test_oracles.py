@@ -1,8 +1,8 @@
-"""Our attacks beside those of ART, Foolbox and CleverHans, on the same weights and pictures.
+"""Our attacks compared with those of ART, Foolbox and CleverHans, on the same weights and pictures.
 
-A sign step hangs on the sign of every component of the gradient. Where it is exactly zero (a dead ReLU) all engines
-leave the pixel alone; where it is a rounding error from zero they may part by twice the step, so pictures are held
-to agree in all but a stated share of their pixels.
+A sign step depends on the sign of every component of the gradient. Where a component is exactly zero (a dead ReLU),
+no engine changes the pixel; where it differs from zero by a rounding error, engines may differ by twice the step.
+Pictures must therefore agree in all but a stated share of their pixels.
 """
 
 import numpy as np
@@ -73,7 +73,7 @@ def pictures(ours):
 
 @pytest.fixture(scope="module")
 def few(ours, pictures):
-    """Thirty pictures that the network has right."""
+    """Thirty pictures that the network classifies correctly."""
     images, labels = pictures
     right = np.flatnonzero(ours.logits(images).argmax(axis=1) == labels)[:30]
     return images[right], labels[right]
@@ -288,7 +288,7 @@ def test_deepfool_perturbations_are_as_short_as_those_of_the_oracles(ours, few, 
 def test_carlini_wagner_perturbations_are_as_short_as_arts(ours, few, art_model):
     from art.attacks.evasion import CarliniL2Method
 
-    images, labels = (part[:12] for part in few)  # ART takes its time
+    images, labels = (part[:12] for part in few)  # ART is slow
     found = CarliniWagner().search(ours, Batch(images, labels))
     theirs = CarliniL2Method(art_model, batch_size=30, max_iter=10, verbose=False).generate(images, np.eye(2)[labels])
     flipped = ours.logits(theirs).argmax(axis=1) != labels

@@ -16,7 +16,7 @@ def grey():
 
 
 class Counting:
-    """Counts the pictures that a function is asked about."""
+    """Counts the pictures that a function classifies."""
 
     def __init__(self, scores):
         self.scores, self.asked = scores, 0

@@ -26,7 +26,7 @@ def test_one_perturbation_darkens_every_picture(greys):
 
 
 def test_misclassified_pictures_do_not_count():
-    # Three pictures are wrong and would pull upwards; the one that is right wants to be darker.
+    # Three pictures are wrong and their gradients point upwards; the right one must become darker.
     pictures = np.full((4, 6, 6, 3), 0.9, np.float32)
     pictures[0] = 0.55
     labels = np.array([1, 0, 0, 0])

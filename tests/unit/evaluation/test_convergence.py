@@ -10,7 +10,7 @@ from tests.unit.toy import Brightness
 
 
 def unflipped(count, *radii):
-    """What a suite holds that flips nothing."""
+    """The robust pictures of a suite that flips none."""
     return {radius: np.ones(count, bool) for radius in radii}
 
 
@@ -25,7 +25,7 @@ def test_pictures_flip_at_the_step_that_their_distance_requires(grey):
     [curve] = convergence.measure(Brightness(), grey, np.ones(12, int), np.ones(12, bool), unflipped(12, 6), seed=3)
     assert curve.steps == list(range(41))
     assert np.all(np.diff(curve.success_rate) >= 0)
-    # A step is 6/16 of a level. The mean of a random start is about a third of a level: it flips nobody, and the
+    # A step is 6/16 of a level. The mean of a random start is about a third of a level: it flips none, and the
     # picture one level away goes within five steps, the next perhaps. Those of seven and more lie outside the ball.
     assert curve.success_rate[:2] == [0, 0]
     assert curve.success_rate[5] in (1 / 12, 2 / 12)
@@ -46,7 +46,7 @@ def test_the_last_success_rate_is_that_of_the_attack(classes):
 
 def test_pictures_that_are_wrong_when_clean_do_not_count(grey):
     labels = np.ones(12, int)
-    clean = np.arange(12) >= 8  # the darker ones count as wrong: only those that no small radius reaches stay
+    clean = np.arange(12) >= 8  # the darker ones count as wrong, so that only pictures beyond small radii remain
     [curve] = convergence.measure(Brightness(), grey, labels, clean, unflipped(12, 2), seed=3)
     assert curve.pictures == 4
     assert curve.success_rate == [0.0] * 41
@@ -82,6 +82,6 @@ def test_the_same_seed_gives_the_same_curve(grey):
 
 
 def test_the_suites_flips_are_counted_on_the_same_pictures(grey):
-    labels, clean, held = np.ones(12, int), np.arange(12) >= 4, np.arange(12) >= 7
-    [curve] = convergence.measure(Brightness(), grey, labels, clean, {6: held}, seed=3)
+    labels, clean, robust = np.ones(12, int), np.arange(12) >= 4, np.arange(12) >= 7
+    [curve] = convergence.measure(Brightness(), grey, labels, clean, {6: robust}, seed=3)
     assert (curve.pictures, curve.suite_success_rate) == (8, 3 / 8)

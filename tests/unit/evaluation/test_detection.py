@@ -28,7 +28,7 @@ CLEAN = screened([1, 2, 3, 9], TRUTH)
 
 
 def test_a_row_counts_wrong_answers_that_are_not_flagged():
-    # The first is wrong and flagged, the second wrong and a stranger, the third wrong and unnoticed.
+    # The first is wrong and flagged, the second wrong and a stranger, the third wrong and not flagged.
     attacked = screened([8, 2, 3, 4], [1, 1, 0, 1], strangers=[1])
     row = detection.attack_row(CLEAN, attacked, TRUTH, attack="fgsm")
     assert (row["wrong"].value, row["wrong_and_unflagged"].value, row["flagged"].value) == (0.75, 0.25, 0.25)
@@ -53,7 +53,7 @@ def test_risk_falls_to_zero_if_the_most_suspicious_answers_are_the_wrong_ones():
 
 def test_the_worst_auc_of_a_radius_is_among_attacks_without_early_exit_that_do_not_know_the_detector():
     def row(name, auc, evaded, **facts):
-        held = np.arange(10) < evaded
+        flags = np.arange(10) < evaded
         return {
             "attack": name,
             "norm": "linf",
@@ -61,7 +61,7 @@ def test_the_worst_auc_of_a_radius_is_among_attacks_without_early_exit_that_do_n
             "auc": auc,
             "adaptive": False,
             "stops_at_boundary": False,
-            "wrong_and_unflagged": detection.rate(held),
+            "wrong_and_unflagged": detection.rate(flags),
         } | facts
 
     rows = [

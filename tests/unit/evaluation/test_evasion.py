@@ -1,4 +1,4 @@
-"""The attacker who knows the detector, on a real small network: what it climbs is what the detector computes."""
+"""Attacks that know the detector, on a real small network: their objective uses the detector's own score."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_it_evades_the_detector_that_flags_an_attack_without_knowledge_of_it(
     images, labels = tiny_pictures
     epsilon = 32 / 255
     blunt = PGD(steps=20, early_exit=False)(tiny_classifier, Batch(images, labels), Radius(epsilon))
-    drawn = line_at(screening, tiny_classifier, blunt, 0.1)  # most of what the blunt attacker makes is flagged
+    drawn = line_at(screening, tiny_classifier, blunt, 0.1)  # most pictures of the attack without knowledge are flagged
 
     def evaded(pictures):
         forward = tiny_classifier.forward(pictures)

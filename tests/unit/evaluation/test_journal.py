@@ -53,13 +53,13 @@ def test_a_killed_evaluation_resumes_with_identical_results(tmp_path, lives, wri
 
     whole, rest = Scored(3), Scored(3)
     uninterrupted = run(whole)
-    told = []
-    resumed = run(rest, Journal(tmp_path, ABOUT), progress=told.append)
+    steps = []
+    resumed = run(rest, Journal(tmp_path, ABOUT), progress=steps.append)
     same(resumed, uninterrupted)
     assert rest.passes == whole.passes - saved
-    # The bar counts what was found as what is done.
-    assert sum(step.done for step in told) == 12 * 6
-    assert told[0].cell == "fgsm@1"
+    # The bar counts loaded pictures as done.
+    assert sum(step.done for step in steps) == 12 * 6
+    assert steps[0].cell == "fgsm@1"
 
     third = Scored(3)
     same(run(third, Journal(tmp_path, ABOUT)), uninterrupted)

@@ -272,15 +272,15 @@ def test_the_control_attacks_every_picture():
 def test_progress_has_the_robust_accuracy_so_far_of_the_running_cell():
     truth, clean = truth_and_clean()
     suite = [*LINES[:3], replace(LINES[3], only_survivors=True)]
-    told = []
-    outcomes = run(Scored(3), suite=suite, progress=told.append)
-    assert sum(step.done for step in told) == 12 * sum(len(spec.epsilon_255) for spec in suite)
-    last = {step.cell: step for step in told}
+    steps = []
+    outcomes = run(Scored(3), suite=suite, progress=steps.append)
+    assert sum(step.done for step in steps) == 12 * sum(len(spec.epsilon_255) for spec in suite)
+    last = {step.cell: step for step in steps}
     for outcome in outcomes:
         step = last[f"{outcome.spec.name}@{outcome.epsilon_255}"]
         assert step.robust == (clean & (outcome.guesses == truth)).sum()
         assert step.pictures == 12
-    first = next(step for step in told if step.cell == "fgsm@8")
+    first = next(step for step in steps if step.cell == "fgsm@8")
     assert first.robust == (clean & (outcomes[1].guesses == truth))[:CHUNK].sum()
     assert str(Progress(64, "pgd@2", 80, 140)) == "pgd@2 57.1 % of 140"
 

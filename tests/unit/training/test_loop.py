@@ -10,7 +10,7 @@ SCHEDULE = Schedule(epochs=12, batch_size=16, learning_rate=3e-3, seed=1)
 
 @pytest.fixture(scope="module")
 def problem():
-    """Features whose first column tells the classes apart, in two copies, and validation ones."""
+    """Features whose first column separates the classes, in two copies, and validation features."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 240)
     features = generator.normal(size=(2, 240, 20))

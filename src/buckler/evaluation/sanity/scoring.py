@@ -1,4 +1,4 @@
-"""Checks of the scorer and of what it scores: the reference, the clean answers and the attacked pictures as files."""
+"""Checks of the scorer and its inputs: the reference, the clean answers, the attacked pictures as files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
