@@ -107,7 +107,7 @@ def announce(settings: Settings) -> None:
         logger.error("bound to %s; keys are required and none is valid: %s", bound, error)
         return
     level, hint = (logging.INFO, "") if valid else (logging.WARNING, "; `buckler keys create` creates one")
-    logger.log(level, "bound to %s; keys are required, %d in %s valid%s", bound, valid, settings.api_keys, hint)
+    logger.log(level, "bound to %s; keys are required, %d valid in %s%s", bound, valid, settings.api_keys, hint)
 
 
 def _bearer(headers: Headers) -> str:

@@ -204,13 +204,13 @@ def test_only_the_id_of_a_key_is_logged(keys: Keys, caplog):
     ("settings", "level", "text"),
     [
         ({"bound_host": "127.0.0.1"}, "INFO", "no keys are required"),
-        ({"bound_host": "0.0.0.0"}, "INFO", "keys are required, 2 in"),
+        ({"bound_host": "0.0.0.0"}, "INFO", "keys are required, 2 valid in"),
         (
             {"api_keys": Path("/nonexistent/api.json")},
             "WARNING",
-            "0 in /nonexistent/api.json hold; `buckler keys create`",
+            "0 valid in /nonexistent/api.json; `buckler keys create`",
         ),
-        ({"api_keys": Path("/")}, "ERROR", "none holds: cannot read"),
+        ({"api_keys": Path("/")}, "ERROR", "none is valid: cannot read"),
     ],
 )
 def test_the_log_states_at_the_start_whether_keys_are_required(keys: Keys, caplog, settings, level, text):
@@ -301,7 +301,7 @@ def test_a_server_bound_to_all_addresses_requires_keys_and_reloads_the_file(guar
     assert post(key) == (401, "key_unknown")
 
     log = server.log.read_text()
-    assert "bound to 0.0.0.0; keys are required, 2 in" in log
+    assert "bound to 0.0.0.0; keys are required, 2 valid in" in log
     assert f"key={made.id} status=503 error=no_verified_model" in log
     assert key not in log
     assert made.sha256 not in log
