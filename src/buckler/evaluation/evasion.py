@@ -50,7 +50,7 @@ class Evader(Classifier):
         self._screening, self._objective = screening, objective
         super().__init__(network, precision, batch_size=batch_size)
 
-    def _climbs(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
+    def _loss_gradients(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
         return {"cross_entropy": self._climb}
 
     def _climb(self, images: Any, labels: Any) -> tuple[Any, Any]:
