@@ -49,7 +49,7 @@ def test_a_valid_release_becomes_live_without_a_failed_request_and_an_invalid_on
     seen: list[set[str]] = []
     wait_for(lambda: bool(seen.append(verdicts_of(followed, picture))) or old not in seen[-1])
     (new,) = seen[-1]
-    assert set().union(*seen) == {old, new}
+    assert set().union(*seen) <= {old, new}  # on a busy machine the first answers may be the new release's already
 
     write_verdict(place, keys, passed=False, reasons=["weak"])
     refused = 'buckler_model_refused_total{reason="failed"} 2.0'
