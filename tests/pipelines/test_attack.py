@@ -3,29 +3,20 @@
 import csv
 import hashlib
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from buckler import params
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD
-from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.suite import AttackSpec
-from buckler.models import checkpoint, runtime
-from buckler.models.classifier import Classifier
-from buckler.models.networks.base import HeadShape
-from buckler.models.networks.tiny import TINY
 from buckler.release import bundle
 from buckler.state import paths
 from pipelines import attack
-from tests import projects
 
-SIZE, COUNT = 32, 10
 SUITE = (
     AttackSpec(FGSM(), (1, 8)),
     AttackSpec(PGD(steps=2), (4,), only_survivors=True),
@@ -34,37 +25,10 @@ SUITE = (
 CONFIG = attack.AttackParams(records=8, batch_size=4, seed=7, subgroups={}, suite=SUITE)
 
 
-@pytest.fixture
-def ready(tmp_path, monkeypatch):
-    """The working directory at the start of the stage."""
-    monkeypatch.chdir(tmp_path)
-    generator, rows = np.random.default_rng(7), []
-    for i in range(COUNT):
-        path = tmp_path / f"data/images/{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(path)
-        content = path.read_bytes()
-        about = {"id": f"{i}.png", "path": str(path), "label": projects.LABELS[i % 2], "group": ""}
-        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
-        rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
-    manifest.write(manifest.build(rows), attack.TEST)
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny")
-    for seed, directory in ((8, attack.SURROGATE), (7, attack.CLASSIFIER)):
-        network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=seed)
-        checkpoint.save(network, info, directory)
-    attack.RUNTIME.mkdir()
-    runtime.RuntimeInfo((), "keras").save(attack.RUNTIME)
-    everything = pictures.load(attack.TEST, projects.LABELS, size=SIZE)
-    attack.CLEAN.parent.mkdir(parents=True, exist_ok=True)
-    clean = Classifier(network, batch_size=4).forward(everything.images)
-    np.savez(attack.CLEAN, **{f"test_{name}": array for name, array in asdict(clean).items()})
-    return tmp_path
-
-
-def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture(ready):
+def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture(attackable):
     attack.run(CONFIG)
-    report = json.loads((ready / "reports/robustness.json").read_text())
-    with (ready / "reports/outcomes.csv").open() as file:
+    report = json.loads((attackable / "reports/robustness.json").read_text())
+    with (attackable / "reports/outcomes.csv").open() as file:
         rows = list(csv.DictReader(file))
     ids = "".join(f"{row['id']}\n" for row in rows)
     assert report["data"]["ids_sha256"] == hashlib.sha256(ids.encode()).hexdigest()
@@ -79,9 +43,9 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
     assert report["cells"][2]["knowledge"] == "white_box"
     assert "transfer_not_stronger_than_direct" in {check["name"] for check in report["checks"]}
     # The gate reads the same table, by column.
-    outcomes = bundle.read_outcomes(ready / "reports/outcomes.csv")
+    outcomes = bundle.read_outcomes(attackable / "reports/outcomes.csv")
     assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
-    with np.load(ready / "data/features/attacked.npz") as arrays:
+    with np.load(attackable / "data/features/attacked.npz") as arrays:
         cells = {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
         lines = {f"{name}.{fact}" for name in ("fgsm", "pgd", "pgd-3") for fact in ("attack", "stops_at_boundary")}
         assert set(arrays.files) == {"ids"} | cells | {f"{cell}.logits" for cell in cells} | lines
@@ -90,18 +54,18 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
 
 
 def test_a_stage_that_fails_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_no_state(
-    ready, monkeypatch
+    attackable, monkeypatch
 ):
     monkeypatch.setattr(attack.documents, "write_csv", full_disk)
     with pytest.raises(OSError, match="disk full"):
         attack.run(CONFIG)
     monkeypatch.undo()
-    monkeypatch.chdir(ready)
+    monkeypatch.chdir(attackable)
     stored = []
     monkeypatch.setattr(Journal, "store", lambda *args: stored.append(args))
     attack.run(CONFIG)
     assert stored == []
-    assert list((ready / paths.ATTACK_JOURNAL).iterdir()) == []
+    assert list((attackable / paths.ATTACK_JOURNAL).iterdir()) == []
 
 
 def full_disk(*args):

@@ -1,0 +1,61 @@
+"""The stage on the tiny network."""
+
+import json
+
+import numpy as np
+
+from buckler.attacks.gradient import FGSM
+from buckler.attacks.iterative import PGD
+from buckler.data import pictures
+from buckler.evaluation.suite import AttackSpec
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from buckler.state import paths
+from pipelines import detect
+from tests import projects, screenings
+
+CONFIG = detect.DetectParams(
+    records=4,
+    strangers=2,
+    batch_size=4,
+    seed=7,
+    suite=(AttackSpec(FGSM(), (2, 8)), AttackSpec(PGD(steps=2), (8,))),
+    evasion=detect.EvasionParams(records=3, epsilon_255=(2,), steps=2, objectives=("joint", "camouflage")),
+)
+
+
+def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_evasions(attackable):
+    test = pictures.load(detect.TEST, projects.LABELS, size=32)
+    classifier = Classifier(checkpoint.load_network(detect.CLASSIFIER), batch_size=4)
+    screenings.fit(classifier, test.images, test.truth).save(detect.DETECTOR)
+    chosen = np.array([6, 1])
+    answers = classifier.forward(test.images[chosen])
+    facts = {"fgsm.attack": np.array("fgsm"), "fgsm.stops_at_boundary": np.array(False)}
+    facts |= {"late.attack": np.array("pgd"), "late.stops_at_boundary": np.array(True)}
+    cells = {
+        f"{name}@4{suffix}": array
+        for name in ("fgsm", "late")
+        for suffix, array in (("", answers.features), (".logits", answers.logits))
+    }
+    np.savez(detect.ATTACKED, ids=np.array([test.ids[i] for i in chosen]), **facts, **cells)
+    detect.run(CONFIG)
+    report = json.loads((attackable / "reports/detector.json").read_text())
+    rows = [(row["attack"], row["epsilon_255"], row["stops_at_boundary"], row["adaptive"]) for row in report["attacks"]]
+    assert rows == [
+        ("fgsm", 2, False, False),
+        ("fgsm", 8, False, False),
+        ("pgd", 8, False, False),
+        ("late", 4, True, False),
+        ("pgd-joint", 2, True, True),
+        ("pgd-camouflage", 2, True, True),
+    ]
+    worst = {row["epsilon_255"]: row for row in report["worst"]}
+    assert worst[2]["adaptive_wrong_and_unflagged"]["pictures"] == 3
+    assert worst[2]["auc"]["attack"] == "fgsm"
+    assert worst[4]["auc"] is None
+    assert worst[8]["adaptive_wrong_and_unflagged"] is None
+    late = report["attacks"][3]
+    assert late["wrong"]["pictures"] == 2
+    assert late["wrong"]["value"] == float(np.mean(answers.logits.argmax(axis=1) != test.truth[chosen]))
+    assert {path.name for path in (attackable / "reports/plots").iterdir()} == {"detector_roc.png", "detector_risk.png"}
+    assert list((attackable / paths.DETECT_JOURNAL).iterdir()) == []
