@@ -89,5 +89,5 @@ def test_a_file_without_head_weights_is_an_error(tmp_path, content):
 
 def test_a_pickled_head_is_rejected(tmp_path):
     np.savez(tmp_path / explanation.HEAD_FILE, kernel_0=np.array([{}], object), bias_0=np.zeros(1), allow_pickle=True)
-    with pytest.raises(ModelError, match="does not hold"):
+    with pytest.raises(ModelError, match="contains no valid weights"):
         HeadWeights.load(tmp_path)
