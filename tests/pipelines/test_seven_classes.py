@@ -17,6 +17,12 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data)
             "data.per_class": 20,
             "data.malignant": ["akiec", "bcc", "mel"],
             "validate.min_per_class": 10,
+            "attack.suite": [
+                {"attack": "fgsm", "epsilon_255": [1, 2]},
+                {"attack": "pgd", "epsilon_255": [1], "steps": 5},
+                {"attack": "noise", "epsilon_255": [2]},
+            ],
+            "detect.evasion": {"records": 6, "epsilon_255": [2], "steps": 2, "objectives": ["joint"]},
             "attack.subgroups": {"sex": [], "age": [40, 60], "localization": []},
             "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
         },
