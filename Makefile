@@ -9,9 +9,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
-# Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures.
+# Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures. Idle BLAS
+# threads spin: with more than one thread a process, fitting a detector took three times as long.
 WORKERS ?= 2
-PYTEST  := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST  := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 

@@ -82,9 +82,9 @@ class AdversarialDetector:
         sides = [list(benign), list(attacked)]
         if not all(sides):
             raise ValueError("expected both attacked and unattacked pictures to fit a detector")
-        innocent, guilty = (_concatenated(passes) for passes in sides)
+        unattacked, under_attack = (_concatenated(passes) for passes in sides)
         probe, expected, spread = _fit_probe(clean, probed)
-        features = innocent.features.take(read, axis=1)
+        features = unattacked.features.take(read, axis=1)
         offset, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
         rows = np.concatenate(
             [
@@ -93,10 +93,10 @@ class AdversarialDetector:
                     f.logits,
                     _surprise(f, probed, probe, expected, spread),
                 )
-                for f in (innocent, guilty)
+                for f in (unattacked, under_attack)
             ]
         )
-        truth = np.repeat([0, 1], [len(innocent.logits), len(guilty.logits)])
+        truth = np.repeat([0, 1], [len(unattacked.logits), len(under_attack.logits)])
         weights, bias = _regress(rows, truth)
         width, classes = len(read), clean.logits.shape[1]
         # The weights for all pictures and those for one answer apply to the same features: add them.

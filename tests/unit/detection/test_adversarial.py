@@ -23,8 +23,8 @@ def passes(generator, count, *, push=0.0, trace=0.0):
 @pytest.fixture(scope="module")
 def detector():
     generator = np.random.default_rng(0)
-    clean = passes(generator, 1500)
-    return AdversarialDetector.fit(clean, [clean], [passes(generator, 1500, trace=1.0)], **COLUMNS)
+    clean = passes(generator, 800)
+    return AdversarialDetector.fit(clean, [clean], [passes(generator, 800, trace=1.0)], **COLUMNS)
 
 
 def detected(clean, attacked):
@@ -40,9 +40,9 @@ def test_traces_like_the_fitted_ones_are_detected_on_new_pictures(detector):
 
 def test_logits_far_from_the_prediction_are_detected_after_fitting_on_smaller_shifts():
     generator = np.random.default_rng(2)
-    clean = passes(generator, 1500)
+    clean = passes(generator, 800)
     # Fitted on slightly shifted logits, as after one step; tested on far larger shifts.
-    detector = AdversarialDetector.fit(clean, [clean], [passes(generator, 1500, push=4.0)], **COLUMNS)
+    detector = AdversarialDetector.fit(clean, [clean], [passes(generator, 800, push=4.0)], **COLUMNS)
     fresh, attacked = (detector.score(passes(generator, 500, push=push)) for push in (0.0, 10.0))
     assert detected(fresh, attacked) > 0.95
 
