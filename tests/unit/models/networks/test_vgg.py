@@ -6,6 +6,7 @@ from buckler.errors import ModelError
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import Download, HeadShape, download, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
+from buckler.training.adversarial import unfreeze
 
 
 def test_normalisation_is_that_of_the_imagenet_weights():
@@ -20,6 +21,14 @@ def test_the_network_is_the_one_of_the_paper():
     assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == 3_219_778
     names = [layer.name for layer in network.layers][-6:]
     assert names == ["flatten", "dropout_1", "dense_1", "dropout_2", "dense_2", "logits"]
+
+
+def test_its_last_blocks_can_be_trained_alone():
+    network = VGG19.build(32, 2, head=HeadShape((8,)), seed=0)
+    unfreeze(network, 2)
+    trained = [layer.name for layer in network.layers if layer.trainable and layer.weights]
+    blocks = [f"block{block}_conv{number}" for block in (4, 5) for number in (1, 2, 3, 4)]
+    assert trained == [*blocks, "dense_1", "logits"]
 
 
 def test_weights_depend_on_the_seed_alone():
