@@ -185,15 +185,15 @@ def test_a_current_database_is_readable_without_write_access(tmp_path):
 
 @pytest.mark.slow
 def test_the_history_counts_every_run_on_a_server(url):
-    known = History(url)
-    for outcome in ("passed", "failed", "passed"):
-        known.finish(known.start("canary"), 0.5, outcome, "text")
-    known.start("drift")
-    known.count_action("canary", "alert")
-    assert known.counts() == {("canary", "passed"): 2, ("canary", "failed"): 1}
-    assert known.attempts() == {"canary": 3, "drift": 1}
-    assert known.unfinished("drift")
-    assert [run.outcome for run in known.runs("canary")] == ["passed", "failed", "passed"]
-    latest = known.latest("canary", completed=True)
-    assert latest is not None
-    assert (latest.outcome, latest.started_at) == ("passed", pytest.approx(time.time(), abs=60))
+    with History(url) as known:
+        for outcome in ("passed", "failed", "passed"):
+            known.finish(known.start("canary"), 0.5, outcome, "text")
+        known.start("drift")
+        known.count_action("canary", "alert")
+        assert known.counts() == {("canary", "passed"): 2, ("canary", "failed"): 1}
+        assert known.attempts() == {"canary": 3, "drift": 1}
+        assert known.unfinished("drift")
+        assert [run.outcome for run in known.runs("canary")] == ["passed", "failed", "passed"]
+        latest = known.latest("canary", completed=True)
+        assert latest is not None
+        assert (latest.outcome, latest.started_at) == ("passed", pytest.approx(time.time(), abs=60))
