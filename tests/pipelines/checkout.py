@@ -34,7 +34,6 @@ SMALL = {
     "train.epochs": 4,
     "export.records": 24,
     "export.steps": 3,
-    "attack.batch_size": 32,
     "attack.suite": [
         {"attack": "fgsm", "epsilon_255": [1, 2]},
         {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
