@@ -188,6 +188,21 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
     )
 
 
+def publish(root: Path, verdict: verdict.Verdict, name: str) -> str:
+    """Log the release of a project to MLflow, register it as ``name`` and return the number of its version."""
+    from buckler.release.publish import publish as publish_release  # MLflow takes seconds to load
+
+    published = publish_release(
+        root / "models/release",
+        root / "reports",
+        names=bundle.PublishParams(name, name),
+        parameters={},
+        source=bundle.CodeVersion(None, False),
+        verdict=verdict,
+    )
+    return published.version
+
+
 def write_splits(root: Path, size: int, count: int, generator: np.random.Generator) -> None:
     """Write ``count`` pictures of noise with alternating labels, and three splits that each list all pictures."""
     rows = []

@@ -25,7 +25,6 @@ from buckler.models import checkpoint, export
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
-from buckler.release import bundle, publish
 from buckler.release.promote import promote as promote_release
 from buckler.serving import api_keys, selftest
 from buckler.serving.api_keys import Role
@@ -118,14 +117,7 @@ def make_project(root: Path) -> dict[str, str]:
         replace(screening, min_confidence=confidence).save(root / "models/detector")
         parts = {"runtime": runtime, "write_self_test": selftest.write}
         verdict = projects.build(root, policy=projects.LENIENT, name=NAME, key=key, **parts)
-        publish.publish(
-            root / "models/release",
-            root / "reports",
-            names=bundle.PublishParams(NAME, NAME),
-            parameters={},
-            source=bundle.CodeVersion(None, False),
-            verdict=verdict,
-        )
+        projects.publish(root, verdict, NAME)
         if promote:
             promote_release(NAME, key)
     private, public = (root / paths.KEYS / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))

@@ -6,8 +6,6 @@ import pytest
 import yaml
 
 from buckler import cli
-from buckler.release import bundle
-from buckler.release.publish import publish as publish_release
 from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import keys
@@ -27,14 +25,7 @@ def published(project, registry):
     def publish(**results):
         projects.make_project(project, **results)
         verdict = projects.build(project, name=registry, key=keys.load_private_key())
-        publish_release(
-            project / "models/release",
-            project / "reports",
-            names=bundle.PublishParams(registry, registry),
-            parameters={},
-            source=bundle.CodeVersion(None, False),
-            verdict=verdict,
-        )
+        projects.publish(project, verdict, registry)
 
     publish()
     return publish

@@ -18,7 +18,7 @@ from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
-from buckler.release import bundle, promote, publish
+from buckler.release import promote
 from buckler.release.assess import Assessor
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import by_alias
@@ -70,14 +70,7 @@ def champion(made, project, registry, monkeypatch):
 
     def promoted(policy):
         verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
-        publish.publish(
-            project / "models/release",
-            project / "reports",
-            names=bundle.PublishParams(registry, registry),
-            parameters={},
-            source=bundle.CodeVersion(None, False),
-            verdict=verdict,
-        )
+        projects.publish(project, verdict, registry)
         promote.promote(registry, keys.load_private_key())
         return registry
 
