@@ -15,6 +15,7 @@ from pathlib import Path
 from buckler import params
 from buckler.release import bundle
 from buckler.release.policy import Policy
+from buckler.release.settings import PublishParams
 from buckler.serving import selftest
 from buckler.state import documents
 from buckler.trust import keys
@@ -66,7 +67,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    name = params.load("publish", bundle.PublishParams).model_name
+    name = params.load("publish", PublishParams).model_name
     run(params.load("gate", Policy), name, selftest.write)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from buckler import params
 from buckler.release import bundle, publish
+from buckler.release.settings import PublishParams
 from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
@@ -20,7 +21,7 @@ RELEASE = Path("models/release")
 REPORTS = Path("reports")
 
 
-def run(names: bundle.PublishParams) -> None:
+def run(names: PublishParams) -> None:
     """Publish the release in models/release."""
     # A valid signature is enough: a model that failed its gate is registered too, and promotion rejects it.
     verdict = open_release(RELEASE, keys.load_public_key())
@@ -50,7 +51,7 @@ def run(names: bundle.PublishParams) -> None:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("publish", bundle.PublishParams))
+    run(params.load("publish", PublishParams))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from buckler.evaluation.statistics import wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.release import bundle
 from buckler.release.policy import Policy
+from buckler.release.settings import PublishParams
 from buckler.state import documents
 from buckler.trust import digests, verdict
 
@@ -195,7 +196,7 @@ def publish(root: Path, verdict: verdict.Verdict, name: str) -> str:
     published = publish_release(
         root / "models/release",
         root / "reports",
-        names=bundle.PublishParams(name, name),
+        names=PublishParams(name, name),
         parameters={},
         source=bundle.CodeVersion(None, False),
         verdict=verdict,

@@ -51,8 +51,9 @@ def test_importing_the_service_loads_neither_model_nor_registry():
     assert loaded_by("services.classifier.service") == {"bentoml"}
 
 
-def test_the_predictor_loads_one_engine():
-    assert loaded_by("buckler.serving.predictor") == {"openvino"}
+@pytest.mark.parametrize("module", ["buckler.serving.predictor", "buckler.watch.jobs.canary"])
+def test_the_predictor_and_the_job_of_every_minute_load_one_engine(module: str):
+    assert loaded_by(module) == {"openvino"}
 
 
 def test_importing_the_package_makes_no_folder(tmp_path: Path):

@@ -6,8 +6,8 @@ from mlflow import MlflowClient
 
 from buckler import params
 from buckler.errors import VerdictError
-from buckler.release.bundle import PublishParams
 from buckler.release.publish import tracking
+from buckler.release.settings import PublishParams
 from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, by_alias, download, versions
 from buckler.trust import digests, keys
 from buckler.trust.verdict import open_release

@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
 
 def _model_name() -> str:
     from buckler import params
-    from buckler.release.bundle import PublishParams
+    from buckler.release.settings import PublishParams
 
     return params.load("publish", PublishParams).model_name
 

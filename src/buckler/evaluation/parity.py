@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from buckler.detection.adversarial import AdversarialDetector
 from buckler.modality.base import Images, Labels
@@ -103,6 +102,8 @@ def _robust_accuracies(answers: RuntimeAnswers, inputs: ParityInputs) -> npt.NDA
 
 
 def _detector_aucs(answers: RuntimeAnswers, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    from sklearn.metrics import roc_auc_score  # the gate and the console, which only read a parity, load faster
+
     detector = AdversarialDetector.fit(
         answers.training, [answers.training], [answers.training_attacked], read=inputs.read, probed=inputs.probed
     )

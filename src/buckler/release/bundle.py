@@ -31,14 +31,6 @@ OUTCOMES_FILE = "outcomes.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class PublishParams:
-    """Section ``publish`` of params.yaml: the names in the registry."""
-
-    experiment: str
-    model_name: str
-
-
-@dataclass(frozen=True, slots=True)
 class CodeVersion:
     """The project's commit, None outside git; ``dirty`` if tracked files were changed."""
 

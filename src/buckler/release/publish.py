@@ -12,6 +12,7 @@ from typing import Any
 from buckler.models.info import load_info
 from buckler.release import bundle, tracking
 from buckler.release.evidence import Reports
+from buckler.release.settings import PublishParams
 from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
 from buckler.serving.aliases import CHALLENGER
@@ -34,7 +35,7 @@ def publish(
     release: Path,
     reports: Path,
     *,
-    names: bundle.PublishParams,
+    names: PublishParams,
     parameters: Mapping[str, Any],
     source: bundle.CodeVersion,
     verdict: Verdict,
@@ -79,7 +80,7 @@ def _published(model_name: str, verdict: Verdict) -> Published | None:
     return None
 
 
-def _name(names: bundle.PublishParams, verdict: Verdict) -> str:
+def _name(names: PublishParams, verdict: Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
 
 

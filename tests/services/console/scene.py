@@ -21,6 +21,7 @@ from buckler.release.assess import Assessor
 from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
 from buckler.release.publish import publish as publish_release
+from buckler.release.settings import PublishParams
 from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
@@ -100,7 +101,7 @@ class Scene:
         published = publish_release(
             where,
             self.project / "reports",
-            names=bundle.PublishParams("console", self.name),
+            names=PublishParams("console", self.name),
             parameters={},
             source=bundle.CodeVersion("0" * 40, False),
             verdict=verdict,

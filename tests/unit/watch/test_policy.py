@@ -14,6 +14,7 @@ from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback
 from buckler.release.publish import publish as publish_release
 from buckler.release.restate import restate
+from buckler.release.settings import PublishParams
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
@@ -38,7 +39,7 @@ def name(project, registry):
 def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
     verdict = projects.build(project, name=registry, key=keys.load_private_key())
-    names, source = bundle.PublishParams(registry, registry), bundle.CodeVersion(None, False)
+    names, source = PublishParams(registry, registry), bundle.CodeVersion(None, False)
     return publish_release(
         project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
     ).version

@@ -18,7 +18,7 @@ from buckler import params
 from buckler.client import Client
 from buckler.errors import BucklerError
 from buckler.modality.picture.images import to_png
-from buckler.release.bundle import PublishParams
+from buckler.release.settings import PublishParams
 from buckler.serving import selftest
 from buckler.trust import verdict
 from buckler.watch import released

@@ -19,7 +19,7 @@ from buckler import params
 from buckler.data import manifest, pictures
 from buckler.errors import DatabaseError, DataError, RegistryError
 from buckler.modality.picture import uploads
-from buckler.release.bundle import PublishParams
+from buckler.release.settings import PublishParams
 from buckler.serving import registry, traffic
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor

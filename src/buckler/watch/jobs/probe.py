@@ -30,7 +30,7 @@ from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
-from buckler.release.bundle import PublishParams
+from buckler.release.settings import PublishParams
 from buckler.serving.predictor import Predictor
 from buckler.state import files, paths
 from buckler.trust import digests

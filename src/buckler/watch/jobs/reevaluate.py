@@ -30,9 +30,10 @@ from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.models import checkpoint
 from buckler.release import gate, publish, tracking
 from buckler.release.assess import Assessor
-from buckler.release.bundle import PublishParams, policy_of
+from buckler.release.bundle import policy_of
 from buckler.release.evidence import Evidence
 from buckler.release.policy import Policy
+from buckler.release.settings import PublishParams
 from buckler.serving import registry
 from buckler.state import documents, paths
 from buckler.trust import keys

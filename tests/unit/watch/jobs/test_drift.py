@@ -22,6 +22,7 @@ from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.release import bundle, promote, publish
+from buckler.release.settings import PublishParams
 from buckler.serving import selftest, traffic
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
@@ -105,7 +106,7 @@ def name(made, project, registry, monkeypatch, tmp_path):
         key=key,
         write_self_test=selftest.write,
     )
-    names = bundle.PublishParams(registry, registry)
+    names = PublishParams(registry, registry)
     publish.publish(
         project / "release",
         made / "reports",
