@@ -12,14 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
+import pytest
 import yaml
 
 from benchmarks.servers import end, free_port
+from buckler import params
 from buckler.data import pictures
+from buckler.errors import BucklerError
 from buckler.modality.picture import images, synthetic
 from buckler.models import checkpoint, export
 from buckler.models.networks.base import HeadShape
@@ -43,6 +46,9 @@ from drills.service import running, wait_until
 from tests import projects, screenings
 from tests.monitoring.queries import PROMETHEUS, ROOT
 from tests.monitoring.tools import needs
+
+if TYPE_CHECKING:
+    from buckler.watch import WatchParams
 
 NAME = "boards"
 SIZE, COUNT = 32, 24
@@ -90,7 +96,7 @@ def platform(root: Path) -> Iterator[RunningPrometheus]:
         # Wait for both: Prometheus sees no increase of a counter before its first scrape.
         wait_until(lambda: prometheus.values("sum(up)") == [len(targets)], 60, "Prometheus to reach service and watch")
         send_traffic(service.url, keys["ward"])
-        run_jobs(root, client)
+        run_jobs(client)
         wait_until(lambda: compared(service.url, keys["ward"], prometheus), 60, "a comparison with the challenger")
         yield prometheus
 
@@ -146,6 +152,8 @@ def write_params(root: Path, port: int) -> None:
     settings["watch"] |= {"port": port, "records": 16}
     settings["probe"] |= {"records": 4, "square_records": 1, "queries": 20}
     settings["drift"] |= {"min_records": 8}
+    for job in settings["watch"]["jobs"].values():
+        job["limit_seconds"] = 600  # a run that exceeds its limit ends its process, here the tests
     settings["publish"] |= {"experiment": NAME, "model_name": NAME}
     (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
@@ -189,23 +197,28 @@ def run_watch(root: Path, env: Mapping[str, str], port: int) -> Iterator[None]:
         yield
 
 
-def run_jobs(root: Path, env: Mapping[str, str]) -> None:
-    """Run each job of the watch once, as an external scheduler would; it must have a result."""
-    from buckler.watch import JOBS
+def run_jobs(env: Mapping[str, str]) -> None:
+    """Run each job of the watch once, in this process and in the working directory; it must have a result."""
+    from buckler import watch
 
-    for job in JOBS:
-        # Retry: the watch itself may be running the job.
-        log = root / f"{job}.log"
-        wait_until(lambda job=job, log=log: run_job(job, root, env, log) in (0, 1), 60, f"a result of {job}, see {log}")
+    cfg = params.load("watch", watch.WatchParams)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        for job in watch.JOBS:
+            wait_until(lambda job=job: has_result(job, cfg), 60, f"a result of {job}")
 
 
-def run_job(job: str, root: Path, env: Mapping[str, str], log: Path) -> int:
-    """Return the exit code of one run."""
-    with log.open("ab") as output:
-        command = buckler("watch", "--once", job)
-        return subprocess.run(
-            command, cwd=root, env=environment(env), stdout=output, stderr=output, check=False
-        ).returncode
+def has_result(job: str, cfg: "WatchParams") -> bool:
+    """Run a job and return whether it passed or failed; False while the watch itself runs it."""
+    from buckler import watch
+
+    try:
+        run = watch.run_once(job, cfg=cfg)
+    except BucklerError:
+        return False
+    assert run.outcome in ("passed", "failed"), run.message
+    return True
 
 
 def send_traffic(url: str, key: str) -> None:
