@@ -24,9 +24,9 @@ HEAVY = (
 )
 
 
-def loaded_by(module: str) -> set[str]:
-    """Return which of the heavy packages a fresh interpreter has loaded after importing ``module``."""
-    code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+def loaded_by(module: str, packages: tuple[str, ...] = HEAVY) -> set[str]:
+    """Return which of ``packages`` a fresh interpreter has loaded after importing ``module``."""
+    code = f"import sys, {module}; print(*(name for name in {packages!r} if name in sys.modules))"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     return set(result.stdout.split())
@@ -47,8 +47,12 @@ def test_importing_common_modules_loads_nothing_heavy(module: str):
     assert loaded_by(module) == set()
 
 
-def test_importing_the_service_loads_neither_model_nor_registry():
-    assert loaded_by("services.classifier.service") == {"bentoml"}
+def test_importing_the_service_loads_neither_model_nor_registry_nor_database():
+    assert loaded_by("services.classifier.service", (*HEAVY, "sqlalchemy")) == {"bentoml"}
+
+
+def test_the_command_of_the_service_sets_variables_before_their_readers_are_loaded():
+    assert loaded_by("services.classifier.__main__", (*HEAVY, "numpy")) == set()
 
 
 @pytest.mark.parametrize("module", ["buckler.serving.predictor", "buckler.watch.jobs.canary"])

@@ -12,31 +12,34 @@ from collections.abc import Sequence
 
 from buckler.errors import BucklerError
 from buckler.state import paths
+from services.classifier.edge import supervisor
 from services.classifier.settings import Settings
 
+# BentoML, MLflow and NumPy read them when they are imported, so nothing that this module imports may import those.
 DEFAULTS = {
-    "BENTOML_DO_NOT_TRACK": "True",  # read when BentoML is imported, hence the new process
+    "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "BENTOML_HOME": str(paths.BENTOML.resolve()),
     # For the detector's small matrix products, several threads take a hundred times as long and use the cores that the
-    # network needs. NumPy reads this when it is imported.
+    # network needs.
     "OPENBLAS_NUM_THREADS": "1",
 }
 SERVICE = "services.classifier.service:Classifier"
 
 
 def main() -> None:
-    """Replace this process with the server."""
+    """Become the server's supervisor."""
     try:
-        command, environment = server(sys.argv[1:])
+        arguments, environment = server(sys.argv[1:])
     except BucklerError as error:
         sys.exit(f"error: {error}")
-    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell, fixed program
+    os.environ.update(environment)
+    supervisor.main(arguments)
 
 
 def server(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the command of the server and its environment.
+    """Return the arguments of ``bentoml`` and its environment.
 
     Raises:
         ParamsError: A setting of the service is invalid.
@@ -45,16 +48,7 @@ def server(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     # As in BentoML, the last of several hosts counts; BentoML gets only that one.
     parser.add_argument("--host", default=Settings.from_env().host)
     known, others = parser.parse_known_args(arguments)
-    command = [
-        sys.executable,
-        "-m",
-        "services.classifier.edge.supervisor",
-        "serve",
-        SERVICE,
-        "--host",
-        known.host,
-        *others,
-    ]
+    command = ["serve", SERVICE, "--host", known.host, *others]
     # The address decides whether keys are required, so a value from the environment is always replaced.
     return command, {**DEFAULTS, **os.environ, "BUCKLER_BOUND_HOST": known.host}
 

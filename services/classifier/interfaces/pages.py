@@ -6,6 +6,7 @@ hosts.
 """
 
 from datetime import UTC, datetime
+from functools import cache, partial
 from http import HTTPStatus
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -71,14 +72,15 @@ START = """window.onload = function () {
 
 def create(settings: Settings) -> Starlette:
     """Return the application with these routes; the service mounts it."""
-    specification = document(settings)
+    # Built at the first request: it takes half a second, and the supervisor needs none.
+    specification = cache(partial(document, settings))
     return Starlette(
         routes=[
             Route("/", lambda _: RedirectResponse("docs")),
             Route("/docs", _docs),
             Route("/docs/start.js", lambda _: Response(START, media_type="text/javascript")),
             Mount("/docs/assets", StaticFiles(directory=swagger_files())),
-            Route("/docs.json", lambda _: JSONResponse(specification)),
+            Route("/docs.json", lambda _: JSONResponse(specification())),
             Route("/metrics", metrics.page),
             Route(endpoints.OIP, _server),
             Route(endpoints.OIP_LIVE, lambda _: JSONResponse({"live": True})),

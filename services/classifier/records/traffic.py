@@ -19,12 +19,12 @@ from buckler.errors import DatabaseError
 from buckler.modality.picture.uploads import Upload
 from buckler.serving.api_keys import ApiKey
 from buckler.serving.settings import WATCH_HEADER, WATCH_KEY_NAME
-from buckler.serving.traffic import OFF, Traffic, TrafficObservation, observe
 from services.classifier import metrics
 from services.classifier.settings import Settings
 
-if TYPE_CHECKING:  # importing it for real would load the engine into the supervisor process
+if TYPE_CHECKING:  # at run time the imports would load the engine and SQLAlchemy into the supervisor process
     from buckler.serving.predictor import Prediction
+    from buckler.serving.traffic import Traffic, TrafficObservation
 
 QUEUE = 64  # pictures that wait to be measured, with their pixels
 KEPT = 2000  # rows kept while the database fails
@@ -123,6 +123,8 @@ class Recorder:
             self._due = 0.0
 
     def _measure(self, answered: Answered) -> None:
+        from buckler.serving.traffic import observe
+
         if len(self._rows) >= KEPT:
             metrics.TRAFFIC_DROPPED.inc()
             return
@@ -179,7 +181,9 @@ class Recorder:
             logger.warning("cannot delete old traffic yet: %s", error)
 
 
-def _open(url: str) -> Traffic | None:
+def _open(url: str) -> "Traffic | None":
+    from buckler.serving.traffic import OFF, Traffic
+
     if url == OFF:
         logger.info("no traffic is recorded: BUCKLER_TRAFFIC_URL is %r", OFF)
         return None
