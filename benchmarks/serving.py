@@ -358,7 +358,7 @@ def _targets(targets: Sequence[Mapping[str, Any]]) -> documents.Table:
     return documents.Table(columns, tuple(dict(target) for target in targets))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default="", help="class-per-folder directory; default: drawn pictures")
@@ -367,7 +367,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="duration of each measurement")
     documents.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="tiny network, 0.3 seconds each: shows that it works")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.quick:
         run(Plan(32, "tiny", pictures=8, clients=(1, 4), seconds=0.3), given.out or documents.SCRATCH)
         return

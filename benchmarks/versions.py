@@ -48,15 +48,16 @@ def run(before: Path, module: str, plan: serving.Plan, rounds: int, out: Path) -
         folders[before].mkdir()
         folders[after].mkdir()
         pictures = serving.prepare(plan, folders[after])
-        _prepare_elsewhere(before, module, plan, folders[before])
+        prepare(before, module, plan, folders[before])
         for _ in range(rounds):
             for checkout, folder in folders.items():
                 measured = serving.measure(serving.OURS, plan, folder, pictures, checkout=checkout)
                 found += [replace(result, server=commits[checkout]) for result in measured]
-    table = _table(found, tuple(commits.values()))
+    load = table(found, tuple(commits.values()))
     settings = {"rounds": rounds, "seconds": plan.seconds, "image_size": plan.image_size}
-    written = documents.new("versions", COMMAND, {"load": table}, seeds=[plan.seed], settings=settings).write(out)
-    print(markdown(table))
+    document = documents.new("versions", COMMAND, {"load": load}, seeds=[plan.seed], settings=settings)
+    written = document.write(out)
+    print(markdown(load))
     print(f"wrote {written}")
 
 
@@ -67,7 +68,12 @@ def _commit(checkout: Path) -> str:
     return commit[:7]
 
 
-def _prepare_elsewhere(checkout: Path, module: str, plan: serving.Plan, folder: Path) -> None:
+def prepare(checkout: Path, module: str, plan: serving.Plan, folder: Path) -> None:
+    """Let another checkout write its release into ``folder``.
+
+    Raises:
+        BucklerError: It has no environment, or its ``module`` failed.
+    """
     python = checkout / ".venv/bin/python"
     if not python.exists():
         raise BucklerError(f"expected {python}; run make setup in {checkout}")
@@ -79,7 +85,8 @@ def _prepare_elsewhere(checkout: Path, module: str, plan: serving.Plan, folder: 
         raise BucklerError(f"{checkout} cannot prepare a release with {module}:\n{done.stderr[-2000:]}")
 
 
-def _table(found: Sequence[serving.ServerResult], commits: Sequence[str]) -> documents.Table:
+def table(found: Sequence[serving.ServerResult], commits: Sequence[str]) -> documents.Table:
+    """Return the medians over the rounds, a row for each commit and number of clients; errors are summed."""
     rows = []
     for clients in sorted({result.clients for result in found}):
         for commit in commits:
