@@ -1,6 +1,8 @@
 """Typed access to params.yaml: unknown and missing keys are errors; a profile sets several values at once."""
 
 import dataclasses
+import io
+import stat
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -10,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from buckler.errors import ParamsError
+from buckler.state import files
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -71,7 +74,7 @@ def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_F
 
     Args:
         name: A key of the section ``profiles``, whose values are ``section.key: value``.
-        overrides: Further values, for example ``{"data.path": "/srv/pictures"}``.
+        overrides: Further values, for example ``{"data.path": "/srv/pictures", "detect.evasion.steps": 20}``.
         path: The params.yaml.
 
     Raises:
@@ -88,12 +91,16 @@ def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_F
     if name not in profiles:
         raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
     for key, value in {**profiles[name], **overrides}.items():
-        section, _, entry = key.partition(".")
-        if entry not in document.get(section, {}):
+        *sections, entry = key.split(".")
+        place = document
+        for section in sections:
+            place = place.get(section, {}) if isinstance(place, dict) else {}
+        if not isinstance(place, dict) or entry not in place:
             raise ParamsError(f"{path.name}: profile {name!r} sets {key!r}, which the file lacks")
-        document[section][entry] = _in_place(document[section][entry], value)
-    with path.open("w", encoding="utf-8") as file:
-        editor.dump(document, file)
+        place[entry] = _in_place(place[entry], value)
+    text = io.StringIO()
+    editor.dump(document, text)
+    files.write(path.resolve(), text.getvalue().encode(), mode=stat.S_IMODE(path.stat().st_mode))
 
 
 def _in_place(old: Any, new: Any) -> Any:

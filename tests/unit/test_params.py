@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_a_profile_changes_only_values(tmp_path):
     assert path.read_text().splitlines() == before
 
 
+def test_a_setting_within_a_mapping_changes_it_alone(tmp_path):
+    path = write(tmp_path, PARAMS.read_text())
+    path.chmod(0o640)
+    params.apply_profile("demo", {}, path)
+    before = params.read(path)
+    params.apply_profile("demo", {"detect.evasion.steps": 3}, path)
+    after = params.read(path)
+    assert after["detect"].pop("evasion") == before["detect"].pop("evasion") | {"steps": 3}
+    assert after == before
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_every_profile_sets_the_same_keys():
     profiles = params.read(PARAMS)["profiles"]
     keys = {name: set(values) for name, values in profiles.items()}
@@ -79,7 +92,13 @@ def test_every_profile_sets_the_same_keys():
 
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
-    [("absent", {}, "no profile 'absent'"), ("demo", {"data.colour": 1}, r"sets 'data\.colour'")],
+    [
+        ("absent", {}, "no profile 'absent'"),
+        *(
+            ("demo", {key: 1}, f"sets '{re.escape(key)}'")
+            for key in ("data.colour", "colour.size", "detect.evasion.colour", "data.seed.colour", "data.seed.a.b")
+        ),
+    ],
 )
 def test_an_unknown_profile_or_key_is_rejected(tmp_path, name, overrides, message):
     path = write(tmp_path, PARAMS.read_text())
