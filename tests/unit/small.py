@@ -1,5 +1,7 @@
 """A network trained in seconds, whose robust accuracy is neither nothing nor everything: where attacks differ."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -22,8 +24,9 @@ def pictures(classes, count, seed, symmetric=False):
     return (np.rint(noisy * 255) / 255).astype(np.float32), labels
 
 
+@functools.cache
 def train(classes, symmetric=False):
-    """Return the classifier and its Keras network."""
+    """Return the classifier and its Keras network, which all tests of a process share and none changes."""
     keras.utils.set_random_seed(classes)
     layers = [keras.Input((SIDE, SIDE, 3))]
     layers += [keras.layers.Conv2D(12, 3, strides=s, padding="same", activation="relu") for s in STRIDES]
@@ -34,16 +37,3 @@ def train(classes, symmetric=False):
     network.fit(*pictures(classes, 2000, 1, symmetric), batch_size=64, epochs=6, verbose=0)
     functional = keras.Model(network.inputs, network.outputs[0])
     return Classifier(functional, batch_size=32), functional
-
-
-def art_classifier(network):
-    """Return ``network`` as the Adversarial Robustness Toolbox wants it."""
-    from art.estimators.classification import TensorFlowV2Classifier
-
-    return TensorFlowV2Classifier(
-        model=network,
-        nb_classes=network.output_shape[-1],
-        input_shape=network.input_shape[1:],
-        loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
-        clip_values=(0.0, 1.0),
-    )

@@ -1,7 +1,7 @@
 import pytest
 
 
-@pytest.fixture(scope="session", params=[2, 7], ids=["2 classes", "7 classes"])
+@pytest.fixture(params=[2, 7], ids=["2 classes", "7 classes"])
 def small(request):
     """A trained classifier, its network, pictures it has not seen and their labels; with 2 classes, then with 7."""
     from tests.unit import small as module
