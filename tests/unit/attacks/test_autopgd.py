@@ -64,10 +64,11 @@ def test_it_is_at_least_as_strong_as_pgd_with_as_many_gradients(loss, small):
 def test_its_robust_accuracy_is_that_of_the_adversarial_robustness_toolbox(small):
     from art.attacks.evasion import AutoProjectedGradientDescent
 
-    from tests.unit.small import art_classifier
+    from tests.unit.attacks.peers import Compiled, art_classifier
 
     classifier, network, images, labels = small
-    theirs = art_classifier(network)
+    theirs = art_classifier(Compiled(network))
+    np.random.seed(0)
     for epsilon in (4 / 255, 8 / 255):
         attack = AutoProjectedGradientDescent(
             theirs, eps=epsilon, eps_step=2 * epsilon, max_iter=30, nb_random_init=1, batch_size=64, verbose=False
