@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.signing import write_verdict
+from buckler.serving import api_keys
 from buckler.trust import receipt, verdict
 from buckler.trust.keys import generate_key_pair
 from tests import screenings
@@ -61,3 +62,31 @@ def server(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) 
     settings = {"BUCKLER_RELEASE": str(release), "BUCKLER_WORKERS": "2", "BUCKLER_RECEIPT_KEY": key}
     with serving(tmp_path_factory.mktemp("server"), keys, **settings) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def server_without_model(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Server]:
+    """The service with a release that has no verdict."""
+    directory = tmp_path_factory.mktemp("without")
+    (directory / "release/model").mkdir(parents=True)
+    settings = {"BUCKLER_RELEASE": str(directory / "release"), "BUCKLER_RECEIPT_KEY": str(directory / "none.pem")}
+    with serving(directory, keys, **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[tuple[Server, list[str]]]:
+    """The service with narrow limits for each key, and unused keys; take one with ``pop``."""
+    directory = tmp_path_factory.mktemp("strict")
+    ring = directory / "api.json"
+    secrets = [api_keys.create(ring, role=api_keys.Role.PREDICT, name=f"ward-{number}")[1] for number in range(3)]
+    settings = {
+        "BUCKLER_RELEASE": str(release),
+        "BUCKLER_REQUIRE_KEYS": "always",
+        "BUCKLER_API_KEYS": str(ring),
+        "BUCKLER_KEY_REQUESTS_PER_SECOND": "0.01",
+        "BUCKLER_KEY_BURST": "6",
+        "BUCKLER_KEY_CONCURRENCY": "4",
+    }
+    with serving(directory, keys, **settings) as server:
+        yield server, secrets

@@ -42,7 +42,7 @@ def served(release: Path, keys: Path) -> Served:
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)  # not the log and keys of this checkout
-    return Settings(audit_log=tmp_path / "audit/audit.jsonl")
+    return Settings(audit_log=tmp_path / "audit/audit.jsonl", traffic_url="off")
 
 
 @pytest.fixture
@@ -149,9 +149,12 @@ def test_an_answer_that_cannot_be_logged_is_neither_sent_nor_counted(served, upl
     assert value("buckler_detector_score_count") == before
 
 
-def test_an_unwritable_audit_log_is_reported_at_the_start(served, tmp_path, caplog, start):
-    start(served, audit_log=tmp_path)
+def test_an_unwritable_audit_log_is_reported_at_the_start_and_refuses_answers(served, upload, tmp_path, caplog, start):
+    service = start(served, audit_log=tmp_path)
     assert "/predict answers 503 until this is fixed" in caplog.text
+    with pytest.raises(RefusalError) as caught:
+        service.predict(upload)
+    assert caught.value.code == "audit_unavailable"
 
 
 def test_without_an_audit_log_the_service_answers_and_warns(served, upload, caplog, start):

@@ -24,12 +24,10 @@ from buckler.client import (
 )
 from buckler.client import errors as client_errors
 from buckler.errors import BucklerError, ReceiptError
-from buckler.serving import api_keys
-from buckler.serving.api_keys import Role
 from buckler.trust import receipt
 from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_key
 from services.classifier.contract import ERRORS
-from tests.services.running import LABELS, Server, encode, serving
+from tests.services.running import LABELS, Server, encode
 
 pytestmark = pytest.mark.slow
 
@@ -103,30 +101,25 @@ def test_a_receipt_is_verified_before_the_answer_is_returned(server: Server, pic
         client.predict(picture)
 
 
-def test_the_client_waits_as_long_as_the_service_asks_and_retries(tmp_path, release, keys, picture):
-    ring, waits = tmp_path / "api.json", []
-    _, secret = api_keys.create(ring, role=Role.PREDICT, name="ward-3")
-    settings = {
-        "BUCKLER_RELEASE": str(release),
-        "BUCKLER_REQUIRE_KEYS": "always",
-        "BUCKLER_API_KEYS": str(ring),
-        "BUCKLER_KEY_REQUESTS_PER_SECOND": "0.01",
-        "BUCKLER_KEY_BURST": "1",
-    }
-    with serving(tmp_path, keys, **settings) as server:
-        with Client(server.url) as client, pytest.raises(AccessError, match="key_missing: "):
+def test_the_client_waits_as_long_as_the_service_asks_and_retries(strict, picture):
+    (server, secrets), waits = strict, []
+    secret = secrets.pop()
+    with Client(server.url) as client, pytest.raises(AccessError, match="key_missing: "):
+        client.predict(picture)
+    with Client(server.url, key=secret, retries=2, longest_wait=1000, sleep=waits.append) as client:
+        assert client.predict(picture).label
+        assert len(client.predict_many([picture] * 4)) == 4
+        assert client.predict(picture).label  # the last of six
+        assert waits == []
+        with pytest.raises(UnavailableError, match="rate_limited: ") as caught:
             client.predict(picture)
-        with Client(server.url, key=secret, retries=2, longest_wait=1000, sleep=waits.append) as client:
-            assert client.predict(picture).label
-            with pytest.raises(UnavailableError, match="rate_limited: ") as caught:
-                client.predict(picture)
-        assert waits == [caught.value.retry_after] * 2
-        with Client(server.url, key=secret, longest_wait=5, sleep=waits.append) as client:
-            with pytest.raises(UnavailableError, match="rate_limited: "):
-                client.predict(picture)
-            assert len(waits) == 2
-            # The card needs a key, but does not count against its limits.
-            assert client.model_card()["model"]["name"] == "skin-lesion"
+    assert waits == [caught.value.retry_after] * 2
+    with Client(server.url, key=secret, longest_wait=5, sleep=waits.append) as client:
+        with pytest.raises(UnavailableError, match="rate_limited: "):
+            client.predict(picture)
+        assert len(waits) == 2
+        # The card needs a key, but does not count against its limits.
+        assert client.model_card()["model"]["name"] == "skin-lesion"
 
 
 def test_without_a_service_the_client_retries_and_raises(picture):

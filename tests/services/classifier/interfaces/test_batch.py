@@ -3,22 +3,20 @@
 import hashlib
 import io
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from PIL import Image
 
-from buckler.serving import api_keys
-from buckler.serving.api_keys import Role
 from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer
 from services.classifier.requests import ANSWER_ROUTE
 from tests.services.classifier.test_http import scrape, total
-from tests.services.running import Server, encode, serving
+from tests.services.running import TLS, Server, encode, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +25,7 @@ BROKEN = encode("JPEG", (200, 200))[:1500]
 
 def send(url: str, *pictures: bytes, **headers: str) -> httpx.Response:
     files = [("image", (f"Erika-{number}.jpg", picture)) for number, picture in enumerate(pictures)]
-    return httpx.post(f"{url}/predict", files=files, headers=headers, timeout=60)
+    return httpx.post(f"{url}/predict", files=files, headers=headers, timeout=60, verify=TLS)
 
 
 def test_the_answers_are_in_the_order_of_the_pictures(server: Server, picture: bytes):
@@ -94,10 +92,7 @@ def test_a_batch_is_not_computed_further_after_its_timeout(tmp_path, release, ke
     with serving(tmp_path, keys, **settings) as server:
         response = send(server.url, *[large.getvalue()] * 8)
         assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
-        deadline = time.monotonic() + 60
-        while server.predict(picture).status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.2)  # until the thread has dropped the batch
-        assert server.predict(picture).status_code == 200
+        wait_for(lambda: server.predict(picture).status_code == 200)  # the thread has dropped the batch
         lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
         assert "Traceback" not in server.log.read_text()
     of_the_batch = [line for line in lines if line["answer"]["request_id"].startswith(response.headers["x-request-id"])]
@@ -110,21 +105,10 @@ def test_clients_cannot_reach_the_internal_route(server: Server, method: str):
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_each_picture_of_a_batch_counts_towards_the_keys_limits(tmp_path, release, keys, picture):
-    ring = tmp_path / "api.json"
-    _, secret = api_keys.create(ring, role=Role.PREDICT, name="ward-3")
-    settings = {
-        "BUCKLER_RELEASE": str(release),
-        "BUCKLER_REQUIRE_KEYS": "always",
-        "BUCKLER_API_KEYS": str(ring),
-        "BUCKLER_KEY_REQUESTS_PER_SECOND": "0.01",
-        "BUCKLER_KEY_BURST": "6",
-        "BUCKLER_KEY_CONCURRENCY": "4",
-    }
-    with serving(tmp_path, keys, **settings) as server:
-        responses = [
-            send(server.url, *[picture] * count, authorization=f"Bearer {secret}") for count in (5, 4, 1, 1, 1)
-        ]
+def test_each_picture_of_a_batch_counts_towards_the_keys_limits(strict, picture):
+    server, secrets = strict
+    key = f"Bearer {secrets.pop()}"
+    responses = [send(server.url, *[picture] * count, authorization=key) for count in (5, 4, 1, 1, 1)]
     codes = [each.json().get("error", {}).get("code", each.status_code) for each in responses]
     # Five pictures exceed the concurrency of four; that refusal and the batch of four leave one token of six.
     assert codes == ["too_many_at_once", 200, 200, "rate_limited", "rate_limited"]

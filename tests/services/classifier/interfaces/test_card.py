@@ -99,10 +99,8 @@ def test_a_verdict_with_few_statements_has_a_card(server: Server):
 
 
 @pytest.mark.parametrize("path", ["/model", "/model.html"])
-def test_without_a_model_there_is_no_card(tmp_path, keys, path):
-    (tmp_path / "release/model").mkdir(parents=True)
-    with serving(tmp_path, keys, BUCKLER_RELEASE=str(tmp_path / "release")) as server:
-        response = server.get(path)
+def test_without_a_model_there_is_no_card(server_without_model: Server, path):
+    response = server_without_model.get(path)
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_verified_model")
 
 

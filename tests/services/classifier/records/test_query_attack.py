@@ -1,10 +1,9 @@
-"""Black-box attacks against a real server, which flags or refuses them and serves other pictures."""
+"""Black-box attacks: a real server flags them, and a service may also refuse them or not look."""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -13,29 +12,62 @@ from buckler.attacks.black_box import HopSkipJump
 from buckler.attacks.square import Square
 from buckler.modality.base import Radius
 from buckler.modality.picture import images, synthetic
+from buckler.serving import api_keys
+from buckler.serving.api_keys import ApiKey, Role
+from buckler.serving.predictor import Predictor
+from buckler.serving.query_monitor import QueryRules
 from buckler.trust import audit_chain
+from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
+from services.classifier.contract import RefusalError
+from services.classifier.served import Served
+from services.classifier.service import ClassifierService
+from services.classifier.settings import Settings
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import IMAGE_SIZE, LABELS, Server, serving
 
 pytestmark = pytest.mark.slow
 
 WITHIN = 50  # queries
-QUICK = {"BUCKLER_AUDIT_FSYNC": "interval"}
+CLIENTS = ("wobbler", "run_square", "run_hop_skip_jump", "ward")
 
 
-@pytest.fixture
-def fresh(tmp_path: Path, release: Path, keys: Path) -> Iterator[Callable[..., Server]]:
-    """Start a service without stored pictures."""
-    running = []
+class Caller:
+    """A client of a server with its own key: runs of other clients do not count as its own."""
 
-    def start(**settings: str) -> Server:
-        context = serving(tmp_path, keys, BUCKLER_RELEASE=str(release), **QUICK, **settings)
-        running.append(context)
-        return context.__enter__()
+    def __init__(self, server: Server, key: ApiKey, secret: str, operator: str) -> None:
+        self.server, self.id = server, key.id
+        self._secret, self._operator = secret, operator
 
-    yield start
-    for context in running:
-        context.__exit__(None, None, None)
+    def predict(self, pixels: np.ndarray) -> dict:
+        response = self.server.predict(images.to_png(pixels), authorization=f"Bearer {self._secret}")
+        assert response.status_code == 200
+        return response.json()
+
+    def counted(self, name: str, **labels: str) -> float:
+        return total(scrape(self.server, authorization=f"Bearer {self._operator}"), name, **labels)
+
+    def lines(self) -> list[dict]:
+        """Return the client's lines of the audit log."""
+        lines = map(json.loads, self.server.audit.read_text().splitlines())
+        return [line for line in lines if line["client"] == self.id]
+
+
+@pytest.fixture(scope="module")
+def callers(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path) -> Iterator[dict[str, Caller]]:
+    """A client for each of ``CLIENTS``."""
+    directory = tmp_path_factory.mktemp("flagging")
+    ring = directory / "api.json"
+    made = {name: api_keys.create(ring, role=Role.PREDICT, name=name) for name in CLIENTS}
+    _, operator = api_keys.create(ring, role=Role.OPERATE, name="prometheus")
+    settings = {
+        "BUCKLER_RELEASE": str(release),
+        "BUCKLER_REQUIRE_KEYS": "always",
+        "BUCKLER_API_KEYS": str(ring),
+        "BUCKLER_KEY_REQUESTS_PER_SECOND": "1000",
+        "BUCKLER_AUDIT_FSYNC": "interval",
+    }
+    with serving(directory, keys, **settings) as server:
+        yield {name: Caller(server, *pair, operator) for name, pair in made.items()}
 
 
 def lesion(number: int) -> np.ndarray:
@@ -43,28 +75,26 @@ def lesion(number: int) -> np.ndarray:
     return images.load_pixels(images.to_png(picture))
 
 
+def wobbly(number: int, count: int) -> list[np.ndarray]:
+    """Return copies of one lesion with slightly different light, as a trembling hand takes them."""
+    return [np.clip(lesion(number) + each / 255, 0, 1).astype(np.float32) for each in range(count)]
+
+
 class Asked:
     """Scores from a service, and whether each answer had the reason ``query_attack``."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
         self.flagged: list[bool] = []
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        answers = [self._server.predict(images.to_png(each)).json() for each in pixels]
+        answers = [self._caller.predict(each) for each in pixels]
         self.flagged += [each["decision"] == "review" and "query_attack" in each["reasons"] for each in answers]
         return np.array([[each["probabilities"][label] for label in LABELS] for each in answers], np.float32)
 
 
-def attacks_of(server: Server) -> list[dict]:
-    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+def attacks_in(lines: list[dict]) -> list[dict]:
     return [line for line in lines if line.get("event") == "query_attack"]
-
-
-def queries_before(server: Server) -> int:
-    """Return how many pictures were answered before the attack was logged."""
-    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
-    return next(index for index, line in enumerate(lines) if line.get("event") == "query_attack")
 
 
 def run_square(scores: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> None:
@@ -81,56 +111,74 @@ def run_hop_skip_jump(scores: Callable[[np.ndarray], np.ndarray], picture: np.nd
     )
 
 
-def test_a_run_adds_its_own_reason_beside_a_clean_detector(fresh):
-    server = fresh(BUCKLER_QUERY_RUN="3")
-    wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(3)]
-    before, _, answer = [server.predict(images.to_png(each)).json() for each in wobbly]
-    assert (before["decision"], before["reasons"]) == ("accept", [])
+def test_a_run_adds_its_own_reason_beside_a_clean_detector(callers):
+    caller = callers["wobbler"]
+    *before, answer = [caller.predict(each) for each in wobbly(0, QueryRules().run)]
+    assert {(each["decision"], *each["reasons"]) for each in before} == {("accept",)}
     assert (answer["decision"], answer["reasons"]) == ("review", ["query_attack"])
     assert answer["detector"]["verdict"] == "clean"
-    metrics = scrape(server)
-    assert total(metrics, "buckler_decisions_total", decision="review", reason="query_attack") == 1
-    assert total(metrics, "buckler_decisions_total", decision="review", reason="adversarial") == 0
+    assert caller.counted("buckler_decisions_total", decision="review", reason="query_attack") == 1
+    assert caller.counted("buckler_decisions_total", decision="review", reason="adversarial") == 0
 
 
 @pytest.mark.parametrize("attack", [run_square, run_hop_skip_jump])
-def test_an_attack_through_rest_is_detected_within_fifty_queries(fresh, attack):
-    server = fresh()
-    asked = Asked(server)
+def test_an_attack_through_rest_is_detected_within_fifty_queries(callers, attack):
+    caller = callers[attack.__name__]
+    asked, before = Asked(caller), caller.counted("buckler_query_attacks_total")
     attack(asked, lesion(0))
-    assert total(scrape(server), "buckler_query_attacks_total") == 1
-    noticed = queries_before(server)
+    assert caller.counted("buckler_query_attacks_total") == before + 1
+    lines = caller.lines()
+    (event,) = attacks_in(lines)
+    noticed = lines.index(event)
     assert noticed <= WITHIN
     assert asked.flagged[noticed]
-    (event,) = attacks_of(server)
-    assert (event["client"], event["follows"]) == ("anonymous", "flag")
-    assert audit_chain.verify(server.audit).problem is None
-    assert "client anonymous sends near-identical pictures" in server.log.read_text()
+    assert event["follows"] == "flag"
+    assert audit_chain.verify(caller.server.audit).problem is None
+    assert f"client {caller.id} sends near-identical pictures" in caller.server.log.read_text()
 
 
-def test_different_lesions_and_retries_are_not_flagged(fresh):
-    server = fresh()
-    with httpx.Client() as client:
-        for number in range(50):
-            picture = images.to_png(lesion(number))
-            for _ in range(2):
-                assert client.post(f"{server.url}/predict", files={"image": picture}).status_code == 200
-    assert total(scrape(server), "buckler_query_attacks_total") == 0
-    assert attacks_of(server) == []
+def test_different_lesions_and_retries_are_not_flagged(callers):
+    caller = callers["ward"]
+    before = caller.counted("buckler_query_attacks_total")
+    for number in range(50):
+        for _ in range(2):
+            caller.predict(lesion(number))
+    assert caller.counted("buckler_query_attacks_total") == before
+    assert attacks_in(caller.lines()) == []
 
 
-def test_only_pictures_of_the_run_are_refused(fresh):
-    server = fresh(BUCKLER_QUERY_ATTACK="refuse", BUCKLER_QUERY_RUN="5")
-    wobbly = [np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32) for number in range(8)]
-    answers = [server.predict(images.to_png(each)) for each in wobbly]
-    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 4
-    assert answers[-1].json()["error"]["code"] == "query_attack"
-    assert server.predict(images.to_png(lesion(1))).status_code == 200
-    assert [each["follows"] for each in attacks_of(server)] == ["refuse"]
+# --- without a server
 
 
-def test_turned_off_it_flags_nothing(fresh):
-    server = fresh(BUCKLER_QUERY_ATTACK="off", BUCKLER_QUERY_RUN="3")
-    for number in range(6):
-        server.predict(images.to_png(np.clip(lesion(0) + number / 255, 0, 1).astype(np.float32)))
-    assert total(scrape(server), "buckler_query_attacks_total") == 0
+@pytest.fixture
+def ask(release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """Send pictures to a service with the given settings; return the code of each refusal, or the decision."""
+    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    started = []
+
+    def ask(pictures: list[np.ndarray], **settings: object) -> list[str]:
+        chosen = Settings(audit_log=tmp_path / "audit.jsonl", traffic_url="off", **settings)
+        started.append(ClassifierService(chosen, Served(predictor, "skin-lesion", "3")))
+        found = []
+        for each in pictures:
+            (tmp_path / "image").write_bytes(images.to_png(each))
+            try:
+                found.append(started[-1].predict(tmp_path / "image").decision)
+            except RefusalError as refusal:
+                found.append(refusal.code)
+        return found
+
+    yield ask
+    for service in started:
+        service.stop()
+
+
+def test_only_pictures_of_the_run_are_refused(ask, tmp_path):
+    found = ask([*wobbly(0, 8), lesion(1)], query_attack="refuse", query_run=5)
+    assert found == ["accept"] * 4 + ["query_attack"] * 4 + ["accept"]
+    lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert [each["follows"] for each in attacks_in(list(lines))] == ["refuse"]
+
+
+def test_turned_off_it_flags_nothing(ask):
+    assert ask(wobbly(0, 6), query_attack="off", query_run=3) == ["accept"] * 6

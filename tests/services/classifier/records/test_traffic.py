@@ -21,7 +21,7 @@ from buckler.serving.settings import WATCH_HEADER
 from buckler.serving.traffic import Traffic, TrafficObservation, observe
 from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
 from services.classifier.records import traffic
-from services.classifier.records.traffic import BATCH, KEPT, QUEUE, Recorder, is_from_watch
+from services.classifier.records.traffic import BATCH, QUEUE, Recorder, is_from_watch
 from services.classifier.settings import Settings
 from tests.databases import Postgres, postgres
 from tests.services.running import Server, serving
@@ -97,18 +97,19 @@ def test_a_full_queue_drops_and_counts_pictures_without_waiting(recorder):
 
 def test_rows_are_kept_while_the_database_fails_and_written_afterwards(recorder, tmp_path, monkeypatch):
     monkeypatch.setattr(traffic, "LONGEST_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr(traffic, "KEPT", kept := 200)
     place = tmp_path / "away"
     place.write_text("a file where the directory should be")
     made = recorder(traffic_url=f"sqlite:///{place}/traffic.db")
     recorded, dropped = counted("recorded"), counted("dropped")
-    for _ in range(KEPT + 300):
+    for _ in range(kept + 300):
         made.enqueue(UPLOAD, ANSWER, "sha256:1")
         while made._queue.qsize() > QUEUE // 2:
             time.sleep(0.001)
     wait_for(lambda: counted("dropped") == dropped + 300)
     place.unlink()
-    wait_for(lambda: counted("recorded") == recorded + KEPT)
-    assert len(remembered(f"sqlite:///{place}/traffic.db")) == KEPT
+    wait_for(lambda: counted("recorded") == recorded + kept)
+    assert len(remembered(f"sqlite:///{place}/traffic.db")) == kept
 
 
 def test_a_row_that_cannot_be_written_does_not_block_others(recorder, url):
@@ -211,7 +212,7 @@ def test_a_failed_database_affects_no_answer(recorded: Server, database: Postgre
     database.stop()
     try:
         answers = [recorded.predict(picture) for _ in range(20)]
-        time.sleep(2)
+        wait_for(lambda: "traffic is not recorded" in recorded.log.read_text())
         answers += [recorded.predict(picture) for _ in range(5)]
     finally:
         database.start()
@@ -226,12 +227,12 @@ def test_a_failed_database_affects_no_answer(recorded: Server, database: Postgre
 def test_a_killed_worker_loses_at_most_a_batch(recorded: Server, database: Postgres, picture: bytes):
     before = len(remembered(database.url))
     answered = 0
-    for _ in range(30):
+    for _ in range(20):
         answered += recorded.predict(picture).status_code == 200
         time.sleep(0.1)
     waiting = before + answered - len(remembered(database.url))
     os.kill(recorded.workers()[0], signal.SIGKILL)
-    time.sleep(3)
+    time.sleep(1.5)  # longer than the other worker's batch waits
     lost = before + answered - len(remembered(database.url))
     assert 0 <= lost <= waiting <= BATCH
     # A second of traffic of both workers at ten pictures a second, and the delay of the query.
