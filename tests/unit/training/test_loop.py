@@ -23,16 +23,21 @@ def train(problem, schedule=SCHEDULE):
     return train_head(copies, labels, validation, classes=2, head=HeadShape((16, 8), 0.1), schedule=schedule)
 
 
-def test_the_head_learns_to_separate_the_features(problem):
-    _, history = train(problem)
+@pytest.fixture(scope="module")
+def trained(problem):
+    return train(problem)
+
+
+def test_the_head_learns_to_separate_the_features(trained):
+    _, history = trained
     assert [row["epoch"] for row in history] == list(range(1, 13))
     assert history[-1]["val_accuracy"] > 0.9
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_same_seed_trains_the_same_head(problem):
+def test_same_seed_trains_the_same_head(problem, trained):
     features = problem[2][0].astype(np.float32)
-    first, second = (probabilities(train(problem)[0].predict(features, verbose=0)) for _ in range(2))
+    first, second = (probabilities(head(features).numpy()) for head, _ in (trained, train(problem)))
     np.testing.assert_array_equal(first, second)
 
 
