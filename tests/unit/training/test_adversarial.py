@@ -24,7 +24,7 @@ RECIPE = Recipe(
     malignant_weight=1.0,
     label_smoothing=0.1,
     unfrozen_blocks=5,
-    epochs=3,
+    epochs=4,
     batch_size=32,
     learning_rate=2e-3,
     clip_norm=1.0,
@@ -60,55 +60,67 @@ def robust_accuracy(network, validation):
     return np.mean(classifier.logits(adversarial).argmax(axis=1) == validation.truth)
 
 
+@pytest.fixture(scope="module")
+def plain(undefended, examples):
+    """The network that the plain recipe hardens without interruption, and its history."""
+    return hardened(undefended, examples)
+
+
+@pytest.fixture(scope="module")
+def robust_before(undefended, examples):
+    return robust_accuracy(undefended, examples[1])
+
+
 @pytest.mark.parametrize("changes", [{}, {"steps": 3}, {"loss": "trades"}], ids=["fgsm", "pgd", "trades"])
-def test_a_hardened_network_is_robust_to_an_attack_that_flips_the_undefended_one(undefended, examples, changes):
-    recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
-    network, history = hardened(undefended, examples, recipe)
-    before, after = (robust_accuracy(n, examples[1]) for n in (undefended, network))
-    assert after > before + 0.1
+def test_a_hardened_network_is_robust_to_an_attack_that_flips_the_undefended_one(
+    undefended, examples, plain, robust_before, changes
+):
+    network, history = hardened(undefended, examples, dataclasses.replace(RECIPE, **changes)) if changes else plain
+    after = robust_accuracy(network, examples[1])
+    assert after > robust_before + 0.1
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert history[-1]["val_robust_accuracy"] == pytest.approx(after, abs=0.1)
 
 
-def test_same_seed_hardens_the_same_network(undefended, examples):
-    first, second = (hardened(undefended, examples)[0].get_weights() for _ in range(2))
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_an_interrupted_training_resumes_with_identical_results(undefended, examples, tmp_path):
+@pytest.fixture
+def state(interrupted, tmp_path):
+    """The file that a training leaves which is interrupted after its second epoch."""
     state = tmp_path / "state.npz"
+    state.write_bytes(interrupted)
+    return state
 
+
+@pytest.fixture(scope="module")
+def interrupted(undefended, examples, module_tmp_path):
     def interrupt(epoch, row):
         if epoch == 2:
             raise KeyboardInterrupt
 
+    state = module_tmp_path / "state.npz"
     with pytest.raises(KeyboardInterrupt):
         hardened(undefended, examples, state=state, on_epoch=interrupt)
-    assert state.exists()
+    return state.read_bytes()
+
+
+def test_an_interrupted_training_resumes_with_the_results_of_the_same_seed_uninterrupted(
+    undefended, examples, plain, state
+):
     epochs = []
     resumed, history = hardened(undefended, examples, state=state, on_epoch=lambda epoch, row: epochs.append(epoch))
-    assert epochs == [3]
-    assert len(history) == 3
+    assert epochs == [3, 4]
+    assert len(history) == 4
     assert not state.exists()
-    whole, rows = hardened(undefended, examples)
+    whole, rows = plain
     assert history == rows
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_state_of_another_recipe_is_ignored(undefended, examples, tmp_path):
-    state = tmp_path / "state.npz"
-
-    def interrupt(epoch, row):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        hardened(undefended, examples, state=state, on_epoch=interrupt)
+def test_the_state_of_another_recipe_is_ignored(undefended, examples, state):
     epochs = []
     other = dataclasses.replace(RECIPE, epsilon_255=3)
     hardened(undefended, examples, other, state=state, on_epoch=lambda epoch, row: epochs.append(epoch))
-    assert epochs == [1, 2, 3]
+    assert epochs == [1, 2, 3, 4]
 
 
 def test_only_the_last_blocks_and_the_head_are_trained(examples):
@@ -125,19 +137,19 @@ def test_only_the_last_blocks_and_the_head_are_trained(examples):
         hardened(start, examples, RECIPE)
 
 
-def test_weighting_dangerous_pictures_makes_their_label_likelier(undefended, examples):
-    def malignant_share(weight):
-        recipe = dataclasses.replace(RECIPE, malignant_weight=weight)
-        network, _ = hardened(undefended, examples, recipe, dangerous=[1])
+def test_weighting_dangerous_pictures_makes_their_label_likelier(undefended, examples, plain):
+    def malignant_share(network):
         return np.mean(Classifier(network, batch_size=40).logits(examples[1].images).argmax(axis=1) == 1)
 
-    assert malignant_share(6.0) > malignant_share(1.0)
+    recipe = dataclasses.replace(RECIPE, malignant_weight=6.0)
+    weighted, _ = hardened(undefended, examples, recipe, dangerous=[1])
+    assert malignant_share(weighted) > malignant_share(plain[0])
 
 
-def test_bfloat16_hardens_too_and_leaves_a_float32_network(undefended, examples):
+def test_bfloat16_hardens_too_and_leaves_a_float32_network(undefended, examples, robust_before):
     network, _ = hardened(undefended, examples, dataclasses.replace(RECIPE, epochs=2), precision="bfloat16")
     assert all(layer.compute_dtype == "float32" for layer in network.layers)
-    assert robust_accuracy(network, examples[1]) > robust_accuracy(undefended, examples[1])
+    assert robust_accuracy(network, examples[1]) > robust_before
 
 
 def test_turned_pictures_are_the_eight_symmetries_of_the_square():
