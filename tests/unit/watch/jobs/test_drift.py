@@ -84,39 +84,50 @@ def made(module_tmp_path):
     return root
 
 
-@pytest.fixture
-def name(made, project, registry, monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def champion(made, mlflow_database):
     """Publish and promote the model, and return its name in the registry."""
-    for part in ("models", "reports", "data"):
-        (project / part).rename(project / f"{part}-unused") if (project / part).exists() else None
+    name = "drift"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+        keys.generate_key_pair(paths.KEYS)
+        key = keys.load_private_key()
+        verdict = bundle.build(
+            made / "release",
+            classifier=made / "models/classifier",
+            runtime=made / "models/runtime",
+            detector=made / "models/detector",
+            reports=made / "reports",
+            policy=replace(projects.POLICY, max_detector_fpr=1.0),
+            name=name,
+            source=bundle.CodeVersion(None, False),
+            key=key,
+            write_self_test=selftest.write,
+        )
+        publish.publish(
+            made / "release",
+            made / "reports",
+            names=PublishParams(name, name),
+            parameters={},
+            source=bundle.CodeVersion(None, False),
+            verdict=verdict,
+        )
+        promote.promote(name, key)
+    return name
+
+
+@pytest.fixture
+def name(champion, made, project, registry, monkeypatch, tmp_path):
+    """The champion's name in the registry, in a project of the test's own."""
+    for part in (Path("models"), Path("reports"), Path("data"), Path("release"), paths.KEYS):
+        if (project / part).exists():
+            (project / part).rename(project / f"{part}-unused")
+        (project / part).parent.mkdir(exist_ok=True)
         (project / part).symlink_to(made / part)
-    (project / "params.yaml").write_text(SETTINGS.format(name=registry))
+    (project / "params.yaml").write_text(SETTINGS.format(name=champion))
     monkeypatch.setenv(traffic.URL_ENV, f"sqlite:///{tmp_path}/traffic.db")
-    keys.generate_key_pair(paths.KEYS)
-    key = keys.load_private_key()
-    verdict = bundle.build(
-        project / "release",
-        classifier=made / "models/classifier",
-        runtime=made / "models/runtime",
-        detector=made / "models/detector",
-        reports=made / "reports",
-        policy=replace(projects.POLICY, max_detector_fpr=1.0),
-        name=registry,
-        source=bundle.CodeVersion(None, False),
-        key=key,
-        write_self_test=selftest.write,
-    )
-    names = PublishParams(registry, registry)
-    publish.publish(
-        project / "release",
-        made / "reports",
-        names=names,
-        parameters={},
-        source=bundle.CodeVersion(None, False),
-        verdict=verdict,
-    )
-    promote.promote(registry, key)
-    return registry
+    return champion
 
 
 @pytest.fixture
