@@ -247,7 +247,7 @@ def test_two_promotions_at_once_run_one_after_the_other(registry, publish, monke
 
     def slow(mover, candidate):
         compared_with.append(champion(registry))
-        time.sleep(0.5)
+        time.sleep(0.2)
         return check(mover, candidate)
 
     monkeypatch.setattr(_Mover, "_check_promotable", slow)

@@ -98,7 +98,7 @@ def test_hop_skip_jump_is_detected_within_fifty_queries(watch: QueryMonitor, les
 
 
 def test_different_lesions_of_the_demo_are_no_run(watch: QueryMonitor):
-    assert not any(sights(watch, lesions(500)))
+    assert not any(sights(watch, lesions(300)))
 
 
 @pytest.mark.real_data
@@ -107,7 +107,7 @@ def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(w
     paths = sorted((real_data / "skin").glob("*/*.jpg"))
     chosen = np.random.default_rng(0).choice(len(paths), min(len(paths), QueryRules().remember), replace=False)
     assert len(chosen) >= 500
-    assert not any(sights(watch, (images.load_pixels(paths[index], size=224) for index in chosen)))
+    assert not any(sights(watch, (images.load_pixels(paths[index], size=SIZE) for index in chosen)))
 
 
 def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryMonitor, lesion: Pixels):
