@@ -46,8 +46,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def start(settings: Settings) -> Iterator[Starter]:
+def start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
     """Start services as BentoML does, and stop their threads after the test."""
+    # It takes most of a second in a process with TensorFlow and all tests.
+    monkeypatch.setattr("services.classifier.service.freeze_loaded_objects", lambda: None)
     started = []
 
     def start(served: Served | None = None, **changes: object) -> Any:
@@ -55,8 +57,8 @@ def start(settings: Settings) -> Iterator[Starter]:
         return started[-1]
 
     yield start
-    for service in started:
-        service.stop()
+    for each in started:
+        each.stop()
 
 
 @pytest.fixture
@@ -339,8 +341,8 @@ def test_settings_are_read_when_bentoml_loads_the_service_and_not_before(monkeyp
     monkeypatch.delitem(vars(module), "Classifier")
 
 
-def test_loaded_objects_are_excluded_from_garbage_collection(served: Served, start: Starter) -> None:
+def test_loaded_objects_are_excluded_from_garbage_collection(served: Served, settings: Settings) -> None:
     gc.unfreeze()
-    start(served)
+    ClassifierService(settings, served).stop()
     assert gc.get_freeze_count() > 10_000
     gc.unfreeze()

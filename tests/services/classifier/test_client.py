@@ -173,7 +173,7 @@ def test_the_command_rejects_an_answer_without_a_valid_receipt(server, path, key
 
 
 def test_the_command_exits_2_if_the_service_is_unreachable(path, capsys, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "sleep", lambda _: None)
     assert cli.main(["predict", str(path), "--url", f"http://127.0.0.1:{free_port()}"]) == 2
     assert "error: no answer from" in capsys.readouterr().err
 
