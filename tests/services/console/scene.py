@@ -26,9 +26,9 @@ from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from tests import projects, screenings
+from tests.services.running import IMAGE_SIZE, TLS
 
 ROOT = Path(__file__).parents[3]
-IMAGE_SIZE = 32
 CHROMIUM = "/usr/bin/chromium"
 AWAY = "http://127.0.0.1:9"  # no server listens here
 
@@ -64,6 +64,8 @@ class Scene:
     root: Path
     project: Path
     name: str
+    registry: str = ""
+    """Database URI of the registry; by default, a file in ``root``."""
 
     def __post_init__(self) -> None:
         private = projects.KEY.private_bytes(
@@ -73,9 +75,10 @@ class Scene:
         (self.root / "verdict.pem").write_bytes(private)
         (self.root / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
         self._count = 0
+        self._judged_at = 0.0
         self._self_test: Path | None = None
         self.env = {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
+            "MLFLOW_TRACKING_URI": self.registry or f"sqlite:///{self.root}/mlflow.db",
             "BUCKLER_SIGNING_KEY": str(self.root / "verdict.pem"),
             "BUCKLER_VERDICT_KEY": str(self.root / "verdict.pub"),
             "BUCKLER_MODEL_NAME": self.name,
@@ -87,6 +90,8 @@ class Scene:
         self._count += 1
         where = self.root / f"releases/{self._count}/release"
         names = ("classifier", "detector", "runtime")
+        # A verdict states its time in whole seconds: two verdicts within a second could be identical.
+        time.sleep(max(0.0, self._judged_at + 1 - time.time()))
         verdict = bundle.build(
             where,
             **{name: self.project / "models" / name for name in names},
@@ -97,7 +102,7 @@ class Scene:
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )
-        time.sleep(1)  # a verdict states its time in whole seconds: two verdicts within a second could be identical
+        self._judged_at = time.time()
         published = publish_release(
             where,
             self.project / "reports",
@@ -131,7 +136,7 @@ class Scene:
         settings = {
             "BENTOML_HOME": str(self.root / "bentoml"),
             "BUCKLER_RELEASES_DIR": str(self.root / "served"),
-            "BUCKLER_FOLLOW_SECONDS": "1",
+            "BUCKLER_FOLLOW_SECONDS": "0.5",
             "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
         }
         with self._running("services.classifier", "/readyz", settings, "--port") as url:
@@ -169,7 +174,8 @@ class Scene:
         command = ["prometheus", "--config.file=prometheus/prometheus.yml", "--storage.tsdb.path=tsdb"]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
         with self._server(command, {}, f"http://127.0.0.1:{port}", "/-/ready") as url:
-            _wait_for_a_scrape(url)
+            # Rates need two values of a counter.
+            wait_for_prometheus(url, 'count_over_time(up{job="buckler-service"}[1m]) >= 2')
             yield url
 
     @contextmanager
@@ -204,22 +210,21 @@ class Scene:
             end(process)
 
 
-def _wait_for_a_scrape(url: str) -> None:
-    """Wait until the service was scraped twice: rates need two values of a counter."""
-    query = {"query": 'count_over_time(up{job="buckler-service"}[1m]) >= 2'}
+def wait_for_prometheus(url: str, query: str) -> None:
+    """Wait until ``query`` has a result in the Prometheus at ``url``."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if httpx.get(f"{url}/api/v1/query", params=query, timeout=5).json()["data"]["result"]:
+        if httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=5, verify=TLS).json()["data"]["result"]:
             return
-        time.sleep(0.5)
-    raise AssertionError(f"Prometheus at {url} does not scrape the service")
+        time.sleep(0.2)
+    raise AssertionError(f"Prometheus at {url} finds nothing for {query}")
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if httpx.get(address, timeout=2).status_code == 200:
+            if httpx.get(address, timeout=2, verify=TLS).status_code == 200:
                 return
         except httpx.HTTPError:
             pass

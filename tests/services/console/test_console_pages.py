@@ -2,10 +2,13 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -19,8 +22,9 @@ from services.console.registry import ConsoleRegistry
 from services.console.settings import Settings
 from tests import projects
 from tests.monitoring.tools import needs
-from tests.services.console.scene import CHROMIUM, Scene, small_project
+from tests.services.console.scene import CHROMIUM, Scene, small_project, wait_for_prometheus
 from tests.services.running import encode
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +36,9 @@ REFUSED = re.compile(r"the server responded with a status of 4\d\d")
 
 
 @pytest.fixture(scope="module")
-def scene(module_tmp_path: Path) -> Iterator[Scene]:
+def scene(module_tmp_path: Path, mlflow_database: str) -> Iterator[Scene]:
     """Versions 1 and 2, promoted in turn, and version 3, the challenger, which failed its gate."""
-    scene = Scene(module_tmp_path / "scene", small_project(module_tmp_path / "project"), NAME)
+    scene = Scene(module_tmp_path / "scene", small_project(module_tmp_path / "project"), NAME, mlflow_database)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(scene.root)
         for name, value in scene.env.items():
@@ -55,6 +59,31 @@ def service(scene: Scene) -> Iterator[str]:
 def console(scene: Scene, service: str) -> Iterator[str]:
     with scene.console(service) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def prometheus(scene: Scene, service: str) -> Iterator[str]:
+    needs("prometheus")
+    with scene.prometheus(service) as url:
+        yield url
+
+
+class Guarded(NamedTuple):
+    """A console that requires keys and reads Prometheus if it is installed, and a key that opens it."""
+
+    url: str
+    secret: str
+
+
+@pytest.fixture(scope="module")
+def guarded(scene: Scene, service: str, module_tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Guarded]:
+    ring = module_tmp_path / "api.json"
+    _, secret = api_keys.create(ring, role=api_keys.Role.OPERATE, name="on-call")
+    settings = {"BUCKLER_REQUIRE_KEYS": "always", "BUCKLER_API_KEYS": str(ring)}
+    if shutil.which("prometheus"):
+        settings["BUCKLER_PROMETHEUS_URL"] = request.getfixturevalue("prometheus")
+    with scene.console(service, **settings) as url:
+        yield Guarded(url, secret)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +254,7 @@ def test_cancelling_changes_nothing(page, console, scene):
     assert scene.champion() == "2"
 
 
-def test_a_roll_back_reaches_the_service_and_the_audit_log(page, console, scene, picture):
+def test_a_roll_back_reaches_the_service_and_the_audit_log(page, console, scene, service, picture):
     open_engineer(page, console)
     confirm(page, "Roll back", "Roll back")
     expect(page.locator("#outcome .done")).to_contain_text("Rolled back: the champion is version 1.")
@@ -236,7 +265,7 @@ def test_a_roll_back_reaches_the_service_and_the_audit_log(page, console, scene,
     (line,) = [line for line in log.read_text().splitlines() if '"roll_back"' in line]
     assert '"client":"loopback"' in line.replace(" ", "")
     assert audit_chain.verify(log).problem is None
-    page.wait_for_timeout(3 * SECOND)  # the service checks the registry every second
+    wait_for(lambda: httpx.get(f"{service}/model", timeout=60).json()["model"]["version"] == "1")
     choose(page, console, picture)
     page.get_by_text("Model and request").click()
     expect(page.locator(".answer-more")).to_contain_text("version 1")
@@ -322,37 +351,37 @@ def test_no_picture_is_logged_or_stored(page, console, scene, picture):
     assert [path for path in kept if "mlartifacts" not in str(path)] == []
 
 
-def test_signing_in_with_a_key_opens_the_engineers_page(browser, scene, service, tmp_path):
-    ring = tmp_path / "api.json"
-    _, secret = api_keys.create(ring, role=api_keys.Role.OPERATE, name="on-call")
-    with scene.console(service, BUCKLER_REQUIRE_KEYS="always", BUCKLER_API_KEYS=str(ring)) as guarded:
-        page = browser.new_context().new_page()
-        page.goto(f"{guarded}/engineer")
+def sign_in(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.keyboard.press("Enter")
+
+
+def test_signing_in_with_a_key_opens_the_engineers_page(browser, guarded):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{guarded.url}/engineer")
         assert violations(page) == []
-        page.get_by_label("API key").fill("bk_wrong")
-        page.keyboard.press("Enter")
+        sign_in(page, "bk_wrong")
         expect(page.get_by_role("alert")).to_contain_text("unknown or was revoked")
-        page.get_by_label("API key").fill(secret)
-        page.keyboard.press("Enter")
-        expect(page).to_have_url(f"{guarded}/engineer")
+        sign_in(page, guarded.secret)
+        expect(page).to_have_url(f"{guarded.url}/engineer")
         expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
         page.get_by_role("button", name="Sign out").click()
-        expect(page).to_have_url(f"{guarded}/sign-in")
-        page.context.close()
+        expect(page).to_have_url(f"{guarded.url}/sign-in")
 
 
-def test_figures_and_alerts_come_from_prometheus_if_it_runs(browser, scene, service, picture):
-    needs("prometheus")
-    with (
-        scene.prometheus(service) as prometheus,
-        scene.console(service, BUCKLER_PROMETHEUS_URL=prometheus) as console,
-        browser.new_context() as context,
-    ):
+def test_figures_and_alerts_come_from_prometheus_if_it_runs(browser, guarded, prometheus, service, picture):
+    sent = httpx.post(f"{service}/predict", files={"image": picture.read_bytes()}, timeout=60)
+    assert sent.status_code == 200
+    wait_for_prometheus(prometheus, 'increase(buckler_requests_total{endpoint="/predict",code="200"}[1m]) > 0')
+    wait_for_prometheus(prometheus, 'ALERTS{alertname="BucklerWatchDown"}')
+    with browser.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(60 * SECOND)
-        choose(page, console, picture)
-        page.wait_for_timeout(3 * SECOND)
-        open_engineer(page, console)
+        page.goto(f"{guarded.url}/engineer")
+        sign_in(page, guarded.secret)
+        expect(page).to_have_url(f"{guarded.url}/engineer")
+        open_engineer(page, guarded.url)
         expect(page.locator("[data-panel$=live]")).to_contain_text("From Prometheus")
         expect(page.locator("li", has_text="Traffic")).to_contain_text("a minute")
         expect(page.locator("li", has_text="Latency, median")).to_contain_text(re.compile(r"\d m?s"))
