@@ -33,28 +33,38 @@ def same(a, b):
 
 
 # The suite's gradients: 12 for FGSM; 4 pictures, 3 steps and 2 radii a chunk for PGD.
-@pytest.mark.parametrize(
-    ("lives", "writes", "finished", "saved"),
-    [
-        pytest.param(12 + 24 + 9, NEVER, 4, 12 + 24, id="while it crafts"),
-        pytest.param(NEVER, 5, 5, 12 + 48, id="while it writes the journal"),
-    ],
-)
-def test_a_killed_evaluation_resumes_with_identical_results(tmp_path, lives, writes, finished, saved):
+ENDS = {"while it crafts": (12 + 24 + 9, NEVER), "while it writes the journal": (NEVER, 5)}
+
+
+@pytest.fixture(scope="module")
+def killed(module_tmp_path):
+    """The directories of evaluations that were killed, by when."""
+    directories = {when: module_tmp_path / when for when in ENDS}
     child = subprocess.run(
-        [sys.executable, "-m", "tests.unit.interrupted", str(tmp_path), str(lives), str(writes)],
+        [sys.executable, "-m", "tests.unit.interrupted"]
+        + [str(each) for when, end in ENDS.items() for each in (directories[when], *end)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
     )
-    assert child.returncode == -signal.SIGKILL, child.stderr
-    assert len(files(tmp_path)) == finished
+    assert child.stdout.split() == [str(-signal.SIGKILL.value)] * len(ENDS), child.stderr
+    return directories
+
+
+@pytest.mark.parametrize(
+    ("when", "finished", "saved"),
+    [("while it crafts", 4, 12 + 24), ("while it writes the journal", 5, 12 + 48)],
+    ids=ENDS,
+)
+def test_a_killed_evaluation_resumes_with_identical_results(killed, when, finished, saved):
+    directory = killed[when]
+    assert len(files(directory)) == finished
 
     whole, rest = Scored(3), Scored(3)
     uninterrupted = run(whole)
     steps = []
-    resumed = run(rest, Journal(tmp_path, ABOUT), progress=steps.append)
+    resumed = run(rest, Journal(directory, ABOUT), progress=steps.append)
     same(resumed, uninterrupted)
     assert rest.passes == whole.passes - saved
     # The bar counts loaded pictures as done.
@@ -62,7 +72,7 @@ def test_a_killed_evaluation_resumes_with_identical_results(tmp_path, lives, wri
     assert steps[0].cell == "fgsm@1"
 
     third = Scored(3)
-    same(run(third, Journal(tmp_path, ABOUT)), uninterrupted)
+    same(run(third, Journal(directory, ABOUT)), uninterrupted)
     assert third.passes == 0
 
 
