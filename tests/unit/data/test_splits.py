@@ -74,7 +74,7 @@ def data_sets(draw):
     return frame_of(labels, groups), pairs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data_sets(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_groups_stay_together_whatever_the_order_of_rows(data_set, seed, random):
     frame, pairs = data_set
@@ -93,7 +93,7 @@ def test_groups_stay_together_whatever_the_order_of_rows(data_set, seed, random)
     np.testing.assert_array_equal(again, assigned[order])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data_sets(), st.integers(0, 5))
 def test_sizes_differ_from_the_shares_by_at_most_the_largest_group(data_set, seed):
     frame, pairs = data_set
