@@ -155,7 +155,8 @@ def upgrade(url: str, store: database.Store, start) -> None:
 def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
     if url.startswith("sqlite"):
         url = write_sqlite(tmp_path / "history.db", HISTORY_BEFORE_ALEMBIC)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # six processes import this module once
+    context.set_forkserver_preload([upgrade.__module__])
     start = context.Barrier(6)
     workers = [context.Process(target=upgrade, args=(url, store, start)) for store in STORES for _ in range(2)]
     for worker in workers:
