@@ -88,7 +88,8 @@ def write_many(url: str, worker: int, start) -> None:
 
 
 def test_workers_that_start_concurrently_lose_nothing(url):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # four processes import this module once
+    context.set_forkserver_preload([write_many.__module__])
     start = context.Barrier(4)
     workers = [context.Process(target=write_many, args=(url, number, start)) for number in range(4)]
     for worker in workers:
