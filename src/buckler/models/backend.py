@@ -1,4 +1,4 @@
-"""Loads TensorFlow and Keras without their banner, which no setting turns off.
+"""Loads TensorFlow and Keras with oneDNN, and without their banner, which no setting turns off.
 
 All modules that train or attack import them from here. The service does without: see `buckler.models.runtime`.
 """
@@ -16,6 +16,8 @@ _BANNER = (
 
 def _load_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # By default only on processors with AVX-512; without it, VGG-19's gradient takes four times as long.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as output:
         # The library writes to the file descriptor, not to sys.stderr. Lines outside the banner are printed afterwards.
