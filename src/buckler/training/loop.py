@@ -169,6 +169,7 @@ def _fit(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    model.optimizer.build(model.trainable_variables)  # in the first traced step, it would take seconds
     inputs, truth = validation
     history: History = []
 
