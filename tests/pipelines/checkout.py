@@ -33,7 +33,8 @@ SMALL = {
     "features.copies": 1,
     "train.epochs": 4,
     "export.records": 24,
-    "export.steps": 3,
+    "export.epsilon_255": [1],
+    "export.steps": 2,
     "attack.suite": [
         {"attack": "fgsm", "epsilon_255": [1, 2]},
         {"attack": "pgd", "epsilon_255": [1, 2], "steps": 20},
