@@ -39,6 +39,15 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def undefended(module_tmp_path):
+    """The network that is trained without a defence on the pictures of ``project``, and its description."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(module_tmp_path)
+        projects.write_splits(module_tmp_path, SIZE, COUNT, np.random.default_rng(7))
+        return trained("none")
+
+
 def trained(defence, network="tiny", **changes):
     cfg = replace(TRAIN, defence=defence, network=network)
     recipe = replace(RECIPE, **{"epochs": 2, "batch_size": 8, "learning_rate": 1e-5} | changes)
@@ -53,8 +62,8 @@ def forward(network):
     return Classifier(network, crafting_precision(), batch_size=8).forward(test.images)
 
 
-def test_hardening_changes_the_base(project):
-    plain, info = trained("none")
+def test_hardening_changes_the_base(undefended, project):
+    plain, info = undefended
     assert (info.defence, info.architecture) == ("none", "tiny")
     hardened, info = trained("adversarial", learning_rate=1e-3, unfrozen_blocks=4)
     assert info.defence == "adversarial"
@@ -87,7 +96,7 @@ def test_the_surrogate_of_a_frozen_base_has_that_base_and_its_own_head_whatever_
     assert not np.array_equal(plain.get_layer("logits").kernel, surrogates[0].get_layer("logits").kernel)
 
 
-def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(project):
+def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(undefended, project):
     network, info = trained("randomised")
     assert info.defence == "randomised"
     assert network.get_layer("randomised").get_config()["smallest"] == 0.8
@@ -96,6 +105,6 @@ def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(projec
     # The next stage is another process, which has only its own imports.
     load = "from pathlib import Path; from buckler.models import checkpoint; checkpoint.load_network(Path('{}'))"
     subprocess.run([sys.executable, "-c", load.format("models/classifier")], check=True)
-    plain, _ = trained("none")
+    plain, _ = undefended
     for ours, theirs in zip(network.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
