@@ -44,7 +44,7 @@ down: ## Stop what `make up` started
 test: setup ## Run all tests in two processes (WORKERS=N)
 	@$(PYTEST)
 
-quick: setup ## Run the tests that neither train nor serve a model
+quick: setup ## Run the fast tests: none trains or serves a model
 	@$(PYTEST) -m "not slow"
 
 check: setup ## Check style, types and import contracts

@@ -17,6 +17,8 @@ from buckler.release import bundle
 from buckler.state import paths
 from pipelines import attack
 
+pytestmark = pytest.mark.slow
+
 SUITE = (
     AttackSpec(FGSM(), (1, 8)),
     AttackSpec(PGD(steps=2), (4,), only_survivors=True),

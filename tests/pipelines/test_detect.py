@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD
@@ -13,6 +14,8 @@ from buckler.models.classifier import Classifier
 from buckler.state import paths
 from pipelines import detect
 from tests import projects, screenings
+
+pytestmark = pytest.mark.slow
 
 CONFIG = detect.DetectParams(
     records=4,

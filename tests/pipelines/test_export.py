@@ -14,6 +14,8 @@ from buckler.trust import digests
 from pipelines import export
 from tests import projects
 
+pytestmark = pytest.mark.slow
+
 SIZE, COUNT = 32, 24
 STRICT, LAX = policy.ParityPolicy(1.0, 0.0, 0.0, 0.0), policy.ParityPolicy(0.5, 1.0, 1.0, 1.0)
 CLOSE = policy.ParityPolicy(1.0, 1e-4, 0.0, 0.01)

@@ -14,6 +14,8 @@ from buckler.trust.verdict import open_release
 from pipelines import gate, publish
 from tests import projects
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def names(registry, project):

@@ -76,6 +76,7 @@ def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, mon
         split.run(CFG)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "per_class", "malignant"),

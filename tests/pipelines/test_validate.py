@@ -9,6 +9,8 @@ from pipelines import ingest, validate
 from pipelines.settings import DataParams
 from tests import datasets
 
+pytestmark = pytest.mark.slow
+
 LIMITS = expectations.ValidateParams(
     min_side=32, max_side=256, min_per_class=3, max_imbalance=3.0, max_undecodable=0.25, labels=()
 )

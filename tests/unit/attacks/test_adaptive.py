@@ -14,6 +14,8 @@ from tests.unit import broken
 from tests.unit.attacks.settings import with_settings
 from tests.unit.toy import Brightness
 
+pytestmark = pytest.mark.slow
+
 GREY = np.full((3, 6, 6, 3), 128 / 255, np.float32)
 LABELS = np.array([1, 1, 0])
 

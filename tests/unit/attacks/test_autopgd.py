@@ -9,6 +9,8 @@ from buckler.modality.base import Radius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
+pytestmark = pytest.mark.slow
+
 LOSSES = {"cross_entropy": APGDCrossEntropy, "margin": APGDMargin}
 
 

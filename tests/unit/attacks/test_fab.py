@@ -10,6 +10,8 @@ from buckler.modality.base import Radius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
+pytestmark = pytest.mark.slow
+
 
 def guess(classifier):
     return lambda images: classifier.logits(images).argmax(axis=1)

@@ -16,6 +16,8 @@ from buckler.attacks.l2 import FGML2, PGDL2
 from buckler.attacks.minimal import CarliniWagner, DeepFool
 from buckler.modality.base import Radius
 
+pytestmark = pytest.mark.slow
+
 EPSILON, STEPS = 8 / 255, 8
 STEP = EPSILON / 5
 # A point: of 300 pictures, three.

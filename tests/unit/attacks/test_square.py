@@ -9,6 +9,8 @@ from buckler.models.forward import probabilities
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def grey():

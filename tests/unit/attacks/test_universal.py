@@ -8,6 +8,8 @@ from buckler.errors import InputRangeError
 from buckler.modality.base import Radius
 from tests.unit.toy import Brightness
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def greys():

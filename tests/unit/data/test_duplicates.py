@@ -97,6 +97,7 @@ def test_components_are_the_connected_items(count, data):
     np.testing.assert_array_equal(found, reach.argmax(axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_known_near_duplicates_of_real_pictures_are_found(real_data):
     known = [

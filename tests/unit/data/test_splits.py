@@ -7,6 +7,8 @@ from buckler.data import manifest, pictures, splits
 from buckler.data.duplicates import Pair
 from buckler.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 SHARES = {"test": 0.3, "calibration": 0.1}
 
 

@@ -6,6 +6,8 @@ import pytest
 from buckler.detection.adversarial import AdversarialDetector
 from buckler.models.forward import Forward
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 2944  # as VGG-19's
 MIDDLE, LAST = slice(896, 1920), slice(1920, WIDTH)
 COLUMNS = {"read": np.arange(384, WIDTH), "probed": np.arange(384, 1920)}

@@ -11,6 +11,8 @@ from buckler.evaluation.evasion import CLEAR, OBJECTIVES, Evader
 from buckler.modality.base import Radius
 from tests import screenings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def screening(tiny_classifier, tiny_pictures):

@@ -15,6 +15,8 @@ from buckler.attacks.iterative import BIM, PGD
 from buckler.evaluation.journal import KEPT_DAYS, Journal, code_digest
 from tests.unit.interrupted import SUITE, Scored, run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 ABOUT = {"model": "linear"}
 ARRAYS = {"logits": np.array([[0.1, np.pi]], np.float32), "seconds": np.array([1.5])}

@@ -19,6 +19,8 @@ from buckler.models.forward import Forward
 from tests.unit import broken
 from tests.unit.linear import Linear
 
+pytestmark = pytest.mark.slow
+
 SUITE = (
     AttackSpec(FGSM(), (1, 2, 4)),
     AttackSpec(PGD(steps=10), (2, 4)),

@@ -15,6 +15,8 @@ from buckler.models.classifier import Classifier
 from buckler.models.networks.tiny import TINY
 from buckler.trust import digests
 
+pytestmark = pytest.mark.slow
+
 INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 
 

@@ -16,6 +16,8 @@ from buckler.trust.verdict import open_release
 from tests import projects
 from tests.unit.release.promoted import NOW, at, promote
 
+pytestmark = pytest.mark.slow
+
 
 def champion(name: str) -> str | None:
     found = by_alias(name, CHAMPION)

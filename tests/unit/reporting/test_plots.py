@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from buckler.evaluation.statistics import wilson
 from buckler.reporting import plots
+
+pytestmark = pytest.mark.slow
 
 
 def drawn(path):

@@ -13,6 +13,8 @@ from buckler.models.networks.tiny import TINY
 from buckler.training.adversarial import Examples, Recipe, harden, turned
 from tests.unit import small
 
+pytestmark = pytest.mark.slow
+
 EPSILON_255 = 10
 RECIPE = Recipe(
     epsilon_255=EPSILON_255,

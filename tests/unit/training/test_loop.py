@@ -5,6 +5,8 @@ from buckler.models.forward import probabilities
 from buckler.models.networks.base import HeadShape
 from buckler.training.loop import FeatureBatches, Schedule, rotated, train_head
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE = Schedule(epochs=12, batch_size=16, learning_rate=3e-3, seed=1)
 
 

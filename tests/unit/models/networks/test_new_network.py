@@ -23,6 +23,8 @@ from buckler.trust.verdict import Verdict
 from tests import screenings
 from tests.unit import small
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("benign", "malignant")
 
 

@@ -7,6 +7,8 @@ from buckler.models.networks import table
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("network", table.NETWORKS.values(), ids=table.NETWORKS)
 def test_every_architecture_has_the_channels_that_it_declares(network):

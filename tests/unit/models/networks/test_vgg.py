@@ -8,6 +8,8 @@ from buckler.models.networks.base import Download, HeadShape, download, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
 from buckler.training.adversarial import unfreeze
 
+pytestmark = pytest.mark.slow
+
 
 def test_normalisation_is_that_of_the_imagenet_weights():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.float32)
