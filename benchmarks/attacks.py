@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from benchmarks import results as documents
@@ -39,6 +38,7 @@ from buckler.compute.machine import Precision, crafting_precision
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
+from buckler.models.backend import tf
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table as networks
 from buckler.models.networks.base import HeadShape, flatten, join

@@ -15,9 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
@@ -26,6 +24,7 @@ from buckler.attacks.table import AnyAttack
 from buckler.compute.machine import Precision
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models import checkpoint
+from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
 
 

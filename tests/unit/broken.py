@@ -3,10 +3,10 @@
 Each is a Keras layer, so that the defended network is one that Buckler trains, attacks and serves like any other.
 """
 
-import keras
 import numpy as np
-import tensorflow as tf
 from scipy.ndimage import median_filter
+
+from buckler.models.backend import keras, tf
 
 
 class _PixelsToPixels(keras.layers.Layer):

@@ -2,9 +2,9 @@
 
 import functools
 
-import keras
 import numpy as np
 
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 
 SIDE = 16

@@ -11,12 +11,10 @@ Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
 from collections.abc import Callable
 from typing import Any, Literal
 
-import keras
-import tensorflow as tf
-
 from buckler.compute.machine import Precision
 from buckler.detection.adversarial import MAX_SURPRISE
 from buckler.detection.screening import Screening
+from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier, LossName
 
 # joint: away from the label and below the detector's threshold at the same time.

@@ -1,8 +1,8 @@
 """Networks as other libraries of attacks want them."""
 
-import keras
-import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
+
+from buckler.models.backend import keras, tf
 
 
 class Compiled:

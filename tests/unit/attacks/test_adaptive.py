@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from buckler.attacks.adaptive import Expectation, StraightThrough, Unsaturated, logit_scale
 from buckler.attacks.ball import as_8_bit, lengths
@@ -8,6 +7,7 @@ from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.attacks.table import ATTACKS
 from buckler.modality.base import Radius
+from buckler.models.backend import tf
 from buckler.models.classifier import Classifier
 from buckler.models.forward import probabilities
 from tests.unit import broken

@@ -31,8 +31,7 @@ def network():
     Smoothed labels keep it from saturating: where the softmax is one but for rounding, so is every engine's gradient
     nothing but rounding.
     """
-    import keras
-
+    from buckler.models.backend import keras
     from buckler.models.networks.vgg import ImageNetNormalisation
 
     keras.utils.set_random_seed(3)
@@ -135,7 +134,8 @@ class Foolbox:
 
     def _run(self, attack, images, labels, epsilon):
         import foolbox
-        import tensorflow as tf
+
+        from buckler.models.backend import tf
 
         criterion = labels if isinstance(labels, foolbox.criteria.Criterion) else tf.constant(labels)
         return attack(self.model, tf.constant(images), criterion, epsilons=epsilon)[1].numpy()
@@ -194,7 +194,7 @@ class CleverHans:
 
 
 def _tensor(values):
-    import tensorflow as tf
+    from buckler.models.backend import tf
 
     return tf.constant(values)
 

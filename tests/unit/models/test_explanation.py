@@ -23,8 +23,7 @@ def pixels():
 
 def by_tape(network, pixels, label):
     """Return Grad-CAM as the paper defines it, with TensorFlow's gradient."""
-    import keras
-    import tensorflow as tf
+    from buckler.models.backend import keras, tf
 
     maps_and_logits = keras.Model(network.input, [last_maps(network), network.output])
     with tf.GradientTape() as tape:

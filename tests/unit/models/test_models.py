@@ -1,16 +1,17 @@
 import json
+import os
 import subprocess
 import sys
 import time
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 
 from buckler.compute import machine
 from buckler.errors import InputRangeError, ModelError
 from buckler.models import checkpoint
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.tiny import TINY
 from buckler.trust import digests
@@ -152,8 +153,16 @@ def test_the_environment_overrides_the_precision(monkeypatch):
         machine.crafting_precision()
 
 
-def test_loading_tensorflow_prints_no_banner():
-    result = subprocess.run(
-        [sys.executable, "-c", "import buckler.models.networks.table"], capture_output=True, text=True, check=True
-    )
-    assert result.stderr == ""
+LOAD = """
+import buckler.models.networks.table
+from tensorflow.python.util import _pywrap_util_port
+print(_pywrap_util_port.IsMklEnabled())
+"""
+
+
+@pytest.mark.parametrize(("setting", "used"), [({}, "True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "False")])
+def test_tensorflow_loads_with_onednn_unless_turned_off_and_without_its_banner(monkeypatch, setting, used):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    environment = {**os.environ, **setting}
+    result = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True, env=environment)
+    assert (result.stdout.strip(), result.stderr) == (used, "")

@@ -1,7 +1,7 @@
-import keras
 import numpy as np
 import pytest
 
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY

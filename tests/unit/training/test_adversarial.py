@@ -1,12 +1,12 @@
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.modality.base import Radius
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY

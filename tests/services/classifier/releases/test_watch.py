@@ -1,17 +1,20 @@
 """Canary and probe against a real service that requires keys and follows a real registry."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import yaml
 
 from buckler import watch
 from buckler.errors import BucklerError, VerdictError
-from buckler.serving import api_keys, selftest
+from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import audit_chain
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
@@ -19,7 +22,7 @@ from buckler.watch import released
 from buckler.watch.jobs import probe
 from tests import projects
 from tests.services.champions import Champion, forget
-from tests.services.running import IMAGE_SIZE, Server, serving
+from tests.services.running import IMAGE_SIZE, TLS, Server, serving
 from tests.unit.watch import made
 from tests.waiting import wait_for
 
@@ -110,6 +113,44 @@ def write_params(champion: Champion, cfg: watch.WatchParams, **probing: object) 
     Path("params.yaml").write_text(yaml.safe_dump(sections))
 
 
+@contextmanager
+def swapped(server: Server) -> Iterator[str]:
+    """Yield the address of a server that forwards to ``server`` and swaps the two probabilities of each answer."""
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("content-length", 0))
+            headers = {name: self.headers[name] for name in ("authorization", "content-type") if name in self.headers}
+            answer = httpx.request(
+                self.command, server.url + self.path, content=self.rfile.read(length), headers=headers, verify=TLS
+            )
+            body = answer.json()
+            if "probabilities" in body:
+                shares = body["probabilities"]
+                body["probabilities"] = dict(zip(shares, reversed(shares.values()), strict=True))
+            content = json.dumps(body).encode()
+            self.send_response(answer.status_code)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
 def test_the_canary_passes_with_the_known_answers_of_the_live_release(project, champion):
     run = watch.run_once("canary")
     assert (run.outcome, run.message) == ("passed", "version 1: 3 of 3 reference pictures have the expected answers")
@@ -122,7 +163,7 @@ def test_the_canary_passes_with_the_known_answers_of_the_live_release(project, c
     assert found["buckler_verdict_expiry_timestamp_seconds"] > found["buckler_verdict_issued_timestamp_seconds"] > 0
 
 
-def test_unknown_answers_degrade_the_service_until_the_known_ones_return(project, server, home, monkeypatch):
+def test_unknown_answers_degrade_the_service_until_the_known_ones_return(project, champion, server, home):
     watching = made.watching(policy={**dict.fromkeys(watch.JOBS, ()), "canary": ("alert", "degrade")})
     key, picture = (home / "watch.key").read_text(), Path("data/images/0.png").read_bytes()
 
@@ -130,14 +171,15 @@ def test_unknown_answers_degrade_the_service_until_the_known_ones_return(project
         return server.predict(picture, authorization=f"Bearer {key}").json()["reasons"]
 
     assert watch.run_once("canary", cfg=watching).outcome == "passed"
-    with monkeypatch.context() as patch:
-        patch.setattr(selftest, "is_known", lambda *_: False)
+    with swapped(server) as url:
+        write_params(champion, made.watching(service_url=url, key_file=str(home / "watch.key")))
         run = watch.run_once("canary", cfg=watching)
     assert run.outcome == "failed"
     assert "0 of 3" in run.message
     assert "version 1 is degraded" in run.message
     wait_for(lambda: "model_degraded" in reasons())
 
+    write_params(champion, made.watching(service_url=server.url, key_file=str(home / "watch.key")))
     assert watch.run_once("canary", cfg=watching).outcome == "passed"
     wait_for(lambda: "model_degraded" not in reasons())
     report = audit_chain.verify(paths.WATCH_AUDIT_LOG)

@@ -1,8 +1,8 @@
-import keras
 import numpy as np
 import pytest
 
 from buckler.errors import ModelError
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import Download, HeadShape, download, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
