@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import attacks
-from benchmarks.attacks import FGSM, GRID, PGD, PGD_AS_SHIPPED, EngineResult, Worker, compare
+from benchmarks.attack_results import FGSM, GRID, PGD, PGD_AS_SHIPPED, EngineResult, compare
+from benchmarks.attacks import Worker
 from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
 
