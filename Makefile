@@ -9,10 +9,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
-# Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures. Idle BLAS
-# threads spin: with more than one thread a process, fitting a detector took three times as long.
+# Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures. One thread a
+# process: several wait for each other, and idle ones spin.
 WORKERS ?= 2
-PYTEST  := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+THREADS := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+PYTEST  := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 

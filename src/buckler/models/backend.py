@@ -1,4 +1,5 @@
-"""Loads TensorFlow and Keras with oneDNN, and without their banner, which no setting turns off.
+"""Loads TensorFlow and Keras: with oneDNN, without their banner, which no setting turns off, and without scikit-learn
+and matplotlib, which Keras loads for its wrappers and galleries.
 
 All modules that train or attack import them from here. The service does without: see `buckler.models.runtime`.
 """
@@ -6,12 +7,31 @@ All modules that train or attack import them from here. The service does without
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 _BANNER = (
     b"I0000 ",
     b"WARNING: All log messages before absl::InitializeLog()",
     b"To enable the following instructions",
 )
+
+
+# A third of the time that Keras takes to load. Without them it loads, too.
+_UNUSED = ("matplotlib", "sklearn")
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    """Let imports of the modules ``names`` fail until the context ends, unless they are loaded already."""
+    hidden: dict[str, Any] = {name: None for name in names if name not in sys.modules}
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _load_quietly() -> None:
@@ -32,10 +52,10 @@ def _load_quietly() -> None:
             os.write(2, b"".join(line for line in output if not line.startswith(_BANNER)))
 
 
-if "tensorflow" not in sys.modules:
-    _load_quietly()
-
-import keras  # noqa: E402 - after TensorFlow, which it would load with the banner
-import tensorflow as tf  # noqa: E402
+with _without(_UNUSED):
+    if "tensorflow" not in sys.modules:
+        _load_quietly()
+    import keras  # after TensorFlow, which it would load with the banner
+    import tensorflow as tf
 
 __all__ = ["keras", "tf"]

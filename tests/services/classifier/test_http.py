@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from services.classifier.contract import ERRORS, Answer, ErrorAnswer
 from services.classifier.interfaces.openapi import NOT_OF_PREDICT
 from services.classifier.settings import Settings
 from tests.services.running import LABELS, Server, encode
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -217,6 +219,8 @@ def test_counters_sum_over_all_workers_at_every_scrape(server: Server, picture: 
         statuses += pool.map(lambda _: server.predict(b"no picture").status_code, range(n))
     assert statuses == [200] * n + [415] * n
 
+    requests = partial(total, name="buckler_requests_total", endpoint="/predict")
+    wait_for(lambda: requests(scrape(server)) == requests(before) + 2 * n)  # an answer is counted after it was sent
     for _ in range(10):  # each scrape is a new connection, so either worker may answer it
         after = scrape(server)
 
