@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.real_data
-def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data):
+def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data, mlflow_database):
     project = Checkout(
         tmp_path / "project",
         **{
@@ -17,12 +17,13 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data)
             "data.per_class": 14,
             "data.malignant": ["akiec", "bcc", "mel"],
             "validate.min_per_class": 10,
+            "export.epsilon_255": [1],
             "attack.records": 14,
             "attack.batch_size": 14,
             "attack.suite": [
-                {"attack": "fgsm", "epsilon_255": [1, 2]},
+                {"attack": "fgsm", "epsilon_255": [1]},
                 {"attack": "pgd", "epsilon_255": [1], "steps": 5},
-                {"attack": "noise", "epsilon_255": [2]},
+                {"attack": "noise", "epsilon_255": [1]},
             ],
             "calibrate.epsilon_255": [1, 2],
             "detect.records": 10,
@@ -33,7 +34,7 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data)
             "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
         },
     )
-    result = project("dvc", "repro")
+    result = project("dvc", "repro", MLFLOW_TRACKING_URI=mlflow_database)
     assert result.returncode == 0, result.stdout + result.stderr
     assert project.report("robustness.json")["labels"] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
     rates = [cell["malignant_to_benign_rate"] for cell in project.report("robustness.json")["cells"]]
