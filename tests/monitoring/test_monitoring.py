@@ -68,6 +68,7 @@ def test_prometheus_accepts_the_rules():
     run("promtool", "check", "rules", "--lint-fatal", *RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
 def test_the_rules_fire_and_stay_quiet_as_their_tests_state(path: Path):
     run("promtool", "test", "rules", path)

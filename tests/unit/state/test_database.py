@@ -23,6 +23,8 @@ from buckler.watch import history, schedule
 from buckler.watch.history import History, Run
 from tests.databases import HISTORY_BEFORE_ALEMBIC, PASSWORD, TRAFFIC_BEFORE_ALEMBIC, postgres, write_sqlite
 
+pytestmark = pytest.mark.slow
+
 STORES = ("traffic", "history", "schedule")
 TABLES = {
     "traffic": {"buckler_traffic_1"},
