@@ -21,8 +21,7 @@ from buckler.models import checkpoint, export
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
-from buckler.release import bundle, promote, publish
-from buckler.release.settings import PublishParams
+from buckler.release import bundle, promote
 from buckler.serving import selftest, traffic
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
@@ -94,7 +93,7 @@ def champion(made, mlflow_database):
         keys.generate_key_pair(paths.KEYS)
         key = keys.load_private_key()
         verdict = bundle.build(
-            made / "release",
+            made / "models/release",
             classifier=made / "models/classifier",
             runtime=made / "models/runtime",
             detector=made / "models/detector",
@@ -105,14 +104,7 @@ def champion(made, mlflow_database):
             key=key,
             write_self_test=selftest.write,
         )
-        publish.publish(
-            made / "release",
-            made / "reports",
-            names=PublishParams(name, name),
-            parameters={},
-            source=bundle.CodeVersion(None, False),
-            verdict=verdict,
-        )
+        projects.publish(made, verdict, name)
         promote.promote(name, key)
     return name
 
@@ -120,7 +112,7 @@ def champion(made, mlflow_database):
 @pytest.fixture
 def name(champion, made, project, registry, monkeypatch, tmp_path):
     """The champion's name in the registry, in a project of the test's own."""
-    for part in (Path("models"), Path("reports"), Path("data"), Path("release"), paths.KEYS):
+    for part in (Path("models"), Path("reports"), Path("data"), paths.KEYS):
         if (project / part).exists():
             (project / part).rename(project / f"{part}-unused")
         (project / part).parent.mkdir(exist_ok=True)
@@ -133,8 +125,8 @@ def name(champion, made, project, registry, monkeypatch, tmp_path):
 @pytest.fixture
 def served(name, project):
     """A function that answers pictures as the service does, and stores the observations."""
-    verdict = open_release(project / "release", keys.load_public_key())
-    predictor = Predictor.of(project / "release/model", verdict)
+    verdict = open_release(project / "models/release", keys.load_public_key())
+    predictor = Predictor.of(project / "models/release/model", verdict)
     moments = count(time.time() - 3600)
 
     def serve(contents, change=lambda pixels: pixels, digest=predictor.digest):
@@ -287,7 +279,6 @@ def test_the_state_is_valid_json_with_a_chart_for_each_quantity(served):
 
 
 def test_the_table_lists_detected_changes_and_false_alarms(name, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(drift_table, "RELEASE", Path("release"))
     monkeypatch.setattr(drift_table, "CLEAN_DRAWS", 3)
     drift_table.run(60, tmp_path / "results")
     lines = capsys.readouterr().out.splitlines()
