@@ -232,10 +232,13 @@ def _triptychs(
     crafter: GradientClassifier,
     scorer: crafter_and_scorer.Scorer,
 ) -> page.Triptychs:
-    """Attack one picture of each class again: if possible one that is right when clean and was flipped."""
+    """Attack one picture of each class again: if possible one that is right when clean and was flipped.
+
+    A class of which no picture was attacked, because ``cfg.records`` are few, is not shown.
+    """
     right, still_right = clean_guesses == test.truth, outcome.guesses == test.truth
     order = np.lexsort((still_right, ~right))
-    shown = [int(order[test.truth[order] == place][0]) for place in range(len(labels))]
+    shown = [int(order[test.truth[order] == place][0]) for place in np.unique(test.truth)]
     spec, attack, radius = outcome.spec, outcome.spec.attack, Radius(outcome.epsilon_255 / 255)
     batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
     adversarial = as_8_bit(attack(crafter, batch, radius), batch.images, radius, attack.norm)

@@ -70,6 +70,16 @@ def test_a_stage_that_fails_after_the_attack_does_not_attack_again_and_a_finishe
     assert list((attackable / paths.ATTACK_JOURNAL).iterdir()) == []
 
 
+def test_a_class_of_which_no_picture_is_attacked_is_left_out_of_the_examples(attackable):
+    attack.run(attack.AttackParams(records=1, batch_size=4, seed=7, subgroups={}, suite=SUITE[:1]))
+    with (attackable / "reports/outcomes.csv").open() as file:
+        (attacked,) = csv.DictReader(file)
+    page = (attackable / "reports/robustness.html").read_text()
+    (other,) = {"benign", "malignant"} - {attacked["label"]}
+    assert f"Unchanged picture, {attacked['label']}" in page
+    assert f"Unchanged picture, {other}" not in page
+
+
 def full_disk(*args):
     raise OSError("disk full")
 

@@ -111,6 +111,7 @@ def test_a_promoted_model_is_attacked_again_by_watch(project):
     assert ": promoted, the champion is version 1" in promoted.stdout
     watched = project("buckler", "watch", "--once", "reevaluate")
     assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "alembic" not in watched.stderr
 
 
 def test_the_demo_promotes_idempotently_asks_the_served_model_and_stops_what_it_started(project):

@@ -243,10 +243,10 @@ def _revision(connection: sql.Connection, store: Store) -> str | None:
 
 
 def _run_migrations(connection: sql.Connection, store: Store) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # before its import, which logs a line for each plugin
     from alembic import command  # takes a tenth of a second, only needed for an upgrade
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("path_separator", "newline")
     for option, path in (("script_location", MIGRATIONS), ("version_locations", MIGRATIONS / store)):
