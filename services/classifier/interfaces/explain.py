@@ -1,4 +1,4 @@
-"""``/explain``: the picture with the regions marked that speak for a label (Grad-CAM)."""
+"""``/explain``: the picture with the regions marked that support a label (Grad-CAM)."""
 
 import io
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def requested_label(query: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """One picture, answered by a PNG with the regions marked that speak for a label.
+    """One picture, answered by a PNG with the regions marked that support a label.
 
     Attributes:
         picture: The file as it was sent.

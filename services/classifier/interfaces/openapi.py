@@ -177,7 +177,7 @@ def _explain(settings: Settings) -> dict[str, Any]:
         "tags": ["prediction"],
         "operationId": "explain",
         **_security(settings),
-        "summary": "Show the regions of a picture that speak for a label",
+        "summary": "Show the regions of a picture that support a label",
         "description": """Draws a Grad-CAM map over the picture; yellow regions speak most for the label. The map is \
 coarse, with cells of a sixteenth of the side. It is a hint where to look and no evidence that the answer is right. \
 The picture is classified and logged as by `/predict`.""",
