@@ -54,10 +54,12 @@ class AttackParams:
     suite: tuple[AttackSpec, ...]
 
     def __post_init__(self) -> None:
-        """Reject a suite without an L-infinity attack or with duplicate names."""
+        """Reject duplicate names, and a suite without the white-box L-infinity attack that the sanity checks repeat."""
         check_names(self.suite)
-        if not any(spec.attack.norm == "linf" for spec in self.suite):
-            raise ValueError("expected at least one attack in the L-infinity norm")
+        attacks = [spec.attack for spec in self.suite]
+        if not any(attack.norm == "linf" and attack.knowledge == "white_box" for attack in attacks):
+            names = ", ".join(attack.name for attack in attacks)
+            raise ValueError(f"expected at least one white-box attack in the L-infinity norm (fgsm, pgd), got {names}")
 
 
 def run(cfg: AttackParams) -> None:

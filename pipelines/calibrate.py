@@ -9,7 +9,6 @@ are set on clean calibration pictures only.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from buckler.models import checkpoint
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward
 from buckler.models.networks import table
+from pipelines.settings import CalibrateParams
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -39,20 +39,6 @@ CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 CLEAN = Path("data/features/clean.npz")
 DETECTOR = Path("models/detector")
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrateParams:
-    """Section ``calibrate`` of params.yaml."""
-
-    max_fpr: float
-    confidence: float
-    stranger_margin: float
-    min_confidence: float
-    records: int
-    epsilon_255: tuple[int, ...]
-    batch_size: int
-    seed: int
 
 
 def run(cfg: CalibrateParams) -> None:

@@ -34,3 +34,17 @@ class TrainParams:
     learning_rate: float
     seed: int
     defence: Literal["none", "adversarial", "randomised"]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateParams:
+    """Section ``calibrate`` of params.yaml."""
+
+    max_fpr: float
+    confidence: float
+    stranger_margin: float
+    min_confidence: float
+    records: int
+    epsilon_255: tuple[int, ...]
+    batch_size: int
+    seed: int

@@ -14,7 +14,9 @@ import pandas as pd
 
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
+from buckler.detection.threshold import check_enough
 from buckler.state import documents
+from pipelines.settings import CalibrateParams
 from pipelines.stage import stage
 
 VALIDATED = Path("data/validated.csv")
@@ -34,8 +36,13 @@ class SplitParams:
     seed: int
 
 
-def run(cfg: SplitParams) -> None:
-    """Write the three manifests and the report."""
+def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:
+    """Write the three manifests and the report.
+
+    Raises:
+        DataError: A class is missing in a split.
+        ParamsError: ``calibrate`` could not set a threshold on so few calibration records, after hours of training.
+    """
     frame = manifest.read(VALIDATED)
     prints = duplicates.fingerprints(manifest.paths(frame), description="compare pictures")
     pairs = duplicates.near_duplicates(
@@ -43,6 +50,7 @@ def run(cfg: SplitParams) -> None:
     )
     groups = splits.group(frame, pairs)
     assigned = splits.assign(frame, groups, test=cfg.test, calibration=cfg.calibration, seed=cfg.seed)
+    check_enough(int((assigned == "calibration").sum()), calibrate.max_fpr, calibrate.confidence)
     for name in pictures.SPLITS:
         manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
     documents.write_json(REPORT, _summary(frame, pairs, groups, assigned))
@@ -87,7 +95,7 @@ def _by(groups: np.ndarray, ids: np.ndarray) -> Any:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("split", SplitParams))
+    run(params.load("split", SplitParams), params.load("calibrate", CalibrateParams))
 
 
 if __name__ == "__main__":

@@ -91,3 +91,14 @@ def test_two_lines_of_one_name_are_refused_with_the_next_step():
         params.parse("attack", attack.AttackParams, section)
     section["suite"][1]["name"] = "pgd-40"
     assert [spec.name for spec in params.parse("attack", attack.AttackParams, section).suite] == ["pgd", "pgd-40"]
+
+
+@pytest.mark.parametrize(
+    "line", [{"attack": "noise"}, {"attack": "square"}, {"attack": "deepfool"}], ids=lambda line: line["attack"]
+)
+def test_a_suite_that_the_sanity_checks_cannot_repeat_is_refused_before_it_runs(line):
+    section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}, "suite": [{**line, "epsilon_255": [1]}]}
+    with pytest.raises(
+        ParamsError, match=rf"at least one white-box attack in the L-infinity norm .*got {line['attack']}"
+    ):
+        params.parse("attack", attack.AttackParams, section)

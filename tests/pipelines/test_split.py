@@ -1,17 +1,20 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from buckler import params
 from buckler.data import expectations, manifest, pictures
-from buckler.errors import DataError
+from buckler.errors import DataError, ParamsError
 from pipelines import ingest, split, validate
-from pipelines.settings import DataParams
+from pipelines.settings import CalibrateParams, DataParams
 from pipelines.stage import ROOT
 from tests import datasets
 
 CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
+STRICT = params.load("calibrate", CalibrateParams, ROOT / "params.yaml")
+LENIENT = replace(STRICT, max_fpr=0.9)
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def where(name):
 
 
 def test_the_splits_share_out_every_row(validated):
-    split.run(CFG)
+    split.run(CFG, LENIENT)
     parts = written()
     assert {name: len(frame) for name, frame in parts.items()} == {"train": 24, "calibration": 4, "test": 12}
     assert sorted(name for frame in parts.values() for name in frame["id"]) == list(validated["id"])
@@ -41,12 +44,19 @@ def test_the_splits_share_out_every_row(validated):
     assert report["data"] == {"version": manifest.version(validated), "images": 40}
 
 
+def test_too_few_calibration_records_for_the_detector_are_refused_before_anything_is_written(validated):
+    with pytest.raises(ParamsError, match=r"expected at least 59 calibration records .*, got 4; add records, raise"):
+        split.run(CFG, STRICT)
+    assert not split.OUT.exists()
+    assert not split.REPORT.exists()
+
+
 def test_a_second_run_and_another_order_of_rows_write_the_same_files(validated):
-    split.run(CFG)
+    split.run(CFG, LENIENT)
     files = [*split.OUT.iterdir(), split.REPORT]
     first = [file.read_bytes() for file in files]
     manifest.write(validated.iloc[::-1], split.VALIDATED)
-    split.run(CFG)
+    split.run(CFG, LENIENT)
     assert [file.read_bytes() for file in files] == first
 
 
@@ -60,7 +70,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
     validated.loc[validated["id"].isin(lesion), "group"] = "L1"
     manifest.write(validated, split.VALIDATED)
     for seed in range(4):
-        split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed))
+        split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed), LENIENT)
         assert where("benign/4.png") == where("malignant/9.png")
         assert len({where(name) for name in lesion}) == 1
     report = json.loads(split.REPORT.read_text())
@@ -73,7 +83,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
 def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no data/validated\.csv; run the stage that writes it"):
-        split.run(CFG)
+        split.run(CFG, LENIENT)
 
 
 @pytest.mark.slow
@@ -92,7 +102,7 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     data = DataParams("directory", str(real_data / name), per_class, 64, malignant, 7)
     ingest.run(data)
     validate.run(limits, data)
-    split.run(cfg)
+    split.run(cfg, STRICT)
     report = json.loads(split.REPORT.read_text())
     assert report["data"]["images"] == sum(sum(counts.values()) for counts in report["counts"].values())
     for counts in report["counts"].values():

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from buckler.errors import ParamsError
+
 Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 
 
@@ -21,19 +23,29 @@ def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
         confidence: Probability over the choice of the calibration records, in 0..1.
 
     Raises:
-        ValueError: Too few scores to bound ``max_fpr`` with that confidence.
+        ParamsError: Too few scores to bound ``max_fpr`` with that confidence.
 
     Source: Wilks, "Determination of sample sizes for setting tolerance limits", 1941; Vovk, "Conditional validity of
         inductive conformal predictors", 2012, proposition 2b.
     """
+    check_enough(len(scores), max_fpr, confidence)
     above = _most_above(len(scores), max_fpr, confidence)
-    if above < 0:
-        needed = math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
-        raise ValueError(
-            f"{len(scores)} clean scores cannot resolve max_fpr={max_fpr} with a confidence of {confidence}; need at "
-            f"least {needed} (raise split.calibration, calibrate.max_fpr, or lower calibrate.confidence)"
-        )
     return float(np.sort(scores)[len(scores) - 1 - above])
+
+
+def check_enough(count: int, max_fpr: float, confidence: float) -> None:
+    """Check that `threshold_at` can set a threshold on ``count`` clean calibration records.
+
+    Raises:
+        ParamsError: Too few: even with none above the threshold, more than ``max_fpr`` of all clean records may be.
+    """
+    if _most_above(count, max_fpr, confidence) < 0:
+        needed = math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
+        raise ParamsError(
+            f"params.yaml: expected at least {needed} calibration records for calibrate.max_fpr {max_fpr} with "
+            f"calibrate.confidence {confidence}, got {count}; add records, raise split.calibration or "
+            "calibrate.max_fpr, or lower calibrate.confidence"
+        )
 
 
 def _most_above(count: int, share: float, confidence: float) -> int:

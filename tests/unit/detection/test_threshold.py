@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.detection.threshold import threshold_at
+from buckler.errors import ParamsError
 
 
 @pytest.mark.parametrize(("max_fpr", "confidence"), [(0.05, 0.95), (0.05, 0.8), (0.2, 0.9)])
@@ -26,6 +27,6 @@ def test_more_scores_bring_the_threshold_closer_to_the_quantile():
 
 
 def test_too_few_scores_for_the_false_positive_rate_are_rejected():
-    with pytest.raises(ValueError, match=r"58 clean scores cannot resolve max_fpr=0\.05 .*0\.95; need at least 59"):
+    with pytest.raises(ParamsError, match=r"at least 59 .*max_fpr 0\.05 with calibrate\.confidence 0\.95, got 58;"):
         threshold_at(np.zeros(58), 0.05, 0.95)
     threshold_at(np.zeros(59), 0.05, 0.95)
