@@ -40,8 +40,8 @@ def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:
     """Write the three manifests and the report.
 
     Raises:
-        DataError: A class is missing in a split.
-        ParamsError: ``calibrate`` could not set a threshold on so few calibration records, after hours of training.
+        DataError: The shares leave nothing to train on, or a class has too few groups to be in every split.
+        ParamsError: The calibration split is too small for the threshold that the stage ``calibrate`` sets.
     """
     frame = manifest.read(VALIDATED)
     prints = duplicates.fingerprints(manifest.paths(frame), description="compare pictures")

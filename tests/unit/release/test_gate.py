@@ -6,33 +6,15 @@ import pytest
 
 from buckler import params
 from buckler.errors import DataError, ParamsError
-from buckler.evaluation.parity import Parity
 from buckler.evaluation.statistics import Rate, wilson
 from buckler.evaluation.subgroups import Subgroup, WorstCase
 from buckler.release import bundle
 from buckler.release.detector_floors import DetectorEvidence
-from buckler.release.evidence import Evidence, parity_failures
+from buckler.release.evidence import Evidence
 from buckler.release.gate import decide, decide_again
-from buckler.release.policy import ParityPolicy, Policy
+from buckler.release.policy import Policy
+from tests.unit.release.policies import POLICY
 
-POLICY = Policy(
-    min_clean_accuracy=0.7,
-    min_robust_accuracy={1: 0.3},
-    min_malignant_recall=0.6,
-    min_robust_sensitivity={1: 0.3},
-    min_robust_specificity={1: 0.2},
-    min_subgroup_clean_accuracy=0.6,
-    min_subgroup_robust_accuracy={1: 0.2},
-    min_subgroup_records=10,
-    max_margin_of_error=0.15,
-    max_calibration_error=0.2,
-    max_detector_fpr=0.1,
-    max_detector_subgroup_fpr=0.2,
-    min_detector_auc={2: 0.9},
-    max_evaded={2: 0.4},
-    regression_alpha=0.05,
-    valid_days=30,
-)
 COUNT = 100
 
 
@@ -375,65 +357,3 @@ def test_the_test_split_of_every_profile_is_large_enough_for_its_floors(tmp_path
 def test_an_invalid_policy_is_rejected(changes):
     with pytest.raises(ParamsError, match="expected"):
         params.parse("gate", Policy, {**dataclasses.asdict(POLICY), **changes})
-
-
-PARITY_POLICY = ParityPolicy(0.99, 0.03, 0.01, 0.01)
-PARITY = Parity(300, 0.99, 0.03, 0.01, 0.01)
-
-
-def test_a_runtime_on_the_limits_of_parity_may_serve():
-    assert parity_failures(PARITY, PARITY_POLICY) == ()
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "sentence"),
-    [
-        ("label_agreement", 0.9867, "label agreement 0.9867 < 0.99"),
-        ("probability_gap", 0.0301, "probability gap 0.0301 > 0.03"),
-        ("robust_accuracy_gap", 0.0133, "robust accuracy gap 0.0133 > 0.01"),
-        ("detector_auc_gap", 0.02, "detector auc gap 0.0200 > 0.01"),
-    ],
-)
-def test_each_exceeded_parity_limit_is_named_nan_included(field, value, sentence):
-    assert parity_failures(dataclasses.replace(PARITY, **{field: value}), PARITY_POLICY) == (sentence,)
-    assert len(parity_failures(dataclasses.replace(PARITY, **{field: math.nan}), PARITY_POLICY)) == 1
-
-
-def test_an_invalid_parity_policy_is_rejected():
-    with pytest.raises(ValueError, match=r"expected shares in 0\.\.1, got {'max_probability_gap': 3"):
-        ParityPolicy(0.99, 3, 0.01, 0.01)
-
-
-def read_project(project):
-    return bundle.read_evidence(project / "reports").evidence
-
-
-def edit(project, name, change):
-    path = project / f"reports/{name}.json"
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
-def test_a_rejected_precision_is_a_note_and_not_a_failure(project):
-    decision = decide(read_project(project), None, POLICY)
-    assert not [failure for failure in decision.failures if "runtime" in failure]
-    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in decision.notes
-
-
-def test_a_serving_runtime_without_parity_fails_the_gate(project):
-    edit(project, "runtime", lambda report: report["precisions"]["float32"].update(probability_gap=0.2))
-    assert "runtime float32: probability gap 0.2000 > 0.01" in decide(read_project(project), None, POLICY).failures
-
-
-def test_scored_answers_of_another_runtime_fail_the_gate(project):
-    edit(project, "robustness", lambda report: report["cells"][0].update(scored_in="int8"))
-    assert "runtime float32 serves, but answers of ['int8'] were scored" in (
-        decide(read_project(project), None, POLICY).failures
-    )
-
-
-def test_reports_without_an_exported_network_pass_without_parity(project):
-    (project / "reports/runtime.json").unlink()
-    decision = decide(read_project(project), None, POLICY)
-    assert not [text for text in (*decision.failures, *decision.notes) if "runtime" in text]

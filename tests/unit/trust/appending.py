@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from buckler.errors import AuditError
-from buckler.trust.audit import AuditLog, Fsync, entry
+from buckler.trust.audit import AuditLog, ChainHead, Fsync, entry
 
 PROBABILITIES = {"benign": 0.93, "malignant": 0.07}
 
@@ -18,6 +18,12 @@ def answered(number: int) -> dict[str, object]:
     """Return the log entry of the answer to record ``number``."""
     answer = {"request_id": f"{number:032x}", "label": "benign", "probabilities": PROBABILITIES, "decision": "accept"}
     return entry(answer, client="anonymous", input_digest=f"sha256:{number:064x}", moment=datetime.now(UTC))
+
+
+def write(path: Path, count: int, **options: object) -> list[ChainHead]:
+    """Append ``count`` answers to the log and return the head after each."""
+    log = AuditLog(path, **options)
+    return [log.append(answered(number)) for number in range(count)]
 
 
 def say(line: str) -> None:
