@@ -1,6 +1,6 @@
 """Stage ``features``: features of a frozen base, one pass for each picture and rotated copy, for the stage ``train``.
 
-Reads   data/splits/{train,calibration}.csv and the pictures they list
+Reads   data/splits/{train,calibration}.csv and the pictures they list, data/weights.json and the weights it identifies
 Writes  data/features/base/train.npy        (copies + 1, n, features) float16
         data/features/base/validation.npy   (m, features) float16
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
+from buckler.models import initial
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table
 from buckler.models.networks.base import flatten
@@ -24,6 +25,7 @@ from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
+WEIGHTS = Path("data/weights.json")
 OUT = Path("data/features/base")
 
 
@@ -48,7 +50,8 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
         pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
         for name in ("train", "calibration")
     )
-    base = flatten(network.base(data.image_size, weights=train.weights, seed=train.seed))
+    weights = initial.load(WEIGHTS).confirm(train.weights)
+    base = flatten(network.base(data.image_size, weights=weights, seed=train.seed))
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))
     copies = np.lib.format.open_memmap(out / "train.npy", mode="w+", dtype=np.float16, shape=shape)

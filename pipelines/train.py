@@ -2,7 +2,8 @@
 
 A network with a frozen base (VGG-19) learns its head on cached features; any other (tiny) learns on pixels.
 
-Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list
+Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list,
+        data/weights.json and the weights it identifies
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
         models/surrogate/: the undefended network trained on the same pictures from another seed, as an attacker could
 Keeps   .buckler/training/state.npz while hardening: an interrupted training resumes after its last epoch
@@ -18,7 +19,7 @@ from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
 from buckler.errors import ParamsError
-from buckler.models import checkpoint
+from buckler.models import checkpoint, initial
 from buckler.models.backend import keras
 from buckler.models.networks import table
 from buckler.models.networks.base import Architecture, HeadShape, join
@@ -31,6 +32,7 @@ from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
 FEATURES = Path("data/features")
+WEIGHTS = Path("data/weights.json")
 CLASSIFIER = Path("models/classifier")
 SURROGATE = Path("models/surrogate")
 REPORTS = Path("reports")
@@ -50,6 +52,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
         architecture=architecture.name,
+        initial_weights=initial.load(WEIGHTS).identity,
     )
     train = _train_head if architecture.frozen_base else _train_whole
     surrogate, _ = train(_Training(architecture, cfg, data, labels, cfg.seed + 1, "train the surrogate"))
@@ -85,6 +88,11 @@ class _Training:
         return HeadShape(self.cfg.hidden, self.cfg.dropout)
 
     @property
+    def weights(self) -> str:
+        """Value of ``train.weights``, whose content is the one that the run started with."""
+        return initial.load(WEIGHTS).confirm(self.cfg.weights)
+
+    @property
     def schedule(self) -> Schedule:
         return Schedule(self.cfg.epochs, self.cfg.batch_size, self.cfg.learning_rate, self.seed)
 
@@ -105,7 +113,7 @@ def _train_head(training: _Training) -> tuple[keras.Model, History]:
         )
     # The cached features are those of the base that cfg.seed initialises, whatever the seed of this training.
     base = training.architecture.base(
-        training.data.image_size, weights=cfg.weights, seed=cfg.seed, before=training.before
+        training.data.image_size, weights=training.weights, seed=cfg.seed, before=training.before
     )
     return join(base, head), history
 
@@ -134,7 +142,7 @@ def _build(training: _Training, before: keras.layers.Layer | None = None) -> ker
         training.data.image_size,
         len(training.labels),
         head=training.head,
-        weights=training.cfg.weights,
+        weights=training.weights,
         seed=training.seed,
         before=before,
     )

@@ -14,13 +14,14 @@ import pytest
 
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
-from buckler.errors import ParamsError
+from buckler.errors import ModelError, ParamsError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks.table import NETWORKS
 from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import Randomisation
-from pipelines import features, train
+from buckler.trust.digests import file_digest
+from pipelines import features, train, weights
 from pipelines.settings import DataParams, TrainParams
 from tests import projects
 from tests.unit.training.test_adversarial import RECIPE
@@ -50,6 +51,8 @@ def undefended(module_tmp_path):
 
 def trained(defence, network="tiny", **changes):
     cfg = replace(TRAIN, defence=defence, network=network)
+    if not weights.WEIGHTS.exists():
+        weights.run(cfg)
     recipe = replace(RECIPE, **{"epochs": 2, "batch_size": 8, "learning_rate": 1e-5} | changes)
     if not features.OUT.exists():
         features.run(features.FeaturesParams(1, 15, 8, 7), DATA, cfg)
@@ -73,6 +76,22 @@ def test_hardening_changes_the_base(undefended, project):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["val_robust_accuracy"]) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("network", ["tiny", "frozen"])
+def test_a_network_learns_from_the_weights_that_the_run_started_with_and_names_them(project, monkeypatch, network):
+    monkeypatch.setitem(NETWORKS, "frozen", replace(TINY, name="frozen", frozen_base=True))
+    NETWORKS[network].base(SIZE, seed=1).save_weights("base.weights.h5")
+    monkeypatch.setattr(f"{__name__}.TRAIN", replace(TRAIN, weights="base.weights.h5", learning_rate=0.0))
+    model, info = trained("none", network)
+    assert info.initial_weights == file_digest(Path("base.weights.h5"))
+    expected = NETWORKS[network].base(SIZE, seed=1)
+    for layer in expected.layers:
+        for ours, theirs in zip(model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    NETWORKS[network].base(SIZE, seed=2).save_weights("base.weights.h5")
+    with pytest.raises(ModelError, match=r"expected base\.weights\.h5 with sha256:"):
+        trained("none", network)
 
 
 def test_more_unfrozen_blocks_than_the_network_has_are_refused_before_training(project):

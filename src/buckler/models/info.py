@@ -28,6 +28,8 @@ class ModelInfo:
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
         defence: Against attacks, as ``train.defence``; a randomised network's answers vary.
         architecture: Name of its network in `buckler.models.networks.table`.
+        initial_weights: What its training started from: ``sha256:...`` of a file, ``md5:...`` of a download, ``none``
+            (drawn from the seed). None for models of versions that did not record it.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +38,7 @@ class ModelInfo:
     data_version: str
     defence: Literal["none", "adversarial", "randomised"] = "none"
     architecture: str = "vgg19"
+    initial_weights: str | None = None
     schema: int = SCHEMA
 
     @property

@@ -1,0 +1,120 @@
+"""What the training of a network starts from: random weights, downloaded ones, or a file known by its digest."""
+
+import dataclasses
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from buckler.errors import ModelError
+from buckler.models.info import read_document
+from buckler.state import documents
+from buckler.trust import digests
+
+NONE: Final = "none"
+FILE: Final = "file"
+SCHEMA = 1
+_KERAS_ENDING, _HDF5_ENDINGS = ".keras", (".h5", ".hdf5")
+_SHOWN = 16  # first bytes of a wrong file in the message
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """The weights before training, whatever their path.
+
+    Attributes:
+        source: ``none`` (drawn from the seed), the name of a download of the network, or ``file``.
+        digest: ``sha256:...`` of a file, ``md5:...`` of a download, None if there are none.
+        bytes: Size of a file.
+    """
+
+    source: str
+    digest: str | None = None
+    bytes: int | None = None
+    schema: int = SCHEMA
+
+    @property
+    def identity(self) -> str:
+        """Return the digest, or ``none``."""
+        return self.digest or NONE
+
+    def confirm(self, setting: str) -> str:
+        """Return ``setting``, the value of ``train.weights``, if it still names these weights.
+
+        Raises:
+            ModelError: The file is gone, or its content has changed.
+        """
+        if self.source == FILE and (found := _of_file(Path(setting))) != self:
+            raise ModelError(
+                f"train.weights: expected {setting} with {self.digest}, as when this run started, got {found.digest}; "
+                "run `dvc repro` again"
+            )
+        return setting
+
+
+def identify(setting: str, network: str) -> InitialWeights:
+    """Return the weights that ``setting``, the value of ``train.weights``, names for the network ``network``.
+
+    Raises:
+        ModelError: The network has no such weights, or the file is missing, unreadable or no Keras file.
+    """
+    if setting == NONE:
+        return InitialWeights(NONE)
+    if setting.endswith((_KERAS_ENDING, *_HDF5_ENDINGS)):
+        return _of_file(Path(setting))
+    from buckler.models.networks import table  # loads TensorFlow, which takes seconds
+
+    pretrained = table.find(network).pretrained
+    if setting not in pretrained:
+        names = ", ".join([NONE, *pretrained])
+        raise ModelError(
+            f"train.weights: expected {names} or a Keras file that ends in {', '.join(_HDF5_ENDINGS)} or "
+            f"{_KERAS_ENDING}, got {setting!r}"
+        )
+    return InitialWeights(setting, f"md5:{pretrained[setting].md5}")
+
+
+def save(weights: InitialWeights, path: Path) -> None:
+    """Write ``weights`` as JSON to ``path``."""
+    documents.write_json(path, dataclasses.asdict(weights))
+
+
+def load(path: Path) -> InitialWeights:
+    """Return the weights described in ``path``.
+
+    Raises:
+        ModelError: The file is missing or malformed.
+    """
+    return read_document(path, InitialWeights, about="initial weights", missing="run `dvc repro`")
+
+
+def _of_file(path: Path) -> InitialWeights:
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SHOWN)
+        size, digest = path.stat().st_size, digests.file_digest(path)
+    except OSError as error:
+        link = f", a link to {path.readlink()}" if path.is_symlink() else ""
+        raise ModelError(
+            f"train.weights: expected a Keras weights file, got {path}{link}: {error.strerror}; correct the path"
+        ) from error
+    if not _is_complete(path):
+        kind = "zip" if path.suffix == _KERAS_ENDING else "HDF5"
+        raise ModelError(
+            f"train.weights: expected a complete Keras weights file ({kind}), got {path} with {size} bytes that begin "
+            f"with {start!r}; get a complete copy"
+        )
+    return InitialWeights(FILE, digest, size)
+
+
+def _is_complete(path: Path) -> bool:
+    """Return whether ``path`` is a file of the format that its ending names, and not cut short."""
+    if path.suffix == _KERAS_ENDING:
+        return zipfile.is_zipfile(path)
+    import h5py  # not installed with the service
+
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
