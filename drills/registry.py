@@ -18,7 +18,7 @@ from buckler.serving import registry, selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.trust import keys
 from buckler.trust.promotion import issue
-from buckler.trust.verdict import Verdict, open_release
+from buckler.trust.verdict import Source, Verdict, open_release
 
 NAME = "drill"
 
@@ -66,13 +66,13 @@ class ReleaseBuilder:
             reports=self.project / "reports",
             policy=policy,
             name=NAME,
-            source=bundle.CodeVersion(None, False),
+            source=Source(None, False),
             key=self.key,
             write_self_test=self._write_self_test,
             now=expires - timedelta(days=policy.valid_days) if expires else now,
         )
         if not verdict.passed and not failing:
-            raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.statement['reasons'])}")
+            raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.reasons)}")
         return path
 
     def _parts(self) -> dict[str, Path]:
@@ -111,7 +111,7 @@ class ScratchRegistry:
         """Register the release in ``path`` and return its version."""
         verdict = open_release(path, self.public_key)
         run = tracking.start_run(NAME, "drill", {})
-        uri = tracking.log_release(run, path, labels=verdict.statement["labels"], shape=(1, 1, 3))
+        uri = tracking.log_release(run, path, labels=verdict.measured["labels"], shape=(1, 1, 3))
         tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: verdict.subject_digest, registry.VERDICT_TAG: verdict.id}
         return tracking.register(NAME, uri, tags=tags, description="drill")

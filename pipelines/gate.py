@@ -52,8 +52,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         key=key,
         write_self_test=write_self_test,
     )
-    statement = verdict.statement
-    outcome = {name: statement[name] for name in ("passed", "reasons", "notes", "policy")}
+    outcome = {name: getattr(verdict, name) for name in ("passed", "reasons", "notes", "policy")}
     documents.write_json(
         REPORTS / "gate.json",
         {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},

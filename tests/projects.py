@@ -17,7 +17,8 @@ from buckler.release import bundle
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.state import documents
-from buckler.trust import digests, verdict
+from buckler.trust import digests
+from buckler.trust.verdict import Source, Verdict
 
 PICTURES = 100
 LABELS = ("benign", "malignant")
@@ -172,7 +173,7 @@ def subgroup(label: str, clean: int, robust: int) -> Subgroup:
     return Subgroup("label", label, half, wilson(clean, half), (held,))
 
 
-def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> verdict.Verdict:
+def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **options: object) -> Verdict:
     """Build ``<root>/models/release`` of the project in ``root``."""
     return bundle.build(
         root / "models/release",
@@ -182,14 +183,14 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
             "reports": root / "reports",
             "policy": policy,
             "name": name,
-            "source": bundle.CodeVersion("0" * 40, False),
+            "source": Source("0" * 40, False),
             "key": KEY,
             **options,
         },
     )
 
 
-def publish(root: Path, verdict: verdict.Verdict, name: str) -> str:
+def publish(root: Path, verdict: Verdict, name: str) -> str:
     """Log the release of a project to MLflow, register it as ``name`` and return the number of its version."""
     from buckler.release.publish import publish as publish_release  # MLflow takes seconds to load
 
@@ -198,7 +199,7 @@ def publish(root: Path, verdict: verdict.Verdict, name: str) -> str:
         root / "reports",
         names=PublishParams(name, name),
         parameters={},
-        source=bundle.CodeVersion(None, False),
+        source=Source(None, False),
         verdict=verdict,
     )
     return published.version

@@ -59,9 +59,9 @@ class AliasedVersion:
         return self.release.verdict
 
     @property
-    def statement(self) -> Mapping[str, Any]:
-        """The signed statement of the verdict; empty without an authentic verdict."""
-        return self.verdict.statement if self.verdict else {}
+    def measured(self) -> Mapping[str, Any]:
+        """The results in the verdict; empty without an authentic verdict."""
+        return self.verdict.measured if self.verdict else {}
 
     @property
     def renewed(self) -> bool:
@@ -71,8 +71,8 @@ class AliasedVersion:
     @property
     def rates(self) -> dict[int, Mapping[str, float]]:
         """Worst-case robust accuracy by radius in 1/255; clean accuracy at 0."""
-        rates = {int(row["epsilon_255"]): row["robust_accuracy"] for row in self.statement.get("worst_case", ())}
-        clean = self.statement.get("clean_accuracy")
+        rates = {int(row["epsilon_255"]): row["robust_accuracy"] for row in self.measured.get("worst_case", ())}
+        clean = self.measured.get("clean_accuracy")
         return ({0: clean} if clean else {}) | dict(sorted(rates.items()))
 
 
@@ -186,7 +186,7 @@ def _checked(alias: str, version: "Version", release: OpenedRelease, key: Any, n
     verdict, standing = release.verdict, None
     if verdict is not None:
         if not verdict.passed:
-            problems += map(str, verdict.statement.get("reasons", ()))
+            problems += verdict.reasons
         with _collected(problems):
             standing = assessor.standing_of(version, verdict)
             if datetime.now(UTC) >= standing.expires_at:

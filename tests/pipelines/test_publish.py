@@ -144,7 +144,7 @@ def test_a_model_that_failed_its_gate_is_recorded_as_such(names, client, project
 
 def test_a_release_that_was_changed_after_the_gate_is_not_published(names, project):
     (project / "models/release/model/classifier.keras").write_bytes(b"other")
-    with pytest.raises(VerdictError, match="the verdict is about"):
+    with pytest.raises(VerdictError, match="differ from the digests in the verdict"):
         publish.run(names)
     assert versions(names.model_name) == []
 

@@ -101,7 +101,7 @@ def test_the_release_has_a_valid_verdict(project):
     (copy / "model/classifier.keras").write_bytes(flipped)
     refused = project("buckler", "verify", "tampered")
     assert refused.returncode != 0
-    assert "refused: the verdict is about model" in refused.stderr
+    assert "model differ from the digests in the verdict: ['classifier.keras']" in refused.stderr
     shutil.rmtree(copy)
 
 

@@ -18,24 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from buckler import params
 from buckler.errors import DataError
 from buckler.release.evidence import Evidence, Reports
-from buckler.release.gate import GateDecision, decide
+from buckler.release.gate import decide
 from buckler.release.policy import Policy
 from buckler.state import documents
 from buckler.state.files import replacing_directory
+from buckler.trust import verdict as verdicts
 from buckler.trust.digests import digest_of, file_digest, file_digests
-from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, SCHEMA, VERDICT_FILE, Verdict, open_release, sign
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, VERDICT_FILE, JudgedModel, Judgement, Source, Verdict
 
 REPORTS = ("validation", "evaluation", "robustness", "detector")
 RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
 OUTCOMES_FILE = "outcomes.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class CodeVersion:
-    """The project's commit, None outside git; ``dirty`` if tracked files were changed."""
-
-    commit: str | None
-    dirty: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +83,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def policy_of(verdict: Verdict) -> Policy:
     """Return the policy under which ``verdict`` was issued."""
-    return params.parse("policy", Policy, verdict.statement.get("policy"), Path(VERDICT_FILE))
+    return params.parse("policy", Policy, verdict.policy, Path(VERDICT_FILE))
 
 
 def build(
@@ -102,7 +95,7 @@ def build(
     reports: Path,
     policy: Policy,
     name: str,
-    source: CodeVersion,
+    source: Source,
     key: Ed25519PrivateKey,
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
@@ -119,7 +112,7 @@ def build(
         reports: Directory of the model's reports; copied into ``evidence/``.
         policy: The gate's policy.
         name: Name of the model in the registry; the verdict is valid for no other.
-        source: Commit of the code.
+        source: What the model was made from.
         key: Signs the verdict.
         write_self_test: Writes reference pictures and answers into the model's directory, to be signed with the model
             (`buckler.serving.selftest.write`); the service loads no release without them.
@@ -137,16 +130,23 @@ def build(
         _check_subject(measured.reports, "digest", classifier, files[classifier])
         if runtime is not None:
             _check_subject(measured.reports, "runtime", runtime, files[runtime])
-        statement = {
-            "schema": SCHEMA,
-            "subject": _subject(name, aside / MODEL_DIR),
-            **_measurements(measured.reports),
-            **_decision(decide(measured.evidence, None, policy), policy, now or datetime.now(UTC)),
-            "source": dataclasses.asdict(source),
-            "evidence": file_digests(aside / EVIDENCE_DIR),
-        }
-        documents.write_json(aside / VERDICT_FILE, sign(statement, key))
-    return open_release(destination, key.public_key())
+        released = file_digests(aside / MODEL_DIR)
+        decision = decide(measured.evidence, None, policy)
+        issued = (now or datetime.now(UTC)).replace(microsecond=0)
+        judgement = Judgement(
+            model=JudgedModel(name, digest_of(released)),
+            passed=decision.passed,
+            reasons=decision.failures,
+            notes=decision.notes,
+            policy=as_json(policy),
+            issued_at=issued,
+            expires_at=issued + timedelta(days=policy.valid_days),
+            source=source,
+            evidence=file_digests(aside / EVIDENCE_DIR),
+            measured=_measurements(measured.reports),
+        )
+        documents.write_json(aside / VERDICT_FILE, verdicts.sign(judgement, released, key))
+    return verdicts.open_release(destination, key.public_key())
 
 
 def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
@@ -186,11 +186,6 @@ def _check_subject(reports: Reports, key: str, part: Path, digest: str) -> None:
             )
 
 
-def _subject(name: str, model: Path) -> dict[str, Any]:
-    files = file_digests(model)
-    return {"name": name, "digest": digest_of(files), "files": files}
-
-
 def _measurements(reports: Reports) -> dict[str, Any]:
     evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
     return {
@@ -208,18 +203,6 @@ def _measurements(reports: Reports) -> dict[str, Any]:
     }
 
 
-def _decision(decision: GateDecision, policy: Policy, now: datetime) -> dict[str, Any]:
-    issued = now.replace(microsecond=0)
-    return {
-        "policy": as_json(policy),
-        "passed": decision.passed,
-        "reasons": list(decision.failures),
-        "notes": list(decision.notes),
-        "issued_at": issued.isoformat(),
-        "expires_at": (issued + timedelta(days=policy.valid_days)).isoformat(),
-    }
-
-
 def as_json(policy: Policy) -> dict[str, Any]:
     """Return ``policy`` as a JSON object, with radii as text."""
     return {
@@ -228,13 +211,13 @@ def as_json(policy: Policy) -> dict[str, Any]:
     }
 
 
-def source_of(root: Path) -> CodeVersion:
+def source_of(root: Path) -> Source:
     """Return the git commit of ``root``; ``commit`` is None without git or without a commit."""
     commit = _git(root, "rev-parse", "HEAD")
     # Ignore files that new results change: dvc.lock and the documents.
     ignored = (":!dvc.lock", ":!docs", ":!README.md")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *ignored)
-    return CodeVersion(commit or None, bool(commit and changes))
+    return Source(commit or None, bool(commit and changes))
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -273,27 +256,27 @@ def headline(reports: Reports) -> dict[str, float]:
 
 def describe(verdict: Verdict) -> str:
     """Return a summary for people: the model, the results, the expiry."""
-    statement: Mapping[str, Any] = verdict.statement
+    measured = verdict.measured
     lines = [
         f"verdict    {'passed' if verdict.passed else 'FAILED'}  {verdict.id}",
-        f"model      {statement['subject']['name']}  {verdict.subject_digest}",
-        f"data       {statement['data']['version']}, {statement['data']['images']} pictures attacked",
-        f"code       {_commit(statement['source'])}",
-        f"clean      {_percent(statement['clean_accuracy'])}",
+        f"model      {verdict.model_name}  {verdict.subject_digest}",
+        f"data       {measured['data']['version']}, {measured['data']['images']} pictures attacked",
+        f"code       {_commit(verdict.source)}",
+        f"clean      {_percent(measured['clean_accuracy'])}",
         *(
             f"<= {entry['epsilon_255']}/255   {_percent(entry['robust_accuracy'])}  under the worst attack"
-            for entry in statement["worst_case"]
+            for entry in measured["worst_case"]
         ),
         f"issued     {verdict.issued_at.isoformat()}",
         f"expires    {verdict.expires_at.isoformat()}{'  EXPIRED' if verdict.expired() else ''}",
-        *(f"reason     {reason}" for reason in statement["reasons"]),
-        *(f"note       {note}" for note in statement.get("notes", ())),
+        *(f"reason     {reason}" for reason in verdict.reasons),
+        *(f"note       {note}" for note in verdict.notes),
     ]
     return "\n".join(lines)
 
 
-def _commit(source: Mapping[str, Any]) -> str:
-    return f"{source['commit'] or 'not in git'}{' with uncommitted changes' if source['dirty'] else ''}"
+def _commit(source: Source) -> str:
+    return f"{source.commit or 'not in git'}{' with uncommitted changes' if source.dirty else ''}"
 
 
 def _percent(rate: Mapping[str, float]) -> str:

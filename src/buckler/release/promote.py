@@ -152,7 +152,7 @@ class _Mover:
     def _reasons(self, release: Path, error: VerdictError) -> Sequence[str]:
         if error.reason != "failed":
             return [str(error)]
-        return [str(reason) for reason in open_release(release, self._key.public_key()).statement["reasons"]]
+        return open_release(release, self._key.public_key()).reasons
 
     def _champions_evidence(self) -> tuple[Evidence | None, tuple[str, ...]]:
         """Return the evidence of the champion's verdict, expired or not, and notes; None without authentic evidence."""

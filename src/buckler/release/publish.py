@@ -17,7 +17,7 @@ from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
 from buckler.serving.aliases import CHALLENGER
 from buckler.trust import digests
-from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Source, Verdict
 
 _IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
 
@@ -37,7 +37,7 @@ def publish(
     *,
     names: PublishParams,
     parameters: Mapping[str, Any],
-    source: bundle.CodeVersion,
+    source: Source,
     verdict: Verdict,
     lock: Path = Path("dvc.lock"),
 ) -> Published:
@@ -91,10 +91,10 @@ def _card(release: Path, verdict: Verdict, name: str) -> str:
     return model_card.markdown(card)
 
 
-def _tags(release: Path, source: bundle.CodeVersion, verdict: Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: Path, source: Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
-        "data_version": str(verdict.statement["data"]["version"]),
+        "data_version": str(verdict.measured["data"]["version"]),
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
         "defence": load_info(release / MODEL_DIR).defence,
         registry.DIGEST_TAG: verdict.subject_digest,

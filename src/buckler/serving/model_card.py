@@ -179,7 +179,7 @@ def card(
         now: Timezone-aware time at which expiry is checked.
         standing: Statement signed after the verdict; None if there is none.
     """
-    statement = verdict.statement
+    measured = verdict.measured
     expires_at = standing.expires_at if standing else verdict.expires_at
     content = {
         "model": {
@@ -192,7 +192,7 @@ def card(
             "malignant": list(info.dangerous),
             "image_size": info.image_size,
         },
-        "data": {"version": info.data_version, "pictures_attacked": statement.get("data", {}).get("images")},
+        "data": {"version": info.data_version, "pictures_attacked": measured.get("data", {}).get("images")},
         "verdict": {**_verdict(verdict), "expired": now >= expires_at},
         "standing": {
             "state": standing.state if standing else HOLDS,
@@ -202,37 +202,36 @@ def card(
             "moment": standing.moment if standing else verdict.issued_at,
         },
         "clean": {
-            "accuracy": statement.get("clean_accuracy"),
-            "malignant_recall": statement.get("malignant_recall"),
-            "calibration_error": statement.get("calibration_error"),
+            "accuracy": measured.get("clean_accuracy"),
+            "malignant_recall": measured.get("malignant_recall"),
+            "calibration_error": measured.get("calibration_error"),
         },
-        "worst_case": statement.get("worst_case", []),
-        "attacks": statement.get("attacks", []),
-        "subgroups": statement.get("subgroups", []),
-        "checks": statement.get("checks", []),
-        "floors": statement.get("policy", {}),
-        "detector": statement.get("detector"),
-        "limits": _limits(statement, info, verdict, expires_at),
+        "worst_case": measured.get("worst_case", []),
+        "attacks": measured.get("attacks", []),
+        "subgroups": measured.get("subgroups", []),
+        "checks": measured.get("checks", []),
+        "floors": dict(verdict.policy),
+        "detector": measured.get("detector"),
+        "limits": _limits(measured, info, verdict, expires_at),
     }
     return ModelCard.model_validate(content)
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
-    source = verdict.statement.get("source", {})
     return {
         "id": verdict.id,
         "passed": verdict.passed,
-        "reasons": verdict.statement.get("reasons", []),
-        "notes": verdict.statement.get("notes", []),
+        "reasons": list(verdict.reasons),
+        "notes": list(verdict.notes),
         "issued_at": verdict.issued_at,
         "expires_at": verdict.expires_at,
-        "commit": source.get("commit"),
-        "uncommitted_changes": source.get("dirty"),
+        "commit": verdict.source.commit,
+        "uncommitted_changes": verdict.source.dirty,
     }
 
 
-def _limits(statement: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
-    radius = max((row["epsilon_255"] for row in statement.get("worst_case", [])), default=0)
+def _limits(measured: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
+    radius = max((row["epsilon_255"] for row in measured.get("worst_case", [])), default=0)
     labels = ", ".join(info.labels)
     limits = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",

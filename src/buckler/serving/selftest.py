@@ -164,7 +164,18 @@ def _is_randomised(model: Path) -> bool:
 
 def _placeholder_verdict(model: Path) -> verdict.Verdict:
     """Return an empty verdict: the gate issues the real one later, for bytes that include this file."""
-    now = datetime.now(UTC)
+    now, files = datetime.now(UTC), digests.file_digests(model)
     return verdict.Verdict(
-        "", digests.directory_digest(model), passed=False, issued_at=now, expires_at=now, statement={}
+        model=verdict.JudgedModel("", digests.digest_of(files)),
+        passed=False,
+        reasons=(),
+        notes=(),
+        policy={},
+        issued_at=now,
+        expires_at=now,
+        source=verdict.Source(None, False),
+        evidence={},
+        measured={},
+        id="",
+        files=files,
     )

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from buckler.errors import VerdictError
 
@@ -49,6 +48,6 @@ def digest_of(files: Mapping[str, str]) -> str:
     return f"sha256:{hashlib.sha256(canonical(files)).hexdigest()}"
 
 
-def canonical(values: Mapping[str, Any]) -> bytes:
+def canonical(values: object) -> bytes:
     """Return ``values`` as JSON with sorted keys and no spaces; NaN and infinity raise ``ValueError``."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

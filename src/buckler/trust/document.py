@@ -1,72 +1,144 @@
-"""Signed documents: a dataclass as the statement of a DSSE envelope, checked field by field when it is opened."""
+"""Signed documents: an in-toto Statement v1 in a DSSE envelope, with one dataclass for each kind of predicate.
+
+docs/reference/signed-documents.md describes every kind for readers without this package.
+
+Source: https://github.com/in-toto/attestation/tree/main/spec/v1
+"""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import AwareDatetime, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from buckler.errors import VerdictError
-from buckler.trust import envelope
+from buckler.trust import earlier, envelope
+from buckler.trust.digests import canonical
 
-T = TypeVar("T")
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+
+Subjects = Mapping[str, str]  # name -> ``sha256:…``
 
 # With its offset written out, "+00:00", as in every document signed so far; pydantic would write "Z".
 Time = Annotated[AwareDatetime, PlainSerializer(datetime.isoformat, return_type=str)]
 
 
+class Predicate(Protocol):
+    """What one kind of document states about its subjects: a dataclass."""
+
+    def is_about(self, subjects: Subjects) -> bool:
+        """Return whether the digests that the predicate repeats are those of ``subjects``."""
+
+
+P = TypeVar("P", bound=Predicate)
+
+
 @dataclass(frozen=True, slots=True)
-class OpenedDocument(Generic[T]):
+class _DigestSet:
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Descriptor:
+    """A ResourceDescriptor of in-toto."""
+
+    name: str
+    digest: _DigestSet
+
+
+_DESCRIPTORS = TypeAdapter(Annotated[list[_Descriptor], Field(min_length=1)])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDocument(Generic[P]):
     """A document whose signature is valid.
 
     Attributes:
-        content: The declared fields of this kind of document.
-        statement: The whole signed JSON object.
+        predicate: What it states.
+        subjects: What it states this about.
         digest: ``sha256:…`` of the signed payload; identifies this document.
     """
 
-    content: T
-    statement: dict[str, Any]
+    predicate: P
+    subjects: Subjects
     digest: str
 
 
-class SignedDocument(Generic[T]):
+class SignedDocument(Generic[P]):
     """One kind of signed document.
 
     Args:
-        name: Name in errors: "the signed NAME".
-        payload_type: Type of the envelope's payload. The type is signed too, so no kind of document passes for another.
-        content: A dataclass; a document may contain further fields.
-        schema: Number of the statement's schema.
+        kind: ``verdict``, ``promotion`` and so on.
+        predicate: The dataclass of its predicate; a document may contain further fields.
+        version: Version of the predicate's fields, part of its type.
+
+    Attributes:
+        predicate_type: The URI that tells kinds and versions apart; it is signed, and checked before the predicate.
     """
 
-    def __init__(self, name: str, payload_type: str, content: type[T], *, schema: int = 1) -> None:
-        self.payload_type = payload_type
-        self._name = f"the signed {name}"
-        self._schema = schema
-        self._adapter = TypeAdapter(content)
+    def __init__(self, kind: str, predicate: type[P], *, version: int = 1) -> None:
+        self.predicate_type = f"urn:buckler:{kind}:v{version}"
+        self._kind = kind
+        self._name = f"the signed {kind}"
+        self._predicate = TypeAdapter(predicate)
 
-    def sign(self, content: T, key: Ed25519PrivateKey, **derived: Any) -> dict[str, Any]:
-        """Return the envelope of ``content``; ``derived`` fields are added to the statement for its readers."""
-        statement = {"schema": self._schema, **self._adapter.dump_python(content, mode="json"), **derived}
-        return envelope.sign(statement, key, payload_type=self.payload_type)
+    def sign(self, predicate: P, subjects: Subjects, key: Ed25519PrivateKey) -> dict[str, Any]:
+        """Return the envelope of a statement about ``subjects``."""
+        statement = {
+            "_type": STATEMENT_TYPE,
+            "subject": [
+                {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
+                for name, digest in sorted(subjects.items())
+            ],
+            "predicateType": self.predicate_type,
+            "predicate": self._predicate.dump_python(predicate, mode="json"),
+        }
+        return envelope.sign(statement, key, payload_type=PAYLOAD_TYPE)
 
-    def open(self, sealed: object, public_key: Ed25519PublicKey) -> OpenedDocument[T]:
-        """Return the document in an envelope; the signature is verified before the document is parsed.
+    def open(self, sealed: object, public_key: Ed25519PublicKey) -> OpenedDocument[P]:
+        """Return the document in an envelope; signature, then type are verified before the content is read.
 
         Raises:
             VerdictError: ``malformed`` or ``signature``.
         """
-        payload = envelope.open_payload(sealed, public_key, payload_type=self.payload_type)
+        accepted = (PAYLOAD_TYPE, earlier.payload_type(self._kind))
+        payload_type, payload = envelope.open_payload(sealed, public_key, payload_types=accepted)
         statement = envelope.parse_object(payload, self._name)
-        if statement.get("schema") != self._schema:
-            got = statement.get("schema")
-            raise VerdictError("malformed", f"{self._name}: expected schema {self._schema}, got {got!r}")
-        try:
-            content = self._adapter.validate_json(payload, strict=True)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise VerdictError("malformed", f"{self._name} is malformed: {faults}") from error
-        return OpenedDocument(content, statement, f"sha256:{hashlib.sha256(payload).hexdigest()}")
+        if payload_type == PAYLOAD_TYPE:
+            subjects, content = self._unwrap(statement)
+        else:
+            subjects, content = earlier.translate(self._kind, statement)
+        predicate = _validate(self._predicate, content, f"{self._name}: predicate")
+        if not predicate.is_about(subjects):
+            raise VerdictError("malformed", f"{self._name} contradicts itself: predicate and subject differ in digests")
+        return OpenedDocument(predicate, subjects, f"sha256:{hashlib.sha256(payload).hexdigest()}")
+
+    def _unwrap(self, statement: Mapping[str, Any]) -> tuple[Subjects, object]:
+        """Return subjects and predicate of a statement of this kind."""
+        for field, expected in (("_type", STATEMENT_TYPE), ("predicateType", self.predicate_type)):
+            if statement.get(field) != expected:
+                got = statement.get(field)
+                raise VerdictError("malformed", f"{self._name}: expected {field} {expected!r}, got {got!r}")
+        descriptors = _validate(_DESCRIPTORS, statement.get("subject"), f"{self._name}: subject")
+        subjects = {each.name: f"sha256:{each.digest.sha256}" for each in descriptors}
+        if len(subjects) != len(descriptors):
+            raise VerdictError("malformed", f"{self._name} names a subject twice")
+        return subjects, statement.get("predicate")
+
+
+T = TypeVar("T")
+
+
+def _validate(adapter: TypeAdapter[T], content: object, name: str) -> T:
+    try:
+        # From JSON: in strict mode a time may be text in JSON, but not in Python objects.
+        return adapter.validate_json(canonical(content), strict=True)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise VerdictError("malformed", f"{name} is malformed: {faults}") from error
+    except ValueError as error:  # NaN or half a character, which no signer of this package writes
+        raise VerdictError("malformed", f"{name} is malformed: {error}") from error

@@ -37,25 +37,19 @@ def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: 
     }
 
 
-def open_envelope(envelope: object, public_key: Ed25519PublicKey, *, payload_type: str) -> dict[str, Any]:
-    """Return the statement in ``envelope``; the signature is verified before the statement is parsed.
-
-    Raises:
-        VerdictError: ``malformed`` or ``signature``.
-    """
-    return parse_object(open_payload(envelope, public_key, payload_type=payload_type), "the signed statement")
-
-
-def open_payload(envelope: object, public_key: Ed25519PublicKey, *, payload_type: str) -> bytes:
-    """Return the payload of ``envelope`` after verifying its type and signature.
+def open_payload(
+    envelope: object, public_key: Ed25519PublicKey, *, payload_types: tuple[str, ...]
+) -> tuple[str, bytes]:
+    """Return the type of the payload, one of ``payload_types``, and the payload, whose signature is verified.
 
     Raises:
         VerdictError: ``malformed`` or ``signature``.
     """
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
         raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
-    if envelope["payloadType"] != payload_type:
-        raise VerdictError("malformed", f"expected payloadType {payload_type!r}, got {envelope['payloadType']!r}")
+    payload_type = envelope["payloadType"]
+    if payload_type not in payload_types:
+        raise VerdictError("malformed", f"expected payloadType {payload_types[0]!r}, got {payload_type!r}")
     payload = _decode(envelope["payload"])
     signatures = _signatures(envelope["signatures"])
     expected = key_id(public_key)
@@ -68,7 +62,7 @@ def open_payload(envelope: object, public_key: Ed25519PublicKey, *, payload_type
         public_key.verify(signatures[expected], pre_authentication_encoding(payload_type, payload))
     except InvalidSignature as error:
         raise VerdictError("signature", f"the signature of key {expected} does not match the statement") from error
-    return payload
+    return payload_type, payload
 
 
 def _signatures(entries: object) -> dict[str, bytes]:

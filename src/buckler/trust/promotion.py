@@ -12,16 +12,14 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import VerdictError
-from buckler.trust.document import SignedDocument, Time
+from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.verdict import Verdict
-
-PAYLOAD_TYPE = "application/vnd.buckler.promotion+json"
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionRecord:
-    """The signed statement of a promotion.
+    """What is signed about the model of a promoted version.
 
     Attributes:
         model, version: Name and number in the registry.
@@ -35,6 +33,10 @@ class PromotionRecord:
     digest: str
     verdict: str
     moment: Time
+
+    def is_about(self, subjects: Subjects) -> bool:
+        """Return whether ``subjects`` is the promoted model."""
+        return subjects == {self.model: self.digest}
 
     def check(self, verdict: Verdict) -> None:
         """Check that ``verdict`` is the one that allowed this promotion.
@@ -50,13 +52,13 @@ class PromotionRecord:
             )
 
 
-_DOCUMENT = SignedDocument("promotion", PAYLOAD_TYPE, PromotionRecord)
+DOCUMENT = SignedDocument("promotion", PromotionRecord)
 
 
 def issue(key: Ed25519PrivateKey, *, model_name: str, version: str, verdict: Verdict, moment: datetime) -> str:
     """Return the signed record as text, in the form that the registry stores."""
     record = PromotionRecord(model_name, version, verdict.subject_digest, verdict.id, moment)
-    return json.dumps(_DOCUMENT.sign(record, key), separators=(",", ":"))
+    return json.dumps(DOCUMENT.sign(record, {model_name: record.digest}, key), separators=(",", ":"))
 
 
 def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str) -> PromotionRecord:
@@ -73,7 +75,7 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
             f"run `buckler promote --version {version}`",
         )
     try:
-        record = _DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_key).content
+        record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_key).predicate
     except VerdictError as error:
         raise VerdictError("not_promoted", f"the promotion of {subject} is not valid: {error}") from error
     if (record.model, record.version) != (model_name, version):

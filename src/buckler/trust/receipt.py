@@ -1,6 +1,6 @@
 """Signed receipts: proof of what a service answered about a picture, which a client can verify without the service.
 
-Like a verdict, a receipt is a DSSE envelope, but with another payload type and another key: the service has the receipt
+Like a verdict, a receipt is a signed document, but of another kind and with another key: the service has the receipt
 key and must never have the key that signs verdicts. docs/threat-model.md explains what a receipt proves.
 """
 
@@ -16,14 +16,14 @@ from pydantic import AfterValidator
 from buckler.errors import BucklerError, ReceiptError, VerdictError
 from buckler.state import paths
 from buckler.trust import digests, keys
-from buckler.trust.document import SignedDocument, Time
+from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
-
-PAYLOAD_TYPE = "application/vnd.buckler.receipt+json"
 
 PRIVATE_KEY_FILE = "receipts.pem"
 PUBLIC_KEY_FILE = "receipts.pub"
 RECEIPT_KEY_ENV = "BUCKLER_RECEIPT_KEY"
+
+SUBJECT = "input"  # name of the subject; a file's own name may name the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _check_answer(answer: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The statement of a receipt.
+    """What is signed about an input and its answer.
 
     Attributes:
         input: ``sha256:…`` of the picture's bytes as the service received them.
@@ -58,13 +58,17 @@ class Receipt:
     issued_at: Time
     audit: AuditLine | None
 
+    def is_about(self, subjects: Subjects) -> bool:
+        """Return whether ``subjects`` is the answered input."""
+        return subjects == {SUBJECT: self.input}
+
     @property
     def model_digest(self) -> str:
         """``sha256:…`` of the model directory that answered."""
         return str(self.answer["model"]["digest"])
 
 
-_DOCUMENT = SignedDocument("receipt", PAYLOAD_TYPE, Receipt)
+DOCUMENT = SignedDocument("receipt", Receipt)
 
 
 def generate_key_pair(directory: Path) -> None:
@@ -118,7 +122,8 @@ def issue(
         moment: Aware time of issue.
         audit: Sequence number and digest of the answer's line in the audit log; None without a log.
     """
-    return _DOCUMENT.sign(Receipt(input_digest, dict(answer), moment, AuditLine(*audit) if audit else None), key)
+    receipt = Receipt(input_digest, dict(answer), moment, AuditLine(*audit) if audit else None)
+    return DOCUMENT.sign(receipt, {SUBJECT: input_digest}, key)
 
 
 def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_digest: str | None = None) -> Receipt:
@@ -175,7 +180,7 @@ def _open(content: bytes, path: str, public_key: Ed25519PublicKey) -> Receipt:
         envelope = given if alone else given.pop("receipt", None)
         if envelope is None:
             raise ReceiptError(f"{path} contains no receipt; request one with the header X-Buckler-Receipt: ed25519")
-        receipt = _DOCUMENT.open(envelope, public_key).content
+        receipt = DOCUMENT.open(envelope, public_key).predicate
     except VerdictError as error:
         raise ReceiptError(f"{path}: {error}") from error
     if not alone and given != receipt.answer:

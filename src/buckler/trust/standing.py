@@ -14,11 +14,9 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import VerdictError
-from buckler.trust.document import SignedDocument, Time
+from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.verdict import Verdict
-
-PAYLOAD_TYPE = "application/vnd.buckler.standing+json"
 
 State = Literal["holds", "degraded", "withdrawn"]
 ClaimState = Literal["degraded", "withdrawn"]
@@ -39,7 +37,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The signed statement about a version.
+    """What is signed about the model of a version.
 
     Attributes:
         model, version: Name and number in the registry.
@@ -59,6 +57,10 @@ class Standing:
     expires_at: Time
     moment: Time
     claims: Mapping[str, Claim] = field(default_factory=dict)
+
+    def is_about(self, subjects: Subjects) -> bool:
+        """Return whether ``subjects`` is the model of this version."""
+        return subjects == {self.model: self.digest}
 
     @property
     def state(self) -> State:
@@ -115,14 +117,14 @@ def of_verdict(verdict: Verdict, *, model_name: str, version: str) -> Standing:
     )
 
 
-_DOCUMENT = SignedDocument("standing", PAYLOAD_TYPE, Standing)
+DOCUMENT = SignedDocument("standing", Standing)
 
 
 def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
     """Return the signed standing as text, in the form that the registry stores."""
     short = {job: replace(claim, reason=claim.reason[:LONGEST_REASON]) for job, claim in standing.claims.items()}
     standing = replace(standing, claims=short)
-    sealed = _DOCUMENT.sign(standing, key, state=standing.state, reasons=list(standing.reasons))
+    sealed = DOCUMENT.sign(standing, {standing.model: standing.digest}, key)
     return json.dumps(sealed, separators=(",", ":"))
 
 
@@ -134,12 +136,9 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
     """
     subject = f"the standing of version {version} of {model_name}"
     try:
-        opened = _DOCUMENT.open(parse_object(text.encode(), "the standing"), public_key)
+        found = DOCUMENT.open(parse_object(text.encode(), "the standing"), public_key).predicate
     except VerdictError as error:
         raise VerdictError("standing", f"{subject} is not valid: {error}") from error
-    found, state = opened.content, opened.statement.get("state")
-    if state != found.state:
-        raise VerdictError("standing", f"{subject}: its claims imply the state {found.state!r}, it states {state!r}")
     if (found.model, found.version) != (model_name, version):
         raise VerdictError("standing", f"{subject} belongs to version {found.version} of {found.model}")
     return found

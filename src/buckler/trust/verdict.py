@@ -1,16 +1,15 @@
-"""The signed verdict of the gate: a document that others can verify.
+"""The signed verdict of the gate: a document that others can verify, with this package or without.
 
-A verdict is a DSSE envelope (https://github.com/secure-systems-lab/dsse) around a JSON statement, signed with
-Ed25519. The statement contains the digests of the model directory and of every report that the gate read, so that
-one signature covers the whole release::
+A verdict is an in-toto statement in a DSSE envelope, signed with Ed25519. Its subjects are the files of the model; its
+predicate contains the digests of every report that the gate read, so that one signature covers the whole release::
 
-    <release>/model/        the served files; the statement's subject
-    <release>/evidence/     the reports the gate read; their digests are in the statement
+    <release>/model/        the served files; the statement's subjects
+    <release>/evidence/     the reports the gate read; their digests are in the predicate
     <release>/verdict.json  the envelope
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from buckler.errors import VerdictError
 from buckler.trust import envelope
-from buckler.trust.digests import directory_digest, file_digests
-from buckler.trust.document import SignedDocument, Time
-
-PAYLOAD_TYPE = "application/vnd.buckler.verdict+json"
-SCHEMA = 1
+from buckler.trust.digests import digest_of, file_digests
+from buckler.trust.document import SignedDocument, Subjects, Time
 
 MODEL_DIR = "model"
 EVIDENCE_DIR = "evidence"
@@ -31,23 +27,68 @@ VERDICT_FILE = "verdict.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A verdict whose signature and digests are valid.
+class JudgedModel:
+    """The judged model: its name in the registry and the ``directory_digest`` of its files."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the model was made from.
 
     Attributes:
-        id: ``sha256:…`` of the signed payload; identifies this verdict.
-        subject_digest: ``directory_digest`` of the judged model.
-        passed: Whether the gate passed the model.
-        issued_at, expires_at: Aware times.
-        statement: The whole signed document.
+        commit: Commit of the code; None outside git.
+        dirty: Whether tracked files were changed since.
+        initial_weights: ``sha256:…`` of the file of weights with which training began; None if it was not recorded.
     """
 
-    id: str
-    subject_digest: str
+    commit: str | None
+    dirty: bool
+    initial_weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the gate states about a model: the predicate of a verdict.
+
+    Attributes:
+        model: The judged model.
+        passed: Whether the gate passed the model.
+        reasons: Why it did not; empty if it passed.
+        notes: Remarks of the gate.
+        policy: The floors and ceilings that were applied.
+        issued_at, expires_at: Aware times.
+        source: What the model was made from.
+        evidence: Path below ``evidence/`` -> ``sha256:…``.
+        measured: Results of the evaluation.
+    """
+
+    model: JudgedModel
     passed: bool
-    issued_at: datetime
-    expires_at: datetime
-    statement: dict[str, Any]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    policy: Mapping[str, Any]
+    issued_at: Time
+    expires_at: Time
+    source: Source
+    evidence: Mapping[str, str]
+    measured: Mapping[str, Any]
+
+    @property
+    def model_name(self) -> str:
+        """Name of the judged model in the registry."""
+        return self.model.name
+
+    @property
+    def subject_digest(self) -> str:
+        """``directory_digest`` of the judged model."""
+        return self.model.digest
+
+    def is_about(self, subjects: Subjects) -> bool:
+        """Return whether ``subjects`` are the files of the judged model."""
+        return subjects == _subjects(files := _files(subjects)) and digest_of(files) == self.model.digest
 
     def expired(self, now: datetime | None = None) -> bool:
         """Return whether the verdict has expired at ``now`` (an aware time; default: the current time)."""
@@ -55,26 +96,44 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    digest: str
-    name: str | None = None
+class Verdict(Judgement):
+    """A judgement whose signature and digests are valid.
+
+    Attributes:
+        id: ``sha256:…`` of the signed payload; identifies this verdict.
+        files: Path below ``model/`` -> ``sha256:…``.
+    """
+
+    id: str
+    files: Mapping[str, str]
+
+    @property
+    def signed_files(self) -> dict[str, str]:
+        """Path in the release -> ``sha256:…`` of every file that the signature covers."""
+        evidence = {f"{EVIDENCE_DIR}/{name}": digest for name, digest in self.evidence.items()}
+        return dict(sorted({**_subjects(self.files), **evidence}.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    subject: _Subject
-    evidence: dict[str, str]
-    passed: bool
-    issued_at: Time
-    expires_at: Time
+DOCUMENT = SignedDocument("verdict", Judgement)
 
 
-_DOCUMENT = SignedDocument("verdict", PAYLOAD_TYPE, _Statement, schema=SCHEMA)
+def sign(judgement: Judgement, files: Mapping[str, str], key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Return the envelope of a verdict.
+
+    Args:
+        judgement: What it states.
+        files: Path below ``model/`` -> ``sha256:…`` of the judged model.
+        key: Signs.
+    """
+    return DOCUMENT.sign(judgement, _subjects(files), key)
 
 
-def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """Return the envelope of a verdict's whole statement."""
-    return envelope.sign(statement, key, payload_type=PAYLOAD_TYPE)
+def _subjects(files: Mapping[str, str]) -> dict[str, str]:
+    return {f"{MODEL_DIR}/{name}": digest for name, digest in files.items()}
+
+
+def _files(subjects: Subjects) -> dict[str, str]:
+    return {name.removeprefix(f"{MODEL_DIR}/"): digest for name, digest in subjects.items()}
 
 
 def verify_release(
@@ -109,7 +168,7 @@ def check_valid(verdict: Verdict, *, now: datetime | None = None, valid_until: d
         VerdictError: ``failed`` or ``expired``.
     """
     if not verdict.passed:
-        reasons = "; ".join(map(str, verdict.statement.get("reasons", []))) or "no reason given"
+        reasons = "; ".join(verdict.reasons) or "no reason given"
         raise VerdictError("failed", f"the gate did not pass the model (verdict {verdict.id}): {reasons}")
     end = valid_until or verdict.expires_at
     if (now or datetime.now(UTC)) >= end:
@@ -129,22 +188,18 @@ def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | Non
         content = path.read_bytes()
     except OSError as error:
         raise VerdictError("missing", f"expected a signed verdict in {path}: {error.strerror}") from error
-    opened = _DOCUMENT.open(envelope.parse_object(content, path.name), public_key)
-    statement, subject = opened.content, opened.content.subject
-    if name is not None and subject.name != name:
-        raise VerdictError("other_model", f"the verdict is about a model named {subject.name!r}, not {name!r}")
-    found = directory_digest(release / MODEL_DIR)
-    if found != subject.digest:
-        raise VerdictError("digest", f"the verdict is about model {subject.digest}, {release} contains {found}")
-    _check_evidence(release / EVIDENCE_DIR, statement.evidence)
-    return Verdict(
-        opened.digest, subject.digest, statement.passed, statement.issued_at, statement.expires_at, opened.statement
-    )
+    opened = DOCUMENT.open(envelope.parse_object(content, path.name), public_key)
+    judgement, files = opened.predicate, _files(opened.subjects)
+    if name is not None and judgement.model_name != name:
+        raise VerdictError("other_model", f"the verdict is about a model named {judgement.model_name!r}, not {name!r}")
+    _check_files(release / MODEL_DIR, files)
+    _check_files(release / EVIDENCE_DIR, judgement.evidence)
+    stated = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
+    return Verdict(**stated, id=opened.digest, files=files)
 
 
-def _check_evidence(directory: Path, expected: Mapping[str, str]) -> None:
+def _check_files(directory: Path, expected: Mapping[str, str]) -> None:
     found = file_digests(directory) if expected or directory.exists() else {}
     if found != expected:
-        changed = sorted(set(found.items()) ^ set(expected.items()))
-        names = sorted({name for name, _ in changed})
-        raise VerdictError("digest", f"files in {directory} differ from the digests in the verdict: {names}")
+        changed = sorted({name for name, _ in set(found.items()) ^ set(expected.items())})
+        raise VerdictError("digest", f"files in {directory} differ from the digests in the verdict: {changed}")

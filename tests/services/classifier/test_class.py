@@ -230,11 +230,11 @@ def flip_a_byte_of_the_weights(release: Path, keys: Path) -> None:
 
 
 def sign_a_failure(release: Path, keys: Path) -> None:
-    write_verdict(release, keys, passed=False, reasons=["robust accuracy 0.1 < 0.3"])
+    write_verdict(release, keys, passed=False, reasons=("robust accuracy 0.1 < 0.3",))
 
 
 def sign_for_yesterday(release: Path, keys: Path) -> None:
-    write_verdict(release, keys, expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    write_verdict(release, keys, expires_at=datetime.now(UTC) - timedelta(seconds=1))
 
 
 def sign_with_another_key(release: Path, keys: Path) -> None:

@@ -25,6 +25,7 @@ from buckler.release.settings import PublishParams
 from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
+from buckler.trust.verdict import Source
 from tests import projects, screenings
 from tests.services.running import IMAGE_SIZE, TLS
 
@@ -98,7 +99,7 @@ class Scene:
             reports=self.project / "reports",
             policy=replace(policy, **changes),
             name=self.name,
-            source=bundle.CodeVersion(f"{self._count:x}" * 40, False),
+            source=Source(f"{self._count:x}" * 40, False),
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )
@@ -108,7 +109,7 @@ class Scene:
             self.project / "reports",
             names=PublishParams("console", self.name),
             parameters={},
-            source=bundle.CodeVersion("0" * 40, False),
+            source=Source("0" * 40, False),
             verdict=verdict,
         )
         return published.version

@@ -7,29 +7,29 @@ import pytest
 from buckler.errors import BucklerError, DataError
 from buckler.evaluation.statistics import wilson
 from buckler.release import bundle
-from buckler.trust.verdict import verify_release
+from buckler.trust.verdict import Source, verify_release
 from tests import projects
 
 
-def test_a_release_is_valid_and_its_statement_has_the_fields_for_a_reviewer(project):
+def test_a_release_is_valid_and_its_verdict_has_the_fields_for_a_reviewer(project):
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
     projects.build(project, now=now)
     verdict = verify_release(project / "models/release", projects.PUBLIC, now=now)
-    statement = verdict.statement
-    assert statement["subject"]["name"] == "skin-lesion"
-    assert set(statement["subject"]["files"]) == {
+    assert verdict.model_name == "skin-lesion"
+    assert set(verdict.files) == {
         "classifier.keras",
         "model.json",
         "detector.npz",
         "detector.json",
     }
-    assert statement["data"] == {"version": "sha256:data", "images": 100}
-    assert statement["source"] == {"commit": "0" * 40, "dirty": False}
-    assert [cell["epsilon_255"] for cell in statement["attacks"]] == [1, 2]
-    assert statement["attacks"][0]["robust_accuracy"]["value"] == wilson(40, 100).value
-    assert statement["attacks"][0]["steps"] == 1
-    assert statement["checks"][0]["name"] == "gradients_not_zero"
-    assert statement["reasons"] == []
+    assert verdict.measured["data"] == {"version": "sha256:data", "images": 100}
+    assert verdict.source == Source("0" * 40, False)
+    attacks = verdict.measured["attacks"]
+    assert [cell["epsilon_255"] for cell in attacks] == [1, 2]
+    assert attacks[0]["robust_accuracy"]["value"] == wilson(40, 100).value
+    assert attacks[0]["steps"] == 1
+    assert verdict.measured["checks"][0]["name"] == "gradients_not_zero"
+    assert verdict.reasons == ()
     assert bundle.policy_of(verdict) == projects.POLICY
     assert verdict.expires_at - verdict.issued_at == timedelta(days=30)
 
@@ -38,7 +38,7 @@ def test_a_failed_model_is_released_with_a_signed_failed_verdict(project):
     projects.make_project(project, clean=60, robust=10)
     verdict = projects.build(project)
     assert not verdict.passed
-    assert len(verdict.statement["reasons"]) == 2
+    assert len(verdict.reasons) == 2
     with pytest.raises(BucklerError, match=r"clean accuracy 0\.600 < 0\.700"):
         verify_release(project / "models/release", projects.PUBLIC)
 
@@ -50,9 +50,9 @@ def test_the_evidence_in_a_release_equals_the_reports(project):
 
 def test_the_exported_network_is_signed_and_the_verdict_states_its_parity(project):
     verdict = projects.build(project, runtime=project / "models/runtime")
-    assert "runtime.json" in verdict.statement["subject"]["files"]
-    assert verdict.statement["runtime"]["serves"] == "float32"
-    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in verdict.statement["notes"]
+    assert "runtime.json" in verdict.files
+    assert verdict.measured["runtime"]["serves"] == "float32"
+    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in verdict.notes
 
 
 @pytest.mark.parametrize("name", ["runtime", "evaluation", "robustness"])

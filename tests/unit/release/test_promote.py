@@ -101,7 +101,7 @@ def test_a_champion_whose_bytes_were_changed_does_not_block_a_valid_challenger(r
 def test_a_challenger_whose_bytes_were_changed_in_the_registry_is_refused(registry, publish):
     publish()
     (stored_release(registry, "1") / "model/classifier.keras").write_bytes(b"changed")
-    with pytest.raises(PromotionRefusedError, match="the verdict is about"):
+    with pytest.raises(PromotionRefusedError, match="differ from the digests in the verdict"):
         promote(registry)
 
 

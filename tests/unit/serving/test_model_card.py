@@ -4,8 +4,7 @@ import pytest
 
 from buckler.models.checkpoint import ModelInfo
 from buckler.serving import model_card
-from buckler.trust.verdict import Verdict
-from tests import projects
+from tests import projects, verdicts
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 112, data_version="sha256:data", defence="adversarial")
@@ -21,21 +20,21 @@ def card(verdict, info=INFO, now=NOW):
 
 
 def test_the_card_contains_the_values_of_the_signed_verdict(verdict):
-    statement, found = verdict.statement, card(verdict)
+    measured, found = verdict.measured, card(verdict)
     assert (found.model.name, found.model.version, found.model.digest) == ("skin-lesion", "3", verdict.subject_digest)
     assert found.verdict.id == verdict.id
-    assert found.data.pictures_attacked == statement["data"]["images"]
-    assert found.clean.accuracy.model_dump(exclude_none=True) == statement["clean_accuracy"]
-    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in statement["worst_case"]]
-    for row, expected in zip(found.worst_case, statement["worst_case"], strict=True):
+    assert found.data.pictures_attacked == measured["data"]["images"]
+    assert found.clean.accuracy.model_dump(exclude_none=True) == measured["clean_accuracy"]
+    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in measured["worst_case"]]
+    for row, expected in zip(found.worst_case, measured["worst_case"], strict=True):
         assert row.robust_accuracy.model_dump(exclude_none=True) == expected["robust_accuracy"]
-    assert [row.name for row in found.attacks] == [row["name"] for row in statement["attacks"]]
-    assert [row.group for row in found.subgroups] == [row["group"] for row in statement["subgroups"]]
+    assert [row.name for row in found.attacks] == [row["name"] for row in measured["attacks"]]
+    assert [row.group for row in found.subgroups] == [row["group"] for row in measured["subgroups"]]
     assert [(row.name, row.passed) for row in found.checks] == [
-        (row["name"], row["passed"]) for row in statement["checks"]
+        (row["name"], row["passed"]) for row in measured["checks"]
     ]
-    assert found.detector.threshold == statement["detector"]["threshold"]
-    assert found.floors == statement["policy"]
+    assert found.detector.threshold == measured["detector"]["threshold"]
+    assert found.floors == verdict.policy
 
 
 def test_the_card_shows_an_expired_or_failed_verdict(project, verdict):
@@ -48,7 +47,7 @@ def test_the_card_shows_an_expired_or_failed_verdict(project, verdict):
 
 def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
     text = "\n".join(card(verdict).limits)
-    radius = max(row["epsilon_255"] for row in verdict.statement["worst_case"])
+    radius = max(row["epsilon_255"] for row in verdict.measured["worst_case"])
     assert f"at most {radius}/255" in text
     assert "2026-01-31 12:00 UTC" in text
     assert "without a defence" not in text
@@ -57,8 +56,7 @@ def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
 
 
 def test_values_that_a_verdict_lacks_are_none():
-    bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
-    found = card(bare)
+    found = card(verdicts.verdict())
     assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, [], None)
     assert "Its robustness is unknown" in "\n".join(found.limits)
 
@@ -90,5 +88,4 @@ def test_the_markdown_omits_many_attacks(verdict):
 
 
 def test_the_markdown_shows_values_that_a_verdict_lacks_as_not_measured():
-    bare = Verdict("sha256:v", "sha256:m", True, NOW, NOW + timedelta(days=1), statement={})
-    assert "| clean accuracy | not measured |" in model_card.markdown(card(bare))
+    assert "| clean accuracy | not measured |" in model_card.markdown(card(verdicts.verdict()))

@@ -15,8 +15,8 @@ from buckler.models.info import ModelInfo
 from buckler.models.runtime import RuntimeInfo
 from buckler.serving.predictor import Predictor
 from buckler.trust import keys
-from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
-from tests import screenings
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR
+from tests import screenings, verdicts
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
 # Its maps are the picture's channels, pooled to one place: red is relevant for benign, green for malignant.
@@ -28,7 +28,7 @@ EXPLAINER = Explainer(
 
 def verdict(days=1):
     now = datetime.now(UTC)
-    return Verdict("sha256:1", "sha256:2", True, now - timedelta(days=9), now + timedelta(days=days), {})
+    return verdicts.verdict(issued_at=now - timedelta(days=9), expires_at=now + timedelta(days=days))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ from buckler.models.networks.tiny import TINY
 from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
 from buckler.trust import digests
-from buckler.trust.verdict import Verdict
-from tests import screenings
+from tests import screenings, verdicts
 
 LABELS = ("benign", "malignant")
 pytestmark = pytest.mark.slow
@@ -32,9 +30,7 @@ def save(network, directory, defence="none"):
 
 
 def predictor_of(model):
-    now = datetime.now(UTC)
-    verdict = Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
-    return Predictor.of(model, verdict)
+    return Predictor.of(model, verdicts.verdict())
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +125,15 @@ def test_an_exported_network_is_compared_with_the_answers_of_its_precision(tiny_
     export.write(tiny_network, pictures, directory)
     runtime.RuntimeInfo(("int8", "float32"), "test").save(directory)
     selftest.write(directory)
-    now = datetime.now(UTC)
-    verdict = Verdict("", "", passed=True, issued_at=now, expires_at=now, statement={})
     for precision in runtime.offered(directory):
-        served = Predictor.of(directory, verdict, precision=precision)
+        served = Predictor.of(directory, verdicts.verdict(), precision=precision)
         assert served.precision == precision
         selftest.check(served, directory)
     with np.load(directory / selftest.FILE) as arrays:
         kept = {name: arrays[name] for name in arrays.files}
     np.savez(directory / selftest.FILE, **{**kept, "expected_float32": kept["expected_float32"] + 1})
     with pytest.raises(SelfTestError, match="as at the gate"):
-        selftest.check(Predictor.of(directory, verdict, precision="float32"), directory)
+        selftest.check(Predictor.of(directory, verdicts.verdict(), precision="float32"), directory)
 
 
 def test_a_client_can_distinguish_known_answers_from_others(model, predictor):

@@ -1,27 +1,29 @@
 """A standing is valid only as signed, for its own version of its own model."""
 
 import json
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import VerdictError
 from buckler.trust import standing
-from buckler.trust.envelope import open_envelope, sign
+from buckler.trust.document import PAYLOAD_TYPE
+from buckler.trust.envelope import sign
 from buckler.trust.standing import Claim
-from buckler.trust.verdict import PAYLOAD_TYPE as VERDICT_TYPE
 from buckler.trust.verdict import Verdict
+from tests import verdicts
 from tests.projects import KEY, PUBLIC
+from tests.unit.trust.signed import envelope_of
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 DEGRADED, WITHDRAWN = Claim("degraded", "too dark"), Claim("withdrawn", "0.1 < 0.3")
 
 
-def verdict(digest: str = "sha256:model", identity: str = "sha256:verdict") -> Verdict:
-    return Verdict(
-        identity, digest, passed=True, issued_at=MOMENT, expires_at=MOMENT + timedelta(days=30), statement={}
-    )
+def verdict(**changes: Any) -> Verdict:
+    return verdicts.verdict(issued_at=MOMENT, expires_at=MOMENT + timedelta(days=30), **changes)
 
 
 def standing_with(**claims: Claim) -> standing.Standing:
@@ -58,10 +60,10 @@ def test_the_state_is_the_worst_claim_and_each_job_lifts_only_its_own():
 
 def test_the_document_can_be_read_without_this_package():
     envelope = json.loads(standing.issue(standing_with(reevaluate=WITHDRAWN), KEY))
-    statement = open_envelope(envelope, PUBLIC, payload_type=standing.PAYLOAD_TYPE)
-    assert (statement["model"], statement["version"], statement["state"]) == ("skin", "3", "withdrawn")
-    assert statement["reasons"] == ["reevaluate: 0.1 < 0.3"]
-    assert statement["expires_at"] == (MOMENT + timedelta(days=30)).isoformat()
+    predicate = json.loads(b64decode(envelope["payload"]))["predicate"]
+    assert (predicate["model"], predicate["version"]) == ("skin", "3")
+    assert predicate["claims"] == {"reevaluate": {"state": "withdrawn", "reason": "0.1 < 0.3"}}
+    assert predicate["expires_at"] == (MOMENT + timedelta(days=30)).isoformat()
 
 
 def test_long_reasons_are_shortened_to_fit_a_tag_of_the_registry():
@@ -70,18 +72,18 @@ def test_long_reasons_are_shortened_to_fit_a_tag_of_the_registry():
     assert read(long).claims["job0"].reason == "x" * standing.LONGEST_REASON
 
 
-@pytest.mark.parametrize("other", [verdict(digest="sha256:other"), verdict(identity="sha256:older")])
+@pytest.mark.parametrize("other", [verdict(digest="sha256:other"), verdict(id="sha256:older")])
 def test_a_standing_does_not_apply_to_another_model_or_verdict_under_the_same_number(other):
     with pytest.raises(VerdictError, match="but the version now contains") as caught:
         standing_with().check(other)
     assert caught.value.reason == "standing"
 
 
-def signed(payload_type: str = standing.PAYLOAD_TYPE, **changes: object) -> str:
-    times = dict.fromkeys(("issued_at", "expires_at", "moment"), MOMENT.isoformat())
-    statement = {"schema": 1, "model": "skin", "version": "3", "digest": "d", "verdict": "v", "state": "holds"}
-    content = statement | times | {"claims": {}, "reasons": []} | changes
-    return json.dumps(sign(content, KEY, payload_type=payload_type))
+def signed(**changes: object) -> str:
+    statement = json.loads(b64decode(json.loads(standing.issue(standing_with(), KEY))["payload"]))
+    statement["predicate"] |= changes
+    statement["subject"][0]["name"] = statement["predicate"]["model"]
+    return json.dumps(sign(statement, KEY, payload_type=PAYLOAD_TYPE))
 
 
 def test_the_base_of_the_faulty_documents_below_is_valid():
@@ -95,13 +97,11 @@ def test_the_base_of_the_faulty_documents_below_is_valid():
         ("{", "not valid JSON"),
         (standing.issue(standing_with(), Ed25519PrivateKey.generate()), "expected a signature of key"),
         (standing.issue(standing_with(), KEY).replace('"payload":"', '"payload":"AA'), "does not match|base64"),
-        (signed(VERDICT_TYPE), "payloadType"),
-        (signed(schema=2), "expected schema 1"),
+        (json.dumps(envelope_of("promotion")), "expected predicateType 'urn:buckler:standing:v1'"),
         (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
         (signed(digest=7), "digest: Input should be a valid string"),
         (signed(version="4"), "belongs to version 4 of skin"),
         (signed(model="lungs"), "belongs to version 3 of lungs"),
-        (signed(state="degraded"), "its claims imply the state 'holds'"),
         (signed(claims={"drift": {"state": "holds", "reason": ""}}), "drift.state: Input should be 'degraded' or"),
         (signed(claims=[]), "claims: Input should be an object"),
     ],

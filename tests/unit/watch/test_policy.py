@@ -8,7 +8,7 @@ import yaml
 
 from buckler import watch
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
-from buckler.release import bundle, tracking
+from buckler.release import tracking
 from buckler.release.assess import Assessor
 from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback
@@ -20,6 +20,7 @@ from buckler.serving.registry import STANDING_TAG, by_alias
 from buckler.serving.registry import version as version_registry
 from buckler.state import paths
 from buckler.trust import audit_chain, keys, standing
+from buckler.trust.verdict import Source
 from buckler.watch import policy
 from tests import projects
 from tests.unit.watch import made
@@ -39,7 +40,7 @@ def name(project, registry):
 def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
     verdict = projects.build(project, name=registry, key=keys.load_private_key())
-    names, source = PublishParams(registry, registry), bundle.CodeVersion(None, False)
+    names, source = PublishParams(registry, registry), Source(None, False)
     return publish_release(
         project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
     ).version

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.signing import write_verdict
 from buckler.serving.model_card import ModelCard
+from buckler.trust.verdict import Verdict
 from services.classifier.interfaces.card_page import POLICY
 from tests import projects
 from tests.services.running import LABELS, Server, serving
@@ -19,21 +20,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def stated(tmp_path_factory) -> dict:
-    """What the gate states about a model, from a real verdict."""
+def stated(tmp_path_factory) -> Verdict:
+    """What the gate measured of a model, from a real verdict."""
     directory = tmp_path_factory.mktemp("project")
     projects.make_project(directory)
-    statement = projects.build(directory).statement
-    own = {"schema", "subject", "issued_at", "expires_at", "evidence"}
-    return {name: value for name, value in statement.items() if name not in own}
+    return projects.build(directory)
 
 
 @pytest.fixture(scope="module")
 def judged(module_tmp_path: Path, release: Path, keys: Path, stated) -> Iterator[Server]:
     directory = module_tmp_path
     copy = Path(shutil.copytree(release, directory / "release"))
-    notes = {"notes": ["<script>alert(1)</script> & so on"]}
-    write_verdict(copy, keys, **{**stated, **notes})
+    notes = ("<script>alert(1)</script> & so on",)
+    write_verdict(copy, keys, notes=notes, policy=stated.policy, measured=stated.measured)
     with serving(directory, keys, BUCKLER_RELEASE=str(copy)) as server:
         yield server
 
@@ -64,8 +63,8 @@ def test_the_card_describes_the_live_model(judged: Server, picture: bytes, state
     }
     assert card["verdict"]["id"] == answer["model"]["verdict"]
     assert card["schema"] == 1
-    assert card["detector"]["threshold"] == stated["detector"]["threshold"]
-    assert card["clean"]["accuracy"]["value"] == stated["clean_accuracy"]["value"]
+    assert card["detector"]["threshold"] == stated.measured["detector"]["threshold"]
+    assert card["clean"]["accuracy"]["value"] == stated.measured["clean_accuracy"]["value"]
     assert card["model"]["labels"] == list(LABELS)
 
 
@@ -82,9 +81,9 @@ def test_the_page_shows_the_numbers_and_loads_and_runs_nothing(judged: Server, s
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    for row in stated["worst_case"]:
+    for row in stated.measured["worst_case"]:
         assert f"{row['robust_accuracy']['value']:.1%}" in page
-    for row in stated["checks"]:
+    for row in stated.measured["checks"]:
         assert row["name"].replace("_", " ") in page
     assert not re.search(r"<script|https?:|url\(|@import|\son\w+=", page)
     assert re.search(r"<code>max_evaded</code></dt><dd>none</dd>", page)

@@ -51,7 +51,7 @@ def test_a_valid_release_becomes_live_without_a_failed_request_and_an_invalid_on
     (new,) = seen[-1]
     assert set().union(*seen) <= {old, new}  # on a busy machine the first answers may be the new release's already
 
-    write_verdict(place, keys, passed=False, reasons=["weak"])
+    write_verdict(place, keys, passed=False, reasons=("weak",))
     refused = 'buckler_model_refused_total{reason="failed"} 2.0'
     wait_for(lambda: refused in followed.get("/metrics").text)
     assert "buckler_release_behind 1.0" in followed.get("/metrics").text

@@ -207,7 +207,7 @@ def by_hand_to_a_version_without_promotion(registry: RegistryModel, make) -> Non
 
 
 def by_hand_to_a_version_that_failed(registry: RegistryModel, make) -> None:
-    failed = make("failed", passed=False, reasons=["weak"])
+    failed = make("failed", passed=False, reasons=("weak",))
     registry.promote(failed, registry.register(failed))
 
 
@@ -381,7 +381,7 @@ def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_l
     following.check()
     assert slot.served is first
 
-    write_verdict(place, keys, settings.model_name, passed=False, reasons=["weak"])
+    write_verdict(place, keys, settings.model_name, passed=False, reasons=("weak",))
     before = refused("failed")
     following.check()
     assert (slot.served, refused("failed")) == (first, before + 1)

@@ -176,8 +176,8 @@ def test_a_challenger_that_failed_its_gate_is_compared_but_an_unsigned_one_is_no
         keys = tmp_path / "other"
     name = f"shadow-{passed}-{trusted}"
     challenger = Path(shutil.copytree(release, tmp_path / "challenger" / "release"))
-    expired = (datetime.now(UTC) - timedelta(days=1)).isoformat()
-    write_verdict(challenger, keys, name, passed=passed, reasons=["weak"], expires_at=expired)
+    expired = datetime.now(UTC) - timedelta(days=1)
+    write_verdict(challenger, keys, name, passed=passed, reasons=("weak",), expires_at=expired)
     run = tracking.start_run("service", "test", {})
     uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], shape=(32, 32, 3))
     tracking.set_alias(name, CHALLENGER, tracking.register(name, uri, tags={}, description="test"))

@@ -79,7 +79,7 @@ def test_answers_of_a_degraded_version_need_review_until_the_claim_is_lifted(set
 
 
 def test_a_renewal_moves_the_expiry_of_the_verdict(settings, make):
-    champion = make(expires_at=(datetime.now(UTC) + timedelta(seconds=20)).isoformat())
+    champion = make(expires_at=datetime.now(UTC) + timedelta(seconds=20))
     slot, following = begin(settings)
     until = datetime.now(UTC) + timedelta(days=30)
     champion.state(None, expires_at=until)
@@ -89,7 +89,7 @@ def test_a_renewal_moves_the_expiry_of_the_verdict(settings, make):
 
 
 def test_an_expired_release_serves_again_once_renewed_and_after_a_restart(settings, make):
-    champion = make(expires_at=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    champion = make(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     slot, following = begin(settings)
     assert slot.served is None
     champion.state(None, expires_at=datetime.now(UTC) + timedelta(days=30))

@@ -1,7 +1,5 @@
 """A new architecture needs one file and one entry in the table; all other code works with it unchanged."""
 
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
 import pytest
 
@@ -19,8 +17,7 @@ from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
 from buckler.training.loop import Schedule, train_network
 from buckler.trust.digests import directory_digest
-from buckler.trust.verdict import Verdict
-from tests import screenings
+from tests import screenings, verdicts
 from tests.unit import small
 
 pytestmark = pytest.mark.slow
@@ -82,9 +79,7 @@ def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(net
 
     screenings.fit(runtime, images, labels, network=network).save(tmp_path)
     selftest.write(tmp_path)
-    now = datetime.now(UTC)
-    verdict = Verdict(directory_digest(tmp_path), "sha256:2", True, now, now + timedelta(days=1), {})
-    predictor = Predictor.of(tmp_path, verdict)
+    predictor = Predictor.of(tmp_path, verdicts.verdict(digest=directory_digest(tmp_path)))
     selftest.check(predictor, tmp_path)
     answers = [predictor(pixels).label for pixels in unseen]
     assert np.mean([LABELS.index(answer) == label for answer, label in zip(answers, truth, strict=True)]) > 0.8

@@ -29,7 +29,7 @@ from buckler.serving.registry import by_alias
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
-from buckler.trust.verdict import open_release
+from buckler.trust.verdict import Source, open_release
 from buckler.watch.jobs import drift
 from buckler.watch.settings import WatchSettings
 from tests import projects, screenings
@@ -100,7 +100,7 @@ def champion(made, mlflow_database):
             reports=made / "reports",
             policy=replace(projects.POLICY, max_detector_fpr=1.0),
             name=name,
-            source=bundle.CodeVersion(None, False),
+            source=Source(None, False),
             key=key,
             write_self_test=selftest.write,
         )

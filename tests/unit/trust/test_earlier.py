@@ -1,0 +1,101 @@
+"""Documents that were signed before they were in-toto statements still verify.
+
+The files in ``earlier`` were made by the code of commit ef9a14b, from the project of `tests.projects`, with a key that was not kept.
+"""
+
+import json
+import shutil
+from base64 import b64decode
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from buckler.errors import VerdictError
+from buckler.release import bundle
+from buckler.trust import earlier, envelope, keys, promotion, receipt, standing
+from buckler.trust.digests import directory_digest
+from buckler.trust.verdict import Source, open_release, verify_release
+from tests import projects
+from tests.unit.trust.signed import KINDS
+
+EARLIER = Path(__file__).parent / "earlier"
+PUBLIC = keys.load_public_key(EARLIER / "verdict.pub")
+MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+VERDICT_ID = "sha256:7d322cf9ab506bc1ccf33c115f720a7d91e82348f167d7b679760cb7a7452de5"
+
+
+def text_of(kind: str) -> str:
+    return (EARLIER / ("release/verdict.json" if kind == "verdict" else f"{kind}.json")).read_text()
+
+
+def test_a_release_is_valid_under_the_id_that_its_verdict_had():
+    verdict = verify_release(EARLIER / "release", PUBLIC, name="skin-lesion", now=MOMENT)
+    assert verdict.id == VERDICT_ID
+    assert verdict.subject_digest == directory_digest(EARLIER / "release/model")
+    assert (verdict.passed, verdict.reasons) == (True, ())
+    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in verdict.notes
+    assert verdict.source == Source("0" * 40, False)
+    assert verdict.issued_at == MOMENT
+    assert verdict.measured["data"] == {"version": "sha256:data", "images": 100}
+    assert "passed" not in verdict.measured
+    assert bundle.policy_of(verdict) == projects.POLICY
+
+
+@pytest.mark.parametrize("name", ["model/classifier.keras", "evidence/robustness.json", "model/added"])
+def test_a_changed_or_added_file_is_refused(tmp_path, name):
+    release = Path(shutil.copytree(EARLIER / "release", tmp_path / "release"))
+    (release / name).write_bytes(b"changed")
+    with pytest.raises(VerdictError, match=Path(name).name) as caught:
+        open_release(release, PUBLIC)
+    assert caught.value.reason == "digest"
+
+
+def test_a_promotion_and_a_standing_are_valid_for_the_release():
+    verdict = open_release(EARLIER / "release", PUBLIC)
+    record = promotion.read(text_of("promotion"), PUBLIC, model_name="skin-lesion", version="3")
+    record.check(verdict)
+    assert record.moment == MOMENT
+    found = standing.read(text_of("standing"), PUBLIC, model_name="skin-lesion", version="3")
+    found.check(verdict)
+    assert (found.state, found.reasons) == ("degraded", ("drift: too dark",))
+
+
+def test_a_receipt_is_valid_for_its_picture():
+    found = receipt.verify(EARLIER / "receipt.json", EARLIER / "picture.jpg", PUBLIC)
+    assert (found.answer["label"], found.issued_at, found.audit.sequence) == ("benign", MOMENT, 17)
+
+
+@pytest.mark.parametrize("offered", KINDS)
+@pytest.mark.parametrize("wanted", KINDS)
+def test_an_earlier_document_of_one_kind_is_refused_as_any_other(offered, wanted):
+    if offered == wanted:
+        return
+    with pytest.raises(VerdictError, match=f"got 'application/vnd.buckler.{offered}"):
+        KINDS[wanted].open(json.loads(text_of(offered)), PUBLIC)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_refused_before_the_payload_is_read(kind):
+    sealed = json.loads(text_of(kind))
+    sealed["payload"] = sealed["payload"].replace("e", "f", 1)
+    with pytest.raises(VerdictError) as caught:
+        KINDS[kind].open(sealed, PUBLIC)
+    assert caught.value.reason == "signature"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signed_statement_of_another_form_is_refused(kind):
+    statement = json.loads(b64decode(json.loads(text_of(kind))["payload"]))
+    assert "expected schema 1, got 2" in refusal(kind, statement | {"schema": 2})
+    assert "KeyError" in refusal(kind, {"schema": 1})
+    name = "input" if kind == "receipt" else "subject" if kind == "verdict" else "model"
+    refusal(kind, statement | {name: 7})
+
+
+def refusal(kind: str, statement: dict[str, object]) -> str:
+    sealed = envelope.sign(statement, projects.KEY, payload_type=earlier.payload_type(kind))
+    with pytest.raises(VerdictError) as caught:
+        KINDS[kind].open(sealed, projects.PUBLIC)
+    assert caught.value.reason == "malformed"
+    return str(caught.value)
