@@ -5,13 +5,15 @@ Writes  docs/results/detector.json, or another document by ``--name``
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks import results
 from benchmarks.results import CellValue, Column, Table, rate
 from benchmarks.tables import markdown
+from buckler.evaluation import reports
+from buckler.evaluation.reports import DetectorReport
+from buckler.measurements.results import DetectedAttack
 from buckler.state import documents
 from pipelines.stage import stage
 
@@ -22,17 +24,17 @@ NAME = "detector"
 
 def run(report: Path, name: str, out: Path) -> None:
     """Write and print the tables; the one of adaptive attacks only if the report has any."""
-    found = documents.read_json(report)
+    found = reports.parse(DetectorReport, documents.read_json(report), report)
     tables = {"clean": clean(found), "attacks": attacks(found)}
-    if any(row["adaptive"] for row in found["attacks"]):
+    if any(row.adaptive for row in found.attacks):
         tables["adaptive"] = adaptive(found)
     command = COMMAND + f" --report {report}" * (report != REPORT) + f" --name {name}" * (name != NAME)
-    settings = {"scored_in": found["scored_in"]}
+    settings = {"scored_in": found.scored_in}
     results.new(name, command, tables, settings=settings, remark=remark(found)).write(out)
     print("\n\n".join(markdown(table) for table in tables.values()))
 
 
-def clean(report: Mapping[str, Any]) -> Table:
+def clean(report: DetectorReport) -> Table:
     """Return the rates at which pictures without attack are flagged."""
     columns = (
         Column("pictures", "pictures"),
@@ -42,19 +44,22 @@ def clean(report: Mapping[str, Any]) -> Table:
     return Table(columns, tuple(_unattacked(report)))
 
 
-def _unattacked(report: Mapping[str, Any]) -> Iterator[dict[str, CellValue]]:
-    flagged = report["clean_flagged"]
+def _unattacked(report: DetectorReport) -> Iterator[dict[str, CellValue]]:
+    flagged = report.clean_flagged
     yield {"pictures": "clean", "adversarial": rate(flagged["adversarial"]), "any": rate(flagged["any"])}
-    for group in report["subgroups"]:
-        yield {"pictures": f"clean, {group['column']} {group['group']}", "adversarial": rate(group["clean_fpr"])}
-    for row in report["harmless"]:
-        yield {"pictures": row["change"].replace("_", " "), "adversarial": rate(row["flagged"])}
-    for row in report["foreign"]:
-        flagged = {"adversarial": rate(row["reasons"]["adversarial"]), "any": rate(row["flagged"])}
-        yield {"pictures": f"no dermoscopy: {row['kind']}", **flagged}
+    for group in report.subgroups:
+        yield {"pictures": f"clean, {group.column} {group.group}", "adversarial": rate(group.clean_fpr)}
+    for row in report.harmless:
+        yield {"pictures": row.change.replace("_", " "), "adversarial": rate(row.flagged)}
+    for kind in report.foreign:
+        yield {
+            "pictures": f"no dermoscopy: {kind.kind}",
+            "adversarial": rate(kind.reasons["adversarial"]),
+            "any": rate(kind.flagged),
+        }
 
 
-def attacks(report: Mapping[str, Any]) -> Table:
+def attacks(report: DetectorReport) -> Table:
     """Return the detector's figures for each attack."""
     columns = (
         Column("attack", "attack"),
@@ -63,49 +68,41 @@ def attacks(report: Mapping[str, Any]) -> Table:
         Column("wrong", "wrong answers", ".1%"),
         Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
     )
-    return Table(columns, tuple(_attack(row) for row in report["attacks"]))
+    return Table(columns, tuple(_attack(row) for row in report.attacks))
 
 
-def adaptive(report: Mapping[str, Any]) -> Table:
+def adaptive(report: DetectorReport) -> Table:
     """Return the success of the attacker who knows the detector and tries every objective, at each radius."""
-    objectives = len({row["attack"] for row in report["attacks"] if row["adaptive"]})
+    objectives = len({row.attack for row in report.attacks if row.adaptive})
     columns = (
         Column("attack", f"PGD that knows the detector, best of {objectives} objectives"),
         Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
     )
-    measured = [row for row in report["worst"] if row["adaptive_wrong_and_unflagged"]]
-    return Table(
-        columns,
-        tuple(
-            {
-                "attack": f"{row['epsilon_255']}/255",
-                "wrong_and_unflagged": rate(row["adaptive_wrong_and_unflagged"]),
-            }
-            for row in measured
-        ),
-    )
+    evaded = {row.epsilon_255: row.adaptive_wrong_and_unflagged for row in report.worst}
+    rows = ({"attack": f"{radius}/255", "wrong_and_unflagged": rate(each)} for radius, each in evaded.items() if each)
+    return Table(columns, tuple(rows))
 
 
-def remark(report: Mapping[str, Any]) -> str:
+def remark(report: DetectorReport) -> str:
     """Return the numbers of pictures and the steps of the adaptive attack."""
-    attacked = max((row["wrong"]["pictures"] for row in report["attacks"] if not row["adaptive"]), default=0)
-    parts = [f"{report['clean_flagged']['any']['pictures']} clean and {attacked} attacked test pictures"]
-    known = [row for row in report["attacks"] if row["adaptive"]]
+    attacked = max((row.wrong.pictures for row in report.attacks if not row.adaptive), default=0)
+    parts = [f"{report.clean_flagged['any'].pictures} clean and {attacked} attacked test pictures"]
+    known = [row for row in report.attacks if row.adaptive]
     if known:
-        steps = max(row["steps"] for row in known)
-        parts.append(f"{known[0]['wrong']['pictures']} for the attacker who knows the detector, {steps} steps each")
-    return f"{'; '.join(parts)}; scored in {report['scored_in']}."
+        steps = max((row.steps or 1) for row in known)
+        parts.append(f"{known[0].wrong.pictures} for the attacker who knows the detector, {steps} steps each")
+    return f"{'; '.join(parts)}; scored in {report.scored_in}."
 
 
-def _attack(row: Mapping[str, Any]) -> dict[str, CellValue]:
-    kind = ", knows the detector" if row["adaptive"] else ", stops at the boundary" * row["stops_at_boundary"]
-    norm = "" if row["norm"] == "linf" else f" ({row['norm']})"
+def _attack(row: DetectedAttack) -> dict[str, CellValue]:
+    kind = ", knows the detector" if row.adaptive else ", stops at the boundary" * row.stops_at_boundary
+    norm = "" if row.norm == "linf" else f" ({row.norm})"
     return {
-        "attack": f"{row['attack']} {row['epsilon_255']}/255{norm}{kind}",
-        "auc": row["auc"],
-        "tpr": None if row["adaptive"] or row["stops_at_boundary"] else row["tpr_at_fpr"]["0.05"],
-        "wrong": row["wrong"]["value"],
-        "wrong_and_unflagged": rate(row["wrong_and_unflagged"]),
+        "attack": f"{row.attack} {row.epsilon_255}/255{norm}{kind}",
+        "auc": row.auc,
+        "tpr": None if row.adaptive or row.stops_at_boundary else row.tpr_at_fpr["0.05"],
+        "wrong": row.wrong.value,
+        "wrong_and_unflagged": rate(row.wrong_and_unflagged),
     }
 
 

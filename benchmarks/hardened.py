@@ -5,16 +5,15 @@ Writes  docs/results/hardened.json; docs/results/hardened.png with clean accurac
 """
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks import results
 from benchmarks.results import Column, Estimate, Table
 from benchmarks.tables import markdown
-from buckler.evaluation.statistics import Rate
+from buckler.evaluation import reports
+from buckler.evaluation.reports import RobustnessReport
+from buckler.measurements.results import Cell, Rate
 from buckler.reporting import plots
-from buckler.state import documents
 from pipelines.stage import stage
 
 COMMAND = "make hardened IMAGES=DIR WEIGHTS=FILE"
@@ -33,19 +32,19 @@ GOALS = {
 
 def run(out: Path) -> None:
     """Write and print the table, and draw both curves."""
-    undefended, hardened = _read(UNDEFENDED), _read(HARDENED)
+    undefended, hardened = (reports.read(RobustnessReport, each) for each in (UNDEFENDED, HARDENED))
     tables = {"rates": table(undefended, hardened)}
-    seeds = sorted({cell["seed"] for cell in hardened["cells"]})
+    seeds = sorted({cell.seed for cell in hardened.cells})
     results.new("hardened", COMMAND, tables, seeds=seeds, remark=remark(hardened)).write(out)
     draw(undefended, hardened, out / "hardened.png")
     print(markdown(tables["rates"]))
 
 
-def table(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Table:
+def table(undefended: RobustnessReport, hardened: RobustnessReport) -> Table:
     """Return a row for each goal that was measured on both networks."""
     before, after = rates(undefended), rates(hardened)
     columns = (
-        Column("rate", f"on {hardened['data']['images']} test pictures"),
+        Column("rate", f"on {hardened.data.images} test pictures"),
         Column("undefended", "undefended", ".1%"),
         Column("hardened", "hardened", ".1%"),
         Column("goal", "goal, at least", ".0%"),
@@ -67,45 +66,38 @@ def table(undefended: Mapping[str, Any], hardened: Mapping[str, Any]) -> Table:
     )
 
 
-def remark(hardened: Mapping[str, Any]) -> str:
+def remark(hardened: RobustnessReport) -> str:
     """Return the attacks of the worst case, the failed checks and the version of the data."""
-    suite = (f"{c['attack']} {c['epsilon_255']}/255, {_budget(c)}" for c in hardened["cells"])
-    failed = [check["name"] for check in hardened["checks"] if not check["passed"]]
+    suite = (f"{c.attack} {c.epsilon_255}/255, {_budget(c)}" for c in hardened.cells)
+    failed = [check.name for check in hardened.checks if not check.passed]
     checks = f"failed: {', '.join(failed)}" if failed else "all passed"
-    return f"Worst case over: {'; '.join(suite)}. Checks: {checks}. Data {hardened['data']['version'][:14]}."
+    return f"Worst case over: {'; '.join(suite)}. Checks: {checks}. Data {hardened.data.version[:14]}."
 
 
-def draw(undefended: Mapping[str, Any], hardened: Mapping[str, Any], path: Path) -> None:
+def draw(undefended: RobustnessReport, hardened: RobustnessReport, path: Path) -> None:
     """Draw clean accuracy, as radius 0, and the worst case at each radius."""
     curves = {
-        name: {0: Rate(**one["clean_accuracy"])}
-        | {row["epsilon_255"]: Rate(**row["robust_accuracy"]) for row in one["worst_case"]}
+        name: {0: one.clean_accuracy} | {row.epsilon_255: row.robust_accuracy for row in one.worst_case}
         for name, one in (("undefended", undefended), ("hardened", hardened))
     }
-    classes = [sum(row) for row in hardened["clean_confusion"]]
-    plots.comparison(curves, max(classes) / sum(classes), path)
+    plots.comparison(curves, hardened.chance, path)
 
 
-def rates(robustness: Mapping[str, Any]) -> dict[str, Rate]:
+def rates(robustness: RobustnessReport) -> dict[str, Rate]:
     """Return the measured rates of the table by name."""
-    found = {"clean accuracy": robustness["clean_accuracy"]}
-    for cell in robustness["cells"]:
-        if cell["attack"] == "fgsm":
-            found[f"FGSM {cell['epsilon_255']}/255"] = cell["robust_accuracy"]
-    for row in robustness["worst_case"]:
-        found[f"worst case {row['epsilon_255']}/255"] = row["robust_accuracy"]
-        found[f"malignant sensitivity, worst case {row['epsilon_255']}/255"] = row["sensitivity"]
-    return {name: Rate(**rate) for name, rate in found.items() if rate is not None}
+    found: dict[str, Rate | None] = {"clean accuracy": robustness.clean_accuracy}
+    for cell in robustness.cells:
+        if cell.attack == "fgsm":
+            found[f"FGSM {cell.epsilon_255}/255"] = cell.robust_accuracy
+    for row in robustness.worst_case:
+        found[f"worst case {row.epsilon_255}/255"] = row.robust_accuracy
+        found[f"malignant sensitivity, worst case {row.epsilon_255}/255"] = row.sensitivity
+    return {name: rate for name, rate in found.items() if rate is not None}
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    return documents.read_json(folder / "robustness.json")
-
-
-def _budget(cell: Mapping[str, Any]) -> str:
+def _budget(cell: Cell) -> str:
     # Black-box attacks are limited by their queries.
-    black_box = cell["knowledge"] in ("score", "label")
-    return f"{cell['queries']} queries" if black_box else f"{cell['steps']} steps"
+    return f"{cell.queries} queries" if cell.knowledge in ("score", "label") else f"{cell.steps} steps"
 
 
 def _estimate(rate: Rate) -> Estimate:

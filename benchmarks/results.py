@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from buckler.compute.machine import machine
 from buckler.errors import DataError
+from buckler.measurements.results import Rate
 from buckler.state import documents
 
 SCHEMA = 1
@@ -144,9 +145,9 @@ def new(
     return Results(SCHEMA, name, command, measured, dict(tables), dict(settings or {}))
 
 
-def rate(found: Mapping[str, float]) -> Estimate:
+def rate(found: Rate) -> Estimate:
     """Return a rate of a report as an estimate."""
-    return Estimate(found["value"], found["low"], found["high"])
+    return Estimate(found.value, found.low, found.high)
 
 
 def add_options(parser: ArgumentParser, name: str | None = None) -> None:

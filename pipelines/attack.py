@@ -2,14 +2,14 @@
 
 Reads   models/classifier/, models/runtime/, models/surrogate/, data/splits/test.csv and its pictures,
         data/features/clean.npz
-Writes  reports/robustness.json, reports/robustness.html, reports/outcomes.csv,
-        reports/plots/{robustness.csv,robustness.png,confusion_attacked.png,triptych.png},
+Writes  reports/robustness.json, reports/outcomes.csv, reports/illustrations.npz: pixels of example pictures,
         data/features/attacked.npz: logits and features of attacked pictures
-Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: state from which a killed run resumes
+Keeps   .buckler/attack/, outside its outputs, which DVC deletes before each run: finished parts, so that a killed run
+        resumes and a later run computes no unchanged part again
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,20 @@ import numpy as np
 from buckler import params
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
-from buckler.compute.machine import crafting_precision
+from buckler.compute.machine import crafting_precision, instruction_set
 from buckler.data import pictures
-from buckler.evaluation import convergence, crafter_and_scorer, robustness, sanity, subgroups
+from buckler.evaluation import convergence, crafter_and_scorer, illustrations, reports, robustness, sanity, subgroups
 from buckler.evaluation.accuracy import confusion
+from buckler.evaluation.illustrations import Illustrated
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.statistics import Rate, wilson
+from buckler.evaluation.reports import OUTCOMES_FILE, MeasuredModel, RobustnessReport
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, check_names
-from buckler.modality.base import Radius
+from buckler.measurements.results import AttackedData, AttackedPicture, Illustration
+from buckler.modality.base import Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
-from buckler.reporting import page, plots
-from buckler.state import documents, paths
+from buckler.state import documents, paths, timings
 from buckler.trust import digests
 from pipelines.stage import stage
 
@@ -76,60 +77,49 @@ def run(cfg: AttackParams) -> None:
     randomised = info.defence == "randomised"
     suite = tuple(spec.without_early_exit() for spec in cfg.suite) if randomised else cfg.suite
     unattacked = _unattacked(everything.rows_of(test.ids))
-    clean_guesses = unattacked.logits.argmax(axis=1)
-    clean = clean_guesses == test.truth
 
-    journal = Journal(paths.ATTACK_JOURNAL, _circumstances(cfg, info, test))
+    journal = Journal(paths.ATTACK_JOURNAL, _circumstances(cfg))
     found = robustness.evaluate(
-        crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, journal=journal
+        crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, groups=groups, journal=journal
     )
-    curves = convergence.measure(crafter, test.images, test.truth, clean, found.worst, seed=cfg.seed)
+    curves = convergence.measure(crafter, test.images, test.truth, found.clean, found.worst, seed=cfg.seed)
     checks = sanity.doubt(
         crafter,
         scorer,
         test.images,
         test.truth,
         outcomes=found.outcomes,
-        clean=clean,
+        clean=found.clean,
         seed=cfg.seed,
         randomised=randomised,
         surrogate=Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size),
         curves=curves,
     )
-    documents.write_json(
-        REPORTS / "robustness.json",
-        {
-            "schema": 1,
-            "model": {
-                "digest": digests.directory_digest(CLASSIFIER),
-                "runtime": digests.directory_digest(RUNTIME),
-            },
-            "data": {"version": info.data_version, "images": len(test.ids), "ids_sha256": test.ids_digest},
-            "labels": info.labels,
-            "malignant": info.dangerous,
-            "clean_accuracy": wilson(int(clean.sum()), len(clean)),
-            "clean_confusion": confusion(clean_guesses, test.truth, len(info.labels)),
-            "cells": found.cells,
-            "worst_case": robustness.worst_case_rates(
-                found.outcomes, clean_guesses, test.truth, labels=info.labels, dangerous=info.dangerous
-            ),
-            "subgroup_columns": cfg.subgroups,
-            "subgroups": robustness.subgroup_rates(
-                groups, found.outcomes, clean_guesses, test.truth, labels=info.labels, dangerous=info.dangerous
-            ),
-            "checks": [asdict(check) for check in checks],
-            "convergence": curves,
-        },
-    )
-    _write_outcomes(test, info.labels, clean, found)
-    np.savez(ATTACKED, ids=np.array(test.ids), **_passes(found.outcomes))
-    triptychs = [
-        _triptychs(cfg, outcome, test, clean_guesses, info.labels, crafter, scorer)
-        for outcome in _illustrated(found.outcomes, clean, test.truth)
+    shown = [
+        _illustrate(cfg, outcome, test, found.guesses, info.labels, crafter, scorer)
+        for outcome in _outcomes_to_show(found, test.truth)
     ]
-    _draw(found.cells, found.worst, clean_guesses, test.truth, info.labels, triptychs[0])
-    text = page.render(documents.read_json(REPORTS / "robustness.json"), triptychs)
-    (REPORTS / "robustness.html").write_text(text, encoding="utf-8")
+    report = RobustnessReport(
+        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        data=AttackedData(info.data_version, len(test.ids), test.ids_digest),
+        labels=info.labels,
+        malignant=info.dangerous,
+        computed_on=instruction_set(),
+        clean_accuracy=found.clean_accuracy,
+        clean_confusion=confusion(found.guesses, test.truth, len(info.labels)),
+        cells=found.cells,
+        worst_case=found.worst_case,
+        subgroup_columns={column: tuple(cuts) for column, cuts in cfg.subgroups.items()},
+        subgroups=found.subgroups,
+        checks=tuple(checks),
+        convergence=tuple(curves),
+        illustrations=tuple(each.about for each in shown),
+    )
+    reports.write(report, REPORTS)
+    _write_outcomes(test, info.labels, found)
+    np.savez(ATTACKED, ids=np.array(test.ids), **_passes(found.outcomes))
+    illustrations.write(REPORTS, shown)
+    timings.record_attacks(REPORTS, found.seconds)
     journal.finish()
 
 
@@ -138,16 +128,12 @@ def _unattacked(rows: np.ndarray) -> Forward:
         return Forward(arrays["test_logits"][rows], arrays["test_features"][rows])
 
 
-def _write_outcomes(
-    test: pictures.Pictures,
-    labels: tuple[str, ...],
-    clean: robustness.Right,
-    found: robustness.RobustnessEvaluation,
-) -> None:
+def _write_outcomes(test: pictures.Pictures, labels: tuple[str, ...], found: robustness.RobustnessEvaluation) -> None:
     """Write for each picture whether it is right when clean, in the worst case at each radius, and in each cell."""
+    clean = found.clean
     robust = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in found.outcomes}
     documents.write_csv(
-        REPORTS / "outcomes.csv",
+        REPORTS / OUTCOMES_FILE,
         [
             {"id": name, "label": labels[test.truth[i]], "clean": int(clean[i])}
             | {f"worst_{epsilon}": int(right[i]) for epsilon, right in found.worst.items()}
@@ -167,73 +153,31 @@ def _passes(outcomes: list[AttackOutcome]) -> dict[str, Any]:
     return arrays
 
 
-def _circumstances(cfg: AttackParams, info: checkpoint.ModelInfo, test: pictures.Pictures) -> dict[str, Any]:
+def _circumstances(cfg: AttackParams) -> dict[str, Any]:
+    """Return what all answers depend on; the pictures are in the key of each part."""
     return {
         "model": digests.directory_digest(CLASSIFIER),
         "runtime": digests.directory_digest(RUNTIME),
-        "data": info.data_version,
-        "ids": test.ids_digest,
         "batch_size": cfg.batch_size,
     }
 
 
-def _draw(
-    cells: list[robustness.Cell],
-    worst: dict[int, robustness.Right],
-    clean_guesses: np.ndarray,
-    truth: np.ndarray,
-    labels: tuple[str, ...],
-    triptychs: page.Triptychs,
-) -> None:
-    rows = [
-        {
-            "attack": c.name,
-            "epsilon_255": c.epsilon_255,
-            "robust_accuracy": c.robust_accuracy.value,
-            "low": c.robust_accuracy.low,
-            "high": c.robust_accuracy.high,
-        }
-        for c in cells
-    ]
-    documents.write_csv(REPORTS / "plots/robustness.csv", rows)
-    chance = float(np.bincount(truth).max() / len(truth))
-    curves: dict[str, dict[int, Rate]] = {}
-    for c in sorted((c for c in cells if c.norm == "linf"), key=lambda c: c.epsilon_255):
-        curves.setdefault(c.name, {})[c.epsilon_255] = c.robust_accuracy
-    lowest = {epsilon: wilson(int(right.sum()), len(right)) for epsilon, right in worst.items()}
-    clean = float((clean_guesses == truth).mean())
-    plots.robustness(curves, lowest, clean, chance, REPORTS / "plots/robustness.png")
-    before = confusion(clean_guesses, truth, len(labels))
-    after = {f"{c.name} {c.epsilon_255}/255": c.confusion for c in _strongest(cells)}
-    plots.confusions({"clean": before, **after}, labels, REPORTS / "plots/confusion_attacked.png")
-    shown = triptychs.examples
-    attack = f"{triptychs.attack} {triptychs.epsilon_255}/255"
-    captions = [(f"true {e.truth}, answer {e.before}", f"{attack}: {e.after}") for e in shown]
-    images, adversarial = (np.stack(side) for side in zip(*((e.clean, e.adversarial) for e in shown), strict=True))
-    plots.triptych(images, adversarial, captions, REPORTS / "plots/triptych.png")
-
-
-def _strongest(cells: list[robustness.Cell]) -> list[robustness.Cell]:
-    names = dict.fromkeys(cell.name for cell in cells)
-    return [min((c for c in cells if c.name == n), key=lambda c: c.robust_accuracy.value) for n in names]
-
-
-def _illustrated(outcomes: list[AttackOutcome], clean: robustness.Right, truth: np.ndarray) -> list[AttackOutcome]:
+def _outcomes_to_show(found: robustness.RobustnessEvaluation, truth: Labels) -> list[AttackOutcome]:
     """Return the suite's first outcome in the L-infinity norm, and the strongest of its other attacks, if any."""
-    first = next(outcome for outcome in outcomes if outcome.spec.attack.norm == "linf")
-    others = [o for o in outcomes if o.spec.name != first.spec.name and not o.spec.attack.control]
-    return [first, *sorted(others, key=lambda o: int((clean & (o.guesses == truth)).sum()))[:1]]
+    first = next(outcome for outcome in found.outcomes if outcome.spec.attack.norm == "linf")
+    others = [o for o in found.outcomes if o.spec.name != first.spec.name and not o.spec.attack.control]
+    return [first, *sorted(others, key=lambda o: int((found.clean & (o.guesses == truth)).sum()))[:1]]
 
 
-def _triptychs(
+def _illustrate(
     cfg: AttackParams,
     outcome: AttackOutcome,
     test: pictures.Pictures,
-    clean_guesses: np.ndarray,
+    clean_guesses: Labels,
     labels: tuple[str, ...],
     crafter: GradientClassifier,
     scorer: crafter_and_scorer.Scorer,
-) -> page.Triptychs:
+) -> Illustrated:
     """Attack one picture of each class again: if possible one that is right when clean and was flipped.
 
     A class of which no picture was attacked, because ``cfg.records`` are few, is not shown.
@@ -245,11 +189,12 @@ def _triptychs(
     batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
     adversarial = as_8_bit(attack(crafter, batch, radius), batch.images, radius, attack.norm)
     after = scorer.forward(adversarial).logits.argmax(axis=1)
-    examples = tuple(
-        page.Example(labels[test.truth[i]], labels[clean_guesses[i]], labels[a], test.images[i], picture)
-        for i, a, picture in zip(shown, after, adversarial, strict=True)
+    answers = tuple(
+        AttackedPicture(test.ids[i], labels[test.truth[i]], labels[clean_guesses[i]], labels[a])
+        for i, a in zip(shown, after, strict=True)
     )
-    return page.Triptychs(spec.name, attack.norm, outcome.epsilon_255, examples)
+    about = Illustration(spec.name, attack.norm, outcome.epsilon_255, answers)
+    return Illustrated(about, batch.images, adversarial)
 
 
 def main() -> None:

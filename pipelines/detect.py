@@ -1,8 +1,8 @@
 """Stage ``detect``: detection of attacks that the detector was not fitted on, and evasion by one that knows it.
 
 Reads   models/{classifier,runtime,detector}/, data/splits/test.csv and its pictures, data/features/{clean,attacked}.npz
-Writes  reports/detector.json, reports/plots/{detector_roc,detector_risk}.png
-Keeps   .buckler/detect/: state from which a killed run resumes
+Writes  reports/detector.json, reports/curves/detector_roc.csv
+Keeps   .buckler/detect/: finished parts, so that a killed run resumes and a later run computes no unchanged part again
 
 The suite's attacks take all their steps, without early exit. The attacks of the stage ``attack`` that exit early have
 rows of their own, marked ``stops_at_boundary``.
@@ -19,18 +19,20 @@ from tqdm import tqdm
 from buckler import params
 from buckler.attacks.iterative import PGD
 from buckler.attacks.table import ATTACKS
-from buckler.compute.machine import crafting_precision
+from buckler.compute.machine import crafting_precision, instruction_set
 from buckler.data import pictures
+from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
-from buckler.evaluation import crafter_and_scorer, detection, subgroups
+from buckler.evaluation import crafter_and_scorer, detection, reports, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
+from buckler.evaluation.reports import DetectorReport, MeasuredModel
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
+from buckler.measurements.results import BenignChange, DetectedAttack, Strangers
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
-from buckler.reporting import plots
 from buckler.state import documents, paths
 from buckler.trust.digests import directory_digest
 from pipelines.stage import stage
@@ -42,7 +44,7 @@ DETECTOR = Path("models/detector")
 CLEAN = Path("data/features/clean.npz")
 ATTACKED = Path("data/features/attacked.npz")
 REPORTS = Path("reports")
-PLOTTED_255 = 2  # radius of the plotted ROC curves
+ROC = REPORTS / "curves/detector_roc.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Bench:
         return self.clean.subset(self.test.rows_of(some.ids))
 
 
-_MODELS = {"classifier": CLASSIFIER, "runtime": RUNTIME, "detector": DETECTOR}
+_MODELS = {"digest": CLASSIFIER, "runtime": RUNTIME, "detector": DETECTOR}
 
 
 def _digests() -> dict[str, str]:
@@ -112,37 +114,36 @@ def run(cfg: DetectParams) -> None:
     evasions = list(_evasions(bench))
     rows = [*_rows(bench, chosen, outcomes), *_boundary_rows(bench), *(evasion.row for evasion in evasions)]
     groups = subgroups.groups(pictures.columns(TEST, bench.test.ids), {})
-    risk = detection.risk_coverage(bench.clean, bench.test.truth)
-    documents.write_json(
-        REPORTS / "detector.json",
-        {
-            "schema": 2,
-            "model": _digests(),
-            "scored_in": bench.scorer.precision,
-            "threshold": bench.screening.threshold,
-            "max_fpr": bench.screening.max_fpr,
-            **detection.clean_rows(bench.clean, groups),
-            "attacks": rows,
-            "worst": detection.worst_by_radius(rows, _evaded_by_radius(evasions)),
-            "harmless": list(_benign_change_rows(bench)),
-            "foreign": list(_strangers_rows(bench)),
-            "risk_coverage": risk,
-        },
+    flagged = detection.clean_rates(bench.clean)
+    report = DetectorReport(
+        model=MeasuredModel(**_digests()),
+        scored_in=bench.scorer.precision,
+        computed_on=instruction_set(),
+        threshold=bench.screening.threshold,
+        max_fpr=bench.screening.max_fpr,
+        clean_fpr=flagged[Reason.ADVERSARIAL],
+        clean_flagged=flagged,
+        subgroups=detection.subgroup_rows(bench.clean, groups),
+        attacks=tuple(rows),
+        worst=detection.worst_by_radius(rows, _evaded_by_radius(evasions)),
+        harmless=tuple(_benign_change_rows(bench)),
+        foreign=tuple(_strangers_rows(bench)),
+        risk_coverage=detection.risk_coverage(bench.clean, bench.test.truth),
     )
-    _plot(bench, chosen, outcomes, risk)
+    reports.write(report, REPORTS)
+    documents.write_csv(ROC, list(_roc_points(bench, chosen, outcomes)))
     for journal in bench.journals:
         journal.finish()
 
 
-def _plot(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome], risk: list[dict[str, float]]) -> None:
-    attacked = {
-        f"{o.spec.name} {o.epsilon_255}/255": bench.screen(chosen, Forward(o.logits, o.features)).scores
-        for o in outcomes
-        if o.epsilon_255 == PLOTTED_255
-    }
-    curves = {name: detection.curve(bench.clean.scores, scores) for name, scores in attacked.items()}
-    plots.roc(curves, "Detector: attacked against clean test pictures", REPORTS / "plots/detector_roc.png")
-    plots.risk_coverage(risk, REPORTS / "plots/detector_risk.png")
+def _roc_points(
+    bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]
+) -> Iterator[dict[str, str | int | float]]:
+    """Yield the points of each attack's ROC curve: its attacked pictures against the clean test pictures."""
+    for o in outcomes:
+        attacked = bench.screen(chosen, Forward(o.logits, o.features)).scores
+        for x, y in zip(*detection.curve(bench.clean.scores, attacked, corners=True), strict=True):
+            yield {"attack": o.spec.name, "epsilon_255": o.epsilon_255, "fpr": x, "tpr": y}
 
 
 def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
@@ -160,13 +161,13 @@ def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
     )
 
 
-def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]) -> Iterator[dict[str, Any]]:
+def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]) -> Iterator[DetectedAttack]:
     for outcome in outcomes:
         attacked = bench.screen(chosen, Forward(outcome.logits, outcome.features))
         yield detection.attack_row(bench.clean, attacked, chosen.truth, **_facts(outcome.spec, outcome.epsilon_255))
 
 
-def _boundary_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+def _boundary_rows(bench: Bench) -> Iterator[DetectedAttack]:
     """Yield a row for each attack of the stage ``attack`` that stops as soon as the answer is wrong."""
     with np.load(ATTACKED, allow_pickle=False) as arrays:
         found: Mapping[str, Any] = dict(arrays)
@@ -196,7 +197,7 @@ class Evasion:
     """
 
     epsilon_255: int
-    row: dict[str, Any]
+    row: DetectedAttack
     evaded: detection.Flagged
 
 
@@ -236,7 +237,7 @@ def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[int, detection.Flagge
     return evaded
 
 
-def _benign_change_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+def _benign_change_rows(bench: Bench) -> Iterator[BenignChange]:
     generator = np.random.default_rng(bench.cfg.seed)
     for name, change in tqdm(benign_changes.EVALUATION_CHANGES.items(), unit="change", desc="change without attack"):
         changed = change(bench.test.images, generator)
@@ -244,7 +245,7 @@ def _benign_change_rows(bench: Bench) -> Iterator[dict[str, Any]]:
         yield detection.benign_change_row(bench.clean, screened, name)
 
 
-def _strangers_rows(bench: Bench) -> Iterator[dict[str, Any]]:
+def _strangers_rows(bench: Bench) -> Iterator[Strangers]:
     for kind in strangers.KINDS:
         images = strangers.pictures(kind, bench.cfg.strangers, size=bench.info.image_size, seed=bench.cfg.seed)
         yield detection.strangers_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)

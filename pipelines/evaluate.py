@@ -1,24 +1,23 @@
 """Stage ``evaluate``: accuracy on clean pictures, in the runtime that serves.
 
-Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list,
-        reports/training/history.csv
-Writes  reports/evaluation.json, reports/plots/{training,confusion,roc,reliability}.png, reports/plots/predictions.csv,
+Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list
+Writes  reports/evaluation.json, reports/plots/predictions.csv, reports/curves/roc.csv,
         data/features/clean.npz: logits and detector features of the calibration and the test pictures
 """
 
-import csv
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from buckler import params
+from buckler.compute.machine import instruction_set
 from buckler.data import pictures
-from buckler.evaluation import accuracy, crafter_and_scorer
+from buckler.evaluation import accuracy, crafter_and_scorer, reports
+from buckler.evaluation.reports import EvaluationReport, MeasuredModel
+from buckler.measurements.results import DataVersion
 from buckler.models import checkpoint
-from buckler.reporting import plots
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -27,6 +26,8 @@ SPLITS = Path("data/splits")
 CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 REPORTS = Path("reports")
+PREDICTIONS = REPORTS / "plots/predictions.csv"
+ROC = REPORTS / "curves/roc.csv"
 CLEAN = Path("data/features/clean.npz")
 
 
@@ -46,7 +47,6 @@ def run(cfg: EvaluateParams) -> None:
     )
     network = checkpoint.load_network(CLASSIFIER)
     _, scorer = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
-    began = time.perf_counter()
     with tqdm(
         total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {scorer.precision}"
     ) as bar:
@@ -54,7 +54,6 @@ def run(cfg: EvaluateParams) -> None:
             "calibration": scorer.forward(calibration.images, bar.update),
             "test": scorer.forward(test.images, bar.update),
         }
-    seconds = time.perf_counter() - began
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
     np.savez(CLEAN, **{f"{split}_{k}": v for split, p in passes.items() for k, v in asdict(p).items()})
 
@@ -62,50 +61,22 @@ def run(cfg: EvaluateParams) -> None:
     result = accuracy.evaluate(
         logits, test.truth, labels=info.labels, dangerous=info.dangerous, bins=cfg.calibration_bins
     )
-    documents.write_json(
-        REPORTS / "evaluation.json",
-        {
-            "schema": 1,
-            "model": {
-                "digest": digests.directory_digest(CLASSIFIER),
-                "runtime": digests.directory_digest(RUNTIME),
-                "scored_in": scorer.precision,
-            },
-            "data": {"version": info.data_version, "images": len(test.ids)},
-            "labels": info.labels,
-            **asdict(result),
-            "seconds": round(seconds, 1),
-        },
+    report = EvaluationReport(
+        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        data=DataVersion(info.data_version, len(test.ids)),
+        labels=info.labels,
+        scored_in=scorer.precision,
+        computed_on=instruction_set(),
+        **{field.name: getattr(result, field.name) for field in fields(result)},
     )
-    _draw(result, logits, test, info)
-    # Here and not in the stage `train`: a change to a plot must not train for an hour again.
-    plots.training_curves(_history(REPORTS / "training/history.csv"), REPORTS / "plots/training.png")
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _draw(
-    result: accuracy.CleanEvaluation,
-    logits: np.ndarray,
-    test: pictures.Pictures,
-    info: checkpoint.ModelInfo,
-) -> None:
+    reports.write(report, REPORTS)
     guesses = [info.labels[i] for i in logits.argmax(axis=1)]
     rows = zip(test.ids, (info.labels[i] for i in test.truth), guesses, strict=True)
-    documents.write_csv(
-        REPORTS / "plots/predictions.csv",
-        [{"id": name, "true": true, "predicted": guess} for name, true, guess in rows],
-    )
+    columns = ("id", "true", "predicted")
+    documents.write_csv(PREDICTIONS, [dict(zip(columns, row, strict=True)) for row in rows])
     curve = accuracy.roc_points(logits, test.truth, info.labels, info.dangerous)
-    value = result.clean_accuracy.value
-    plots.confusion(result.confusion, info.labels, f"Clean accuracy {value:.3f}", REPORTS / "plots/confusion.png")
     name = ", ".join(info.dangerous or info.labels[-1:])
-    plots.roc({name: curve}, f"ROC AUC {result.roc_auc:.3f}", REPORTS / "plots/roc.png")
-    bins = [(b.confidence, b.accuracy, b.pictures) for b in result.reliability]
-    plots.reliability(bins, result.calibration_error, REPORTS / "plots/reliability.png")
+    documents.write_csv(ROC, [{"label": name, "fpr": x, "tpr": y} for x, y in zip(*curve, strict=True)])
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ support it. A randomised network stays in Keras, because its random layers are n
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,23 @@ from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD
-from buckler.compute.machine import crafting_precision
+from buckler.compute.machine import crafting_precision, instruction_set
 from buckler.data import pictures
 from buckler.errors import ModelError
-from buckler.evaluation import parity
+from buckler.evaluation import parity, reports
+from buckler.evaluation.reports import MeasuredModel, RuntimeReport
+from buckler.measurements.results import Parity, ParityAttack, ParityPolicy
 from buckler.modality.base import Images, Radius
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table
-from buckler.release import evidence, policy
-from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
 CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
-REPORT = Path("reports/runtime.json")
+REPORTS = Path("reports")
 BATCH_SIZE = 32
 DETECTOR_RADIUS = Radius(2 / 255)  # of the FGSM that the compared detectors are fitted on
 
@@ -57,7 +57,7 @@ class ExportParams:
     epsilon_255: tuple[int, ...]
     steps: int
     seed: int
-    parity: policy.ParityPolicy
+    parity: ParityPolicy
 
 
 def run(cfg: ExportParams) -> None:
@@ -76,17 +76,17 @@ def run(cfg: ExportParams) -> None:
     sample = training.subset(cfg.records, cfg.seed)
     export.write(network, sample.images, RUNTIME)
     measured = _measure(network, sample, test.subset(cfg.records, cfg.seed), cfg)
-    failures = {name: evidence.parity_failures(found, cfg.parity) for name, found in measured.items()}
-    passed = tuple(name for name, why in failures.items() if not why)
+    passed = tuple(name for name, found in measured.items() if not found.failures(cfg.parity))
     if "float32" not in passed:
-        raise ModelError(f"the exported network is not at parity with its original: {failures['float32']}")
+        failures = "; ".join(measured["float32"].failures(cfg.parity))
+        raise ModelError(f"the exported network is not at parity with its original: {failures}")
     runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
-    _report(cfg, passed[0], {name: asdict(found) | {"failures": failures[name]} for name, found in measured.items()})
+    _report(cfg, passed[0], measured)
 
 
 def _measure(
     network: Any, sample: pictures.Pictures, clean: pictures.Pictures, cfg: ExportParams
-) -> dict[runtime.ServingPrecision, parity.Parity]:
+) -> dict[runtime.ServingPrecision, Parity]:
     """Return how far the answers of each precision native to this machine differ from the Keras network's."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     architecture = table.find(network.name)
@@ -116,22 +116,20 @@ def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:
     return runtime.Runtime(RUNTIME / runtime.FILES[precision], precision)
 
 
-def _report(cfg: ExportParams, serves: str, precisions: Mapping[str, Any]) -> None:
-    documents.write_json(
-        REPORT,
-        {
-            "schema": 1,
-            "model": {"digest": digests.directory_digest(CLASSIFIER), "runtime": digests.directory_digest(RUNTIME)},
-            "serves": serves,
-            "attack": {"attack": "pgd", "epsilon_255": cfg.epsilon_255, "steps": cfg.steps},
-            "crafted_in": crafting_precision(),
-            "policy": asdict(cfg.parity),
-            "precisions": precisions,
-        },
+def _report(cfg: ExportParams, serves: str, precisions: Mapping[runtime.ServingPrecision, Parity]) -> None:
+    report = RuntimeReport(
+        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        serves=serves,
+        attack=ParityAttack("pgd", cfg.epsilon_255, cfg.steps),
+        crafted_in=crafting_precision(),
+        computed_on=instruction_set(),
+        policy=cfg.parity,
+        precisions={str(name): found for name, found in precisions.items()},
     )
+    reports.write(report, REPORTS)
     for name, found in precisions.items():
-        if found["failures"]:
-            print(f"{name} does not serve: {'; '.join(found['failures'])}")
+        if failures := found.failures(cfg.parity):
+            print(f"{name} does not serve: {'; '.join(failures)}")
     print(f"the network serves in {serves}")
 
 

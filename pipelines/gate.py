@@ -13,13 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from buckler import params
+from buckler.evaluation import reports
+from buckler.evaluation.reports import GateReport
+from buckler.measurements.stated import Measured
 from buckler.release import bundle
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.serving import selftest
 from buckler.state import documents
 from buckler.trust import keys
-from buckler.trust.verdict import EVIDENCE_DIR
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
@@ -52,13 +54,10 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         key=key,
         write_self_test=write_self_test,
     )
-    outcome = {name: getattr(verdict, name) for name in ("passed", "reasons", "notes", "policy")}
-    documents.write_json(
-        REPORTS / "gate.json",
-        {"schema": 1, **outcome, "challenger": verdict.subject_digest, "champion": None},
-    )
-    measured = bundle.read_evidence(RELEASE / EVIDENCE_DIR)
-    documents.write_json(REPORTS / "metrics.json", bundle.headline(measured.reports) | {"gate_passed": verdict.passed})
+    decision = {name: getattr(verdict, name) for name in ("passed", "reasons", "notes", "policy")}
+    reports.write(GateReport(**decision, challenger=verdict.subject_digest, champion=None), REPORTS)
+    headline = Measured.read(verdict.measured).headline()
+    documents.write_json(REPORTS / "metrics.json", headline | {"gate_passed": verdict.passed})
     print(bundle.describe(verdict))
     if not verdict.passed:
         print("the gate FAILED: this model will be published, but neither promoted nor served")

@@ -15,13 +15,15 @@ import pandas as pd
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
 from buckler.detection.threshold import check_enough
-from buckler.state import documents
+from buckler.evaluation import reports
+from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
+from buckler.measurements.results import DataVersion
 from pipelines.settings import CalibrateParams
 from pipelines.stage import stage
 
 VALIDATED = Path("data/validated.csv")
 OUT = Path("data/splits")
-REPORT = Path("reports/split.json")
+REPORTS = Path("reports")
 _LARGEST = 10  # groups listed in the report
 
 
@@ -53,40 +55,35 @@ def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:
     check_enough(int((assigned == "calibration").sum()), calibrate.max_fpr, calibrate.confidence)
     for name in pictures.SPLITS:
         manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
-    documents.write_json(REPORT, _summary(frame, pairs, groups, assigned))
+    reports.write(_report(frame, pairs, groups, assigned), REPORTS)
 
 
-def _summary(
-    frame: pd.DataFrame, pairs: list[duplicates.Pair], groups: np.ndarray, assigned: np.ndarray
-) -> dict[str, Any]:
+def _report(frame: pd.DataFrame, pairs: list[duplicates.Pair], groups: np.ndarray, assigned: np.ndarray) -> SplitReport:
     ids, label = frame["id"].to_numpy(), frame["label"].to_numpy()
     names, sizes = np.unique(groups, return_counts=True)
     largest = sorted((name for name, size in zip(names, sizes, strict=True) if size > 1), key=_by(groups, ids))
-    return {
-        "schema": 1,
-        "data": {"version": manifest.version(frame), "images": len(frame)},
-        "counts": {
+    near = [
+        NearDuplicates(
+            ids=(min(ids[pair.first], ids[pair.second]), max(ids[pair.first], ids[pair.second])),
+            bits=pair.bits,
+            correlation=round(pair.correlation, 3),
+            same_label=bool(label[pair.first] == label[pair.second]),
+        )
+        for pair in pairs
+    ]
+    return SplitReport(
+        data=DataVersion(manifest.version(frame), len(frame)),
+        counts={
             one: {name: int(((label == one) & (assigned == name)).sum()) for name in pictures.SPLITS}
             for one in manifest.labels(frame)
         },
-        "groups": {"all": len(names), "of_several": int((sizes > 1).sum()), "largest": int(sizes.max())},
-        "largest_groups": [
-            {"split": str(assigned[groups == name][0]), "ids": sorted(ids[groups == name])}
+        groups=GroupSizes(all=len(names), of_several=int((sizes > 1).sum()), largest=int(sizes.max())),
+        largest_groups=tuple(
+            PictureGroup(str(assigned[groups == name][0]), tuple(sorted(ids[groups == name])))
             for name in largest[:_LARGEST]
-        ],
-        "near_duplicates": sorted(
-            (
-                {
-                    "ids": sorted((ids[pair.first], ids[pair.second])),
-                    "bits": pair.bits,
-                    "correlation": round(pair.correlation, 3),
-                    "same_label": bool(label[pair.first] == label[pair.second]),
-                }
-                for pair in pairs
-            ),
-            key=lambda row: row["ids"],
         ),
-    }
+        near_duplicates=tuple(sorted(near, key=lambda pair: pair.ids)),
+    )
 
 
 def _by(groups: np.ndarray, ids: np.ndarray) -> Any:

@@ -2,12 +2,16 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from buckler.compute.machine import machine
 from buckler.errors import BucklerError
+from buckler.state import timings
 
 ROOT = Path(__file__).resolve().parents[1]
+REPORTS = Path("reports")
 
 
 def stage(run: Callable[[], None]) -> None:
@@ -19,8 +23,18 @@ def stage(run: Callable[[], None]) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it
+    began = time.perf_counter()
     try:
         run()
+        _record(time.perf_counter() - began)
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _record(seconds: float) -> None:
+    """Record how long the stage took; other commands than stages have no entry."""
+    module = sys.modules["__main__"].__spec__
+    folder, _, name = (module.name if module else "").partition(".")
+    if folder == __package__:
+        timings.record_stage(REPORTS, name, seconds, machine())

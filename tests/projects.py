@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,32 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from buckler.data import manifest, pictures
+from buckler.evaluation import reports
+from buckler.evaluation.reports import (
+    DetectorReport,
+    EvaluationReport,
+    Expectation,
+    MeasuredModel,
+    RobustnessReport,
+    RuntimeReport,
+    ValidationReport,
+)
 from buckler.evaluation.statistics import wilson
-from buckler.evaluation.subgroups import Subgroup, WorstCase
+from buckler.measurements.results import (
+    AttackedData,
+    Cell,
+    CheckResult,
+    ClassRow,
+    DataVersion,
+    DetectedAttack,
+    Parity,
+    ParityAttack,
+    ParityPolicy,
+    ReliabilityBin,
+    RiskPoint,
+    Subgroup,
+    WorstCase,
+)
 from buckler.release import bundle
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
@@ -57,7 +80,7 @@ PUBLIC = KEY.public_key()
 
 def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: bytes = b"weights") -> Path:
     """Write models/ and reports/ of a model with ``clean`` correct answers, ``robust`` of them under attack."""
-    classifier, reports = root / "models/classifier", root / "reports"
+    classifier = root / "models/classifier"
     for name, content in {
         "classifier/classifier.keras": weights,
         "classifier/model.json": json.dumps(
@@ -72,91 +95,160 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     runtime = digests.directory_digest(root / "models/runtime")
-    write_reports(reports, digests.directory_digest(classifier), clean, robust, runtime=runtime)
+    write_reports(root / "reports", digests.directory_digest(classifier), clean, robust, runtime=runtime)
     return root
 
 
-def write_reports(reports: Path, digest: str, clean: int, robust: int, *, runtime: str = "sha256:none") -> None:
+def write_reports(directory: Path, digest: str, clean: int, robust: int, *, runtime: str = "sha256:none") -> None:
     """Write the reports of the stages before the gate, about the digests of a classifier and its runtime."""
-    about = {
-        "schema": 1,
-        "model": {"digest": digest, "runtime": runtime, "scored_in": "float32"},
-        "data": {"version": "sha256:data", "images": PICTURES},
-        "clean_accuracy": wilson(clean, PICTURES),
-    }
-    evaluation = {
-        "labels": LABELS,
-        "roc_auc": 0.9,
-        "calibration_error": 0.05,
-        "malignant_recall": wilson(40, 50),
-        "confusion": [[40, 10], [10, 40]],
-        "seconds": 1.0,
-    }
-    documents.write_json(reports / "evaluation.json", {**about, **evaluation})
-    robustness = {
-        "cells": [cell(radius, max(robust - radius + 1, 0), clean) for radius in (1, 2)],
-        "worst_case": [worst_case(robust, PICTURES)],
-        "subgroup_columns": {},
-        "subgroups": [subgroup(label, clean // 2, robust // 2) for label in LABELS],
-        "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "0 of 32"}],
-    }
-    documents.write_json(reports / "robustness.json", {**about, **robustness})
-    row = {"attack": "fgsm", "epsilon_255": 1, "auc": 0.8, "tpr_at_fpr": {"0.05": 0.4}, "adaptive": False}
-    row["stops_at_boundary"] = False
-    detector = {"threshold": 2.1, "max_fpr": 0.05, "clean_fpr": wilson(5, PICTURES), "attacks": [row]}
-    detector |= {"harmless": [], "subgroups": [], "worst": []}
-    documents.write_json(reports / "detector.json", {"schema": 2, **detector})
-    documents.write_json(reports / "runtime.json", runtime_report(digest, runtime))
-    documents.write_json(reports / "validation.json", {"schema": 1, "passed": True})
+    model = MeasuredModel(digest, runtime)
+    for report in (
+        validation(),
+        evaluation(model, clean),
+        robustness(model, clean, robust),
+        detector(model),
+        runtime_report(digest, runtime),
+    ):
+        reports.write(report, directory)
     rows = [
         {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1": int(i < robust)}
         for i in range(PICTURES)
     ]
-    documents.write_csv(reports / "outcomes.csv", rows)
+    documents.write_csv(directory / "outcomes.csv", rows)
     history = [{"epoch": epoch, "loss": 1 / epoch, "val_accuracy": 0.5 + epoch / 10} for epoch in (1, 2, 3)]
-    documents.write_csv(reports / "training/history.csv", history)
-    (reports / "plots").mkdir(exist_ok=True)
-    (reports / "plots/confusion.png").write_bytes(b"\x89PNG")
+    documents.write_csv(directory / "training/history.csv", history)
+    (directory / "plots").mkdir(exist_ok=True)
+    (directory / "plots/confusion.png").write_bytes(b"\x89PNG")
 
 
-def runtime_report(digest: str, runtime: str) -> dict[str, object]:
+def validation() -> ValidationReport:
+    """Return the report of the stage ``validate``: every expectation was met."""
+    half = PICTURES // 2
+    return ValidationReport(
+        passed=True,
+        data=DataVersion("sha256:data", PICTURES),
+        ingested=PICTURES,
+        classes=dict.fromkeys(LABELS, half),
+        quarantined=(),
+        repeated=(),
+        expectations=(Expectation("unique_ids", "critical", True, "every id once", f"all {PICTURES}"),),
+    )
+
+
+def evaluation(model: MeasuredModel, clean: int) -> EvaluationReport:
+    """Return the report of the stage ``evaluate`` with ``clean`` correct answers."""
+    row = ClassRow(0.8, (0.7, 0.9), 0.8, (0.7, 0.9), 0.8, PICTURES // 2)
+    return EvaluationReport(
+        model=model,
+        data=DataVersion("sha256:data", PICTURES),
+        labels=LABELS,
+        scored_in="float32",
+        computed_on="avx2",
+        clean_accuracy=wilson(clean, PICTURES),
+        roc_auc=0.9,
+        calibration_error=0.05,
+        malignant_recall=wilson(40, 50),
+        classes=dict.fromkeys(LABELS, row),
+        confusion=[[40, 10], [10, 40]],
+        reliability=[ReliabilityBin(0.9, 0.8, (0.7, 0.9), PICTURES)],
+    )
+
+
+def robustness(model: MeasuredModel, clean: int, robust: int) -> RobustnessReport:
+    """Return the report of the stage ``attack``: FGSM at two radii leaves ``robust`` and one fewer right."""
+    return RobustnessReport(
+        model=model,
+        data=AttackedData("sha256:data", PICTURES, "0" * 64),
+        labels=LABELS,
+        malignant=LABELS[1:],
+        computed_on="avx2",
+        clean_accuracy=wilson(clean, PICTURES),
+        clean_confusion=[[40, 10], [10, 40]],
+        cells=tuple(cell(radius, max(robust - radius + 1, 0), clean) for radius in (1, 2)),
+        worst_case=(worst_case(robust, PICTURES),),
+        subgroup_columns={},
+        subgroups=tuple(subgroup(label, clean // 2, robust // 2) for label in LABELS),
+        checks=(CheckResult("gradients_not_zero", "gradients", True, "0 of 32"),),
+        convergence=(),
+        illustrations=(),
+    )
+
+
+def detector(model: MeasuredModel) -> DetectorReport:
+    """Return the report of the stage ``detect``: FGSM is detected with an AUC of 0.8."""
+    half = wilson(50, PICTURES)
+    row = DetectedAttack(
+        attack="fgsm",
+        norm="linf",
+        epsilon_255=1,
+        stops_at_boundary=False,
+        adaptive=False,
+        auc=0.8,
+        tpr_at_fpr={"0.05": 0.4},
+        tpr_at_fpr_interval={"0.05": (0.3, 0.5)},
+        flagged=wilson(40, PICTURES),
+        wrong=half,
+        wrong_and_unflagged=wilson(30, PICTURES),
+        steps=1,
+    )
+    return DetectorReport(
+        model=model,
+        scored_in="float32",
+        computed_on="avx2",
+        threshold=2.1,
+        max_fpr=0.05,
+        clean_fpr=wilson(5, PICTURES),
+        clean_flagged={"adversarial": wilson(5, PICTURES), "any": wilson(8, PICTURES)},
+        subgroups=(),
+        attacks=(row,),
+        worst=(),
+        harmless=(),
+        foreign=(),
+        risk_coverage=(RiskPoint(1.0, 0.2),),
+    )
+
+
+def runtime_report(digest: str, runtime: str) -> RuntimeReport:
     """Return the report of the stage ``export``: int8 is too inexact, float32 serves."""
-    gaps = {"probability_gap": 0.0, "robust_accuracy_gap": 0.0, "detector_auc_gap": 0.0}
-    return {
-        "schema": 1,
-        "model": {"digest": digest, "runtime": runtime},
-        "serves": "float32",
-        "policy": {"min_label_agreement": 0.99} | {f"max_{name}": 0.01 for name in gaps},
-        "precisions": {
-            "int8": {"pictures": PICTURES, "label_agreement": 0.9, **gaps},
-            "float32": {"pictures": PICTURES, "label_agreement": 1.0, **gaps},
+    return RuntimeReport(
+        model=MeasuredModel(digest, runtime),
+        serves="float32",
+        attack=ParityAttack("pgd", (1, 2), 10),
+        crafted_in="float32",
+        computed_on="avx2",
+        policy=ParityPolicy(0.99, 0.01, 0.01, 0.01),
+        precisions={
+            "int8": Parity(PICTURES, 0.9, 0.0, 0.0, 0.0),
+            "float32": Parity(PICTURES, 1.0, 0.0, 0.0, 0.0),
         },
-    }
+    )
 
 
-def cell(radius: int, robust: int, clean: int) -> Mapping[str, object]:
-    """Return one attack's result as in robustness.json."""
-    return {
-        "name": "fgsm",
-        "attack": "fgsm",
-        "norm": "linf",
-        "knowledge": "white_box",
-        "epsilon_255": radius,
-        "steps": 1,
-        "queries": 1000,
-        "restarts": 1,
-        "early_exit": True,
-        "seed": 7,
-        "crafted_in": "float32",
-        "scored_in": "float32",
-        "robust_accuracy": asdict(wilson(robust, PICTURES)),
-        "attack_success_rate": 1 - robust / clean,
-        "attack_success_rate_interval": wilson(clean - robust, clean).interval,
-        "confusion": [[20, 30], [30, 20]],
-        "malignant_to_benign_rate": 0.6,
-        "malignant_to_benign_rate_interval": wilson(30, 50).interval,
-        "seconds": 1.5,
-    }
+def cell(radius: int, robust: int, clean: int) -> Cell:
+    """Return one attack's result at one radius."""
+    return Cell(
+        name="fgsm",
+        attack="fgsm",
+        knowledge="white_box",
+        norm="linf",
+        epsilon_255=radius,
+        steps=1,
+        restarts=1,
+        early_exit=True,
+        target=None,
+        queries=1000,
+        tuning={},
+        only_survivors=False,
+        seed=7,
+        crafted_in="float32",
+        scored_in="float32",
+        robust_accuracy=wilson(robust, PICTURES),
+        attack_success_rate=1 - robust / clean,
+        attack_success_rate_interval=wilson(clean - robust, clean).interval,
+        confusion=[[20, 30], [30, 20]],
+        malignant_to_benign_rate=0.6,
+        malignant_to_benign_rate_interval=wilson(30, 50).interval,
+    )
 
 
 def worst_case(robust: int, count: int) -> WorstCase:

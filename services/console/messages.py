@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from buckler.client import ServiceError
+from buckler.measurements.results import Rate
 
 # Lowest probability, and its text.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
@@ -67,9 +68,9 @@ def score(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
 
 
-def interval(rate: Mapping[str, float]) -> str:
-    """Return the interval of a rate with ``low`` and ``high``."""
-    return f"{percent(rate['low'])} to {percent(rate['high'])}"
+def interval(rate: Rate) -> str:
+    """Return the interval of a rate."""
+    return f"{percent(rate.low)} to {percent(rate.high)}"
 
 
 def file_size(size: int) -> str:

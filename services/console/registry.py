@@ -5,13 +5,15 @@ call. A promotion relies on none of this: it downloads, verifies and decides aga
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from buckler.errors import BucklerError, RegistryError, VerdictError
+from buckler.measurements.results import Rate
+from buckler.measurements.stated import Measured
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
@@ -59,21 +61,21 @@ class AliasedVersion:
         return self.release.verdict
 
     @property
-    def measured(self) -> Mapping[str, Any]:
-        """The results in the verdict; empty without an authentic verdict."""
-        return self.verdict.measured if self.verdict else {}
-
-    @property
     def renewed(self) -> bool:
         """Whether the verdict is valid for longer than it states, because the version has passed again."""
         return bool(self.standing and self.verdict and self.standing.expires_at != self.verdict.expires_at)
 
     @property
-    def rates(self) -> dict[int, Mapping[str, float]]:
+    def measured(self) -> Measured:
+        """The measurements that the verdict states; nothing without an authentic verdict."""
+        return Measured.read(self.verdict.measured if self.verdict else {})
+
+    @property
+    def rates(self) -> dict[int, Rate]:
         """Worst-case robust accuracy by radius in 1/255; clean accuracy at 0."""
-        rates = {int(row["epsilon_255"]): row["robust_accuracy"] for row in self.measured.get("worst_case", ())}
-        clean = self.measured.get("clean_accuracy")
-        return ({0: clean} if clean else {}) | dict(sorted(rates.items()))
+        measured = self.measured
+        rates = {row.epsilon_255: row.robust_accuracy for row in measured.worst_case}
+        return ({0: measured.clean_accuracy} if measured.clean_accuracy else {}) | dict(sorted(rates.items()))
 
 
 @dataclass(frozen=True, slots=True)

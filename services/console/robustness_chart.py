@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from buckler.measurements.results import Rate
 from buckler.reporting.charts import MARKS, Line, Mark
 from services.console.messages import interval, percent
 
@@ -10,7 +11,7 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 446, 14, 206
 DODGE = 8  # distance between the marks of two versions at one radius
 
-Rates = Mapping[int, Mapping[str, float]]
+Rates = Mapping[int, Rate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ def _marks(name: str, rates: Rates, places: Mapping[int, float], shift: float) -
     return [
         Mark(
             places[radius] + shift,
-            _height(rate["value"]),
-            _height(rate["low"]),
-            _height(rate["high"]),
-            f"{name}, {f'up to {radius}/255' if radius else 'no attack'}: {percent(rate['value'])} ({interval(rate)})",
+            _height(rate.value),
+            _height(rate.low),
+            _height(rate.high),
+            f"{name}, {f'up to {radius}/255' if radius else 'no attack'}: {percent(rate.value)} ({interval(rate)})",
         )
         for radius, rate in sorted(rates.items())
     ]

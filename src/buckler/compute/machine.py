@@ -38,6 +38,16 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split())
 
 
+# From the newest to the oldest: the first that a processor has decides how its sums are ordered and rounded.
+_INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx", "sse4_1")
+
+
+def instruction_set() -> str:
+    """Return the newest vector instructions of the processor: two processors with the same give the same digits."""
+    flags = cpu_flags()
+    return next((name for name in _INSTRUCTION_SETS if name in flags), platform.machine())
+
+
 def machine() -> str:
     """Return a description of the processor and its native formats, for people."""
     fast = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}) or ["no native bfloat16"]

@@ -1,61 +1,16 @@
 """Accuracy on clean pictures, and calibration of the probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
-from buckler.evaluation.statistics import Rate, share_of, wilson
+from buckler.evaluation.statistics import share_of, wilson
+from buckler.measurements.results import ClassRow, CleanEvaluation, Rate, ReliabilityBin
 from buckler.modality.base import Labels
 from buckler.models.forward import Logits, probabilities
-
-
-@dataclass(frozen=True, slots=True)
-class ClassRow:
-    """One class's line of the classification report; ``support`` is its number of pictures.
-
-    Each interval is that of the rate above; None if there are no pictures to count.
-    """
-
-    precision: float
-    precision_interval: tuple[float, float] | None
-    recall: float
-    recall_interval: tuple[float, float] | None
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Pictures in one bin of confidence: their mean confidence and their accuracy."""
-
-    confidence: float
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    pictures: int
-
-
-@dataclass(frozen=True, slots=True)
-class CleanEvaluation:
-    """Clean performance on labelled pictures.
-
-    Attributes:
-        roc_auc: Of the dangerous labels against the rest where both exist, else one-vs-rest macro average.
-        calibration_error: Expected calibration error, mean gap between confidence and accuracy.
-        malignant_recall: Share of dangerous pictures given any dangerous label; None without dangerous labels.
-        confusion: Rows are true, columns predicted classes, in the order of the labels.
-    """
-
-    clean_accuracy: Rate
-    roc_auc: float
-    calibration_error: float
-    malignant_recall: Rate | None
-    classes: dict[str, ClassRow]
-    confusion: list[list[int]]
-    reliability: list[ReliabilityBin]
 
 
 def evaluate(

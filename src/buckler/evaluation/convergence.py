@@ -7,7 +7,6 @@ converged".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD, Walk, climb
 from buckler.evaluation.robustness import Right
+from buckler.measurements.results import Convergence
 from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
@@ -23,28 +23,6 @@ PICTURES = 64
 STEPS = 40
 TAIL = 0.25  # last part of the steps, in which success may rise by at most FLAT
 FLAT = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Convergence:
-    """PGD at one radius, step by step.
-
-    Attributes:
-        pictures: How many were attacked, all of them right when clean.
-        steps: 0 is the random start alone.
-        success_rate: Share flipped at some time up to each of ``steps``, in the precision of the crafter and before
-            rounding to 8 bits.
-        suite_success_rate: Share of the same pictures that the suite flips up to this radius.
-        converged: Whether success rises by at most two points over the last quarter of the steps.
-    """
-
-    attack: str
-    epsilon_255: int
-    pictures: int
-    steps: list[int]
-    success_rate: list[float]
-    suite_success_rate: float
-    converged: bool
 
 
 def measure(

@@ -14,7 +14,17 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from buckler.detection.reasons import Reason
 from buckler.detection.screening import Flags, Screening
 from buckler.detection.threshold import Scores
-from buckler.evaluation.statistics import Rate, wilson
+from buckler.evaluation.statistics import wilson
+from buckler.measurements.results import (
+    BenignChange,
+    DetectedAttack,
+    FlaggedSubgroup,
+    Rate,
+    RiskPoint,
+    Strangers,
+    WeakestDetection,
+    WorstDetection,
+)
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Forward
 
@@ -63,67 +73,62 @@ def rate(flags: Flagged) -> Rate:
     return wilson(int(flags.sum()), len(flags))
 
 
-def clean_rows(clean: Screened, groups: Mapping[tuple[str, str], Flagged]) -> dict[str, Any]:
-    """Return how often clean pictures are flagged: by the detector, for each reason, in each group."""
-    return {
-        "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL]),
-        "clean_flagged": {reason: rate(flags) for reason, flags in clean.flags.items()} | {"any": rate(clean.flagged)},
-        "subgroups": [
-            {"column": column, "group": group, "clean_fpr": rate(clean.flags[Reason.ADVERSARIAL][members])}
-            for (column, group), members in groups.items()
-            if members.any()
-        ],
-    }
+def clean_rates(clean: Screened) -> dict[str, Rate]:
+    """Return the share of clean pictures flagged for each reason, and for ``any``."""
+    return {reason.value: rate(flags) for reason, flags in clean.flags.items()} | {"any": rate(clean.flagged)}
+
+
+def subgroup_rows(clean: Screened, groups: Mapping[tuple[str, str], Flagged]) -> tuple[FlaggedSubgroup, ...]:
+    """Return how often the detector flags the clean pictures of each group that has any."""
+    flags = clean.flags[Reason.ADVERSARIAL]
+    return tuple(
+        FlaggedSubgroup(column, group, rate(flags[members]))
+        for (column, group), members in groups.items()
+        if members.any()
+    )
 
 
 def attack_row(
     clean: Screened, attacked: Screened, truth: Labels, *, adaptive: bool = False, **facts: Any
-) -> dict[str, Any]:
-    """Return the row of one attack at one radius; ``facts`` are the columns that name both."""
+) -> DetectedAttack:
+    """Return the row of one attack at one radius; ``facts`` are the fields that name both."""
     false_positive, true_positive = curve(clean.scores, attacked.scores)
     tpr = {f"{f:.2f}": float(true_positive[np.searchsorted(false_positive, f, side="right") - 1]) for f in FPRS}
     count = len(truth)
-    return {
+    return DetectedAttack(
         **facts,
-        "adaptive": adaptive,
-        "auc": float(
+        adaptive=adaptive,
+        auc=float(
             roc_auc_score(_attacked_or_clean(clean.scores, attacked.scores), _joined(clean.scores, attacked.scores))
         ),
-        "tpr_at_fpr": tpr,
-        "tpr_at_fpr_interval": {fpr: wilson(round(share * count), count).interval for fpr, share in tpr.items()},
-        "flagged": rate(attacked.flags[Reason.ADVERSARIAL]),
-        "wrong": rate(attacked.wrong(truth)),
-        "wrong_and_unflagged": rate(attacked.wrong_and_unflagged(truth)),
-    }
+        tpr_at_fpr=tpr,
+        tpr_at_fpr_interval={fpr: wilson(round(share * count), count).interval for fpr, share in tpr.items()},
+        flagged=rate(attacked.flags[Reason.ADVERSARIAL]),
+        wrong=rate(attacked.wrong(truth)),
+        wrong_and_unflagged=rate(attacked.wrong_and_unflagged(truth)),
+    )
 
 
-def benign_change_row(clean: Screened, changed: Screened, name: str) -> dict[str, Any]:
+def benign_change_row(clean: Screened, changed: Screened, name: str) -> BenignChange:
     """Return the row of a benign change, which should be flagged no more often than clean pictures are."""
-    both = _joined(clean.scores, changed.scores)
-    return {
-        "change": name,
-        "auc": float(roc_auc_score(_attacked_or_clean(clean.scores, changed.scores), both)),
-        "flagged": rate(changed.flags[Reason.ADVERSARIAL]),
-    }
+    auc = roc_auc_score(_attacked_or_clean(clean.scores, changed.scores), _joined(clean.scores, changed.scores))
+    return BenignChange(name, float(auc), rate(changed.flags[Reason.ADVERSARIAL]))
 
 
-def strangers_row(foreign: Screened, name: str) -> dict[str, Any]:
+def strangers_row(foreign: Screened, name: str) -> Strangers:
     """Return how often pictures of another kind are flagged, and for which reasons."""
-    return {
-        "kind": name,
-        "flagged": rate(foreign.flagged),
-        "reasons": {r: rate(flags) for r, flags in foreign.flags.items() if r != Reason.LOW_CONFIDENCE},
-    }
+    reasons = {r.value: rate(flags) for r, flags in foreign.flags.items() if r != Reason.LOW_CONFIDENCE}
+    return Strangers(name, rate(foreign.flagged), reasons)
 
 
-def risk_coverage(clean: Screened, truth: Labels, points: int = 20) -> list[dict[str, float]]:
+def risk_coverage(clean: Screened, truth: Labels, points: int = 20) -> tuple[RiskPoint, ...]:
     """Return the share of wrong answers among the least suspicious pictures, for growing shares of them."""
     wrong = clean.wrong(truth)[np.argsort(clean.scores, kind="stable")]
     counts = np.unique(np.linspace(len(wrong) / points, len(wrong), points).round().astype(int))
-    return [{"coverage": float(n / len(wrong)), "risk": float(wrong[:n].mean())} for n in counts if n]
+    return tuple(RiskPoint(float(n / len(wrong)), float(wrong[:n].mean())) for n in counts if n)
 
 
-def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Flagged]) -> list[dict[str, Any]]:
+def worst_by_radius(rows: Sequence[DetectedAttack], evaded: Mapping[int, Flagged]) -> tuple[WorstDetection, ...]:
     """Return for each L-infinity radius the attack that the detector separates worst, and unflagged errors.
 
     Args:
@@ -132,31 +137,28 @@ def worst_by_radius(rows: Sequence[Mapping[str, Any]], evaded: Mapping[int, Flag
             objective.
     """
     found = []
-    for radius in sorted({row["epsilon_255"] for row in rows if row["norm"] == "linf"}):
-        here = [row for row in rows if row["epsilon_255"] == radius and row["norm"] == "linf"]
+    for radius in sorted({row.epsilon_255 for row in rows if row.norm == "linf"}):
+        here = [row for row in rows if row.epsilon_255 == radius and row.norm == "linf"]
         # Attacks that stop at the boundary or know the detector are not ranked by AUC, but by unflagged errors.
-        ranked = [row for row in here if not row["adaptive"] and not row["stops_at_boundary"]]
+        ranked = [WeakestDetection(row.attack, row.auc) for row in here if not (row.adaptive or row.stops_at_boundary)]
         found.append(
-            {
-                "epsilon_255": radius,
-                "auc": min(({"attack": r["attack"], "value": r["auc"]} for r in ranked), key=_value, default=None),
-                "wrong_and_unflagged": max((r["wrong_and_unflagged"] for r in here), key=lambda r: r.value),
-                "adaptive_wrong_and_unflagged": rate(evaded[radius]) if radius in evaded else None,
-            }
+            WorstDetection(
+                radius,
+                auc=min(ranked, key=lambda each: each.value, default=None),
+                wrong_and_unflagged=max((row.wrong_and_unflagged for row in here), key=lambda each: each.value),
+                adaptive_wrong_and_unflagged=rate(evaded[radius]) if radius in evaded else None,
+            )
         )
-    return found
+    return tuple(found)
 
 
-def curve(clean: Scores, attacked: Scores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the ROC curve's false and true positive rates."""
-    false_positive, true_positive, _ = roc_curve(
-        _attacked_or_clean(clean, attacked), _joined(clean, attacked), drop_intermediate=False
-    )
+def curve(
+    clean: Scores, attacked: Scores, *, corners: bool = False
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the ROC curve's false and true positive rates; with ``corners``, without points on straight lines."""
+    truth, scores = _attacked_or_clean(clean, attacked), _joined(clean, attacked)
+    false_positive, true_positive, _ = roc_curve(truth, scores, drop_intermediate=corners)
     return false_positive, true_positive
-
-
-def _value(entry: Mapping[str, Any]) -> float:
-    return float(entry["value"])
 
 
 def _attacked_or_clean(clean: Scores, attacked: Scores) -> npt.NDArray[np.int64]:

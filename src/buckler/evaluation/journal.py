@@ -1,4 +1,4 @@
-"""Finished parts of a long evaluation, on disk: a killed evaluation resumes where it stopped.
+"""Finished parts of evaluations, on disk: a killed evaluation resumes, and a later one computes no part twice.
 
 The path of a part is a digest of everything that its answers depend on, this package's code included, so that a
 changed model, data set or program never finds an old part.
@@ -6,8 +6,8 @@ changed model, data set or program never finds an old part.
 
 import hashlib
 import io
+import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +28,7 @@ CODE = (
     *("evaluation/evasion.py", "evaluation/suite.py"),
 )
 LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "adversarial-robustness-toolbox")
-KEPT_DAYS = 30  # of an evaluation that was not resumed
+LARGEST_BYTES = 2 * 1024**3  # of a root; beyond it the parts that were not used for longest are deleted
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
@@ -37,7 +37,7 @@ class Journal:
 
     Args:
         root: Directory of this and earlier evaluations, a subdirectory each.
-        about: JSON values that all answers of this evaluation depend on: the model's digest, the data's version.
+        about: JSON values that all answers of this evaluation depend on: the model's digest, the size of a batch.
     """
 
     def __init__(self, root: Path, about: Mapping[str, Any]) -> None:
@@ -53,6 +53,8 @@ class Journal:
         checksum, payload = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
         if hashlib.sha256(payload).digest() != checksum:
             return None
+        with suppress(OSError):  # another evaluation may have deleted it
+            os.utime(self._path(key))
         with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
 
@@ -71,16 +73,32 @@ class Journal:
         files.write(path, content, mode=files.SHARED)
 
     def finish(self) -> None:
-        """Delete this evaluation, whose reports are written, and others not resumed for ``KEPT_DAYS``."""
+        """Keep the parts for later evaluations, within the limit of the root."""
+        _prune(self._root, LARGEST_BYTES)
+
+    def forget(self) -> None:
+        """Delete the parts of this evaluation, so that the next one computes all of them again."""
         shutil.rmtree(self._directory, ignore_errors=True)
-        oldest = time.time() - KEPT_DAYS * 24 * 3600
-        for directory in self._root.glob("*/"):
-            with suppress(FileNotFoundError):  # another evaluation may be finishing too
-                if directory.stat().st_mtime < oldest:
-                    shutil.rmtree(directory, ignore_errors=True)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         return self._directory / f"{_digest(key)}.npz"
+
+
+def _prune(root: Path, limit: int) -> None:
+    """Delete the least recently used parts in ``root`` until all are at most ``limit`` bytes."""
+    parts = []
+    for path in root.glob("*/*.npz"):
+        with suppress(FileNotFoundError):  # another evaluation may be pruning, too
+            found = path.stat()
+            parts.append((found.st_mtime, found.st_size, path))
+    total = 0
+    for _, size, path in sorted(parts, reverse=True):
+        total += size
+        if total > limit:
+            path.unlink(missing_ok=True)
+    for directory in root.glob("*/"):
+        with suppress(OSError):  # not empty
+            directory.rmdir()
 
 
 def code_digest(package: Path = Path(__file__).parents[1]) -> str:

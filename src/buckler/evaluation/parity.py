@@ -10,28 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.detection.adversarial import AdversarialDetector
+from buckler.measurements.results import Parity
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Columns, Forward, probabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """Differences between two runtimes of one network, as shares.
-
-    Attributes:
-        pictures: Number of clean pictures compared.
-        label_agreement: Share of them with the same label.
-        probability_gap: Mean distance (total variation) of the probabilities.
-        robust_accuracy_gap: Largest difference over the radii in the share right clean and attacked.
-        detector_auc_gap: Largest difference over the radii in the area under the ROC curve of a detector that is
-            fitted on each runtime's own answers.
-    """
-
-    pictures: int
-    label_agreement: float
-    probability_gap: float
-    robust_accuracy_gap: float
-    detector_auc_gap: float
 
 
 @dataclass(frozen=True, slots=True)

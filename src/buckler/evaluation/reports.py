@@ -12,12 +12,14 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from buckler.errors import DataError
-from buckler.evaluation.measurements import (
+from buckler.measurements.results import (
+    AttackedData,
     BenignChange,
     Cell,
     CheckResult,
     ClassRow,
     Convergence,
+    DataVersion,
     DetectedAttack,
     FlaggedSubgroup,
     Illustration,
@@ -36,28 +38,12 @@ from buckler.state import documents
 
 Severity = Literal["critical", "warning"]
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+OUTCOMES_FILE = "outcomes.csv"  # beside the reports: for each attacked picture, whether it stays right
 UNKNOWN = "unknown"  # instruction set of a report from before it was recorded
 
 
 @dataclass(frozen=True, slots=True)
-class DataVersion:
-    """Digest of a list of pictures, or of the splits; number of pictures that the report is about."""
-
-    version: str
-    images: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttackedData:
-    """The splits' digest, the number of attacked pictures, and the SHA-256 of their ids, one per line."""
-
-    version: str
-    images: int
-    ids_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedModel:
+class MeasuredModel:
     """What was measured.
 
     Attributes:
@@ -211,7 +197,7 @@ class RuntimeReport(Report):
     SCHEMA: ClassVar[int] = 2
     UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_failures}
 
-    model: JudgedModel
+    model: MeasuredModel
     serves: str
     attack: ParityAttack
     crafted_in: str
@@ -236,7 +222,7 @@ class EvaluationReport(Report):
     SCHEMA: ClassVar[int] = 2
     UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _scored_at_top}
 
-    model: JudgedModel
+    model: MeasuredModel
     data: DataVersion
     labels: tuple[str, ...]
     scored_in: str
@@ -272,7 +258,7 @@ class RobustnessReport(Report):
     SCHEMA: ClassVar[int] = 2
     UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_seconds}
 
-    model: JudgedModel
+    model: MeasuredModel
     data: AttackedData
     labels: tuple[str, ...]
     malignant: tuple[str, ...]
@@ -320,7 +306,7 @@ class DetectorReport(Report):
     SCHEMA: ClassVar[int] = 3
     UPGRADES: ClassVar[Mapping[int, Upgrade]] = {2: _digest_of_classifier}
 
-    model: JudgedModel
+    model: MeasuredModel
     scored_in: str
     computed_on: str
     threshold: float

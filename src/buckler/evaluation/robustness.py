@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.base import Knowledge, Norm, Tuning
+from buckler.attacks.base import Norm
 from buckler.data.pictures import Pictures
 from buckler.evaluation.accuracy import confusion, dangerous_classes
 from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.statistics import Rate, share_of, wilson
-from buckler.evaluation.subgroups import Subgroup, WorstCase
+from buckler.evaluation.statistics import share_of, wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown
+from buckler.measurements.results import Cell, Rate, Subgroup, WorstCase
 from buckler.modality.base import Labels
 from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward
@@ -31,59 +31,28 @@ UNUSED: Mapping[str, Any] = {"steps": 1, "restarts": 1, "early_exit": True, "tar
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One attack at one radius, as in the robustness report.
-
-    Attributes:
-        name: Of the suite's line.
-        knowledge: The attacker's access to the model, a key of `KNOWLEDGE`.
-        steps, restarts, early_exit, target, queries: As used; without meaning for an attack that lacks the setting.
-        tuning: The other settings and constants that decided the result.
-        only_survivors: True if only pictures were attacked that no earlier attack had flipped within the radius;
-            ``robust_accuracy`` is then the share that survived this and all earlier lines.
-        robust_accuracy: Share right clean and attacked, over all pictures.
-        attack_success_rate: Share flipped among those right when clean.
-        confusion: Rows true, columns predicted under attack.
-        malignant_to_benign_rate: Share of dangerous pictures given no dangerous label under attack.
-        *_interval: Low and high of the rate's confidence interval.
-        seconds: Wall clock of crafting and scoring.
-    """
-
-    name: str
-    attack: str
-    knowledge: Knowledge
-    norm: str
-    epsilon_255: int
-    steps: int
-    restarts: int
-    early_exit: bool
-    target: int | None
-    queries: int
-    tuning: Tuning
-    only_survivors: bool
-    seed: int
-    crafted_in: str
-    scored_in: str
-    robust_accuracy: Rate
-    attack_success_rate: float
-    attack_success_rate_interval: tuple[float, float] | None
-    confusion: list[list[int]]
-    malignant_to_benign_rate: float | None
-    malignant_to_benign_rate_interval: tuple[float, float] | None
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class RobustnessEvaluation:
-    """Results of a suite: an outcome and a cell for each line and radius.
+    """Results of a suite: an outcome and a cell for each line and radius, and the rates of all lines together.
 
     Attributes:
+        guesses: Predicted classes of the unattacked pictures, ``(n,)``.
+        clean: Which of them are right, ``(n,)``.
         worst: Radius in 1/255 -> which pictures no attack in the L-infinity norm flips up to it.
     """
 
     outcomes: list[AttackOutcome]
-    cells: list[Cell]
+    guesses: Labels
+    clean: Right
     worst: dict[int, Right]
+    clean_accuracy: Rate
+    cells: tuple[Cell, ...]
+    worst_case: tuple[WorstCase, ...]
+    subgroups: tuple[Subgroup, ...]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the wall-clock seconds of each cell, as ``pgd@2``: crafting and scoring."""
+        return {f"{each.spec.name}@{each.epsilon_255}": each.seconds for each in self.outcomes}
 
 
 def evaluate(
@@ -95,6 +64,7 @@ def evaluate(
     info: ModelInfo,
     clean: Forward,
     seed: int,
+    groups: Mapping[tuple[str, str], Right],
     journal: Journal | None = None,
 ) -> RobustnessEvaluation:
     """Attack ``test`` with every line of ``suite``, show a progress bar, and count robust pictures.
@@ -107,6 +77,7 @@ def evaluate(
         info: Labels of the classifier.
         clean: The answers of ``scorer`` to the unattacked pictures.
         seed: Of every random draw.
+        groups: Members of each subgroup, of `subgroups.groups`.
         journal: Stores finished parts, so that an interrupted evaluation resumes.
     """
     outcomes = run_shown(
@@ -120,11 +91,19 @@ def evaluate(
         clean=clean,
         journal=journal,
     )
-    right = clean.logits.argmax(axis=1) == test.truth
-    facts: dict[str, Any] = {"labels": info.labels, "dangerous": info.dangerous, "seed": seed}
-    facts |= {"crafted_in": crafter.precision, "scored_in": scorer.precision}
+    truth, guesses = test.truth, clean.logits.argmax(axis=1)
+    right = guesses == truth
+    classes: dict[str, Any] = {"labels": info.labels, "dangerous": info.dangerous}
+    facts = {**classes, "seed": seed, "crafted_in": crafter.precision, "scored_in": scorer.precision}
     return RobustnessEvaluation(
-        outcomes, cells(outcomes, right, test.truth, **facts), worst_case(outcomes, right, test.truth)
+        outcomes,
+        guesses,
+        right,
+        worst_case(outcomes, right, truth),
+        wilson(int(right.sum()), len(right)),
+        tuple(cell(outcome, right, truth, **facts) for outcome in outcomes),
+        worst_case_rates(outcomes, guesses, truth, **classes),
+        subgroup_rates(groups, outcomes, guesses, truth, **classes),
     )
 
 
@@ -161,14 +140,8 @@ def cell(
         confusion=confusion(guesses, truth, len(labels)),
         malignant_to_benign_rate=missed.value if missed else None,
         malignant_to_benign_rate_interval=missed.interval if missed else None,
-        seconds=round(outcome.seconds, 1),
         **{name: spec.attack.settings.get(name, default) for name, default in UNUSED.items()},
     )
-
-
-def cells(outcomes: Iterable[AttackOutcome], clean: Right, truth: Labels, **facts: Any) -> list[Cell]:
-    """Return ``cell`` of each of ``outcomes``; ``facts`` are its keyword arguments."""
-    return [cell(outcome, clean, truth, **facts) for outcome in outcomes]
 
 
 def worst_case(
@@ -243,10 +216,10 @@ def subgroup_rates(
     *,
     labels: Sequence[str],
     dangerous: Sequence[str],
-) -> list[Subgroup]:
+) -> tuple[Subgroup, ...]:
     """Return a row for each of ``groups`` (of `subgroups.groups`); the rest is as for `worst_case_rates`."""
     clean = guesses == truth
-    return [
+    return tuple(
         Subgroup(
             column,
             group,
@@ -255,4 +228,4 @@ def subgroup_rates(
             worst_case=worst_case_rates(outcomes, guesses, truth, labels=labels, dangerous=dangerous, among=among),
         )
         for (column, group), among in groups.items()
-    ]
+    )

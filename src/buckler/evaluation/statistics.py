@@ -2,29 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom, fisher_exact
 
+from buckler.measurements.results import Rate
+
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A share ``value`` in 0..1 of so many ``pictures`` with its confidence interval ``low`` to ``high``."""
-
-    value: float
-    low: float
-    high: float
-    pictures: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Return the interval alone, for reports that state the share as a bare number."""
-        return self.low, self.high
 
 
 def share_of(flags: npt.NDArray[np.bool_]) -> Rate | None:

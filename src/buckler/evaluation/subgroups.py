@@ -1,14 +1,12 @@
 """Worst-case rates of all pictures and of subgroups: one sex, one age band, one site, one class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import DataError
-from buckler.evaluation.statistics import Rate
 
 LABEL = "label"
 UNKNOWN = "unknown"
@@ -16,37 +14,6 @@ _MISSING = ("", "nan", UNKNOWN)
 
 Bands = Mapping[str, Sequence[float]]  # column -> cut points of its numbers; without any, each value is a group
 Members = npt.NDArray[np.bool_]  # (n,), which pictures belong
-
-
-@dataclass(frozen=True, slots=True)
-class WorstCase:
-    """Rates up to one radius under all attacks together: a picture counts as robust if every attack leaves it right.
-
-    Attributes:
-        robust_accuracy: Share right when clean and under every attack.
-        malignant_to_benign_rate: Share of dangerous pictures that some attack gives a harmless label.
-        sensitivity: Share of dangerous pictures given a dangerous label when clean and under every attack.
-        specificity: Share of harmless pictures given a harmless label when clean and under every attack.
-
-    The last three are None if there are no such pictures, or if all labels are dangerous or none is.
-    """
-
-    epsilon_255: int
-    robust_accuracy: Rate
-    malignant_to_benign_rate: Rate | None
-    sensitivity: Rate | None
-    specificity: Rate | None
-
-
-@dataclass(frozen=True, slots=True)
-class Subgroup:
-    """Results for the pictures whose manifest has ``group`` in ``column``."""
-
-    column: str
-    group: str
-    pictures: int
-    clean_accuracy: Rate
-    worst_case: tuple[WorstCase, ...]
 
 
 def groups(columns: Mapping[str, Sequence[str]], bands: Bands) -> dict[tuple[str, str], Members]:

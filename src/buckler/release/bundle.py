@@ -3,7 +3,6 @@
 This module turns the gate's decision into a signed document; `buckler.trust.verdict` verifies it.
 """
 
-import csv
 import dataclasses
 import shutil
 import subprocess
@@ -17,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler import params
 from buckler.errors import DataError
-from buckler.release.evidence import Evidence, Reports
+from buckler.measurements.results import Rate
+from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
+from buckler.release.evidence import Evidence, Reports, read_reports
 from buckler.release.gate import decide
 from buckler.release.policy import Policy
 from buckler.state import documents
@@ -26,59 +27,43 @@ from buckler.trust import verdict as verdicts
 from buckler.trust.digests import digest_of, file_digest, file_digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, VERDICT_FILE, JudgedModel, Judgement, Source, Verdict
 
-REPORTS = ("validation", "evaluation", "robustness", "detector")
-RUNTIME_REPORT = "runtime"  # not in releases from before networks were exported
-OUTCOMES_FILE = "outcomes.csv"
-
 
 @dataclass(frozen=True, slots=True)
 class ReportedEvidence:
-    """The reports of one evaluation by name, and the gate's evidence read from them."""
+    """The reports of one evaluation, and the gate's evidence taken from them."""
 
     reports: Reports
     evidence: Evidence
 
+    @property
+    def measured(self) -> Measured:
+        """The measurements that the verdict states."""
+        found = self.reports
+        evaluation, robustness, runtime = found.evaluation, found.robustness, found.runtime
+        return Measured(
+            data=robustness.data,
+            labels=evaluation.labels,
+            clean_accuracy=evaluation.clean_accuracy,
+            malignant_recall=evaluation.malignant_recall,
+            roc_auc=evaluation.roc_auc,
+            calibration_error=evaluation.calibration_error,
+            attacks=robustness.cells,
+            worst_case=robustness.worst_case,
+            subgroups=robustness.subgroups,
+            checks=robustness.checks,
+            detector=MeasuredDetector.model_validate(found.detector, from_attributes=True),
+            runtime=MeasuredRuntime.model_validate(runtime, from_attributes=True) if runtime else None,
+        )
+
 
 def read_evidence(directory: Path) -> ReportedEvidence:
-    """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
+    """Return the evidence in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
 
     Raises:
-        DataError: One is missing or malformed.
+        DataError: A report is missing or malformed.
     """
-    reports = {name: documents.read_json(directory / f"{name}.json") for name in _reports_in(directory)}
-    return ReportedEvidence(reports, Evidence.from_reports(reports, read_outcomes(directory / OUTCOMES_FILE)))
-
-
-def _reports_in(directory: Path) -> tuple[str, ...]:
-    return (*REPORTS, RUNTIME_REPORT) if (directory / f"{RUNTIME_REPORT}.json").exists() else REPORTS
-
-
-def read_outcomes(path: Path) -> dict[str, dict[str, bool]]:
-    """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
-
-    Raises:
-        DataError: There is no such table, an id occurs twice, or a cell is neither 0 nor 1.
-    """
-    outcomes = {}
-    for row in read_rows(path):
-        name, cells = row.get("id"), {k: v for k, v in row.items() if k not in ("id", "label")}
-        if not name or name in outcomes or not cells or not set(cells.values()) <= {"0", "1"}:
-            raise DataError(f"{path}: expected unique ids and cells of 0 or 1, got the row {row}")
-        outcomes[name] = {column: cell == "1" for column, cell in cells.items()}
-    return outcomes
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file as dicts by column.
-
-    Raises:
-        DataError: There is no such file.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise DataError(f"no {path}; run `dvc repro` first") from error
+    found = read_reports(directory)
+    return ReportedEvidence(found, Evidence.of(found))
 
 
 def policy_of(verdict: Verdict) -> Policy:
@@ -127,9 +112,7 @@ def build(
         if write_self_test:
             write_self_test(aside / MODEL_DIR)
         measured = _copy_evidence(reports, aside / EVIDENCE_DIR)
-        _check_subject(measured.reports, "digest", classifier, files[classifier])
-        if runtime is not None:
-            _check_subject(measured.reports, "runtime", runtime, files[runtime])
+        _check_subjects(measured.reports, files, classifier, runtime)
         released = file_digests(aside / MODEL_DIR)
         decision = decide(measured.evidence, None, policy)
         issued = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -143,7 +126,7 @@ def build(
             expires_at=issued + timedelta(days=policy.valid_days),
             source=source,
             evidence=file_digests(aside / EVIDENCE_DIR),
-            measured=_measurements(measured.reports),
+            measured=measured.measured.document(),
         )
         documents.write_json(aside / VERDICT_FILE, verdicts.sign(judgement, released, key))
     return verdicts.open_release(destination, key.public_key())
@@ -169,38 +152,30 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
 def _copy_evidence(reports: Path, destination: Path) -> ReportedEvidence:
     """Copy the reports and read the copies: the gate must decide on the signed bytes."""
     destination.mkdir()
-    read_evidence(reports)  # its errors name the original files
-    for file in (*(f"{report_name}.json" for report_name in _reports_in(reports)), OUTCOMES_FILE):
+    for file in read_reports(reports).files:  # its errors name the original files
         shutil.copyfile(reports / file, destination / file)
     return read_evidence(destination)
 
 
-def _check_subject(reports: Reports, key: str, part: Path, digest: str) -> None:
-    names = ("evaluation", "robustness", *([RUNTIME_REPORT] if key == "runtime" else ()))
-    for name in names:
-        measured = reports.get(name, {}).get("model", {}).get(key)
-        if measured != digest:
-            raise DataError(
-                f"reports/{name}.json is about {part.name} {measured}, models/{part.name} is {digest}; "
-                "the reports are stale, run `dvc repro`"
-            )
+def _check_subjects(found: Reports, digests: Mapping[Path, str], classifier: Path, runtime: Path | None) -> None:
+    """Check that every report is about the released network.
+
+    Raises:
+        DataError: One is about another.
+    """
+    exported = (found.runtime,) if found.runtime and runtime else ()
+    for report in (found.evaluation, found.robustness, found.detector, *exported):
+        _check_subject(report.FILE, report.model.digest, classifier, digests[classifier])
+        if runtime:
+            _check_subject(report.FILE, report.model.runtime, runtime, digests[runtime])
 
 
-def _measurements(reports: Reports) -> dict[str, Any]:
-    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
-    return {
-        "data": robustness["data"],
-        "labels": evaluation["labels"],
-        "clean_accuracy": evaluation["clean_accuracy"],
-        "malignant_recall": evaluation["malignant_recall"],
-        "calibration_error": evaluation["calibration_error"],
-        "attacks": robustness["cells"],
-        "worst_case": robustness["worst_case"],
-        "subgroups": robustness["subgroups"],
-        "checks": robustness["checks"],
-        "detector": {name: detector[name] for name in ("threshold", "max_fpr", "clean_fpr", "attacks")},
-        **({"runtime": dict(reports[RUNTIME_REPORT])} if RUNTIME_REPORT in reports else {}),
-    }
+def _check_subject(file: str, judged: str, part: Path, digest: str) -> None:
+    if judged != digest:
+        raise DataError(
+            f"reports/{file} is about {part.name} {judged}, models/{part.name} is {digest}; "
+            "the reports are stale, run `dvc repro`"
+        )
 
 
 def as_json(policy: Policy) -> dict[str, Any]:
@@ -228,44 +203,19 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def headline(reports: Reports) -> dict[str, float]:
-    """Return the numbers by which runs are compared, flat, for `dvc metrics diff` and `dvc exp show`.
-
-    ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM alone,
-    ``sensitivity_2`` and ``specificity_2`` are the clinical rates under all attacks and radii up to 2/255.
-    """
-    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
-    recall = evaluation["malignant_recall"]
-    numbers = {
-        "clean_accuracy": evaluation["clean_accuracy"]["value"],
-        **({"malignant_recall": recall["value"]} if recall else {}),
-        "roc_auc": evaluation["roc_auc"],
-        "calibration_error": evaluation["calibration_error"],
-        **{f"worst_case_{r['epsilon_255']}": r["robust_accuracy"]["value"] for r in robustness["worst_case"]},
-        **{
-            f"{name}_{row['epsilon_255']}": row[name]["value"]
-            for name in ("sensitivity", "specificity")
-            for row in robustness["worst_case"]
-            if row[name]
-        },
-        **{f"{c['name']}_{c['epsilon_255']}": c["robust_accuracy"]["value"] for c in robustness["cells"]},
-        "detector_clean_fpr": detector["clean_fpr"]["value"],
-    }
-    return {name: round(float(value), 4) for name, value in numbers.items()}
-
-
 def describe(verdict: Verdict) -> str:
     """Return a summary for people: the model, the results, the expiry."""
-    measured = verdict.measured
+    measured = Measured.read(verdict.measured)
+    data = measured.data
     lines = [
         f"verdict    {'passed' if verdict.passed else 'FAILED'}  {verdict.id}",
         f"model      {verdict.model_name}  {verdict.subject_digest}",
-        f"data       {measured['data']['version']}, {measured['data']['images']} pictures attacked",
+        f"data       {data.version}, {data.images} pictures attacked" if data else "data       not stated",
         f"code       {_commit(verdict.source)}",
-        f"clean      {_percent(measured['clean_accuracy'])}",
+        f"clean      {_percent(measured.clean_accuracy)}",
         *(
-            f"<= {entry['epsilon_255']}/255   {_percent(entry['robust_accuracy'])}  under the worst attack"
-            for entry in measured["worst_case"]
+            f"<= {entry.epsilon_255}/255   {_percent(entry.robust_accuracy)}  under the worst attack"
+            for entry in measured.worst_case
         ),
         f"issued     {verdict.issued_at.isoformat()}",
         f"expires    {verdict.expires_at.isoformat()}{'  EXPIRED' if verdict.expired() else ''}",
@@ -279,5 +229,5 @@ def _commit(source: Source) -> str:
     return f"{source.commit or 'not in git'}{' with uncommitted changes' if source.dirty else ''}"
 
 
-def _percent(rate: Mapping[str, float]) -> str:
-    return f"{rate['value']:6.1%}  ({rate['low']:.1%} to {rate['high']:.1%})"
+def _percent(rate: Rate | None) -> str:
+    return f"{rate.value:6.1%}  ({rate.low:.1%} to {rate.high:.1%})" if rate else "not stated"

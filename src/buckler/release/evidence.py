@@ -1,29 +1,79 @@
-"""The evidence a gate decides on, read from the reports of one evaluation."""
+"""The evidence a gate decides on, taken from the reports of one evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from pathlib import Path
 
 from buckler.errors import DataError
-from buckler.evaluation.parity import Parity
-from buckler.evaluation.statistics import Rate
-from buckler.evaluation.subgroups import Subgroup, WorstCase
-from buckler.release.detector_floors import DetectorEvidence
-from buckler.release.policy import ParityPolicy
+from buckler.evaluation import reports
+from buckler.evaluation.reports import (
+    OUTCOMES_FILE,
+    DetectorReport,
+    EvaluationReport,
+    RobustnessReport,
+    RuntimeReport,
+    ValidationReport,
+)
+from buckler.measurements.results import Rate, Subgroup, WorstCase
+from buckler.state import documents
 
-Reports = Mapping[str, Mapping[str, Any]]  # report name without suffix -> its JSON
 Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
 
 CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
-    name: str
-    passed: bool
-    detail: str = ""
+class Reports:
+    """The reports that a verdict rests on; ``runtime`` is None in releases from before networks were exported.
+
+    Attributes:
+        outcomes: Per test picture, for the paired comparison with another model.
+    """
+
+    validation: ValidationReport
+    evaluation: EvaluationReport
+    robustness: RobustnessReport
+    detector: DetectorReport
+    runtime: RuntimeReport | None
+    outcomes: Outcomes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the names of the files."""
+        every = (self.validation, self.runtime, self.evaluation, self.robustness, self.detector)
+        return (*(report.FILE for report in every if report), OUTCOMES_FILE)
+
+
+def read_reports(directory: Path) -> Reports:
+    """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
+
+    Raises:
+        DataError: One is missing or malformed.
+    """
+    exported = (directory / RuntimeReport.FILE).exists()
+    return Reports(
+        reports.read(ValidationReport, directory),
+        reports.read(EvaluationReport, directory),
+        reports.read(RobustnessReport, directory),
+        reports.read(DetectorReport, directory),
+        reports.read(RuntimeReport, directory) if exported else None,
+        read_outcomes(directory / OUTCOMES_FILE),
+    )
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
+
+    Raises:
+        DataError: There is no such table, an id occurs twice, or a cell is neither 0 nor 1.
+    """
+    outcomes = {}
+    for row in documents.read_csv(path):
+        name, cells = row.get("id"), {k: v for k, v in row.items() if k not in ("id", "label")}
+        if not name or name in outcomes or not cells or not set(cells.values()) <= {"0", "1"}:
+            raise DataError(f"{path}: expected unique ids and cells of 0 or 1, got the row {row}")
+        outcomes[name] = {column: cell == "1" for column, cell in cells.items()}
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,66 +96,42 @@ class Evidence:
     subgroups: Sequence[Subgroup] | None = None
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
-    detector: DetectorEvidence | None = None
+    detector: DetectorReport | None = None
     failed_checks: tuple[str, ...] = ()
     runtime_failures: tuple[str, ...] = ()
     runtime_notes: tuple[str, ...] = ()
     outcomes: Outcomes | None = None
 
     @classmethod
-    def from_reports(cls, reports: Reports, outcomes: Outcomes | None = None) -> "Evidence":
-        """Return the evidence in the reports ``evaluation``, ``robustness``, ``detector`` and, if present, ``runtime``.
-
-        Raises:
-            DataError: A report is missing or lacks what the gate needs.
-        """
-        try:
-            evaluation, robustness = reports["evaluation"], reports["robustness"]
-            checks = TypeAdapter(list[_Check]).validate_python(robustness["checks"])
-            worst = TypeAdapter(list[WorstCase]).validate_python(robustness["worst_case"])
-            runtime_failures, runtime_notes = _judge_runtime(reports)
-            rate, optional = TypeAdapter(Rate), TypeAdapter(Rate | None)
-            return cls(
-                pictures=int(evaluation["data"]["images"]),
-                labels=tuple(evaluation["labels"]),
-                clean_accuracy=rate.validate_python(evaluation["clean_accuracy"]),
-                worst_case={entry.epsilon_255: entry for entry in worst},
-                subgroups=TypeAdapter(tuple[Subgroup, ...]).validate_python(robustness["subgroups"]),
-                malignant_recall=optional.validate_python(evaluation["malignant_recall"]),
-                calibration_error=float(evaluation["calibration_error"]),
-                detector=DetectorEvidence.from_report(reports["detector"]),
-                failed_checks=tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed),
-                runtime_failures=runtime_failures,
-                runtime_notes=runtime_notes,
-                outcomes=outcomes,
-            )
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise DataError(f"a report lacks what the gate needs ({error!r}); run `dvc repro`") from error
+    def of(cls, found: Reports) -> "Evidence":
+        """Return the evidence in the reports of one evaluation."""
+        evaluation, robustness = found.evaluation, found.robustness
+        failures, notes = _judge_runtime(found)
+        return cls(
+            pictures=evaluation.data.images,
+            labels=evaluation.labels,
+            clean_accuracy=evaluation.clean_accuracy,
+            worst_case={entry.epsilon_255: entry for entry in robustness.worst_case},
+            subgroups=robustness.subgroups,
+            malignant_recall=evaluation.malignant_recall,
+            calibration_error=evaluation.calibration_error,
+            detector=found.detector,
+            failed_checks=tuple(f"{check.name}: {check.detail}" for check in robustness.checks if not check.passed),
+            runtime_failures=failures,
+            runtime_notes=notes,
+            outcomes=found.outcomes,
+        )
 
 
-def parity_failures(parity: Parity, policy: ParityPolicy) -> tuple[str, ...]:
-    """Return why a runtime may not replace the reference; empty if it may."""
-    failures = []
-    if not parity.label_agreement >= policy.min_label_agreement:  # in this form NaN fails
-        failures.append(f"label agreement {parity.label_agreement:.4f} < {policy.min_label_agreement:g}")
-    for name in ("probability_gap", "robust_accuracy_gap", "detector_auc_gap"):
-        gap, ceiling = getattr(parity, name), getattr(policy, f"max_{name}")
-        if not gap <= ceiling:
-            failures.append(f"{name.replace('_', ' ')} {gap:.4f} > {ceiling:g}")
-    return tuple(failures)
-
-
-def _judge_runtime(reports: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _judge_runtime(found: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return why the serving runtime is rejected, and notes on rejected faster ones; Keras is the reference itself."""
-    report = reports.get("runtime")
-    if report is None or not report["precisions"]:
+    report = found.runtime
+    if report is None or not report.precisions:
         return (), ()
-    policy = TypeAdapter(ParityPolicy).validate_python(report["policy"])
-    measured = TypeAdapter(dict[str, Parity]).validate_python(report["precisions"])
-    failures = {name: parity_failures(parity, policy) for name, parity in measured.items()}
-    serves = report["serves"]
-    scored = {cell["scored_in"] for cell in reports["robustness"]["cells"]}
-    others = sorted((scored | {reports["evaluation"]["model"]["scored_in"]}) - {serves})
+    failures = {name: parity.failures(report.policy) for name, parity in report.precisions.items()}
+    serves = report.serves
+    scored = {cell.scored_in for cell in found.robustness.cells} | {found.evaluation.scored_in}
+    others = sorted(scored - {serves})
     failed = [f"runtime {serves}: {failure}" for failure in failures[serves]]
     failed += [f"runtime {serves} serves, but answers of {others} were scored"] if others else []
     rejected = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]

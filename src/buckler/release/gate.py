@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from buckler.errors import DataError
 from buckler.evaluation.statistics import (
     CONFIDENCE,
-    Rate,
     below_p,
     holm,
     mcnemar_p,
     smallest_sample,
     two_proportions_p,
 )
-from buckler.evaluation.subgroups import Subgroup
+from buckler.measurements.results import Rate, Subgroup
 from buckler.release import detector_floors
 from buckler.release.evidence import CLEAN, Evidence
 from buckler.release.policy import Policy

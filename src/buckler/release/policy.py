@@ -86,19 +86,3 @@ class Policy:
         radii = chain.from_iterable(by_radius.values())
         if min(self.valid_days, self.min_subgroup_records, *radii) < 1:
             raise ValueError("expected valid_days, min_subgroup_records and radii of at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class ParityPolicy:
-    """Largest differences between a serving runtime and the reference; ``parity`` in ``export`` of params.yaml."""
-
-    min_label_agreement: float
-    max_probability_gap: float
-    max_robust_accuracy_gap: float
-    max_detector_auc_gap: float
-
-    def __post_init__(self) -> None:
-        """Reject shares outside 0..1."""
-        outside = {name: share for name, share in dataclasses.asdict(self).items() if not 0 <= share <= 1}
-        if outside:
-            raise ValueError(f"expected shares in 0..1, got {outside}")

@@ -4,18 +4,21 @@ The reports are the source; MLflow repeats their numbers for its views.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from buckler.measurements.results import Cell, Interval, Rate
+from buckler.measurements.stated import Measured, MeasuredDetector
 from buckler.models.info import load_info
 from buckler.release import bundle, tracking
-from buckler.release.evidence import Reports
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
 from buckler.serving.aliases import CHALLENGER
+from buckler.state import documents, timings
+from buckler.state.timings import Timings
 from buckler.trust import digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Source, Verdict
 
@@ -94,7 +97,7 @@ def _card(release: Path, verdict: Verdict, name: str) -> str:
 def _tags(release: Path, source: Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
-        "data_version": str(verdict.measured["data"]["version"]),
+        "data_version": load_info(release / MODEL_DIR).data_version,
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
         "defence": load_info(release / MODEL_DIR).defence,
         registry.DIGEST_TAG: verdict.subject_digest,
@@ -112,10 +115,12 @@ def _record(
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    measured = bundle.read_evidence(release / EVIDENCE_DIR)
-    tracking.log(run_id, params=flatten(parameters), metrics=[*_summary(measured.reports), *_history(reports)])
-    for cell in measured.reports["robustness"]["cells"]:
-        _record_cell(run_id, experiment, cell, tags)
+    measured = bundle.read_evidence(release / EVIDENCE_DIR).measured
+    times = timings.read(reports)
+    points = [*_summary(measured), *_history(reports), *_stage_seconds(times)]
+    tracking.log(run_id, params=flatten(parameters), metrics=points)
+    for cell in measured.attacks:
+        _record_cell(run_id, experiment, cell, times.attacks.get(f"{cell.name}@{cell.epsilon_255}"), tags)
     files = [path for path in sorted(reports.glob("*.json")) if path.name != "publish.json"]
     tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv")), *sorted(reports.glob("*.html"))])
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
@@ -136,40 +141,58 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _summary(reports: Reports) -> Iterator[Point]:
+def _summary(measured: Measured) -> Iterator[Point]:
     """Yield the headline numbers; where a radius matters the step is ``epsilon_255``."""
-    evaluation, robustness, detector = (reports[name] for name in ("evaluation", "robustness", "detector"))
-    yield from rate("clean_accuracy", evaluation["clean_accuracy"])
-    if evaluation["malignant_recall"] is not None:
-        yield from rate("malignant_recall", evaluation["malignant_recall"])
-    yield Point("roc_auc", evaluation["roc_auc"])
-    yield Point("calibration_error", evaluation["calibration_error"])
-    yield from rate("detector_clean_fpr", detector["clean_fpr"])
-    for entry in robustness["worst_case"]:
-        for name in ("robust_accuracy", "malignant_to_benign_rate", "sensitivity", "specificity"):
-            if entry[name] is not None:
-                yield from rate(f"worst_case_{name}", entry[name], entry["epsilon_255"])
-    for cell in robustness["cells"]:
-        yield from rate(f"{cell['name']}_robust_accuracy", cell["robust_accuracy"], cell["epsilon_255"])
-        yield Point(f"{cell['name']}_success_rate", cell["attack_success_rate"], cell["epsilon_255"])
-    for row in detector["attacks"]:
-        if row["adaptive"]:
-            yield from rate(f"{row['attack']}_wrong_and_unflagged", row["wrong_and_unflagged"], row["epsilon_255"])
-        elif not row["stops_at_boundary"]:  # the detector is measured by the variant that does not stop
-            yield Point(f"{row['attack']}_detector_auc", row["auc"], row["epsilon_255"])
+    yield from _rate("clean_accuracy", measured.clean_accuracy)
+    yield from _rate("malignant_recall", measured.malignant_recall)
+    yield from _number("roc_auc", measured.roc_auc)
+    yield from _number("calibration_error", measured.calibration_error)
+    for row in measured.worst_case:
+        yield from _rate("worst_case_robust_accuracy", row.robust_accuracy, row.epsilon_255)
+        yield from _rate("worst_case_malignant_to_benign_rate", row.malignant_to_benign_rate, row.epsilon_255)
+        yield from _rate("worst_case_sensitivity", row.sensitivity, row.epsilon_255)
+        yield from _rate("worst_case_specificity", row.specificity, row.epsilon_255)
+    for cell in measured.attacks:
+        yield from _rate(f"{cell.name}_robust_accuracy", cell.robust_accuracy, cell.epsilon_255)
+        yield Point(f"{cell.name}_success_rate", cell.attack_success_rate, cell.epsilon_255)
+    if measured.detector:
+        yield from _detector(measured.detector)
 
 
-def rate(name: str, values: Mapping[str, float], step: int = 0) -> Iterator[Point]:
+def _detector(detector: MeasuredDetector) -> Iterator[Point]:
+    yield from _rate("detector_clean_fpr", detector.clean_fpr)
+    for row in detector.attacks:
+        if row.adaptive:
+            yield from _rate(f"{row.attack}_wrong_and_unflagged", row.wrong_and_unflagged, row.epsilon_255)
+        elif not row.stops_at_boundary:  # the detector is measured by the variant that does not stop
+            yield Point(f"{row.attack}_detector_auc", row.auc, row.epsilon_255)
+
+
+def _rate(name: str, rate: Rate | None, step: int = 0) -> Iterator[Point]:
+    return iter(()) if rate is None else rate_points(name, rate, step)
+
+
+def _number(name: str, value: float | None) -> Iterator[Point]:
+    if value is not None:
+        yield Point(name, value)
+
+
+def rate_points(name: str, rate: Rate, step: int = 0) -> Iterator[Point]:
     """Yield a rate and the bounds of its interval as three metrics."""
-    yield Point(name, values["value"], step)
-    yield Point(f"{name}_low", values["low"], step)
-    yield Point(f"{name}_high", values["high"], step)
+    yield Point(name, rate.value, step)
+    yield Point(f"{name}_low", rate.low, step)
+    yield Point(f"{name}_high", rate.high, step)
+
+
+def _stage_seconds(times: Timings) -> Iterator[Point]:
+    for stage, time in times.stages.items():
+        yield Point(f"stage_{stage}_seconds", time.seconds)
 
 
 def _history(reports: Path) -> Iterator[Point]:
     """Yield the training curves; the step is the epoch."""
     path = reports / "training" / "history.csv"
-    for row in bundle.read_rows(path) if path.exists() else []:
+    for row in documents.read_csv(path) if path.exists() else []:
         for column, value in row.items():
             if column != "epoch" and value:
                 yield Point(f"training_{column}", float(value), int(row["epoch"]))
@@ -179,28 +202,31 @@ _CELL_RATES = ("attack_success_rate", "malignant_to_benign_rate")
 _CELL_RESULTS = {  # the rest are the attack's parameters
     *_CELL_RATES,
     *(f"{name}_interval" for name in _CELL_RATES),
-    *("robust_accuracy", "confusion", "seconds"),
+    *("robust_accuracy", "confusion"),
 }
 
 
-def _record_cell(parent: str, experiment: str, cell: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+def _record_cell(parent: str, experiment: str, cell: Cell, seconds: float | None, tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
-    name = f"{cell['name']} {cell['epsilon_255']}/255"
+    name = f"{cell.name} {cell.epsilon_255}/255"
     run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
     tracking.log(
         run_id,
-        params={key: value for key, value in cell.items() if key not in _CELL_RESULTS},
+        params={key: value for key, value in asdict(cell).items() if key not in _CELL_RESULTS},
         metrics=[
-            *rate("robust_accuracy", cell["robust_accuracy"]),
-            *_bare_rates(cell),
-            Point("seconds", cell["seconds"]),
+            *rate_points("robust_accuracy", cell.robust_accuracy),
+            *_bare_rate("attack_success_rate", cell.attack_success_rate, cell.attack_success_rate_interval),
+            *_bare_rate(
+                "malignant_to_benign_rate", cell.malignant_to_benign_rate, cell.malignant_to_benign_rate_interval
+            ),
+            *_number("seconds", seconds),
         ],
     )
     tracking.finish_run(run_id)
 
 
-def _bare_rates(cell: Mapping[str, Any]) -> Iterator[Point]:
-    for name in _CELL_RATES:
-        if cell[name] is not None and cell[f"{name}_interval"] is not None:
-            low, high = cell[f"{name}_interval"]
-            yield from rate(name, {"value": cell[name], "low": low, "high": high})
+def _bare_rate(name: str, value: float | None, interval: Interval | None) -> Iterator[Point]:
+    if value is not None and interval is not None:
+        yield Point(name, value)
+        yield Point(f"{name}_low", interval[0])
+        yield Point(f"{name}_high", interval[1])

@@ -5,7 +5,8 @@ The page draws them as SVG in its own colours, for light and dark screens and fo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from buckler.measurements.results import Convergence, Rate
 
 WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 40, 372, 12, 238  # of the plotting area; labels are outside
@@ -19,8 +20,6 @@ MARKS = (
     "M0,4.2L4,-3H-4z",
 )
 COLOURS = 8  # classes c0 to c7 of the style sheet
-
-Rate = Mapping[str, float]  # value, low, high, as in robustness.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def percent(share: float) -> str:
 
 def interval(rate: Rate) -> str:
     """Return the interval of ``rate`` in per cent."""
-    return f"{percent(rate['low'])} to {percent(rate['high'])}"
+    return f"{percent(rate.low)} to {percent(rate.high)}"
 
 
 def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: str) -> LineChart:
@@ -106,7 +105,7 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
     gap = (RIGHT - LEFT - 30) / max(len(radii), 1)
     places = {radius: LEFT + 8 + gap * (i + 1) for i, radius in enumerate(radii)}
     step = min(DODGE, gap * 0.7 / max(len(curves), 1))
-    start = Mark(LEFT + 8, height(clean["value"]), 0, 0, f"no attack: {percent(clean['value'])}")
+    start = Mark(LEFT + 8, height(clean.value), 0, 0, f"no attack: {percent(clean.value)}")
     lines = []
     for number, curve in enumerate(curves):
         shift = 0 if curve.style else (number - (len(curves) - 1) / 2) * step
@@ -119,18 +118,18 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
         y_label="robust accuracy",
         x_ticks=((start.x, "0"), *((place, f"{radius}/255") for radius, place in places.items())),
         lines=tuple(lines),
-        levels=_levels({"clean": clean["value"], "chance": chance}),
+        levels=_levels({"clean": clean.value, "chance": chance}),
     )
 
 
-def by_step(curves: Sequence[Mapping[str, Any]]) -> LineChart:
-    """Return attack success by gradient step, one line per radius; ``curves`` is `convergence` of robustness.json."""
-    last = max(curve["steps"][-1] for curve in curves)
+def by_step(curves: Sequence[Convergence]) -> LineChart:
+    """Return attack success by gradient step, one line per radius."""
+    last = max(curve.steps[-1] for curve in curves)
     scale = (RIGHT - LEFT - 8) / max(last, 1)
     lines = []
     for number, curve in enumerate(curves):
-        name = f"{curve['epsilon_255']}/255"
-        points = zip(curve["steps"], curve["success_rate"], strict=True)
+        name = f"{curve.epsilon_255}/255"
+        points = zip(curve.steps, curve.success_rate, strict=True)
         marks = [_point(LEFT + scale * step, share, f"{name}, step {step}: {percent(share)}") for step, share in points]
         lines.append(_line(name, None, number, tuple(marks)))
     ticks = sorted({round(last * quarter / 4) for quarter in range(5)})
@@ -143,8 +142,8 @@ def by_step(curves: Sequence[Mapping[str, Any]]) -> LineChart:
 
 
 def _mark(x: float, radius: int, rate: Rate, name: str) -> Mark:
-    text = f"{name} at {radius}/255: {percent(rate['value'])} ({interval(rate)})"
-    return Mark(x, height(rate["value"]), height(rate["low"]), height(rate["high"]), text)
+    text = f"{name} at {radius}/255: {percent(rate.value)} ({interval(rate)})"
+    return Mark(x, height(rate.value), height(rate.low), height(rate.high), text)
 
 
 def _point(x: float, share: float, text: str) -> Mark:

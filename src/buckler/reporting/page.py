@@ -1,14 +1,14 @@
 """The robustness report as one self-contained HTML page, without scripts or external files.
 
-All numbers come from ``reports/robustness.json``. Descriptions of attacks and checks come from `ATTACKS` and `CHECKS`.
+All numbers come from the robustness report. Descriptions of attacks and checks come from `ATTACKS` and `CHECKS`.
 """
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import jinja2
 import numpy as np
@@ -17,13 +17,14 @@ from PIL import Image
 from buckler.attacks.base import KNOWLEDGE
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.convergence import is_flat, late_gain
+from buckler.evaluation.illustrations import Illustrated
+from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.sanity import CHECKS, Check
+from buckler.measurements.results import Cell, CheckResult, Convergence
 from buckler.modality.base import Images
 from buckler.reporting import charts, templates
 from buckler.reporting.charts import Curve, percent
 from buckler.reporting.plots import amplified
-
-Document = Mapping[str, Any]
 
 CLINICAL: Final = {
     "malignant_to_benign_rate": "malignant classified as benign",
@@ -64,42 +65,41 @@ class Triptychs:
     epsilon_255: int
     examples: tuple[Example, ...]
 
+    @classmethod
+    def of(cls, shown: Illustrated) -> "Triptychs":
+        """Return the examples of an illustration."""
+        about = shown.about
+        pixels = zip(about.pictures, shown.clean, shown.attacked, strict=True)
+        examples = tuple(Example(each.truth, each.before, each.after, *images) for each, *images in pixels)
+        return cls(about.attack, about.norm, about.epsilon_255, examples)
 
-def render(document: Document, triptychs: Sequence[Triptychs] = ()) -> str:
+
+def render(report: RobustnessReport, illustrated: Sequence[Illustrated] = ()) -> str:
     """Return the page as HTML that is also well-formed XML.
 
     Args:
-        document: Content of ``reports/robustness.json``. Optional: ``knowledge`` of a cell, the clinical rates of the
-            worst case, ``convergence`` and ``subgroups``.
-        triptychs: Example pictures, by attack.
+        report: The robustness report.
+        illustrated: Its example pictures.
     """
-    cells = [{"name": cell["attack"], "knowledge": None, "only_survivors": False, **cell} for cell in document["cells"]]
-    worst = [{**dict.fromkeys(CLINICAL), **row} for row in document["worst_case"]]
-    subgroups, curves = document.get("subgroups") or [], document.get("convergence") or []
-    clean, chance = document["clean_accuracy"], _chance(document["clean_confusion"])
+    cells, worst, curves = report.cells, report.worst_case, report.convergence
+    clinical = {field: title for field, title in CLINICAL.items() if any(getattr(row, field) for row in worst)}
     return (
         _environment()
         .get_template("robustness.html")
         .render(
-            d=document,
-            cells=cells,
-            worst=worst,
-            clinical={field: title for field, title in CLINICAL.items() if any(row[field] for row in worst)},
-            malignant=document.get("malignant") or [],
-            knowledge=[level for kind, level in KNOWLEDGE.items() if any(cell["knowledge"] == kind for cell in cells)],
+            report=report,
+            clinical=clinical,
+            knowledge=[level for kind, level in KNOWLEDGE.items() if any(cell.knowledge == kind for cell in cells)],
             levels=KNOWLEDGE,
-            survivors=any(cell["only_survivors"] for cell in cells),
-            attacks=list(dict.fromkeys(cell["attack"] for cell in cells)),
-            chance=chance,
-            charts=_charts(cells, worst, clean, chance),
+            survivors=any(cell.only_survivors for cell in cells),
+            attacks=list(dict.fromkeys(cell.attack for cell in cells)),
+            charts=_charts(report),
             groups=_by_radius(cells),
             strongest=min(cells, key=_strength),
             convergence=charts.by_step(curves) if curves else None,
-            curves=curves,
             convergence_notes=[_convergence_note(curve) for curve in curves],
-            subgroups=subgroups,
-            checks=_by_kind(document["checks"]),
-            triptychs=triptychs,
+            checks=_by_kind(report.checks),
+            triptychs=[Triptychs.of(each) for each in illustrated],
             size=charts,
         )
     )
@@ -116,52 +116,43 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _chance(confusion: Sequence[Sequence[int]]) -> float:
-    sizes = [sum(row) for row in confusion]
-    return max(sizes) / sum(sizes)
+def _strength(cell: Cell) -> tuple[float, int]:
+    return cell.robust_accuracy.value, cell.epsilon_255
 
 
-def _strength(cell: Document) -> tuple[float, int]:
-    return cell["robust_accuracy"]["value"], cell["epsilon_255"]
-
-
-def _charts(
-    cells: Iterable[Document], worst: Iterable[Document], clean: charts.Rate, chance: float
-) -> list[tuple[str, charts.LineChart]]:
+def _charts(report: RobustnessReport) -> list[tuple[str, charts.LineChart]]:
     """Return a chart for each norm: radii of different norms are not comparable."""
     curves: dict[str, dict[str, Curve]] = {}
-    for cell in cells:
-        style = "control" if cell["knowledge"] == "none" else None
-        curve = curves.setdefault(cell["norm"], {}).setdefault(cell["name"], Curve(cell["name"], {}, style))
-        curve.rates[cell["epsilon_255"]] = cell["robust_accuracy"]
+    for cell in report.cells:
+        style = "control" if cell.knowledge == "none" else None
+        curve = curves.setdefault(cell.norm, {}).setdefault(cell.name, Curve(cell.name, {}, style))
+        curve.rates[cell.epsilon_255] = cell.robust_accuracy
     # Last, so that it is drawn over the other lines.
-    worst_rates = {row["epsilon_255"]: row["robust_accuracy"] for row in worst}
-    curves.setdefault("linf", {})[""] = Curve("worst case", worst_rates, "worst")
-    return [
-        (norm, charts.by_radius(list(curves[norm].values()), clean=clean, chance=chance, x_label=f"radius in {norm}"))
-        for norm in sorted(curves, reverse=True)
-    ]
+    worst = {row.epsilon_255: row.robust_accuracy for row in report.worst_case}
+    curves.setdefault("linf", {})[""] = Curve("worst case", worst, "worst")
+
+    def draw(norm: str) -> charts.LineChart:
+        lines, clean = list(curves[norm].values()), report.clean_accuracy
+        return charts.by_radius(lines, clean=clean, chance=report.chance, x_label=f"radius in {norm}")
+
+    return [(norm, draw(norm)) for norm in sorted(curves, reverse=True)]
 
 
-def _by_radius(cells: Iterable[Document]) -> list[tuple[tuple[str, int], list[Document]]]:
+def _by_radius(cells: Iterable[Cell]) -> list[tuple[tuple[str, int], list[Cell]]]:
     """Return the cells of each norm and radius: linf first, then by radius, the strongest attack first."""
 
-    def place(cell: Document) -> tuple[str, int]:
-        return cell["norm"], cell["epsilon_255"]
+    def place(cell: Cell) -> tuple[str, int]:
+        return cell.norm, cell.epsilon_255
 
-    ordered = sorted(cells, key=lambda cell: (cell["norm"] != "linf", *place(cell), cell["robust_accuracy"]["value"]))
+    ordered = sorted(cells, key=lambda cell: (cell.norm != "linf", *place(cell), cell.robust_accuracy.value))
     return [(key, list(group)) for key, group in groupby(ordered, place)]
 
 
-def _by_kind(checks: Iterable[Document]) -> list[tuple[Check | None, list[Document]]]:
+def _by_kind(checks: Iterable[CheckResult]) -> list[tuple[Check | None, list[CheckResult]]]:
     """Return the checks grouped by their kind in ``CHECKS``, in its order; unknown kinds last, as None."""
     places = {kind: place for place, kind in enumerate(CHECKS)}
-
-    def kind(check: Document) -> str:
-        return str(check.get("kind", ""))
-
-    ordered = sorted(checks, key=lambda check: places.get(kind(check), len(places)))
-    return [(CHECKS.get(name), list(group)) for name, group in groupby(ordered, kind)]
+    ordered = sorted(checks, key=lambda check: places.get(check.kind, len(places)))
+    return [(CHECKS.get(name), list(group)) for name, group in groupby(ordered, lambda check: check.kind)]
 
 
 def _describe(attack: str) -> str:
@@ -169,12 +160,12 @@ def _describe(attack: str) -> str:
     return known.description if known else "Unknown to this version of Buckler."
 
 
-def _convergence_note(curve: Document) -> str:
-    rates, steps = curve["success_rate"], curve["steps"]
+def _convergence_note(curve: Convergence) -> str:
+    rates = curve.success_rate
     gain = percent(late_gain(rates)).removesuffix("%")
     result = "converged" if is_flat(rates) else "not converged, more steps would flip more pictures"
     return (
-        f"At {curve['epsilon_255']}/255: {percent(rates[-1])} flipped after {steps[-1]} steps, {gain} percentage "
+        f"At {curve.epsilon_255}/255: {percent(rates[-1])} flipped after {curve.steps[-1]} steps, {gain} percentage "
         f"points of that in the last quarter of the steps: {result}."
     )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from buckler.evaluation.statistics import Rate
+from buckler.measurements.results import Rate, RiskPoint
 
 # Distinguishable with any colour vision (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -89,10 +89,10 @@ def roc(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float
         axis.legend(loc="lower right")
 
 
-def risk_coverage(points: Sequence[Mapping[str, float]], path: Path) -> None:
+def risk_coverage(points: Sequence[RiskPoint], path: Path) -> None:
     """Draw the error rate of the least suspicious pictures against their share of all pictures."""
     with _figure(path) as axis:
-        axis.plot([point["coverage"] for point in points], [point["risk"] for point in points], marker="o")
+        axis.plot([point.coverage for point in points], [point.risk for point in points], marker="o")
         axis.set(xlabel="share of pictures answered, least suspicious first", ylabel="wrong answers among them")
         axis.set(xlim=(0, 1.02), ylim=(0, None), title="Risk against coverage, clean test pictures")
 

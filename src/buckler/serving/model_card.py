@@ -1,15 +1,18 @@
 """Model card: description, evaluation, robustness and limits of a released model.
 
-All content comes from the signed verdict or from files whose digests it contains; values that a verdict lacks are
-``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv 1810.03993, for the sections.
+All content comes from the signed verdict or from files whose digests it contains; measurements have the types of the
+reports, and values that a verdict lacks are ``None``. Source: Mitchell et al., "Model cards for model reporting", arXiv
+1810.03993, for the sections.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from buckler.measurements.results import Cell, CheckResult, Rate, Subgroup, WorstCase
+from buckler.measurements.stated import Measured, MeasuredDetector
 from buckler.trust.standing import HOLDS, Standing, State
 from buckler.trust.verdict import Verdict
 
@@ -17,15 +20,6 @@ if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
 SCHEMA = 1
-
-
-class CardRate(BaseModel):
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    pictures: int | None = Field(default=None, description="Number of pictures")
 
 
 class CardModel(BaseModel):
@@ -75,72 +69,9 @@ class CardStanding(BaseModel):
 class CardClean(BaseModel):
     """Performance without an attacker."""
 
-    accuracy: CardRate | None
-    malignant_recall: CardRate | None
+    accuracy: Rate | None
+    malignant_recall: Rate | None
     calibration_error: float | None
-
-
-class CardRobust(BaseModel):
-    """Performance under the worst of all attacks at all radii up to this one."""
-
-    epsilon_255: int = Field(description="Largest change of a pixel, in levels of 255")
-    robust_accuracy: CardRate
-    sensitivity: CardRate | None = None
-    specificity: CardRate | None = None
-    malignant_to_benign_rate: CardRate | None = None
-
-
-class CardAttack(BaseModel):
-    """One attack at one radius."""
-
-    name: str
-    knowledge: str | None = Field(default=None, description="What the attacker knows of the model")
-    norm: str | None = None
-    epsilon_255: int | None = None
-    steps: int | None = None
-    robust_accuracy: CardRate
-    attack_success_rate: float | None = None
-
-
-class CardGroup(BaseModel):
-    """A subgroup of the pictures."""
-
-    column: str
-    group: str
-    pictures: int
-    clean_accuracy: CardRate
-    worst_case: list[CardRobust]
-
-
-class CardCheck(BaseModel):
-    """One sanity check of the evaluation."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-class CardDetected(BaseModel):
-    """The detector's performance against one attack."""
-
-    attack: str
-    epsilon_255: int | None = None
-    adaptive: bool = Field(description="Whether the attacker knows the detector")
-    stops_at_boundary: bool = Field(default=False, description="Whether the attack stops once the answer is wrong")
-    auc: float | None = None
-    flagged: CardRate | None = Field(default=None, description="Share of attacked pictures above the threshold")
-    wrong_and_unflagged: CardRate | None = Field(
-        default=None, description="Share of attacked pictures with a wrong label and no flag"
-    )
-
-
-class CardDetector(BaseModel):
-    """The adversarial-input detector."""
-
-    threshold: float
-    max_fpr: float = Field(description="Largest share of clean pictures that the threshold may flag")
-    clean_fpr: CardRate | None = Field(description="Share of clean test pictures above the threshold")
-    attacks: list[CardDetected]
 
 
 class ModelCard(BaseModel):
@@ -152,12 +83,12 @@ class ModelCard(BaseModel):
     verdict: CardVerdict
     standing: CardStanding
     clean: CardClean
-    worst_case: list[CardRobust]
-    attacks: list[CardAttack]
-    subgroups: list[CardGroup]
-    checks: list[CardCheck]
+    worst_case: tuple[WorstCase, ...]
+    attacks: tuple[Cell, ...]
+    subgroups: tuple[Subgroup, ...]
+    checks: tuple[CheckResult, ...]
     floors: dict[str, Any] = Field(description="The policy of the gate")
-    detector: CardDetector | None
+    detector: MeasuredDetector | None
     limits: list[str] = Field(description="Limits of the model")
 
 
@@ -179,59 +110,62 @@ def card(
         now: Timezone-aware time at which expiry is checked.
         standing: Statement signed after the verdict; None if there is none.
     """
-    measured = verdict.measured
+    measured = Measured.read(verdict.measured)
     expires_at = standing.expires_at if standing else verdict.expires_at
-    content = {
-        "model": {
-            "name": name,
-            "version": version,
-            "digest": verdict.subject_digest,
-            "architecture": info.architecture,
-            "defence": info.defence,
-            "labels": list(info.labels),
-            "malignant": list(info.dangerous),
-            "image_size": info.image_size,
-        },
-        "data": {"version": info.data_version, "pictures_attacked": measured.get("data", {}).get("images")},
-        "verdict": {**_verdict(verdict), "expired": now >= expires_at},
-        "standing": {
-            "state": standing.state if standing else HOLDS,
-            "reasons": list(standing.reasons) if standing else [],
-            "issued_at": standing.issued_at if standing else verdict.issued_at,
-            "expires_at": expires_at,
-            "moment": standing.moment if standing else verdict.issued_at,
-        },
-        "clean": {
-            "accuracy": measured.get("clean_accuracy"),
-            "malignant_recall": measured.get("malignant_recall"),
-            "calibration_error": measured.get("calibration_error"),
-        },
-        "worst_case": measured.get("worst_case", []),
-        "attacks": measured.get("attacks", []),
-        "subgroups": measured.get("subgroups", []),
-        "checks": measured.get("checks", []),
-        "floors": dict(verdict.policy),
-        "detector": measured.get("detector"),
-        "limits": _limits(measured, info, verdict, expires_at),
-    }
-    return ModelCard.model_validate(content)
+    return ModelCard(
+        model=CardModel(
+            name=name,
+            version=version,
+            digest=verdict.subject_digest,
+            architecture=info.architecture,
+            defence=info.defence,
+            labels=list(info.labels),
+            malignant=list(info.dangerous),
+            image_size=info.image_size,
+        ),
+        data=CardData(
+            version=info.data_version,
+            pictures_attacked=measured.data.images if measured.data else None,
+        ),
+        verdict=_verdict(verdict, expired=now >= expires_at),
+        standing=CardStanding(
+            state=standing.state if standing else HOLDS,
+            reasons=list(standing.reasons) if standing else [],
+            issued_at=standing.issued_at if standing else verdict.issued_at,
+            expires_at=expires_at,
+            moment=standing.moment if standing else verdict.issued_at,
+        ),
+        clean=CardClean(
+            accuracy=measured.clean_accuracy,
+            malignant_recall=measured.malignant_recall,
+            calibration_error=measured.calibration_error,
+        ),
+        worst_case=measured.worst_case,
+        attacks=measured.attacks,
+        subgroups=measured.subgroups,
+        checks=measured.checks,
+        floors=dict(verdict.policy),
+        detector=measured.detector,
+        limits=_limits(measured.worst_case, info, expires_at),
+    )
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "id": verdict.id,
-        "passed": verdict.passed,
-        "reasons": list(verdict.reasons),
-        "notes": list(verdict.notes),
-        "issued_at": verdict.issued_at,
-        "expires_at": verdict.expires_at,
-        "commit": verdict.source.commit,
-        "uncommitted_changes": verdict.source.dirty,
-    }
+def _verdict(verdict: Verdict, *, expired: bool) -> CardVerdict:
+    return CardVerdict(
+        id=verdict.id,
+        passed=verdict.passed,
+        reasons=list(verdict.reasons),
+        notes=list(verdict.notes),
+        issued_at=verdict.issued_at,
+        expires_at=verdict.expires_at,
+        expired=expired,
+        commit=verdict.source.commit,
+        uncommitted_changes=verdict.source.dirty,
+    )
 
 
-def _limits(measured: Mapping[str, Any], info: "ModelInfo", verdict: Verdict, expires_at: datetime) -> list[str]:
-    radius = max((row["epsilon_255"] for row in measured.get("worst_case", [])), default=0)
+def _limits(worst_case: Sequence[WorstCase], info: "ModelInfo", expires_at: datetime) -> list[str]:
+    radius = max((row.epsilon_255 for row in worst_case), default=0)
     labels = ", ".join(info.labels)
     limits = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
@@ -305,5 +239,5 @@ def _bullets(title: str, lines: list[str]) -> str:
     return "\n".join([f"### {title}", "", *(f"- {line}" for line in lines)]) if lines else ""
 
 
-def _percent(rate: CardRate | None) -> str:
+def _percent(rate: Rate | None) -> str:
     return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" if rate else "not measured"

@@ -21,7 +21,7 @@ MLFLOW_DATABASE = STATE / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlartifacts"
 PROMOTION_LOCK = STATE / "promotion.lock"
 
-# Progress of interrupted stages
+# Finished parts of attacks, and the progress of an interrupted training
 ATTACK_JOURNAL = STATE / "attack"
 DETECT_JOURNAL = STATE / "detect"
 TRAINING_STATE = STATE / "training/state.npz"

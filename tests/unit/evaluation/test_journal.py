@@ -12,7 +12,7 @@ import pytest
 
 import buckler
 from buckler.attacks.iterative import BIM, PGD
-from buckler.evaluation.journal import KEPT_DAYS, Journal, code_digest
+from buckler.evaluation.journal import Journal, code_digest
 from tests.unit.interrupted import SUITE, Scored, run
 
 pytestmark = pytest.mark.slow
@@ -165,14 +165,32 @@ def test_a_change_of_the_attacks_code_is_another_evaluation(tmp_path):
         path.write_text(source)
 
 
-def test_finished_and_abandoned_evaluations_are_deleted(tmp_path):
-    finished, given_up, waiting = (Journal(tmp_path, {"model": name}) for name in ("a", "b", "c"))
-    given_up.store({"line": 1}, ARRAYS)
-    (folder,) = tmp_path.iterdir()
-    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
-    os.utime(folder, (long_ago, long_ago))
-    finished.store({"line": 1}, ARRAYS)
-    waiting.store({"line": 1}, ARRAYS)
-    finished.finish()
-    assert [journal.load({"line": 1}) is None for journal in (finished, given_up, waiting)] == [True, True, False]
-    assert len(list(tmp_path.iterdir())) == 1
+def test_a_finished_evaluation_is_kept_for_the_next_one(tmp_path):
+    first = Journal(tmp_path, ABOUT)
+    first.store({"line": 1}, ARRAYS)
+    first.finish()
+    assert Journal(tmp_path, ABOUT).load({"line": 1}) is not None
+
+
+def test_a_forgotten_evaluation_is_computed_again_and_others_stay(tmp_path):
+    forgotten, other = (Journal(tmp_path, {"model": name}) for name in ("a", "b"))
+    for journal in (forgotten, other):
+        journal.store({"line": 1}, ARRAYS)
+    forgotten.forget()
+    assert forgotten.load({"line": 1}) is None
+    assert other.load({"line": 1}) is not None
+
+
+def test_beyond_the_limit_the_parts_unused_for_longest_are_deleted(tmp_path, monkeypatch):
+    journals = [Journal(tmp_path, {"model": name}) for name in ("oldest", "old", "new")]
+    for age, journal in zip((300, 200, 100), journals, strict=True):
+        before = set(files(tmp_path))
+        journal.store({"line": 1}, ARRAYS)
+        (part,) = set(files(tmp_path)) - before
+        os.utime(part, (time.time() - age,) * 2)
+    journals[0].load({"line": 1})  # a used part is new again
+    size = files(tmp_path)[0].stat().st_size
+    monkeypatch.setattr("buckler.evaluation.journal.LARGEST_BYTES", 2 * size)
+    journals[2].finish()
+    assert [journal.load({"line": 1}) is not None for journal in journals] == [True, False, True]
+    assert len(list(tmp_path.iterdir())) == 2

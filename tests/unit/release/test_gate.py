@@ -6,13 +6,23 @@ import pytest
 
 from buckler import params
 from buckler.errors import DataError, ParamsError
-from buckler.evaluation.statistics import Rate, wilson
-from buckler.evaluation.subgroups import Subgroup, WorstCase
+from buckler.evaluation.reports import DetectorReport, MeasuredModel
+from buckler.evaluation.statistics import wilson
+from buckler.measurements.results import (
+    BenignChange,
+    CheckResult,
+    FlaggedSubgroup,
+    Rate,
+    Subgroup,
+    WeakestDetection,
+    WorstCase,
+    WorstDetection,
+)
 from buckler.release import bundle
-from buckler.release.detector_floors import DetectorEvidence
-from buckler.release.evidence import Evidence
+from buckler.release.evidence import Evidence, read_reports
 from buckler.release.gate import decide, decide_again
 from buckler.release.policy import Policy
+from tests import projects
 from tests.unit.release.policies import POLICY
 
 COUNT = 100
@@ -33,15 +43,32 @@ def group(name: str, clean: int, robust: int, pictures: int = 50, column: str = 
     return Subgroup(column, name, pictures, wilson(clean, pictures), worst)
 
 
-def detector(**changes: object) -> DetectorEvidence:
-    values = {
+def detector(**changes: object) -> DetectorReport:
+    """Return a detector's report with these ``clean_fpr``, ``harmless``, ``subgroups``, ``auc`` and ``evaded``."""
+    found = {
         "clean_fpr": wilson(5, COUNT),
         "harmless": {"noise_2": wilson(5, COUNT)},
         "subgroups": {("label", "benign"): wilson(5, 50)},
         "auc": {2: 0.95},
         "evaded": {2: wilson(30, COUNT)},
-    }
-    return DetectorEvidence(**{**values, **changes})
+    } | changes
+    worst = tuple(
+        WorstDetection(
+            radius,
+            WeakestDetection("pgd", found["auc"][radius]) if radius in found["auc"] else None,
+            wilson(30, COUNT),
+            found["evaded"].get(radius),
+        )
+        for radius in sorted({*found["auc"], *found["evaded"]})
+    )
+    return projects.detector(MeasuredModel("sha256:0", "sha256:1")).model_copy(
+        update={
+            "clean_fpr": found["clean_fpr"],
+            "harmless": tuple(BenignChange(name, 0.5, rate) for name, rate in found["harmless"].items()),
+            "subgroups": tuple(FlaggedSubgroup(*group, rate) for group, rate in found["subgroups"].items()),
+            "worst": worst,
+        }
+    )
 
 
 def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
@@ -57,40 +84,6 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "outcomes": outcomes(clean, robust),
     }
     return Evidence(**{**values, **changes})
-
-
-def reports() -> dict[str, dict[str, object]]:
-    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "pictures": 100}
-    names = ("robust_accuracy", "malignant_to_benign_rate", "sensitivity", "specificity")
-    worst = {"epsilon_255": 1, **dict.fromkeys(names, rate)}
-    subgroup = {"column": "sex", "group": "male", "pictures": 100, "clean_accuracy": rate, "worst_case": [worst]}
-    return {
-        "evaluation": {
-            "data": {"version": "sha256:0", "images": 100},
-            "labels": ["benign", "malignant"],
-            "clean_accuracy": rate,
-            "malignant_recall": rate,
-            "calibration_error": 0.05,
-        },
-        "robustness": {
-            "worst_case": [worst],
-            "subgroups": [subgroup],
-            "checks": [{"name": "gradients_not_zero", "passed": True, "detail": "none"}],
-        },
-        "detector": {
-            "clean_fpr": {**rate, "value": 0.05},
-            "harmless": [{"change": "noise_2", "flagged": {**rate, "value": 0.05}}],
-            "subgroups": [{"column": "label", "group": "benign", "clean_fpr": {**rate, "value": 0.05}}],
-            "worst": [
-                {
-                    "epsilon_255": 2,
-                    "auc": {"attack": "pgd", "value": 0.95},
-                    "adaptive_wrong_and_unflagged": {**rate, "value": 0.3},
-                },
-                {"epsilon_255": 4, "auc": None, "adaptive_wrong_and_unflagged": None},
-            ],
-        },
-    }
 
 
 def test_a_model_above_every_floor_passes_without_a_champion():
@@ -290,32 +283,26 @@ def test_floors_that_were_not_measured_again_are_not_refuted():
     assert decide_again(Evidence(20, ()), POLICY).passed
 
 
-def test_evidence_is_read_from_the_reports():
-    found = Evidence.from_reports(reports(), outcomes(80, 40))
-    rate = Rate(0.8, 0.7, 0.9, 100)
-    assert found.clean_accuracy == rate
-    assert found.worst_case == {1: WorstCase(1, rate, rate, rate, rate)}
-    assert [(row.column, row.group, row.pictures) for row in found.subgroups] == [("sex", "male", 100)]
+def test_the_evidence_is_what_the_reports_state(project):
+    found = Evidence.of(read_reports(project / "reports"))
+    assert found.clean_accuracy == wilson(80, 100)
+    assert found.worst_case == {1: projects.worst_case(40, 100)}
+    assert [(row.column, row.group, row.pictures) for row in found.subgroups] == [
+        ("label", "benign", 50),
+        ("label", "malignant", 50),
+    ]
     assert found.failed_checks == ()
-    assert decide(found, None, POLICY).passed
+    assert sum(row["worst_1"] for row in found.outcomes.values()) == 40
+    assert decide(found, None, projects.POLICY).passed
 
 
-def test_a_failed_sanity_check_in_the_report_fails_the_gate():
-    doubtful = reports()
-    doubtful["robustness"]["checks"][0]["passed"] = False
-    decision = decide(Evidence.from_reports(doubtful), None, POLICY)
-    assert decision.failures == ("check gradients_not_zero: none",)
-
-
-@pytest.mark.parametrize("name", ["evaluation", "robustness", "detector"])
-def test_a_report_that_lacks_what_the_gate_needs_is_an_error(name):
-    incomplete = reports()
-    incomplete[name] = {}
-    with pytest.raises(DataError, match="dvc repro"):
-        Evidence.from_reports(incomplete)
-    del incomplete[name]
-    with pytest.raises(DataError, match=name):
-        Evidence.from_reports(incomplete)
+def test_a_failed_sanity_check_in_the_report_fails_the_gate(project):
+    found = read_reports(project / "reports")
+    doubtful = found.robustness.model_copy(
+        update={"checks": (CheckResult("gradients_not_zero", "gradients", False, "32 of 32"),)}
+    )
+    decision = decide(Evidence.of(dataclasses.replace(found, robustness=doubtful)), None, projects.POLICY)
+    assert decision.failures == ("check gradients_not_zero: 32 of 32",)
 
 
 def test_the_policy_read_from_params_is_unchanged_by_json():

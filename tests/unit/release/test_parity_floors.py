@@ -6,11 +6,9 @@ import math
 
 import pytest
 
-from buckler.evaluation.parity import Parity
+from buckler.measurements.results import Parity, ParityPolicy
 from buckler.release import bundle
-from buckler.release.evidence import parity_failures
 from buckler.release.gate import decide
-from buckler.release.policy import ParityPolicy
 from tests.unit.release.policies import POLICY
 
 PARITY_POLICY = ParityPolicy(0.99, 0.03, 0.01, 0.01)
@@ -18,7 +16,7 @@ PARITY = Parity(300, 0.99, 0.03, 0.01, 0.01)
 
 
 def test_a_runtime_on_the_limits_of_parity_may_serve():
-    assert parity_failures(PARITY, PARITY_POLICY) == ()
+    assert PARITY.failures(PARITY_POLICY) == ()
 
 
 @pytest.mark.parametrize(
@@ -31,8 +29,8 @@ def test_a_runtime_on_the_limits_of_parity_may_serve():
     ],
 )
 def test_each_exceeded_parity_limit_is_named_nan_included(field, value, sentence):
-    assert parity_failures(dataclasses.replace(PARITY, **{field: value}), PARITY_POLICY) == (sentence,)
-    assert len(parity_failures(dataclasses.replace(PARITY, **{field: math.nan}), PARITY_POLICY)) == 1
+    assert dataclasses.replace(PARITY, **{field: value}).failures(PARITY_POLICY) == (sentence,)
+    assert len(dataclasses.replace(PARITY, **{field: math.nan}).failures(PARITY_POLICY)) == 1
 
 
 def test_an_invalid_parity_policy_is_rejected():

@@ -1,6 +1,7 @@
 """Documents that were signed before they were in-toto statements still verify.
 
-The files in ``earlier`` were made by the code of commit ef9a14b, from the project of `tests.projects`, with a key that was not kept.
+The files in ``earlier`` were made by the code of commit ef9a14b, from the project of
+`tests.projects`, with a key that was not kept.
 """
 
 import json

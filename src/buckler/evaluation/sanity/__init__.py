@@ -6,6 +6,6 @@ Wagner, "Obfuscated gradients give a false sense of security", arXiv 1802.00420,
 """
 
 from buckler.evaluation.sanity.base import Check
-from buckler.evaluation.sanity.table import CHECKS, CheckResult, doubt
+from buckler.evaluation.sanity.table import CHECKS, doubt
 
-__all__ = ["CHECKS", "Check", "CheckResult", "doubt"]
+__all__ = ["CHECKS", "Check", "doubt"]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from buckler.attacks.ball import as_8_bit
 from buckler.attacks.base import Batch, LogitModel
 from buckler.attacks.iterative import PGD
-from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import Right
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
+from buckler.measurements.results import Convergence
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models.classifier import GradientClassifier
 

@@ -4,17 +4,16 @@ Pages and documents take names and explanations from the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from buckler.attacks.base import LogitModel
-from buckler.evaluation.convergence import Convergence
 from buckler.evaluation.robustness import Right
 from buckler.evaluation.sanity import attacks, gradients, scoring
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation
 from buckler.evaluation.suite import AttackOutcome
+from buckler.measurements.results import CheckResult, Convergence
 from buckler.modality.base import Images, Labels
 from buckler.models.classifier import GradientClassifier
 
@@ -35,23 +34,6 @@ CHECKS: Final[Mapping[str, Check]] = {
     "file": scoring.FILE,
     "many_steps": attacks.MANY_STEPS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """Result of a check, as in the report.
-
-    Attributes:
-        name: Of the check, with the attack and radius that it concerns.
-        kind: Key in ``CHECKS``.
-        passed: Whether the measured value is acceptable.
-        detail: What was measured.
-    """
-
-    name: str
-    kind: str
-    passed: bool
-    detail: str
 
 
 def doubt(

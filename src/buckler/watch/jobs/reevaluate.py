@@ -11,7 +11,7 @@ separately. A pass renews the verdict (`buckler.trust.standing`), which needs th
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +23,11 @@ from buckler import params
 from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
 from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
-from buckler.evaluation import accuracy, crafter_and_scorer, robustness, subgroups
+from buckler.evaluation import accuracy, crafter_and_scorer, reports, robustness, subgroups
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.statistics import wilson
+from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.suite import AttackSpec, check_names
+from buckler.measurements.results import Cell
 from buckler.models import checkpoint
 from buckler.release import gate, publish, tracking
 from buckler.release.assess import Assessor
@@ -35,7 +36,7 @@ from buckler.release.evidence import Evidence
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.serving import registry
-from buckler.state import documents, paths
+from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
 from buckler.watch.settings import WatchParams
@@ -61,7 +62,7 @@ class SetEvaluation:
     """
 
     evidence: Evidence
-    cells: list[robustness.Cell]
+    cells: tuple[Cell, ...]
     decision: gate.GateDecision
 
     def as_state(self) -> dict[str, Any]:
@@ -86,17 +87,17 @@ def run() -> Finding:
         verdict = open_release(path, keys.load_public_key())
         note_standing(names.model_name, version, verdict)
         policy = policy_of(verdict)
-        released = documents.read_json(path / EVIDENCE_DIR / "robustness.json")
+        released = reports.read(RobustnessReport, path / EVIDENCE_DIR)
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
         subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
-        evaluations = {PINNED: subject.pinned(released["subgroup_columns"])}
+        evaluations = {PINNED: subject.pinned(released.subgroup_columns)}
         if cfg.recent.path:
             evaluations[NEWEST] = subject.newest()
     state = _state(names.model_name, version, verdict, policy, evaluations)
     write_state(JOB, state)
-    _record(cfg, names, state)
+    _record(cfg, names, state, evaluations)
     if _can_sign():  # without the key the progress is kept: a retry with the key need not attack again
-        journal.finish()
+        journal.forget()  # the next job must attack again
     counts = " and ".join(f"{each.evidence.pictures} {name}" for name, each in evaluations.items())
     message = f"{names.model_name} version {version}, {counts} pictures: {'; '.join(state['reasons']) or 'passed'}"
     return Finding(state["passed"], message, version=version, renews_days=policy.valid_days)
@@ -186,29 +187,24 @@ class Subject:
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> SetEvaluation:
         info, (crafter, scorer) = self._info, self._sides
-        unattacked = scorer.forward(test.images)
-        guesses = unattacked.logits.argmax(axis=1)
-        clean = guesses == test.truth
         found = robustness.evaluate(
             crafter,
             scorer,
             test,
             self._suite,
             info=info,
-            clean=unattacked,
+            clean=scorer.forward(test.images),
             seed=self._cfg.seed,
+            groups=subgroups.groups(columns, bands),
             journal=self._journal,
         )
-        classes: dict[str, Any] = {"labels": info.labels, "dangerous": info.dangerous}
-        worst = robustness.worst_case_rates(found.outcomes, guesses, test.truth, **classes)
-        groups = subgroups.groups(columns, bands)
         evidence = Evidence(
             pictures=len(test.ids),
             labels=info.labels,
-            clean_accuracy=wilson(int(clean.sum()), len(clean)),
-            worst_case={entry.epsilon_255: entry for entry in worst},
-            subgroups=robustness.subgroup_rates(groups, found.outcomes, guesses, test.truth, **classes),
-            malignant_recall=accuracy.danger_recall(guesses, test.truth, info.labels, info.dangerous),
+            clean_accuracy=found.clean_accuracy,
+            worst_case={entry.epsilon_255: entry for entry in found.worst_case},
+            subgroups=found.subgroups,
+            malignant_recall=accuracy.danger_recall(found.guesses, test.truth, info.labels, info.dangerous),
         )
         return SetEvaluation(evidence, found.cells, gate.decide_again(evidence, self._policy))
 
@@ -252,7 +248,9 @@ def _can_sign() -> bool:
     return True
 
 
-def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> None:
+def _record(
+    cfg: WatchParams, names: PublishParams, state: dict[str, Any], evaluations: dict[str, SetEvaluation]
+) -> None:
     tags = {
         tracking.KIND_TAG: "job",
         "job": JOB,
@@ -261,17 +259,19 @@ def _record(cfg: WatchParams, names: PublishParams, state: dict[str, Any]) -> No
         registry.OUTCOME_TAG: "passed" if state["passed"] else "failed",
     }
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
-    points = list(_points(state, ""))
-    if NEWEST in state:
-        points += _points(state[NEWEST], f"{NEWEST}_")
+    points = [
+        point
+        for name, evaluation in evaluations.items()
+        for point in _points(evaluation, "" if name == PINNED else f"{name}_")
+    ]
     parameters = publish.flatten({"watch": asdict(cfg)})
     tracking.log(run_id, params=parameters, metrics=points)
     tracking.finish_run(run_id)
 
 
-def _points(state: dict[str, Any], before: str) -> list[tracking.Point]:
-    points = list(publish.rate(f"{before}clean_accuracy", state["clean_accuracy"]))
-    for cell in state["cells"]:
-        name = f"{before}{cell['name']}_robust_accuracy"
-        points += publish.rate(name, cell["robust_accuracy"], cell["epsilon_255"])
-    return points
+def _points(evaluation: SetEvaluation, before: str) -> Iterator[tracking.Point]:
+    if clean := evaluation.evidence.clean_accuracy:
+        yield from publish.rate_points(f"{before}clean_accuracy", clean)
+    for cell in evaluation.cells:
+        name = f"{before}{cell.name}_robust_accuracy"
+        yield from publish.rate_points(name, cell.robust_accuracy, cell.epsilon_255)

@@ -1,6 +1,6 @@
-"""What an evaluation measures: the parts of reports, and the results of the functions that measure.
+"""What an evaluation measures: the results of the functions that measure, and the parts of reports and verdicts.
 
-Only types: whatever reads a report imports this module, and with it no attack and no network.
+Only types: a program that shows a measurement imports no attack and no network with it.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,23 @@ class Rate:
     def interval(self) -> Interval:
         """Return the interval alone, for reports that state the share as a bare number."""
         return self.low, self.high
+
+
+@dataclass(frozen=True, slots=True)
+class DataVersion:
+    """Digest of a list of pictures, or of the splits; number of pictures that the report is about."""
+
+    version: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttackedData:
+    """The splits' digest, the number of attacked pictures, and the SHA-256 of their ids, one per line."""
+
+    version: str
+    images: int
+    ids_sha256: str
 
 
 # --- clean pictures

@@ -1,0 +1,116 @@
+"""Stage ``report``: draws every page and plot from the reports. It measures nothing, so a new colour attacks nothing.
+
+Reads   reports/{evaluation,robustness,detector}.json, reports/illustrations.npz, reports/training/history.csv,
+        reports/curves/{roc,detector_roc}.csv
+Writes  reports/robustness.html, reports/plots/robustness.csv,
+        reports/plots/{training,confusion,roc,reliability,robustness,confusion_attacked,triptych,detector_roc,
+        detector_risk}.png
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from buckler.evaluation import illustrations, reports
+from buckler.evaluation.illustrations import Illustrated
+from buckler.evaluation.reports import DetectorReport, EvaluationReport, RobustnessReport
+from buckler.measurements.results import Cell, Rate
+from buckler.reporting import page, plots
+from buckler.state import documents
+from pipelines.stage import stage
+
+REPORTS = Path("reports")
+PLOTS = REPORTS / "plots"
+CURVES = REPORTS / "curves"
+PLOTTED_255 = 2  # radius of the plotted ROC curves of the detector, if it was measured there
+
+
+def run() -> None:
+    """Draw the pages and plots of the reports."""
+    PLOTS.mkdir(exist_ok=True)
+    history = documents.read_csv(REPORTS / "training/history.csv")
+    plots.training_curves([_numbers(row) for row in history], PLOTS / "training.png")
+    draw_evaluation(reports.read(EvaluationReport, REPORTS))
+    draw_detector(reports.read(DetectorReport, REPORTS))
+    robustness = reports.read(RobustnessReport, REPORTS)
+    shown = illustrations.read(REPORTS, robustness.illustrations)
+    draw_robustness(robustness)
+    draw_triptych(shown[0])
+    (REPORTS / "robustness.html").write_text(page.render(robustness, shown), encoding="utf-8")
+
+
+def draw_evaluation(report: EvaluationReport) -> None:
+    """Draw confusion matrix, ROC curve and reliability on clean pictures."""
+    title = f"Clean accuracy {report.clean_accuracy.value:.3f}"
+    plots.confusion(report.confusion, report.labels, title, PLOTS / "confusion.png")
+    points = documents.read_csv(CURVES / "roc.csv")
+    plots.roc({points[0]["label"]: _curve(points)}, f"ROC AUC {report.roc_auc:.3f}", PLOTS / "roc.png")
+    bins = [(each.confidence, each.accuracy, each.pictures) for each in report.reliability]
+    plots.reliability(bins, report.calibration_error, PLOTS / "reliability.png")
+
+
+def draw_robustness(report: RobustnessReport) -> None:
+    """Draw robust accuracy by radius and the confusion matrices under attack; write the table that DVC plots."""
+    rows = [
+        {
+            "attack": cell.name,
+            "epsilon_255": cell.epsilon_255,
+            "robust_accuracy": cell.robust_accuracy.value,
+            "low": cell.robust_accuracy.low,
+            "high": cell.robust_accuracy.high,
+        }
+        for cell in report.cells
+    ]
+    documents.write_csv(PLOTS / "robustness.csv", rows)
+    curves: dict[str, dict[int, Rate]] = {}
+    for cell in sorted((c for c in report.cells if c.norm == "linf"), key=lambda cell: cell.epsilon_255):
+        curves.setdefault(cell.name, {})[cell.epsilon_255] = cell.robust_accuracy
+    worst = {row.epsilon_255: row.robust_accuracy for row in report.worst_case}
+    plots.robustness(curves, worst, report.clean_accuracy.value, report.chance, PLOTS / "robustness.png")
+    after = {f"{cell.name} {cell.epsilon_255}/255": cell.confusion for cell in _strongest(report.cells)}
+    plots.confusions({"clean": report.clean_confusion, **after}, report.labels, PLOTS / "confusion_attacked.png")
+
+
+def draw_triptych(shown: Illustrated) -> None:
+    """Draw the example pictures of one attack."""
+    about = shown.about
+    attack = f"{about.attack} {about.epsilon_255}/255"
+    captions = [(f"true {each.truth}, answer {each.before}", f"{attack}: {each.after}") for each in about.pictures]
+    plots.triptych(shown.clean, shown.attacked, captions, PLOTS / "triptych.png")
+
+
+def draw_detector(report: DetectorReport) -> None:
+    """Draw the detector's ROC curves at one radius, and risk against coverage."""
+    points = documents.read_csv(CURVES / "detector_roc.csv")
+    radii = sorted({int(point["epsilon_255"]) for point in points}, key=lambda radius: abs(radius - PLOTTED_255))
+    here = [point for point in points if int(point["epsilon_255"]) in radii[:1]]
+    curves = {
+        f"{attack} {radii[0]}/255": _curve([point for point in here if point["attack"] == attack])
+        for attack in dict.fromkeys(point["attack"] for point in here)
+    }
+    plots.roc(curves, "Detector: attacked against clean test pictures", PLOTS / "detector_roc.png")
+    plots.risk_coverage(report.risk_coverage, PLOTS / "detector_risk.png")
+
+
+def _strongest(cells: Sequence[Cell]) -> list[Cell]:
+    names = dict.fromkeys(cell.name for cell in cells)
+    return [min((c for c in cells if c.name == n), key=lambda cell: cell.robust_accuracy.value) for n in names]
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items()}
+
+
+def _curve(points: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (np.array([float(point[rate]) for point in points]) for rate in ("fpr", "tpr"))
+    return x, y
+
+
+def main() -> None:
+    """Run the stage."""
+    run()
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,97 @@
+"""The measurements that a verdict states: the evaluation's reports in short.
+
+The verdict's predicate contains them as `Measured`, so that the verdict alone says what was measured. The model card,
+the console and the commands read them from there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from buckler.measurements.results import (
+    AttackedData,
+    Cell,
+    CheckResult,
+    DataVersion,
+    DetectedAttack,
+    Parity,
+    Rate,
+    Subgroup,
+    WorstCase,
+)
+
+_CONFIG = ConfigDict(frozen=True, extra="ignore")
+
+
+class MeasuredDetector(BaseModel):
+    """The adversarial-input detector; as in the detector's report."""
+
+    model_config = _CONFIG
+
+    threshold: float
+    max_fpr: float
+    clean_fpr: Rate
+    attacks: tuple[DetectedAttack, ...]
+
+
+class MeasuredRuntime(BaseModel):
+    """The precision that serves, and how far each precision differs from the reference."""
+
+    model_config = _CONFIG
+
+    serves: str
+    precisions: dict[str, Parity]
+
+
+class Measured(BaseModel):
+    """Measurements of one model; None and empty lists mean "not measured".
+
+    Attributes:
+        data: The splits' digest and the attacked pictures.
+        attacks: Every attack of the suite at every radius.
+    """
+
+    model_config = _CONFIG
+
+    data: AttackedData | DataVersion | None = None
+    labels: tuple[str, ...] = ()
+    clean_accuracy: Rate | None = None
+    malignant_recall: Rate | None = None
+    roc_auc: float | None = None
+    calibration_error: float | None = None
+    attacks: tuple[Cell, ...] = ()
+    worst_case: tuple[WorstCase, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    detector: MeasuredDetector | None = None
+    runtime: MeasuredRuntime | None = None
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> "Measured":
+        """Return the measurements in the JSON object ``stated``, which a verdict contains."""
+        return cls.model_validate(stated)
+
+    def document(self) -> dict[str, Any]:
+        """Return the measurements as a JSON object."""
+        return self.model_dump(mode="json")
+
+    def headline(self) -> dict[str, float]:
+        """Return the numbers by which models are compared, flat, for `dvc metrics diff` and `dvc exp show`.
+
+        ``worst_case_2`` is the robust accuracy under all attacks and radii up to 2/255, ``fgsm_2`` that under FGSM
+        alone, ``sensitivity_2`` and ``specificity_2`` are the clinical rates under all attacks and radii up to 2/255.
+        """
+        detector = self.detector.clean_fpr if self.detector else None
+        rates = {
+            "clean_accuracy": self.clean_accuracy,
+            "malignant_recall": self.malignant_recall,
+            **{f"worst_case_{row.epsilon_255}": row.robust_accuracy for row in self.worst_case},
+            **{f"sensitivity_{row.epsilon_255}": row.sensitivity for row in self.worst_case},
+            **{f"specificity_{row.epsilon_255}": row.specificity for row in self.worst_case},
+            **{f"{cell.name}_{cell.epsilon_255}": cell.robust_accuracy for cell in self.attacks},
+            "detector_clean_fpr": detector,
+        }
+        numbers = {name: rate.value for name, rate in rates.items() if rate}
+        numbers |= {"roc_auc": self.roc_auc, "calibration_error": self.calibration_error}  # type: ignore[dict-item]
+        return {name: round(float(value), 4) for name, value in numbers.items() if value is not None}
