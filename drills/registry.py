@@ -67,6 +67,7 @@ class ReleaseBuilder:
             policy=policy,
             name=NAME,
             source=Source(None, False),
+            packages=(),
             key=self.key,
             write_self_test=self._write_self_test,
             now=expires - timedelta(days=policy.valid_days) if expires else now,

@@ -2,7 +2,7 @@
 
 Reads   models/classifier/, models/runtime/, models/detector/,
         reports/{validation,runtime,evaluation,robustness,detector}.json,
-        reports/outcomes.csv, the signing key
+        reports/outcomes.csv, requirements.lock, the signing key
 Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json, reports/metrics.json
 
 A model that fails is released too, with a verdict that says so: nothing promotes or serves it, everybody can
@@ -16,7 +16,7 @@ from buckler import params
 from buckler.evaluation import reports
 from buckler.evaluation.reports import GateReport
 from buckler.measurements.stated import Measured
-from buckler.release import bundle
+from buckler.release import bundle, packages
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.serving import selftest
@@ -29,6 +29,7 @@ RUNTIME = Path("models/runtime")
 DETECTOR = Path("models/detector")
 RELEASE = Path("models/release")
 REPORTS = Path("reports")
+LOCK = Path("requirements.lock")  # of the Python packages
 
 
 def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
@@ -51,6 +52,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         policy=policy,
         name=model_name,
         source=bundle.source_of(Path.cwd()),
+        packages=packages.of_project(LOCK),
         key=key,
         write_self_test=write_self_test,
     )

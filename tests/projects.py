@@ -276,6 +276,7 @@ def build(root: Path, *, policy: Policy = POLICY, name: str = "skin-lesion", **o
             "policy": policy,
             "name": name,
             "source": Source("0" * 40, False),
+            "packages": (),
             "key": KEY,
             **options,
         },

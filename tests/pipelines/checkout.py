@@ -21,6 +21,7 @@ PARTS = (
     "monitoring",
     "dvc.yaml",
     "params.yaml",
+    "requirements.lock",
     ".dvcignore",
     "data/incoming",
 )

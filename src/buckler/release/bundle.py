@@ -18,8 +18,12 @@ from buckler import params
 from buckler.errors import DataError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
+from buckler.models.info import load_info
+from buckler.release.bill_of_materials import FILE as BILL_FILE
+from buckler.release.bill_of_materials import bill_of_materials
 from buckler.release.evidence import Evidence, Reports, read_reports
 from buckler.release.gate import decide
+from buckler.release.packages import Package
 from buckler.release.policy import Policy
 from buckler.state import documents
 from buckler.state.files import replacing_directory
@@ -81,6 +85,7 @@ def build(
     policy: Policy,
     name: str,
     source: Source,
+    packages: Sequence[Package],
     key: Ed25519PrivateKey,
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
@@ -97,7 +102,8 @@ def build(
         reports: Directory of the model's reports; copied into ``evidence/``.
         policy: The gate's policy.
         name: Name of the model in the registry; the verdict is valid for no other.
-        source: What the model was made from.
+        source: What the model was made from; its initial weights are taken from the classifier's description.
+        packages: Python packages of the code, for the bill of materials.
         key: Signs the verdict.
         write_self_test: Writes reference pictures and answers into the model's directory, to be signed with the model
             (`buckler.serving.selftest.write`); the service loads no release without them.
@@ -113,11 +119,15 @@ def build(
             write_self_test(aside / MODEL_DIR)
         measured = _copy_evidence(reports, aside / EVIDENCE_DIR)
         _check_subjects(measured.reports, files, classifier, runtime)
-        released = file_digests(aside / MODEL_DIR)
+        released, info = file_digests(aside / MODEL_DIR), load_info(aside / MODEL_DIR)
+        source = dataclasses.replace(source, initial_weights=info.initial_weights)
+        model, stated = JudgedModel(name, digest_of(released)), measured.measured
+        bill = bill_of_materials(info, model=model, files=released, source=source, measured=stated, packages=packages)
+        documents.write_json(aside / EVIDENCE_DIR / BILL_FILE, bill)
         decision = decide(measured.evidence, None, policy)
         issued = (now or datetime.now(UTC)).replace(microsecond=0)
         judgement = Judgement(
-            model=JudgedModel(name, digest_of(released)),
+            model=model,
             passed=decision.passed,
             reasons=decision.failures,
             notes=decision.notes,
@@ -126,7 +136,7 @@ def build(
             expires_at=issued + timedelta(days=policy.valid_days),
             source=source,
             evidence=file_digests(aside / EVIDENCE_DIR),
-            measured=measured.measured.document(),
+            measured=stated.document(),
         )
         documents.write_json(aside / VERDICT_FILE, verdicts.sign(judgement, released, key))
     return verdicts.open_release(destination, key.public_key())

@@ -146,7 +146,10 @@ def card(
         checks=measured.checks,
         floors=dict(verdict.policy),
         detector=measured.detector,
-        limits=_limits(measured.worst_case, info, expires_at),
+        limits=[
+            *limits(info, measured.worst_case),
+            f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",
+        ],
     )
 
 
@@ -164,10 +167,16 @@ def _verdict(verdict: Verdict, *, expired: bool) -> CardVerdict:
     )
 
 
-def _limits(worst_case: Sequence[WorstCase], info: "ModelInfo", expires_at: datetime) -> list[str]:
+def limits(info: "ModelInfo", worst_case: Sequence[WorstCase]) -> list[str]:
+    """Return the limits of a model as sentences.
+
+    Args:
+        info: Description of the model.
+        worst_case: Its results under all attacks; empty if it was not attacked.
+    """
     radius = max((row.epsilon_255 for row in worst_case), default=0)
     labels = ", ".join(info.labels)
-    limits = [
+    found = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
         f"It knows only the labels {labels}: a picture of anything else gets one of these labels too.",
         f"Measured on the pictures of data version {info.data_version}; the results do not apply to cameras, skins or"
@@ -177,11 +186,10 @@ def _limits(worst_case: Sequence[WorstCase], info: "ModelInfo", expires_at: date
         if radius
         else "Its robustness is unknown: the verdict contains no worst case.",
         "A picture that the detector calls clean may still be attacked, above all by someone who knows the detector.",
-        f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",
     ]
     if info.defence == "none":
-        limits.insert(3, "It was trained without a defence against attacks.")
-    return limits
+        found.insert(3, "It was trained without a defence against attacks.")
+    return found
 
 
 LONGEST_MARKDOWN = 5000  # characters that MLflow's databases store of a version's description

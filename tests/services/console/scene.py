@@ -100,6 +100,7 @@ class Scene:
             policy=replace(policy, **changes),
             name=self.name,
             source=Source(f"{self._count:x}" * 40, False),
+            packages=(),
             key=projects.KEY,
             write_self_test=self._write_self_test,
         )

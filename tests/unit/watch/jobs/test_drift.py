@@ -101,6 +101,7 @@ def champion(made, mlflow_database):
             policy=replace(projects.POLICY, max_detector_fpr=1.0),
             name=name,
             source=Source(None, False),
+            packages=(),
             key=key,
             write_self_test=selftest.write,
         )

@@ -1,0 +1,169 @@
+"""What a released model was made of, as a CycloneDX bill of materials that foreign tools read.
+
+The same release gives the same bytes: the file has no time, and its serial number is derived from its content.
+
+Source: https://cyclonedx.org/docs/1.6/json/
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from buckler.measurements.results import Rate
+from buckler.measurements.stated import Measured
+from buckler.models.info import ModelInfo
+from buckler.release.packages import PROJECT, Package
+from buckler.serving import model_card
+from buckler.trust.digests import canonical
+from buckler.trust.verdict import MODEL_DIR, JudgedModel, Source
+
+FILE = "bom.cdx.json"
+
+MODEL, DATA, CODE, WEIGHTS = "model", "data", "code", "initial-weights"  # references within the document
+_ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
+
+Component = dict[str, Any]
+
+
+def bill_of_materials(
+    info: ModelInfo,
+    *,
+    model: JudgedModel,
+    files: Mapping[str, str],
+    source: Source,
+    measured: Measured,
+    packages: Sequence[Package],
+) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        info: Description of the model.
+        model: Its name and digest.
+        files: Path below ``model/`` -> ``sha256:…``.
+        source: What the model was made from.
+        measured: Results of the evaluation.
+        packages: Python packages of the code.
+    """
+    inputs = [_data(info), _code(source), *_initial_weights(source)]
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": _model(info, model, files, measured)},
+        "components": [*inputs, *map(_library, packages)],
+        "dependencies": [{"ref": MODEL, "dependsOn": [each["bom-ref"] for each in inputs]}, *_needs(packages)],
+    }
+    return {**document, "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, canonical(document).decode()).urn}
+
+
+def _model(info: ModelInfo, model: JudgedModel, files: Mapping[str, str], measured: Measured) -> Component:
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": MODEL,
+        "name": model.name,
+        "version": model.digest,
+        "components": [
+            {"type": "file", "name": f"{MODEL_DIR}/{path}", "hashes": [_hash(found)]} for path, found in files.items()
+        ],
+        "modelCard": {
+            "modelParameters": {
+                "approach": {"type": "supervised"},
+                "task": f"classification: {', '.join(info.labels)}",
+                "modelArchitecture": info.architecture,
+                "datasets": [{"ref": DATA}],
+            },
+            "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measured))},
+            "considerations": {"technicalLimitations": model_card.limits(info, measured.worst_case)},
+        },
+        "properties": [{"name": "buckler:defence", "value": info.defence}],
+    }
+
+
+def _metrics(measured: Measured) -> Iterator[dict[str, Any]]:
+    """Yield the results: on all pictures, then in the slices under the worst case and under each attack."""
+    yield from _rate("accuracy", measured.clean_accuracy)
+    yield from _rate("malignant_recall", measured.malignant_recall)
+    for name, value in (("roc_auc", measured.roc_auc), ("calibration_error", measured.calibration_error)):
+        if value is not None:
+            yield {"type": name, "value": str(value)}
+    if measured.detector:
+        yield from _rate("detector_false_positive_rate", measured.detector.clean_fpr)
+    for row in measured.worst_case:
+        under = f"worst case of all attacks, at most {row.epsilon_255}/255"
+        yield from _rate("robust_accuracy", row.robust_accuracy, under)
+        yield from _rate("sensitivity", row.sensitivity, under)
+        yield from _rate("specificity", row.specificity, under)
+    for cell in measured.attacks:
+        yield from _rate("robust_accuracy", cell.robust_accuracy, f"{cell.name}, {cell.epsilon_255}/255")
+
+
+def _rate(name: str, rate: Rate | None, under: str | None = None) -> Iterator[dict[str, Any]]:
+    if rate:
+        interval = {"lowerBound": str(rate.low), "upperBound": str(rate.high)}
+        part = {"slice": under} if under else {}
+        yield {"type": name, "value": str(rate.value), **part, "confidenceInterval": interval}
+
+
+def _data(info: ModelInfo) -> Component:
+    return {
+        "type": "data",
+        "bom-ref": DATA,
+        "name": "pictures of training and evaluation",
+        "version": info.data_version,
+        "data": [{"type": "dataset", "name": "splits for training, validation, calibration and test"}],
+    }
+
+
+def _code(source: Source) -> Component:
+    commit = source.commit or "not in git"
+    code: Component = {"type": "application", "bom-ref": CODE, "name": PROJECT, "version": commit}
+    if source.commit:
+        notes = "with uncommitted changes" if source.dirty else "without uncommitted changes"
+        code["pedigree"] = {"commits": [{"uid": source.commit}], "notes": notes}
+    return code
+
+
+def _initial_weights(source: Source) -> Iterator[Component]:
+    """Yield the weights that training started from, unless it started from random ones or they are not known."""
+    algorithm, _, _ = (source.initial_weights or "").partition(":")
+    if source.initial_weights and algorithm in _ALGORITHMS:
+        yield {
+            "type": "machine-learning-model",
+            "bom-ref": WEIGHTS,
+            "name": "weights that training started from",
+            "version": source.initial_weights,
+            "hashes": [_hash(source.initial_weights)],
+        }
+
+
+def _library(package: Package) -> Component:
+    found: Component = {
+        "type": "library",
+        "bom-ref": _purl(package),
+        "name": package.name,
+        "version": package.version,
+        "purl": _purl(package),
+    }
+    if package.hashes:  # of its wheels and its source archive, one of which was installed
+        url = f"https://pypi.org/simple/{package.name}/"
+        hashes = [_hash(each) for each in package.hashes]
+        found["externalReferences"] = [{"type": "distribution", "url": url, "hashes": hashes}]
+    return found
+
+
+def _needs(packages: Sequence[Package]) -> Iterator[dict[str, Any]]:
+    """Yield what each package needs, as far as the lock says who needs it."""
+    references = {PROJECT: CODE} | {package.name: _purl(package) for package in packages}
+    for name, reference in references.items():
+        needed = [_purl(package) for package in packages if name in package.needed_by]
+        if needed:
+            yield {"ref": reference, "dependsOn": needed}
+
+
+def _purl(package: Package) -> str:
+    return f"pkg:pypi/{package.name}@{package.version}"
+
+
+def _hash(digest: str) -> dict[str, str]:
+    algorithm, _, content = digest.partition(":")
+    return {"alg": _ALGORITHMS[algorithm], "content": content}
