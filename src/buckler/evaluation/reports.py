@@ -364,7 +364,7 @@ def parse(kind: type[R], document: Mapping[str, Any], path: Path) -> R:
     """Return the report in a JSON object; ``path`` names it in errors, and errors are as for `read`."""
     schema, content = document.get("schema"), {key: value for key, value in document.items() if key != "schema"}
     known = sorted({*kind.UPGRADES, kind.SCHEMA})
-    if schema not in known:
+    if type(schema) is not int or schema not in known:  # true equals 1
         raise DataError(
             f"{path}: expected schema {' or '.join(map(str, known))}, got {schema!r}; run `dvc repro`, or read it with"
             " the version of Buckler that wrote it"

@@ -8,13 +8,13 @@ from pydantic import TypeAdapter
 from buckler.attacks.base import Attack
 from buckler.attacks.table import ATTACKS
 from buckler.data.pictures import Pictures
-from buckler.evaluation import robustness
-from buckler.evaluation.robustness import worst_case_rates
+from buckler.evaluation import reports, robustness
+from buckler.evaluation.reports import MeasuredModel, RobustnessReport
 from buckler.evaluation.sanity import doubt
 from buckler.evaluation.suite import AttackSpec
 from buckler.models.info import ModelInfo
 from buckler.reporting import page
-from buckler.state import documents
+from tests import projects
 from tests.unit.interrupted import Scored, pictures
 
 
@@ -40,7 +40,6 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
     images, truth = pictures(model)
     labels = ("a", "b", "c")
     clean = model.forward(images)
-    right = clean.logits.argmax(axis=1) == truth
     found = robustness.evaluate(
         model,
         model,
@@ -49,26 +48,23 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
         info=ModelInfo(labels, ("c",), 6, "sha256:data"),
         clean=clean,
         seed=7,
+        groups={},
     )
-    checks = doubt(model, model, images, truth, outcomes=found.outcomes, clean=right, seed=7)
-    documents.write_json(
-        tmp_path / "robustness.json",
-        {
-            "model": {"digest": "sha256:" + 64 * "a"},
-            "data": {"version": "sha256:data", "images": 12},
+    checks = doubt(model, model, images, truth, outcomes=found.outcomes, clean=found.clean, seed=7)
+    report = projects.robustness(MeasuredModel("sha256:0", "sha256:1"), 80, 40).model_copy(
+        update={
             "labels": labels,
-            "clean_accuracy": found.cells[0].robust_accuracy,
+            "clean_accuracy": found.clean_accuracy,
             "clean_confusion": found.cells[0].confusion,
             "cells": found.cells,
-            "worst_case": worst_case_rates(
-                found.outcomes, clean.logits.argmax(axis=1), truth, labels=labels, dangerous=("c",)
-            ),
-            "checks": checks,
-        },
+            "worst_case": found.worst_case,
+            "checks": tuple(checks),
+        }
     )
-    report = documents.read_json(tmp_path / "robustness.json")
-    assert [(cell["attack"], cell["tuning"]) for cell in report["cells"][1:]] == [("darken", {"share": 0.5})] * 2
+    reports.write(report, tmp_path)
+    report = reports.read(RobustnessReport, tmp_path)
+    assert [(cell.attack, cell.tuning) for cell in report.cells[1:]] == [("darken", {"share": 0.5})] * 2
     darkened = np.rint(np.clip(images - np.float32(2 / 255), 0, 1) * 255) / 255
     np.testing.assert_allclose(found.outcomes[1].logits, model.logits(darkened), atol=1e-4)
-    assert "darken_not_stronger_than_white_box_at_4" in {check["name"] for check in report["checks"]}
+    assert "darken_not_stronger_than_white_box_at_4" in {check.name for check in report.checks}
     assert Darken.description in page.render(report)

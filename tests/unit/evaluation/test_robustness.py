@@ -290,14 +290,22 @@ def test_an_evaluation_has_the_cells_and_worst_case_of_its_outcomes():
     images, truth = pictures(model)
     info = ModelInfo(("a", "b", "c"), ("c",), 6, "sha256:data")
     test = Pictures(tuple("abcdefghijkl"), images, truth)
-    found = robustness.evaluate(model, model, test, LINES, info=info, clean=model.forward(images), seed=7)
+    groups = {("label", "a"): truth == 0, ("label", "c"): truth == 2}
+    found = robustness.evaluate(
+        model, model, test, LINES, info=info, clean=model.forward(images), seed=7, groups=groups
+    )
     _, clean = truth_and_clean()
     assert [(c.name, c.epsilon_255, c.seed) for c in found.cells] == [
         (line.name, radius, 7) for line in LINES for radius in line.epsilon_255
     ]
     for made, outcome in zip(found.cells, found.outcomes, strict=True):
         assert made.robust_accuracy.value == (clean & (outcome.guesses == truth)).mean()
-    assert list(found.worst) == [1, 2, 4, 8]
+    assert list(found.worst) == [row.epsilon_255 for row in found.worst_case] == [1, 2, 4, 8]
+    assert found.clean_accuracy.value == clean.mean()
+    assert [(row.group, row.pictures) for row in found.subgroups] == [
+        ("a", (truth == 0).sum()),
+        ("c", (truth == 2).sum()),
+    ]
 
 
 def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):

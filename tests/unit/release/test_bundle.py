@@ -6,7 +6,7 @@ import pytest
 
 from buckler.errors import BucklerError, DataError
 from buckler.evaluation.statistics import wilson
-from buckler.release import bundle
+from buckler.release import bundle, evidence
 from buckler.trust.verdict import Source, verify_release
 from tests import projects
 
@@ -22,7 +22,11 @@ def test_a_release_is_valid_and_its_verdict_has_the_fields_for_a_reviewer(projec
         "detector.npz",
         "detector.json",
     }
-    assert verdict.measured["data"] == {"version": "sha256:data", "images": 100}
+    assert verdict.measured["data"] == {
+        "version": "sha256:data",
+        "images": 100,
+        "ids_sha256": "0" * 64,
+    }
     assert verdict.source == Source("0" * 40, False)
     attacks = verdict.measured["attacks"]
     assert [cell["epsilon_255"] for cell in attacks] == [1, 2]
@@ -111,7 +115,7 @@ def test_files_of_the_same_name_in_both_parts_are_refused(project):
 def test_an_invalid_table_of_outcomes_is_rejected(tmp_path, content):
     (tmp_path / "outcomes.csv").write_text(content)
     with pytest.raises(DataError, match="0 or 1"):
-        bundle.read_outcomes(tmp_path / "outcomes.csv")
+        evidence.read_outcomes(tmp_path / "outcomes.csv")
 
 
 def test_the_source_is_the_commit_and_whether_tracked_files_changed(tmp_path):

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -8,63 +9,70 @@ import pytest
 
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.noise import Noise
-from buckler.evaluation.convergence import Convergence
+from buckler.evaluation.illustrations import Illustrated
+from buckler.evaluation.reports import MeasuredModel
 from buckler.evaluation.sanity import CHECKS
 from buckler.evaluation.statistics import wilson
+from buckler.measurements.results import (
+    AttackedData,
+    AttackedPicture,
+    CheckResult,
+    Convergence,
+    Illustration,
+    Subgroup,
+    WorstCase,
+)
 from buckler.reporting import page, templates
-from buckler.state import documents
 from tests import projects
 
 LABELS = ("gutartig <1 mm & glatt>", "bösartig")
 
 
-def document(tmp_path, **more):
-    """Return a report read back from its file: an attack at two radii, a control, two checks."""
-    cells = [dict(projects.cell(radius, 41 - radius, 80)) for radius in (1, 2)]
-    cells.append(projects.cell(2, 79, 80) | {"attack": "noise", "name": "noise"})
+def document(**changes):
+    """Return a report: an attack at two radii, a control, two checks."""
+    cells = [projects.cell(radius, 41 - radius, 80) for radius in (1, 2)]
+    cells.append(replace(projects.cell(2, 79, 80), attack="noise", name="noise"))
     facts = {
-        "model": {"digest": "sha256:" + 64 * "a"},
-        "data": {"version": "sha256:" + 64 * "b", "images": 100},
+        "model": MeasuredModel("sha256:" + 64 * "a", "sha256:0"),
+        "data": AttackedData("sha256:" + 64 * "b", 100, 64 * "0"),
         "labels": LABELS,
+        "malignant": (),
         "clean_accuracy": wilson(80, 100),
         "clean_confusion": [[44, 16], [4, 36]],
-        "cells": cells,
-        "worst_case": [{"epsilon_255": e, "robust_accuracy": wilson(41 - e, 100)} for e in (1, 2)],
-        "checks": [
-            {"name": "gradients_not_zero", "kind": "gradients", "passed": True, "detail": "0 of 32 < 1"},
-            {"name": "noise_not_stronger_than_fgsm_at_2", "kind": "noise", "passed": True, "detail": "0.790 & 0.390"},
-        ],
+        "cells": tuple(cells),
+        "worst_case": tuple(WorstCase(e, wilson(41 - e, 100), None, None, None) for e in (1, 2)),
+        "subgroups": (),
+        "checks": (
+            CheckResult("gradients_not_zero", "gradients", True, "0 of 32 < 1"),
+            CheckResult("noise_not_stronger_than_fgsm_at_2", "noise", True, "0.790 & 0.390"),
+        ),
     }
-    documents.write_json(tmp_path / "robustness.json", {**facts, **more})
-    return documents.read_json(tmp_path / "robustness.json")
+    return projects.robustness(MeasuredModel("", ""), 80, 40).model_copy(update={**facts, **changes})
 
 
 def optional():
     """Return the optional parts of a report."""
     rate, rates = wilson(1, 7), [0.0, 0.25, 0.5, 0.9, 0.9]
-    worst = [
-        {"epsilon_255": e, "robust_accuracy": wilson(41 - e, 100), "malignant_to_benign_rate": wilson(30 + e, 41)}
-        | {"sensitivity": wilson(11 - e, 41), "specificity": None}
-        for e in (1, 2)
-    ]
-    in_group = [{"epsilon_255": e, "robust_accuracy": rate, "sensitivity": None} for e in (1, 2)]
+    worst = tuple(WorstCase(e, wilson(41 - e, 100), wilson(30 + e, 41), wilson(11 - e, 41), None) for e in (1, 2))
+    in_group = tuple(WorstCase(e, rate, None, None, None) for e in (1, 2))
     return {
         "malignant": LABELS[1:],
         "worst_case": worst,
-        "subgroups": [
-            {"column": "site", "group": "Rücken & <Arm>", "pictures": 7, "clean_accuracy": rate, "worst_case": in_group}
-        ],
-        "convergence": [
+        "subgroups": (Subgroup("site", "Rücken & <Arm>", 7, rate, in_group),),
+        "convergence": (
             Convergence("pgd", 1, 61, list(range(5)), rates, 0.9, True),
             Convergence("pgd", 2, 61, list(range(5)), [*rates[:4], 0.95], 0.9, False),
-        ],
+        ),
     }
 
 
-def triptychs():
-    clean = np.full((4, 4, 3), 100 / 255, np.float32)
-    examples = [page.Example(LABELS[0], LABELS[0], LABELS[1], clean, clean + np.float32(2 / 255))]
-    return [page.Triptychs(attack, "linf", 2, tuple(examples)) for attack in ("fgsm", "pgd")]
+def illustrated():
+    clean = np.full((1, 4, 4, 3), 100 / 255, np.float32)
+    shown = (AttackedPicture("1.png", LABELS[0], LABELS[0], LABELS[1]),)
+    return [
+        Illustrated(Illustration(attack, "linf", 2, shown), clean, clean + np.float32(2 / 255))
+        for attack in ("fgsm", "pgd")
+    ]
 
 
 def rows(text):
@@ -89,27 +97,27 @@ def tags(text, name=None):
 
 
 @pytest.mark.parametrize("more", [dict, optional])
-def test_the_page_is_well_formed_and_has_every_number_of_the_report(tmp_path, more):
-    report = document(tmp_path, **more())
-    text = page.render(report, triptychs())
+def test_the_page_is_well_formed_and_has_every_number_of_the_report(more):
+    report = document(**more())
+    text = page.render(report, illustrated())
     found = rows(text)
-    for cell in report["cells"]:
-        rate = cell["robust_accuracy"]
-        numbers = f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) {cell['attack_success_rate']:.1%}"
-        start = f"{cell['attack']} linf {cell['epsilon_255']}/255 {cell['steps']} {cell['restarts']} {cell['seed']}"
-        assert f"{start} float32 float32 {numbers} {cell['malignant_to_benign_rate']:.1%}" in found
-    for row in report["worst_case"]:
-        rate = row["robust_accuracy"]
-        start = f"{row['epsilon_255']}/255 {rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+    for cell in report.cells:
+        rate = cell.robust_accuracy
+        numbers = f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%}) {cell.attack_success_rate:.1%}"
+        start = f"{cell.attack} linf {cell.epsilon_255}/255 {cell.steps} {cell.restarts} {cell.seed}"
+        assert f"{start} float32 float32 {numbers} {cell.malignant_to_benign_rate:.1%}" in found
+    for row in report.worst_case:
+        rate = row.robust_accuracy
+        start = f"{row.epsilon_255}/255 {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
         assert any(line.startswith(start) for line in found)
-    for fact in (report["model"]["digest"], report["data"]["version"], "100 test pictures", "80.0%", "60.0% here"):
+    for fact in (report.model.digest, report.data.version, "100 test pictures", "80.0%", "60.0% here"):
         assert fact in " ".join(text.split())
     assert "gutartig <1 mm & glatt> 44 16" in found
     assert "bösartig 4 36" in found
 
 
-def test_optional_parts_are_shown_only_if_present(tmp_path):
-    bare, full = page.render(document(tmp_path)), page.render(document(tmp_path, **optional()))
+def test_optional_parts_are_shown_only_if_present():
+    bare, full = page.render(document()), page.render(document(**optional()))
     for heading in ("Convergence of the attack", "<h2>Subgroups", '<th scope="col">sensitivity'):
         assert heading in full
         assert heading not in bare
@@ -119,46 +127,48 @@ def test_optional_parts_are_shown_only_if_present(tmp_path):
     assert "Examples of attacked pictures" not in full
 
 
-def test_the_page_states_whether_the_attack_has_converged(tmp_path):
-    text = page.render(document(tmp_path, **optional()))
+def test_the_page_states_whether_the_attack_has_converged():
+    text = page.render(document(**optional()))
     in_last_quarter = "percentage points of that in the last quarter of the steps"
     assert f"At 1/255: 90.0% flipped after 4 steps, 0.0 {in_last_quarter}: converged." in text
     assert f"At 2/255: 95.0% flipped after 4 steps, 5.0 {in_last_quarter}: not converged" in text
 
 
-def test_every_check_is_listed_and_a_failed_one_also_at_the_top(tmp_path):
-    report = document(tmp_path)
+def test_every_check_is_listed_and_a_failed_one_also_at_the_top():
+    report = document()
     text = page.render(report)
     assert "✔ All 2 checks of this evaluation passed" in text
     assert "noise not stronger than fgsm at 2 ✔ passed 0.790 & 0.390" in rows(text)
-    report["checks"][0]["passed"] = False
-    text = page.render(report)
+    failed = replace(report.checks[0], passed=False)
+    text = page.render(report.model_copy(update={"checks": (failed, report.checks[1])}))
     assert "gradients not zero ✘ failed 0 of 32 < 1" in rows(text)
     assert "✘ 1 of 2 checks of this evaluation failed:\n  gradients_not_zero." in text
     assert text.index("1 of 2 checks") < text.index("<main>")
 
 
-def test_a_check_of_an_unknown_kind_is_listed_too(tmp_path):
-    report = document(tmp_path)
-    report["checks"].append({"name": "xyz", "passed": True, "detail": "as expected"})
+def test_a_check_of_an_unknown_kind_is_listed_too():
+    report = document(checks=(CheckResult("xyz", "of a later version", True, "as expected"),))
     assert "xyz ✔ passed as expected" in rows(page.render(report))
 
 
-def test_the_page_loads_nothing_and_runs_no_script(tmp_path):
-    text = page.render(document(tmp_path, **optional()), triptychs())
+def test_the_page_loads_nothing_and_runs_no_script():
+    text = page.render(document(**optional()), illustrated())
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|\son\w+=", text)
     pictures = [image["src"] for image in tags(text, "img")]
     assert len(pictures) == 6
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
 
 
-def test_markup_in_labels_attacks_and_checks_is_escaped(tmp_path):
+def test_markup_in_labels_attacks_and_checks_is_escaped():
     evil = '"><script>alert(1)</script>'
-    report = document(tmp_path)
+    report = document()
     harmless = page.render(report)
-    report["labels"], report["cells"][0]["attack"] = [evil, "bösartig"], "'><b>"
-    report["checks"][0]["detail"] = "<img src=x>"
-    text = page.render(report)
+    changed = {
+        "labels": (evil, "bösartig"),
+        "cells": (replace(report.cells[0], attack="'><b>"), *report.cells[1:]),
+        "checks": (replace(report.checks[0], detail="<img src=x>"), *report.checks[1:]),
+    }
+    text = page.render(report.model_copy(update=changed))
     assert "<script" not in text
     assert not tags(text, "img")
     assert not tags(text, "b")
@@ -166,8 +176,8 @@ def test_markup_in_labels_attacks_and_checks_is_escaped(tmp_path):
     assert len(tags(text, "h2")) == len(tags(harmless, "h2"))
 
 
-def test_images_and_tables_are_described_for_screen_readers(tmp_path):
-    text = page.render(document(tmp_path, **optional()), triptychs())
+def test_images_and_tables_are_described_for_screen_readers():
+    text = page.render(document(**optional()), illustrated())
     assert all(image["alt"] for image in tags(text, "img"))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") == "true" for svg in tags(text, "svg"))
     assert all(header["scope"] in ("col", "row", "rowgroup") for header in tags(text, "th"))
@@ -178,24 +188,23 @@ def test_images_and_tables_are_described_for_screen_readers(tmp_path):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_the_same_report_gives_the_same_page(tmp_path):
-    report = document(tmp_path, **optional())
-    assert page.render(report, triptychs()) == page.render(report, triptychs())
+def test_the_same_report_gives_the_same_page():
+    report = document(**optional())
+    assert page.render(report, illustrated()) == page.render(report, illustrated())
 
 
-def test_each_norm_has_its_own_chart_and_attacks_on_survivors_are_marked(tmp_path):
-    report = document(tmp_path)
-    report["cells"][1] |= {"norm": "l2", "name": "late", "only_survivors": True, "knowledge": "score", "queries": 77}
-    report["cells"][2] |= {"knowledge": "none"}
-    text = page.render(report)
+def test_each_norm_has_its_own_chart_and_attacks_on_survivors_are_marked():
+    first, late, control = document().cells
+    late = replace(late, norm="l2", name="late", only_survivors=True, knowledge="score", queries=77)
+    text = page.render(document(cells=(first, late, replace(control, knowledge="none"))))
     assert text.count("Line chart: robust accuracy by radius") == 2
     assert any(row.startswith("late l2 2/255 77 queries") for row in rows(text))
     assert any(row.startswith("late black box, scores after all attacks before it in the suite") for row in rows(text))
     assert 'class="control"' in text
 
 
-def test_the_page_describes_its_attacks_and_checks(tmp_path):
-    text = " ".join(page.render(document(tmp_path)).split())
+def test_the_page_describes_its_attacks_and_checks():
+    text = " ".join(page.render(document()).split())
     for words in (FGSM.description, Noise.description, CHECKS["gradients"].failure, CHECKS["noise"].description):
         assert words in text
 
