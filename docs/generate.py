@@ -1,12 +1,13 @@
 """Writes ``docs/reference`` from the code: ``make reference``.
 
 settings.md comes from the settings classes, params.md from params.yaml and its comments, cli.md from the parser of
-``buckler``. A test compares the committed files with what this module writes.
+``buckler``, signed-documents.md from the dataclasses that are signed. A test compares the committed files with what
+this module writes.
 """
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 from buckler import cli
 from buckler.serving.settings import EnvironmentSettings, SettingUnit, variable
 from buckler.watch.settings import WatchSettings
+from docs import signed_documents
 from services.classifier.settings import Settings as ServiceSettings
 from services.console.settings import Settings as ConsoleSettings
 
@@ -105,7 +107,12 @@ def command_line() -> str:
     return "\n".join(lines) + "\n"
 
 
-FILES = {"settings.md": settings, "params.md": params, "cli.md": command_line}
+FILES: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "params.md": params,
+    "cli.md": command_line,
+    "signed-documents.md": lambda: signed_documents.page(NOTE),
+}
 
 
 def main() -> None:

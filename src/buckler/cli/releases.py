@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from buckler.release.assess import Assessment
     from buckler.release.promote import Move
 
+STANDARD_OUTPUT = "-"
+
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser's ``commands``."""
@@ -28,6 +30,11 @@ def add_to(commands: Any) -> None:
 
     verify = add(commands, "verify", _verify, "verify a release directory: signature, digests, outcome, expiry")
     verify.add_argument("release", type=Path, help="directory of the release")
+    verify.add_argument(
+        "--checksums",
+        metavar="FILE",
+        help="write the digests of the signed files, for `sha256sum --check` in the directory; -: standard output",
+    )
 
 
 def _model_name() -> str:
@@ -104,12 +111,26 @@ def _print_champion(name: str, champion: "Assessment") -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from buckler.trust.digests import checksum_list
     from buckler.trust.keys import load_public_key
     from buckler.trust.verdict import verify_release
 
     verdict = verify_release(arguments.release, load_public_key())
-    print(f"verdict    {verdict.id}")
-    print(f"model      {verdict.subject_digest}")
-    print(f"expires    {verdict.expires_at.isoformat()}")
-    print(f"{arguments.release} is valid")
+    if arguments.checksums:
+        _write(arguments.checksums, checksum_list(verdict.signed_files))
+    about = sys.stderr if arguments.checksums == STANDARD_OUTPUT else sys.stdout
+    print(f"verdict    {verdict.id}", file=about)
+    print(f"model      {verdict.subject_digest}", file=about)
+    print(f"expires    {verdict.expires_at.isoformat()}", file=about)
+    print(f"{arguments.release} is valid", file=about)
     return 0
+
+
+def _write(destination: str, text: str) -> None:
+    if destination == STANDARD_OUTPUT:
+        print(text, end="")
+        return
+    try:
+        Path(destination).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BucklerError(f"cannot write {destination}: {error.strerror}") from error

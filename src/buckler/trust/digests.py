@@ -48,6 +48,19 @@ def digest_of(files: Mapping[str, str]) -> str:
     return f"sha256:{hashlib.sha256(canonical(files)).hexdigest()}"
 
 
+def checksum_list(files: Mapping[str, str]) -> str:
+    """Return path -> digest as the list that ``sha256sum --check`` takes, one file a line.
+
+    Source: GNU coreutils, "md5sum invocation": a line whose name has escapes begins with a backslash.
+    """
+    return "".join(_checksum_line(name, digest.removeprefix("sha256:")) for name, digest in files.items())
+
+
+def _checksum_line(name: str, digest: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
+
+
 def canonical(values: object) -> bytes:
     """Return ``values`` as JSON with sorted keys and no spaces; NaN and infinity raise ``ValueError``."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -19,11 +19,12 @@ from buckler.trust.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class PromotionRecord:
-    """What is signed about the model of a promoted version.
+    """A promotion of one version of a model.
 
     Attributes:
-        model, version: Name and number in the registry.
-        digest: Of the model bytes.
+        model: Name of the model in the registry.
+        version: Number of the version in the registry.
+        digest: ``directory_digest`` of the model.
         verdict: Id of the verdict that allowed the promotion.
         moment: Aware time of the promotion; the latest record is the valid one.
     """

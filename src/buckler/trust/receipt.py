@@ -28,7 +28,12 @@ SUBJECT = "input"  # name of the subject; a file's own name may name the patient
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """A line of the audit log: its sequence number and its ``sha256:…``."""
+    """A line of the audit log.
+
+    Attributes:
+        sequence: Its number.
+        digest: ``sha256:…`` of the line with its line end.
+    """
 
     sequence: int
     digest: str
@@ -44,7 +49,7 @@ def _check_answer(answer: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is signed about an input and its answer.
+    """What the service answered about one input.
 
     Attributes:
         input: ``sha256:…`` of the picture's bytes as the service received them.

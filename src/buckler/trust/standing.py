@@ -29,7 +29,12 @@ LONGEST_REASON = 300  # characters; the registry limits the length of a tag
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The claim of one job on a version: ``degraded`` or ``withdrawn``, and why."""
+    """The claim of one job on a version.
+
+    Attributes:
+        state: ``degraded``: every answer needs review; ``withdrawn``: the version must not answer.
+        reason: Why, in one sentence.
+    """
 
     state: ClaimState
     reason: str
@@ -37,16 +42,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is signed about the model of a version.
+    """The standing of one version of a model.
 
     Attributes:
-        model, version: Name and number in the registry.
-        digest: Of the model bytes.
+        model: Name of the model in the registry.
+        version: Number of the version in the registry.
+        digest: ``directory_digest`` of the model.
         verdict: Id of the verdict that is renewed or revoked.
         issued_at: Aware time at which the verdict was issued, or last renewed.
         expires_at: Aware time until which it is valid, renewals included.
         moment: Aware time of this statement; the latest standing is the valid one.
-        claims: By job; empty while the verdict is valid.
+        claims: Job -> its claim; empty while the verdict is valid.
     """
 
     model: str

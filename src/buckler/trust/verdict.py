@@ -28,7 +28,12 @@ VERDICT_FILE = "verdict.json"
 
 @dataclass(frozen=True, slots=True)
 class JudgedModel:
-    """The judged model: its name in the registry and the ``directory_digest`` of its files."""
+    """The model that a verdict is about.
+
+    Attributes:
+        name: Its name in the registry.
+        digest: ``directory_digest`` of its files.
+    """
 
     name: str
     digest: str
@@ -41,7 +46,8 @@ class Source:
     Attributes:
         commit: Commit of the code; None outside git.
         dirty: Whether tracked files were changed since.
-        initial_weights: ``sha256:…`` of the file of weights with which training began; None if it was not recorded.
+        initial_weights: What training started from: ``sha256:…`` of a file, ``md5:…`` of a download, or ``none``; None
+            if it was not recorded.
     """
 
     commit: str | None
@@ -51,18 +57,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the gate states about a model: the predicate of a verdict.
+    """What the gate states about a model.
 
     Attributes:
         model: The judged model.
         passed: Whether the gate passed the model.
         reasons: Why it did not; empty if it passed.
         notes: Remarks of the gate.
-        policy: The floors and ceilings that were applied.
-        issued_at, expires_at: Aware times.
+        policy: The floors and ceilings that were applied, as the section ``gate`` of params.yaml.
+        issued_at: Aware time of the decision.
+        expires_at: Aware time from which the verdict is no longer valid.
         source: What the model was made from.
         evidence: Path below ``evidence/`` -> ``sha256:…``.
-        measured: Results of the evaluation.
+        measured: Results of the evaluation, in short; the reports in ``evidence/`` have all of them.
     """
 
     model: JudgedModel
