@@ -20,6 +20,7 @@ from buckler.models import initial
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table
 from buckler.models.networks.base import flatten
+from buckler.params import Count, CountOrAll, Number, Seed
 from buckler.training.loop import rotated
 from pipelines.settings import DataParams, TrainParams
 from pipelines.stage import stage
@@ -33,10 +34,10 @@ OUT = Path("data/features/base")
 class FeaturesParams:
     """Section ``features`` of params.yaml."""
 
-    copies: int
-    rotation_degrees: float
-    batch_size: int
-    seed: int
+    copies: CountOrAll
+    rotation_degrees: Number
+    batch_size: Count
+    seed: Seed
 
 
 def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = OUT) -> None:

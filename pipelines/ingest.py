@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import manifest, sources
-from buckler.errors import DataError, UnusableImageError
+from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 from pipelines.settings import DataParams
 from pipelines.stage import stage
@@ -31,8 +31,6 @@ def run(cfg: DataParams) -> None:
 
 
 def _items(cfg: DataParams) -> list[sources.Item]:
-    if cfg.per_class < 0:
-        raise DataError(f"expected data.per_class of 0 (all) or more, got {cfg.per_class}")
     if cfg.source == "synthetic":
         return sources.generated(per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
     return sources.directory(Path(cfg.path), per_class=cfg.per_class, seed=cfg.seed)

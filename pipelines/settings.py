@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from buckler.params import Between, Count, CountOrAll, Positive, Seed, Share
+
+Radii = Annotated[tuple[Count, ...], Field(min_length=1)]  # in 1/255
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +17,10 @@ class DataParams:
 
     source: Literal["synthetic", "directory"]
     path: str
-    per_class: int
-    image_size: int
+    per_class: CountOrAll
+    image_size: Count
     malignant: tuple[str, ...]
-    seed: int
+    seed: Seed
 
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return those of ``labels`` that must not be missed."""
@@ -27,12 +33,12 @@ class TrainParams:
 
     network: str
     weights: str
-    dropout: float
-    hidden: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    hidden: tuple[Count, ...]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    seed: Seed
     defence: Literal["none", "adversarial", "randomised"]
 
 
@@ -40,11 +46,11 @@ class TrainParams:
 class CalibrateParams:
     """Section ``calibrate`` of params.yaml."""
 
-    max_fpr: float
-    confidence: float
-    stranger_margin: float
-    min_confidence: float
-    records: int
-    epsilon_255: tuple[int, ...]
-    batch_size: int
-    seed: int
+    max_fpr: Between
+    confidence: Between
+    stranger_margin: Positive
+    min_confidence: Share
+    records: CountOrAll
+    epsilon_255: Radii
+    batch_size: Count
+    seed: Seed

@@ -7,10 +7,11 @@ Writes  data/splits/{train,calibration,test}.csv
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
@@ -18,6 +19,7 @@ from buckler.detection.threshold import check_enough
 from buckler.evaluation import reports
 from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
 from buckler.measurements.results import DataVersion
+from buckler.params import Between, Seed
 from pipelines.settings import CalibrateParams
 from pipelines.stage import stage
 
@@ -31,11 +33,16 @@ _LARGEST = 10  # groups listed in the report
 class SplitParams:
     """Section ``split`` of params.yaml."""
 
-    test: float
-    calibration: float
-    near_duplicate_bits: int
-    near_duplicate_correlation: float
-    seed: int
+    test: Between
+    calibration: Between
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+    near_duplicate_correlation: Annotated[float, Field(ge=-1, le=1)]
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        """Reject shares that leave nothing to train on."""
+        if self.test + self.calibration >= 1:
+            raise ValueError(f"expected test and calibration below 1 together, got {self.test} and {self.calibration}")
 
 
 def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:

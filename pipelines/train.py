@@ -18,7 +18,6 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
-from buckler.errors import ParamsError
 from buckler.models import checkpoint, initial
 from buckler.models.backend import keras
 from buckler.models.networks import table
@@ -41,9 +40,6 @@ REPORTS = Path("reports")
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
     """Train the classifier with its defence and the surrogate, and save both."""
     architecture = table.find(cfg.network)
-    if cfg.defence == "adversarial" and recipe.unfrozen_blocks > (most := len(architecture.taps)):
-        wrong = f"expected at most {most} for the network {architecture.name}, got {recipe.unfrozen_blocks}"
-        raise ParamsError(f"params.yaml: harden.unfrozen_blocks: {wrong}")
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from buckler import params
 from buckler.data import expectations, manifest
 from buckler.errors import DataError, UnusableImageError
+from buckler.evaluation import subgroups
 from buckler.modality.picture import images
 from buckler.reporting import data_docs
 from buckler.state import documents
@@ -34,14 +35,21 @@ REPORT = Path("reports/validation.json")
 DATA_DOCS = Path("reports/data_docs")
 
 
-def run(limits: expectations.ValidateParams, data: DataParams) -> None:
+def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.Bands) -> None:
     """Validate the manifest, quarantine undecodable files, write the remaining rows and the reports.
 
+    Args:
+        limits: Section ``validate`` of params.yaml.
+        data: Section ``data`` of params.yaml.
+        bands: ``attack.subgroups`` of params.yaml: columns that the manifest must have.
+
     Raises:
-        DataError: A hard expectation is violated. The reports and the quarantine are written first.
+        DataError: A hard expectation is violated: the reports and the quarantine are written first. Or the manifest
+            lacks a column of ``bands``, or has values there that are no numbers.
     """
     VALIDATED.unlink(missing_ok=True)  # a failure must not leave the list of an earlier run
     frame = manifest.read(MANIFEST)
+    subgroups.groups({str(name): list(map(str, frame[name])) for name in frame}, bands)  # as the stage attack will
     faults = _faults(frame)
     _quarantine(frame, faults)
     decodable = frame[~frame["id"].isin(faults)]
@@ -108,7 +116,8 @@ def _summary(
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("validate", expectations.ValidateParams), params.load("data", DataParams))
+    limits, data = params.load("validate", expectations.ValidateParams), params.load("data", DataParams)
+    run(limits, data, params.read()["attack"]["subgroups"])  # checked by the stage preflight
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import stat
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from buckler.errors import ParamsError
 from buckler.state import files
@@ -17,6 +17,15 @@ from buckler.state import files
 PARAMS_FILE = Path("params.yaml")
 
 Section = TypeVar("Section")
+
+# Types of values in a section, which `load` and `parse` check.
+Count = Annotated[int, Field(ge=1)]
+CountOrAll = Annotated[int, Field(ge=0)]  # 0 takes all
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Between = Annotated[float, Field(gt=0, lt=1)]  # a share that is neither nothing nor everything
 
 
 def load(section: str, cls: type[Section], path: Path = PARAMS_FILE) -> Section:

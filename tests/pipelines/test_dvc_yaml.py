@@ -80,10 +80,10 @@ def test_a_stage_runs_with_the_python_of_dvc_in_a_shell_that_has_nothing_activat
 def test_make_deps_corrects_missing_and_superfluous_dependencies(tmp_path, monkeypatch, capsys):
     copy = tmp_path / "dvc.yaml"
     text = (ROOT / "dvc.yaml").read_text()
-    copy.write_text(text.replace("      - pipelines/stage.py\n", "", 1).replace("pipelines/split.py", "gone.py", 1))
+    copy.write_text(text.replace("      - pipelines/stage.py\n", "", 1).replace("pipelines/preflight.py", "gone.py", 1))
     monkeypatch.setattr(dependencies, "DVC_YAML", copy)
     dependencies.main()
-    assert capsys.readouterr().out == f"dvc.yaml: {next(iter(STAGES))}, split changed\n"
+    assert capsys.readouterr().out == "dvc.yaml: weights, preflight changed\n"
     assert copy.read_text() == text
     dependencies.main()
     assert capsys.readouterr().out == "dvc.yaml: nothing changed\n"

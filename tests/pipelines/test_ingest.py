@@ -70,8 +70,3 @@ def test_a_bad_source_stops_before_older_pictures_are_lost(pictures):
     with pytest.raises(DataError, match="expected a folder of class folders at gone"):
         ingest.run(data(path="gone"))
     assert (ingest.IMAGES / "benign/0.png").exists()
-
-
-def test_a_negative_number_of_pictures_is_refused(pictures):
-    with pytest.raises(DataError, match=r"expected data\.per_class of 0 \(all\) or more, got -1"):
-        ingest.run(data(per_class=-1))

@@ -13,6 +13,7 @@ from pipelines.stage import ROOT
 from tests import datasets
 
 CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
+REPORT = split.REPORTS / "split.json"
 STRICT = params.load("calibrate", CalibrateParams, ROOT / "params.yaml")
 LENIENT = replace(STRICT, max_fpr=0.9)
 
@@ -39,7 +40,7 @@ def test_the_splits_share_out_every_row(validated):
     parts = written()
     assert {name: len(frame) for name, frame in parts.items()} == {"train": 24, "calibration": 4, "test": 12}
     assert sorted(name for frame in parts.values() for name in frame["id"]) == list(validated["id"])
-    report = json.loads(split.REPORT.read_text())
+    report = json.loads(REPORT.read_text())
     assert report["counts"]["benign"] == {"train": 12, "calibration": 2, "test": 6}
     assert report["data"] == {"version": manifest.version(validated), "images": 40}
 
@@ -48,12 +49,12 @@ def test_too_few_calibration_records_for_the_detector_are_refused_before_anythin
     with pytest.raises(ParamsError, match=r"expected at least 59 calibration records .*, got 4; add records, raise"):
         split.run(CFG, STRICT)
     assert not split.OUT.exists()
-    assert not split.REPORT.exists()
+    assert not REPORT.exists()
 
 
 def test_a_second_run_and_another_order_of_rows_write_the_same_files(validated):
     split.run(CFG, LENIENT)
-    files = [*split.OUT.iterdir(), split.REPORT]
+    files = [*split.OUT.iterdir(), REPORT]
     first = [file.read_bytes() for file in files]
     manifest.write(validated.iloc[::-1], split.VALIDATED)
     split.run(CFG, LENIENT)
@@ -73,7 +74,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
         split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed), LENIENT)
         assert where("benign/4.png") == where("malignant/9.png")
         assert len({where(name) for name in lesion}) == 1
-    report = json.loads(split.REPORT.read_text())
+    report = json.loads(REPORT.read_text())
     found = [row for row in report["near_duplicates"] if row["ids"] == ["benign/4.png", "malignant/9.png"]]
     assert len(found) == 1
     assert not found[0]["same_label"]
@@ -101,9 +102,9 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     monkeypatch.chdir(tmp_path)
     data = DataParams("directory", str(real_data / name), per_class, 64, malignant, 7)
     ingest.run(data)
-    validate.run(limits, data)
+    validate.run(limits, data, {})
     split.run(cfg, STRICT)
-    report = json.loads(split.REPORT.read_text())
+    report = json.loads(REPORT.read_text())
     assert report["data"]["images"] == sum(sum(counts.values()) for counts in report["counts"].values())
     for counts in report["counts"].values():
         total = sum(counts.values())

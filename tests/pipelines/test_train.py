@@ -14,7 +14,7 @@ import pytest
 
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
-from buckler.errors import ModelError, ParamsError
+from buckler.errors import ModelError
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.networks.table import NETWORKS
@@ -92,12 +92,6 @@ def test_a_network_learns_from_the_weights_that_the_run_started_with_and_names_t
     NETWORKS[network].base(SIZE, seed=2).save_weights("base.weights.h5")
     with pytest.raises(ModelError, match=r"expected base\.weights\.h5 with sha256:"):
         trained("none", network)
-
-
-def test_more_unfrozen_blocks_than_the_network_has_are_refused_before_training(project):
-    with pytest.raises(ParamsError, match=r"harden\.unfrozen_blocks: expected at most 4 for the network tiny, got 5"):
-        trained("adversarial", unfrozen_blocks=5)
-    assert not Path("models").exists()
 
 
 def test_the_surrogate_of_a_frozen_base_has_that_base_and_its_own_head_whatever_the_defence(project, monkeypatch):

@@ -1,5 +1,6 @@
 import csv
 import json
+import types
 
 import pytest
 
@@ -23,9 +24,9 @@ def pictures(tmp_path, monkeypatch):
     return datasets.make_folder(tmp_path / "pictures", per_class=6)
 
 
-def run():
+def run(bands=types.MappingProxyType({})):
     ingest.run(DATA)
-    validate.run(LIMITS, DATA)
+    validate.run(LIMITS, DATA, bands)
     return json.loads(validate.REPORT.read_text())
 
 
@@ -96,3 +97,13 @@ def test_the_report_is_the_same_for_the_same_pictures(pictures):
     first = validate.REPORT.read_bytes()
     run()
     assert validate.REPORT.read_bytes() == first
+
+
+def test_subgroups_that_the_manifest_cannot_form_are_refused_before_any_training(pictures):
+    (pictures / "metadata.csv").write_text("file,label,lesion_id,age\nbenign/1.png,benign,L7,old\n")
+    run({"age": ()})
+    with pytest.raises(DataError, match=r"attack\.subgroups asks for the columns \['sex'\]"):
+        run({"sex": ()})
+    with pytest.raises(DataError, match=r"attack\.subgroups cuts the column 'age' at \[40\].* got 'old'"):
+        run({"age": (40,)})
+    assert not validate.VALIDATED.exists()

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import pandas as pd
+from pydantic import Field
 
 from buckler.data import manifest
+from buckler.params import Count, CountOrAll, Share
 
 COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
 GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -25,12 +27,17 @@ _MIN_COLOUR_SHARE: Final = 0.95
 class ValidateParams:
     """Section ``validate`` of params.yaml."""
 
-    min_side: int
-    max_side: int
-    min_per_class: int
-    max_imbalance: float
-    max_undecodable: float
+    min_side: Count
+    max_side: Count
+    min_per_class: CountOrAll
+    max_imbalance: Annotated[float, Field(ge=1)]
+    max_undecodable: Share
     labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Reject sides that no picture can have."""
+        if self.min_side > self.max_side:
+            raise ValueError(f"expected min_side up to max_side, got {self.min_side} and {self.max_side}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Every network is a base and a head. The base normalises pixels in 0..1 and maps 
 flattened maps to logits.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -159,10 +160,14 @@ class Architecture:
             choices = ", ".join(["none", *self.pretrained])
             raise ModelError(f"train.weights: expected {choices} or the path of a Keras weights file, got {weights}")
         try:
-            base.load_weights(path)
+            with warnings.catch_warnings():
+                # An error follows if weights are missing.
+                warnings.filterwarnings("ignore", "Skipping nested container")
+                base.load_weights(path)
         except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
             raise ModelError(
-                f"{path} is not a Keras file with the weights of {self.title} without its top: {error}"
+                f"{path} is not a Keras file with the weights of {self.title} without its top: {reason}"
             ) from error
 
 

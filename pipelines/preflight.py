@@ -1,0 +1,151 @@
+"""Stage ``preflight``: refuses settings that no run can satisfy, before any other stage has cost time.
+
+Reads   params.yaml, data/weights.json and the weights it identifies
+Writes  data/preflight.txt, which is always the same: the stage ``ingest`` depends on it, so that this one comes first
+
+Every stage checks its own section again when it runs; only this one sees all sections and whether they agree.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from buckler import params
+from buckler.data.expectations import ValidateParams
+from buckler.errors import ParamsError
+from buckler.evaluation.suite import AttackSpec, check_names
+from buckler.modality.picture import synthetic
+from buckler.models import initial
+from buckler.models.networks import table
+from buckler.models.randomised import Randomisation
+from buckler.params import PARAMS_FILE
+from buckler.release.policy import Policy
+from buckler.release.settings import PublishParams
+from buckler.training.adversarial import Recipe
+from pipelines.attack import AttackParams
+from pipelines.detect import DetectParams
+from pipelines.evaluate import EvaluateParams
+from pipelines.export import ExportParams
+from pipelines.features import FeaturesParams
+from pipelines.settings import CalibrateParams, DataParams, TrainParams
+from pipelines.split import SplitParams
+from pipelines.stage import stage
+from pipelines.weights import WEIGHTS
+
+PASSED = Path("data/preflight.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class RunParams:
+    """All sections of params.yaml that the pipeline reads."""
+
+    data: DataParams
+    validate: ValidateParams
+    split: SplitParams
+    features: FeaturesParams
+    train: TrainParams
+    harden: Recipe
+    randomise: Randomisation
+    export: ExportParams
+    evaluate: EvaluateParams
+    attack: AttackParams
+    calibrate: CalibrateParams
+    detect: DetectParams
+    gate: Policy
+    publish: PublishParams
+
+
+def run(cfg: RunParams) -> None:
+    """Check that a run with ``cfg`` can succeed.
+
+    Raises:
+        ParamsError: Some sections contradict each other.
+        ModelError: There is no such network, or it does not fit the size of the pictures or the weights.
+    """
+    if faults := list(contradictions(cfg)):
+        raise ParamsError(f"{PARAMS_FILE}: {'; '.join(faults)}")
+    weights = initial.load(WEIGHTS).confirm(cfg.train.weights)
+    table.find(cfg.train.network).base(cfg.data.image_size, weights=weights, seed=cfg.train.seed)
+    PASSED.write_text("The settings agree with each other.\n", encoding="utf-8")
+
+
+def load(path: Path = PARAMS_FILE) -> RunParams:
+    """Return all sections of ``path`` that the pipeline reads.
+
+    Raises:
+        ParamsError: As `buckler.params.load`, for the first section with an error.
+    """
+    values = params.read(path)
+    sections: dict[str, Any] = {
+        name: params.parse(name, section, values.get(name), path) for name, section in get_type_hints(RunParams).items()
+    }
+    return RunParams(**sections)
+
+
+def contradictions(cfg: RunParams) -> Iterator[str]:
+    """Yield what no run with ``cfg`` can satisfy: one sentence each, with what to change."""
+    yield from _of_labels(cfg)
+    yield from _of_training(cfg)
+    yield from _of_detector(cfg.detect)
+    yield from _of_gate(cfg)
+
+
+def _of_labels(cfg: RunParams) -> Iterator[str]:
+    if cfg.data.source == "synthetic":
+        yield from _missing("data.malignant", cfg.data.malignant, "labels of the synthetic source", synthetic.LABELS)
+    if cfg.validate.labels:
+        yield from _missing("data.malignant", cfg.data.malignant, "labels of validate.labels", cfg.validate.labels)
+
+
+def _of_training(cfg: RunParams) -> Iterator[str]:
+    most = len(table.find(cfg.train.network).taps)
+    if cfg.train.defence == "adversarial" and cfg.harden.unfrozen_blocks > most:
+        yield (
+            f"harden.unfrozen_blocks: expected at most {most} for the network {cfg.train.network}, "
+            f"got {cfg.harden.unfrozen_blocks}"
+        )
+
+
+def _of_detector(detect: DetectParams) -> Iterator[str]:
+    try:
+        check_names(detect.suite)
+    except ValueError as error:
+        yield f"detect.suite: {error}"
+    radii = detect.evasion.epsilon_255
+    if list(radii) != sorted(set(radii)) or min(radii, default=1) < 1:
+        yield f"detect.evasion.epsilon_255: expected ascending radii of at least 1, got {list(radii)}"
+
+
+def _of_gate(cfg: RunParams) -> Iterator[str]:
+    """Yield the floors and ceilings for radii at which nothing is measured: the gate would fail hours later."""
+    gate, attacked = cfg.gate, _radii(cfg.attack.suite)
+    for name in ("min_robust_accuracy", "min_robust_sensitivity", "min_robust_specificity"):
+        yield from _missing(f"gate.{name}", getattr(gate, name), "L-infinity radii of attack.suite", attacked)
+    floors = [radius for radius, floor in gate.min_subgroup_robust_accuracy.items() if floor]
+    yield from _missing("gate.min_subgroup_robust_accuracy", floors, "L-infinity radii of attack.suite", attacked)
+    detected = _radii(cfg.detect.suite)
+    yield from _missing("gate.min_detector_auc", gate.min_detector_auc, "L-infinity radii of detect.suite", detected)
+    evaded = cfg.detect.evasion.epsilon_255 if cfg.detect.evasion.objectives else ()
+    if cfg.train.defence == "randomised":  # see the stage detect
+        yield from _missing("gate.max_evaded", gate.max_evaded, "radii with train.defence randomised", ())
+    else:
+        yield from _missing("gate.max_evaded", gate.max_evaded, "radii of detect.evasion", evaded)
+
+
+def _radii(suite: Iterable[AttackSpec]) -> list[int]:
+    return sorted({radius for spec in suite if spec.attack.norm == "linf" for radius in spec.epsilon_255})
+
+
+def _missing(setting: str, asked: Iterable[Any], what: str, known: Sequence[Any]) -> Iterator[str]:
+    if unknown := [one for one in asked if one not in known]:
+        yield f"{setting}: expected {what}, {list(known)}, got {unknown}; change one of the two"
+
+
+def main() -> None:
+    """Run the stage on params.yaml."""
+    run(load())
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,171 @@
+"""Settings that no run can satisfy are refused before the first picture is copied."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from buckler import params
+from buckler.errors import ModelError, ParamsError
+from buckler.models.initial import InitialWeights, save
+from buckler.models.networks.tiny import TINY
+from pipelines import preflight
+from pipelines.stage import ROOT
+from tests.pipelines.checkout import Checkout
+
+PROFILES = params.read(ROOT / "params.yaml")["profiles"]
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Writes params.yaml with the values of a profile, changed, and reads all sections."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    save(InitialWeights("none"), preflight.WEIGHTS)
+
+    def read(profile="demo", **changes):
+        shutil.copy(ROOT / "params.yaml", "params.yaml")
+        small = {"train.network": "tiny", "train.weights": "none"}
+        params.apply_profile(profile, small | changes, Path("params.yaml"))
+        return preflight.load()
+
+    return read
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_agrees_with_itself(settings, profile):
+    preflight.run(settings(profile))
+    assert preflight.PASSED.exists()
+
+
+def test_what_is_written_does_not_depend_on_the_settings(settings):
+    written = set()
+    for changes in ({}, {"gate.min_clean_accuracy": 0.5, "train.epochs": 3}):
+        preflight.run(settings(**changes))
+        written.add(preflight.PASSED.read_bytes())
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("gate.min_robust_accuracy", {1: 0.3, 16: 0.1}, r"radii of attack\.suite, \[1, 2, 4, 8\], got \[16\]"),
+        ("gate.min_robust_sensitivity", {3: 0.1}, r"gate\.min_robust_sensitivity: .* got \[3\]"),
+        ("gate.min_robust_specificity", {3: 0.1}, r"gate\.min_robust_specificity: .* got \[3\]"),
+        ("gate.min_subgroup_robust_accuracy", {3: 0.1}, r"gate\.min_subgroup_robust_accuracy: .* got \[3\]"),
+        ("gate.min_detector_auc", {16: 0.6}, r"gate\.min_detector_auc: .* of detect\.suite, .* got \[16\]"),
+        ("gate.max_evaded", {1: 0.6}, r"gate\.max_evaded: expected radii of detect\.evasion, \[2\], got \[1\]"),
+        ("detect.evasion.epsilon_255", [4, 2], r"detect\.evasion\.epsilon_255: expected ascending radii"),
+        (
+            "data.malignant",
+            ["melanoma"],
+            r"data\.malignant: expected labels of the synthetic source.*got \['melanoma'\]",
+        ),
+        ("validate.labels", ["benign", "naevus"], r"data\.malignant: expected labels of validate\.labels"),
+    ],
+)
+def test_sections_that_contradict_each_other_are_refused(settings, key, value, message):
+    cfg = settings(**{key: value})
+    with pytest.raises(ParamsError, match=message):
+        preflight.run(cfg)
+    assert not preflight.PASSED.exists()
+
+
+def test_all_contradictions_are_in_one_line(settings):
+    cfg = settings(**{"gate.max_evaded": {1: 0.6}, "gate.min_detector_auc": {16: 0.6}})
+    with pytest.raises(ParamsError, match=r"^params\.yaml: gate\.min_detector_auc: .*; gate\.max_evaded: [^\n]*$"):
+        preflight.run(cfg)
+
+
+def test_a_floor_of_zero_for_subgroups_needs_no_attack(settings):
+    preflight.run(settings(**{"gate.min_subgroup_robust_accuracy": {3: 0.0}}))
+
+
+def test_evasion_is_not_judged_of_a_randomised_network(settings):
+    asked = {"gate.max_evaded": {2: 0.6}}
+    preflight.run(settings(**asked))
+    with pytest.raises(ParamsError, match=r"gate\.max_evaded: expected radii with train\.defence randomised, \[\]"):
+        preflight.run(settings(**asked, **{"train.defence": "randomised"}))
+
+
+def test_two_lines_of_the_detectors_suite_with_one_name_are_refused(settings):
+    line = {"attack": "fgsm", "epsilon_255": [1]}
+    with pytest.raises(ParamsError, match=r"detect\.suite: more than one line is called \['fgsm'\]"):
+        preflight.run(settings(**{"detect.suite": [line, line]}))
+
+
+def test_more_unfrozen_blocks_than_the_network_has_are_refused_if_it_is_hardened(settings):
+    asked = {"harden.unfrozen_blocks": 5}
+    preflight.run(settings(**asked))
+    with pytest.raises(ParamsError, match=r"harden\.unfrozen_blocks: expected at most 4 for the network tiny, got 5"):
+        preflight.run(settings(**asked, **{"train.defence": "adversarial"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.per_class", -1),
+        ("data.image_size", 0),
+        ("validate.min_side", 9000),
+        ("split.test", 0.95),
+        ("features.copies", -1),
+        ("train.epochs", 0),
+        ("train.learning_rate", 0.0),
+        ("train.dropout", 1.0),
+        ("harden.steps", 0),
+        ("randomise.smallest", 0.0),
+        ("export.parity", {"min_label_agreement": 2}),
+        ("attack.suite", [{"attack": "noise", "epsilon_255": [1]}]),
+        ("attack.suite", [{"attack": "fgms", "epsilon_255": [1]}]),
+        ("calibrate.max_fpr", 0.0),
+        ("calibrate.epsilon_255", []),
+        ("detect.evasion", {"records": 20, "epsilon_255": [2], "steps": 10, "objectives": ["win"]}),
+        ("gate.min_clean_accuracy", 70),
+        ("publish.model_name", "skin/lesion"),
+    ],
+)
+def test_an_impossible_value_is_refused_with_its_name(settings, key, value):
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {re.escape(key.split('.')[0])}"):
+        settings(**{key: value})
+
+
+def test_an_unknown_key_of_a_late_section_is_refused(settings):
+    settings()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  valid_days:", "  valid_dais:", 1))
+    with pytest.raises(ParamsError, match=r"section 'gate' misses \['valid_days'\], does not know \['valid_dais'\]"):
+        preflight.load()
+
+
+def test_a_network_that_does_not_exist_or_needs_larger_pictures_is_refused(settings):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got vgg16"):
+        preflight.run(settings(**{"train.network": "vgg16"}))
+    with pytest.raises(ModelError, match=r"expected data\.image_size of at least 8 for the tiny network, got 4"):
+        preflight.run(settings(**{"data.image_size": 4}))
+
+
+def test_weights_of_another_network_are_refused(settings):
+    from buckler.models import initial
+    from buckler.models.backend import keras
+
+    other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+    for network, fits in ((TINY.base(64, seed=1), True), (other, False)):
+        network.save_weights("my.weights.h5")
+        save(initial.identify("my.weights.h5", "tiny"), preflight.WEIGHTS)
+        cfg = settings(**{"train.weights": "my.weights.h5"})
+        if fits:
+            preflight.run(cfg)
+        else:
+            with pytest.raises(ModelError, match="is not a Keras file with the weights of the tiny network"):
+                preflight.run(cfg)
+
+
+@pytest.mark.slow
+def test_dvc_runs_no_other_stage_before(tmp_path):
+    project = Checkout(tmp_path, **{"gate.min_robust_accuracy": {16: 0.1}})
+    for target in ([], ["ingest"], ["split"]):
+        refused = project("dvc", "repro", *target)
+        assert refused.returncode != 0
+        assert "error: params.yaml: gate.min_robust_accuracy: expected L-infinity radii" in refused.stderr
+        assert re.findall("Running stage '(.*)'", refused.stdout) == ["weights", "preflight"]
