@@ -2,19 +2,21 @@
 
 import csv
 import hashlib
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from buckler import params
 from buckler.attacks.gradient import FGSM
-from buckler.attacks.iterative import PGD
+from buckler.attacks.iterative import BIM, PGD
 from buckler.errors import ParamsError
+from buckler.evaluation import illustrations, reports
 from buckler.evaluation.journal import Journal
+from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.suite import AttackSpec
-from buckler.release import bundle
-from buckler.state import paths
+from buckler.release import evidence
+from buckler.state import timings
 from pipelines import attack
 
 pytestmark = pytest.mark.slow
@@ -29,23 +31,23 @@ CONFIG = attack.AttackParams(records=8, batch_size=4, seed=7, subgroups={}, suit
 
 def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture(attackable):
     attack.run(CONFIG)
-    report = json.loads((attackable / "reports/robustness.json").read_text())
+    report = reports.read(RobustnessReport, attackable / "reports")
     with (attackable / "reports/outcomes.csv").open() as file:
         rows = list(csv.DictReader(file))
     ids = "".join(f"{row['id']}\n" for row in rows)
-    assert report["data"]["ids_sha256"] == hashlib.sha256(ids.encode()).hexdigest()
-    assert report["data"]["images"] == len(rows) == 8
+    assert report.data.ids_sha256 == hashlib.sha256(ids.encode()).hexdigest()
+    assert report.data.images == len(rows) == 8
     columns = ["fgsm_1", "fgsm_8", "pgd_4", "pgd-3_8"]
-    assert [f"{cell['name']}_{cell['epsilon_255']}" for cell in report["cells"]] == columns
-    for column, cell in zip(columns, report["cells"], strict=True):
-        assert np.mean([row[column] == "1" for row in rows]) == cell["robust_accuracy"]["value"]
-    assert [cell["steps"] for cell in report["cells"]] == [1, 1, 2, 3]
-    assert [cell["only_survivors"] for cell in report["cells"]] == [False, False, True, False]
-    assert report["cells"][2]["tuning"]["step_size"] == "2.5 * epsilon / steps"
-    assert report["cells"][2]["knowledge"] == "white_box"
-    assert "transfer_not_stronger_than_direct" in {check["name"] for check in report["checks"]}
+    assert [f"{cell.name}_{cell.epsilon_255}" for cell in report.cells] == columns
+    for column, cell in zip(columns, report.cells, strict=True):
+        assert np.mean([row[column] == "1" for row in rows]) == cell.robust_accuracy.value
+    assert [cell.steps for cell in report.cells] == [1, 1, 2, 3]
+    assert [cell.only_survivors for cell in report.cells] == [False, False, True, False]
+    assert report.cells[2].tuning["step_size"] == "2.5 * epsilon / steps"
+    assert report.cells[2].knowledge == "white_box"
+    assert "transfer_not_stronger_than_direct" in {check.name for check in report.checks}
     # The gate reads the same table, by column.
-    outcomes = bundle.read_outcomes(attackable / "reports/outcomes.csv")
+    outcomes = evidence.read_outcomes(attackable / "reports/outcomes.csv")
     assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
     with np.load(attackable / "data/features/attacked.npz") as arrays:
         cells = {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
@@ -55,9 +57,7 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
         assert [bool(arrays[f"{name}.stops_at_boundary"]) for name in ("fgsm", "pgd")] == [False, True]
 
 
-def test_a_stage_that_fails_after_the_attack_does_not_attack_again_and_a_finished_one_leaves_no_state(
-    attackable, monkeypatch
-):
+def test_a_stage_that_failed_after_the_attack_or_finished_does_not_attack_again(attackable, monkeypatch):
     monkeypatch.setattr(attack.documents, "write_csv", full_disk)
     with pytest.raises(OSError, match="disk full"):
         attack.run(CONFIG)
@@ -66,18 +66,35 @@ def test_a_stage_that_fails_after_the_attack_does_not_attack_again_and_a_finishe
     stored = []
     monkeypatch.setattr(Journal, "store", lambda *args: stored.append(args))
     attack.run(CONFIG)
+    first = {file.name: file.read_bytes() for file in (attackable / "reports").iterdir() if file.name != timings.FILE}
+    attack.run(CONFIG)
     assert stored == []
-    assert list((attackable / paths.ATTACK_JOURNAL).iterdir()) == []
+    assert {name: (attackable / "reports" / name).read_bytes() for name in first} == first
+
+
+def test_another_line_of_the_suite_attacks_only_with_that_line(attackable, monkeypatch):
+    attack.run(replace(CONFIG, suite=SUITE[:2]))
+    stored = []
+    monkeypatch.setattr(Journal, "store", lambda journal, key, arrays: stored.append(key["attack"]))
+    attack.run(replace(CONFIG, suite=(*SUITE[:2], AttackSpec(BIM(steps=2), (8,)))))
+    assert set(stored) == {"bim"}
+
+
+def test_the_seconds_of_each_attack_are_beside_the_reports_and_not_in_them(attackable):
+    attack.run(CONFIG)
+    assert set(timings.read(attackable / "reports").attacks) == {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
+    assert "seconds" not in (attackable / "reports/robustness.json").read_text()
 
 
 def test_a_class_of_which_no_picture_is_attacked_is_left_out_of_the_examples(attackable):
     attack.run(attack.AttackParams(records=1, batch_size=4, seed=7, subgroups={}, suite=SUITE[:1]))
     with (attackable / "reports/outcomes.csv").open() as file:
         (attacked,) = csv.DictReader(file)
-    page = (attackable / "reports/robustness.html").read_text()
-    (other,) = {"benign", "malignant"} - {attacked["label"]}
-    assert f"Unchanged picture, {attacked['label']}" in page
-    assert f"Unchanged picture, {other}" not in page
+    report = reports.read(RobustnessReport, attackable / "reports")
+    (shown,) = illustrations.read(attackable / "reports", report.illustrations)
+    assert [(each.id, each.truth) for each in shown.about.pictures] == [(attacked["id"], attacked["label"])]
+    assert shown.clean.shape == shown.attacked.shape == (1, 32, 32, 3)
+    assert 0 < np.abs(shown.attacked - shown.clean).max() <= 1 / 255 + 1e-6
 
 
 def full_disk(*args):

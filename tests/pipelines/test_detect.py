@@ -1,17 +1,17 @@
 """The stage on the tiny network."""
 
-import json
-
 import numpy as np
 import pytest
 
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD
 from buckler.data import pictures
+from buckler.evaluation import reports
+from buckler.evaluation.reports import DetectorReport
 from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
-from buckler.state import paths
+from buckler.state import documents
 from pipelines import detect
 from tests import projects, screenings
 
@@ -42,8 +42,8 @@ def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_
     }
     np.savez(detect.ATTACKED, ids=np.array([test.ids[i] for i in chosen]), **facts, **cells)
     detect.run(CONFIG)
-    report = json.loads((attackable / "reports/detector.json").read_text())
-    rows = [(row["attack"], row["epsilon_255"], row["stops_at_boundary"], row["adaptive"]) for row in report["attacks"]]
+    report = reports.read(DetectorReport, attackable / "reports")
+    rows = [(row.attack, row.epsilon_255, row.stops_at_boundary, row.adaptive) for row in report.attacks]
     assert rows == [
         ("fgsm", 2, False, False),
         ("fgsm", 8, False, False),
@@ -52,13 +52,13 @@ def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_
         ("pgd-joint", 2, True, True),
         ("pgd-camouflage", 2, True, True),
     ]
-    worst = {row["epsilon_255"]: row for row in report["worst"]}
-    assert worst[2]["adaptive_wrong_and_unflagged"]["pictures"] == 3
-    assert worst[2]["auc"]["attack"] == "fgsm"
-    assert worst[4]["auc"] is None
-    assert worst[8]["adaptive_wrong_and_unflagged"] is None
-    late = report["attacks"][3]
-    assert late["wrong"]["pictures"] == 2
-    assert late["wrong"]["value"] == float(np.mean(answers.logits.argmax(axis=1) != test.truth[chosen]))
-    assert {path.name for path in (attackable / "reports/plots").iterdir()} == {"detector_roc.png", "detector_risk.png"}
-    assert list((attackable / paths.DETECT_JOURNAL).iterdir()) == []
+    worst = {row.epsilon_255: row for row in report.worst}
+    assert worst[2].adaptive_wrong_and_unflagged.pictures == 3
+    assert worst[2].auc.attack == "fgsm"
+    assert worst[4].auc is None
+    assert worst[8].adaptive_wrong_and_unflagged is None
+    late = report.attacks[3]
+    assert late.wrong.pictures == 2
+    assert late.wrong.value == float(np.mean(answers.logits.argmax(axis=1) != test.truth[chosen]))
+    points = documents.read_csv(attackable / "reports/curves/detector_roc.csv")
+    assert {(point["attack"], point["epsilon_255"]) for point in points} == {("fgsm", "2"), ("fgsm", "8"), ("pgd", "8")}

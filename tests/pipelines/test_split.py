@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 
@@ -7,13 +6,15 @@ import pytest
 from buckler import params
 from buckler.data import expectations, manifest, pictures
 from buckler.errors import DataError, ParamsError
+from buckler.evaluation import reports
+from buckler.evaluation.reports import PictureGroup, SplitReport
+from buckler.measurements.results import DataVersion
 from pipelines import ingest, split, validate
 from pipelines.settings import CalibrateParams, DataParams
 from pipelines.stage import ROOT
 from tests import datasets
 
 CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
-REPORT = split.REPORTS / "split.json"
 STRICT = params.load("calibrate", CalibrateParams, ROOT / "params.yaml")
 LENIENT = replace(STRICT, max_fpr=0.9)
 
@@ -40,21 +41,21 @@ def test_the_splits_share_out_every_row(validated):
     parts = written()
     assert {name: len(frame) for name, frame in parts.items()} == {"train": 24, "calibration": 4, "test": 12}
     assert sorted(name for frame in parts.values() for name in frame["id"]) == list(validated["id"])
-    report = json.loads(REPORT.read_text())
-    assert report["counts"]["benign"] == {"train": 12, "calibration": 2, "test": 6}
-    assert report["data"] == {"version": manifest.version(validated), "images": 40}
+    report = reports.read(SplitReport, split.REPORTS)
+    assert report.counts["benign"] == {"train": 12, "calibration": 2, "test": 6}
+    assert report.data == DataVersion(manifest.version(validated), 40)
 
 
 def test_too_few_calibration_records_for_the_detector_are_refused_before_anything_is_written(validated):
     with pytest.raises(ParamsError, match=r"expected at least 59 calibration records .*, got 4; add records, raise"):
         split.run(CFG, STRICT)
     assert not split.OUT.exists()
-    assert not REPORT.exists()
+    assert not (split.REPORTS / SplitReport.FILE).exists()
 
 
 def test_a_second_run_and_another_order_of_rows_write_the_same_files(validated):
     split.run(CFG, LENIENT)
-    files = [*split.OUT.iterdir(), REPORT]
+    files = [*split.OUT.iterdir(), split.REPORTS / SplitReport.FILE]
     first = [file.read_bytes() for file in files]
     manifest.write(validated.iloc[::-1], split.VALIDATED)
     split.run(CFG, LENIENT)
@@ -74,11 +75,11 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
         split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed), LENIENT)
         assert where("benign/4.png") == where("malignant/9.png")
         assert len({where(name) for name in lesion}) == 1
-    report = json.loads(REPORT.read_text())
-    found = [row for row in report["near_duplicates"] if row["ids"] == ["benign/4.png", "malignant/9.png"]]
+    report = reports.read(SplitReport, split.REPORTS)
+    found = [row for row in report.near_duplicates if row.ids == ("benign/4.png", "malignant/9.png")]
     assert len(found) == 1
-    assert not found[0]["same_label"]
-    assert {"split": where("benign/1.png"), "ids": lesion} in report["largest_groups"]
+    assert not found[0].same_label
+    assert PictureGroup(where("benign/1.png"), tuple(lesion)) in report.largest_groups
 
 
 def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, monkeypatch):
@@ -104,11 +105,11 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     ingest.run(data)
     validate.run(limits, data, {})
     split.run(cfg, STRICT)
-    report = json.loads(REPORT.read_text())
-    assert report["data"]["images"] == sum(sum(counts.values()) for counts in report["counts"].values())
-    for counts in report["counts"].values():
+    report = reports.read(SplitReport, split.REPORTS)
+    assert report.data.images == sum(sum(counts.values()) for counts in report.counts.values())
+    for counts in report.counts.values():
         total = sum(counts.values())
         assert counts["test"] == pytest.approx(cfg.test * total, abs=2)
-    assert report["near_duplicates"] or name != "skin"
-    for pair in report["near_duplicates"]:
-        assert len({where(one) for one in pair["ids"]}) == 1
+    assert report.near_duplicates or name != "skin"
+    for pair in report.near_duplicates:
+        assert len({where(one) for one in pair.ids}) == 1

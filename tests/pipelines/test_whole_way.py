@@ -36,7 +36,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
         rate = cell["robust_accuracy"]
         assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
         assert sum(map(sum, cell["confusion"])) == robustness["data"]["images"] == 30
-        assert cell["scored_in"] == evaluation["model"]["scored_in"] == project.report("runtime.json")["serves"]
+        assert cell["scored_in"] == evaluation["scored_in"] == project.report("runtime.json")["serves"]
     worst = [row["robust_accuracy"]["value"] for row in robustness["worst_case"]]
     assert worst == sorted(worst, reverse=True)
     assert worst[0] <= robustness["clean_accuracy"]["value"] == evaluation["clean_accuracy"]["value"]
