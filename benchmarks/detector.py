@@ -79,7 +79,9 @@ def adaptive(report: DetectorReport) -> Table:
         Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
     )
     evaded = {row.epsilon_255: row.adaptive_wrong_and_unflagged for row in report.worst}
-    rows = ({"attack": f"{radius}/255", "wrong_and_unflagged": rate(each)} for radius, each in evaded.items() if each)
+    rows: list[dict[str, CellValue]] = [
+        {"attack": f"{radius}/255", "wrong_and_unflagged": rate(each)} for radius, each in evaded.items() if each
+    ]
     return Table(columns, tuple(rows))
 
 

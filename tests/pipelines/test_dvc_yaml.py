@@ -15,7 +15,7 @@ from pipelines import dependencies
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Not imported, but their content decides what a stage writes.
-DATA = ("data/", "models/", "reports/", "${", ".dvc")
+DATA = ("data/", "models/", "reports/", "${", ".dvc", "requirements.lock")
 
 
 @cache
