@@ -94,7 +94,8 @@ class ScratchRegistry:
     """An MLflow store in ``root``; the drill and the processes that it starts use it through ``env``."""
 
     def __init__(self, root: Path, key: Ed25519PrivateKey) -> None:
-        self.root, self._key = root, key
+        self.root = root
+        self.model = tracking.WritableRegistry(NAME, keys.Keys(key))
         self.public_key = key.public_key()
         root.mkdir(parents=True)
         (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")
@@ -115,15 +116,15 @@ class ScratchRegistry:
         uri = tracking.log_release(run, path, labels=verdict.measured["labels"], shape=(1, 1, 3))
         tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: verdict.subject_digest, registry.VERDICT_TAG: verdict.id}
-        return tracking.register(NAME, uri, tags=tags, description="drill")
+        return self.model.register(uri, tags=tags, description="drill")
 
     def promote(self, version: str) -> None:
         """Promote as `buckler promote` does."""
-        promote_release(NAME, self._key, number=version)
+        promote_release(self.model, number=version)
 
     def rollback(self) -> None:
         """Roll back as `buckler rollback` does."""
-        rollback_release(NAME, self._key)
+        rollback_release(self.model)
 
     def harm(self, version: str, harm: Callable[[Path], object]) -> None:
         """Apply ``harm`` to a version's stored release, as an attacker with access to the registry's disk could."""
@@ -132,16 +133,18 @@ class ScratchRegistry:
 
     def sign_promotion(self, version: str, verdict: Verdict) -> None:
         """Record a promotion without its checks: the tampering that follows happened after them."""
-        record = issue(self._key, model_name=NAME, version=version, verdict=verdict, moment=datetime.now(UTC))
-        tracking.tag_version(NAME, version, registry.PROMOTION_TAG, record)
+        record = issue(
+            self.model.keys.private(), model_name=NAME, version=version, verdict=verdict, moment=datetime.now(UTC)
+        )
+        self.model.tag(version, registry.PROMOTION_TAG, record)
 
     def point_to(self, version: str) -> None:
         """Move the champion's alias without a promotion."""
-        tracking.set_alias(NAME, CHAMPION, version)
+        self.model.set_alias(CHAMPION, version)
 
     def champion(self) -> str | None:
         """Return the champion's version."""
-        found = registry.by_alias(NAME, CHAMPION)
+        found = self.model.by_alias(CHAMPION)
         return found.version if found else None
 
 

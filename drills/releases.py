@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Load
-from buckler.errors import VerdictError
 from buckler.release.assess import Assessor
+from buckler.serving.assessment import ReasonCode
 from buckler.trust import verdict
 from drills.registry import NAME, DrillError
 from drills.report import Drill
@@ -76,16 +76,15 @@ def kill_promotion(scene: DrillScene, drill: Drill) -> None:
 # the imports, which take longer than the promotion: otherwise most kills would fall into them.
 PROMOTE = f"""
 import os, sys, traceback
-from buckler.release import promote
-from buckler.trust import keys
-key = keys.load_private_key()
+from buckler.release import promote, tracking
+registry = tracking.WritableRegistry({NAME!r})
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            promote.promote({NAME!r}, key, number=line.strip())
+            promote.promote(registry, number=line.strip())
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -139,9 +138,9 @@ def _promoter(log_file: Path) -> Iterator[Promoter]:
 
 def _state(scene: DrillScene, old: str | None, new: str) -> str:
     """Return ``old`` or ``new`` if that version is the champion and the service would accept it."""
-    champion = Assessor(NAME, scene.registry.public_key).champion()
-    if champion is None or champion.problem:
-        return f"broken: {champion and champion.problem}"
+    champion = Assessor(scene.registry.model).champion()
+    if champion is None or champion.reasons:
+        return f"broken: {champion and champion.sentences}"
     return {old: "old", new: "new"}.get(champion.version.version, "another")
 
 
@@ -193,16 +192,16 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
             before = _refusals(service)
             harm()
             wait_until(partial(_refused_since, service, before), PATIENCE, f"a refusal after {name}")
-            (reasons[name],) = [reason for reason, count in _refusals(service).items() if count > before[reason]]
+            reasons[name] = [reason for reason, count in _refusals(service).items() if count > before[reason]]
         last = scene.champion()
         seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "answers of the new release")
     answered = sorted({each.version for each in load.requests if each.version})
     expected = {
-        **dict.fromkeys(("flip_a_byte", "truncate_the_weights", "swap_two_files"), "digest"),
-        "take_the_signature_away": "missing",
-        "replay_an_older_verdict": "not_promoted",
-        "move_the_alias_by_hand": "not_promoted",
-        "move_the_alias_back_by_hand": "superseded",
+        **{name: ["digest"] for name in ("flip_a_byte", "truncate_the_weights", "swap_two_files")},
+        "take_the_signature_away": ["missing"],
+        "replay_an_older_verdict": ["not_promoted"],
+        "move_the_alias_by_hand": ["not_promoted"],
+        "move_the_alias_back_by_hand": ["superseded"],
     }
     drill.figures |= {"refused_because": reasons, "requests": len(load.requests), "failed": load.failed()}
     drill.figures |= {"versions_that_answered": answered, "seconds_to_the_sound_release_after": round(seconds, 2)}
@@ -231,7 +230,7 @@ def _refused_since(service: RunningService, before: Mapping[str, float]) -> bool
 
 
 def _refusals(service: RunningService) -> dict[str, float]:
-    reasons = (*VerdictError.REASONS, "self_test", "unavailable")
+    reasons = (*ReasonCode, "unavailable")
     return {reason: service.metric("buckler_model_refused_total", reason=reason) for reason in reasons}
 
 

@@ -10,6 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from buckler.data import manifest, pictures
+from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.out_of_distribution import OutOfDistributionDetector
+from buckler.detection.quality import QualityLimits
+from buckler.detection.screening import Screening
 from buckler.evaluation import reports
 from buckler.evaluation.reports import (
     DetectorReport,
@@ -36,6 +40,7 @@ from buckler.measurements.results import (
     Subgroup,
     WorstCase,
 )
+from buckler.modality.picture.measures import QUALITY_MEASURES
 from buckler.release import bundle
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
@@ -88,15 +93,30 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
             | {"image_size": 32, "data_version": "sha256:data", "defence": "none"}
         ).encode(),
         "runtime/runtime.json": b'{"schema": 1, "precisions": ["float32"], "engine": "test"}',
-        "detector/detector.npz": b"arrays",
-        "detector/detector.json": b'{"schema": 1, "threshold": 2.1, "max_fpr": 0.05}',
     }.items():
         path = root / "models" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    empty_screening().save(root / "models/detector")
     runtime = digests.directory_digest(root / "models/runtime")
     write_reports(root / "reports", digests.directory_digest(classifier), clean, robust, runtime=runtime)
     return root
+
+
+def empty_screening() -> Screening:
+    """Return input checks of zeros, which can be stored and loaded and take no fitting."""
+    columns, zeros = np.zeros(1, np.int64), np.zeros((1, 1), np.float32)
+    measures = np.zeros(len(QUALITY_MEASURES), np.float32)
+    return Screening(
+        AdversarialDetector(columns, columns, *[zeros] * 8),
+        OutOfDistributionDetector(columns, *[zeros] * 4),
+        QualityLimits(measures, measures),
+        threshold=2.1,
+        max_fpr=0.05,
+        confidence=0.95,
+        strangeness=0.0,
+        min_confidence=0.0,
+    )
 
 
 def write_reports(directory: Path, digest: str, clean: int, robust: int, *, runtime: str = "sha256:none") -> None:

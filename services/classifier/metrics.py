@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from buckler.detection.reasons import Reason
-from buckler.errors import VerdictError
+from buckler.serving.assessment import ReasonCode
 from buckler.trust.standing import STATES
 from services.classifier.contract import ERRORS, Decision
 from services.classifier.endpoints import ENDPOINTS, METRICS, PICTURE_PATHS
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 CLIENT_GONE = "499"  # nginx's code for a client that closed the connection before its answer
 NO_REASON = "none"
 UNAVAILABLE = "unavailable"
-SELF_TEST = "self_test"
-REFUSED_REASONS = (*VerdictError.REASONS, SELF_TEST, UNAVAILABLE)
+REFUSED_REASONS = (*ReasonCode, UNAVAILABLE)
 FETCHED, FROM_MEMORY = "fetched", "memory"
 COMPARED, DROPPED, FAILED = "compared", "dropped", "failed"
 COMPARED_ABOUT = ("label", "decision", "detector")

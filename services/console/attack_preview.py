@@ -5,7 +5,6 @@ exactly the attacked pixels: whole levels of 255, within the radius.
 """
 
 import logging
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ import numpy as np
 from buckler.client import Answer
 from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
-from buckler.serving.release_cache import ReleaseCache
+from buckler.serving import release_cache
+from buckler.serving.assessment import read_release
+from buckler.serving.registry import Registry
 from buckler.trust import keys
-from buckler.trust.verdict import MODEL_DIR, open_release
+from buckler.trust.verdict import MODEL_DIR
 from services.console.service_client import ServiceClient, data_url
 from services.console.settings import Settings
 
@@ -118,20 +119,18 @@ class AttackPreview:
             return self._reference
 
     def _load(self, card: Mapping[str, Any]) -> Reference:
-        model, key = card["model"], keys.load_public_key()
+        model = card["model"]
         if self._settings.release:
-            verdict = open_release(self._settings.release, key, name=model["name"])
-            if verdict.subject_digest != model["digest"]:
+            release = read_release(self._settings.release, keys.load_public_key(), model=model["name"])
+            digest = release.require().subject_digest
+            if digest != model["digest"]:
                 raise BucklerError(
-                    f"the service answers with model {model['digest']}, {self._settings.release} contains"
-                    f" {verdict.subject_digest}; BUCKLER_RELEASE must name the release that the service serves"
+                    f"the service answers with model {model['digest']}, {self._settings.release} contains {digest};"
+                    " BUCKLER_RELEASE must name the release that the service serves"
                 )
             return _reference(self._settings.release / MODEL_DIR, model["digest"])
-        # A temporary cache: the network stays in memory, and the console's state directory may be read-only.
-        with tempfile.TemporaryDirectory(prefix="buckler-console-") as scratch:
-            cache = ReleaseCache(Path(scratch), model["name"], keep=1)
-            release = cache.get(model["version"], key, verdict_id=card["verdict"]["id"])
-            return _reference(release.path / MODEL_DIR, model["digest"])
+        with release_cache.reported(card, Registry(model["name"])) as cached:
+            return _reference(cached.path / MODEL_DIR, model["digest"])
 
 
 def _reference(model: Path, digest: str) -> Reference:

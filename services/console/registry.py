@@ -1,6 +1,6 @@
 """Champion and challenger of the registry with their verified releases, promotion and roll-back.
 
-A release is downloaded and verified once per entry of the registry; whether its verdict has expired is checked at every
+A release is downloaded and verified once per entry of the registry; whether the version may serve is assessed at every
 call. A promotion relies on none of this: it downloads, verifies and decides again.
 """
 
@@ -8,31 +8,32 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from buckler.errors import BucklerError, RegistryError, VerdictError
+from buckler.errors import BucklerError, RegistryError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured
 from buckler.serving.aliases import CHALLENGER, CHAMPION
-from buckler.trust import keys
-from buckler.trust.verdict import EVIDENCE_DIR, Verdict, open_release
+from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 from services.console.settings import Settings
 
 if TYPE_CHECKING:  # MLflow and pandas take seconds to load, and the first page needs neither
     from buckler.release.evidence import Evidence
     from buckler.release.promote import Move
-    from buckler.serving.registry import Version
+    from buckler.release.tracking import WritableRegistry
+    from buckler.serving.assessment import Assessment
+    from buckler.serving.release_cache import CachedRelease
+    from buckler.serving.version import Version
     from buckler.trust.standing import Standing
 
 KEPT_RELEASES = 4  # champion and challenger, and their predecessors
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedRelease:
-    """The verdict and evidence of a release; ``problem`` says why one of them is not valid."""
+class ReadRelease:
+    """A release that was downloaded before, and its evidence; ``problem`` says why the evidence is not valid."""
 
-    verdict: Verdict | None
+    release: "CachedRelease"
     evidence: "Evidence | None" = None
     problem: str | None = None
 
@@ -43,22 +44,30 @@ class AliasedVersion:
 
     Attributes:
         alias: ``champion`` or ``challenger``.
-        version: Its entry in the registry.
-        release: Its opened release.
-        standing: Its standing in the registry; None if the verdict or the standing is not valid.
-        problems: Why it may not serve, or only with every answer reviewed; empty if it may serve.
+        assessment: Whether it may serve; the challenger, whether it may be promoted.
+        evidence: Evidence of its verdict; None if it is not valid.
+        problems: Everything that speaks against it; empty if it may serve without review.
     """
 
     alias: str
-    version: "Version"
-    release: OpenedRelease
-    standing: "Standing | None"
+    assessment: "Assessment"
+    evidence: "Evidence | None"
     problems: tuple[str, ...]
+
+    @property
+    def version(self) -> "Version":
+        """Its entry in the registry."""
+        return self.assessment.version
 
     @property
     def verdict(self) -> Verdict | None:
         """The verdict, if it is authentic."""
-        return self.release.verdict
+        return self.assessment.verdict
+
+    @property
+    def standing(self) -> "Standing | None":
+        """Its standing; None without an authentic verdict."""
+        return self.assessment.standing
 
     @property
     def renewed(self) -> bool:
@@ -112,7 +121,7 @@ class ConsoleRegistry:
     def __init__(self, settings: Settings) -> None:
         self._name = settings.model_name
         self._lock = threading.Lock()
-        self._opened: dict[tuple[str, str, str], OpenedRelease] = {}
+        self._read: dict[tuple[str, str, str], ReadRelease] = {}
 
     def overview(self) -> Overview:
         """Return champion and challenger.
@@ -121,11 +130,10 @@ class ConsoleRegistry:
             RegistryError: The registry cannot be reached.
             BucklerError: There is no key to check signatures with.
         """
-        from buckler.serving import registry
-
+        registry = self._registry()
         with self._lock:  # one download at a time
-            champion, challenger = self._version(CHAMPION), self._version(CHALLENGER)
-            promoted = [entry for entry in registry.versions(self._name) if entry.promoted_at]
+            champion, challenger = self._version(registry, CHAMPION), self._version(registry, CHALLENGER)
+            promoted = [entry for entry in registry.versions() if entry.promoted_at]
         can_roll_back = champion is not None and any(_is_earlier(entry, champion.version) for entry in promoted)
         return Overview(champion, challenger, _refusals(challenger, champion), can_roll_back)
 
@@ -138,7 +146,7 @@ class ConsoleRegistry:
         """
         from buckler.release.promote import promote as promote_release
 
-        return promote_release(self._name, keys.load_private_key(), number=number)
+        return promote_release(self._registry(), number=number)
 
     def rollback(self) -> "Move":
         """Roll back as `buckler rollback` does.
@@ -149,64 +157,41 @@ class ConsoleRegistry:
         """
         from buckler.release.promote import rollback as rollback_release
 
-        return rollback_release(self._name, keys.load_private_key())
+        return rollback_release(self._registry())
 
-    def _version(self, alias: str) -> AliasedVersion | None:
-        from buckler.serving import registry
+    def _registry(self) -> "WritableRegistry":
+        from buckler.release.tracking import WritableRegistry
 
-        version = registry.by_alias(self._name, alias)
+        return WritableRegistry(self._name)
+
+    def _version(self, registry: "WritableRegistry", alias: str) -> AliasedVersion | None:
+        from buckler.release.assess import Assessor
+
+        version = registry.by_alias(alias)
         if version is None:
             return None
-        key = keys.load_public_key()
+        assessor = Assessor(registry)
         entry = (version.version, version.digest, version.verdict)
-        if entry not in self._opened:
-            release = self._open(version.version, key)
-            kept = list(self._opened.items())[1 - KEPT_RELEASES :]
-            self._opened = {**dict(kept), entry: release}
-        return _checked(alias, version, self._opened[entry], key, self._name)
-
-    def _open(self, number: str, key: Any) -> OpenedRelease:
-        from buckler.release import bundle
-        from buckler.serving import registry
-
-        with registry.downloaded(self._name, number) as path:
-            try:
-                verdict = open_release(path, key, name=self._name)
-            except VerdictError as error:
-                return OpenedRelease(None, problem=str(error).replace(str(path), "the release"))
-            try:
-                return OpenedRelease(verdict, bundle.read_evidence(path / EVIDENCE_DIR).evidence)
-            except BucklerError as error:
-                return OpenedRelease(verdict, problem=str(error).replace(str(path), "the release"))
+        if entry not in self._read:
+            with assessor.opened(version) as found:
+                read = _read(found.release)
+            kept = list(self._read.items())[1 - KEPT_RELEASES :]
+            self._read = {**dict(kept), entry: read}
+        read = self._read[entry]
+        assessment = assessor.of(version, read.release, promoted=alias == CHAMPION)
+        problems = (*assessment.sentences, *([read.problem] if read.problem else []))
+        return AliasedVersion(alias, assessment, read.evidence, problems)
 
 
-def _checked(alias: str, version: "Version", release: OpenedRelease, key: Any, name: str) -> AliasedVersion:
-    from buckler.release.assess import Assessor
+def _read(release: "CachedRelease") -> ReadRelease:
+    from buckler.release import bundle
 
-    assessor = Assessor(name, key)
-    problems = [release.problem] if release.problem else []
-    verdict, standing = release.verdict, None
-    if verdict is not None:
-        if not verdict.passed:
-            problems += verdict.reasons
-        with _collected(problems):
-            standing = assessor.standing_of(version, verdict)
-            if datetime.now(UTC) >= standing.expires_at:
-                problems.append(f"its verdict expired at {standing.expires_at:%Y-%m-%d %H:%M} UTC; run the gate again")
-            standing.check_unclaimed()
-        if alias == CHAMPION:
-            with _collected(problems):
-                assessor.promotion_of(version).check(verdict)
-    return AliasedVersion(alias, version, release, standing, tuple(problems))
-
-
-@contextmanager
-def _collected(problems: list[str]) -> Iterator[None]:
-    """Append a `VerdictError` to ``problems`` instead of raising it, so that the page shows every problem."""
+    if not release.opened.authentic:
+        return ReadRelease(release)
     try:
-        yield
-    except VerdictError as error:
-        problems.append(str(error))
+        return ReadRelease(release, bundle.read_evidence(release.path / EVIDENCE_DIR).evidence)
+    except BucklerError as error:
+        return ReadRelease(release, problem=str(error).replace(str(release.path), "the release"))
 
 
 def _refusals(challenger: AliasedVersion | None, champion: AliasedVersion | None) -> tuple[str, ...]:
@@ -215,10 +200,10 @@ def _refusals(challenger: AliasedVersion | None, champion: AliasedVersion | None
 
     if challenger is None:
         return ()
-    if challenger.problems or challenger.verdict is None or challenger.release.evidence is None:
+    if challenger.problems or challenger.verdict is None or challenger.evidence is None:
         return challenger.problems
-    live_evidence = champion.release.evidence if champion else None
-    return gate.decide(challenger.release.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
+    live_evidence = champion.evidence if champion else None
+    return gate.decide(challenger.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
 
 
 def _is_earlier(entry: "Version", champion: "Version") -> bool:

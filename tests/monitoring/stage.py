@@ -29,6 +29,7 @@ from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import FILES, Runtime, RuntimeInfo
 from buckler.release.promote import promote as promote_release
+from buckler.release.tracking import WritableRegistry
 from buckler.serving import api_keys, selftest
 from buckler.serving.api_keys import Role
 from buckler.state import paths
@@ -38,6 +39,7 @@ from buckler.trust.keys import (
     PUBLIC_KEY_FILE,
     SIGNING_KEY_ENV,
     VERDICT_KEY_ENV,
+    Keys,
     generate_key_pair,
     load_private_key,
 )
@@ -125,7 +127,7 @@ def make_project(root: Path) -> dict[str, str]:
         verdict = projects.build(root, policy=projects.LENIENT, name=NAME, key=key, **parts)
         projects.publish(root, verdict, NAME)
         if promote:
-            promote_release(NAME, key)
+            promote_release(WritableRegistry(NAME, Keys(key)))
     private, public = (root / paths.KEYS / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],

@@ -9,7 +9,7 @@ from buckler.errors import VerdictError
 from buckler.evaluation import reports
 from buckler.release.publish import tracking
 from buckler.release.settings import PublishParams
-from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, by_alias, download, versions
+from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, Registry
 from buckler.trust import digests, keys
 from buckler.trust.verdict import open_release
 from pipelines import gate, publish
@@ -95,7 +95,7 @@ def test_the_version_is_the_challenger_with_signature_example_and_description(na
 
 def test_the_release_comes_back_from_the_registry_byte_for_byte(names, project):
     publish.run(names)
-    fetched = download(names.model_name, "1", project / "fetched")
+    fetched = Registry(names.model_name).download("1", project / "fetched")
     assert digests.file_digests(fetched) == digests.file_digests(project / "models/release")
 
 
@@ -104,7 +104,7 @@ def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names,
     publish.run(names)
     parents, cells = runs_of(client, names)
     assert (len(parents), len(cells)) == (1, 2)
-    assert len(versions(names.model_name)) == 1
+    assert len(Registry(names.model_name).versions()) == 1
     assert "already registered as version 1" in capsys.readouterr().out
 
 
@@ -113,10 +113,10 @@ def test_a_new_verdict_on_the_same_model_is_a_new_version(names, project):
     reports.write(projects.validation().model_copy(update={"ingested": 101}), project / "reports")
     gate.run(projects.POLICY, names.model_name)
     publish.run(names)
-    first, second = versions(names.model_name)
+    first, second = Registry(names.model_name).versions()
     assert first.digest == second.digest
     assert first.verdict != second.verdict
-    assert by_alias(names.model_name, "challenger") == second
+    assert Registry(names.model_name).by_alias("challenger") == second
 
 
 def test_a_killed_publication_resumes_without_a_second_run(names, client, monkeypatch):
@@ -127,11 +127,11 @@ def test_a_killed_publication_resumes_without_a_second_run(names, client, monkey
         patch.setattr(tracking, "log_release", killed)
         with pytest.raises(KeyboardInterrupt):
             publish.run(names)
-    assert versions(names.model_name) == []
+    assert Registry(names.model_name).versions() == []
     publish.run(names)
     parents, cells = runs_of(client, names)
     assert (len(parents), len(cells)) == (1, 2)
-    assert [version.version for version in versions(names.model_name)] == ["1"]
+    assert [version.version for version in Registry(names.model_name).versions()] == ["1"]
 
 
 def test_a_model_that_failed_its_gate_is_recorded_as_such(names, client, project):
@@ -147,7 +147,7 @@ def test_a_release_that_was_changed_after_the_gate_is_not_published(names, proje
     (project / "models/release/model/classifier.keras").write_bytes(b"other")
     with pytest.raises(VerdictError, match="differ from the digests in the verdict"):
         publish.run(names)
-    assert versions(names.model_name) == []
+    assert Registry(names.model_name).versions() == []
 
 
 def test_the_stage_reads_its_section_of_params():

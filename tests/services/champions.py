@@ -13,7 +13,7 @@ from buckler.release import tracking
 from buckler.release.restate import restate
 from buckler.serving import registry
 from buckler.serving.aliases import CHAMPION
-from buckler.trust.keys import PRIVATE_KEY_FILE, load_private_key
+from buckler.trust.keys import PRIVATE_KEY_FILE, Keys, load_private_key
 from buckler.trust.promotion import issue
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import open_release
@@ -25,6 +25,7 @@ class Champion:
     def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
         self.name, self.version = name, ""
         self.key = load_private_key(keys / PRIVATE_KEY_FILE)
+        self.registry = tracking.WritableRegistry(name, Keys(self.key))
         self._release, self._keys, self._directory = release, keys, directory
         self.publish(**verdict)
 
@@ -38,27 +39,27 @@ class Champion:
             uri = tracking.log_release(run, place, labels=["benign", "malignant"], shape=(32, 32, 3))
             tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: found.subject_digest, registry.VERDICT_TAG: found.id}
-        self.version = tracking.register(self.name, uri, tags=tags, description="test")
+        self.version = self.registry.register(uri, tags=tags, description="test")
         record = issue(self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC))
-        tracking.tag_version(self.name, self.version, registry.PROMOTION_TAG, record)
-        tracking.set_alias(self.name, CHAMPION, self.version)
+        self.registry.tag(self.version, registry.PROMOTION_TAG, record)
+        self.registry.set_alias(CHAMPION, self.version)
         return self.version
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
         """Sign a claim of ``job``, or its withdrawal; return the standing in the registry."""
-        restate(self.name, self.version, self.key, job, claim, **renewal)
+        restate(self.registry, self.version, job, claim, **renewal)
         return self.text()
 
     def text(self) -> str:
-        return registry.version(self.name, self.version).standing
+        return self.registry.version(self.version).standing
 
     def put_back(self, text: str) -> None:
         """Write an earlier standing, as an attacker with write access to the registry can."""
-        tracking.tag_version(self.name, self.version, registry.STANDING_TAG, text)
+        self.registry.tag(self.version, registry.STANDING_TAG, text)
 
 
 def forget(model_name: str) -> None:
     """Remove the releases of a model's versions from the registry."""
-    for version in registry.versions(model_name):
+    for version in registry.Registry(model_name).versions():
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
         shutil.rmtree(local_file_uri_to_path(uri))

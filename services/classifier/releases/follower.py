@@ -10,22 +10,35 @@ import math
 import threading
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from random import SystemRandom
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.errors import BucklerError, SelfTestError, VerdictError
+from buckler.errors import BucklerError, ModelError, SelfTestError, VerdictError
+from buckler.serving.assessment import (
+    EARLIEST,
+    Accepted,
+    Assessment,
+    OpenedRelease,
+    Reason,
+    ReasonCode,
+    RefusedError,
+    assess,
+    read_release,
+)
+from buckler.serving.release_cache import CachedRelease
+from buckler.serving.version import Version
 from buckler.trust import keys
-from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import Standing
-from buckler.trust.verdict import check_valid
 from services.classifier import metrics
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads, load
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.releases.sources import ChampionSource, DirectorySource, ReleaseSource
+from services.classifier.releases.sources import DirectorySource, RegistrySource, ReleaseSource
 from services.classifier.releases.standing_cache import StandingCache
-from services.classifier.served import EARLIEST, Candidate, ReleaseEntry, Served
+from services.classifier.served import Candidate, Served
 from services.classifier.settings import Settings
 
 LONGEST_RETRY_SECONDS = 600.0
@@ -38,7 +51,7 @@ logger = logging.getLogger("buckler.service")
 class Attempt:
     """A release entry and the key that verifies it; a change of either justifies another attempt."""
 
-    entry: ReleaseEntry
+    entry: Version
     key_id: str
 
 
@@ -138,9 +151,11 @@ class Follower:
         The registry, which may be unreachable, is not asked; the first check follows immediately.
         """
         self._newest = kept.promoted_at
+        entry = Version(self.settings.model_name, kept.version)
         try:
             key = keys.load_public_key()
-            served = load(kept, self.settings, key, standing=self._standing_cache.of(kept.version, key))
+            release = _read(kept, entry.model, key)
+            served = self._loaded(release, self._assessed(entry, release.opened, key, promoted=False))
         except Exception as error:  # as in `_try`
             self._log_refusal(error)
         else:
@@ -149,7 +164,7 @@ class Follower:
     def begin(self) -> None:
         """Check for the first time; an error of the source counts as a refused release."""
         if error := self.check():
-            self.count_refused(reason_of(error))
+            self._count(error)
 
     def _run(self) -> None:
         self.check()
@@ -167,68 +182,76 @@ class Follower:
             return True
         return refused.standing != self._standing_cache.of(attempt.entry.version, key)
 
-    def _accept_standing(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> None:
+    def _accept_standing(self, entry: Version, key: Ed25519PublicKey) -> None:
         if not self.may_answer:
             return
-        try:
-            self._standing_cache.accept(entry, key)
-        except VerdictError as error:  # the standing accepted before stays
-            self._log_refusal(error)
+        if reasons := self._standing_cache.accept(entry, key):  # the standing accepted before stays
+            self._log_refusal(RefusedError(f"the standing of {entry}", reasons))
 
     def _update_standing(self, key: Ed25519PublicKey) -> None:
         """Apply the latest standing of the live version, even if the source names another one."""
         served = self.slot.served
-        standing = self._standing_cache.of(served.version, key) if served and self.may_answer else None
-        if served is None or standing is None:
+        if served is None or not self.may_answer:
             return
-        try:
-            updated = served.with_standing(standing)
-        except VerdictError:  # about another release with that number, which is refused elsewhere
+        entry = Version(served.name, served.version)
+        standing = self._assessed(entry, served.opened, key, promoted=False).standing
+        if standing is None or standing == served.standing:
             return
-        if updated is not served:
-            self.take(updated)
-            logger.warning("version %s is %s %s", updated.version, standing.state, "; ".join(standing.reasons))
+        self.take(replace(served, standing=standing))
+        logger.warning("version %s is %s %s", served.version, standing.state, "; ".join(standing.reasons))
 
     def _try(self, attempt: Attempt, key: Ed25519PublicKey) -> None:
         try:
-            served, record = self._admitted(attempt.entry, key)
+            served, assessment = self._admitted(attempt.entry, key)
         except Exception as error:  # files and runtimes fail in many ways; this thread and the live model go on
             self._refuse(attempt, error, self._standing_cache.of(attempt.entry.version, key))
             return
         self._taken, self._refused = attempt, None
-        self._newest = record.moment if record else EARLIEST
+        self._newest = assessment.promotion.moment if assessment.promotion else EARLIEST
         self.show_behind(False)
         self.take(served)
 
-    def _admitted(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> tuple[Served, PromotionRecord | None]:
-        record = self._source.admit(entry, key, self._newest)
-        served = self._in_memory(entry)
-        if served is None:
-            return self._fetched(entry, key, record), record
-        verdict = served.predictor.verdict
-        served = served.with_standing(self._standing_cache.of(entry.version, key))
-        check_valid(verdict, valid_until=served.expires_at)
-        if record and served.kept:
-            record.check(verdict)
-            kept = self._source.keep(replace(served.kept, promoted_at=record.moment), key)
-            served = replace(served, kept=kept or served.kept)
-        return served, record
+    def _admitted(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, Assessment]:
+        if known := self._in_memory(entry, key):
+            served, release = known
+            assessment = self._assessed(entry, release.opened, key, promoted=self._source.promotes)
+            self._require(assessment)
+            served = replace(served, standing=assessment.standing)
+            return self._kept(served, release.path, assessment), assessment
+        with self._source.fetched(entry) as release:
+            assessment = self._assessed(entry, release.opened, key, promoted=self._source.promotes)
+            return self._kept(self._loaded(release, assessment), release.path, assessment), assessment
 
-    def _in_memory(self, entry: ReleaseEntry) -> Served | None:
-        """Return the release if it is loaded and on disk, where a restarted worker needs it."""
+    def _assessed(self, entry: Version, release: OpenedRelease, key: Ed25519PublicKey, *, promoted: bool) -> Assessment:
+        accepted = Accepted(self._standing_cache.of(entry.version, key), self._newest)
+        return assess(entry, release, key, now=datetime.now(UTC), promoted=promoted, accepted=accepted)
+
+    def _require(self, assessment: Assessment) -> None:
+        if not (assessment.may_load if self.may_answer else assessment.may_compare):
+            raise RefusedError(f"{assessment.version} is not loaded", assessment.reasons)
+
+    def _loaded(self, release: CachedRelease, assessment: Assessment) -> Served:
+        self._require(assessment)
+        try:
+            return load(release, assessment, self.settings)
+        except (ModelError, SelfTestError) as error:
+            code = ReasonCode.SELF_TEST if isinstance(error, SelfTestError) else ReasonCode.UNLOADABLE
+            found = Reason(code, str(error))
+            raise RefusedError(f"{assessment.version} is not loaded", (*assessment.reasons, found)) from error
+
+    def _kept(self, served: Served, path: Path, assessment: Assessment) -> Served:
+        promoted_at = assessment.promotion.moment if assessment.promotion else EARLIEST
+        kept = self._source.keep(Candidate(path, served.version, promoted_at))
+        return replace(served, kept=kept or served.kept)
+
+    def _in_memory(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, CachedRelease] | None:
+        """Return the release if it is loaded, and intact on disk, where a restarted worker needs it."""
         for served in (self.slot.served, self.slot.previous):
-            if served and served.kept and served.matches(entry) and served.kept.path.is_dir():
-                return served
+            if served and served.kept and served.matches(entry):
+                release = _read(served.kept, entry.model, key)
+                if release.opened.authentic:
+                    return served, release
         return None
-
-    def _fetched(self, entry: ReleaseEntry, key: Ed25519PublicKey, record: PromotionRecord | None) -> Served:
-        with self._source.fetched(entry, key) as candidate:
-            standing = self._standing_cache.of(entry.version, key) if self.may_answer else None
-            served = load(candidate, self.settings, key, may_answer=self.may_answer, standing=standing)
-            if record:
-                record.check(served.predictor.verdict)
-                candidate = replace(candidate, promoted_at=record.moment)
-            return replace(served, kept=self._source.keep(candidate, key))
 
     def _refuse(self, attempt: Attempt, error: Exception, standing: Standing | None) -> None:
         if self._changed_meanwhile(attempt):
@@ -236,7 +259,7 @@ class Follower:
         times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
         # A registry or a disk may recover; wrong bytes and signatures do not.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
-        lasting = reason_of(error) != metrics.UNAVAILABLE
+        lasting = metrics.UNAVAILABLE not in codes_of(error)
         self._refused = Refusal(attempt, standing, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
         self.show_behind(True)
         self._log_refusal(error)
@@ -248,17 +271,25 @@ class Follower:
             return False
 
     def _log_refusal(self, error: Exception) -> None:
-        reason = reason_of(error)
-        self.count_refused(reason)
+        self._count(error)
         expected = isinstance(error, (BucklerError, OSError))
-        logger.error("release refused (%s): %s", reason, error, exc_info=None if expected else error)
+        codes = ", ".join(codes_of(error))
+        logger.error("release refused (%s): %s", codes, error, exc_info=None if expected else error)
+
+    def _count(self, error: Exception) -> None:
+        for code in codes_of(error):
+            self.count_refused(code)
 
 
-def reason_of(error: Exception) -> str:
-    """Return the metric label for a release that was refused because of ``error``."""
-    if isinstance(error, VerdictError):
-        return error.reason
-    return metrics.SELF_TEST if isinstance(error, SelfTestError) else metrics.UNAVAILABLE
+def _read(kept: Candidate, model: str, key: Ed25519PublicKey) -> CachedRelease:
+    return CachedRelease(kept.path, read_release(kept.path, key, model=model))
+
+
+def codes_of(error: Exception) -> tuple[str, ...]:
+    """Return the metric labels of a refusal: every reason, ``unavailable`` if the release could not be assessed."""
+    if isinstance(error, RefusedError):
+        return tuple(dict.fromkeys(reason.code for reason in error.reasons))
+    return (error.reason if isinstance(error, VerdictError) else metrics.UNAVAILABLE,)
 
 
 def follow(settings: Settings, slot: ModelSlot) -> Follower:
@@ -268,7 +299,9 @@ def follow(settings: Settings, slot: ModelSlot) -> Follower:
     that a refused champion or an unreachable registry does not stop the service.
     """
     bound_threads(settings.workers)
-    source: ReleaseSource = DirectorySource(settings.release) if settings.release else ChampionSource(settings)
+    source: ReleaseSource = (
+        DirectorySource(settings, settings.release) if settings.release else RegistrySource.champion(settings)
+    )
     follower = Follower(settings, source, slot)
     kept = None if settings.release else lookup.last_good(settings)
     if kept:

@@ -1,15 +1,14 @@
-"""Verifies, loads, warms up and self-tests a release before it serves."""
+"""Loads, warms up and self-tests a verified release before it serves."""
 
 import gc
 import logging
 import os
 import time
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from buckler.trust.standing import Standing
-from buckler.trust.verdict import MODEL_DIR, open_release
-from services.classifier.served import Candidate, Served
+from buckler.serving.assessment import Assessment
+from buckler.serving.release_cache import CachedRelease
+from buckler.trust.verdict import MODEL_DIR
+from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 logger = logging.getLogger("buckler.service")
@@ -39,25 +38,15 @@ def bound_threads(workers: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def load(
-    candidate: Candidate,
-    settings: Settings,
-    key: Ed25519PublicKey,
-    *,
-    may_answer: bool = True,
-    standing: Standing | None = None,
-) -> Served:
-    """Return the model of ``candidate``, ready to answer.
+def load(release: CachedRelease, assessment: Assessment, settings: Settings) -> Served:
+    """Return the model of an authentic release, ready to answer.
 
     Args:
-        candidate: A release on disk.
-        settings: Settings with the name of the model that its verdict must be about.
-        key: Public key that must have signed its verdict.
-        may_answer: Whether clients get its answers; if so, its verdict must have passed and not have expired.
-        standing: Latest signed statement about it since its verdict.
+        release: The release on disk.
+        assessment: Of its version.
+        settings: Settings with the number of workers.
 
     Raises:
-        VerdictError: The verdict is missing, not valid, or about another model.
         ModelError: The verified files cannot be loaded.
         SelfTestError: Its answers to the reference pictures differ from those at the gate.
     """
@@ -65,24 +54,16 @@ def load(
     from buckler.serving.predictor import Predictor
 
     started = time.perf_counter()
-    model, threads = candidate.path / MODEL_DIR, threads_each(settings.workers)
-    if may_answer:
-        valid_until = standing.expires_at if standing else None
-        predictor = Predictor.load(
-            candidate.path, key, name=settings.model_name, threads=threads, valid_until=valid_until
-        )
-    else:
-        verdict = open_release(candidate.path, key, name=settings.model_name)
-        predictor = Predictor.of(model, verdict, threads=threads)
+    model, version = release.path / MODEL_DIR, assessment.version
+    predictor = Predictor.of(model, release.verdict, threads=threads_each(settings.workers))
     predictor.warm_up()
     selftest.check(predictor, model)
     logger.info(
-        "%s version %s in %s, digest %s, verdict %s, is ready after %.1f s",
-        settings.model_name,
-        candidate.version,
+        "%s in %s, digest %s, verdict %s, is ready after %.1f s",
+        version,
         predictor.precision,
         predictor.digest,
         predictor.verdict.id,
         time.perf_counter() - started,
     )
-    return Served(predictor, settings.model_name, candidate.version).with_standing(standing)
+    return Served(predictor, version.model, version.version, standing=assessment.standing)

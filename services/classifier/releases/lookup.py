@@ -10,56 +10,46 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from buckler.serving.aliases import CHAMPION
-from buckler.serving.release_cache import ReleaseCache
+from buckler.serving.assessment import EARLIEST
+from buckler.serving.registry import Registry
+from buckler.serving.release_cache import CachedRelease, ReleaseCache
+from buckler.serving.version import Version
 from buckler.state import files
-from services.classifier.served import EARLIEST, Candidate, ReleaseEntry
+from services.classifier.served import Candidate
 from services.classifier.settings import Settings
 
 LAST_GOOD = "last_good.json"
 KEEP = 3  # the live release and two earlier ones
 
 
-def current(settings: Settings, alias: str = CHAMPION) -> ReleaseEntry | None:
-    """Return the entry of the version with ``alias``, None without one; one request, no download.
+def named(settings: Settings, alias: str) -> Version:
+    """Return the version with ``alias``; one request, no download.
 
     Raises:
-        RegistryError: The registry cannot be reached.
+        RegistryError: There is none, or the registry cannot be reached.
     """
-    from buckler.serving import registry  # MLflow takes seconds to load and is not needed for a release on disk
-
-    found = registry.by_alias(settings.model_name, alias)
-    if found is None:
-        return None
-    return ReleaseEntry(found.version, found.digest, found.verdict, found.promotion, found.standing)
+    return Registry(settings.model_name).named(alias)
 
 
 @contextmanager
-def fetched(settings: Settings, entry: ReleaseEntry, key: Ed25519PublicKey) -> Iterator[Candidate]:
+def fetched(settings: Settings, entry: Version) -> Iterator[CachedRelease]:
     """Yield a release: a cached copy, or a download that is deleted on exit unless ``keep`` moved it.
 
     Raises:
         RegistryError: The registry lacks the release or cannot be reached.
     """
-    cache = _cache(settings)
-    if cached := cache.find(entry.verdict, key):
-        yield Candidate(cached.path, entry.version)
-        return
-    with cache.downloaded(entry.version) as path:
-        yield Candidate(path, entry.version)
+    with _cache(settings).opened(entry, store=False) as release:
+        yield release
 
 
-def keep(candidate: Candidate, settings: Settings, key: Ed25519PublicKey) -> Candidate:
+def keep(candidate: Candidate, settings: Settings) -> Candidate:
     """Keep a release as the last good one; return it with its new path.
 
     Raises:
         OSError: It cannot be kept; the previous one still is.
-        VerdictError: It is not authentic.
+        RefusedError: It is not authentic.
     """
-    cached = _cache(settings).add(candidate.path, key)
-    kept = replace(candidate, path=cached.path)
+    kept = replace(candidate, path=_cache(settings).add(candidate.path).path)
     note(kept, settings)
     return kept
 
@@ -97,4 +87,4 @@ def last_good(settings: Settings) -> Candidate | None:
 
 
 def _cache(settings: Settings) -> ReleaseCache:
-    return ReleaseCache(settings.releases_dir, settings.model_name, keep=KEEP)
+    return ReleaseCache(settings.releases_dir, Registry(settings.model_name), keep=KEEP)

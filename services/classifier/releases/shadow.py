@@ -21,7 +21,7 @@ from services.classifier import metrics
 from services.classifier.contract import Answer
 from services.classifier.releases.follower import Follower
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.releases.sources import ChallengerSource
+from services.classifier.releases.sources import RegistrySource
 from services.classifier.requests import Picture
 from services.classifier.served import Served
 from services.classifier.settings import Settings
@@ -68,7 +68,7 @@ class Shadow:
     def __init__(self, settings: Settings) -> None:
         self._share = settings.shadow_share
         self._slot = ModelSlot()
-        self._follower = ChallengerFollower(settings, ChallengerSource(settings), self._slot)
+        self._follower = ChallengerFollower(settings, RegistrySource.challenger(settings), self._slot)
         self._queue: Queue[Comparison] = Queue(QUEUE)
         self._idle = threading.Event()
         self._idle.set()

@@ -6,16 +6,15 @@ must not be enough to lift a job's objection to a version.
 
 import json
 import logging
-from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.errors import VerdictError
+from buckler.serving.assessment import Reason, newest_standing
+from buckler.serving.version import Version
 from buckler.state import files
-from buckler.trust import keys, standing
+from buckler.trust import keys
 from buckler.trust.standing import Standing
-from services.classifier.served import ReleaseEntry
 from services.classifier.settings import Settings
 
 FILE = "standings.json"
@@ -39,27 +38,19 @@ class StandingCache:
         self._use_key(key)
         return self._newest.get(version)
 
-    def accept(self, entry: ReleaseEntry, key: Ed25519PublicKey) -> None:
-        """Store the standing of an entry; one that was refused before is ignored.
-
-        Raises:
-            VerdictError: It is not valid, or older than the stored one, which stays.
-        """
+    def accept(self, entry: Version, key: Ed25519PublicKey) -> tuple[Reason, ...]:
+        """Store the standing of an entry; return why it is ignored, once for each text."""
         self._use_key(key)
         version, text = entry.version, entry.standing
         if not text or self._texts.get(version) == text or self._refused == (version, text):
-            return
+            return ()
         self._refused = (version, text)
-        found = standing.read(text, key, model_name=self._name, version=version)
-        known = self._newest.get(version)
-        if known and found.moment < known.moment:
-            raise VerdictError(
-                "standing",
-                f"the standing of version {version} of {self._name} is from {found.moment.isoformat()}, a newer one was"
-                f" signed at {known.moment.isoformat()}: an old standing was put back",
-            )
+        found, reasons = newest_standing(entry, key, self._newest.get(version))
+        if found is None or reasons:
+            return reasons
         self._texts[version], self._newest[version], self._refused = text, found, None
         self._keep()
+        return ()
 
     def _use_key(self, key: Ed25519PublicKey) -> None:
         """Read the file again when the key changes; only standings signed with ``key`` count."""
@@ -67,9 +58,9 @@ class StandingCache:
             return
         self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
         for version, text in _read(self._path, self._name).items():
-            with suppress(VerdictError):
-                self._newest[version] = standing.read(text, key, model_name=self._name, version=version)
-                self._texts[version] = text
+            found, _ = newest_standing(Version(self._name, version, standing=text), key)
+            if found is not None:
+                self._newest[version], self._texts[version] = found, text
 
     def _keep(self) -> None:
         others = _read(self._path, self._name)  # another worker may have stored other versions

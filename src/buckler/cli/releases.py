@@ -9,8 +9,8 @@ from buckler.cli.parsers import add
 from buckler.errors import BucklerError
 
 if TYPE_CHECKING:
-    from buckler.release.assess import Assessment
     from buckler.release.promote import Move
+    from buckler.serving.assessment import Assessment
 
 STANDARD_OUTPUT = "-"
 
@@ -23,7 +23,10 @@ def add_to(commands: Any) -> None:
     add(commands, "rollback", _rollback, "make the previous champion the champion again")
 
     champion = add(
-        commands, "champion", _champion, "show the champion, its verdict and standing; exit code 1 if it may not serve"
+        commands,
+        "champion",
+        _champion,
+        "show the champion, its verdict and standing; exit code 1 with every reason against it",
     )
     champion.add_argument("--lift", metavar="JOB", help="remove the claim of a watch job on the champion")
     champion.add_argument("--version", metavar="N", help="with --lift: the claim on this version")
@@ -46,17 +49,17 @@ def _model_name() -> str:
 
 def _promote(arguments: argparse.Namespace) -> int:
     from buckler.release.promote import promote
-    from buckler.trust.keys import load_private_key
+    from buckler.release.tracking import WritableRegistry
 
-    _print_move(promote(_model_name(), load_private_key(), number=arguments.version), "promoted")
+    _print_move(promote(WritableRegistry(_model_name()), number=arguments.version), "promoted")
     return 0
 
 
 def _rollback(_: argparse.Namespace) -> int:
     from buckler.release.promote import rollback
-    from buckler.trust.keys import load_private_key
+    from buckler.release.tracking import WritableRegistry
 
-    _print_move(rollback(_model_name(), load_private_key()), "rolled back")
+    _print_move(rollback(WritableRegistry(_model_name())), "rolled back")
     return 0
 
 
@@ -72,20 +75,18 @@ def _print_move(move: "Move", done: str) -> None:
 
 def _champion(arguments: argparse.Namespace) -> int:
     from buckler.release.assess import Assessor
-    from buckler.serving import registry
-    from buckler.trust.keys import load_public_key
+    from buckler.serving.registry import Registry, shown_uri
 
     if arguments.lift is not None:
         _lift(arguments.lift, arguments.version)
     name = _model_name()
-    champion = Assessor(name, load_public_key()).champion()
+    champion = Assessor(Registry(name)).champion()
     if champion is None:
-        raise BucklerError(f"{name} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
-    _print_champion(name, champion)
-    if champion.problem is not None:
-        print(f"refused: {champion.problem}", file=sys.stderr)
-        return 1
-    return 0
+        raise BucklerError(f"{name} has no champion in {shown_uri()}; `buckler promote` makes one")
+    _print_champion(champion)
+    for reason in champion.reasons:
+        print(f"{reason.code.ljust(10)} {reason}", file=sys.stderr)
+    return int(bool(champion.reasons))
 
 
 def _lift(job: str, version: str | None) -> None:
@@ -94,11 +95,11 @@ def _lift(job: str, version: str | None) -> None:
     print(policy.lift(job, version))
 
 
-def _print_champion(name: str, champion: "Assessment") -> None:
+def _print_champion(champion: "Assessment") -> None:
     from buckler.release import bundle
 
     promoted = champion.version.promoted_at or "by hand"
-    print(f"champion   {name} version {champion.version.version}, promoted {promoted}")
+    print(f"champion   {champion.version.model} version {champion.version.version}, promoted {promoted}")
     if champion.verdict is not None:
         print(bundle.describe(champion.verdict))
     if champion.standing is not None:
@@ -106,8 +107,15 @@ def _print_champion(name: str, champion: "Assessment") -> None:
         print(
             f"standing   {standing.state} until {standing.expires_at.isoformat()}, since {standing.moment.isoformat()}"
         )
-        for reason in standing.reasons:
-            print(f"claim      {reason}")
+    print(f"serves     {_consequence(champion)}")
+
+
+def _consequence(champion: "Assessment") -> str:
+    if not champion.may_load:
+        return "no: the service keeps the release that it verified last"
+    if not champion.may_serve:
+        return "no: the service answers 503"
+    return "yes, every answer for review" if champion.must_review else "yes"
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -58,26 +58,22 @@ def publish(
     Raises:
         RegistryError: The registry cannot be reached.
     """
-    published = _published(names.model_name, verdict)
+    model = tracking.WritableRegistry(names.model_name)
+    published = _published(model, verdict)
     if published is None:
         # Runs of an earlier publication that was killed before it registered its version.
         tracking.delete_runs(names.experiment, registry.VERDICT_TAG, verdict.id)
         tags, text = _tags(release, source, verdict, lock), _card(release, verdict, names.model_name)
         run_id = tracking.start_run(names.experiment, _name(names, verdict), {**tags, tracking.NOTE_TAG: text})
         uri = _record(run_id, release, reports, names.experiment, parameters, tags)
-        number = tracking.register(
-            names.model_name,
-            uri,
-            tags={name: tags[name] for name in _IDENTITY},
-            description=text,
-        )
+        number = model.register(uri, tags={name: tags[name] for name in _IDENTITY}, description=text)
         published = Published(run_id, number, True)
-    tracking.set_alias(names.model_name, CHALLENGER, published.version)
+    model.set_alias(CHALLENGER, published.version)
     return published
 
 
-def _published(model_name: str, verdict: Verdict) -> Published | None:
-    for entry in registry.versions(model_name):
+def _published(model: registry.Registry, verdict: Verdict) -> Published | None:
+    for entry in model.versions():
         if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
             return Published(entry.run_id, entry.version, False)
     return None

@@ -6,12 +6,12 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 # Before MLflow: importing it turns MLflow's telemetry off.
-from buckler.serving.registry import RELEASE_DIR, calling, tracking_uri  # isort: split
+from buckler.serving.registry import RELEASE_DIR, Registry, calling, tracking_uri  # isort: split
 
 import mlflow
 from mlflow import MlflowClient
@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModelOutput, Metric, Param
 
 from buckler.errors import RegistryError
 from buckler.state import locks, paths
+from buckler.trust.keys import Keys
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 KIND_TAG = "buckler.kind"
@@ -63,16 +64,35 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=local))
 
 
-def set_alias(model_name: str, alias: str, number: str) -> None:
-    """Point ``alias`` to version ``number``, in one step."""
-    with calling(f"making version {number} of {model_name} {alias}") as client:
-        client.set_registered_model_alias(model_name, alias, number)
+class WritableRegistry(Registry):
+    """The registry's entries of one model, to read and to write."""
 
+    __slots__ = ()
 
-def tag_version(model_name: str, number: str, tag: str, value: str) -> None:
-    """Set ``tag`` of version ``number``."""
-    with calling(f"tagging version {number} of {model_name}") as client:
-        client.set_model_version_tag(model_name, number, tag, value)
+    def signing(self) -> "WritableRegistry":
+        """Return the same registry bound to its signing key, which then also verifies.
+
+        Raises:
+            BucklerError: There is no signing key.
+        """
+        return replace(self, keys=Keys(self.keys.private()))
+
+    def register(self, model_uri: str, *, tags: Mapping[str, str], description: str) -> str:
+        """Register a stored model as a new version and return the version's number."""
+        with calling(f"registering {self.model}") as client:
+            number = str(mlflow.register_model(model_uri, self.model, tags=dict(tags)).version)
+            client.update_model_version(self.model, number, description=description)
+            return number
+
+    def set_alias(self, alias: str, number: str) -> None:
+        """Point ``alias`` to version ``number``, in one step."""
+        with calling(f"making version {number} of {self.model} {alias}") as client:
+            client.set_registered_model_alias(self.model, alias, number)
+
+    def tag(self, number: str, tag: str, value: str) -> None:
+        """Set ``tag`` of version ``number``."""
+        with calling(f"tagging version {number} of {self.model}") as client:
+            client.set_model_version_tag(self.model, number, tag, value)
 
 
 # --- runs
@@ -195,11 +215,3 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def register(model_name: str, model_uri: str, *, tags: Mapping[str, str], description: str) -> str:
-    """Register a stored model as a new version of ``model_name`` and return the version's number."""
-    with calling(f"registering {model_name}") as client:
-        number = str(mlflow.register_model(model_uri, model_name, tags=dict(tags)).version)
-        client.update_model_version(model_name, number, description=description)
-        return number

@@ -1,7 +1,8 @@
-"""Verified releases on disk, each downloaded from the registry once.
+"""Releases on disk, downloaded from the registry: the only place that downloads them.
 
 The directory of a release is named after the id of its verdict, which determines every file of the release. A copy is
-verified each time it is used; a damaged one is downloaded again. Several processes may share a cache.
+verified each time it is used; a damaged one is downloaded again. Several processes may share a cache: a release that
+one of them uses is not deleted.
 """
 
 import os
@@ -9,126 +10,151 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING, Any
 
 from buckler.errors import VerdictError
-from buckler.state import locks
-from buckler.trust.verdict import Verdict, open_release
+from buckler.serving.assessment import OpenedRelease, read_release
+from buckler.serving.version import Version
+from buckler.state import locks, paths
+from buckler.trust.verdict import Verdict
+
+if TYPE_CHECKING:
+    from buckler.serving.registry import Registry
 
 LOCK_FILE = ".lock"
-INCOMING, DAMAGED = ".incoming-", ".damaged-"
+INCOMING, DAMAGED, USED = ".incoming-", ".damaged-", ".used-"
 ABANDONED_SECONDS = 3600  # longer than any download: the process was killed
+KEEP = 4  # champion and challenger, and their predecessors
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class CachedRelease:
-    """A release in the cache and its authentic verdict, which may have failed or expired."""
+    """A release on disk, and what its files say."""
 
     path: Path
-    verdict: Verdict
+    opened: OpenedRelease
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of an authentic release.
+
+        Raises:
+            RefusedError: It is not authentic.
+        """
+        return self.opened.require()
 
 
 class ReleaseCache:
     """The most recently used releases of one registered model."""
 
-    def __init__(self, directory: Path, model_name: str, *, keep: int) -> None:
+    def __init__(self, directory: Path, registry: "Registry", *, keep: int = KEEP) -> None:
         """Create nothing yet.
 
         Args:
             directory: Where the releases are stored.
-            model_name: Name in the registry; each verdict must be about it.
+            registry: Provides the releases and the key that must have signed their verdicts.
             keep: Number of releases to keep.
         """
-        self._directory, self._model_name, self._keep = directory, model_name, keep
+        self._directory, self._registry, self._keep = directory, registry, keep
 
-    def get(self, version: str, key: Ed25519PublicKey, *, verdict_id: str = "") -> CachedRelease:
-        """Return the release of a version; other processes wait while one downloads it.
+    @contextmanager
+    def opened(self, version: Version, *, fresh: bool = False, store: bool = True) -> Iterator[CachedRelease]:
+        """Yield the release of a version, which nobody deletes until the context ends.
+
+        A release that is not authentic is yielded as well, with the reasons, and deleted at the end.
 
         Args:
-            version: Number in the registry.
-            key: Public key that must have signed the verdict.
-            verdict_id: Expected verdict. Without it, the release is always downloaded.
+            version: Its entry in the registry.
+            fresh: Download it even if there is a copy: what matters is what a service on another machine would get.
+            store: Keep an authentic download; without it, `add` may.
 
         Raises:
             RegistryError: The registry lacks the version or cannot be reached.
-            VerdictError: The release is not authentic, or has another verdict than the expected one.
         """
-        with self._locked():
-            if found := self.find(verdict_id, key):
-                return found
-            with self.downloaded(version) as release:
-                verdict = open_release(release, key, name=self._model_name)
-                if verdict_id and verdict.id != verdict_id:
-                    raise VerdictError(
-                        "digest",
-                        f"expected verdict {verdict_id} with version {version} of {self._model_name}, the registry has"
-                        f" {verdict.id}; does the service use another registry?",
-                    )
-                return self._store(release, verdict, key)
+        with ExitStack() as stack:
+            with self._locked():  # others wait for one download, and delete nothing meanwhile
+                found = None if fresh else self._lent(version.verdict, stack)
+                if found is None and store:
+                    found = self._fetched(version, stack)
+            yield found or stack.enter_context(self._downloaded(version))
 
-    def find(self, verdict_id: str, key: Ed25519PublicKey) -> CachedRelease | None:
+    def find(self, verdict_id: str) -> CachedRelease | None:
         """Return the release with this verdict; None if there is no intact copy."""
         if not _DIGEST.fullmatch(verdict_id):  # it comes from outside and becomes part of a path
             return None
-        path = self._path(verdict_id)
-        try:
-            verdict = open_release(path, key, name=self._model_name)
-        except (VerdictError, OSError):
+        found = self._read(self._path(verdict_id))
+        if not found.opened.authentic or found.verdict.id != verdict_id:
             return None
-        if verdict.id != verdict_id:
-            return None
-        _mark_used(path)
-        return CachedRelease(path, verdict)
+        _mark_used(found.path)
+        return found
 
-    @contextmanager
-    def downloaded(self, version: str) -> Iterator[Path]:
-        """Yield the unverified release of a version in a temporary directory.
-
-        Raises:
-            RegistryError: The registry lacks the version or cannot be reached.
-        """
-        from buckler.serving import registry  # MLflow takes seconds to load; a release on disk does not need it
-
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._remove_abandoned()
-        with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self._directory) as scratch:
-            yield registry.download(self._model_name, version, Path(scratch) / "release")
-
-    def add(self, release: Path, key: Ed25519PublicKey) -> CachedRelease:
-        """Move ``release`` into the cache, unless an intact copy is there, and delete the least recently used ones.
+    def add(self, path: Path) -> CachedRelease:
+        """Move a release into the cache, unless an intact copy is there, and delete the least recently used ones.
 
         Args:
-            release: Directory on the same file system.
-            key: Public key that must have signed the verdict.
+            path: Its directory, on the same file system.
 
         Raises:
-            VerdictError: The release is not authentic.
+            RefusedError: The release is not authentic.
             OSError: The cache cannot be written.
         """
-        verdict = open_release(release, key, name=self._model_name)
+        release = self._read(path)
         with self._locked():
-            return self._store(release, verdict, key)
+            return self._stored(release)
 
-    def _store(self, release: Path, verdict: Verdict, key: Ed25519PublicKey) -> CachedRelease:
-        path = self._path(verdict.id)
-        if self.find(verdict.id, key) is None:
+    def _read(self, path: Path) -> CachedRelease:
+        return CachedRelease(path, read_release(path, self._registry.keys.public(), model=self._registry.model))
+
+    def _lent(self, verdict_id: str, stack: ExitStack) -> CachedRelease | None:
+        found = self.find(verdict_id)
+        if found:
+            self._use(found, stack)
+        return found
+
+    def _fetched(self, version: Version, stack: ExitStack) -> CachedRelease:
+        with ExitStack() as download:
+            release = download.enter_context(self._downloaded(version))
+            if not release.opened.authentic:
+                stack.push(download.pop_all())
+                return release
+            stored = self._stored(release)
+        self._use(stored, stack)
+        return stored
+
+    def _use(self, release: CachedRelease, stack: ExitStack) -> None:
+        """Keep the release from being deleted until ``stack`` ends."""
+        lease = self._lease(release.path)
+        lease.touch(mode=0o600)
+        stack.enter_context(locks.shared(lease))
+
+    @contextmanager
+    def _downloaded(self, version: Version) -> Iterator[CachedRelease]:
+        self._remove_abandoned()
+        with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self._directory) as scratch:
+            yield self._read(self._registry.download(version.version, Path(scratch) / "release"))
+
+    def _stored(self, release: CachedRelease) -> CachedRelease:
+        path = self._path(release.verdict.id)
+        if self.find(release.verdict.id) is None:
             with tempfile.TemporaryDirectory(prefix=DAMAGED, dir=self._directory) as aside:
                 if path.exists():
                     path.rename(Path(aside) / "release")
-                release.rename(path)
+                release.path.rename(path)
         _mark_used(path)
         self._prune()
-        return CachedRelease(path, verdict)
+        return CachedRelease(path, release.opened)
 
     def _path(self, verdict_id: str) -> Path:
         return self._directory / verdict_id.replace(":", "-")
+
+    def _lease(self, path: Path) -> Path:
+        return self._directory / f"{USED}{path.name}"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -139,7 +165,10 @@ class ReleaseCache:
     def _prune(self) -> None:
         releases = sorted(self._directory.glob("sha256-*"), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in releases[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+            lease = self._lease(old)
+            with suppress(locks.HeldError), locks.exclusive_at_once(lease):
+                shutil.rmtree(old, ignore_errors=True)
+                lease.unlink()
 
     def _remove_abandoned(self) -> None:
         """Remove what killed processes left; on a small disk it would leave no room for later releases."""
@@ -148,6 +177,43 @@ class ReleaseCache:
                 with suppress(FileNotFoundError):  # its owner has just removed it
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def shared(registry: "Registry") -> Iterator[ReleaseCache]:
+    """Yield the project's cache, which commands, watch and console share; a temporary one if it cannot be written."""
+    with suppress(OSError):
+        paths.DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    if paths.DOWNLOADS.is_dir() and os.access(paths.DOWNLOADS, os.W_OK):
+        yield ReleaseCache(paths.DOWNLOADS, registry)
+        return
+    with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
+        yield ReleaseCache(Path(scratch), registry)
+
+
+@contextmanager
+def reported(card: Mapping[str, Any], registry: "Registry") -> Iterator[CachedRelease]:
+    """Yield the authentic release that a service reports, so that its answers can be computed offline.
+
+    Args:
+        card: The service's model card.
+        registry: The registry that the service should use.
+
+    Raises:
+        RegistryError: The registry lacks the release or cannot be reached.
+        RefusedError: The release is not authentic.
+        VerdictError: The registry's release of that version differs from the one that the service reports.
+    """
+    number, expected = str(card["model"]["version"]), str(card["verdict"]["id"])
+    version = Version(registry.model, number, verdict=expected)
+    with shared(registry) as cache, cache.opened(version) as release:
+        if release.verdict.id != expected:
+            raise VerdictError(
+                "digest",
+                f"expected verdict {expected} with {version}, the registry has {release.verdict.id}; does the service"
+                " use another registry?",
+            )
+        yield release
 
 
 def _mark_used(path: Path) -> None:

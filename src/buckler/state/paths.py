@@ -17,6 +17,7 @@ RELEASES = STATE / "releases"
 TRAFFIC_DATABASE = STATE / "traffic/traffic.db"
 
 # The model registry and its promotions
+DOWNLOADS = STATE / "downloads"
 MLFLOW_DATABASE = STATE / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlartifacts"
 PROMOTION_LOCK = STATE / "promotion.lock"
@@ -34,7 +35,6 @@ WATCH_HISTORY = WATCH / "history.db"
 WATCH_JOURNAL = WATCH / "attack"
 WATCH_LOGS = WATCH / "logs"
 WATCH_PROBE = WATCH / "probe"
-WATCH_RELEASES = WATCH / "releases"
 WATCH_SCHEDULE = WATCH / "jobs.db"
 
 # Processes of `make up`

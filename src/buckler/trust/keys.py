@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -133,3 +134,18 @@ def key_id(key: Ed25519PublicKey) -> str:
     """Return ``sha256:…`` of the raw public key; an identifier for people and for key selection, not a proof."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A pair of keys: the given one, else that of the project's files, which are read at each use."""
+
+    pair: Ed25519PrivateKey | None = field(default=None, repr=False)
+
+    def public(self) -> Ed25519PublicKey:
+        """Return the key that verifies signatures; raises as `load_public_key`."""
+        return self.pair.public_key() if self.pair else load_public_key()
+
+    def private(self) -> Ed25519PrivateKey:
+        """Return the key that signs; raises as `load_private_key`."""
+        return self.pair or load_private_key()

@@ -91,19 +91,6 @@ class Standing:
                 f" {self.verdict}, but the version now contains {verdict.subject_digest} and {verdict.id}",
             )
 
-    def check_unclaimed(self) -> None:
-        """Check that no job of the watch has a claim on the version.
-
-        Raises:
-            VerdictError: ``standing``, with the claims.
-        """
-        if self.claims:
-            raise VerdictError(
-                "standing",
-                f"version {self.version} of {self.model} is {self.state}: {'; '.join(self.reasons)};"
-                f" `buckler champion --lift JOB --version {self.version}` lifts the claim of a job",
-            )
-
     def claimed(self, job: str, claim: Claim | None) -> "Standing":
         """Return this standing with the claim of ``job`` set to ``claim``; None removes it."""
         others = {name: kept for name, kept in self.claims.items() if name != job}

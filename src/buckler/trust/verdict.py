@@ -190,19 +190,48 @@ def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | Non
     Raises:
         VerdictError: ``missing``, ``malformed``, ``signature``, ``digest`` or ``other_model``.
     """
+    verdict = read_verdict(release, public_key)
+    if name is not None:
+        check_name(verdict, name)
+    check_files(verdict, release)
+    return verdict
+
+
+def read_verdict(release: Path, public_key: Ed25519PublicKey) -> Verdict:
+    """Return the authentic verdict of ``release``, whatever its files contain.
+
+    Raises:
+        VerdictError: ``missing``, ``malformed`` or ``signature``.
+    """
     path = release / VERDICT_FILE
     try:
         content = path.read_bytes()
     except OSError as error:
         raise VerdictError("missing", f"expected a signed verdict in {path}: {error.strerror}") from error
     opened = DOCUMENT.open(envelope.parse_object(content, path.name), public_key)
-    judgement, files = opened.predicate, _files(opened.subjects)
-    if name is not None and judgement.model_name != name:
-        raise VerdictError("other_model", f"the verdict is about a model named {judgement.model_name!r}, not {name!r}")
-    _check_files(release / MODEL_DIR, files)
-    _check_files(release / EVIDENCE_DIR, judgement.evidence)
+    judgement = opened.predicate
     stated = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
-    return Verdict(**stated, id=opened.digest, files=files)
+    return Verdict(**stated, id=opened.digest, files=_files(opened.subjects))
+
+
+def check_name(verdict: Verdict, name: str) -> None:
+    """Check that ``verdict`` is about the registered model ``name``.
+
+    Raises:
+        VerdictError: ``other_model``.
+    """
+    if verdict.model_name != name:
+        raise VerdictError("other_model", f"the verdict is about a model named {verdict.model_name!r}, not {name!r}")
+
+
+def check_files(verdict: Verdict, release: Path) -> None:
+    """Check that the files in ``release`` are those that ``verdict`` is about.
+
+    Raises:
+        VerdictError: ``digest``.
+    """
+    _check_files(release / MODEL_DIR, verdict.files)
+    _check_files(release / EVIDENCE_DIR, verdict.evidence)
 
 
 def _check_files(directory: Path, expected: Mapping[str, str]) -> None:

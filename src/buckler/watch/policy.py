@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from buckler import params
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
 from buckler.serving.aliases import CHALLENGER, CHAMPION
+from buckler.serving.assessment import newest_standing
 from buckler.state import paths
-from buckler.trust import keys, standing
+from buckler.trust import standing
 from buckler.trust.audit import AuditLog
 from buckler.trust.standing import Claim, ClaimState, Standing
 from buckler.watch import state
@@ -24,7 +25,7 @@ from buckler.watch.settings import Action, WatchParams
 from buckler.watch.table import Finding
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from buckler.release.tracking import WritableRegistry
 
 PROMOTES_AFTER = "reevaluate"
 
@@ -57,15 +58,13 @@ def lift(job: str, version: str | None = None) -> str:
     Raises:
         BucklerError: There is no such claim or no signing key, or the registry cannot be reached.
     """
-    from buckler.serving import registry
-
-    number = version or _champion()
-    name, text = _model_name(), registry.version(_model_name(), number).standing
-    current = standing.read(text, _key().public_key(), model_name=name, version=number) if text else None
+    registry = _registry()
+    entry = registry.version(version) if version else registry.champion()
+    current, _ = newest_standing(entry, registry.keys.private().public_key())
     if current is None or job not in current.claims:
-        raise BucklerError(f"{job} has no claim on version {number} of {name}; `buckler champion` lists the claims")
+        raise BucklerError(f"{job} has no claim on {entry}; `buckler champion` lists the claims")
     with History() as history:
-        return _Response(job, Finding(True, "lifted by a person", version=number), history).lift(number)
+        return _Response(job, Finding(True, "lifted by a person", version=entry.version), history).lift(entry.version)
 
 
 def note(event: str, **details: Any) -> None:
@@ -84,8 +83,6 @@ class _Response:
     job: str
     finding: Finding
     history: History
-
-    # Methods import the registry's client themselves: it takes seconds to load, and most passing jobs do not need it.
 
     def renew_and_lift(self) -> list[str]:
         """Renew the verdict if the finding says so, and lift the job's claims."""
@@ -133,15 +130,13 @@ class _Response:
     def promote(self) -> list[str]:
         """Promote the challenger if it passes the gate; a refusal is not an error."""
         from buckler.release.promote import promote as promote_release
-        from buckler.serving import registry
 
-        name = _model_name()
-        challenger = registry.by_alias(name, CHALLENGER)
-        champion = registry.by_alias(name, CHAMPION)
+        registry = _registry()
+        challenger, champion = registry.by_alias(CHALLENGER), registry.by_alias(CHAMPION)
         if challenger is None or (champion and champion.version == challenger.version):
             return []
         try:
-            move = promote_release(name, _key())
+            move = promote_release(registry)
         except PromotionRefusedError as error:
             log.info("the challenger is not promoted: %s", error)
             return []
@@ -149,7 +144,7 @@ class _Response:
         return [f"promoted version {move.version}"]
 
     def _claim(self, action: Action, claimed_state: ClaimState) -> str:
-        version = self.finding.version or _champion()
+        version = self.finding.version or _registry().champion().version
         before = self._claimed().get(version)
         if before in (claimed_state, standing.WITHDRAWN):
             return ""  # already claimed
@@ -161,11 +156,11 @@ class _Response:
     def _roll_back(self, actions: tuple[Action, ...]) -> str:
         from buckler.release.promote import rollback
 
-        key, measured = _key(), self.finding.version
-        if measured is not None and measured != _champion():
+        registry, measured = _registry().signing(), self.finding.version
+        if measured is not None and measured != registry.champion().version:
             return f"version {measured} is no longer the champion: not rolled back"
         try:
-            move = rollback(_model_name(), key)
+            move = rollback(registry)
         except RegistryError as error:
             if {"degrade", "stop"} & set(actions):
                 raise
@@ -177,8 +172,9 @@ class _Response:
     def _restate(self, version: str, claim: Claim | None, until: datetime | None = None) -> Standing:
         from buckler.release.restate import restate
 
-        after = restate(_model_name(), version, _key(), self.job, claim, expires_at=until)
-        if version == _champion():
+        registry = _registry()
+        after = restate(registry, version, self.job, claim, expires_at=until)
+        if version == registry.champion().version:
             state.note_champion(
                 version,
                 issued_at=after.issued_at,
@@ -208,18 +204,7 @@ class _Response:
         return f"{self.job}-claims"
 
 
-def _key() -> "Ed25519PrivateKey":
-    return keys.load_private_key()
+def _registry() -> "WritableRegistry":
+    from buckler.release.tracking import WritableRegistry  # MLflow takes seconds to load; most jobs do not need it
 
-
-def _model_name() -> str:
-    return str(params.read()["publish"]["model_name"])
-
-
-def _champion() -> str:
-    from buckler.serving import registry
-
-    champion = registry.by_alias(_model_name(), CHAMPION)
-    if champion is None:
-        raise RegistryError(f"{_model_name()} has no champion in {registry.shown_uri()}; `buckler promote` makes one")
-    return champion.version
+    return WritableRegistry(str(params.read()["publish"]["model_name"]))

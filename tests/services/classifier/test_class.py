@@ -282,7 +282,9 @@ def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candida
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     incoming = settings.releases_dir / ".incoming-test"
     shutil.copytree(release, incoming, dirs_exist_ok=True)
-    lookup.keep(Candidate(incoming, version), settings, load_public_key(keys / PUBLIC_KEY_FILE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        lookup.keep(Candidate(incoming, version), settings)
     found = lookup.last_good(settings)
     assert found is not None
     return found

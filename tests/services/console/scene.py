@@ -22,6 +22,7 @@ from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
 from buckler.release.publish import publish as publish_release
 from buckler.release.settings import PublishParams
+from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
@@ -75,6 +76,7 @@ class Scene:
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / "verdict.pem").write_bytes(private)
         (self.root / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
+        self.model = WritableRegistry(self.name, keys.Keys(projects.KEY))
         self._count = 0
         self._judged_at = 0.0
         self._self_test: Path | None = None
@@ -117,11 +119,11 @@ class Scene:
 
     def promote(self, number: str) -> None:
         """Promote as `buckler promote` does."""
-        promote_release(self.name, projects.KEY, number=number)
+        promote_release(self.model, number=number)
 
     def champion(self) -> str:
         """Return the champion's number."""
-        champion = Assessor(self.name, projects.PUBLIC).champion()
+        champion = Assessor(self.model).champion()
         assert champion is not None
         return champion.version.version
 

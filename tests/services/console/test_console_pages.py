@@ -13,14 +13,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from buckler.release import tracking
 from buckler.release.restate import restate
 from buckler.serving import api_keys, registry
 from buckler.trust import audit_chain
 from buckler.trust.standing import Claim
 from services.console.registry import ConsoleRegistry
 from services.console.settings import Settings
-from tests import projects
 from tests.monitoring.tools import needs
 from tests.services.console.scene import CHROMIUM, Scene, small_project, wait_for_prometheus
 from tests.services.running import encode
@@ -273,26 +271,26 @@ def test_a_roll_back_reaches_the_service_and_the_audit_log(page, console, scene,
 
 def test_the_page_shows_what_the_watch_found_about_the_champion(page, console, scene):
     number = scene.champion()
-    restate(NAME, number, projects.KEY, "canary", Claim("degraded", "0 of 3 known answers"))
+    restate(scene.model, number, "canary", Claim("degraded", "0 of 3 known answers"))
     open_engineer(page, console)
     champion = page.locator(".side").first
     expect(champion).to_contain_text("Degraded")
     expect(champion).to_contain_text("canary: 0 of 3 known answers")
-    restate(NAME, number, projects.KEY, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    restate(scene.model, number, "canary", None, expires_at=datetime(2099, 1, 1, tzinfo=UTC))
     open_engineer(page, console)
     expect(champion).to_contain_text("verdict valid, renewed, until 2099-01-01")
 
 
 def test_every_problem_of_the_champion_is_listed(scene):
     number = scene.champion()
-    good = registry.version(NAME, number)
+    good = scene.model.version(number)
     for tag in (registry.STANDING_TAG, registry.PROMOTION_TAG):
-        tracking.tag_version(NAME, number, tag, "{")
+        scene.model.tag(number, tag, "{")
     try:
         champion = ConsoleRegistry(Settings(model_name=NAME)).overview().champion
     finally:
-        tracking.tag_version(NAME, number, registry.STANDING_TAG, good.standing)
-        tracking.tag_version(NAME, number, registry.PROMOTION_TAG, good.promotion)
+        scene.model.tag(number, registry.STANDING_TAG, good.standing)
+        scene.model.tag(number, registry.PROMOTION_TAG, good.promotion)
     assert champion.standing is None
     standing, promoted = champion.problems
     assert "standing" in standing

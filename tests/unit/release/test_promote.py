@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from buckler.errors import PromotionRefusedError, RegistryError
-from buckler.release import tracking
 from buckler.release.promote import _Mover, rollback
+from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.registry import by_alias, connect, version
+from buckler.serving.registry import Registry, connect
 from buckler.trust.promotion import PromotionRecord, read
 from buckler.trust.verdict import open_release
 from tests import projects
-from tests.unit.release.promoted import NOW, at, promote
+from tests.unit.release.promoted import NOW, at, promote, registry_of
 
 pytestmark = pytest.mark.slow
 
 
 def champion(name: str) -> str | None:
-    found = by_alias(name, CHAMPION)
+    found = Registry(name).by_alias(CHAMPION)
     return found.version if found else None
 
 
@@ -36,14 +36,14 @@ def test_a_passing_challenger_becomes_the_first_champion(registry, publish):
     assert (move.version, move.previous, move.changed) == ("1", None, True)
     assert "nothing to compare with" in move.notes[0]
     assert champion(registry) == "1"
-    assert version(registry, "1").promoted_at == NOW.isoformat()
+    assert Registry(registry).version("1").promoted_at == NOW.isoformat()
 
 
 def test_promoting_the_champion_again_changes_nothing(registry, publish):
     publish()
     promote(registry)
     assert not promote(registry, days=1).changed
-    assert version(registry, "1").promoted_at == NOW.isoformat()
+    assert Registry(registry).version("1").promoted_at == NOW.isoformat()
 
 
 def test_a_failed_gate_is_refused_with_all_its_reasons(registry, publish):
@@ -143,7 +143,7 @@ def test_a_promotion_killed_before_the_alias_moved_leaves_the_old_champion(regis
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "set_alias", killed)
+        patch.setattr(WritableRegistry, "set_alias", killed)
         with pytest.raises(KeyboardInterrupt):
             promote(registry, days=1)
     assert champion(registry) == "1"
@@ -154,11 +154,11 @@ def test_rollback_goes_back_one_champion_at_a_time_until_the_first(registry, pub
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
-    assert rollback(registry, projects.KEY, now=at(3)).version == "2"
-    move = rollback(registry, projects.KEY, now=at(3))
+    assert rollback(registry_of(registry), now=at(3)).version == "2"
+    move = rollback(registry_of(registry), now=at(3))
     assert (move.version, move.previous) == ("1", "2")
     with pytest.raises(RegistryError, match="no champion before version 1"):
-        rollback(registry, projects.KEY, now=at(3))
+        rollback(registry_of(registry), now=at(3))
     assert champion(registry) == "1"
 
 
@@ -167,7 +167,7 @@ def test_rollback_skips_a_version_whose_verdict_is_not_valid(registry, publish):
         publish(days=day)
         promote(registry, days=day)
     (stored_release(registry, "2") / "verdict.json").unlink()
-    move = rollback(registry, projects.KEY, now=at(3))
+    move = rollback(registry_of(registry), now=at(3))
     assert move.version == "1"
     assert "version 2" in move.notes[0]
 
@@ -177,24 +177,24 @@ def test_rollback_skips_a_version_that_was_never_champion(registry, publish):
     publish(days=1)
     promote(registry, days=1)
     with pytest.raises(RegistryError, match="it is the first"):
-        rollback(registry, projects.KEY, now=at(1))
+        rollback(registry_of(registry), now=at(1))
 
 
 def test_rollback_from_a_champion_set_by_hand_goes_to_the_last_promoted_one(registry, publish):
     publish()
     promote(registry)
     publish(days=1)
-    tracking.set_alias(registry, CHAMPION, "2")
-    assert rollback(registry, projects.KEY, now=at(1)).version == "1"
+    registry_of(registry).set_alias(CHAMPION, "2")
+    assert rollback(registry_of(registry), now=at(1)).version == "1"
 
 
 def test_a_version_rolled_back_from_can_be_promoted_again(registry, publish):
     for day in range(2):
         publish(days=day)
         promote(registry, days=day)
-    rollback(registry, projects.KEY, now=at(2))
+    rollback(registry_of(registry), now=at(2))
     assert promote(registry, days=3).version == "2"
-    assert rollback(registry, projects.KEY, now=at(4)).version == "1"
+    assert rollback(registry_of(registry), now=at(4)).version == "1"
 
 
 def test_promoting_the_champion_again_signs_a_new_record(registry, publish):
@@ -206,7 +206,7 @@ def test_promoting_the_champion_again_signs_a_new_record(registry, publish):
 
 
 def record(name: str, number: str) -> PromotionRecord:
-    text = version(name, number).promotion
+    text = Registry(name).version(number).promotion
     return read(text, projects.PUBLIC, model_name=name, version=number)
 
 
@@ -217,7 +217,7 @@ def test_each_move_is_signed_and_later_than_all_before_even_if_the_clock_was_set
     promote(registry, days=1)
     first, second = record(registry, "1"), record(registry, "2")
     assert first.moment < second.moment
-    rollback(registry, projects.KEY, now=at(0) + timedelta(hours=1))
+    rollback(registry_of(registry), now=at(0) + timedelta(hours=1))
     assert second.moment < record(registry, "1").moment
     release_dir = stored_release(registry, "1")
     record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
@@ -232,7 +232,7 @@ def test_a_promotion_fails_if_the_champion_changes_after_the_comparison(registry
 
     def meanwhile(*arguments: object) -> None:
         record_promotion(*arguments)
-        tracking.set_alias(registry, CHAMPION, "3")
+        registry_of(registry).set_alias(CHAMPION, "3")
 
     monkeypatch.setattr(_Mover, "_record", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):

@@ -4,17 +4,15 @@ import pytest
 
 from buckler.errors import RegistryError
 from buckler.release import tracking
+from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import (
     DIGEST_TAG,
     PROMOTED_TAG,
-    by_alias,
-    champion_release,
+    Registry,
     connect,
     shown_uri,
-    versions,
 )
-from buckler.serving.registry import version as version_registry
 from buckler.trust import verdict
 from tests import projects
 
@@ -25,38 +23,37 @@ def registered(project, name):
     run_id = tracking.start_run(name, "made by a test", {})
     uri = tracking.log_release(run_id, project / "models/release", labels=projects.LABELS, shape=(32, 32, 3))
     tracking.finish_run(run_id)
-    return tracking.register(name, uri, tags={DIGEST_TAG: "sha256:0"}, description="")
+    return WritableRegistry(name).register(uri, tags={DIGEST_TAG: "sha256:0"}, description="")
 
 
 def test_the_champions_release_is_downloaded_completely(project, registry):
-    number = registered(project, registry)
-    assert by_alias(registry, CHAMPION) is None
-    tracking.set_alias(registry, CHAMPION, number)
-    path, version = champion_release(registry, project / "cache/release")
-    assert (path, version) == (project / "cache/release", number)
+    number, model = registered(project, registry), WritableRegistry(registry)
+    assert model.by_alias(CHAMPION) is None
+    model.set_alias(CHAMPION, number)
+    path = model.download(model.champion().version, project / "cache/release")
     assert verdict.verify_release(path, projects.PUBLIC).passed
     assert [entry.name for entry in (project / "cache").iterdir()] == ["release"]
 
 
 def test_a_version_has_its_tags(project, registry):
-    number = registered(project, registry)
-    tracking.tag_version(registry, number, PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
-    version = version_registry(registry, number)
+    number, model = registered(project, registry), WritableRegistry(registry)
+    model.tag(number, PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
+    version = model.version(number)
     assert version.digest == "sha256:0"
     assert version.promoted_at == "2026-01-01T00:00:00+00:00"
-    assert versions(registry) == [version]
+    assert model.versions() == [version]
 
 
 def test_without_a_champion_the_error_names_the_next_step(project, registry):
     with pytest.raises(RegistryError, match="buckler promote"):
-        champion_release(registry, project / "release")
-    assert versions(registry) == []
+        Registry(registry).champion()
+    assert Registry(registry).versions() == []
 
 
 def test_an_unknown_version_is_named(project, registry):
     registered(project, registry)
     with pytest.raises(RegistryError, match="version 99"):
-        version_registry(registry, "99")
+        Registry(registry).version("99")
 
 
 def test_an_unreachable_server_is_one_readable_error(project, monkeypatch):
@@ -66,7 +63,7 @@ def test_an_unreachable_server_is_one_readable_error(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match="looking for the champion") as caught:
-        by_alias("skin-lesion", CHAMPION)
+        Registry("skin-lesion").by_alias(CHAMPION)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -79,7 +76,7 @@ def test_the_shown_address_has_no_credentials(monkeypatch):
 
 
 def test_without_a_server_the_projects_own_database_is_used(project):
-    assert versions("skin-lesion") == []
+    assert Registry("skin-lesion").versions() == []
     assert (project / ".buckler/mlflow.db").exists()
     assert not (project / "mlruns").exists()
 

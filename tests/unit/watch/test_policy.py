@@ -8,16 +8,14 @@ import yaml
 
 from buckler import watch
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
-from buckler.release import tracking
 from buckler.release.assess import Assessor
 from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback
 from buckler.release.publish import publish as publish_release
 from buckler.release.restate import restate
 from buckler.release.settings import PublishParams
-from buckler.serving.aliases import CHAMPION
-from buckler.serving.registry import STANDING_TAG, by_alias
-from buckler.serving.registry import version as version_registry
+from buckler.release.tracking import WritableRegistry
+from buckler.serving.registry import STANDING_TAG
 from buckler.state import paths
 from buckler.trust import audit_chain, keys, standing
 from buckler.trust.verdict import Source
@@ -33,7 +31,7 @@ def name(project, registry):
     keys.generate_key_pair(paths.KEYS)
     for weights in (b"one", b"two"):
         publish(project, registry, weights)
-        promote_release(registry, keys.load_private_key())
+        promote_release(WritableRegistry(registry))
     return registry
 
 
@@ -47,11 +45,11 @@ def publish(project, registry, weights):
 
 
 def champion(name):
-    return by_alias(name, CHAMPION).version
+    return WritableRegistry(name).champion().version
 
 
 def stands(name, version):
-    text = version_registry(name, version).standing
+    text = WritableRegistry(name).version(version).standing
     return standing.read(text, keys.load_public_key(), model_name=name, version=version) if text else None
 
 
@@ -80,7 +78,7 @@ def test_passing_renews_the_verdict_by_a_signed_standing(name):
     assert made.metrics()["buckler_verdict_expiry_timestamp_seconds"] == found.expires_at.timestamp()
     # `buckler champion` and rollbacks use the renewed expiry.
     later = datetime.now(UTC) + timedelta(days=45)
-    assert Assessor(name, keys.load_public_key(), later).champion().problem is None
+    assert Assessor(WritableRegistry(name), later).champion().reasons == ()
 
 
 def test_passing_without_a_renewal_needs_no_registry(here):
@@ -148,12 +146,12 @@ def test_a_version_that_is_no_longer_the_champion_is_not_rolled_back(name):
 
 
 def test_without_a_version_to_roll_back_to_the_champion_is_degraded(name):
-    restate(name, "1", keys.load_private_key(), "drift", standing.Claim("withdrawn", "darker"))
+    restate(WritableRegistry(name), "1", "drift", standing.Claim("withdrawn", "darker"))
     (done,) = follow(FAILED, "rollback")
     assert "cannot be rolled back" in done
     assert (champion(name), stands(name, "2").state) == ("2", "degraded")
     with pytest.raises(RegistryError, match=r"version 1: version 1 of .* is withdrawn: drift: darker"):
-        rollback(name, keys.load_private_key())
+        rollback(WritableRegistry(name))
 
 
 def test_without_the_signing_key_the_log_records_the_action_that_was_not_possible(name):
@@ -168,11 +166,11 @@ def test_a_degraded_version_is_not_promoted_until_a_person_lifts_the_claim(name)
     follow(FAILED, "degrade", "rollback")
     assert champion(name) == "1"
     with pytest.raises(PromotionRefusedError, match="is degraded: reevaluate"):
-        promote_release(name, keys.load_private_key(), number="2")
+        promote_release(WritableRegistry(name), number="2")
     with pytest.raises(BucklerError, match="drift has no claim on version 2"):
         policy.lift("drift", "2")
     assert policy.lift("reevaluate", "2") == "lifted from version 2"
-    assert promote_release(name, keys.load_private_key(), number="2").version == "2"
+    assert promote_release(WritableRegistry(name), number="2").version == "2"
 
 
 def test_a_challenger_is_promoted_automatically_only_if_the_policy_says_so(name, project):
@@ -187,7 +185,8 @@ def test_a_challenger_is_promoted_automatically_only_if_the_policy_says_so(name,
 
 def test_a_standing_signed_with_another_key_is_invalid(name):
     projects_key = standing.issue(standing.Standing(name, "2", "d", "v", *[datetime.now(UTC)] * 3), projects.KEY)
-    tracking.tag_version(name, "2", STANDING_TAG, projects_key)
-    assert "is not valid" in Assessor(name, keys.load_public_key()).champion().problem
+    WritableRegistry(name).tag("2", STANDING_TAG, projects_key)
+    (reason,) = Assessor(WritableRegistry(name)).champion().reasons
+    assert (reason.code, "is not valid" in reason.sentence) == ("standing", True)
     follow(watch.Finding(True, "passed", version="2", renews_days=30))  # signs a new one
-    assert Assessor(name, keys.load_public_key()).champion().problem is None
+    assert Assessor(WritableRegistry(name)).champion().reasons == ()

@@ -2,7 +2,7 @@
 
 Reads   params.yaml, the service, the reference pictures of the live model's release
 Writes  .buckler/watch/canary.json, .buckler/watch/champion.json: the standing of the live model
-Keeps   .buckler/watch/releases/: that release
+Keeps   .buckler/downloads/: that release
 
 The release contains these pictures and the expected answers; the service uses the same ones for its self-test when it
 loads a model. The job fails if the service answers differently.
@@ -19,9 +19,9 @@ from buckler.client import Client
 from buckler.errors import BucklerError
 from buckler.modality.picture.images import to_png
 from buckler.release.settings import PublishParams
-from buckler.serving import selftest
+from buckler.serving import release_cache, selftest
+from buckler.serving.registry import Registry
 from buckler.trust import verdict
-from buckler.watch import released
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import note_champion, write_state
 from buckler.watch.table import Finding
@@ -76,16 +76,17 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     Returns:
         None if a model other than the one of ``card`` answered.
     """
-    model = released.release_of(card, name).path / verdict.MODEL_DIR
     right, seconds = [], []
-    for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
-        began = time.perf_counter()
-        answer = service.predict(to_png(picture / 255))
-        seconds.append(time.perf_counter() - began)
-        if answer.model.digest != card["model"]["digest"]:
-            return None
-        shares = [answer.probabilities[label] for label in card["model"]["labels"]]
-        right.append(selftest.is_known(model, shares, place))
+    with release_cache.reported(card, Registry(name)) as release:
+        model = release.path / verdict.MODEL_DIR
+        for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
+            began = time.perf_counter()
+            answer = service.predict(to_png(picture / 255))
+            seconds.append(time.perf_counter() - began)
+            if answer.model.digest != card["model"]["digest"]:
+                return None
+            shares = [answer.probabilities[label] for label in card["model"]["labels"]]
+            right.append(selftest.is_known(model, shares, place))
     return right, seconds
 
 

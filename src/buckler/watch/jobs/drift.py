@@ -17,17 +17,17 @@ from typing import Any
 
 from buckler import params
 from buckler.data import manifest, pictures
-from buckler.errors import DatabaseError, DataError, RegistryError
+from buckler.errors import DatabaseError, DataError
 from buckler.modality.picture import uploads
 from buckler.release.settings import PublishParams
-from buckler.serving import registry, traffic
-from buckler.serving.aliases import CHAMPION
+from buckler.serving import release_cache, traffic
 from buckler.serving.predictor import Predictor
+from buckler.serving.registry import Registry
 from buckler.serving.traffic import Traffic, TrafficObservation
+from buckler.serving.version import Version
 from buckler.state import files, paths
-from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
-from buckler.watch import drift_report, released
+from buckler.watch import drift_report
 from buckler.watch.drift import DriftParams, compare
 from buckler.watch.settings import WatchSettings
 from buckler.watch.state import write_state
@@ -41,11 +41,12 @@ JOB = "drift"
 def run() -> Finding:
     """Compare as configured in params.yaml, report, and return whether the traffic is unchanged."""
     cfg, names = params.load("drift", DriftParams), params.load("publish", PublishParams)
-    champion = _champion(names.model_name)
+    registry = Registry(names.model_name)
+    champion = registry.champion()
     served = _window(cfg)
     window = [each for each in served if each.digest == champion.digest]
     enough = len(window) >= cfg.min_records
-    reference = reference_of(champion, names.model_name) if enough else []
+    reference = reference_of(champion, registry) if enough else []
     tests = compare(reference, window, cfg) if enough else ()
     reasons = drift_report.reasons(tests)
     others = len(served) - len(window)
@@ -63,14 +64,7 @@ def run() -> Finding:
             **drift_report.as_state(tests, cfg),
         },
     )
-    return Finding(not reasons, _message(names.model_name, champion, len(window), others, enough, reasons))
-
-
-def _champion(model_name: str) -> registry.Version:
-    champion = registry.by_alias(model_name, CHAMPION)
-    if champion is None:
-        raise RegistryError(f"{model_name} has no champion to compare with; `buckler promote` makes one")
-    return champion
+    return Finding(not reasons, _message(champion, len(window), others, enough, reasons))
 
 
 def _window(cfg: DriftParams) -> list[TrafficObservation]:
@@ -92,31 +86,30 @@ def _described(window: list[TrafficObservation], cfg: DriftParams) -> dict[str, 
     }
 
 
-def _message(name: str, champion: registry.Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
+def _message(champion: Version, count: int, others: int, enough: bool, reasons: list[str]) -> str:
     result = "; ".join(reasons) or ("passed" if enough else drift_report.TOO_FEW)
     if others:
         # Expected briefly after a promotion; if it persists, the service rejects the champion or is another service.
         result += f"; {others} more were answered by another model than the champion"
-    return f"{name} version {champion.version}, {count} pictures: {result}"
+    return f"{champion.model} version {champion.version}, {count} pictures: {result}"
 
 
 # --- the reference
 
 
-def reference_of(champion: registry.Version, model_name: str) -> list[TrafficObservation]:
+def reference_of(champion: Version, registry: Registry) -> list[TrafficObservation]:
     """Return the service's measurements of the calibration pictures, computed once for each champion.
 
     Raises:
         DataError: The local pictures differ from those that the champion was trained on.
-        RegistryError, VerdictError, ModelError: The release cannot be loaded.
+        RegistryError, RefusedError, ModelError: The release cannot be loaded.
     """
     path = paths.WATCH_DRIFT_REFERENCE / f"{champion.digest.removeprefix('sha256:')}.json"
     known = _read(path)
     if known is None:
         # An expired verdict does not matter: the traffic of that champion is compared as well.
-        key = keys.load_public_key()
-        release = released.cache(model_name).get(champion.version, key, verdict_id=champion.verdict)
-        known = measure(Predictor.of(release.path / MODEL_DIR, release.verdict))
+        with release_cache.shared(registry) as cache, cache.opened(champion) as release:
+            known = measure(Predictor.of(release.path / MODEL_DIR, release.verdict))
         _keep(path, known)
     return known
 

@@ -3,7 +3,7 @@
 Reads   params.yaml, the service, the live model's release, data/splits/test.csv and its pictures;
         models/surrogate/ if probe.crafted_on names it
 Writes  .buckler/watch/probe.json
-Keeps   .buckler/watch/releases/: that release; .buckler/watch/probe/: the pictures that were crafted on it
+Keeps   .buckler/downloads/: that release; .buckler/watch/probe/: the pictures that were crafted on it
 
 An outside attacker has only this interface. Transfer pictures are crafted off-line; Square queries the service a
 bounded number of times, and the service should detect the search. The service stores fingerprints of pictures for an
@@ -31,11 +31,12 @@ from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.release.settings import PublishParams
+from buckler.serving import release_cache
 from buckler.serving.predictor import Predictor
+from buckler.serving.registry import Registry
 from buckler.state import files, paths
 from buckler.trust import digests
 from buckler.trust.verdict import MODEL_DIR
-from buckler.watch import released
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import write_state
 from buckler.watch.table import Finding
@@ -143,11 +144,11 @@ def run() -> Finding:
     name = params.load("publish", PublishParams).model_name
     with Client(watching.address, **watching.as_client()) as client:
         card = client.model_card()
-        release = released.release_of(card, name)
-        model = release.path / MODEL_DIR
-        offline = Predictor.of(model, release.verdict)
-        sent, searched = choose(cfg, offline)
-        attacked = crafted(cfg, model, sent)
+        with release_cache.reported(card, Registry(name)) as release:
+            model = release.path / MODEL_DIR
+            offline = Predictor.of(model, release.verdict)
+            sent, searched = choose(cfg, offline)
+            attacked = crafted(cfg, model, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
         endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
         clean, transferred = (

@@ -10,7 +10,6 @@ separately. A pass renews the verdict (`buckler.trust.standing`), which needs th
 """
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from buckler import params
 from buckler.data import pictures, recent
 from buckler.data.pictures import Pictures
-from buckler.errors import BucklerError, DataError, ParamsError, VerdictError
+from buckler.errors import BucklerError, DataError, ParamsError
 from buckler.evaluation import accuracy, crafter_and_scorer, reports, robustness, subgroups
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.reports import RobustnessReport
@@ -35,10 +34,11 @@ from buckler.release.bundle import policy_of
 from buckler.release.evidence import Evidence
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
-from buckler.serving import registry
+from buckler.serving.assessment import Assessment, ReasonCode
+from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, Registry
 from buckler.state import paths
 from buckler.trust import keys
-from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict, open_release
+from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from buckler.watch.settings import WatchParams
 from buckler.watch.state import note_champion, write_state
 from buckler.watch.table import Finding
@@ -81,11 +81,13 @@ def run() -> Finding:
     """Attack the champion as configured in params.yaml, report, and return whether it still passes."""
     cfg, names = params.load("watch", WatchParams), params.load("publish", PublishParams)
     suite = suite_of(cfg)
-    with tempfile.TemporaryDirectory(prefix="buckler-") as scratch:
-        path, version = registry.champion_release(names.model_name, Path(scratch) / "release")
+    assessor = Assessor(Registry(names.model_name))
+    # The release stays on disk for the hours that the attacks take.
+    with assessor.opened(assessor.registry.champion()) as found:
+        path, assessment = found.release.path, found.assessment
         # Expiry is not checked: an expired champion that passes is renewed.
-        verdict = open_release(path, keys.load_public_key())
-        note_standing(names.model_name, version, verdict)
+        verdict = found.release.verdict
+        note_standing(assessment)
         policy = policy_of(verdict)
         released = reports.read(RobustnessReport, path / EVIDENCE_DIR)
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
@@ -93,14 +95,15 @@ def run() -> Finding:
         evaluations = {PINNED: subject.pinned(released.subgroup_columns)}
         if cfg.recent.path:
             evaluations[NEWEST] = subject.newest()
-    state = _state(names.model_name, version, verdict, policy, evaluations)
+    state = _state(assessment, verdict, policy, evaluations)
     write_state(JOB, state)
     _record(cfg, names, state, evaluations)
     if _can_sign():  # without the key the progress is kept: a retry with the key need not attack again
         journal.forget()  # the next job must attack again
     counts = " and ".join(f"{each.evidence.pictures} {name}" for name, each in evaluations.items())
-    message = f"{names.model_name} version {version}, {counts} pictures: {'; '.join(state['reasons']) or 'passed'}"
-    return Finding(state["passed"], message, version=version, renews_days=policy.valid_days)
+    version = assessment.version
+    message = f"{version.model} version {version.version}, {counts} pictures: {'; '.join(state['reasons']) or 'passed'}"
+    return Finding(state["passed"], message, version=version.version, renews_days=policy.valid_days)
 
 
 def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
@@ -122,16 +125,13 @@ def suite_of(cfg: WatchParams) -> tuple[AttackSpec, ...]:
     return suite
 
 
-def note_standing(model_name: str, number: str, verdict: Verdict) -> None:
+def note_standing(assessment: Assessment) -> None:
     """Store the champion's standing before the attack, for the exporter."""
-    version = registry.version(model_name, number)
-    try:
-        standing = Assessor(model_name, keys.load_public_key()).standing_of(version, verdict)
-    except VerdictError as error:  # the service ignores an invalid standing, too
-        log.warning("%s", error)
-        return
-    times = {"issued_at": standing.issued_at, "expires_at": standing.expires_at}
-    note_champion(number, state=standing.state, reasons=standing.reasons, **times)
+    for reason in assessment.reasons:
+        log.warning("%s", reason)
+    if standing := assessment.standing:
+        times = {"issued_at": standing.issued_at, "expires_at": standing.expires_at}
+        note_champion(assessment.version.version, state=standing.state, reasons=standing.reasons, **times)
 
 
 class Subject:
@@ -210,13 +210,14 @@ class Subject:
 
 
 def _state(
-    model_name: str, version: str, verdict: Verdict, policy: Policy, evaluations: dict[str, SetEvaluation]
+    assessment: Assessment, verdict: Verdict, policy: Policy, evaluations: dict[str, SetEvaluation]
 ) -> dict[str, Any]:
-    failures, reasons = _failures(verdict, evaluations)
+    failures, reasons = _failures(assessment, evaluations)
+    version = assessment.version
     return {
         "schema": 2,
         "finished_at": datetime.now(UTC).isoformat(),
-        "model": {"name": model_name, "version": version, "digest": verdict.subject_digest},
+        "model": {"name": version.model, "version": version.version, "digest": verdict.subject_digest},
         "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
         "passed": not reasons,
         "failures": failures,
@@ -227,14 +228,14 @@ def _state(
     }
 
 
-def _failures(verdict: Verdict, evaluations: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
+def _failures(assessment: Assessment, evaluations: dict[str, SetEvaluation]) -> tuple[list[str], list[str]]:
     """Return the reasons for failure: as labels of the metric, and as sentences."""
     kinds, reasons = [], []
     for name, evaluation in evaluations.items():
         prefix = "" if name == PINNED else f"{name} pictures: "
         kinds += [kind if name == PINNED else f"{name}_{kind}" for kind in evaluation.decision.kinds]
         reasons += [f"{prefix}{failure}" for failure in evaluation.decision.failures]
-    if not verdict.passed:
+    if ReasonCode.FAILED in assessment.codes:
         kinds.append("verdict_failed")
         reasons.append("its verdict states that it did not pass the gate")
     return kinds, reasons
@@ -255,8 +256,8 @@ def _record(
         tracking.KIND_TAG: "job",
         "job": JOB,
         "model_version": state["model"]["version"],
-        registry.DIGEST_TAG: state["model"]["digest"],
-        registry.OUTCOME_TAG: "passed" if state["passed"] else "failed",
+        DIGEST_TAG: state["model"]["digest"],
+        OUTCOME_TAG: "passed" if state["passed"] else "failed",
     }
     run_id = tracking.start_run(names.experiment, f"{JOB} {state['finished_at']}", tags)
     points = [

@@ -7,28 +7,27 @@ import pytest
 from prometheus_client import REGISTRY
 
 from buckler.errors import VerdictError
+from buckler.serving.version import Version
 from buckler.trust import keys
 from services.classifier.releases.follower import Follower
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.served import ReleaseEntry
 from services.classifier.settings import Settings
 
 
 class Source:
     """Names the entry in ``named``; its releases cannot be loaded."""
 
+    promotes = False
+
     def __init__(self) -> None:
-        self.named, self.tries = ReleaseEntry("1"), 0
+        self.named, self.tries = Version("skin-lesion", "1"), 0
         self.meanwhile = lambda: None
         self.error: Exception = VerdictError("digest", "changed")
 
-    def look(self) -> ReleaseEntry:
+    def look(self) -> Version:
         if isinstance(self.named, Exception):
             raise self.named
         return self.named
-
-    def admit(self, *_: object) -> None:
-        return None
 
     @contextmanager
     def fetched(self, *_: object):
@@ -61,7 +60,7 @@ def test_a_release_that_changes_while_it_is_read_is_read_again_and_not_refused(s
     before = refused("digest")
 
     def replaced() -> None:
-        source.named, source.meanwhile = ReleaseEntry("2"), lambda: None
+        source.named, source.meanwhile = Version("skin-lesion", "2"), lambda: None
 
     source.meanwhile = replaced
     following.check()

@@ -17,15 +17,15 @@ from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
+from buckler.serving.assessment import EARLIEST
 from buckler.serving.registry import DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
-from buckler.serving.registry import version as version_registry
 from buckler.trust import digests, promotion
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.releases import follower, lookup
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.served import EARLIEST, Candidate
+from services.classifier.served import Candidate
 from services.classifier.settings import Settings
 from tests.services.champions import forget
 from tests.services.running import load_served
@@ -49,6 +49,7 @@ class RegistryModel:
     def __init__(self, name: str, keys: Path) -> None:
         self.name = name
         self._key = load_private_key(keys / PRIVATE_KEY_FILE)
+        self._model = tracking.WritableRegistry(name)
         self._moves = 0
 
     def register(self, release: Path, *, tags: bool = True) -> str:
@@ -57,11 +58,11 @@ class RegistryModel:
         tracking.finish_run(run)
         verdict = open_release(release, self._key.public_key()) if tags else None
         known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}
-        return tracking.register(self.name, uri, tags=known, description="test")
+        return self._model.register(uri, tags=known, description="test")
 
     def point_to(self, version: str) -> None:
         """Move the alias by hand, which MLflow allows."""
-        tracking.set_alias(self.name, CHAMPION, version)
+        self._model.set_alias(CHAMPION, version)
 
     def promote(self, release: Path, version: str) -> None:
         """Move the alias as `buckler promote` and `buckler rollback` do."""
@@ -73,7 +74,7 @@ class RegistryModel:
             verdict=open_release(release, self._key.public_key()),
             moment=BEGIN + timedelta(hours=self._moves),
         )
-        tracking.tag_version(self.name, version, PROMOTION_TAG, text)
+        self._model.tag(version, PROMOTION_TAG, text)
         self.point_to(version)
 
     def publish(self, release: Path) -> str:
@@ -171,7 +172,7 @@ def test_a_last_good_release_that_was_changed_on_disk_is_refused(settings, regis
 
 
 def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
-    one, two = make("one"), make("two", issued_at=BEGIN.isoformat())
+    one, two = make("one"), make("two", issued_at=BEGIN)
     first = registry.publish(one)
     slot, following = serving(settings)
     old = slot.served
@@ -197,13 +198,13 @@ def test_the_previous_model_is_released_after_its_time(settings, registry, make)
     settings = settings.model_copy(update={"previous_model_seconds": 0.0})
     registry.publish(make("one"))
     slot, following = serving(settings)
-    registry.publish(make("two", issued_at=BEGIN.isoformat()))
+    registry.publish(make("two", issued_at=BEGIN))
     following.check()
     assert (slot.served.version, slot.previous) == ("2", None)
 
 
 def by_hand_to_a_version_without_promotion(registry: RegistryModel, make) -> None:
-    registry.point_to(registry.register(make("other", issued_at=BEGIN.isoformat())))
+    registry.point_to(registry.register(make("other", issued_at=BEGIN)))
 
 
 def by_hand_to_a_version_that_failed(registry: RegistryModel, make) -> None:
@@ -216,9 +217,9 @@ def back_by_hand_to_a_replaced_version(registry: RegistryModel, make) -> None:
 
 
 def with_the_promotion_of_another_version(registry: RegistryModel, make) -> None:
-    version = registry.register(make("other", issued_at=BEGIN.isoformat()))
-    stolen = version_registry(registry.name, "2").promotion
-    tracking.tag_version(registry.name, version, PROMOTION_TAG, stolen)
+    version = registry.register(make("other", issued_at=BEGIN))
+    model = tracking.WritableRegistry(registry.name)
+    model.tag(version, PROMOTION_TAG, model.version("2").promotion)
     registry.point_to(version)
 
 
@@ -293,7 +294,7 @@ def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path
         RegistryModel(settings.model_name, keys),
         Maker(release, keys, module_tmp_path, settings.model_name),
     )
-    registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1)).isoformat()))
+    registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1))))
     two = make("two")
     registry.publish(two)
     yield Standing(settings, registry, two, *serving(settings))
@@ -301,7 +302,7 @@ def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path
 
 
 def test_a_restarted_worker_remembers_the_newest_promotion(settings, registry, make):
-    registry.publish(make("one", issued_at=BEGIN.isoformat()))
+    registry.publish(make("one", issued_at=BEGIN))
     registry.publish(make("two"))
     assert load_served(settings).version == "2"
     registry.point_to("1")
@@ -314,7 +315,7 @@ def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registr
     one = make("one")
     registry.publish(one)
     load_served(settings)
-    monkeypatch.setattr(lookup, "current", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(lookup, "named", lambda *_: pytest.fail("asked"))
     slot, _ = serving(settings)
     assert slot.served.version == "1"
 
@@ -322,7 +323,7 @@ def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registr
 def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, registry, make):
     registry.publish(make("one"))
     slot, following = serving(settings)
-    two = make("two", issued_at=BEGIN.isoformat())
+    two = make("two", issued_at=BEGIN)
     second = registry.register(two)
     registry.point_to(second)
     following.check()
@@ -336,7 +337,7 @@ def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, regis
 def test_a_failing_download_is_tried_again_with_growing_pauses(settings, registry, make, monkeypatch):
     registry.publish(make("one"))
     slot, following = serving(settings)
-    registry.publish(make("two", issued_at=BEGIN.isoformat()))
+    registry.publish(make("two", issued_at=BEGIN))
     tries = []
 
     def broken(*_: object) -> None:
@@ -392,12 +393,11 @@ def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_l
 
 
 def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, keys, make):
-    key = load_private_key(keys / PRIVATE_KEY_FILE).public_key()
     settings.releases_dir.mkdir()
     for name, hours in (("new", 2), ("old", 1)):
         place = Path(shutil.copytree(make(name), settings.releases_dir / f".incoming-{name}" / "release"))
         candidate = Candidate(place, name, BEGIN + timedelta(hours=hours))
-        lookup.keep(candidate, settings, key)
+        lookup.keep(candidate, settings)
     assert lookup.last_good(settings).version == "new"
 
 

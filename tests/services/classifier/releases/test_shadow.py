@@ -17,7 +17,7 @@ from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pa
 from services.classifier.contract import Answer
 from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.releases.sources import ChallengerSource
+from services.classifier.releases.sources import RegistrySource
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 from tests.services.champions import forget
@@ -180,14 +180,15 @@ def test_a_challenger_that_failed_its_gate_is_compared_but_an_unsigned_one_is_no
     write_verdict(challenger, keys, name, passed=passed, reasons=("weak",), expires_at=expired)
     run = tracking.start_run("service", "test", {})
     uri = tracking.log_release(run, challenger, labels=["benign", "malignant"], shape=(32, 32, 3))
-    tracking.set_alias(name, CHALLENGER, tracking.register(name, uri, tags={}, description="test"))
+    model = tracking.WritableRegistry(name)
+    model.set_alias(CHALLENGER, model.register(uri, tags={}, description="test"))
 
     slot, settings = ModelSlot(), Settings(model_name=name, releases_dir=tmp_path / "releases")
     before = value("buckler_shadow_refused_total", reason="signature")
     refused = value("buckler_model_refused_total", reason="signature")
-    ChallengerFollower(settings, ChallengerSource(settings), slot).check()
+    ChallengerFollower(settings, RegistrySource.challenger(settings), slot).check()
     assert (slot.served is not None) == taken
     assert value("buckler_shadow_refused_total", reason="signature") == before + (not taken)
     assert value("buckler_model_refused_total", reason="signature") == refused
-    assert not list(settings.releases_dir.iterdir())
+    assert not [path for path in settings.releases_dir.iterdir() if path.is_dir()]
     forget(name)

@@ -153,7 +153,7 @@ def test_another_champion_replaces_a_withdrawn_one_which_stays_withdrawn_in_memo
     champion.state(WITHDRAWN)
     slot, following = begin(settings)
     first = champion.version
-    second = champion.publish(issued_at=datetime(2026, 1, 1, tzinfo=UTC).isoformat())
+    second = champion.publish(issued_at=datetime(2026, 1, 1, tzinfo=UTC))
     following.check()
     assert (slot.served.version, slot.served.state) == (second, "holds")
     assert value("buckler_model_standing", state="withdrawn") == 0
@@ -166,7 +166,7 @@ def test_the_file_of_standings_is_bounded_and_may_be_damaged(settings, make, mon
     champion = make()
     _, following = begin(settings)
     for moment in range(3):
-        champion.publish(issued_at=datetime(2026, 1, 1 + moment, tzinfo=UTC).isoformat())
+        champion.publish(issued_at=datetime(2026, 1, 1 + moment, tzinfo=UTC))
         champion.state(DEGRADED)
         following.check()
     path = settings.releases_dir / standing_cache.FILE

@@ -13,12 +13,11 @@ import pytest
 import yaml
 
 from buckler import watch
-from buckler.errors import BucklerError, VerdictError
+from buckler.errors import BucklerError
 from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import audit_chain
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
-from buckler.watch import released
 from buckler.watch.jobs import probe
 from tests import projects
 from tests.services.champions import Champion, forget
@@ -200,12 +199,6 @@ def test_without_its_key_the_watch_reports_the_error_of_the_service(project, cha
     run = watch.run_once("canary")
     assert run.outcome == "error"
     assert "key_missing" in run.message
-
-
-def test_a_live_model_that_differs_from_the_registrys_version_is_an_error(project, champion):
-    card = {"model": {"version": champion.version}, "verdict": {"id": "sha256:" + 64 * "0"}}
-    with pytest.raises(VerdictError, match="the registry has sha256:"):
-        released.release_of(card, champion.name)
 
 
 def test_the_probe_passes_if_answers_match_the_release_and_square_is_detected(project):

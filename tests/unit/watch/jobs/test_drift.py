@@ -22,10 +22,10 @@ from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.release import bundle, promote
+from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest, traffic
-from buckler.serving.aliases import CHAMPION
 from buckler.serving.predictor import Predictor
-from buckler.serving.registry import by_alias
+from buckler.serving.registry import Registry
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
@@ -106,7 +106,7 @@ def champion(made, mlflow_database):
             write_self_test=selftest.write,
         )
         projects.publish(made, verdict, name)
-        promote.promote(name, key)
+        promote.promote(WritableRegistry(name, keys.Keys(key)))
     return name
 
 
@@ -238,7 +238,7 @@ def test_the_job_measures_pictures_as_the_service_does(served, name):
     served([content for _, content in drawn(seed=1)])
     with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
         answered = database.window(since=0, limit=1000)
-    measured = drift.reference_of(by_alias(name, CHAMPION), name)
+    measured = drift.reference_of(Registry(name).champion(), Registry(name))
     for one, other in zip(answered, measured, strict=True):
         np.testing.assert_allclose(one.sketch, other.sketch, rtol=1e-5, atol=1e-6)
         assert replace(one, moment=0, sketch=()) == replace(other, moment=0, sketch=())

@@ -20,8 +20,9 @@ from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.release import promote
 from buckler.release.assess import Assessor
+from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.registry import by_alias
+from buckler.serving.registry import Registry
 from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.watch.jobs import reevaluate
@@ -71,7 +72,7 @@ def champion(made, project, registry, monkeypatch):
     def promoted(policy):
         verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
         projects.publish(project, verdict, registry)
-        promote.promote(registry, keys.load_private_key())
+        promote.promote(WritableRegistry(registry))
         return registry
 
     return promoted
@@ -127,7 +128,7 @@ def test_passing_renews_the_verdict_and_without_the_key_keeps_the_progress(champ
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "passed"
     assert "renewed until" in run.message
-    stands = Assessor(name, keys.load_public_key()).champion().standing
+    stands = Assessor(Registry(name)).champion().standing
     assert (stands.state, stands.expires_at - stands.issued_at > timedelta(days=29)) == ("holds", True)
     assert stands.moment > datetime.now(UTC) - timedelta(minutes=5)
     assert not list(paths.WATCH_JOURNAL.rglob("*.npz"))
@@ -140,7 +141,7 @@ def test_a_failure_rolls_back_to_the_champion_before(champion, project, made):
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "failed"
     assert "rolled back to version 1" in run.message
-    assert by_alias(name, CHAMPION).version == "1"
+    assert Registry(name).champion().version == "1"
 
 
 def test_the_newest_pictures_are_evaluated_separately_without_training_pictures(champion, project):

@@ -1,0 +1,364 @@
+"""May a version of a model serve, and why not: answered here, once, from its signed documents and the time.
+
+`assess` is a pure function; `read_release` reads what it needs of a release's files. Everything else that speaks about
+a version (promotion, roll-back, service, watch, `buckler champion`, console) shows an `Assessment` or acts on one.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from buckler.errors import BucklerError, ModelError, VerdictError
+from buckler.serving.version import Version
+from buckler.trust import promotion, standing, verdict
+from buckler.trust.promotion import PromotionRecord
+from buckler.trust.standing import WITHDRAWN, Standing
+from buckler.trust.verdict import MODEL_DIR, Verdict
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+class ReasonCode(StrEnum):
+    """A closed set; it labels metrics, and the runbook `BucklerModelRefused` explains each."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    SIGNATURE = "signature"
+    DIGEST = "digest"
+    OTHER_MODEL = "other_model"
+    UNLOADABLE = "unloadable"
+    SELF_TEST = "self_test"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    NOT_PROMOTED = "not_promoted"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    DEGRADED = "degraded"
+    STANDING = "standing"
+
+
+# The release proves nothing.
+_NOT_AUTHENTIC = frozenset(
+    {
+        ReasonCode.MISSING,
+        ReasonCode.MALFORMED,
+        ReasonCode.SIGNATURE,
+        ReasonCode.DIGEST,
+        ReasonCode.OTHER_MODEL,
+    }
+)
+# Nor can it be compared with a live model.
+_UNUSABLE = _NOT_AUTHENTIC | {ReasonCode.UNLOADABLE, ReasonCode.SELF_TEST}
+_NOT_LOADED = _UNUSABLE | {
+    ReasonCode.FAILED,
+    ReasonCode.EXPIRED,
+    ReasonCode.NOT_PROMOTED,
+    ReasonCode.SUPERSEDED,
+}
+_REVIEWED = frozenset({ReasonCode.EXPIRED, ReasonCode.DEGRADED})
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason against a version: its code, and a sentence that says what is wrong and what to do."""
+
+    code: ReasonCode
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRelease:
+    """What a release's files say.
+
+    Attributes:
+        verdict: The verdict, if its signature is valid.
+        reasons: Why the release cannot be used; empty if verdict and files are authentic and this version of the
+            product can load them.
+    """
+
+    verdict: Verdict | None
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def authentic(self) -> bool:
+        """Whether the verdict and all files are those that were signed for this model."""
+        return self.verdict is not None and all(reason.code not in _NOT_AUTHENTIC for reason in self.reasons)
+
+    def require(self) -> Verdict:
+        """Return the verdict of an authentic release, even if it failed or has expired.
+
+        Raises:
+            RefusedError: It is not authentic; with every reason.
+        """
+        if self.verdict is None or not self.authentic:
+            raise RefusedError("the release is not authentic", self.reasons)
+        return self.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a service has accepted about a version before: nothing older replaces it.
+
+    Attributes:
+        standing: Newest standing of the version.
+        promotion: Time of the newest promotion of any version.
+    """
+
+    standing: Standing | None = None
+    promotion: datetime = EARLIEST
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Whether a version may serve.
+
+    Attributes:
+        version: Its entry in the registry.
+        verdict: Its verdict; None if it has no signed one.
+        standing: Its valid standing, else the initial one of its verdict; None without either.
+        promotion: The signed record of its promotion; None if it has no valid one, or needs none.
+        reasons: Every reason against it.
+    """
+
+    version: Version
+    verdict: Verdict | None
+    standing: Standing | None
+    promotion: PromotionRecord | None
+    reasons: tuple[Reason, ...]
+
+    @property
+    def codes(self) -> tuple[ReasonCode, ...]:
+        """The codes of the reasons, each once."""
+        return tuple(dict.fromkeys(reason.code for reason in self.reasons))
+
+    @property
+    def may_compare(self) -> bool:
+        """Whether a service may compare its answers with those of the live model, without giving them to clients."""
+        return _UNUSABLE.isdisjoint(self.codes)
+
+    @property
+    def may_load(self) -> bool:
+        """Whether a service loads it; a withdrawn version is loaded to show its card, and gives no answers."""
+        return _NOT_LOADED.isdisjoint(self.codes)
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether a service that loads it now gives its answers."""
+        return self.may_load and ReasonCode.WITHDRAWN not in self.codes
+
+    @property
+    def must_review(self) -> bool:
+        """Whether its answers, if a service gives any, need review: it is degraded, or expired while it was live."""
+        return not _REVIEWED.isdisjoint(self.codes)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The reasons as text."""
+        return tuple(map(str, self.reasons))
+
+
+class RefusedError(BucklerError):
+    """A version or release that was needed may not be used; ``reasons`` has every reason."""
+
+    def __init__(self, what: str, reasons: tuple[Reason, ...]) -> None:
+        super().__init__(f"{what}: {'; '.join(map(str, reasons))}")
+        self.reasons = reasons
+
+
+def assess(
+    version: Version,
+    release: OpenedRelease,
+    key: Ed25519PublicKey,
+    *,
+    now: datetime,
+    promoted: bool = True,
+    accepted: Accepted = Accepted(),
+) -> Assessment:
+    """Return whether ``version`` may serve, with every reason against it.
+
+    Args:
+        version: Its entry in the registry.
+        release: Its opened release.
+        key: Public key that must have signed standing and promotion.
+        now: Aware time at which expiry is checked.
+        promoted: Whether it needs a promotion; a candidate, or a directory that the operator names, needs none.
+        accepted: What was accepted before.
+    """
+    proof = release.verdict
+    current, about_standing = newest_standing(version, key, accepted.standing)
+    if proof is not None and current is not None:
+        try:
+            current.check(proof)
+        except VerdictError as error:
+            about_standing = (*about_standing, _ignored(error))
+            current = None
+    if proof is not None and current is None:
+        current = standing.of_verdict(proof, model_name=version.model, version=version.version)
+    record, about_promotion = _promotion(version, proof, key, accepted) if promoted else (None, ())
+    about_verdict = _judged(version, proof, current, now) if proof is not None and current is not None else ()
+    reasons = (*release.reasons, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
+    return Assessment(version, proof, current, record, reasons)
+
+
+def newest_standing(
+    version: Version, key: Ed25519PublicKey, known: Standing | None = None
+) -> tuple[Standing | None, tuple[Reason, ...]]:
+    """Return the newest valid standing of ``version``, None without one, and why the stored one is ignored.
+
+    Args:
+        version: Its entry in the registry.
+        key: Public key that must have signed the standing.
+        known: The newest one that was accepted before; an older or deleted one does not replace it.
+    """
+    if not version.standing:
+        return known, ()
+    try:
+        found = standing.read(version.standing, key, model_name=version.model, version=version.version)
+    except VerdictError as error:
+        return known, (_ignored(error),)
+    if known and found.moment < known.moment:
+        text = (
+            f"the standing of {version} is from {found.moment.isoformat()}, a newer one was signed at"
+            f" {known.moment.isoformat()}: an old standing was put back"
+        )
+        return known, (_ignored(text),)
+    return found, ()
+
+
+def _ignored(problem: object) -> Reason:
+    sentence = f"{problem}; it is ignored: find who writes to the registry, the next run of the job signs a new one"
+    return Reason(ReasonCode.STANDING, sentence)
+
+
+def _judged(version: Version, proof: Verdict, current: Standing, now: datetime) -> tuple[Reason, ...]:
+    reasons = []
+    if not proof.passed:
+        failures = proof.reasons or ("no reason given",)
+        reasons += [
+            Reason(ReasonCode.FAILED, f"{version} failed its gate: {failure}; promote a version that passes")
+            for failure in failures
+        ]
+    if now >= current.expires_at:
+        sentence = (
+            f"the verdict {proof.id} expired at {current.expires_at.isoformat()}; `buckler watch --once reevaluate`"
+            " renews it if the model still passes, else run the gate again"
+        )
+        reasons.append(Reason(ReasonCode.EXPIRED, sentence))
+    return tuple(reasons)
+
+
+def _claims(version: Version, current: Standing | None) -> Iterator[Reason]:
+    for job, claim in sorted(current.claims.items()) if current else ():
+        code = ReasonCode.WITHDRAWN if claim.state == WITHDRAWN else ReasonCode.DEGRADED
+        yield Reason(
+            code,
+            f"{version} is {claim.state}: {job}: {claim.reason}; it is lifted when the job passes, or by `buckler"
+            f" champion --lift {job} --version {version.version}`",
+        )
+
+
+def _promotion(
+    version: Version, proof: Verdict | None, key: Ed25519PublicKey, accepted: Accepted
+) -> tuple[PromotionRecord | None, tuple[Reason, ...]]:
+    try:
+        record = promotion.read(version.promotion, key, model_name=version.model, version=version.version)
+    except VerdictError as error:
+        return None, (Reason(ReasonCode.NOT_PROMOTED, str(error)),)
+    reasons = []
+    try:
+        if proof is not None:
+            record.check(proof)
+    except VerdictError as error:
+        reasons.append(Reason(ReasonCode.NOT_PROMOTED, f"{error}; run `buckler promote --version {version.version}`"))
+    later = max(accepted.promotion, _moment(version.replaced_at))
+    if record.moment < later:
+        sentence = (
+            f"{version} was promoted at {record.moment.isoformat()}, another version later, at {later.isoformat()}: the"
+            f" alias was moved by hand; use `buckler rollback`, or `buckler promote --version {version.version}`"
+        )
+        reasons.append(Reason(ReasonCode.SUPERSEDED, sentence))
+    return record, tuple(reasons)
+
+
+def _moment(text: str) -> datetime:
+    """Return the time in a tag; ``EARLIEST`` for any other text, which proves as little as a deleted tag."""
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    return EARLIEST
+
+
+# --- reading a release
+
+
+def read_release(path: Path, key: Ed25519PublicKey, *, model: str) -> OpenedRelease:
+    """Return what the release in ``path`` says, and every reason for which it cannot be used.
+
+    Args:
+        path: Directory of the release.
+        key: Public key that must have signed the verdict.
+        model: Registered model that the verdict must be about.
+    """
+    try:
+        proof = verdict.read_verdict(path, key)
+    except VerdictError as error:
+        return OpenedRelease(None, (_unusable(error, path),))
+    reasons = [_unusable(error, path) for error in _contradictions(proof, path, model)]
+    if not reasons and (problem := unloadable(path / MODEL_DIR)):  # bytes that nobody signed are not parsed
+        reasons.append(Reason(ReasonCode.UNLOADABLE, problem))
+    return OpenedRelease(proof, tuple(reasons))
+
+
+def _contradictions(proof: Verdict, path: Path, model: str) -> Iterator[VerdictError]:
+    try:
+        verdict.check_name(proof, model)
+    except VerdictError as error:
+        yield error
+    try:
+        verdict.check_files(proof, path)
+    except VerdictError as error:
+        yield error
+
+
+_WHAT_TO_DO = {
+    ReasonCode.MISSING: "publish the release again with `dvc repro`",
+    ReasonCode.MALFORMED: "publish the release again with `dvc repro`",
+    ReasonCode.SIGNATURE: "find who signed it, or publish it again with this project's key (`dvc repro`)",
+    ReasonCode.DIGEST: "find who changed the files, and publish the release again with `dvc repro`",
+    ReasonCode.OTHER_MODEL: "publish the release under its own name",
+}
+
+
+def _unusable(error: VerdictError, path: Path) -> Reason:
+    code = ReasonCode(error.reason)
+    sentence = str(error).replace(str(path), "the release")  # often a temporary directory
+    return Reason(code, f"{sentence}; {_WHAT_TO_DO[code]}")
+
+
+def unloadable(model: Path) -> str | None:
+    """Return why this version of the product cannot load the verified files in ``model``; None if it seems to.
+
+    The network is not loaded: that takes seconds and may need TensorFlow.
+    """
+    from buckler.detection.screening import Screening
+    from buckler.models import info, runtime
+
+    try:
+        info.load_info(model)
+        runtime.is_exported(model)
+        Screening.load(model)
+    except ModelError as error:
+        return (
+            f"this version of the product cannot load the model: {str(error).replace(str(model), 'the release')}; run"
+            " `dvc repro` and `buckler promote`, or serve it with the version of the product that made it"
+        )
+    return None
