@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from buckler import params
-from buckler.data.expectations import ValidateParams
+from buckler.data.expectations import WARNINGS, ValidateParams
 from buckler.errors import ParamsError
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.modality.picture import synthetic
@@ -120,6 +120,7 @@ def _of_detector(detect: DetectParams) -> Iterator[str]:
 def _of_gate(cfg: RunParams) -> Iterator[str]:
     """Yield the floors and ceilings for radii at which nothing is measured: the gate would fail hours later."""
     gate, attacked = cfg.gate, _radii(cfg.attack.suite)
+    yield from _missing("gate.allowed_warnings", gate.allowed_warnings, "warnings of the stage validate", WARNINGS)
     for name in ("min_robust_accuracy", "min_robust_sensitivity", "min_robust_specificity"):
         yield from _missing(f"gate.{name}", getattr(gate, name), "L-infinity radii of attack.suite", attacked)
     floors = [radius for radius, floor in gate.min_subgroup_robust_accuracy.items() if floor]

@@ -7,13 +7,13 @@ Writes  data/validated.csv           the rows that later stages use
         reports/validation.json      every expectation with its result
         reports/data_docs/           the same as Great Expectations pages, readable offline
 
-A file that does not decode is excluded, and so is a repeated file of the same class. Identical files in two classes
-contradict each other and stop the pipeline.
+A file that does not decode is excluded, and so is a repeated file of the same class. What makes later results wrong or
+impossible, such as identical files in two classes, stops the pipeline. Other faults are warnings; the gate judges them.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -21,22 +21,23 @@ from tqdm import tqdm
 from buckler import params
 from buckler.data import expectations, manifest
 from buckler.errors import DataError, UnusableImageError
-from buckler.evaluation import subgroups
+from buckler.evaluation import reports, subgroups
+from buckler.evaluation.reports import ValidationReport
+from buckler.measurements.results import DataVersion, Expectation, Quarantined, Repeated
 from buckler.modality.picture import images
 from buckler.reporting import data_docs
-from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 
 MANIFEST = Path("data/manifest.csv")
 VALIDATED = Path("data/validated.csv")
 QUARANTINE = Path("data/quarantine")
-REPORT = Path("reports/validation.json")
-DATA_DOCS = Path("reports/data_docs")
+REPORTS = Path("reports")
+DATA_DOCS = REPORTS / "data_docs"
 
 
 def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.Bands) -> None:
-    """Validate the manifest, quarantine undecodable files, write the remaining rows and the reports.
+    """Validate the manifest, quarantine undecodable files, write the remaining rows and the reports, print warnings.
 
     Args:
         limits: Section ``validate`` of params.yaml.
@@ -44,7 +45,7 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
         bands: ``attack.subgroups`` of params.yaml: columns that the manifest must have.
 
     Raises:
-        DataError: A hard expectation is violated: the reports and the quarantine are written first. Or the manifest
+        DataError: A critical expectation is violated: the reports and the quarantine are written first. Or the manifest
             lacks a column of ``bands``, or has values there that are no numbers.
     """
     VALIDATED.unlink(missing_ok=True)  # a failure must not leave the list of an earlier run
@@ -58,10 +59,11 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
     outcome = expectations.check(frame, problems, kept, limits, data.malignant)
     data_docs.write(outcome, DATA_DOCS)
-    documents.write_json(REPORT, _summary(frame, kept, faults, decodable[repeated], outcome))
-    if outcome.violated:
-        lines = [f"{one.name}: expected {one.expected}; seen: {one.seen}" for one in outcome.violated]
-        raise DataError("\n  - ".join([f"the pictures violate hard expectations (see {REPORT}):", *lines]))
+    reports.write(_report(frame, kept, faults, decodable[repeated], outcome), REPORTS)
+    if critical := outcome.violated("critical"):
+        raise DataError("\n  - ".join([f"the pictures cannot be used, see {DATA_DOCS}/index.html", *_lines(critical)]))
+    for line in _lines(outcome.violated("warning")):
+        print(f"warning: {line}")
     manifest.write(kept, VALIDATED)
     left_out = f"{len(faults)} in quarantine, {int(repeated.sum())} repeated files left out"
     print(f"{len(kept)} pictures validated, {left_out}")
@@ -92,26 +94,28 @@ def _quarantine(frame: pd.DataFrame, faults: dict[str, UnusableImageError]) -> N
     reasons.to_csv(QUARANTINE / "reasons.csv", index=False, lineterminator="\n")
 
 
-def _summary(
+def _lines(violated: Sequence[Expectation]) -> list[str]:
+    return [f"{one.name}: expected {one.expected}; seen: {one.seen}" for one in violated]
+
+
+def _report(
     frame: pd.DataFrame,
     kept: pd.DataFrame,
     faults: dict[str, UnusableImageError],
     repeated: pd.DataFrame,
     outcome: expectations.ValidationResult,
-) -> dict[str, Any]:
-    first = {(row.sha256, row.label): row.id for row in kept.itertuples(index=False)}
-    return {
-        "schema": 1,
-        "passed": not outcome.violated,
-        "data": {"version": manifest.version(kept), "images": len(kept)},
-        "ingested": len(frame),
-        "classes": {str(label): int(count) for label, count in kept["label"].value_counts().sort_index().items()},
-        "quarantined": [{"id": name, "code": faults[name].code} for name in sorted(faults)],
-        "repeated": [
-            {"id": row.id, "same_as": first[(row.sha256, row.label)]} for row in repeated.itertuples(index=False)
-        ],
-        "expectations": outcome.results,
-    }
+) -> ValidationReport:
+    first = dict(zip(zip(kept["sha256"], kept["label"], strict=True), kept["id"], strict=True))
+    copies = zip(repeated["id"], repeated["sha256"], repeated["label"], strict=True)
+    return ValidationReport(
+        passed=not outcome.violated("critical"),
+        data=DataVersion(manifest.version(kept), len(kept)),
+        ingested=len(frame),
+        classes={label: int((kept["label"] == label).sum()) for label in manifest.labels(frame)},
+        quarantined=tuple(Quarantined(name, faults[name].code) for name in sorted(faults)),
+        repeated=tuple(Repeated(name, first[(digest, label)]) for name, digest, label in copies),
+        expectations=outcome.results,
+    )
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from buckler.evaluation import reports
 from buckler.evaluation.reports import (
     DetectorReport,
     EvaluationReport,
-    Expectation,
     MeasuredModel,
     RobustnessReport,
     RuntimeReport,
@@ -32,6 +31,7 @@ from buckler.measurements.results import (
     ClassRow,
     DataVersion,
     DetectedAttack,
+    Expectation,
     Parity,
     ParityAttack,
     ParityPolicy,
@@ -65,6 +65,9 @@ POLICY = Policy(
     max_detector_subgroup_fpr=0.15,
     min_detector_auc={},
     max_evaded={},
+    allowed_warnings=("mostly_colour", "no_repeated_files"),
+    max_quarantined=1.0,
+    min_class_records=1,
     regression_alpha=0.05,
     valid_days=30,
 )

@@ -61,6 +61,7 @@ NO_FLOORS = {
     "gate.max_calibration_error": 1.0,
     "gate.max_detector_fpr": 1.0,
     "gate.max_detector_subgroup_fpr": 1.0,
+    "gate.min_class_records": 1,
 }
 
 

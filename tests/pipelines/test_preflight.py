@@ -56,6 +56,7 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
         ("gate.min_subgroup_robust_accuracy", {3: 0.1}, r"gate\.min_subgroup_robust_accuracy: .* got \[3\]"),
         ("gate.min_detector_auc", {16: 0.6}, r"gate\.min_detector_auc: .* of detect\.suite, .* got \[16\]"),
         ("gate.max_evaded", {1: 0.6}, r"gate\.max_evaded: expected radii of detect\.evasion, \[2\], got \[1\]"),
+        ("gate.allowed_warnings", ["unique_ids"], r"gate\.allowed_warnings: expected warnings .* got \['unique_ids'\]"),
         ("detect.evasion.epsilon_255", [4, 2], r"detect\.evasion\.epsilon_255: expected ascending radii"),
         (
             "data.malignant",

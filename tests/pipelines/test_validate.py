@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 LIMITS = expectations.ValidateParams(
     min_side=32, max_side=256, min_per_class=3, max_imbalance=3.0, max_undecodable=0.25, labels=()
 )
+REPORT = validate.REPORTS / "validation.json"
 DATA = DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 7)
 
 
@@ -27,17 +28,17 @@ def pictures(tmp_path, monkeypatch):
 def run(bands=types.MappingProxyType({})):
     ingest.run(DATA)
     validate.run(LIMITS, DATA, bands)
-    return json.loads(validate.REPORT.read_text())
+    return json.loads(REPORT.read_text())
 
 
 def test_good_pictures_pass_unchanged(pictures, capsys):
     report = run()
     assert validate.VALIDATED.read_bytes() == ingest.MANIFEST.read_bytes()
-    assert (report["schema"], report["passed"], report["data"]["images"]) == (1, True, 12)
+    assert (report["schema"], report["passed"], report["data"]["images"]) == (2, True, 12)
     assert report["data"]["version"] == manifest.version(manifest.read(validate.VALIDATED))
     assert all(one["passed"] for one in report["expectations"])
     assert (validate.DATA_DOCS / "index.html").exists()
-    assert "12 pictures validated, 0 in quarantine" in capsys.readouterr().out
+    assert capsys.readouterr().out == "12 pictures validated, 0 in quarantine, 0 repeated files left out\n"
 
 
 def test_undecodable_files_are_quarantined_with_the_reason(pictures):
@@ -66,37 +67,44 @@ def test_a_file_repeated_in_a_class_is_kept_once(pictures):
     assert report["classes"] == {"benign": 6, "malignant": 6}
 
 
-def test_all_violations_are_named_and_the_reports_are_written(pictures):
+def test_a_warning_is_printed_and_lets_the_pictures_through(pictures, capsys):
+    (pictures / "benign/tiny.png").write_bytes(datasets.png(size=16))
+    report = run()
+    assert report["passed"]
+    warned = {one["name"] for one in report["expectations"] if not one["passed"]}
+    assert warned == {"width", "height"}
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("warning: width: expected width of 32 to 256 pixels")
+    assert printed[0].endswith("seen: 1 of 13 violate it: benign/tiny.png (16.0)")
+    assert "benign/tiny.png" in set(manifest.read(validate.VALIDATED)["id"])
+
+
+def test_all_critical_violations_are_named_and_the_reports_are_written(pictures):
     run()
     (pictures / "malignant/copy.png").write_bytes((pictures / "benign/3.png").read_bytes())
+    (pictures / "naevus").mkdir()
+    (pictures / "naevus/empty.png").write_bytes(b"")
     (pictures / "benign/tiny.png").write_bytes(datasets.png(size=16))
     with pytest.raises(DataError) as caught:
         run()
     lines = str(caught.value).splitlines()
-    assert lines[0].endswith("(see reports/validation.json):")
-    assert {line.split(":")[0] for line in lines[1:]} == {
-        "  - width",
-        "  - height",
-        "  - one_label_a_content",
-    }
-    assert "expected width of 32 to 256 pixels" in lines[1]
-    assert "seen: 1 of 14 violate it: benign/tiny.png (16" in lines[1]
-    report = json.loads(validate.REPORT.read_text())
+    assert lines[0] == "the pictures cannot be used, see reports/data_docs/index.html"
+    assert [line.split(":")[0] for line in lines[1:]] == ["  - one_label_a_content", "  - pictures_in_every_class"]
+    assert "seen: 2 of 15 violate it: benign/3.png (2), malignant/copy.png (2)" in lines[1]
+    assert "seen: 1 of 3 violate it: naevus (0)" in lines[2]
+    report = json.loads(REPORT.read_text())
     assert not report["passed"]
-    assert {one["name"] for one in report["expectations"] if not one["passed"] and one["hard"]} == {
-        "width",
-        "height",
-        "one_label_a_content",
-    }
+    violated = [one["name"] for one in report["expectations"] if not one["passed"] and one["severity"] == "critical"]
+    assert violated == ["one_label_a_content", "pictures_in_every_class"]
     assert not validate.VALIDATED.exists()
     assert "benign/tiny.png" in (validate.DATA_DOCS / "index.html").read_text()
 
 
 def test_the_report_is_the_same_for_the_same_pictures(pictures):
     run()
-    first = validate.REPORT.read_bytes()
+    first = REPORT.read_bytes()
     run()
-    assert validate.REPORT.read_bytes() == first
+    assert REPORT.read_bytes() == first
 
 
 def test_subgroups_that_the_manifest_cannot_form_are_refused_before_any_training(pictures):

@@ -1,10 +1,11 @@
 """Expectations of a manifest, as Great Expectations suites; the only module that imports that library.
 
-A violated hard expectation stops the pipeline, because later results would be wrong. A violated soft one is reported.
+A violated critical expectation stops the pipeline, because later results would be wrong or impossible. A violated
+warning is reported, and the gate judges it.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,11 +14,30 @@ import pandas as pd
 from pydantic import Field
 
 from buckler.data import manifest
+from buckler.measurements.results import Expectation, Severity
 from buckler.params import Count, CountOrAll, Share
 
 COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
 GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow modes that ``images.load_pixels`` turns into RGB."""
+
+SEVERITIES: Final[Mapping[str, Severity]] = {
+    "columns": "critical",
+    "unique_ids": "critical",
+    "known_labels": "critical",
+    "one_label_a_content": "critical",
+    "malignant_labels": "critical",
+    "pictures_in_every_class": "critical",
+    "decodes": "warning",
+    "colour_mode": "warning",
+    "mostly_colour": "warning",
+    "width": "warning",
+    "height": "warning",
+    "no_repeated_files": "warning",
+    "pictures_a_class": "warning",
+    "class_balance": "warning",
+}
+WARNINGS: Final = tuple(name for name, severity in SEVERITIES.items() if severity == "warning")
 
 _SHOWN: Final = 5  # violating rows named in a message
 _MIN_COLOUR_SHARE: Final = 0.95
@@ -41,24 +61,16 @@ class ValidateParams:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpectationResult:
-    """Result of one expectation; ``expected`` and ``seen`` are texts for people."""
-
-    name: str
-    hard: bool
-    passed: bool
-    expected: str
-    seen: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Expectation:
+class _Check:
     """An expectation with the name and text that reports use."""
 
     name: str
     expected: str
     build: Any
-    hard: bool = True
+
+    @property
+    def severity(self) -> Severity:
+        return SEVERITIES[self.name]
 
 
 def check(
@@ -85,13 +97,12 @@ def check(
 class ValidationResult:
     """All results of one validation, which can be written as Data Docs."""
 
-    results: tuple[ExpectationResult, ...]
+    results: tuple[Expectation, ...]
     _validation: "_Validation"
 
-    @property
-    def violated(self) -> tuple[ExpectationResult, ...]:
-        """Return the violated hard expectations."""
-        return tuple(result for result in self.results if result.hard and not result.passed)
+    def violated(self, severity: Severity) -> tuple[Expectation, ...]:
+        """Return the violated expectations of this ``severity``."""
+        return tuple(one for one in self.results if one.severity == severity and not one.passed)
 
     def write_pages(self, folder: Path) -> None:
         """Write Great Expectations' pages to ``folder``, replacing its contents."""
@@ -116,64 +127,62 @@ def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
 
 
-def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]) -> list[_Expectation]:
+def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]) -> list[_Check]:
     known = list(limits.labels) or manifest.labels(frame)
     sides = {"min_value": limits.min_side, "max_value": limits.max_side}
     decodable = 1 - limits.max_undecodable
     checks = [
-        _Expectation(
+        _Check(
             "columns",
             f"the columns {', '.join(manifest.COLUMNS)}",
             lambda gx: gx.ExpectTableColumnsToMatchSet(column_set=list(manifest.COLUMNS), exact_match=False),
         ),
-        _Expectation("unique_ids", "every id once", lambda gx: gx.ExpectColumnValuesToBeUnique(column="id")),
-        _Expectation(
+        _Check("unique_ids", "every id once", lambda gx: gx.ExpectColumnValuesToBeUnique(column="id")),
+        _Check(
             "decodes",
             f"at least {decodable:.1%} of the files are complete pictures (validate.max_undecodable)",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["none"], mostly=decodable),
         ),
-        _Expectation(
+        _Check(
             "colour_mode",
             f"colour modes {', '.join(COLOUR_MODES + GREY_MODES)}",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="mode", value_set=[*COLOUR_MODES, *GREY_MODES]),
         ),
-        _Expectation(
+        _Check(
             "mostly_colour",
             f"at least {_MIN_COLOUR_SHARE:.0%} of the pictures in colour",
             lambda gx: gx.ExpectColumnValuesToBeInSet(
                 column="mode", value_set=list(COLOUR_MODES), mostly=_MIN_COLOUR_SHARE
             ),
-            hard=False,
         ),
         *(
-            _Expectation(
+            _Check(
                 side,
                 f"{side} of {limits.min_side} to {limits.max_side} pixels (validate.min_side, max_side)",
                 lambda gx, side=side: gx.ExpectColumnValuesToBeBetween(column=side, **sides),
             )
             for side in ("width", "height")
         ),
-        _Expectation(
+        _Check(
             "known_labels",
             f"labels among {', '.join(known)} (validate.labels)",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="label", value_set=known),
         ),
-        _Expectation(
+        _Check(
             "one_label_a_content",
             "identical files in one class only",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="labels_of_content", min_value=1, max_value=1),
         ),
-        _Expectation(
+        _Check(
             "no_repeated_files",
             "every file's content once; repetitions within a class are left out",
             lambda gx: gx.ExpectColumnValuesToBeUnique(column="sha256"),
-            hard=False,
         ),
     ]
     if dangerous:
         names = list(dangerous)
         checks.append(
-            _Expectation(
+            _Check(
                 "malignant_labels",
                 f"pictures of {', '.join(names)} (data.malignant)",
                 lambda gx: gx.ExpectColumnDistinctValuesToContainSet(column="label", value_set=names),
@@ -182,14 +191,19 @@ def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequ
     return checks
 
 
-def _class_checks(limits: ValidateParams) -> list[_Expectation]:
+def _class_checks(limits: ValidateParams) -> list[_Check]:
     return [
-        _Expectation(
+        _Check(
+            "pictures_in_every_class",
+            "a usable picture in every class",
+            lambda gx: gx.ExpectColumnValuesToBeBetween(column="images", min_value=1),
+        ),
+        _Check(
             "pictures_a_class",
             f"at least {limits.min_per_class} pictures in every class (validate.min_per_class)",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="images", min_value=limits.min_per_class),
         ),
-        _Expectation(
+        _Check(
             "class_balance",
             f"the largest class at most {limits.max_imbalance:g} times any other (validate.max_imbalance)",
             lambda gx: gx.ExpectColumnValuesToBeBetween(column="imbalance", max_value=limits.max_imbalance),
@@ -219,14 +233,14 @@ class _Validation:
         )
         self._source = self._context.data_sources.add_pandas("manifest")
 
-    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Expectation]) -> list[ExpectationResult]:
+    def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Check]) -> list[Expectation]:
         """Run ``checks`` over ``table``; ``key`` is the column that names its rows."""
         gx = self._gx
         suite = self._context.suites.add(gx.ExpectationSuite(name=name))
         for one in checks:
             expectation = one.build(gx.expectations)
             expectation.notes = one.expected
-            expectation.severity = "critical" if one.hard else "warning"
+            expectation.severity = one.severity
             expectation.meta = {"name": one.name}
             suite.add_expectation(expectation)
         batch = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
@@ -250,8 +264,8 @@ class _Validation:
         self._context.build_data_docs(site_names=["reports"])
 
 
-def _result(one: _Expectation, result: Any, key: str) -> ExpectationResult:
-    return ExpectationResult(one.name, one.hard, bool(result.success), one.expected, _observed(result, key))
+def _result(one: _Check, result: Any, key: str) -> Expectation:
+    return Expectation(one.name, one.severity, bool(result.success), one.expected, _observed(result, key))
 
 
 def _observed(result: Any, key: str) -> str:

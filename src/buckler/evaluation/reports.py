@@ -7,7 +7,7 @@ versions of Buckler. The same measurement gives the same bytes: no report contai
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,13 +21,16 @@ from buckler.measurements.results import (
     Convergence,
     DataVersion,
     DetectedAttack,
+    Expectation,
     FlaggedSubgroup,
     Illustration,
     Parity,
     ParityAttack,
     ParityPolicy,
+    Quarantined,
     Rate,
     ReliabilityBin,
+    Repeated,
     RiskPoint,
     Strangers,
     Subgroup,
@@ -36,7 +39,6 @@ from buckler.measurements.results import (
 )
 from buckler.state import documents
 
-Severity = Literal["critical", "warning"]
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 OUTCOMES_FILE = "outcomes.csv"  # beside the reports: for each attacked picture, whether it stays right
 UNKNOWN = "unknown"  # instruction set of a report from before it was recorded
@@ -120,37 +122,6 @@ class SplitReport(Report):
 
 
 # --- validation
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """Result of one expectation; ``expected`` and ``seen`` are texts for people.
-
-    Attributes:
-        severity: ``critical``: a violation stops the pipeline; ``warning``: the gate judges it.
-    """
-
-    name: str
-    severity: Severity
-    passed: bool
-    expected: str
-    seen: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A file that does not decode, and the code of its error."""
-
-    id: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """A picture that was left out because another has the same bytes and the same label."""
-
-    id: str
-    same_as: str
 
 
 def _with_severity(old: dict[str, Any]) -> dict[str, Any]:
@@ -332,7 +303,7 @@ class GateReport(Report):
     passed: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
-    policy: dict[str, float | int | dict[str, float]]
+    policy: dict[str, float | int | list[str] | dict[str, float]]
     challenger: str
     champion: str | None
 

@@ -5,6 +5,7 @@ Only types: a program that shows a measurement imports no attack and no network 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 Interval = tuple[float, float]
 
@@ -39,6 +40,42 @@ class AttackedData:
     version: str
     images: int
     ids_sha256: str
+
+
+# --- validation of the pictures
+
+Severity = Literal["critical", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Result of one expectation; ``expected`` and ``seen`` are texts for people.
+
+    Attributes:
+        severity: ``critical``: a violation stops the pipeline; ``warning``: the gate judges it.
+    """
+
+    name: str
+    severity: Severity
+    passed: bool
+    expected: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A file that does not decode, and the code of its error."""
+
+    id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A picture that was left out because another has the same bytes and the same label."""
+
+    id: str
+    same_as: str
 
 
 # --- clean pictures

@@ -24,7 +24,7 @@ from buckler.release.bill_of_materials import bill_of_materials
 from buckler.release.evidence import Evidence, Reports, read_reports
 from buckler.release.gate import decide
 from buckler.release.packages import Package
-from buckler.release.policy import Policy
+from buckler.release.policy import EARLIER, Policy
 from buckler.state import documents
 from buckler.state.files import replacing_directory
 from buckler.trust import verdict as verdicts
@@ -72,7 +72,7 @@ def read_evidence(directory: Path) -> ReportedEvidence:
 
 def policy_of(verdict: Verdict) -> Policy:
     """Return the policy under which ``verdict`` was issued."""
-    return params.parse("policy", Policy, verdict.policy, Path(VERDICT_FILE))
+    return params.parse("policy", Policy, {**EARLIER, **verdict.policy}, Path(VERDICT_FILE))
 
 
 def build(

@@ -97,6 +97,7 @@ class Evidence:
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
     detector: DetectorReport | None = None
+    validation: ValidationReport | None = None
     failed_checks: tuple[str, ...] = ()
     runtime_failures: tuple[str, ...] = ()
     runtime_notes: tuple[str, ...] = ()
@@ -116,6 +117,7 @@ class Evidence:
             malignant_recall=evaluation.malignant_recall,
             calibration_error=evaluation.calibration_error,
             detector=found.detector,
+            validation=found.validation,
             failed_checks=tuple(f"{check.name}: {check.detail}" for check in robustness.checks if not check.passed),
             runtime_failures=failures,
             runtime_notes=notes,

@@ -13,7 +13,7 @@ from buckler.evaluation.statistics import (
     two_proportions_p,
 )
 from buckler.measurements.results import Rate, Subgroup
-from buckler.release import detector_floors
+from buckler.release import data_floors, detector_floors
 from buckler.release.evidence import CLEAN, Evidence
 from buckler.release.policy import Policy
 
@@ -52,10 +52,16 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: Policy) -> G
         *_subgroup_floors(challenger, policy),
         *(f"check {check}" for check in challenger.failed_checks),
         *challenger.runtime_failures,
+        *data_floors.failures(challenger.validation, policy),
     ]
     if champion is not None:
         failures += _regressions(challenger, champion, policy.regression_alpha)
-    return GateDecision(tuple(failures), (*challenger.runtime_notes, *_subgroups_not_judged(challenger, policy)))
+    notes = (
+        *challenger.runtime_notes,
+        *_subgroups_not_judged(challenger, policy),
+        *data_floors.allowed(challenger.validation, policy),
+    )
+    return GateDecision(tuple(failures), notes)
 
 
 def decide_again(measured: Evidence, policy: Policy) -> GateDecision:

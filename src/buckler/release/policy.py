@@ -15,6 +15,9 @@ REFUTABLE_KINDS = (
     "subgroup",
 )
 
+# Values of keys that verdicts of earlier versions lack: what these versions did not judge.
+EARLIER = {"allowed_warnings": ("mostly_colour", "no_repeated_files"), "max_quarantined": 1.0, "min_class_records": 1}
+
 Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
 
 
@@ -50,6 +53,9 @@ class Policy:
         max_detector_subgroup_fpr: The same for the clean pictures of a class or subgroup.
         min_detector_auc: Radius -> area under the ROC curve of the attack that the detector separates worst.
         max_evaded: Radius -> share misclassified and not flagged under attacks that know the detector.
+        allowed_warnings: Expectations of the stage ``validate`` that may be violated: warnings, by name.
+        max_quarantined: Share of the files that do not decode, whatever warnings are allowed.
+        min_class_records: Usable records of the smallest class, whatever warnings are allowed.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.
         valid_days: Days until a verdict expires.
     """
@@ -68,15 +74,19 @@ class Policy:
     max_detector_subgroup_fpr: float
     min_detector_auc: Floors
     max_evaded: Floors
+    allowed_warnings: tuple[str, ...]
+    max_quarantined: float
+    min_class_records: int
     regression_alpha: float
     valid_days: int
 
     def __post_init__(self) -> None:
         """Reject invalid values: shares outside 0..1, and days, radii or sizes below 1."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["allowed_warnings"]
         by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
         shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
-        counts = {"valid_days", "min_subgroup_records"}
+        counts = {"valid_days", "min_subgroup_records", "min_class_records"}
         shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
         outside = {name: share for name, share in shares.items() if not 0 <= share <= 1}
         if outside:
@@ -84,5 +94,5 @@ class Policy:
         if not 0 < self.max_margin_of_error < 0.5:
             raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
         radii = chain.from_iterable(by_radius.values())
-        if min(self.valid_days, self.min_subgroup_records, *radii) < 1:
-            raise ValueError("expected valid_days, min_subgroup_records and radii of at least 1")
+        if min(*(values[name] for name in counts), *radii) < 1:
+            raise ValueError(f"expected radii, {', '.join(sorted(counts))} of at least 1")

@@ -18,7 +18,7 @@ _LINK: Final = re.compile(r"<link\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _IMAGE: Final = re.compile(r"<img\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _ADDRESS: Final = re.compile(r"""\s(?:href|src|integrity|crossorigin)=["']?https?://[^"'\s>]*["']?""")
-COLUMNS: Final = ("", "expectation", "kind", "expected", "observed")
+COLUMNS: Final = ("", "expectation", "severity", "expected", "observed")
 
 
 def write(validation: ValidationResult, folder: Path) -> None:
@@ -26,7 +26,7 @@ def write(validation: ValidationResult, folder: Path) -> None:
     validation.write_pages(folder)
     make_offline(folder)
     rows = (
-        ("\u2714" if one.passed else "\u2718", one.name, "hard" if one.hard else "soft", one.expected, one.seen)
+        ("\u2714" if one.passed else "\u2718", one.name, one.severity, one.expected, one.seen)
         for one in validation.results
     )
     write_index(folder, COLUMNS, rows)

@@ -17,6 +17,7 @@ NAMES = {
     "one_label_a_content",
     "no_repeated_files",
     "malignant_labels",
+    "pictures_in_every_class",
     "pictures_a_class",
     "class_balance",
 }
@@ -55,15 +56,12 @@ def test_good_pictures_meet_every_expectation():
     outcome = check()
     assert {result.name for result in outcome.results} == NAMES
     assert failed(outcome) == {}
-    assert outcome.violated == ()
+    assert {result.name: result.severity for result in outcome.results} == expectations.SEVERITIES
 
 
 @pytest.mark.parametrize(
     ("changes", "name", "seen"),
     [
-        ({3: {"width": 31}}, "width", "1 of 12 violate it: malignant/03.png (31"),
-        ({3: {"height": 101}}, "height", "malignant/03.png (101"),
-        ({3: {"mode": "LAB"}}, "colour_mode", "malignant/03.png (LAB)"),
         ({2: {"id": "x"}, 4: {"id": "x"}}, "unique_ids", "2 of 12 violate it: x, x"),
         (
             {3: {"sha256": "same"}, 4: {"sha256": "same"}},
@@ -72,10 +70,27 @@ def test_good_pictures_meet_every_expectation():
         ),
     ],
 )
-def test_a_violated_hard_expectation_names_the_pictures(changes, name, seen):
+def test_what_would_falsify_results_is_critical_and_names_the_pictures(changes, name, seen):
     outcome = check(changes)
     assert seen in failed(outcome)[name]
-    assert name in {finding.name for finding in outcome.violated}
+    assert name in {one.name for one in outcome.violated("critical")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "seen"),
+    [
+        ({3: {"width": 31}}, "width", "1 of 12 violate it: malignant/03.png (31"),
+        ({3: {"height": 101}}, "height", "malignant/03.png (101"),
+        ({3: {"mode": "LAB"}}, "colour_mode", "malignant/03.png (LAB)"),
+        ({index: {"mode": "L"} for index in range(4)}, "mostly_colour", "4 of 12 violate it"),
+        ({2: {"sha256": "same"}, 4: {"sha256": "same"}}, "no_repeated_files", "2 of 12 violate it"),
+    ],
+)
+def test_what_results_can_stand_is_a_warning(changes, name, seen):
+    outcome = check(changes)
+    assert seen in failed(outcome)[name]
+    assert name in {one.name for one in outcome.violated("warning")}
+    assert outcome.violated("critical") == ()
 
 
 def test_undecodable_files_are_allowed_up_to_a_share():
@@ -84,18 +99,6 @@ def test_undecodable_files_are_allowed_up_to_a_share():
     three = failed(check(dict.fromkeys((1, 2, 3), broken), dict.fromkeys((1, 2, 3), "image_empty"), count=20))
     assert three.keys() == {"decodes"}
     assert three["decodes"].startswith("3 of 20 violate it: benign/02.png (image_empty), ")
-
-
-def test_a_repeated_file_violates_a_soft_expectation():
-    outcome = check({2: {"sha256": "same"}, 4: {"sha256": "same"}})
-    assert failed(outcome).keys() == {"no_repeated_files"}
-    assert outcome.violated == ()
-
-
-def test_many_grey_pictures_violate_a_soft_expectation():
-    outcome = check({index: {"mode": "L"} for index in range(4)})
-    assert failed(outcome).keys() == {"mostly_colour"}
-    assert outcome.violated == ()
 
 
 def test_many_violations_are_counted_and_the_first_named():
@@ -111,12 +114,19 @@ def test_the_result_names_small_and_unbalanced_classes():
         "pictures_a_class": "1 of 2 violate it: malignant (2)",
         "class_balance": "1 of 2 violate it: malignant (5.0)",
     }
-    assert len(outcome.violated) == 2
+    assert outcome.violated("critical") == ()
 
 
-def test_a_class_without_usable_pictures_is_too_small():
+def test_a_class_without_usable_pictures_is_critical():
     malignant = dict.fromkeys(range(1, 12, 2), "image_empty")
-    assert failed(check(problems=malignant))["pictures_a_class"] == "1 of 2 violate it: malignant (0)"
+    outcome = check(problems=malignant)
+    assert failed(outcome)["pictures_in_every_class"] == "1 of 2 violate it: malignant (0)"
+    assert [one.name for one in outcome.violated("critical")] == ["pictures_in_every_class"]
+
+
+def test_pictures_of_which_none_decodes_are_critical():
+    outcome = check(problems=dict.fromkeys(range(12), "image_empty"))
+    assert [one.seen for one in outcome.violated("critical")] == ["2 of 2 violate it: benign (0), malignant (0)"]
 
 
 def test_the_result_names_unknown_labels():

@@ -17,6 +17,9 @@ POLICY = Policy(
     max_detector_subgroup_fpr=0.2,
     min_detector_auc={2: 0.9},
     max_evaded={2: 0.4},
+    allowed_warnings=("mostly_colour", "no_repeated_files"),
+    max_quarantined=1.0,
+    min_class_records=1,
     regression_alpha=0.05,
     valid_days=30,
 )

@@ -81,6 +81,7 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "malignant_recall": wilson(40, 50),
         "calibration_error": 0.05,
         "detector": detector(),
+        "validation": projects.validation(),
         "outcomes": outcomes(clean, robust),
     }
     return Evidence(**{**values, **changes})
