@@ -21,6 +21,7 @@ WORKDIR /app
 COPY src/buckler/__init__.py src/buckler/errors.py src/buckler/
 COPY src/buckler/state src/buckler/state
 COPY src/buckler/compute src/buckler/compute
+COPY src/buckler/measurements src/buckler/measurements
 COPY src/buckler/trust src/buckler/trust
 COPY src/buckler/modality src/buckler/modality
 COPY src/buckler/models src/buckler/models

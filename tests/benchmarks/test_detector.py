@@ -1,45 +1,58 @@
 """The tables of a detector's report."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import detector, results
 from benchmarks.detector import adaptive, attacks, clean
 from benchmarks.tables import markdown
-from buckler.state import documents
+from buckler.evaluation import reports
+from buckler.evaluation.reports import MeasuredModel
+from buckler.measurements.results import (
+    BenignChange,
+    DetectedAttack,
+    FlaggedSubgroup,
+    Rate,
+    Strangers,
+    WorstDetection,
+)
+from tests import projects
 
-RATE = {"value": 0.05, "low": 0.01, "high": 0.1, "pictures": 100}
-REPORT = {
-    "scored_in": "float32",
-    "clean_flagged": {"adversarial": RATE, "any": {**RATE, "value": 0.07}},
-    "subgroups": [{"column": "label", "group": "malignant", "clean_fpr": RATE}],
-    "harmless": [{"change": "noise_2", "auc": 0.5, "flagged": RATE}],
-    "foreign": [{"kind": "text", "flagged": {**RATE, "value": 1.0}, "reasons": {"adversarial": RATE}}],
-    "attacks": [
-        {
-            "attack": name,
-            "norm": norm,
-            "epsilon_255": 2,
-            "steps": 40,
-            "adaptive": knows_detector,
-            "stops_at_boundary": stops,
-            "auc": 0.987,
-            "tpr_at_fpr": {"0.01": 0.5, "0.05": 0.93},
-            "wrong": {**RATE, "value": 0.9, "pictures": 80 if knows_detector else 120},
-            "wrong_and_unflagged": RATE,
-        }
-        for name, norm, knows_detector, stops in (
-            ("pgd", "linf", False, False),
-            ("fab", "linf", False, True),
-            ("pgd-joint", "linf", True, True),
-            ("pgd-selective", "linf", True, True),
-            ("pgd_l2", "l2", False, False),
-        )
-    ],
-    "worst": [
-        {"epsilon_255": 1, "adaptive_wrong_and_unflagged": None},
-        {"epsilon_255": 2, "adaptive_wrong_and_unflagged": {**RATE, "value": 0.08}},
-    ],
-}
+RATE = Rate(0.05, 0.01, 0.1, 100)
+FEW = replace(RATE, value=0.9, pictures=80)
+REPORT = projects.detector(MeasuredModel("sha256:0", "sha256:1", "sha256:2")).model_copy(
+    update={
+        "clean_flagged": {"adversarial": RATE, "any": replace(RATE, value=0.07)},
+        "subgroups": (FlaggedSubgroup("label", "malignant", RATE),),
+        "harmless": (BenignChange("noise_2", 0.5, RATE),),
+        "foreign": (Strangers("text", replace(RATE, value=1.0), {"adversarial": RATE}),),
+        "attacks": tuple(
+            DetectedAttack(
+                attack=name,
+                norm=norm,
+                epsilon_255=2,
+                stops_at_boundary=stops,
+                adaptive=knows_detector,
+                auc=0.987,
+                tpr_at_fpr={"0.01": 0.5, "0.05": 0.93},
+                tpr_at_fpr_interval={},
+                flagged=RATE,
+                wrong=FEW if knows_detector else replace(FEW, pictures=120),
+                wrong_and_unflagged=RATE,
+                steps=40,
+            )
+            for name, norm, knows_detector, stops in (
+                ("pgd", "linf", False, False),
+                ("fab", "linf", False, True),
+                ("pgd-joint", "linf", True, True),
+                ("pgd-selective", "linf", True, True),
+                ("pgd_l2", "l2", False, False),
+            )
+        ),
+        "worst": (WorstDetection(1, None, RATE, None), WorstDetection(2, None, RATE, replace(RATE, value=0.08))),
+    }
+)
 
 
 def test_the_tables_show_flagged_pictures_and_successful_attacks():
@@ -75,9 +88,9 @@ def test_the_adaptive_table_has_the_radii_at_which_the_attacker_who_knows_the_de
 def test_a_measurement_writes_all_tables_of_its_page_the_command_and_the_numbers_of_pictures(
     tmp_path, monkeypatch, keep_adaptive, tables, remark
 ):
-    rows = [row for row in REPORT["attacks"] if keep_adaptive or not row["adaptive"]]
+    rows = tuple(row for row in REPORT.attacks if keep_adaptive or not row.adaptive)
+    reports.write(REPORT.model_copy(update={"attacks": rows}), tmp_path / "hardened")
     report = tmp_path / "hardened/detector.json"
-    documents.write_json(report, {**REPORT, "attacks": rows})
     arguments = ["--report", str(report), "--name", "detector_hardened", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["detector", *arguments])
     detector.main()

@@ -10,6 +10,7 @@ import pytest
 from buckler import watch
 from buckler.client import ServiceError
 from buckler.errors import ParamsError
+from buckler.measurements.results import Rate
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
 from services.console import messages, pages, robustness_chart, sparkline
@@ -294,7 +295,7 @@ def test_a_refusal_keeps_the_message_of_the_service():
 
 
 def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():
-    rates = {0: {"value": 0.9, "low": 0.8, "high": 0.95}, 1: {"value": 0.4, "low": 0.3, "high": 0.5}}
+    rates = {0: Rate(0.9, 0.8, 0.95, 100), 1: Rate(0.4, 0.3, 0.5, 100)}
     chart = robustness_chart.draw([("one", rates)])
     assert chart is not None
     clean, attacked = chart.lines[0].marks
