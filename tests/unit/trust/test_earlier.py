@@ -1,7 +1,7 @@
 """Documents that were signed before they were in-toto statements still verify.
 
-The files in ``earlier`` were made by the code of commit ef9a14b, from the project of
-`tests.projects`, with a key that was not kept.
+The files in ``earlier`` were made by the code of commit ef9a14b, with a key that was not kept: a release of the small
+project of `tests.projects` with the reports of a real run, and the other documents about it.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.unit.trust.signed import KINDS
 EARLIER = Path(__file__).parent / "earlier"
 PUBLIC = keys.load_public_key(EARLIER / "verdict.pub")
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
-VERDICT_ID = "sha256:7d322cf9ab506bc1ccf33c115f720a7d91e82348f167d7b679760cb7a7452de5"
+VERDICT_ID = "sha256:cd87e27238917c6ec66fec85f0246f3040a9a78c328bef0b9bce908f9f51ae35"
 
 
 def text_of(kind: str) -> str:
@@ -35,12 +35,18 @@ def test_a_release_is_valid_under_the_id_that_its_verdict_had():
     assert verdict.id == VERDICT_ID
     assert verdict.subject_digest == directory_digest(EARLIER / "release/model")
     assert (verdict.passed, verdict.reasons) == (True, ())
-    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in verdict.notes
     assert verdict.source == Source("0" * 40, False)
     assert verdict.issued_at == MOMENT
-    assert verdict.measured["data"] == {"version": "sha256:data", "images": 100}
+    assert verdict.policy["valid_days"] == 30
     assert "passed" not in verdict.measured
-    assert bundle.policy_of(verdict) == projects.POLICY
+
+
+def test_the_results_of_a_verdict_and_its_evidence_are_readable():
+    text = bundle.describe(open_release(EARLIER / "release", PUBLIC))
+    assert "120 pictures attacked" in text
+    assert "<= 2/255    65.0%" in text
+    cells = bundle.read_evidence(EARLIER / "release/evidence").reports.robustness.cells
+    assert {cell.name for cell in cells} == {"fgsm", "pgd"}
 
 
 @pytest.mark.parametrize("name", ["model/classifier.keras", "evidence/robustness.json", "model/added"])
