@@ -100,7 +100,11 @@ def run(cfg: AttackParams) -> None:
         for outcome in _outcomes_to_show(found, test.truth)
     ]
     report = RobustnessReport(
-        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        model=MeasuredModel(
+            digests.directory_digest(CLASSIFIER),
+            digests.directory_digest(RUNTIME),
+            initial_weights=info.initial_weights,
+        ),
         data=AttackedData(info.data_version, len(test.ids), test.ids_digest),
         labels=info.labels,
         malignant=info.dangerous,

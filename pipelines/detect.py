@@ -116,7 +116,7 @@ def run(cfg: DetectParams) -> None:
     groups = subgroups.groups(pictures.columns(TEST, bench.test.ids), {})
     flagged = detection.clean_rates(bench.clean)
     report = DetectorReport(
-        model=MeasuredModel(**_digests()),
+        model=MeasuredModel(**_digests(), initial_weights=bench.info.initial_weights),
         scored_in=bench.scorer.precision,
         computed_on=instruction_set(),
         threshold=bench.screening.threshold,

@@ -62,7 +62,11 @@ def run(cfg: EvaluateParams) -> None:
         logits, test.truth, labels=info.labels, dangerous=info.dangerous, bins=cfg.calibration_bins
     )
     report = EvaluationReport(
-        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        model=MeasuredModel(
+            digests.directory_digest(CLASSIFIER),
+            digests.directory_digest(RUNTIME),
+            initial_weights=info.initial_weights,
+        ),
         data=DataVersion(info.data_version, len(test.ids)),
         labels=info.labels,
         scored_in=scorer.precision,

@@ -29,6 +29,7 @@ from buckler.measurements.results import Parity, ParityAttack, ParityPolicy
 from buckler.modality.base import Images, Radius
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.info import ModelInfo
 from buckler.models.networks import table
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -66,7 +67,7 @@ def run(cfg: ExportParams) -> None:
     RUNTIME.mkdir(parents=True, exist_ok=True)
     if info.defence == "randomised":
         runtime.RuntimeInfo((), engine="keras").save(RUNTIME)
-        _report(cfg, "float32", {})
+        _report(cfg, info, "float32", {})
         return
     training, test = (
         pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
@@ -81,7 +82,7 @@ def run(cfg: ExportParams) -> None:
         failures = "; ".join(measured["float32"].failures(cfg.parity))
         raise ModelError(f"the exported network is not at parity with its original: {failures}")
     runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
-    _report(cfg, passed[0], measured)
+    _report(cfg, info, passed[0], measured)
 
 
 def _measure(
@@ -116,9 +117,15 @@ def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:
     return runtime.Runtime(RUNTIME / runtime.FILES[precision], precision)
 
 
-def _report(cfg: ExportParams, serves: str, precisions: Mapping[runtime.ServingPrecision, Parity]) -> None:
+def _report(
+    cfg: ExportParams, info: ModelInfo, serves: str, precisions: Mapping[runtime.ServingPrecision, Parity]
+) -> None:
     report = RuntimeReport(
-        model=MeasuredModel(digests.directory_digest(CLASSIFIER), digests.directory_digest(RUNTIME)),
+        model=MeasuredModel(
+            digests.directory_digest(CLASSIFIER),
+            digests.directory_digest(RUNTIME),
+            initial_weights=info.initial_weights,
+        ),
         serves=serves,
         attack=ParityAttack("pgd", cfg.epsilon_255, cfg.steps),
         crafted_in=crafting_precision(),

@@ -52,7 +52,7 @@ class MeasuredModel:
         digest: Of ``models/classifier``.
         runtime: Of ``models/runtime``, the exported network.
         detector: Of ``models/detector``, where the report concerns it.
-        initial_weights: Of the file with the weights that training started from; None without a file.
+        initial_weights: What training started from, as `buckler.models.info.ModelInfo`; None if it was not recorded.
     """
 
     digest: str
