@@ -90,6 +90,34 @@ def test_a_second_repro_only_looks_whether_the_initial_weights_have_changed(proj
     assert re.findall("Running stage '(.*)'", again.stdout) == ["weights"]
 
 
+def test_two_clones_of_the_project_make_the_same_files(project, module_tmp_path):
+    clone = Checkout(module_tmp_path / "clone", **project.settings)
+    result = clone("dvc", "repro", "report")
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = (yaml.safe_load((each.root / "dvc.lock").read_text())["stages"] for each in (project, clone))
+    for stage in first.keys() - {"gate", "publish"}:  # keys and times of signatures differ
+        assert first[stage] == second[stage], stage
+    assert project.report("gate.json") == clone.report("gate.json")
+    # The whole release differs in its signed verdict only.
+    releases = [each.root / "models/release" for each in (project, clone)]
+    ours, theirs = (digests.file_digests(release) for release in releases)
+    assert {name for name in ours | theirs if ours.get(name) != theirs.get(name)} == {"verdict.json"}
+    shutil.rmtree(clone.root)
+
+
+def test_a_change_of_the_style_sheet_draws_again_and_measures_nothing(project):
+    style = project.root / "src/buckler/reporting/templates/style.css"
+    before, page = style.read_text(), project.root / "reports/robustness.html"
+    style.write_text(f"{before}\nh1 {{ letter-spacing: 0.01em; }}\n")
+    try:
+        again = project("dvc", "repro")
+        assert "letter-spacing: 0.01em" in page.read_text()
+    finally:
+        style.write_text(before)
+    assert again.returncode == 0, again.stderr
+    assert re.findall("Running stage '(.*)'", again.stdout) == ["weights", "report", "publish"]
+
+
 def test_the_release_has_a_valid_verdict(project):
     result = project("buckler", "verify", "models/release")
     assert result.returncode == 0, result.stderr
