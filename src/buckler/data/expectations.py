@@ -4,10 +4,8 @@ A violated critical expectation stops the pipeline, because later results would 
 warning is reported, and the gate judges it.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import pandas as pd
@@ -104,9 +102,9 @@ class ValidationResult:
         """Return the violated expectations of this ``severity``."""
         return tuple(one for one in self.results if one.severity == severity and not one.passed)
 
-    def write_pages(self, folder: Path) -> None:
-        """Write Great Expectations' pages to ``folder``, replacing its contents."""
-        self._validation.write_pages(folder)
+    def pages(self) -> dict[str, str]:
+        """Return Great Expectations' pages, HTML by path."""
+        return self._validation.pages()
 
 
 def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:
@@ -232,6 +230,7 @@ class _Validation:
             ),
         )
         self._source = self._context.data_sources.add_pandas("manifest")
+        self._run: dict[str, tuple[Any, Any]] = {}
 
     def run(self, name: str, key: str, table: pd.DataFrame, checks: Sequence[_Check]) -> list[Expectation]:
         """Run ``checks`` over ``table``; ``key`` is the column that names its rows."""
@@ -253,15 +252,21 @@ class _Validation:
         )
         # Results have no fixed order, and two expectations of one column may have the same kwargs: match by name.
         rows = {row.expectation_config.meta["name"]: row for row in result.results if row.expectation_config}
+        result.results = [rows[one.name] for one in checks]
+        self._run[name] = (suite, result)
         return [_result(one, rows[one.name], key) for one in checks]
 
-    def write_pages(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
-        index = {"class_name": "DefaultSiteIndexBuilder"}
-        site: Any = {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
-        self._context.add_data_docs_site("reports", site)
-        self._context.build_data_docs(site_names=["reports"])
+    def pages(self) -> dict[str, str]:
+        from great_expectations.render.renderer import ExpectationSuitePageRenderer, ValidationResultsPageRenderer
+        from great_expectations.render.view import DefaultJinjaPageView
+
+        view, pages = DefaultJinjaPageView(), {}
+        for name, (suite, result) in self._run.items():
+            # The library's site builder would put the moment of the run into paths and pages.
+            result.meta |= {"run_id": {"run_name": name, "run_time": ""}, "batch_markers": {}}
+            pages[f"expectations/{name}.html"] = view.render(ExpectationSuitePageRenderer().render(suite))
+            pages[f"validations/{name}.html"] = view.render(ValidationResultsPageRenderer().render(result))
+        return pages
 
 
 def _result(one: _Check, result: Any, key: str) -> Expectation:

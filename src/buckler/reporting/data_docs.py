@@ -6,7 +6,7 @@ sheet is embedded. The original index needs a script; a plain table replaces it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -18,41 +18,34 @@ _LINK: Final = re.compile(r"<link\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _IMAGE: Final = re.compile(r"<img\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _ADDRESS: Final = re.compile(r"""\s(?:href|src|integrity|crossorigin)=["']?https?://[^"'\s>]*["']?""")
+_RANDOM: Final = re.compile(r"(?<=-collapse-body)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_UP: Final = re.compile(r"(?:\.\./)+")
 COLUMNS: Final = ("", "expectation", "severity", "expected", "observed")
 
 
 def write(validation: ValidationResult, folder: Path) -> None:
-    """Write the pages of ``validation`` and an index to ``folder``, replacing its contents."""
-    validation.write_pages(folder)
-    make_offline(folder)
+    """Write the pages of ``validation`` and an index to ``folder``, replacing its contents.
+
+    The same validation gives the same bytes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    pages = validation.pages()
+    for name, text in pages.items():
+        page = folder / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(offline(text), encoding="utf-8")
     rows = (
         ("\u2714" if one.passed else "\u2718", one.name, one.severity, one.expected, one.seen)
         for one in validation.results
     )
-    write_index(folder, COLUMNS, rows)
-
-
-def make_offline(folder: Path) -> None:
-    """Remove external references from every page in ``folder``; delete all other files."""
-    for file in sorted(folder.rglob("*")):
-        if file.suffix == ".html":
-            file.write_text(offline(file.read_text(encoding="utf-8")), encoding="utf-8")
-        elif file.is_file():
-            file.unlink()
-    for empty in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        if not any(empty.iterdir()):
-            empty.rmdir()
-
-
-def write_index(folder: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write ``index.html``: a table of ``rows``, then links to the other pages in ``folder``."""
-    pages = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html") if page.parent != folder)
-    text = templates.environment().get_template("validation.html").render(columns=columns, rows=rows, pages=pages)
+    index = templates.environment().get_template("validation.html")
+    text = index.render(columns=COLUMNS, rows=rows, pages=sorted(pages))
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
 def offline(page: str) -> str:
-    """Return ``page`` with the reports' style sheet, without scripts, images and external references."""
-    for unwanted in (_COMMENT, _BLOCK, _LINK, _IMAGE, _ADDRESS):
+    """Return ``page`` with the reports' style sheet, without scripts, images, external references and random ids."""
+    page = _UP.sub("../", page)  # the library's validations are deeper in its own tree
+    for unwanted in (_COMMENT, _BLOCK, _LINK, _IMAGE, _ADDRESS, _RANDOM):
         page = unwanted.sub("", page)
     return page.replace("</head>", f"<style>\n{templates.style_sheet()}\n</style>\n</head>", 1)
