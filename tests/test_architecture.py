@@ -1,7 +1,9 @@
 """The import contracts hold, and importing does no work."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,42 @@ def test_importing_the_package_makes_no_folder(tmp_path: Path):
     code = "import buckler, buckler.trust.verdict, buckler.params, services.classifier.settings"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=120, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+MUTATORS = {"append", "add", "update", "extend", "pop", "clear", "setdefault", "remove", "insert", "discard", "put"}
+
+
+def mutations(tree: ast.AST) -> Iterator[str]:
+    """Yield the statements by which frozen dataclasses in ``tree`` change themselves after they were made."""
+    for found in ast.walk(tree):
+        if isinstance(found, ast.ClassDef) and any("frozen=True" in ast.unparse(each) for each in found.decorator_list):
+            methods = [each for each in found.body if getattr(each, "name", "__post_init__") != "__post_init__"]
+            yield from (
+                f"{found.name}: {ast.unparse(node)}" for each in methods for node in ast.walk(each) if mutates(node)
+            )
+
+
+def mutates(node: ast.AST) -> bool:
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else [node.target]
+        return any(ast.unparse(target).startswith("self.") for target in targets)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    changed, method = ast.unparse(node.func.value), node.func.attr
+    return (changed, method) == ("object", "__setattr__") or (changed.startswith("self.") and method in MUTATORS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["self.kept.append(1)", "self.kept[0] = 1", "object.__setattr__(self, 'kept', [])", "del self.kept[0]"],
+)
+def test_a_mutation_behind_a_frozen_face_is_found(body: str):
+    tree = ast.parse(f"@dataclass(frozen=True)\nclass A:\n    def change(self):\n        {body}")
+    assert len(list(mutations(tree))) == 1
+
+
+def test_no_object_mutates_behind_a_frozen_face():
+    folders = ("benchmarks", "drills", "pipelines", "services", "src")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    found = [line for file in files for line in mutations(ast.parse(file.read_text(encoding="utf-8")))]
+    assert found == []

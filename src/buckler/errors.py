@@ -67,7 +67,6 @@ class VerdictError(BucklerError):
         "failed",
         "expired",
         "not_promoted",
-        "superseded",
         "standing",
     )
 

@@ -40,7 +40,7 @@ class Assessor:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def champion(self) -> Assessment | None:
-        """Assess the champion, from a fresh download of its release; None without a champion.
+        """Assess the champion; None without a champion.
 
         Raises:
             RegistryError: The registry cannot be reached.
@@ -48,22 +48,23 @@ class Assessor:
         champion = self.registry.by_alias(CHAMPION)
         if champion is None:
             return None
-        with self.opened(champion, fresh=True) as found:
+        with self.opened(champion) as found:
             return found.assessment
 
     @contextmanager
-    def opened(self, version: Version, *, promoted: bool = True, fresh: bool = False) -> Iterator[AssessedRelease]:
+    def opened(self, version: Version, *, promoted: bool = True) -> Iterator[AssessedRelease]:
         """Yield the release of ``version``, which stays on disk until the context ends, and its assessment.
+
+        It is downloaded even if there is a copy: what a service on another machine would get is assessed.
 
         Args:
             version: Its entry in the registry.
             promoted: Whether it needs a promotion.
-            fresh: Download it even if there is a copy.
 
         Raises:
             RegistryError: The registry cannot be reached.
         """
-        with release_cache.shared(self.registry) as cache, cache.opened(version, fresh=fresh) as release:
+        with release_cache.shared(self.registry) as cache, cache.opened(version, fresh=True) as release:
             yield AssessedRelease(release, self.of(version, release, promoted=promoted))
 
     def of(self, version: Version, release: CachedRelease, *, promoted: bool = True) -> Assessment:

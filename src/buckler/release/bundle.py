@@ -228,7 +228,7 @@ def describe(verdict: Verdict) -> str:
             for entry in measured.worst_case
         ),
         f"issued     {verdict.issued_at.isoformat()}",
-        f"expires    {verdict.expires_at.isoformat()}{'  EXPIRED' if verdict.expired() else ''}",
+        f"expires    {verdict.expires_at.isoformat()}",
         *(f"reason     {reason}" for reason in verdict.reasons),
         *(f"note       {note}" for note in verdict.notes),
     ]

@@ -96,8 +96,7 @@ class _Mover:
             raise RegistryError(f"{model} has no champion to roll back from; run `buckler promote` first")
         skipped = []
         for earlier in self._earlier(champion):
-            # What another machine would download counts, not a copy.
-            with self._assessor.opened(earlier, promoted=False, fresh=True) as found:
+            with self._assessor.opened(earlier, promoted=False) as found:
                 reasons, verdict = found.assessment.reasons, found.assessment.verdict
             if reasons or verdict is None:
                 skipped.append(f"version {earlier.version}: {'; '.join(map(str, reasons))}")
@@ -114,7 +113,7 @@ class _Mover:
             PromotionRefusedError: The version may not be promoted; lists every reason.
         """
         refusal = f"{candidate} is not promoted"
-        with self._assessor.opened(candidate, promoted=False, fresh=True) as found:
+        with self._assessor.opened(candidate, promoted=False) as found:
             verdict = found.assessment.verdict
             if found.assessment.reasons or verdict is None:
                 raise PromotionRefusedError(refusal, found.assessment.sentences)
@@ -132,7 +131,7 @@ class _Mover:
         if champion is None:
             return None, ("no champion yet: nothing to compare with",)
         try:
-            with self._assessor.opened(champion, fresh=True) as found:
+            with self._assessor.opened(champion) as found:
                 found.release.opened.require()
                 notes = [
                     f"the champion, version {champion.version}: {reason}"

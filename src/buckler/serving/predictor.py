@@ -95,7 +95,6 @@ class Predictor:
         *,
         name: str | None = None,
         threads: int | None = None,
-        valid_until: datetime | None = None,
     ) -> "Predictor":
         """Return the model of ``release`` after verifying its verdict and every file that it covers.
 
@@ -104,13 +103,12 @@ class Predictor:
             public_key: Key that must have signed the verdict.
             name: Registered model that the verdict must be about; default: any.
             threads: Number of threads; default: one for each processor.
-            valid_until: Aware time to which the verdict was renewed; default: its own expiry.
 
         Raises:
             VerdictError: The verdict is missing, not valid, or about other files.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = verify_release(release, public_key, name=name, valid_until=valid_until)
+        verdict = verify_release(release, public_key, name=name)
         return cls.of(release / MODEL_DIR, verdict, threads=threads)
 
     @classmethod

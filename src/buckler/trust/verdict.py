@@ -149,37 +149,28 @@ def verify_release(
     *,
     name: str | None = None,
     now: datetime | None = None,
-    valid_until: datetime | None = None,
 ) -> Verdict:
     """Return the verdict of ``release`` if it is authentic, matches the files, has passed and has not expired.
+
+    A directory has neither promotion nor renewal; `buckler.serving.assessment` judges a registered version.
 
     Args:
         release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
         public_key: Key that must have signed the verdict.
         name: Registered model that the verdict must be about; default: any.
         now: Aware time at which the expiry is checked; default: the current time.
-        valid_until: Aware time to which it was renewed (`buckler.trust.standing`); default: its own expiry.
 
     Raises:
         VerdictError: ``reason`` names the first check that failed.
     """
     verdict = open_release(release, public_key, name=name)
-    check_valid(verdict, now=now, valid_until=valid_until)
-    return verdict
-
-
-def check_valid(verdict: Verdict, *, now: datetime | None = None, valid_until: datetime | None = None) -> None:
-    """Check that an authentic ``verdict`` passed and has not expired; see `verify_release`.
-
-    Raises:
-        VerdictError: ``failed`` or ``expired``.
-    """
     if not verdict.passed:
         reasons = "; ".join(verdict.reasons) or "no reason given"
         raise VerdictError("failed", f"the gate did not pass the model (verdict {verdict.id}): {reasons}")
-    end = valid_until or verdict.expires_at
-    if (now or datetime.now(UTC)) >= end:
-        raise VerdictError("expired", f"the verdict {verdict.id} expired at {end.isoformat()}; run the gate again")
+    if verdict.expired(now):
+        end = verdict.expires_at.isoformat()
+        raise VerdictError("expired", f"the verdict {verdict.id} expired at {end}; run the gate again")
+    return verdict
 
 
 def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:

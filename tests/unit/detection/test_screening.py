@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from buckler.detection.reasons import INPUT_REASONS
-from buckler.detection.screening import Screening
+from buckler.detection.screening import SCHEMA, Screening
 from buckler.errors import ModelError
+from buckler.modality.picture.measures import QUALITY_MEASURES
 from tests import screenings
 
 
@@ -44,6 +45,27 @@ def test_a_detector_of_another_schema_is_rejected(tmp_path, screening):
     (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 1}))
     with pytest.raises(ModelError, match="schema 4, got 1"):
         Screening.load(tmp_path)
+
+
+# What a stored detector consists of. Where it changes, `SCHEMA` must count up: otherwise an older release is refused
+# by an error about arrays instead of one that says what to do.
+CONTENT = {
+    4: {
+        *("detector.read", "detector.probed", "detector.offset", "detector.scale", "detector.directions"),
+        *("detector.probe", "detector.expected", "detector.spread", "detector.surprise", "detector.bias"),
+        *("clouds.read", "clouds.offset", "clouds.scale", "clouds.centres", "clouds.whitener"),
+        *("quality.low of brightness, contrast, blur, colour", "quality.high of brightness, contrast, blur, colour"),
+        *("threshold", "max_fpr", "confidence", "strangeness", "min_confidence"),
+    }
+}
+
+
+def test_the_schema_counts_up_with_the_stored_content(tmp_path, screening):
+    screening.save(tmp_path)
+    measures = f" of {', '.join(QUALITY_MEASURES)}"
+    with np.load(tmp_path / "detector.npz") as arrays:
+        stored = {f"{name}{measures if name.startswith('quality.') else ''}" for name in arrays}
+    assert stored | {*json.loads((tmp_path / "detector.json").read_text())} - {"schema"} == CONTENT[SCHEMA]
 
 
 def test_an_error_names_a_missing_array(tmp_path, screening):

@@ -85,9 +85,9 @@ def run() -> Finding:
     # The release stays on disk for the hours that the attacks take.
     with assessor.opened(assessor.registry.champion()) as found:
         path, assessment = found.release.path, found.assessment
+        note_standing(assessment)
         # Expiry is not checked: an expired champion that passes is renewed.
         verdict = found.release.verdict
-        note_standing(assessment)
         policy = policy_of(verdict)
         released = reports.read(RobustnessReport, path / EVIDENCE_DIR)
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})

@@ -1,0 +1,383 @@
+"""Every reason with the documents that cause it, alone and with others."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler.serving.assessment import (
+    Accepted,
+    Assessment,
+    OpenedRelease,
+    Reason,
+    ReasonCode,
+    assess,
+    read_release,
+    unloadable,
+)
+from buckler.serving.version import Version
+from buckler.trust import promotion, standing
+from buckler.trust.standing import Claim, Standing
+from buckler.trust.verdict import VERDICT_FILE, Verdict
+from tests import projects
+from tests.verdicts import verdict
+
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
+ISSUED, PROMOTED = NOW - timedelta(days=2), NOW - timedelta(days=1)
+MODEL = "skin-lesion"
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+SOUND = verdict(issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
+OTHER = verdict(id=f"sha256:{'0' * 64}", issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What is known about version 2; by default nothing speaks against it."""
+
+    judged: Verdict | None = SOUND
+    release: tuple[Reason, ...] = ()
+    claims: dict[str, Claim] = field(default_factory=dict)
+    signed_standing: Callable[[Standing], str] = lambda current: standing.issue(current, projects.KEY)
+    promotion: str | None = None
+    promoted_as: Verdict = SOUND
+    replaced_at: str = ""
+    accepted: Accepted = field(default_factory=Accepted)
+
+    @property
+    def standing(self) -> Standing:
+        return replace(
+            standing.of_verdict(self.judged or SOUND, model_name=MODEL, version="2"), claims=self.claims, moment=NOW
+        )
+
+    def assess(self, now: datetime = NOW, *, promoted: bool = True) -> Assessment:
+        record = promotion.issue(projects.KEY, model_name=MODEL, version="2", verdict=self.promoted_as, moment=PROMOTED)
+        version = Version(
+            MODEL,
+            "2",
+            promotion=record if self.promotion is None else self.promotion,
+            standing=self.signed_standing(self.standing),
+            replaced_at=self.replaced_at,
+        )
+        release = OpenedRelease(self.judged, self.release)
+        return assess(version, release, projects.PUBLIC, now=now, promoted=promoted, accepted=self.accepted)
+
+
+def codes(assessment: Assessment) -> list[str]:
+    return [reason.code.value for reason in assessment.reasons]
+
+
+def test_a_promoted_version_with_a_valid_verdict_may_serve():
+    found = Documents().assess()
+    assert (found.reasons, found.may_load, found.may_serve, found.must_review) == ((), True, True, False)
+    assert found.verdict is SOUND
+    assert found.promotion.moment == PROMOTED
+    assert found.standing.state == "holds"
+
+
+FAILED = replace(SOUND, passed=False, reasons=("clean accuracy 0.6 < 0.7", "robust accuracy 0.1 < 0.3"))
+EXPIRED = replace(SOUND, expires_at=NOW)
+
+
+def claimed(**states: str) -> dict[str, Claim]:
+    return {job: Claim(state, f"{job} found something") for job, state in states.items()}
+
+
+TABLE: list[tuple[str, Documents, list[str], str]] = [
+    ("the gate failed", Documents(FAILED, promoted_as=FAILED), ["failed"] * 2, "clean accuracy 0.6 < 0.7"),
+    ("no reason was given", Documents(replace(SOUND, passed=False)), ["failed"], "no reason given"),
+    ("the verdict expired", Documents(EXPIRED), ["expired"], "renews it if the model still passes"),
+    ("no promotion", Documents(promotion=""), ["not_promoted"], "run `buckler promote --version 2`"),
+    ("a damaged promotion", Documents(promotion="{"), ["not_promoted"], "is not valid"),
+    (
+        "a promotion by a stranger",
+        Documents(promotion=promotion.issue(STRANGER, model_name=MODEL, version="2", verdict=SOUND, moment=PROMOTED)),
+        ["not_promoted"],
+        "is not valid",
+    ),
+    (
+        "the promotion of another version",
+        Documents(
+            promotion=promotion.issue(projects.KEY, model_name=MODEL, version="1", verdict=SOUND, moment=PROMOTED)
+        ),
+        ["not_promoted"],
+        "carries the promotion of version 1",
+    ),
+    ("a promotion with another verdict", Documents(promoted_as=OTHER), ["not_promoted"], "but now contains"),
+    ("replaced since", Documents(replaced_at=NOW.isoformat()), ["superseded"], "use `buckler rollback`"),
+    (
+        "a later promotion was accepted",
+        Documents(accepted=Accepted(promotion=NOW)),
+        ["superseded"],
+        "the alias was moved by hand",
+    ),
+    (
+        "withdrawn by a job",
+        Documents(claims=claimed(canary="withdrawn")),
+        ["withdrawn"],
+        "`buckler champion --lift canary --version 2`",
+    ),
+    ("degraded by two jobs", Documents(claims=claimed(drift="degraded", probe="degraded")), ["degraded"] * 2, "drift"),
+    ("a damaged standing", Documents(signed_standing=lambda _: "{"), ["standing"], "it is ignored"),
+    (
+        "a standing by a stranger",
+        Documents(signed_standing=lambda current: standing.issue(current, STRANGER)),
+        ["standing"],
+        "it is ignored",
+    ),
+    (
+        "a standing of another version",
+        Documents(signed_standing=lambda current: standing.issue(replace(current, version="1"), projects.KEY)),
+        ["standing"],
+        "belongs to version 1",
+    ),
+    (
+        "a standing about another verdict",
+        Documents(signed_standing=lambda current: standing.issue(replace(current, verdict=OTHER.id), projects.KEY)),
+        ["standing"],
+        "but the version now contains",
+    ),
+    (
+        "an old standing put back",
+        Documents(accepted=Accepted(replace(Documents().standing, moment=NOW + timedelta(seconds=1)))),
+        ["standing"],
+        "an old standing was put back",
+    ),
+    (
+        "an old standing put back over a withdrawal",
+        Documents(
+            accepted=Accepted(
+                replace(Documents(claims=claimed(canary="withdrawn")).standing, moment=NOW + timedelta(seconds=1))
+            )
+        ),
+        ["withdrawn", "standing"],
+        "",
+    ),
+    (
+        "deleted after a withdrawal",
+        Documents(
+            signed_standing=lambda _: "", accepted=Accepted(Documents(claims=claimed(canary="withdrawn")).standing)
+        ),
+        ["withdrawn"],
+        "",
+    ),
+    (
+        "failed, expired and moved by hand",
+        Documents(replace(FAILED, expires_at=NOW), promotion=""),
+        ["failed", "failed", "expired", "not_promoted"],
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(("documents", "expected", "text"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_each_reason_has_its_documents_and_says_what_to_do(documents: Documents, expected: list[str], text: str):
+    found = documents.assess()
+    assert codes(found) == expected
+    assert text in found.reasons[0].sentence
+
+
+# --- what follows from the reasons
+
+
+@pytest.mark.parametrize(
+    ("documents", "may_load", "may_serve", "must_review"),
+    [
+        (Documents(FAILED), False, False, False),
+        (Documents(EXPIRED), False, False, True),  # what is live already goes on, with review
+        (Documents(promotion=""), False, False, False),
+        (Documents(claims=claimed(canary="withdrawn")), True, False, False),
+        (Documents(claims=claimed(canary="degraded")), True, True, True),
+        (Documents(signed_standing=lambda _: "{"), True, True, False),
+    ],
+)
+def test_a_reason_prevents_loading_or_answers_or_requires_review(documents, may_load, may_serve, must_review):
+    found = documents.assess()
+    assert (found.may_load, found.may_serve, found.must_review) == (may_load, may_serve, must_review)
+
+
+def test_a_renewal_moves_the_expiry():
+    until = NOW + timedelta(days=30)
+    renewed = Documents(
+        EXPIRED, signed_standing=lambda current: standing.issue(replace(current, expires_at=until), projects.KEY)
+    )
+    assert renewed.assess().reasons == ()
+    assert codes(renewed.assess(until)) == ["expired"]
+
+
+def test_a_candidate_needs_no_promotion():
+    found = Documents(promotion="", replaced_at=NOW.isoformat()).assess(promoted=False)
+    assert (found.reasons, found.promotion) == ((), None)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-01-10T00:00:00", PROMOTED.isoformat()])
+def test_a_time_of_replacement_that_proves_nothing_is_ignored(text):
+    assert Documents(replaced_at=text).assess().reasons == ()
+
+
+# --- combinations
+
+
+def expire(documents: Documents) -> Documents:
+    return replace(documents, judged=replace(documents.judged, expires_at=NOW))
+
+
+def fail(documents: Documents) -> Documents:
+    return replace(documents, judged=replace(documents.judged, passed=False, reasons=("weak",)))
+
+
+def found_in_release(code: ReasonCode) -> Callable[[Documents], Documents]:
+    return lambda documents: replace(documents, release=(*documents.release, Reason(code, code)))
+
+
+def claim(job: str, state: str) -> Callable[[Documents], Documents]:
+    return lambda documents: replace(documents, claims={**documents.claims, **claimed(**{job: state})})
+
+
+DEFECTS: dict[ReasonCode, Callable[[Documents], Documents]] = {
+    ReasonCode.DIGEST: found_in_release(ReasonCode.DIGEST),
+    ReasonCode.OTHER_MODEL: found_in_release(ReasonCode.OTHER_MODEL),
+    ReasonCode.UNLOADABLE: found_in_release(ReasonCode.UNLOADABLE),
+    ReasonCode.FAILED: fail,
+    ReasonCode.EXPIRED: expire,
+    ReasonCode.NOT_PROMOTED: lambda documents: replace(documents, promoted_as=OTHER),
+    ReasonCode.SUPERSEDED: lambda documents: replace(documents, replaced_at=NOW.isoformat()),
+    ReasonCode.WITHDRAWN: claim("canary", "withdrawn"),
+    ReasonCode.DEGRADED: claim("drift", "degraded"),
+    ReasonCode.STANDING: lambda documents: replace(documents, signed_standing=lambda _: "{"),
+}
+
+
+def with_defects(defects: tuple[ReasonCode, ...]) -> set[ReasonCode]:
+    documents = Documents()
+    for defect in defects:
+        documents = DEFECTS[defect](documents)
+    # A service has accepted the standing before: a damaged tag does not hide its claims.
+    documents = replace(documents, accepted=Accepted(documents.standing))
+    return set(documents.assess().codes)
+
+
+def test_every_set_of_defects_gives_exactly_its_reasons():
+    """So repairing one of them removes its reason and no other."""
+    for size in range(len(DEFECTS) + 1):
+        for defects in combinations(DEFECTS, size):
+            assert with_defects(defects) == set(defects)
+
+
+# --- reading a release
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    root = projects.make_project(tmp_path / "project")
+    projects.build(root, name=MODEL)
+    return root / "models/release"
+
+
+def read(release: Path, model: str = MODEL, key: Ed25519PrivateKey = projects.KEY) -> list[str]:
+    return [reason.code.value for reason in read_release(release, key.public_key(), model=model).reasons]
+
+
+def test_an_authentic_release_can_be_used(release):
+    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    assert (opened.reasons, opened.authentic) == ((), True)
+    assert opened.require().passed
+
+
+def remove_the_verdict(release: Path) -> None:
+    (release / VERDICT_FILE).unlink()
+
+
+def write_nonsense(release: Path) -> None:
+    (release / VERDICT_FILE).write_text("{")
+
+
+def sign_another_statement(release: Path) -> None:
+    envelope = json.loads((release / VERDICT_FILE).read_text())
+    envelope["signatures"][0]["sig"] = "A" * 86 + "=="
+    (release / VERDICT_FILE).write_text(json.dumps(envelope))
+
+
+def change_the_model(release: Path) -> None:
+    (release / "model/classifier.keras").write_bytes(b"changed")
+
+
+def change_the_evidence(release: Path) -> None:
+    (release / "evidence/outcomes.csv").write_text("id,label,clean\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (remove_the_verdict, "missing"),
+        (write_nonsense, "malformed"),
+        (sign_another_statement, "signature"),
+        (change_the_model, "digest"),
+        (change_the_evidence, "digest"),
+    ],
+)
+def test_a_harmed_release_is_not_authentic(release, harm, code):
+    harm(release)
+    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    assert ([reason.code.value for reason in opened.reasons], opened.authentic) == ([code], False)
+    assert str(release) not in opened.reasons[0].sentence  # often a temporary directory
+    assert "`dvc repro`" in opened.reasons[0].sentence
+
+
+def test_a_release_of_another_model_with_other_files_has_both_reasons(release):
+    change_the_model(release)
+    assert read(release, "lungs") == ["other_model", "digest"]
+    assert read(release, key=STRANGER) == ["signature"]
+
+
+def test_a_detector_of_another_schema_cannot_be_loaded_and_the_reason_says_what_to_do(tmp_path):
+    root = projects.make_project(tmp_path)
+    change_schema(root / "models/detector/detector.json")
+    projects.build(root, name=MODEL)
+    opened = read_release(root / "models/release", projects.PUBLIC, model=MODEL)
+    (reason,) = opened.reasons
+    assert (reason.code, opened.authentic) == (ReasonCode.UNLOADABLE, True)
+    assert "expected a detector of schema" in reason.sentence
+    assert "run `dvc repro` and `buckler promote`" in reason.sentence
+
+
+@pytest.mark.parametrize("name", ["model.json", "runtime.json"])
+def test_a_model_of_another_schema_cannot_be_loaded(release, name):
+    assert unloadable(release / "model") is None
+    for part in ("classifier", "runtime"):
+        for file in (release.parent / part).iterdir():
+            shutil.copy(file, release / "model")
+    change_schema(release / "model" / name)
+    assert "expected schema 1, got 99" in unloadable(release / "model")
+
+
+def change_schema(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+
+
+def test_a_detector_whose_content_changed_under_the_same_schema_cannot_be_loaded_either(tmp_path):
+    root = projects.make_project(tmp_path)
+    path = root / "models/detector/detector.npz"
+    with np.load(path) as arrays:
+        changed = dict(arrays) | {"quality.low": np.zeros(3, np.float32)}
+    np.savez(path, **changed)
+    projects.build(root, name=MODEL)
+    (reason,) = read_release(root / "models/release", projects.PUBLIC, model=MODEL).reasons
+    assert (reason.code, "expected low and high of" in reason.sentence) == (ReasonCode.UNLOADABLE, True)
+
+
+def test_bytes_that_nobody_signed_are_not_parsed(release):
+    (release / "model/detector.npz").write_bytes(b"not signed")
+    assert read(release) == ["digest"]
+
+
+def test_the_tests_above_cause_every_reason():
+    from_releases = {"missing", "malformed", "signature"}
+    from_the_service = {"self_test"}  # needs the loaded model: tests/services/classifier/releases/test_lookup.py
+    assert {code.value for code in DEFECTS} | from_releases | from_the_service == {*ReasonCode}
