@@ -10,6 +10,8 @@ import yaml
 from buckler.attacks.table import ATTACKS
 from buckler.evaluation.sanity import CHECKS
 from buckler.release.policy import Policy
+from buckler.serving.assessment import ReasonCode
+from services.classifier import metrics
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL, THREATS = (
@@ -173,3 +175,8 @@ def test_every_link_in_a_document_leads_to_a_file_and_a_heading_that_exist(docum
         path = document.parent / target if target else document
         assert path.exists(), target
         assert not anchor or anchor in anchors(path.read_text()), f"{target}#{anchor}"
+
+
+def test_the_runbook_explains_every_reason_why_a_model_does_not_serve():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/runbooks/BucklerModelRefused.md").read_text(), re.MULTILINE)
+    assert [code.strip("`") for row in rows for code in row.split(", ")] == [*ReasonCode, metrics.UNAVAILABLE]
