@@ -192,16 +192,17 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
             before = _refusals(service)
             harm()
             wait_until(partial(_refused_since, service, before), PATIENCE, f"a refusal after {name}")
-            reasons[name] = [reason for reason, count in _refusals(service).items() if count > before[reason]]
+            counted = [reason for reason, count in _refusals(service).items() if count > before[reason]]
+            reasons[name] = ", ".join(counted)
         last = scene.champion()
         seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "answers of the new release")
     answered = sorted({each.version for each in load.requests if each.version})
     expected = {
-        **{name: ["digest"] for name in ("flip_a_byte", "truncate_the_weights", "swap_two_files")},
-        "take_the_signature_away": ["missing"],
-        "replay_an_older_verdict": ["not_promoted"],
-        "move_the_alias_by_hand": ["not_promoted"],
-        "move_the_alias_back_by_hand": ["superseded"],
+        **dict.fromkeys(("flip_a_byte", "truncate_the_weights", "swap_two_files"), "digest"),
+        "take_the_signature_away": "missing",
+        "replay_an_older_verdict": "not_promoted",
+        "move_the_alias_by_hand": "not_promoted",
+        "move_the_alias_back_by_hand": "superseded",
     }
     drill.figures |= {"refused_because": reasons, "requests": len(load.requests), "failed": load.failed()}
     drill.figures |= {"versions_that_answered": answered, "seconds_to_the_sound_release_after": round(seconds, 2)}
