@@ -111,4 +111,4 @@ screenshots: setup ## After `make demo`: write the console's screenshots in docs
 	@$(BIN)/python -m tests.services.console.screenshots
 
 clean: down ## Remove the files of the pipeline and the servers; keep .venv
-	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/weights.json data/preflight.txt data/images data/quarantine data/splits data/features
+	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/weights.json data/preflight.txt data/images data/quarantine data/validation_pages data/splits data/features

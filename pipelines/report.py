@@ -1,8 +1,8 @@
 """Stage ``report``: draws every page and plot from the reports. It measures nothing, so a new colour attacks nothing.
 
-Reads   reports/{evaluation,robustness,detector}.json, reports/illustrations.npz, reports/training/history.csv,
-        reports/curves/{roc,detector_roc}.csv
-Writes  reports/robustness.html, reports/plots/robustness.csv,
+Reads   reports/{validation,evaluation,robustness,detector}.json, data/validation_pages/, reports/illustrations.npz,
+        reports/training/history.csv, reports/curves/{roc,detector_roc}.csv
+Writes  reports/robustness.html, reports/data_docs/, reports/plots/robustness.csv,
         reports/plots/{training,confusion,roc,reliability,robustness,confusion_attacked,triptych,detector_roc,
         detector_risk}.png
 """
@@ -14,13 +14,14 @@ import numpy as np
 
 from buckler.evaluation import illustrations, reports
 from buckler.evaluation.illustrations import Illustrated
-from buckler.evaluation.reports import DetectorReport, EvaluationReport, RobustnessReport
+from buckler.evaluation.reports import DetectorReport, EvaluationReport, RobustnessReport, ValidationReport
 from buckler.measurements.results import Cell, Rate
-from buckler.reporting import page, plots
+from buckler.reporting import data_docs, page, plots
 from buckler.state import documents
 from pipelines.stage import stage
 
 REPORTS = Path("reports")
+VALIDATION_PAGES = Path("data/validation_pages")
 PLOTS = REPORTS / "plots"
 CURVES = REPORTS / "curves"
 PLOTTED_255 = 2  # radius of the plotted ROC curves of the detector, if it was measured there
@@ -29,6 +30,7 @@ PLOTTED_255 = 2  # radius of the plotted ROC curves of the detector, if it was m
 def run() -> None:
     """Draw the pages and plots of the reports."""
     PLOTS.mkdir(exist_ok=True)
+    data_docs.write(reports.read(ValidationReport, REPORTS), VALIDATION_PAGES, REPORTS / "data_docs")
     history = documents.read_csv(REPORTS / "training/history.csv")
     plots.training_curves([_numbers(row) for row in history], PLOTS / "training.png")
     draw_evaluation(reports.read(EvaluationReport, REPORTS))

@@ -5,14 +5,14 @@ Writes  data/validated.csv           the rows that later stages use
         data/quarantine/<id>         files that do not decode
         data/quarantine/reasons.csv  id, code, reason
         reports/validation.json      every expectation with its result
-        reports/data_docs/           the same as Great Expectations pages, readable offline
+        data/validation_pages/       the same as Great Expectations' pages, from which the stage report makes Data Docs
 
 A file that does not decode is excluded, and so is a repeated file of the same class. What makes later results wrong or
 impossible, such as identical files in two classes, stops the pipeline. Other faults are warnings; the gate judges them.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +25,6 @@ from buckler.evaluation import reports, subgroups
 from buckler.evaluation.reports import ValidationReport
 from buckler.measurements.results import DataVersion, Expectation, Quarantined, Repeated
 from buckler.modality.picture import images
-from buckler.reporting import data_docs
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 
@@ -33,7 +32,7 @@ MANIFEST = Path("data/manifest.csv")
 VALIDATED = Path("data/validated.csv")
 QUARANTINE = Path("data/quarantine")
 REPORTS = Path("reports")
-DATA_DOCS = REPORTS / "data_docs"
+PAGES = Path("data/validation_pages")
 
 
 def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.Bands) -> None:
@@ -58,10 +57,10 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
     kept = decodable[~repeated]
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
     outcome = expectations.check(frame, problems, kept, limits, data.malignant)
-    data_docs.write(outcome, DATA_DOCS)
+    _write_pages(outcome.pages())
     reports.write(_report(frame, kept, faults, decodable[repeated], outcome), REPORTS)
     if critical := outcome.violated("critical"):
-        raise DataError("\n  - ".join([f"the pictures cannot be used, see {DATA_DOCS}/index.html", *_lines(critical)]))
+        raise DataError("\n  - ".join(["the pictures cannot be used, see reports/validation.json", *_lines(critical)]))
     for line in _lines(outcome.violated("warning")):
         print(f"warning: {line}")
     manifest.write(kept, VALIDATED)
@@ -92,6 +91,13 @@ def _quarantine(frame: pd.DataFrame, faults: dict[str, UnusableImageError]) -> N
     rows = [(name, fault.code, str(fault)) for name, fault in sorted(faults.items())]
     reasons = pd.DataFrame(rows, columns=["id", "code", "reason"])
     reasons.to_csv(QUARANTINE / "reasons.csv", index=False, lineterminator="\n")
+
+
+def _write_pages(pages: Mapping[str, str]) -> None:
+    shutil.rmtree(PAGES, ignore_errors=True)
+    for name, page in pages.items():
+        (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
+        (PAGES / name).write_text(page, encoding="utf-8")
 
 
 def _lines(violated: Sequence[Expectation]) -> list[str]:

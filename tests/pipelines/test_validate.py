@@ -37,7 +37,7 @@ def test_good_pictures_pass_unchanged(pictures, capsys):
     assert (report["schema"], report["passed"], report["data"]["images"]) == (2, True, 12)
     assert report["data"]["version"] == manifest.version(manifest.read(validate.VALIDATED))
     assert all(one["passed"] for one in report["expectations"])
-    assert (validate.DATA_DOCS / "index.html").exists()
+    assert {page.name for page in validate.PAGES.rglob("*.html")} == {"pictures.html", "classes.html"}
     assert capsys.readouterr().out == "12 pictures validated, 0 in quarantine, 0 repeated files left out\n"
 
 
@@ -88,7 +88,7 @@ def test_all_critical_violations_are_named_and_the_reports_are_written(pictures)
     with pytest.raises(DataError) as caught:
         run()
     lines = str(caught.value).splitlines()
-    assert lines[0] == "the pictures cannot be used, see reports/data_docs/index.html"
+    assert lines[0] == "the pictures cannot be used, see reports/validation.json"
     assert [line.split(":")[0] for line in lines[1:]] == ["  - one_label_a_content", "  - pictures_in_every_class"]
     assert "seen: 2 of 15 violate it: benign/3.png (2), malignant/copy.png (2)" in lines[1]
     assert "seen: 1 of 3 violate it: naevus (0)" in lines[2]
@@ -97,7 +97,7 @@ def test_all_critical_violations_are_named_and_the_reports_are_written(pictures)
     violated = [one["name"] for one in report["expectations"] if not one["passed"] and one["severity"] == "critical"]
     assert violated == ["one_label_a_content", "pictures_in_every_class"]
     assert not validate.VALIDATED.exists()
-    assert "benign/tiny.png" in (validate.DATA_DOCS / "index.html").read_text()
+    assert "benign/tiny.png" in (validate.PAGES / "validations/pictures.html").read_text()
 
 
 def test_the_report_is_the_same_for_the_same_pictures(pictures):

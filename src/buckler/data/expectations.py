@@ -4,6 +4,7 @@ A violated critical expectation stops the pipeline, because later results would 
 warning is reported, and the gate judges it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -37,6 +38,8 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
 }
 WARNINGS: Final = tuple(name for name, severity in SEVERITIES.items() if severity == "warning")
 
+# Ids of the library's pages.
+_RANDOM: Final = re.compile(r"(?<=-collapse-body)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _SHOWN: Final = 5  # violating rows named in a message
 _MIN_COLOUR_SHARE: Final = 0.95
 
@@ -103,8 +106,8 @@ class ValidationResult:
         return tuple(one for one in self.results if one.severity == severity and not one.passed)
 
     def pages(self) -> dict[str, str]:
-        """Return Great Expectations' pages, HTML by path."""
-        return self._validation.pages()
+        """Return Great Expectations' pages, HTML by path; the same result gives the same pages."""
+        return {name: _RANDOM.sub("", page) for name, page in self._validation.pages().items()}
 
 
 def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:

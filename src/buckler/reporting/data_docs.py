@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from buckler.data.expectations import ValidationResult
+from buckler.evaluation.reports import ValidationReport
 from buckler.reporting import templates
 
 _BLOCK: Final = re.compile(r"<(script|style|footer)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
@@ -18,34 +18,29 @@ _LINK: Final = re.compile(r"<link\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _IMAGE: Final = re.compile(r"<img\b[^>]*?>", re.DOTALL | re.IGNORECASE)
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _ADDRESS: Final = re.compile(r"""\s(?:href|src|integrity|crossorigin)=["']?https?://[^"'\s>]*["']?""")
-_RANDOM: Final = re.compile(r"(?<=-collapse-body)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _UP: Final = re.compile(r"(?:\.\./)+")
 COLUMNS: Final = ("", "expectation", "severity", "expected", "observed")
 
 
-def write(validation: ValidationResult, folder: Path) -> None:
-    """Write the pages of ``validation`` and an index to ``folder``, replacing its contents.
-
-    The same validation gives the same bytes.
-    """
+def write(validation: ValidationReport, pages: Path, folder: Path) -> None:
+    """Write Great Expectations' ``pages`` and an index of ``validation`` to ``folder``, replacing its contents."""
     shutil.rmtree(folder, ignore_errors=True)
-    pages = validation.pages()
-    for name, text in pages.items():
+    names = sorted(page.relative_to(pages).as_posix() for page in pages.rglob("*.html"))
+    for name in names:
         page = folder / name
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(offline(text), encoding="utf-8")
+        page.write_text(offline((pages / name).read_text(encoding="utf-8")), encoding="utf-8")
     rows = (
         ("\u2714" if one.passed else "\u2718", one.name, one.severity, one.expected, one.seen)
-        for one in validation.results
+        for one in validation.expectations
     )
     index = templates.environment().get_template("validation.html")
-    text = index.render(columns=COLUMNS, rows=rows, pages=sorted(pages))
-    (folder / "index.html").write_text(text, encoding="utf-8")
+    (folder / "index.html").write_text(index.render(columns=COLUMNS, rows=rows, pages=names), encoding="utf-8")
 
 
 def offline(page: str) -> str:
-    """Return ``page`` with the reports' style sheet, without scripts, images, external references and random ids."""
+    """Return ``page`` with the reports' style sheet, without scripts, images and external references."""
     page = _UP.sub("../", page)  # the library's validations are deeper in its own tree
-    for unwanted in (_COMMENT, _BLOCK, _LINK, _IMAGE, _ADDRESS, _RANDOM):
+    for unwanted in (_COMMENT, _BLOCK, _LINK, _IMAGE, _ADDRESS):
         page = unwanted.sub("", page)
     return page.replace("</head>", f"<style>\n{templates.style_sheet()}\n</style>\n</head>", 1)

@@ -10,6 +10,7 @@ import pytest
 
 from buckler.data import expectations, manifest
 from buckler.reporting import data_docs
+from tests import projects
 
 ROOT = Path(__file__).parents[3]
 LINK = re.compile(r"href=['\"]?([^'\"# >]+)")
@@ -29,11 +30,21 @@ def outcome(name="1.png"):
     return expectations.check(frame, ["none", "none"], frame, LIMITS, ("malignant",))
 
 
+def write(result, folder):
+    """Write the pages of ``result`` as the stages ``validate`` and ``report`` do."""
+    pages = folder.parent / "pages"
+    for name, text in result.pages().items():
+        (pages / name).parent.mkdir(parents=True, exist_ok=True)
+        (pages / name).write_text(text)
+    report = projects.validation().model_copy(update={"expectations": result.results})
+    data_docs.write(report, pages, folder)
+
+
 def test_data_docs_load_nothing_and_replace_older_pages(tmp_path):
     folder = tmp_path / "docs"
     (folder / "old").mkdir(parents=True)
     (folder / "old/page.html").write_text("old")
-    data_docs.write(outcome(), folder)
+    write(outcome(), folder)
     pages = {page.relative_to(folder).parts[0]: page.read_text() for page in folder.rglob("*.html")}
     assert pages.keys() == {"index.html", "expectations", "validations"}
     links = {
@@ -49,7 +60,7 @@ def test_data_docs_load_nothing_and_replace_older_pages(tmp_path):
 
 
 def test_text_of_the_index_is_escaped(tmp_path):
-    data_docs.write(outcome("<b>&.png"), tmp_path / "docs")
+    write(outcome("<b>&.png"), tmp_path / "docs")
     text = (tmp_path / "docs/index.html").read_text()
     assert "malignant/&lt;b&gt;&amp;.png" in text
     assert "<b>" not in text
@@ -58,8 +69,8 @@ def test_text_of_the_index_is_escaped(tmp_path):
 @pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from buckler.reporting import data_docs;"
-        "from tests.unit.reporting.test_data_docs import outcome; data_docs.write(outcome(), Path(sys.argv[1]))"
+        "import sys; from pathlib import Path;"
+        "from tests.unit.reporting.test_data_docs import outcome, write; write(outcome(), Path(sys.argv[1]))"
     )
     written = []
     for seed in ("1", "2"):
