@@ -44,7 +44,7 @@ class SignatureAnswer(BaseModel):
 class ReceiptAnswer(BaseModel):
     """A DSSE envelope around the signed answer; `buckler verify-receipt` checks it offline."""
 
-    payload: str = Field(description="JSON in base64: input digest, answer, model, time, line of the audit log")
+    payload: str = Field(description="An in-toto statement in base64: input digest, answer, time, audit line")
     payloadType: str  # noqa: N815 - DSSE's own name
     signatures: list[SignatureAnswer]
 
