@@ -7,6 +7,7 @@ Source: https://cyclonedx.org/docs/1.6/json/
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from buckler.measurements.results import Rate
@@ -25,45 +26,49 @@ _ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 Component = dict[str, Any]
 
 
-def bill_of_materials(
-    info: ModelInfo,
-    *,
-    model: JudgedModel,
-    files: Mapping[str, str],
-    source: Source,
-    measured: Measured,
-    packages: Sequence[Package],
-) -> dict[str, Any]:
-    """Return the document.
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """A model and what it was made from.
 
-    Args:
-        info: Description of the model.
+    Attributes:
         model: Its name and digest.
         files: Path below ``model/`` -> ``sha256:…``.
-        source: What the model was made from.
-        measured: Results of the evaluation.
+        source: Commit of the code, and initial weights.
         packages: Python packages of the code.
     """
-    inputs = [_data(info), _code(source), *_initial_weights(source)]
+
+    model: JudgedModel
+    files: Mapping[str, str]
+    source: Source
+    packages: Sequence[Package]
+
+
+def bill_of_materials(provenance: Provenance, info: ModelInfo, measured: Measured) -> dict[str, Any]:
+    """Return the document about a model with its description and the results of its evaluation."""
+    inputs = [_data(info), _code(provenance.source), *_initial_weights(provenance.source)]
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": _model(info, model, files, measured)},
-        "components": [*inputs, *map(_library, packages)],
-        "dependencies": [{"ref": MODEL, "dependsOn": [each["bom-ref"] for each in inputs]}, *_needs(packages)],
+        "metadata": {"component": _model(provenance, info, measured)},
+        "components": [*inputs, *map(_library, provenance.packages)],
+        "dependencies": [
+            {"ref": MODEL, "dependsOn": [each["bom-ref"] for each in inputs]},
+            *_needs(provenance.packages),
+        ],
     }
     return {**document, "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, canonical(document).decode()).urn}
 
 
-def _model(info: ModelInfo, model: JudgedModel, files: Mapping[str, str], measured: Measured) -> Component:
+def _model(provenance: Provenance, info: ModelInfo, measured: Measured) -> Component:
     return {
         "type": "machine-learning-model",
         "bom-ref": MODEL,
-        "name": model.name,
-        "version": model.digest,
+        "name": provenance.model.name,
+        "version": provenance.model.digest,
         "components": [
-            {"type": "file", "name": f"{MODEL_DIR}/{path}", "hashes": [_hash(found)]} for path, found in files.items()
+            {"type": "file", "name": f"{MODEL_DIR}/{path}", "hashes": [_hash(found)]}
+            for path, found in provenance.files.items()
         ],
         "modelCard": {
             "modelParameters": {

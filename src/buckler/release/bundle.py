@@ -20,7 +20,7 @@ from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
 from buckler.models.info import load_info
 from buckler.release.bill_of_materials import FILE as BILL_FILE
-from buckler.release.bill_of_materials import bill_of_materials
+from buckler.release.bill_of_materials import Provenance, bill_of_materials
 from buckler.release.evidence import Evidence, Reports, read_reports
 from buckler.release.gate import decide
 from buckler.release.packages import Package
@@ -111,35 +111,45 @@ def build(
 
     Raises:
         DataError: The reports describe another classifier or exported network.
+        ModelError: The classifier's description is missing or malformed.
     """
     with replacing_directory(destination) as aside:
         parts = (classifier, detector) if runtime is None else (classifier, runtime, detector)
         files = _copy_model(aside / MODEL_DIR, parts)
         if write_self_test:
             write_self_test(aside / MODEL_DIR)
-        measured = _copy_evidence(reports, aside / EVIDENCE_DIR)
-        _check_subjects(measured.reports, files, classifier, runtime)
-        released, info = file_digests(aside / MODEL_DIR), load_info(aside / MODEL_DIR)
-        source = dataclasses.replace(source, initial_weights=info.initial_weights)
-        model, stated = JudgedModel(name, digest_of(released)), measured.measured
-        bill = bill_of_materials(info, model=model, files=released, source=source, measured=stated, packages=packages)
-        documents.write_json(aside / EVIDENCE_DIR / BILL_FILE, bill)
-        decision = decide(measured.evidence, None, policy)
-        issued = (now or datetime.now(UTC)).replace(microsecond=0)
-        judgement = Judgement(
-            model=model,
-            passed=decision.passed,
-            reasons=decision.failures,
-            notes=decision.notes,
-            policy=as_json(policy),
-            issued_at=issued,
-            expires_at=issued + timedelta(days=policy.valid_days),
-            source=source,
-            evidence=file_digests(aside / EVIDENCE_DIR),
-            measured=stated.document(),
+        found = _copy_evidence(reports, aside / EVIDENCE_DIR)
+        _check_subjects(found.reports, files, classifier, runtime)
+        info, released = load_info(aside / MODEL_DIR), file_digests(aside / MODEL_DIR)
+        provenance = Provenance(
+            JudgedModel(name, digest_of(released)),
+            released,
+            dataclasses.replace(source, initial_weights=info.initial_weights),
+            packages,
         )
+        documents.write_json(aside / EVIDENCE_DIR / BILL_FILE, bill_of_materials(provenance, info, found.measured))
+        judgement = _judge(found, policy, provenance, file_digests(aside / EVIDENCE_DIR), now or datetime.now(UTC))
         documents.write_json(aside / VERDICT_FILE, verdicts.sign(judgement, released, key))
     return verdicts.open_release(destination, key.public_key())
+
+
+def _judge(
+    found: ReportedEvidence, policy: Policy, provenance: Provenance, evidence: Mapping[str, str], now: datetime
+) -> Judgement:
+    """Apply the gate; ``evidence`` are the digests of the files it rests on."""
+    decision, issued = decide(found.evidence, None, policy), now.replace(microsecond=0)
+    return Judgement(
+        model=provenance.model,
+        passed=decision.passed,
+        reasons=decision.failures,
+        notes=decision.notes,
+        policy=as_json(policy),
+        issued_at=issued,
+        expires_at=issued + timedelta(days=policy.valid_days),
+        source=provenance.source,
+        evidence=evidence,
+        measured=found.measured.document(),
+    )
 
 
 def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
