@@ -31,6 +31,7 @@ from buckler.modality.base import Labels, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward
+from buckler.params import Count, CountOrAll, Seed
 from buckler.state import documents, paths, timings
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -48,9 +49,9 @@ REPORTS = Path("reports")
 class AttackParams:
     """Section ``attack`` of params.yaml; ``subgroups`` as `subgroups.groups` takes its bands."""
 
-    records: int
-    batch_size: int
-    seed: int
+    records: CountOrAll
+    batch_size: Count
+    seed: Seed
     subgroups: Mapping[str, tuple[float, ...]]
     suite: tuple[AttackSpec, ...]
 

@@ -11,9 +11,10 @@ rows of their own, marked ``stops_at_boundary``.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 from tqdm import tqdm
 
 from buckler import params
@@ -33,6 +34,7 @@ from buckler.measurements.results import BenignChange, DetectedAttack, Strangers
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward
+from buckler.params import Count, CountOrAll, Seed
 from buckler.state import documents, paths
 from buckler.trust.digests import directory_digest
 from pipelines.stage import stage
@@ -51,9 +53,11 @@ ROC = REPORTS / "curves/detector_roc.csv"
 class EvasionParams:
     """Budget of an attacker who knows the detector: PGD on each of ``objectives``."""
 
-    records: int
-    epsilon_255: tuple[int, ...]
-    steps: int
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    records: CountOrAll
+    epsilon_255: tuple[Count, ...]
+    steps: Count
     objectives: tuple[Objective, ...]
 
 
@@ -61,10 +65,10 @@ class EvasionParams:
 class DetectParams:
     """Section ``detect`` of params.yaml; ``records`` of the test split, ``strangers`` of each kind."""
 
-    records: int
-    strangers: int
-    batch_size: int
-    seed: int
+    records: CountOrAll
+    strangers: Count
+    batch_size: Count
+    seed: Seed
     suite: tuple[AttackSpec, ...]
     evasion: EvasionParams
 

@@ -18,6 +18,7 @@ from buckler.evaluation import accuracy, crafter_and_scorer, reports
 from buckler.evaluation.reports import EvaluationReport, MeasuredModel
 from buckler.measurements.results import DataVersion
 from buckler.models import checkpoint
+from buckler.params import Count
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -35,7 +36,7 @@ CLEAN = Path("data/features/clean.npz")
 class EvaluateParams:
     """Section ``evaluate`` of params.yaml."""
 
-    calibration_bins: int
+    calibration_bins: Count
 
 
 def run(cfg: EvaluateParams) -> None:

@@ -31,6 +31,7 @@ from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.info import ModelInfo
 from buckler.models.networks import table
+from buckler.params import Count, Radii, Seed
 from buckler.trust import digests
 from pipelines.stage import stage
 
@@ -54,10 +55,10 @@ class ExportParams:
         parity: Limits of the differences from the reference.
     """
 
-    records: int
-    epsilon_255: tuple[int, ...]
-    steps: int
-    seed: int
+    records: Count
+    epsilon_255: Radii
+    steps: Count
+    seed: Seed
     parity: ParityPolicy
 
 

@@ -113,8 +113,8 @@ def _of_detector(detect: DetectParams) -> Iterator[str]:
     except ValueError as error:
         yield f"detect.suite: {error}"
     radii = detect.evasion.epsilon_255
-    if list(radii) != sorted(set(radii)) or min(radii, default=1) < 1:
-        yield f"detect.evasion.epsilon_255: expected ascending radii of at least 1, got {list(radii)}"
+    if list(radii) != sorted(set(radii)):
+        yield f"detect.evasion.epsilon_255: expected ascending radii, got {list(radii)}"
 
 
 def _of_gate(cfg: RunParams) -> Iterator[str]:

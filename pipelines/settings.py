@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from buckler.params import Between, Count, CountOrAll, Positive, Seed, Share
-
-Radii = Annotated[tuple[Count, ...], Field(min_length=1)]  # in 1/255
+from buckler.params import Between, Count, CountOrAll, Positive, Radii, Seed, Share
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 CountOrAll = Annotated[int, Field(ge=0)]  # 0 takes all
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Radii = Annotated[tuple[Count, ...], Field(min_length=1)]  # in 1/255
 Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Between = Annotated[float, Field(gt=0, lt=1)]  # a share that is neither nothing nor everything
