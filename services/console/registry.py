@@ -184,12 +184,12 @@ class ConsoleRegistry:
 
 
 def _read(release: "CachedRelease") -> ReadRelease:
-    from buckler.release import bundle
+    from buckler.release.evidence import read_evidence
 
     if not release.opened.authentic:
         return ReadRelease(release)
     try:
-        return ReadRelease(release, bundle.read_evidence(release.path / EVIDENCE_DIR).evidence)
+        return ReadRelease(release, read_evidence(release.path / EVIDENCE_DIR))
     except BucklerError as error:
         return ReadRelease(release, problem=str(error).replace(str(release.path), "the release"))
 

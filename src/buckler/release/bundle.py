@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from buckler import params
 from buckler.errors import DataError
 from buckler.measurements.results import Rate
-from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
+from buckler.measurements.stated import Measured
 from buckler.models.info import load_info
 from buckler.release.bill_of_materials import FILE as BILL_FILE
 from buckler.release.bill_of_materials import Provenance, bill_of_materials
@@ -30,44 +29,6 @@ from buckler.state.files import replacing_directory
 from buckler.trust import verdict as verdicts
 from buckler.trust.digests import digest_of, file_digest, file_digests
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, VERDICT_FILE, JudgedModel, Judgement, Source, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedEvidence:
-    """The reports of one evaluation, and the gate's evidence taken from them."""
-
-    reports: Reports
-    evidence: Evidence
-
-    @property
-    def measured(self) -> Measured:
-        """The measurements that the verdict states."""
-        found = self.reports
-        evaluation, robustness, runtime = found.evaluation, found.robustness, found.runtime
-        return Measured(
-            data=robustness.data,
-            labels=evaluation.labels,
-            clean_accuracy=evaluation.clean_accuracy,
-            malignant_recall=evaluation.malignant_recall,
-            roc_auc=evaluation.roc_auc,
-            calibration_error=evaluation.calibration_error,
-            attacks=robustness.cells,
-            worst_case=robustness.worst_case,
-            subgroups=robustness.subgroups,
-            checks=robustness.checks,
-            detector=MeasuredDetector.model_validate(found.detector, from_attributes=True),
-            runtime=MeasuredRuntime.model_validate(runtime, from_attributes=True) if runtime else None,
-        )
-
-
-def read_evidence(directory: Path) -> ReportedEvidence:
-    """Return the evidence in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
-
-    Raises:
-        DataError: A report is missing or malformed.
-    """
-    found = read_reports(directory)
-    return ReportedEvidence(found, Evidence.of(found))
 
 
 def policy_of(verdict: Verdict) -> Policy:
@@ -119,7 +80,7 @@ def build(
         if write_self_test:
             write_self_test(aside / MODEL_DIR)
         found = _copy_evidence(reports, aside / EVIDENCE_DIR)
-        _check_subjects(found.reports, files, classifier, runtime)
+        _check_subjects(found, files, classifier, runtime)
         info, released = load_info(aside / MODEL_DIR), file_digests(aside / MODEL_DIR)
         provenance = Provenance(
             JudgedModel(name, digest_of(released)),
@@ -134,10 +95,10 @@ def build(
 
 
 def _judge(
-    found: ReportedEvidence, policy: Policy, provenance: Provenance, evidence: Mapping[str, str], now: datetime
+    found: Reports, policy: Policy, provenance: Provenance, evidence: Mapping[str, str], now: datetime
 ) -> Judgement:
     """Apply the gate; ``evidence`` are the digests of the files it rests on."""
-    decision, issued = decide(found.evidence, None, policy), now.replace(microsecond=0)
+    decision, issued = decide(Evidence.of(found), None, policy), now.replace(microsecond=0)
     return Judgement(
         model=provenance.model,
         passed=decision.passed,
@@ -169,12 +130,12 @@ def _copy_model(destination: Path, parts: Sequence[Path]) -> dict[Path, str]:
     return digests
 
 
-def _copy_evidence(reports: Path, destination: Path) -> ReportedEvidence:
+def _copy_evidence(reports: Path, destination: Path) -> Reports:
     """Copy the reports and read the copies: the gate must decide on the signed bytes."""
     destination.mkdir()
     for file in read_reports(reports).files:  # its errors name the original files
         shutil.copyfile(reports / file, destination / file)
-    return read_evidence(destination)
+    return read_reports(destination)
 
 
 def _check_subjects(found: Reports, digests: Mapping[Path, str], classifier: Path, runtime: Path | None) -> None:

@@ -15,6 +15,7 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.measurements.results import Rate, Subgroup, WorstCase
+from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
 from buckler.state import documents
 
 Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
@@ -43,6 +44,25 @@ class Reports:
         every = (self.validation, self.runtime, self.evaluation, self.robustness, self.detector)
         return (*(report.FILE for report in every if report), OUTCOMES_FILE)
 
+    @property
+    def measured(self) -> Measured:
+        """The measurements that the verdict states."""
+        evaluation, robustness = self.evaluation, self.robustness
+        return Measured(
+            data=robustness.data,
+            labels=evaluation.labels,
+            clean_accuracy=evaluation.clean_accuracy,
+            malignant_recall=evaluation.malignant_recall,
+            roc_auc=evaluation.roc_auc,
+            calibration_error=evaluation.calibration_error,
+            attacks=robustness.cells,
+            worst_case=robustness.worst_case,
+            subgroups=robustness.subgroups,
+            checks=robustness.checks,
+            detector=MeasuredDetector.model_validate(self.detector, from_attributes=True),
+            runtime=MeasuredRuntime.model_validate(self.runtime, from_attributes=True) if self.runtime else None,
+        )
+
 
 def read_reports(directory: Path) -> Reports:
     """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
@@ -59,6 +79,11 @@ def read_reports(directory: Path) -> Reports:
         reports.read(RuntimeReport, directory) if exported else None,
         read_outcomes(directory / OUTCOMES_FILE),
     )
+
+
+def read_evidence(directory: Path) -> "Evidence":
+    """Return the evidence in the reports in ``directory``; errors as for `read_reports`."""
+    return Evidence.of(read_reports(directory))
 
 
 def read_outcomes(path: Path) -> Outcomes:

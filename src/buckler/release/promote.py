@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from buckler.errors import DataError, PromotionRefusedError, RegistryError
 from buckler.release import bundle, gate, tracking
 from buckler.release.assess import Assessor
-from buckler.release.evidence import Evidence
+from buckler.release.evidence import Evidence, read_evidence
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.serving.assessment import ReasonCode, RefusedError
@@ -117,7 +117,7 @@ class _Mover:
             verdict = found.assessment.verdict
             if found.assessment.reasons or verdict is None:
                 raise PromotionRefusedError(refusal, found.assessment.sentences)
-            evidence = bundle.read_evidence(found.release.path / EVIDENCE_DIR).evidence
+            evidence = read_evidence(found.release.path / EVIDENCE_DIR)
         other, notes = self._champions_evidence()
         # Decided again: the gate did not compare with a champion, and deciding costs nothing.
         decision = gate.decide(evidence, other, bundle.policy_of(verdict))
@@ -138,7 +138,7 @@ class _Mover:
                     for reason in found.assessment.reasons
                     if reason.code is ReasonCode.UNLOADABLE
                 ]
-                return bundle.read_evidence(found.release.path / EVIDENCE_DIR).evidence, tuple(notes)
+                return read_evidence(found.release.path / EVIDENCE_DIR), tuple(notes)
         except (RefusedError, DataError) as error:
             # A champion without valid evidence must not block a candidate that has it.
             which = f"the champion, version {champion.version}"

@@ -12,7 +12,8 @@ from typing import Any
 from buckler.measurements.results import Cell, Interval, Rate
 from buckler.measurements.stated import Measured, MeasuredDetector
 from buckler.models.info import load_info
-from buckler.release import bundle, tracking
+from buckler.release import tracking
+from buckler.release.evidence import read_reports
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import Point
 from buckler.serving import model_card, registry
@@ -111,7 +112,7 @@ def _record(
     parameters: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    measured = bundle.read_evidence(release / EVIDENCE_DIR).measured
+    measured = read_reports(release / EVIDENCE_DIR).measured
     times = timings.read(reports)
     points = [*_summary(measured), *_history(reports), *_stage_seconds(times)]
     tracking.log(run_id, params=flatten(parameters), metrics=points)

@@ -49,7 +49,7 @@ def test_a_failed_model_is_released_with_a_signed_failed_verdict(project):
 
 def test_the_evidence_in_a_release_equals_the_reports(project):
     projects.build(project)
-    assert bundle.read_evidence(project / "models/release/evidence") == bundle.read_evidence(project / "reports")
+    assert evidence.read_reports(project / "models/release/evidence") == evidence.read_reports(project / "reports")
 
 
 def test_the_exported_network_is_signed_and_the_verdict_states_its_parity(project):

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from buckler.measurements.results import Parity, ParityPolicy
-from buckler.release import bundle
+from buckler.release.evidence import read_evidence
 from buckler.release.gate import decide
 from tests.unit.release.policies import POLICY
 
@@ -39,7 +39,7 @@ def test_an_invalid_parity_policy_is_rejected():
 
 
 def read_project(project):
-    return bundle.read_evidence(project / "reports").evidence
+    return read_evidence(project / "reports")
 
 
 def edit(project, name, change):

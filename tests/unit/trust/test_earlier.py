@@ -14,6 +14,7 @@ import pytest
 
 from buckler.errors import VerdictError
 from buckler.release import bundle
+from buckler.release.evidence import read_reports
 from buckler.trust import earlier, envelope, keys, promotion, receipt, standing
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import Source, open_release, verify_release
@@ -45,7 +46,7 @@ def test_the_results_of_a_verdict_and_its_evidence_are_readable():
     text = bundle.describe(open_release(EARLIER / "release", PUBLIC))
     assert "120 pictures attacked" in text
     assert "<= 2/255    65.0%" in text
-    cells = bundle.read_evidence(EARLIER / "release/evidence").reports.robustness.cells
+    cells = read_reports(EARLIER / "release/evidence").robustness.cells
     assert {cell.name for cell in cells} == {"fgsm", "pgd"}
 
 
