@@ -10,6 +10,7 @@ from buckler.evaluation import reports
 from buckler.release.publish import tracking
 from buckler.release.settings import PublishParams
 from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, VERDICT_TAG, Registry
+from buckler.state import timings
 from buckler.trust import digests, keys
 from buckler.trust.verdict import open_release
 from pipelines import gate, publish
@@ -71,6 +72,16 @@ def test_each_attack_cell_is_a_nested_run_with_its_parameters_and_results(names,
     assert found["1"].data.metrics["robust_accuracy"] == 0.4
     assert found["1"].data.metrics["robust_accuracy_low"] < 0.4 < found["1"].data.metrics["robust_accuracy_high"]
     assert found["1"].data.metrics["malignant_to_benign_rate"] == 0.6
+
+
+def test_the_seconds_of_stages_and_attacks_are_metrics(names, client, project):
+    timings.record_stage(project / "reports", "attack", 61.0, "a processor")
+    timings.record_attacks(project / "reports", {"fgsm@1": 12.5})
+    publish.run(names)
+    ((parent,), cells) = runs_of(client, names)
+    assert parent.data.metrics["stage_attack_seconds"] == 61.0
+    seconds = {cell.data.params["epsilon_255"]: cell.data.metrics.get("seconds") for cell in cells}
+    assert seconds == {"1": 12.5, "2": None}
 
 
 def test_the_version_is_the_challenger_with_signature_example_and_description(names, client, project):

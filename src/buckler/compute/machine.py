@@ -42,9 +42,9 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx", "sse4_1")
 
 
-def instruction_set() -> str:
+def instruction_set(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return the newest vector instructions of the processor: two processors with the same give the same digits."""
-    flags = cpu_flags()
+    flags = cpu_flags(cpuinfo)
     return next((name for name in _INSTRUCTION_SETS if name in flags), platform.machine())
 
 

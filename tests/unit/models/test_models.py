@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -143,6 +144,15 @@ def test_precision_follows_the_processor(tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
     assert machine.crafting_precision(tmp_path / "cpuinfo") == expected
     assert machine.crafting_precision(tmp_path / "absent") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx avx2 avx512f amx_bf16", "amx_bf16"), ("avx avx2", "avx2"), ("asimd", platform.machine())],
+)
+def test_the_newest_vector_instructions_are_named(tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags}\n")
+    assert machine.instruction_set(tmp_path / "cpuinfo") == expected
 
 
 def test_the_environment_overrides_the_precision(monkeypatch):
