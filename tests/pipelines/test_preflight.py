@@ -115,6 +115,7 @@ def test_more_unfrozen_blocks_than_the_network_has_are_refused_if_it_is_hardened
         ("train.learning_rate", 0.0),
         ("train.dropout", 1.0),
         ("harden.steps", 0),
+        ("harden.clean_share", 0.98),
         ("randomise.smallest", 0.0),
         ("export.parity", {"min_label_agreement": 2}),
         ("export.records", 0),

@@ -100,11 +100,20 @@ def test_all_critical_violations_are_named_and_the_reports_are_written(pictures)
     assert "benign/tiny.png" in (validate.PAGES / "validations/pictures.html").read_text()
 
 
-def test_the_report_is_the_same_for_the_same_pictures(pictures):
-    run()
-    first = REPORT.read_bytes()
-    run()
-    assert REPORT.read_bytes() == first
+def test_every_file_is_the_same_for_the_same_pictures_wherever_the_project_is(tmp_path, monkeypatch):
+    written = []
+    for name in ("project", "another place/project"):
+        root = tmp_path / name
+        datasets.make_folder(root / "pictures", per_class=6)
+        (root / "pictures/benign/empty.png").write_bytes(b"")
+        (root / "pictures/benign/again.png").write_bytes((root / "pictures/benign/3.png").read_bytes())
+        monkeypatch.chdir(root)
+        run()
+        written.append({file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()})
+    assert written[0] == written[1]
+    assert {"data/manifest.csv", "data/validated.csv", "data/quarantine/reasons.csv", "reports/validation.json"} < {
+        file.as_posix() for file in written[0]
+    }
 
 
 def test_subgroups_that_the_manifest_cannot_form_are_refused_before_any_training(pictures):

@@ -4,7 +4,6 @@ A violated critical expectation stops the pipeline, because later results would 
 warning is reported, and the gate judges it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -13,6 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from buckler.data import manifest
+from buckler.data.offline_pages import offline
 from buckler.measurements.results import Expectation, Severity
 from buckler.params import Count, CountOrAll, Share
 
@@ -38,8 +38,6 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
 }
 WARNINGS: Final = tuple(name for name, severity in SEVERITIES.items() if severity == "warning")
 
-# Ids of the library's pages.
-_RANDOM: Final = re.compile(r"(?<=-collapse-body)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _SHOWN: Final = 5  # violating rows named in a message
 _MIN_COLOUR_SHARE: Final = 0.95
 
@@ -106,8 +104,8 @@ class ValidationResult:
         return tuple(one for one in self.results if one.severity == severity and not one.passed)
 
     def pages(self) -> dict[str, str]:
-        """Return Great Expectations' pages, HTML by path; the same result gives the same pages."""
-        return {name: _RANDOM.sub("", page) for name, page in self._validation.pages().items()}
+        """Return Great Expectations' pages, HTML by path, readable offline; equal results give equal pages."""
+        return {name: offline(page) for name, page in self._validation.pages().items()}
 
 
 def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:

@@ -81,6 +81,8 @@ class Recipe:
             raise ValueError(f"expected steps, epochs, batch_size, epsilon_255 and learning_rate above 0, got {self}")
         if not (0 <= self.clean_share < 1 and 0 <= self.label_smoothing < 1 and 0 <= self.averaging < 1):
             raise ValueError(f"expected clean_share, label_smoothing and averaging in 0..1, got {self}")
+        if self.loss != "trades" and round(self.clean_share * self.batch_size) == self.batch_size:
+            raise ValueError(f"expected clean_share to leave an attacked picture in a batch, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
