@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from buckler.measurements.stated import Measured
 from buckler.release.policy import REFUTABLE_KINDS
 
 # Reasons for a failed re-evaluation: the gate's kinds on the pinned and on the newest pictures, and an invalid verdict.
@@ -28,25 +29,26 @@ def reevaluation(state: State) -> Iterator[Metric]:
     for reason in GATE_REASONS:
         failures.add_metric([reason], int(reason in found))
     yield failures
-    if state is not None:
-        yield from _accuracies(state)
+    if state is not None and "measured" in state:  # not in the state of an earlier version
+        yield from _accuracies(state, Measured.read(state["measured"]))
 
 
-def _accuracies(state: Mapping[str, Any]) -> Iterator[Metric]:
+def _accuracies(state: Mapping[str, Any], measured: Measured) -> Iterator[Metric]:
     passed = gauge("buckler_gate_passed", "1 if the champion passed its last re-evaluation.", "model")
     passed.add_metric([state["model"]["name"]], int(state["passed"]))
     clean = gauge("buckler_clean_accuracy_ratio", "Clean accuracy at the last re-evaluation.")
-    clean.add_metric([], state["clean_accuracy"]["value"])
+    if measured.clean_accuracy:
+        clean.add_metric([], measured.clean_accuracy.value)
     labels = ("attack", "epsilon_255")
     robust = gauge("buckler_robust_accuracy_ratio", "Robust accuracy at the last re-evaluation.", *labels)
     low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % confidence interval.", *labels)
     high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % confidence interval.", *labels)
-    for cell in state["cells"]:
+    for cell in measured.attacks:
         # The name of the suite's entry: two entries may run the same attack.
-        series = [cell.get("name", cell["attack"]), str(cell["epsilon_255"])]
-        robust.add_metric(series, cell["robust_accuracy"]["value"])
-        low.add_metric(series, cell["robust_accuracy"]["low"])
-        high.add_metric(series, cell["robust_accuracy"]["high"])
+        series = [cell.name, str(cell.epsilon_255)]
+        robust.add_metric(series, cell.robust_accuracy.value)
+        low.add_metric(series, cell.robust_accuracy.low)
+        high.add_metric(series, cell.robust_accuracy.high)
     floor = gauge(
         "buckler_robust_accuracy_floor_ratio",
         "Minimum worst-case robust accuracy at this radius by the champion's verdict.",

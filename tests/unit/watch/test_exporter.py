@@ -1,12 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from buckler import watch
 from buckler.errors import DataError
+from buckler.measurements.results import Rate
+from buckler.measurements.stated import Measured
 from buckler.release.policy import REFUTABLE_KINDS
 from buckler.state import paths
 from buckler.watch import findings
+from tests import projects
 from tests.unit.watch.made import metrics
 
 
@@ -68,7 +72,8 @@ def test_a_running_job_is_exported_as_running(job):
 
 
 def test_the_finding_of_a_re_evaluation_is_exported_from_disk(here):
-    rate = {"value": 0.4, "low": 0.3, "high": 0.5}
+    cell = replace(projects.cell(2, 40, 80), name="one-step", robust_accuracy=Rate(0.4, 0.3, 0.5, 100))
+    measured = Measured(clean_accuracy=Rate(0.8, 0.7, 0.9, 100), attacks=(cell,))
     watch.write_state(
         "reevaluate",
         {
@@ -76,8 +81,7 @@ def test_the_finding_of_a_re_evaluation_is_exported_from_disk(here):
             "passed": False,
             "failures": ["robust_accuracy", "newest_sensitivity"],
             "floors": {"1": 0.3},
-            "clean_accuracy": {**rate, "value": 0.8},
-            "cells": [{"name": "one-step", "attack": "fgsm", "epsilon_255": 2, "robust_accuracy": rate}],
+            "measured": measured.document(),
         },
     )
     found = metrics()
@@ -90,6 +94,11 @@ def test_the_finding_of_a_re_evaluation_is_exported_from_disk(here):
     assert found['buckler_gate_failures{reason="robust_accuracy"}'] == 1
     assert found['buckler_gate_failures{reason="newest_sensitivity"}'] == 1
     assert found['buckler_gate_failures{reason="clean_accuracy"}'] == 0
+
+
+def test_the_state_of_an_earlier_version_has_no_accuracies_until_the_job_has_run_again(here):
+    watch.write_state("reevaluate", {"schema": 2, "passed": True, "failures": [], "cells": [], "clean_accuracy": {}})
+    assert not [name for name in metrics() if name.startswith("buckler_robust_accuracy_ratio")]
 
 
 def test_the_findings_of_canary_and_probe_are_exported(here):

@@ -27,6 +27,7 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.measurements.results import Cell
+from buckler.measurements.stated import Measured
 from buckler.models import checkpoint
 from buckler.release import gate, publish, tracking
 from buckler.release.assess import Assessor
@@ -67,14 +68,13 @@ class SetEvaluation:
 
     def as_state(self) -> dict[str, Any]:
         """Return the state stored for the exporter."""
-        worst = (self.evidence.worst_case or {}).values()
-        return {
-            "images": self.evidence.pictures,
-            "clean_accuracy": asdict(self.evidence.clean_accuracy) if self.evidence.clean_accuracy else None,
-            "worst_case": [asdict(entry) for entry in worst],
-            "cells": [asdict(cell) for cell in self.cells],
-            "reasons": list(self.decision.failures),
-        }
+        measured = Measured(
+            clean_accuracy=self.evidence.clean_accuracy,
+            worst_case=tuple((self.evidence.worst_case or {}).values()),
+            attacks=self.cells,
+        )
+        reasons = list(self.decision.failures)
+        return {"images": self.evidence.pictures, "measured": measured.document(), "reasons": reasons}
 
 
 def run() -> Finding:
@@ -215,7 +215,7 @@ def _state(
     failures, reasons = _failures(assessment, evaluations)
     version = assessment.version
     return {
-        "schema": 2,
+        "schema": 3,
         "finished_at": datetime.now(UTC).isoformat(),
         "model": {"name": version.model, "version": version.version, "digest": verdict.subject_digest},
         "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},

@@ -88,16 +88,20 @@ def test_the_champions_re_evaluation_is_reported_and_logged(champion):
     assert state["images"] == 16
     assert state["failures"] == []
     assert state["floors"] == {"1": 0.0}
-    assert [(cell["attack"], cell["epsilon_255"]) for cell in state["cells"]] == [("fgsm", 1), ("fgsm", 8), ("pgd", 1)]
+    assert [(cell["attack"], cell["epsilon_255"]) for cell in state["measured"]["attacks"]] == [
+        ("fgsm", 1),
+        ("fgsm", 8),
+        ("pgd", 1),
+    ]
     # Accuracies of an untrained network prove little; the confusion counts prove that each picture was scored.
-    assert all(np.sum(cell["confusion"]) == 16 for cell in state["cells"])
-    for cell in state["cells"]:
-        assert cell["robust_accuracy"]["value"] <= state["clean_accuracy"]["value"]
+    assert all(np.sum(cell["confusion"]) == 16 for cell in state["measured"]["attacks"])
+    for cell in state["measured"]["attacks"]:
+        assert cell["robust_accuracy"]["value"] <= state["measured"]["clean_accuracy"]["value"]
     (recorded,) = mlflow.search_runs(
         experiment_names=[name], filter_string="tags.job = 'reevaluate'", output_format="list"
     )
     assert recorded.info.status == "FINISHED"
-    assert recorded.data.metrics["clean_accuracy"] == state["clean_accuracy"]["value"]
+    assert recorded.data.metrics["clean_accuracy"] == state["measured"]["clean_accuracy"]["value"]
 
 
 def test_a_missed_floor_fails_the_job(champion, project):
@@ -160,7 +164,7 @@ def test_the_newest_pictures_are_evaluated_separately_without_training_pictures(
     assert "16 pinned and 6 newest pictures" in run.message
     state = watch.read_state("reevaluate")
     assert (state["images"], state["newest"]["images"]) == (16, 6)
-    assert len(state["newest"]["cells"]) == len(state["cells"]) == 3
+    assert len(state["newest"]["measured"]["attacks"]) == len(state["measured"]["attacks"]) == 3
 
 
 def test_a_missing_folder_of_newest_pictures_is_an_error(champion, project):
