@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from buckler import cli
+from buckler.detection import screening
 from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import keys
@@ -36,6 +37,7 @@ def test_help_loads_neither_mlflow_nor_tensorflow():
     script = f"""
 import sys
 from buckler import cli
+from buckler.detection import screening
 try:
     cli.main(["--help"])
 except SystemExit:
@@ -92,6 +94,28 @@ def test_a_release_is_valid_until_a_byte_changes(published, project, capsys):
     (project / "models/release/model/model.json").write_text("{}")
     assert cli.main(["verify", "models/release"]) == 1
     assert "model differ from the digests in the verdict" in capsys.readouterr().err
+
+
+def test_a_release_of_another_version_of_the_product_is_reported_before_a_service_refuses_it(
+    published, project, registry, capsys, monkeypatch
+):
+    assert cli.main(["promote"]) == 0
+    monkeypatch.setattr(screening, "SCHEMA", screening.SCHEMA + 1)  # the product was updated
+    capsys.readouterr()
+    assert cli.main(["verify", "models/release"]) == 0
+    assert "note       this version of the product cannot load the model" in capsys.readouterr().out
+    assert cli.main(["champion"]) == 1
+    printed = capsys.readouterr()
+    assert "serves     no: the service keeps the release that it verified last" in printed.out
+    assert printed.err.startswith("unloadable this version of the product cannot load the model: the release: expected")
+    assert "run `dvc repro` and `buckler promote`" in printed.err
+    assert cli.main(["promote", "--version", "1"]) == 1
+    assert "this version of the product cannot load the model" in capsys.readouterr().err
+    published(weights=b"made by the new version")
+    assert cli.main(["promote"]) == 0
+    assert "the champion, version 1: this version of the product cannot load" in capsys.readouterr().out
+    assert cli.main(["champion"]) == 0
+    assert "serves     yes\n" in capsys.readouterr().out
 
 
 def test_signing_keys_are_created_once(project, capsys):

@@ -119,9 +119,10 @@ def _consequence(champion: "Assessment") -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from buckler.serving.assessment import unloadable
     from buckler.trust.digests import checksum_list
     from buckler.trust.keys import load_public_key
-    from buckler.trust.verdict import verify_release
+    from buckler.trust.verdict import MODEL_DIR, verify_release
 
     verdict = verify_release(arguments.release, load_public_key())
     if arguments.checksums:
@@ -131,6 +132,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     print(f"model      {verdict.subject_digest}", file=about)
     print(f"expires    {verdict.expires_at.isoformat()}", file=about)
     print(f"{arguments.release} is valid", file=about)
+    if problem := unloadable(arguments.release / MODEL_DIR):  # authentic all the same
+        print(f"note       {problem}", file=about)
     return 0
 
 
