@@ -98,7 +98,7 @@ def _lift(job: str, version: str | None) -> None:
 def _print_champion(champion: "Assessment") -> None:
     from buckler.release import bundle
 
-    promoted = champion.version.promoted_at or "by hand"
+    promoted = champion.promotion.moment.isoformat() if champion.promotion else "by hand"
     print(f"champion   {champion.version.model} version {champion.version.version}, promoted {promoted}")
     if champion.verdict is not None:
         print(bundle.describe(champion.verdict))
