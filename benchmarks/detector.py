@@ -13,7 +13,7 @@ from benchmarks.results import CellValue, Column, Table, rate
 from benchmarks.tables import markdown
 from buckler.evaluation import reports
 from buckler.evaluation.reports import DetectorReport
-from buckler.measurements.results import DetectedAttack
+from buckler.measurements.detection import DetectedAttack
 from buckler.state import documents
 from pipelines.stage import stage
 

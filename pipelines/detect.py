@@ -30,7 +30,7 @@ from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.reports import DetectorReport, MeasuredModel
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
-from buckler.measurements.results import BenignChange, DetectedAttack, Strangers
+from buckler.measurements.detection import BenignChange, DetectedAttack, Strangers
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward

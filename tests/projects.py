@@ -24,19 +24,18 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.evaluation.statistics import wilson
+from buckler.measurements.detection import DetectedAttack, RiskPoint
 from buckler.measurements.results import (
     AttackedData,
     Cell,
     CheckResult,
     ClassRow,
     DataVersion,
-    DetectedAttack,
     Expectation,
     Parity,
     ParityAttack,
     ParityPolicy,
     ReliabilityBin,
-    RiskPoint,
     Subgroup,
     WorstCase,
 )

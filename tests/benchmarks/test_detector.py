@@ -9,14 +9,8 @@ from benchmarks.detector import adaptive, attacks, clean
 from benchmarks.tables import markdown
 from buckler.evaluation import reports
 from buckler.evaluation.reports import MeasuredModel
-from buckler.measurements.results import (
-    BenignChange,
-    DetectedAttack,
-    FlaggedSubgroup,
-    Rate,
-    Strangers,
-    WorstDetection,
-)
+from buckler.measurements.detection import BenignChange, DetectedAttack, FlaggedSubgroup, Strangers, WorstDetection
+from buckler.measurements.results import Rate
 from tests import projects
 
 RATE = Rate(0.05, 0.01, 0.1, 100)

@@ -15,16 +15,16 @@ from buckler.detection.reasons import Reason
 from buckler.detection.screening import Flags, Screening
 from buckler.detection.threshold import Scores
 from buckler.evaluation.statistics import wilson
-from buckler.measurements.results import (
+from buckler.measurements.detection import (
     BenignChange,
     DetectedAttack,
     FlaggedSubgroup,
-    Rate,
     RiskPoint,
     Strangers,
     WeakestDetection,
     WorstDetection,
 )
+from buckler.measurements.results import Rate
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Forward
 

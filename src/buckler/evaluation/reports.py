@@ -12,17 +12,22 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from buckler.errors import DataError
+from buckler.measurements.detection import (
+    BenignChange,
+    DetectedAttack,
+    FlaggedSubgroup,
+    RiskPoint,
+    Strangers,
+    WorstDetection,
+)
 from buckler.measurements.results import (
     AttackedData,
-    BenignChange,
     Cell,
     CheckResult,
     ClassRow,
     Convergence,
     DataVersion,
-    DetectedAttack,
     Expectation,
-    FlaggedSubgroup,
     Illustration,
     Parity,
     ParityAttack,
@@ -31,11 +36,8 @@ from buckler.measurements.results import (
     Rate,
     ReliabilityBin,
     Repeated,
-    RiskPoint,
-    Strangers,
     Subgroup,
     WorstCase,
-    WorstDetection,
 )
 from buckler.state import documents
 

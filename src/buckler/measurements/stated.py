@@ -9,17 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from buckler.measurements.results import (
-    AttackedData,
-    Cell,
-    CheckResult,
-    DataVersion,
-    DetectedAttack,
-    Parity,
-    Rate,
-    Subgroup,
-    WorstCase,
-)
+from buckler.measurements.detection import DetectedAttack
+from buckler.measurements.results import AttackedData, Cell, CheckResult, DataVersion, Parity, Rate, Subgroup, WorstCase
 
 _CONFIG = ConfigDict(frozen=True, extra="ignore")
 

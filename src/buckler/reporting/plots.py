@@ -11,7 +11,8 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from buckler.measurements.results import Rate, RiskPoint
+from buckler.measurements.detection import RiskPoint
+from buckler.measurements.results import Rate
 
 # Distinguishable with any colour vision (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")

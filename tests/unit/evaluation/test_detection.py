@@ -8,7 +8,7 @@ import pytest
 from buckler.detection.reasons import Reason
 from buckler.evaluation import detection
 from buckler.evaluation.detection import Screened
-from buckler.measurements.results import WeakestDetection
+from buckler.measurements.detection import WeakestDetection
 from buckler.models.forward import Forward
 
 TRUTH = np.array([0, 0, 1, 1])

@@ -8,16 +8,8 @@ from buckler import params
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.reports import DetectorReport, MeasuredModel
 from buckler.evaluation.statistics import wilson
-from buckler.measurements.results import (
-    BenignChange,
-    CheckResult,
-    FlaggedSubgroup,
-    Rate,
-    Subgroup,
-    WeakestDetection,
-    WorstCase,
-    WorstDetection,
-)
+from buckler.measurements.detection import BenignChange, FlaggedSubgroup, WeakestDetection, WorstDetection
+from buckler.measurements.results import CheckResult, Rate, Subgroup, WorstCase
 from buckler.release import bundle
 from buckler.release.evidence import Evidence, read_reports
 from buckler.release.gate import decide, decide_again
