@@ -150,9 +150,8 @@ def _library(package: Package) -> Component:
         "purl": _purl(package),
     }
     if package.hashes:  # of its wheels and its source archive, one of which was installed
-        url = f"https://pypi.org/simple/{package.name}/"
         hashes = [_hash(each) for each in package.hashes]
-        found["externalReferences"] = [{"type": "distribution", "url": url, "hashes": hashes}]
+        found["externalReferences"] = [{"type": "distribution", "url": _purl(package), "hashes": hashes}]
     return found
 
 
