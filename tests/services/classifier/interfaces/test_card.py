@@ -87,6 +87,7 @@ def test_the_page_shows_the_numbers_and_loads_and_runs_nothing(judged: Server, s
         assert row["name"].replace("_", " ") in page
     assert not re.search(r"<script|https?:|url\(|@import|\son\w+=", page)
     assert re.search(r"<code>max_evaded</code></dt><dd>none</dd>", page)
+    assert "<code>allowed_warnings</code></dt><dd>mostly_colour, no_repeated_files</dd>" in page
     assert "&lt;script&gt;" in page
     assert "prefers-color-scheme: dark" in page
 
