@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from buckler.compute.machine import instruction_set
 from buckler.state import files
 from buckler.trust.digests import canonical
 
@@ -25,9 +26,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 # Code that decides the answers to pictures; reports on the answers may change without another attack.
 CODE = (
     *("attacks/*.py", "compute/*.py", "detection/*.py", "modality/**/*.py", "models/**/*.py"),
-    *("evaluation/evasion.py", "evaluation/suite.py"),
+    *("evaluation/crafter_and_scorer.py", "evaluation/evasion.py", "evaluation/suite.py"),
 )
-LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "adversarial-robustness-toolbox")
+LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "openvino", "adversarial-robustness-toolbox")
 LARGEST_BYTES = 2 * 1024**3  # of a root; beyond it the parts that were not used for longest are deleted
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 
@@ -42,7 +43,8 @@ class Journal:
 
     def __init__(self, root: Path, about: Mapping[str, Any]) -> None:
         self._root = root
-        self._directory = root / _digest({"about": about, "code": code_digest(), "libraries": dict(_libraries())})
+        program = {"code": code_digest(), "libraries": dict(_libraries()), "instructions": instruction_set()}
+        self._directory = root / _digest({"about": about, **program})
 
     def load(self, key: Mapping[str, Any]) -> Arrays | None:
         """Return the arrays stored under ``key``; None if there are none or the file is damaged."""

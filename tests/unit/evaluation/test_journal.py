@@ -158,11 +158,23 @@ def test_a_change_of_the_attacks_code_is_another_evaluation(tmp_path):
     assert code_digest(package) == code_digest()
     (package / "evaluation/plots.py").write_text("# other colours\n")
     assert code_digest(package) == code_digest()
-    for file in ("attacks/fab.py", "compute/machine.py", "models/networks/vgg.py", "evaluation/suite.py"):
+    deciding = ("attacks/fab.py", "compute/machine.py", "models/networks/vgg.py", "evaluation/crafter_and_scorer.py")
+    for file in (*deciding, "evaluation/suite.py"):
         path, source = package / file, (package / file).read_text()
         path.write_text(source + "\n# changed\n")
         assert code_digest(package) != code_digest(), file
         path.write_text(source)
+
+
+def test_answers_of_another_processor_or_library_are_never_loaded(tmp_path, monkeypatch):
+    Journal(tmp_path, ABOUT).store({"line": 1}, ARRAYS)
+    with monkeypatch.context() as patch:
+        patch.setattr("buckler.evaluation.journal.instruction_set", lambda: "another")
+        assert Journal(tmp_path, ABOUT).load({"line": 1}) is None
+    with monkeypatch.context() as patch:
+        patch.setattr("buckler.evaluation.journal.version", lambda name: f"{name} 99")
+        assert Journal(tmp_path, ABOUT).load({"line": 1}) is None
+    assert Journal(tmp_path, ABOUT).load({"line": 1}) is not None
 
 
 def test_a_finished_evaluation_is_kept_for_the_next_one(tmp_path):
