@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buckler.modality.base import Images
-from buckler.serving.assessment import EARLIEST, OpenedRelease
+from buckler.serving.assessment import EARLIEST
 from buckler.serving.version import Version
 from buckler.trust.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
 
@@ -56,11 +56,6 @@ class Served:
     def expires_at(self) -> datetime:
         """Expiry of its verdict, or of the latest renewal."""
         return self.standing.expires_at if self.standing else self.predictor.verdict.expires_at
-
-    @property
-    def opened(self) -> OpenedRelease:
-        """Its verified release, for another assessment."""
-        return OpenedRelease(self.predictor.verdict)
 
     def __call__(self, pixels: Images) -> "Prediction":
         """Return the answer to one picture, as ``Predictor`` takes it; for review if the standing requires it."""

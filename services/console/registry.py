@@ -21,8 +21,7 @@ if TYPE_CHECKING:  # MLflow and pandas take seconds to load, and the first page 
     from buckler.release.evidence import Evidence
     from buckler.release.promote import Move
     from buckler.release.tracking import WritableRegistry
-    from buckler.serving.assessment import Assessment
-    from buckler.serving.release_cache import CachedRelease
+    from buckler.serving.assessment import Assessment, OpenedRelease
     from buckler.serving.version import Version
     from buckler.trust.standing import Standing
 
@@ -33,7 +32,7 @@ KEPT_RELEASES = 4  # champion and challenger, and their predecessors
 class ReadRelease:
     """A release that was downloaded before, and its evidence; ``problem`` says why the evidence is not valid."""
 
-    release: "CachedRelease"
+    release: "OpenedRelease"
     evidence: "Evidence | None" = None
     problem: str | None = None
 
@@ -173,8 +172,8 @@ class ConsoleRegistry:
         assessor = Assessor(registry)
         entry = (version.version, version.digest, version.verdict)
         if entry not in self._read:
-            with assessor.opened(version) as found:
-                read = _read(found.release)
+            with assessor.opened(version) as (release, _):
+                read = _read(release)
             kept = list(self._read.items())[1 - KEPT_RELEASES :]
             self._read = {**dict(kept), entry: read}
         read = self._read[entry]
@@ -183,10 +182,10 @@ class ConsoleRegistry:
         return AliasedVersion(alias, assessment, read.evidence, problems)
 
 
-def _read(release: "CachedRelease") -> ReadRelease:
+def _read(release: "OpenedRelease") -> ReadRelease:
     from buckler.release.evidence import read_evidence
 
-    if not release.opened.authentic:
+    if not release.authentic:
         return ReadRelease(release)
     try:
         return ReadRelease(release, read_evidence(release.path / EVIDENCE_DIR))

@@ -17,6 +17,7 @@ from random import SystemRandom
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.errors import BucklerError, ModelError, SelfTestError, VerdictError
+from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import (
     EARLIEST,
     Accepted,
@@ -28,7 +29,6 @@ from buckler.serving.assessment import (
     assess,
     read_release,
 )
-from buckler.serving.release_cache import CachedRelease
 from buckler.serving.version import Version
 from buckler.trust import keys
 from buckler.trust.standing import Standing
@@ -154,8 +154,8 @@ class Follower:
         entry = Version(self.settings.model_name, kept.version)
         try:
             key = keys.load_public_key()
-            release = _read(kept, entry.model, key)
-            served = self._loaded(release, self._assessed(entry, release.opened, key, promoted=False))
+            release = read_release(kept.path, key, model=entry.model)
+            served = self._loaded(release, self._assessed(entry, release, key, promoted=False))
         except Exception as error:  # as in `_try`
             self._log_refusal(error)
         else:
@@ -193,8 +193,9 @@ class Follower:
         served = self.slot.served
         if served is None or not self.may_answer:
             return
-        entry = Version(served.name, served.version)
-        standing = self._assessed(entry, served.opened, key, promoted=False).standing
+        verdict, accepted = served.predictor.verdict, Accepted(self._standing_cache.of(served.version, key))
+        entry, now = Version(served.name, served.version), datetime.now(UTC)
+        standing = assess(entry, verdict, key, now=now, promoted=False, accepted=accepted).standing
         if standing is None or standing == served.standing:
             return
         self.take(replace(served, standing=standing))
@@ -214,23 +215,24 @@ class Follower:
     def _admitted(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, Assessment]:
         if known := self._in_memory(entry, key):
             served, release = known
-            assessment = self._assessed(entry, release.opened, key, promoted=self._source.promotes)
+            assessment = self._assessed(entry, release, key, promoted=self._source.promotes)
             self._require(assessment)
             served = replace(served, standing=assessment.standing)
             return self._kept(served, release.path, assessment), assessment
         with self._source.fetched(entry) as release:
-            assessment = self._assessed(entry, release.opened, key, promoted=self._source.promotes)
+            assessment = self._assessed(entry, release, key, promoted=self._source.promotes)
             return self._kept(self._loaded(release, assessment), release.path, assessment), assessment
 
     def _assessed(self, entry: Version, release: OpenedRelease, key: Ed25519PublicKey, *, promoted: bool) -> Assessment:
         accepted = Accepted(self._standing_cache.of(entry.version, key), self._newest)
-        return assess(entry, release, key, now=datetime.now(UTC), promoted=promoted, accepted=accepted)
+        now, flaws = datetime.now(UTC), release.reasons
+        return assess(entry, release.verdict, key, now=now, flaws=flaws, promoted=promoted, accepted=accepted)
 
     def _require(self, assessment: Assessment) -> None:
         if not (assessment.may_load if self.may_answer else assessment.may_compare):
             raise RefusedError(f"{assessment.version} is not loaded", assessment.reasons)
 
-    def _loaded(self, release: CachedRelease, assessment: Assessment) -> Served:
+    def _loaded(self, release: OpenedRelease, assessment: Assessment) -> Served:
         self._require(assessment)
         try:
             return load(release, assessment, self.settings)
@@ -244,12 +246,12 @@ class Follower:
         kept = self._source.keep(Candidate(path, served.version, promoted_at))
         return replace(served, kept=kept or served.kept)
 
-    def _in_memory(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, CachedRelease] | None:
+    def _in_memory(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, OpenedRelease] | None:
         """Return the release if it is loaded, and intact on disk, where a restarted worker needs it."""
         for served in (self.slot.served, self.slot.previous):
             if served and served.kept and served.matches(entry):
-                release = _read(served.kept, entry.model, key)
-                if release.opened.authentic:
+                release = read_release(served.kept.path, key, model=entry.model)
+                if release.authentic:
                     return served, release
         return None
 
@@ -281,10 +283,6 @@ class Follower:
             self.count_refused(code)
 
 
-def _read(kept: Candidate, model: str, key: Ed25519PublicKey) -> CachedRelease:
-    return CachedRelease(kept.path, read_release(kept.path, key, model=model))
-
-
 def codes_of(error: Exception) -> tuple[str, ...]:
     """Return the metric labels of a refusal: every reason, ``unavailable`` if the release could not be assessed."""
     if isinstance(error, RefusedError):
@@ -300,7 +298,7 @@ def follow(settings: Settings, slot: ModelSlot) -> Follower:
     """
     bound_threads(settings.workers)
     source: ReleaseSource = (
-        DirectorySource(settings, settings.release) if settings.release else RegistrySource.champion(settings)
+        DirectorySource(settings, settings.release) if settings.release else RegistrySource(settings, CHAMPION)
     )
     follower = Follower(settings, source, slot)
     kept = None if settings.release else lookup.last_good(settings)

@@ -5,8 +5,7 @@ import logging
 import os
 import time
 
-from buckler.serving.assessment import Assessment
-from buckler.serving.release_cache import CachedRelease
+from buckler.serving.assessment import Assessment, OpenedRelease
 from buckler.trust.verdict import MODEL_DIR
 from services.classifier.served import Served
 from services.classifier.settings import Settings
@@ -38,7 +37,7 @@ def bound_threads(workers: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def load(release: CachedRelease, assessment: Assessment, settings: Settings) -> Served:
+def load(release: OpenedRelease, assessment: Assessment, settings: Settings) -> Served:
     """Return the model of an authentic release, ready to answer.
 
     Args:
@@ -55,7 +54,7 @@ def load(release: CachedRelease, assessment: Assessment, settings: Settings) -> 
 
     started = time.perf_counter()
     model, version = release.path / MODEL_DIR, assessment.version
-    predictor = Predictor.of(model, release.verdict, threads=threads_each(settings.workers))
+    predictor = Predictor.of(model, release.require(), threads=threads_each(settings.workers))
     predictor.warm_up()
     selftest.check(predictor, model)
     logger.info(

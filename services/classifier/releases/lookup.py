@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from buckler.serving.assessment import EARLIEST
+from buckler.serving.assessment import EARLIEST, OpenedRelease
 from buckler.serving.registry import Registry
-from buckler.serving.release_cache import CachedRelease, ReleaseCache
+from buckler.serving.release_cache import ReleaseCache
 from buckler.serving.version import Version
 from buckler.state import files
 from services.classifier.served import Candidate
@@ -32,7 +32,7 @@ def named(settings: Settings, alias: str) -> Version:
 
 
 @contextmanager
-def fetched(settings: Settings, entry: Version) -> Iterator[CachedRelease]:
+def fetched(settings: Settings, entry: Version) -> Iterator[OpenedRelease]:
     """Yield a release: a cached copy, or a download that is deleted on exit unless ``keep`` moved it.
 
     Raises:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from buckler.modality.picture.uploads import load_pixels
+from buckler.serving.aliases import CHALLENGER
 from services.classifier import metrics
 from services.classifier.contract import Answer
 from services.classifier.releases.follower import Follower
@@ -68,7 +69,7 @@ class Shadow:
     def __init__(self, settings: Settings) -> None:
         self._share = settings.shadow_share
         self._slot = ModelSlot()
-        self._follower = ChallengerFollower(settings, RegistrySource.challenger(settings), self._slot)
+        self._follower = ChallengerFollower(settings, RegistrySource(settings, CHALLENGER), self._slot)
         self._queue: Queue[Comparison] = Queue(QUEUE)
         self._idle = threading.Event()
         self._idle.set()

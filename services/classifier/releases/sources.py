@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from buckler.errors import VerdictError
-from buckler.serving.aliases import CHALLENGER, CHAMPION
-from buckler.serving.assessment import RefusedError, read_release
-from buckler.serving.release_cache import CachedRelease
+from buckler.serving.aliases import CHAMPION
+from buckler.serving.assessment import OpenedRelease, RefusedError, read_release
 from buckler.serving.version import Version
 from buckler.trust import keys, verdict
 from services.classifier.releases import lookup
@@ -38,7 +37,7 @@ class ReleaseSource(Protocol):
         """
         ...
 
-    def fetched(self, entry: Version) -> AbstractContextManager[CachedRelease]:
+    def fetched(self, entry: Version) -> AbstractContextManager[OpenedRelease]:
         """Yield the release on disk, authentic or not; it may be deleted on exit."""
         ...
 
@@ -48,27 +47,20 @@ class ReleaseSource(Protocol):
 
 
 class RegistrySource:
-    """The version that an alias names; the champion needs a promotion at every change, also for a roll-back."""
+    """The version that an alias names.
+
+    The champion needs a promotion at every change, also for a roll-back; clients never get the challenger's answers.
+    """
 
     def __init__(self, settings: Settings, alias: str) -> None:
         self._settings, self._alias = settings, alias
         self.promotes = alias == CHAMPION
 
-    @classmethod
-    def champion(cls, settings: Settings) -> "RegistrySource":
-        """Return the source of the live model."""
-        return cls(settings, CHAMPION)
-
-    @classmethod
-    def challenger(cls, settings: Settings) -> "RegistrySource":
-        """Return the source for shadow comparison; clients never get its answers, so it needs no promotion."""
-        return cls(settings, CHALLENGER)
-
     def look(self) -> Version:
         """Return the version with the alias; see `ReleaseSource`."""
         return lookup.named(self._settings, self._alias)
 
-    def fetched(self, entry: Version) -> AbstractContextManager[CachedRelease]:
+    def fetched(self, entry: Version) -> AbstractContextManager[OpenedRelease]:
         """Yield a cached copy or a download; see `ReleaseSource`."""
         return lookup.fetched(self._settings, entry)
 
@@ -101,9 +93,9 @@ class DirectorySource:
         return Version(self._name, FROM_DIRECTORY, digest=state)
 
     @contextmanager
-    def fetched(self, entry: Version) -> Iterator[CachedRelease]:
+    def fetched(self, entry: Version) -> Iterator[OpenedRelease]:
         """Yield the directory itself; see `ReleaseSource`."""
-        yield CachedRelease(self._path, read_release(self._path, keys.load_public_key(), model=self._name))
+        yield read_release(self._path, keys.load_public_key(), model=self._name)
 
     def keep(self, candidate: Candidate) -> Candidate | None:
         """Return None; see `ReleaseSource`."""

@@ -6,25 +6,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from buckler.errors import VerdictError
-from buckler.serving import assessment, release_cache
+from buckler.serving import release_cache
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import Assessment, newest_standing
+from buckler.serving.assessment import Assessment, OpenedRelease, assess, newest_standing
 from buckler.serving.registry import Registry
-from buckler.serving.release_cache import CachedRelease
 from buckler.serving.version import Version
 from buckler.trust import promotion, standing
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import Standing
 
 TICK = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class AssessedRelease:
-    """A version's release on disk and whether the version may serve."""
-
-    release: CachedRelease
-    assessment: Assessment
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +39,11 @@ class Assessor:
         champion = self.registry.by_alias(CHAMPION)
         if champion is None:
             return None
-        with self.opened(champion) as found:
-            return found.assessment
+        with self.opened(champion) as (_, found):
+            return found
 
     @contextmanager
-    def opened(self, version: Version, *, promoted: bool = True) -> Iterator[AssessedRelease]:
+    def opened(self, version: Version, *, promoted: bool = True) -> Iterator[tuple[OpenedRelease, Assessment]]:
         """Yield the release of ``version``, which stays on disk until the context ends, and its assessment.
 
         It is downloaded even if there is a copy: what a service on another machine would get is assessed.
@@ -65,11 +56,12 @@ class Assessor:
             RegistryError: The registry cannot be reached.
         """
         with release_cache.shared(self.registry) as cache, cache.opened(version, fresh=True) as release:
-            yield AssessedRelease(release, self.of(version, release, promoted=promoted))
+            yield release, self.of(version, release, promoted=promoted)
 
-    def of(self, version: Version, release: CachedRelease, *, promoted: bool = True) -> Assessment:
+    def of(self, version: Version, release: OpenedRelease, *, promoted: bool = True) -> Assessment:
         """Assess ``version`` with its release on disk."""
-        return assessment.assess(version, release.opened, self.registry.keys.public(), now=self.now, promoted=promoted)
+        key, flaws = self.registry.keys.public(), release.reasons
+        return assess(version, release.verdict, key, now=self.now, flaws=flaws, promoted=promoted)
 
     def last_standing(self, version: Version) -> Standing:
         """Return the standing of ``version``; a stored one that is not valid is ignored.
@@ -82,7 +74,7 @@ class Assessor:
         if stored is not None:
             return stored
         with release_cache.shared(self.registry) as cache, cache.opened(version) as release:
-            return standing.of_verdict(release.verdict, model_name=version.model, version=version.version)
+            return standing.of_verdict(release.require(), model_name=version.model, version=version.version)
 
     def promotions(self) -> Iterator[PromotionRecord]:
         """Yield the valid promotion records of all versions.

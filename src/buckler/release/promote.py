@@ -14,7 +14,7 @@ from buckler.release.assess import Assessor
 from buckler.release.evidence import Evidence, read_evidence
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHALLENGER, CHAMPION
-from buckler.serving.assessment import ReasonCode, RefusedError
+from buckler.serving.assessment import RefusedError
 from buckler.serving.registry import PROMOTED_TAG, PROMOTION_TAG, REPLACED_TAG
 from buckler.serving.version import Version
 from buckler.trust import promotion
@@ -96,8 +96,8 @@ class _Mover:
             raise RegistryError(f"{model} has no champion to roll back from; run `buckler promote` first")
         skipped = []
         for earlier in self._earlier(champion):
-            with self._assessor.opened(earlier, promoted=False) as found:
-                reasons, verdict = found.assessment.reasons, found.assessment.verdict
+            with self._assessor.opened(earlier, promoted=False) as (_, assessment):
+                reasons, verdict = assessment.reasons, assessment.verdict
             if reasons or verdict is None:
                 skipped.append(f"version {earlier.version}: {'; '.join(map(str, reasons))}")
                 continue
@@ -113,11 +113,11 @@ class _Mover:
             PromotionRefusedError: The version may not be promoted; lists every reason.
         """
         refusal = f"{candidate} is not promoted"
-        with self._assessor.opened(candidate, promoted=False) as found:
-            verdict = found.assessment.verdict
-            if found.assessment.reasons or verdict is None:
-                raise PromotionRefusedError(refusal, found.assessment.sentences)
-            evidence = read_evidence(found.release.path / EVIDENCE_DIR)
+        with self._assessor.opened(candidate, promoted=False) as (release, assessment):
+            verdict = assessment.verdict
+            if assessment.reasons or verdict is None:
+                raise PromotionRefusedError(refusal, assessment.sentences)
+            evidence = read_evidence(release.path / EVIDENCE_DIR)
         other, notes = self._champions_evidence()
         # Decided again: the gate did not compare with a champion, and deciding costs nothing.
         decision = gate.decide(evidence, other, bundle.policy_of(verdict))
@@ -131,14 +131,10 @@ class _Mover:
         if champion is None:
             return None, ("no champion yet: nothing to compare with",)
         try:
-            with self._assessor.opened(champion) as found:
-                found.release.opened.require()
-                notes = [
-                    f"the champion, version {champion.version}: {reason}"
-                    for reason in found.assessment.reasons
-                    if reason.code is ReasonCode.UNLOADABLE
-                ]
-                return read_evidence(found.release.path / EVIDENCE_DIR), tuple(notes)
+            with self._assessor.opened(champion) as (release, _):
+                release.require()  # what speaks against an authentic release is that it cannot be loaded here
+                notes = tuple(f"the champion, version {champion.version}: {reason}" for reason in release.reasons)
+                return read_evidence(release.path / EVIDENCE_DIR), notes
         except (RefusedError, DataError) as error:
             # A champion without valid evidence must not block a candidate that has it.
             which = f"the champion, version {champion.version}"

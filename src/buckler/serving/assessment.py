@@ -76,14 +76,16 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class OpenedRelease:
-    """What a release's files say.
+    """A release on disk and what its files say.
 
     Attributes:
+        path: Its directory.
         verdict: The verdict, if its signature is valid.
         reasons: Why the release cannot be used; empty if verdict and files are authentic and this version of the
             product can load them.
     """
 
+    path: Path
     verdict: Verdict | None
     reasons: tuple[Reason, ...] = ()
 
@@ -175,10 +177,11 @@ class RefusedError(BucklerError):
 
 def assess(
     version: Version,
-    release: OpenedRelease,
+    proof: Verdict | None,
     key: Ed25519PublicKey,
     *,
     now: datetime,
+    flaws: tuple[Reason, ...] = (),
     promoted: bool = True,
     accepted: Accepted = Accepted(),
 ) -> Assessment:
@@ -186,13 +189,13 @@ def assess(
 
     Args:
         version: Its entry in the registry.
-        release: Its opened release.
+        proof: Its signed verdict; None without one.
         key: Public key that must have signed standing and promotion.
         now: Aware time at which expiry is checked.
+        flaws: Why its release cannot be used, from `read_release`.
         promoted: Whether it needs a promotion; a candidate, or a directory that the operator names, needs none.
         accepted: What was accepted before.
     """
-    proof = release.verdict
     current, about_standing = newest_standing(version, key, accepted.standing)
     if proof is not None and current is not None:
         try:
@@ -204,7 +207,7 @@ def assess(
         current = standing.of_verdict(proof, model_name=version.model, version=version.version)
     record, about_promotion = _promotion(version, proof, key, accepted) if promoted else (None, ())
     about_verdict = _judged(version, proof, current, now) if proof is not None and current is not None else ()
-    reasons = (*release.reasons, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
+    reasons = (*flaws, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
     return Assessment(version, proof, current, record, reasons)
 
 
@@ -311,11 +314,11 @@ def read_release(path: Path, key: Ed25519PublicKey, *, model: str) -> OpenedRele
     try:
         proof = verdict.read_verdict(path, key)
     except VerdictError as error:
-        return OpenedRelease(None, (_unusable(error, path),))
+        return OpenedRelease(path, None, (_unusable(error, path),))
     reasons = [_unusable(error, path) for error in _contradictions(proof, path, model)]
     if not reasons and (problem := unloadable(path / MODEL_DIR)):  # bytes that nobody signed are not parsed
         reasons.append(Reason(ReasonCode.UNLOADABLE, problem))
-    return OpenedRelease(proof, tuple(reasons))
+    return OpenedRelease(path, proof, tuple(reasons))
 
 
 def _contradictions(proof: Verdict, path: Path, model: str) -> Iterator[VerdictError]:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from buckler.errors import VerdictError
 from buckler.serving.assessment import OpenedRelease, read_release
 from buckler.serving.version import Version
 from buckler.state import locks, paths
-from buckler.trust.verdict import Verdict
 
 if TYPE_CHECKING:
     from buckler.serving.registry import Registry
@@ -31,23 +30,6 @@ ABANDONED_SECONDS = 3600  # longer than any download: the process was killed
 KEEP = 4  # champion and challenger, and their predecessors
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class CachedRelease:
-    """A release on disk, and what its files say."""
-
-    path: Path
-    opened: OpenedRelease
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict of an authentic release.
-
-        Raises:
-            RefusedError: It is not authentic.
-        """
-        return self.opened.require()
 
 
 class ReleaseCache:
@@ -64,7 +46,7 @@ class ReleaseCache:
         self._directory, self._registry, self._keep = directory, registry, keep
 
     @contextmanager
-    def opened(self, version: Version, *, fresh: bool = False, store: bool = True) -> Iterator[CachedRelease]:
+    def opened(self, version: Version, *, fresh: bool = False, store: bool = True) -> Iterator[OpenedRelease]:
         """Yield the release of a version, which nobody deletes until the context ends.
 
         A release that is not authentic is yielded as well, with the reasons, and deleted at the end.
@@ -84,17 +66,17 @@ class ReleaseCache:
                     found = self._fetched(version, stack)
             yield found or stack.enter_context(self._downloaded(version))
 
-    def find(self, verdict_id: str) -> CachedRelease | None:
+    def find(self, verdict_id: str) -> OpenedRelease | None:
         """Return the release with this verdict; None if there is no intact copy."""
         if not _DIGEST.fullmatch(verdict_id):  # it comes from outside and becomes part of a path
             return None
         found = self._read(self._path(verdict_id))
-        if not found.opened.authentic or found.verdict.id != verdict_id:
+        if not found.authentic or found.require().id != verdict_id:
             return None
         _mark_used(found.path)
         return found
 
-    def add(self, path: Path) -> CachedRelease:
+    def add(self, path: Path) -> OpenedRelease:
         """Move a release into the cache, unless an intact copy is there, and delete the least recently used ones.
 
         Args:
@@ -108,47 +90,47 @@ class ReleaseCache:
         with self._locked():
             return self._stored(release)
 
-    def _read(self, path: Path) -> CachedRelease:
-        return CachedRelease(path, read_release(path, self._registry.keys.public(), model=self._registry.model))
+    def _read(self, path: Path) -> OpenedRelease:
+        return read_release(path, self._registry.keys.public(), model=self._registry.model)
 
-    def _lent(self, verdict_id: str, stack: ExitStack) -> CachedRelease | None:
+    def _lent(self, verdict_id: str, stack: ExitStack) -> OpenedRelease | None:
         found = self.find(verdict_id)
         if found:
             self._use(found, stack)
         return found
 
-    def _fetched(self, version: Version, stack: ExitStack) -> CachedRelease:
+    def _fetched(self, version: Version, stack: ExitStack) -> OpenedRelease:
         with ExitStack() as download:
             release = download.enter_context(self._downloaded(version))
-            if not release.opened.authentic:
+            if not release.authentic:
                 stack.push(download.pop_all())
                 return release
             stored = self._stored(release)
         self._use(stored, stack)
         return stored
 
-    def _use(self, release: CachedRelease, stack: ExitStack) -> None:
+    def _use(self, release: OpenedRelease, stack: ExitStack) -> None:
         """Keep the release from being deleted until ``stack`` ends."""
         lease = self._lease(release.path)
         lease.touch(mode=0o600)
         stack.enter_context(locks.shared(lease))
 
     @contextmanager
-    def _downloaded(self, version: Version) -> Iterator[CachedRelease]:
+    def _downloaded(self, version: Version) -> Iterator[OpenedRelease]:
         self._remove_abandoned()
         with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self._directory) as scratch:
             yield self._read(self._registry.download(version.version, Path(scratch) / "release"))
 
-    def _stored(self, release: CachedRelease) -> CachedRelease:
-        path = self._path(release.verdict.id)
-        if self.find(release.verdict.id) is None:
+    def _stored(self, release: OpenedRelease) -> OpenedRelease:
+        path = self._path(release.require().id)
+        if self.find(release.require().id) is None:
             with tempfile.TemporaryDirectory(prefix=DAMAGED, dir=self._directory) as aside:
                 if path.exists():
                     path.rename(Path(aside) / "release")
                 release.path.rename(path)
         _mark_used(path)
         self._prune()
-        return CachedRelease(path, release.opened)
+        return replace(release, path=path)
 
     def _path(self, verdict_id: str) -> Path:
         return self._directory / verdict_id.replace(":", "-")
@@ -192,7 +174,7 @@ def shared(registry: "Registry") -> Iterator[ReleaseCache]:
 
 
 @contextmanager
-def reported(card: Mapping[str, Any], registry: "Registry") -> Iterator[CachedRelease]:
+def reported(card: Mapping[str, Any], registry: "Registry") -> Iterator[OpenedRelease]:
     """Yield the authentic release that a service reports, so that its answers can be computed offline.
 
     Args:
@@ -207,10 +189,10 @@ def reported(card: Mapping[str, Any], registry: "Registry") -> Iterator[CachedRe
     number, expected = str(card["model"]["version"]), str(card["verdict"]["id"])
     version = Version(registry.model, number, verdict=expected)
     with shared(registry) as cache, cache.opened(version) as release:
-        if release.verdict.id != expected:
+        if release.require().id != expected:
             raise VerdictError(
                 "digest",
-                f"expected verdict {expected} with {version}, the registry has {release.verdict.id}; does the service"
+                f"expected verdict {expected} with {version}, the registry has {release.require().id}; does the service"
                 " use another registry?",
             )
         yield release

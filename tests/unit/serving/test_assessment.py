@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from buckler.serving.assessment import (
     Accepted,
     Assessment,
-    OpenedRelease,
     Reason,
     ReasonCode,
     assess,
@@ -42,7 +41,7 @@ class Documents:
     """What is known about version 2; by default nothing speaks against it."""
 
     judged: Verdict | None = SOUND
-    release: tuple[Reason, ...] = ()
+    flaws: tuple[Reason, ...] = ()
     claims: dict[str, Claim] = field(default_factory=dict)
     signed_standing: Callable[[Standing], str] = lambda current: standing.issue(current, projects.KEY)
     promotion: str | None = None
@@ -65,8 +64,15 @@ class Documents:
             standing=self.signed_standing(self.standing),
             replaced_at=self.replaced_at,
         )
-        release = OpenedRelease(self.judged, self.release)
-        return assess(version, release, projects.PUBLIC, now=now, promoted=promoted, accepted=self.accepted)
+        return assess(
+            version,
+            self.judged,
+            projects.PUBLIC,
+            now=now,
+            flaws=self.flaws,
+            promoted=promoted,
+            accepted=self.accepted,
+        )
 
 
 def codes(assessment: Assessment) -> list[str]:
@@ -233,7 +239,7 @@ def fail(documents: Documents) -> Documents:
 
 
 def found_in_release(code: ReasonCode) -> Callable[[Documents], Documents]:
-    return lambda documents: replace(documents, release=(*documents.release, Reason(code, code)))
+    return lambda documents: replace(documents, flaws=(*documents.flaws, Reason(code, code)))
 
 
 def claim(job: str, state: str) -> Callable[[Documents], Documents]:

@@ -101,8 +101,8 @@ def test_a_fresh_download_shows_what_the_registry_contains_now(cache, downloads)
     path_of(cache, version)
     (downloads.releases["1"] / "model/detector.json").write_text("{}")
     with cache.opened(version) as copy, cache.opened(version, fresh=True) as now:
-        assert copy.opened.authentic
-        assert [reason.code for reason in now.opened.reasons] == ["digest"]
+        assert copy.authentic
+        assert [reason.code for reason in now.reasons] == ["digest"]
     assert downloads.downloaded == ["1", "1"]
 
 
@@ -132,9 +132,9 @@ def test_a_release_that_fails_verification_is_shown_with_its_reasons_and_not_sto
     version = downloads.publish("1")
     (downloads.releases["1"] / "model/detector.json").write_text("{}")
     with cache.opened(version) as release:
-        assert [reason.code for reason in release.opened.reasons] == ["digest"]
+        assert [reason.code for reason in release.reasons] == ["digest"]
         with pytest.raises(RefusedError, match="differ from the digests"):
-            _ = release.verdict
+            release.require()
     with pytest.raises(RefusedError, match="differ from the digests"):
         cache.add(downloads.releases["1"])
     assert entries(directory) == set()
@@ -145,7 +145,7 @@ def test_a_release_of_another_model_is_not_stored(tmp_path, directory, downloads
     lungs = Downloads(tmp_path, "lungs")
     lungs.releases.update(downloads.releases)
     with ReleaseCache(directory, lungs).opened(Version("lungs", "1")) as release:
-        assert [reason.code for reason in release.opened.reasons] == ["other_model"]
+        assert [reason.code for reason in release.reasons] == ["other_model"]
     assert entries(directory) == set()
 
 
@@ -222,7 +222,7 @@ def test_what_a_service_reports_must_be_what_the_registry_contains(project, down
     version, other = downloads.publish("1"), downloads.publish("2")
     card = {"model": {"version": "1"}, "verdict": {"id": version.verdict}}
     with release_cache.reported(card, downloads) as release:
-        assert release.verdict.id == version.verdict
+        assert release.require().id == version.verdict
     card["verdict"]["id"] = other.verdict
     with (
         pytest.raises(VerdictError, match=f"expected verdict {other.verdict} .* the registry has {version.verdict}"),
@@ -236,5 +236,5 @@ def test_a_project_that_cannot_be_written_gets_a_temporary_cache(project, downlo
     paths.STATE.mkdir(exist_ok=True)
     paths.DOWNLOADS.touch()  # a file instead of the directory
     with release_cache.shared(downloads) as cache, cache.opened(version) as release:
-        assert release.verdict.id == version.verdict
+        assert release.require().id == version.verdict
     assert not release.path.exists()

@@ -146,7 +146,7 @@ def run() -> Finding:
         card = client.model_card()
         with release_cache.reported(card, Registry(name)) as release:
             model = release.path / MODEL_DIR
-            offline = Predictor.of(model, release.verdict)
+            offline = Predictor.of(model, release.require())
             sent, searched = choose(cfg, offline)
             attacked = crafted(cfg, model, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]

@@ -83,15 +83,14 @@ def run() -> Finding:
     suite = suite_of(cfg)
     assessor = Assessor(Registry(names.model_name))
     # The release stays on disk for the hours that the attacks take.
-    with assessor.opened(assessor.registry.champion()) as found:
-        path, assessment = found.release.path, found.assessment
+    with assessor.opened(assessor.registry.champion()) as (release, assessment):
         note_standing(assessment)
         # Expiry is not checked: an expired champion that passes is renewed.
-        verdict = found.release.verdict
+        verdict = release.require()
         policy = policy_of(verdict)
-        released = reports.read(RobustnessReport, path / EVIDENCE_DIR)
+        released = reports.read(RobustnessReport, release.path / EVIDENCE_DIR)
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
-        subject = Subject(path / MODEL_DIR, cfg, suite, journal, policy)
+        subject = Subject(release.path / MODEL_DIR, cfg, suite, journal, policy)
         evaluations = {PINNED: subject.pinned(released.subgroup_columns)}
         if cfg.recent.path:
             evaluations[NEWEST] = subject.newest()

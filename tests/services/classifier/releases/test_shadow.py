@@ -186,7 +186,7 @@ def test_a_challenger_that_failed_its_gate_is_compared_but_an_unsigned_one_is_no
     slot, settings = ModelSlot(), Settings(model_name=name, releases_dir=tmp_path / "releases")
     before = value("buckler_shadow_refused_total", reason="signature")
     refused = value("buckler_model_refused_total", reason="signature")
-    ChallengerFollower(settings, RegistrySource.challenger(settings), slot).check()
+    ChallengerFollower(settings, RegistrySource(settings, CHALLENGER), slot).check()
     assert (slot.served is not None) == taken
     assert value("buckler_shadow_refused_total", reason="signature") == before + (not taken)
     assert value("buckler_model_refused_total", reason="signature") == refused
