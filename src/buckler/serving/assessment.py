@@ -271,16 +271,17 @@ def _claims(version: Version, current: Standing | None) -> Iterator[Reason]:
 def _promotion(
     version: Version, proof: Verdict | None, key: Ed25519PublicKey, accepted: Accepted
 ) -> tuple[PromotionRecord | None, tuple[Reason, ...]]:
+    what_to_do = f"run `buckler promote --version {version.version}`"
     try:
         record = promotion.read(version.promotion, key, model_name=version.model, version=version.version)
     except VerdictError as error:
-        return None, (Reason(ReasonCode.NOT_PROMOTED, str(error)),)
+        return None, (Reason(ReasonCode.NOT_PROMOTED, f"{error}; {what_to_do}"),)
     reasons = []
     try:
         if proof is not None:
             record.check(proof)
     except VerdictError as error:
-        reasons.append(Reason(ReasonCode.NOT_PROMOTED, f"{error}; run `buckler promote --version {version.version}`"))
+        reasons.append(Reason(ReasonCode.NOT_PROMOTED, f"{error}; {what_to_do}"))
     later = max(accepted.promotion, _moment(version.replaced_at))
     if record.moment < later:
         sentence = (

@@ -70,11 +70,7 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
     """
     subject = f"version {version} of {model_name}"
     if not text:
-        raise VerdictError(
-            "not_promoted",
-            f"{subject} has no signed promotion: the alias was moved by hand; "
-            f"run `buckler promote --version {version}`",
-        )
+        raise VerdictError("not_promoted", f"{subject} has no signed promotion: the alias was moved by hand")
     try:
         record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_key).predicate
     except VerdictError as error:

@@ -292,8 +292,8 @@ def test_every_problem_of_the_champion_is_listed(scene):
         scene.model.tag(number, registry.STANDING_TAG, good.standing)
         scene.model.tag(number, registry.PROMOTION_TAG, good.promotion)
     promoted, standing = champion.problems
-    assert "the promotion of version 2 of haut-läsion is not valid" in promoted
-    assert "the standing of version 2 of haut-läsion is not valid" in standing
+    assert f"the promotion of version {number} of haut-läsion is not valid" in promoted
+    assert f"the standing of version {number} of haut-läsion is not valid" in standing
 
 
 @pytest.mark.parametrize("page", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)

@@ -1,6 +1,7 @@
 """Every reason with the documents that cause it, alone and with others."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -187,6 +188,7 @@ def test_each_reason_has_its_documents_and_says_what_to_do(documents: Documents,
     found = documents.assess()
     assert codes(found) == expected
     assert text in found.reasons[0].sentence
+    assert all(re.search(r"`buckler \w+|find who|promote a version that", each.sentence) for each in found.reasons)
 
 
 # --- what follows from the reasons
