@@ -7,8 +7,9 @@ the console and the commands read them from there.
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from buckler.errors import VerdictError
 from buckler.measurements.detection import DetectedAttack
 from buckler.measurements.results import AttackedData, Cell, CheckResult, DataVersion, Parity, Rate, Subgroup, WorstCase
 
@@ -60,8 +61,16 @@ class Measured(BaseModel):
 
     @classmethod
     def read(cls, stated: Mapping[str, Any]) -> "Measured":
-        """Return the measurements in the JSON object ``stated``, which a verdict contains."""
-        return cls.model_validate(stated)
+        """Return the measurements in the JSON object ``stated``, which a verdict contains.
+
+        Raises:
+            VerdictError: ``malformed``.
+        """
+        try:
+            return cls.model_validate(stated)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise VerdictError("malformed", f"the verdict's measurements are malformed: {faults}") from error
 
     def document(self) -> dict[str, Any]:
         """Return the measurements as a JSON object."""
