@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from buckler import cli
 from buckler.trust import keys
 from buckler.trust.digests import checksum_list, file_digest
 from tests import projects
+from tests.absent import absent
 from tests.unit.trust import signed
 from tests.unit.trust.signed import KINDS
 
@@ -147,6 +149,9 @@ def blocks(language: str) -> str:
 
 def follow(release: Path) -> "subprocess.CompletedProcess[str]":
     """Run the document's commands in the release."""
+    for program in ("jq", "openssl"):
+        if shutil.which(program) is None:
+            absent(f"{program} is not installed (Debian: {program})")
     script = f"set -euo pipefail\nkey=../../verdict.pub\n{blocks('bash')}"
     environment = {**os.environ, "TMPDIR": str(release.parent)}
     return subprocess.run(
