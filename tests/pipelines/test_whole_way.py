@@ -105,19 +105,6 @@ def test_two_clones_of_the_project_make_the_same_files(project, module_tmp_path)
     shutil.rmtree(clone.root)
 
 
-def test_a_change_of_the_style_sheet_draws_again_and_measures_nothing(project):
-    style = project.root / "src/buckler/reporting/templates/style.css"
-    before, page = style.read_text(), project.root / "reports/robustness.html"
-    style.write_text(f"{before}\nh1 {{ letter-spacing: 0.01em; }}\n")
-    try:
-        again = project("dvc", "repro")
-        assert "letter-spacing: 0.01em" in page.read_text()
-    finally:
-        style.write_text(before)
-    assert again.returncode == 0, again.stderr
-    assert re.findall("Running stage '(.*)'", again.stdout) == ["weights", "report", "publish"]
-
-
 def test_the_release_has_a_valid_verdict(project):
     result = project("buckler", "verify", "models/release")
     assert result.returncode == 0, result.stderr
@@ -170,6 +157,19 @@ def test_an_occupied_port_is_one_clear_error_and_leaves_no_process(project):
     assert result.returncode == 1
     assert f"error: port {port} for mlflow is taken" in result.stderr
     assert not list((project.root / ".buckler/run").glob("*.pid"))
+
+
+def test_a_change_of_the_style_sheet_draws_again_and_measures_nothing(project):
+    style = project.root / "src/buckler/reporting/templates/style.css"
+    before, page = style.read_text(), project.root / "reports/robustness.html"
+    style.write_text(f"{before}\nh1 {{ letter-spacing: 0.01em; }}\n")
+    try:
+        again = project("dvc", "repro")
+        assert "letter-spacing: 0.01em" in page.read_text()
+    finally:
+        style.write_text(before)
+    assert again.returncode == 0, again.stderr
+    assert re.findall("Running stage '(.*)'", again.stdout) == ["weights", "report", "publish"]
 
 
 def test_a_model_below_its_floor_is_published_but_never_promoted(project):
