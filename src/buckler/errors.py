@@ -1,6 +1,10 @@
 """Exceptions of Buckler; messages state what was expected, what was found and what to do."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class BucklerError(Exception):
@@ -117,3 +121,8 @@ class PromotionRefusedError(BucklerError):
     def __init__(self, message: str, failures: Sequence[str] = ()) -> None:
         super().__init__("\n  - ".join([message, *failures]))
         self.failures = tuple(failures)
+
+
+def faults_of(error: "ValidationError") -> str:
+    """Return in one line which fields of a document are wrong, and how."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from buckler.errors import DataError
+from buckler.errors import DataError, faults_of
 from buckler.measurements.detection import (
     BenignChange,
     DetectedAttack,
@@ -347,7 +347,6 @@ def parse(kind: type[R], document: Mapping[str, Any], path: Path) -> R:
             content = kind.UPGRADES[step](content)
         return kind.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise DataError(f"{path}: {faults}; run `dvc repro`") from error
+        raise DataError(f"{path}: {faults_of(error)}; run `dvc repro`") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} lacks what schema {schema} requires ({error!r}); run `dvc repro`") from error

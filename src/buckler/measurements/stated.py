@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from buckler.errors import VerdictError
+from buckler.errors import VerdictError, faults_of
 from buckler.measurements.detection import DetectedAttack
 from buckler.measurements.results import AttackedData, Cell, CheckResult, DataVersion, Parity, Rate, Subgroup, WorstCase
 
@@ -69,8 +69,7 @@ class Measured(BaseModel):
         try:
             return cls.model_validate(stated)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise VerdictError("malformed", f"the verdict's measurements are malformed: {faults}") from error
+            raise VerdictError("malformed", f"the verdict's measurements are malformed: {faults_of(error)}") from error
 
     def document(self) -> dict[str, Any]:
         """Return the measurements as a JSON object."""

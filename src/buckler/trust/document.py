@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AwareDatetime, Field, PlainSerializer, TypeAdapter, ValidationError
 
-from buckler.errors import VerdictError
+from buckler.errors import VerdictError, faults_of
 from buckler.trust import earlier, envelope
 from buckler.trust.digests import canonical
 
@@ -138,7 +138,6 @@ def _validate(adapter: TypeAdapter[T], content: object, name: str) -> T:
         # From JSON: in strict mode a time may be text in JSON, but not in Python objects.
         return adapter.validate_json(canonical(content), strict=True)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise VerdictError("malformed", f"{name} is malformed: {faults}") from error
+        raise VerdictError("malformed", f"{name} is malformed: {faults_of(error)}") from error
     except ValueError as error:  # NaN or half a character, which no signer of this package writes
         raise VerdictError("malformed", f"{name} is malformed: {error}") from error
