@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from buckler.error_codes import ErrorCode
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -27,14 +29,19 @@ class UnusableImageError(BucklerError):
     """A picture cannot be decoded safely.
 
     Attributes:
-        code: One of ``CODES``: stable, for programs; used by the REST API and the quarantine.
+        code: One of ``CODES``; used by the REST API and the quarantine.
     """
 
-    CODES = ("image_empty", "image_unsupported", "image_unreadable", "image_too_large")
+    CODES = (
+        ErrorCode.IMAGE_EMPTY,
+        ErrorCode.IMAGE_UNSUPPORTED,
+        ErrorCode.IMAGE_UNREADABLE,
+        ErrorCode.IMAGE_TOO_LARGE,
+    )
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str) -> None:
         if code not in self.CODES:
-            raise ValueError(f"expected one of {self.CODES}, got {code!r}")
+            raise ValueError(f"expected one of {', '.join(self.CODES)}, got {code}")
         super().__init__(message)
         self.code = code
 
@@ -89,15 +96,15 @@ class LimitError(BucklerError):
     """A request exceeds a limit.
 
     Attributes:
-        code: One of ``CODES``: stable, for programs; used by the REST API.
+        code: One of ``CODES``; used by the REST API.
         retry_after: Whole seconds to wait before another attempt, at least 1.
     """
 
-    CODES = ("overloaded", "rate_limited", "too_many_at_once")
+    CODES = (ErrorCode.OVERLOADED, ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_AT_ONCE)
 
-    def __init__(self, code: str, message: str, *, retry_after: int) -> None:
+    def __init__(self, code: ErrorCode, message: str, *, retry_after: int) -> None:
         if code not in self.CODES:
-            raise ValueError(f"expected one of {self.CODES}, got {code!r}")
+            raise ValueError(f"expected one of {', '.join(self.CODES)}, got {code}")
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after

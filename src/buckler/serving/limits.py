@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import LimitError
 
 # It is unknown when a place becomes free; within a second some request has usually finished.
@@ -79,7 +80,7 @@ class Limiter:
         """
         if self._taken >= self._limits.in_progress:
             raise LimitError(
-                "overloaded",
+                ErrorCode.OVERLOADED,
                 f"{self._limits.in_progress} requests are being answered, which is the limit; try again later",
                 retry_after=BUSY_SECONDS,
             )
@@ -103,14 +104,14 @@ class Limiter:
         limits, mine = self._limits, self._clients.get(client) if client else None
         if self._taken + count > limits.in_progress:
             raise LimitError(
-                "overloaded",
+                ErrorCode.OVERLOADED,
                 f"{self._taken} of {limits.in_progress} places are in use, too few are free for {count} more pictures; "
                 "try again later, or send fewer",
                 retry_after=BUSY_SECONDS,
             )
         if mine and mine.taken + count > limits.at_once:
             raise LimitError(
-                "too_many_at_once",
+                ErrorCode.TOO_MANY_AT_ONCE,
                 f"expected at most {limits.at_once} pictures at once from one client, got {mine.taken + count}; wait "
                 "for an answer first, or send fewer",
                 retry_after=BUSY_SECONDS,
@@ -135,13 +136,13 @@ class Limiter:
             mine = self._clients[client] = _Client(bucket)
         if mine.taken >= limits.at_once:
             raise LimitError(
-                "too_many_at_once",
+                ErrorCode.TOO_MANY_AT_ONCE,
                 f"expected at most {limits.at_once} requests at once from one client; wait for an answer first",
                 retry_after=BUSY_SECONDS,
             )
         if seconds := mine.bucket.take(now):
             raise LimitError(
-                "rate_limited",
+                ErrorCode.RATE_LIMITED,
                 f"expected at most {limits.per_second:g} requests a second from one client, {limits.burst} after a "
                 "pause; try again later",
                 retry_after=max(1, math.ceil(seconds)),

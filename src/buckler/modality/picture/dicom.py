@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 
@@ -68,7 +69,9 @@ def load_image(content: bytes) -> Image.Image:
         raise
     except Exception:
         # Neither chained nor quoted: a parser's message may contain a patient's name. pydicom raises many types.
-        raise UnusableImageError("image_unreadable", "expected a complete DICOM file, decoding failed") from None
+        raise UnusableImageError(
+            ErrorCode.IMAGE_UNREADABLE, "expected a complete DICOM file, decoding failed"
+        ) from None
 
 
 def _load(content: bytes) -> Image.Image:
@@ -99,7 +102,9 @@ def _check(dataset: "Dataset") -> str:
     }
     for what, met in expected.items():
         if not met:
-            raise UnusableImageError("image_unsupported", f"expected a DICOM file with {what}; convert it first")
+            raise UnusableImageError(
+                ErrorCode.IMAGE_UNSUPPORTED, f"expected a DICOM file with {what}; convert it first"
+            )
     images.check_budget(int(dataset.Columns), int(dataset.Rows))
     return kind
 
@@ -116,9 +121,13 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     images.check_parts("JPEG", frame)
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
-            raise UnusableImageError("image_unreadable", "expected a JPEG of the size and colours in the DICOM header")
+            raise UnusableImageError(
+                ErrorCode.IMAGE_UNREADABLE, "expected a JPEG of the size and colours in the DICOM header"
+            )
         if image.info.get("progressive"):  # many passes over all pixels would be slow
-            raise UnusableImageError("image_unsupported", "expected a baseline JPEG in the DICOM file, got another")
+            raise UnusableImageError(
+                ErrorCode.IMAGE_UNSUPPORTED, "expected a baseline JPEG in the DICOM file, got another"
+            )
         if kind == "RGB" and "adobe_transform" not in image.info:
             # Pillow takes three components without Adobe's marker for YCbCr; the DICOM header states RGB.
             image.draft("YCbCr", image.size)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import decode_budget
 
@@ -153,13 +154,15 @@ def _read(source: Path | bytes) -> bytes:
 
 def _format_of(content: bytes) -> str:
     if not content:
-        raise UnusableImageError("image_empty", "expected a JPEG or PNG picture, got no bytes")
+        raise UnusableImageError(ErrorCode.IMAGE_EMPTY, "expected a JPEG or PNG picture, got no bytes")
     for signature, name in _SIGNATURES.items():
         if content.startswith(signature):
             return name
     # Never quote the bytes: a file sent by mistake may begin with a patient's name.
     kind = next((name for name, place, magic in _OTHERS if content.startswith(magic, place)), "something else")
-    raise UnusableImageError("image_unsupported", f"expected a JPEG or PNG picture, got {kind}; convert it first")
+    raise UnusableImageError(
+        ErrorCode.IMAGE_UNSUPPORTED, f"expected a JPEG or PNG picture, got {kind}; convert it first"
+    )
 
 
 def _decode(content: bytes) -> Image.Image:
@@ -170,7 +173,9 @@ def _decode(content: bytes) -> Image.Image:
         check_budget(image.width, image.height, cost.passes)
         image.load()
         if image.mode == "P" and image.palette is None:
-            raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got one without palette")
+            raise UnusableImageError(
+                ErrorCode.IMAGE_UNREADABLE, f"expected a complete {name} picture, got one without palette"
+            )
         return _upright(image)
 
 
@@ -183,7 +188,7 @@ def check_parts(name: str, content: bytes) -> decode_budget.DecodeCost:
     cost = _COSTS[name](content)
     if cost.parts > decode_budget.MAX_PARTS:
         raise UnusableImageError(
-            "image_unreadable",
+            ErrorCode.IMAGE_UNREADABLE,
             f"expected a {name} of at most {decode_budget.MAX_PARTS:,} parts, got more; save the picture again",
         )
     return cost
@@ -204,7 +209,9 @@ def _decoding_errors(name: str) -> Iterator[None]:
         raise _too_large("far more") from error
     except Exception as error:
         fault = "a truncated one" if "truncated" in str(error).lower() else "a damaged one"
-        raise UnusableImageError("image_unreadable", f"expected a complete {name} picture, got {fault}") from error
+        raise UnusableImageError(
+            ErrorCode.IMAGE_UNREADABLE, f"expected a complete {name} picture, got {fault}"
+        ) from error
 
 
 def check_budget(width: int, height: int, passes: int = 1) -> None:
@@ -218,18 +225,18 @@ def check_budget(width: int, height: int, passes: int = 1) -> None:
         raise _too_large(f"{width} x {height}")
     if max(width, height) > MAX_SIDE:
         raise UnusableImageError(
-            "image_too_large", f"expected sides of at most {MAX_SIDE:,} pixels, got {width} x {height}"
+            ErrorCode.IMAGE_TOO_LARGE, f"expected sides of at most {MAX_SIDE:,} pixels, got {width} x {height}"
         )
     if width * height * passes > decode_budget.MAX_PASSED_PIXELS:
         raise UnusableImageError(
-            "image_unreadable",
+            ErrorCode.IMAGE_UNREADABLE,
             f"expected fewer scans over {width} x {height} pixels, got {passes}; save the picture again",
         )
 
 
 def _too_large(what: str) -> UnusableImageError:
     return UnusableImageError(
-        "image_too_large", f"expected at most {MAX_PIXELS:,} pixels, got {what}; send a smaller picture"
+        ErrorCode.IMAGE_TOO_LARGE, f"expected at most {MAX_PIXELS:,} pixels, got {what}; send a smaller picture"
     )
 
 

@@ -27,6 +27,7 @@ from buckler.client import Answer, Client, ServiceError
 from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.detection.reasons import Reason
+from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
@@ -124,7 +125,7 @@ class Endpoint:
         try:
             answer = self.client.predict(images.to_png(picture))
         except ServiceError as error:
-            if error.code == "query_attack":
+            if error.code == ErrorCode.QUERY_ATTACK:
                 # Rejected as part of a query attack, hence detected. The search receives an uninformative answer.
                 self.flagged.append(True)
                 return [1 / len(self.labels)] * len(self.labels)
