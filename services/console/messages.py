@@ -1,43 +1,18 @@
 """Texts for people: probabilities, numbers, times and error messages."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from buckler.client import ServiceError
+from buckler.error_codes import ErrorCode, Group
 from buckler.measurements.results import Rate
 
 # Lowest probability, and its text.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
 
-REFUSALS: Mapping[str, tuple[str, str]] = {
-    "image_empty": ("The file is empty", "Choose the picture again."),
-    "image_unreadable": ("The picture is damaged or incomplete", "Export or save it again, then try once more."),
-    "image_unsupported": ("This is not a picture that can be read", "Choose a JPEG, a PNG or a DICOM file."),
-    "image_too_large": ("The picture is too large", "Choose a smaller one."),
-    "body_too_large": ("The file is too large", "Choose a smaller one."),
-    "no_verified_model": ("No approved model is loaded", "A user with the role operate must promote one."),
-    "model_withdrawn": (
-        "The model was withdrawn",
-        "A later check of the model failed, so it gives no answers. A user with the role operate must roll back or"
-        " promote another model.",
-    ),
-    "overloaded": ("The service is busy", "Wait a moment and try again."),
-    "rate_limited": ("Too many pictures in a short time", "Wait a moment and try again."),
-    "too_many_at_once": ("Too many pictures at the same time", "Wait a moment and try again."),
-    "query_attack": ("Too many near-identical pictures", "Choose another picture, or ask the operator of the service."),
-    "key_missing": ("The service requires a key", "The operator of the console must set BUCKLER_CLIENT_KEY."),
-    "key_unknown": (
-        "The key of the console is unknown or revoked",
-        "The operator must replace BUCKLER_CLIENT_KEY.",
-    ),
-    "role_forbidden": ("The key of the console has the wrong role", "BUCKLER_CLIENT_KEY needs the role predict."),
-    "audit_unavailable": (
-        "The answer could not be recorded",
-        "It is therefore withheld. Report this to the operator of the service.",
-    ),
-    "timeout": ("The answer took too long", "Try again later."),
-}
+# These concern the key that the console sends; its user has no part in it.
+KEY_CODES = (ErrorCode.KEY_MISSING, ErrorCode.KEY_UNKNOWN, ErrorCode.ROLE_FORBIDDEN)
+KEY_ADVICE = "The operator of the console must set BUCKLER_CLIENT_KEY to a valid key with the role predict."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +82,27 @@ def short(digest: str) -> str:
 
 def refusal(error: Exception) -> Problem:
     """Return the text for an expected error."""
-    detail = str(error)
-    if isinstance(error, ServiceError) and error.code in REFUSALS:
-        return Problem(*REFUSALS[error.code], detail)
-    if isinstance(error, ServiceError):
-        return Problem("The service refused the request", detail.partition(": ")[2] or detail)
-    return Problem("The request failed", detail)
+    if not isinstance(error, ServiceError):
+        return Problem("The request failed", str(error))
+    code = ErrorCode.known(error.code)
+    if code is None:
+        return Problem("The service refused the request", _message(error))
+    advice = KEY_ADVICE if code in KEY_CODES else f"{_capitalised(code.advice)}."
+    return Problem(_capitalised(code.meaning), advice, _detail(error, code))
+
+
+def _detail(error: ServiceError, code: ErrorCode) -> str:
+    """Return what the list of codes does not say: a specific message, and what the operator needs to find the error."""
+    message = _message(error)
+    parts = [message] if message != code.message else []
+    if code.group is Group.UNAVAILABLE and error.request_id:
+        parts.append(f"request id {error.request_id}")
+    return ", ".join(parts)
+
+
+def _message(error: ServiceError) -> str:
+    return str(error).removeprefix(f"{error.code}: ")
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]

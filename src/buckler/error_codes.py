@@ -13,9 +13,6 @@ class Group(StrEnum):
     UNAVAILABLE = "unavailable"  # nobody but time, or the operator of the service
 
 
-_WAIT = "wait a moment, as long as the header Retry-After says, and try again"
-
-
 class ErrorCode(StrEnum):
     """Why the service refuses a request or a picture.
 
@@ -229,21 +226,21 @@ class ErrorCode(StrEnum):
         HTTPStatus.TOO_MANY_REQUESTS,
         Group.UNAVAILABLE,
         "too many pictures in a short time",
-        _WAIT,
+        "wait a moment and try again",
     )
     TOO_MANY_AT_ONCE = (
         "too_many_at_once",
         HTTPStatus.TOO_MANY_REQUESTS,
         Group.UNAVAILABLE,
         "too many pictures at the same time",
-        _WAIT,
+        "wait a moment and try again",
     )
     OVERLOADED = (
         "overloaded",
         HTTPStatus.SERVICE_UNAVAILABLE,
         Group.UNAVAILABLE,
         "the service is busy with other requests",
-        _WAIT,
+        "wait a moment and try again",
     )
     TIMEOUT = (
         "timeout",
@@ -263,7 +260,7 @@ class ErrorCode(StrEnum):
         "model_withdrawn",
         HTTPStatus.SERVICE_UNAVAILABLE,
         Group.UNAVAILABLE,
-        "the model was withdrawn, as its card explains",
+        "the model was withdrawn after a later check of it failed",
         "tell an operator of the service, who must roll back or promote another",
     )
     KEYS_UNAVAILABLE = (

@@ -9,6 +9,7 @@ import pytest
 
 from buckler import watch
 from buckler.client import ServiceError
+from buckler.error_codes import ErrorCode
 from buckler.errors import ParamsError
 from buckler.measurements.results import Rate
 from buckler.serving import api_keys
@@ -282,16 +283,35 @@ def test_times_are_shown_in_utc_to_the_minute(when):
     assert messages.moment(when) == "1970-01-01 00:00 UTC"
 
 
-def test_every_explained_refusal_is_an_error_of_the_contract():
-    from services.classifier.contract import ERRORS
-
-    assert set(messages.REFUSALS) <= set(ERRORS)
-
-
-def test_a_refusal_keeps_the_message_of_the_service():
+def test_a_refusal_shows_meaning_advice_and_the_message_of_the_service():
     found = messages.refusal(ServiceError("image_unreadable", "expected a complete JPEG, got a damaged one"))
-    assert found.advice == "Export or save it again, then try once more."
-    assert "a damaged one" in found.detail
+    assert found.title == "The picture is damaged or incomplete"
+    assert found.advice == "Export or save it again, then send it once more."
+    assert found.detail == "expected a complete JPEG, got a damaged one"
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_a_message_that_repeats_meaning_and_advice_is_not_shown_again(code):
+    assert messages.refusal(ServiceError(code, code.message)).detail == ""
+
+
+def test_the_request_id_is_shown_if_the_operator_of_the_service_needs_it():
+    code = ErrorCode.INTERNAL_ERROR
+    assert "0f0f" in messages.refusal(ServiceError(code, code.message, request_id="0f0f")).detail
+    code = ErrorCode.IMAGE_EMPTY
+    assert "0f0f" not in messages.refusal(ServiceError(code, code.message, request_id="0f0f")).detail
+
+
+@pytest.mark.parametrize("code", ["key_missing", "key_unknown", "role_forbidden"])
+def test_a_rejected_key_is_the_consoles_own(code):
+    advice = messages.refusal(ServiceError(code, "text")).advice
+    assert "BUCKLER_CLIENT_KEY" in advice
+    assert "the role predict" in advice
+
+
+def test_a_code_of_a_newer_service_shows_its_message():
+    found = messages.refusal(ServiceError("brand_new", "the moon is full"))
+    assert (found.title, found.advice) == ("The service refused the request", "the moon is full")
 
 
 def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():

@@ -180,8 +180,8 @@ def test_a_file_that_is_not_a_picture_is_refused_in_plain_words(page, console, t
     notes.write_text("no picture")
     page.goto(console)
     page.set_input_files("#file", notes)
-    expect(page.get_by_role("alert")).to_contain_text("This is not a picture that can be read")
-    expect(page.get_by_role("alert")).to_contain_text("Choose a JPEG, a PNG or a DICOM file.")
+    expect(page.get_by_role("alert")).to_contain_text("The file is not a picture of a supported format")
+    expect(page.get_by_role("alert")).to_contain_text("Send a JPEG, a PNG or a DICOM file with one frame.")
     expect(page.locator("#attack")).to_be_hidden()
 
 
