@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LOST = "lost"  # status of a request without a complete answer
+TOO_MANY_REQUESTS, OVERLOADED = "429", "overloaded"  # status and code of the requests that a busy server refuses
 PATIENCE_SECONDS = 60
 BACK_OFF_SECONDS = 0.05  # between a failed request of a client and its next one
 BOUNDARY = "buckler-load"
@@ -44,6 +45,11 @@ class SentRequest:
         """Return the version of the model that answered, or an empty text."""
         return self._field("model", "version")
 
+    @property
+    def refused(self) -> bool:
+        """Whether the server refused the request because it had too many."""
+        return self.status == TOO_MANY_REQUESTS or self.code == OVERLOADED
+
     def _field(self, group: str, name: str) -> str:
         try:
             content = json.loads(self.body)
@@ -65,6 +71,10 @@ class Load:
     def failed(self) -> int:
         """Return the number of requests with another status than 200."""
         return sum(each.status != "200" for each in self.requests)
+
+    def refused(self) -> int:
+        """Return the number of requests that the server refused because it had too many."""
+        return sum(each.refused for each in self.requests)
 
     def after(self, moment: float) -> Sequence[SentRequest]:
         """Return the requests that began after ``moment``."""

@@ -18,6 +18,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)} | dict(settings)
 
 
+def import_path(checkout: Path) -> str:
+    """Return the ``PYTHONPATH`` of a checkout; without it, an environment may import another checkout's packages."""
+    return os.pathsep.join((str(checkout / "src"), str(checkout)))
+
+
 def free_port() -> int:
     """Return an unused port on loopback."""
     with socket.socket() as probe:

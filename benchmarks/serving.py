@@ -40,6 +40,8 @@ OURS, BARE = "buckler", "bentoml + openvino"
 PEERS = ("fastapi + keras", "mlflow models serve")
 START_SECONDS = 180
 FASTER, AROUND, P50_MS, MEMORY_MIB, READY_SECONDS = 12.0, 0.20, 30.0, 700.0, 10.0
+# All clients are answered, however slowly: the usual limits refuse some of many clients at once.
+LIMITS = {"BUCKLER_MAX_IN_PROGRESS": "256", "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60"}
 # Command without its last argument, the port; path of predictions; path that answers when the server is ready.
 SERVERS: Mapping[str, tuple[list[str], str, str]] = {
     OURS: (["services.classifier", "--port"], "/predict", "/readyz"),
@@ -81,7 +83,9 @@ class ServerResult:
 
     Attributes:
         p50_ms, p99_ms: Latencies; None without an answer.
-        errors: Requests with another status than 200 or without an answer, also counted in ``requests``.
+        errors: Requests without an answer or with another status than 200, except for ``refused``.
+        refused: Requests that the server refused because it had too many.
+        requests: All requests, ``errors`` and ``refused`` included.
         cpu_ms: Processor time of all its processes for one answer; other load on the machine changes it little.
         worker_memory_mib: Resident memory of its largest process, after the load.
         ready_seconds: Time from its start until it is ready.
@@ -93,6 +97,7 @@ class ServerResult:
     p50_ms: float | None
     p99_ms: float | None
     errors: int
+    refused: int
     requests: int
     cpu_ms: float | None
     worker_memory_mib: float
@@ -106,7 +111,7 @@ def run(plan: Plan, out: Path) -> None:
         load_before = os.getloadavg()[0]
         results = [result for name in SERVERS for result in measure(name, plan, Path(scratch), pictures)]
     tables = {"load": _load(results), "targets": _targets(compare(results))}
-    settings = asdict(plan) | {"images": Path(plan.images).name, "weights": Path(plan.weights).name}
+    settings = asdict(plan) | {"images": Path(plan.images).name, "weights": Path(plan.weights).name, "limits": LIMITS}
     settings |= environment(load_before)
     written = documents.new("serving", COMMAND, tables, seeds=[plan.seed], settings=settings).write(out)
     _draw(results, out / "serving.png")
@@ -194,7 +199,8 @@ def measure(
                     requests_per_second=round(len(latencies) / found.seconds(), 2),
                     p50_ms=p50,
                     p99_ms=p99,
-                    errors=found.failed(),
+                    errors=found.failed() - found.refused(),
+                    refused=found.refused(),
                     requests=len(found.requests),
                     cpu_ms=round(spent / len(latencies), 1) if latencies else None,
                     worker_memory_mib=round(max(map(servers.resident_mib, servers.family(pid))), 1),
@@ -297,6 +303,7 @@ def _server(name: str, directory: Path, checkout: Path) -> Iterator[tuple[int, i
     command = [python, "-m", *(a.replace("mlflow-model", str(directory / "mlflow-model")) for a in arguments)]
     log = directory / f"{name}.log".replace(" ", "-")
     settings = {
+        "PYTHONPATH": servers.import_path(checkout),
         # MLflow looks for uvicorn on the path.
         "PATH": f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "BENTOML_HOME": str(directory / "bentoml"),
@@ -307,7 +314,7 @@ def _server(name: str, directory: Path, checkout: Path) -> Iterator[tuple[int, i
         "BUCKLER_VERDICT_KEY": str(directory / keys.PUBLIC_KEY_FILE),
         "BUCKLER_AUDIT_LOG": str(directory / "audit/audit.jsonl"),
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{directory / 'traffic.db'}",
-        "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",  # slow answers are measured, too
+        **LIMITS,
     }
     began = time.perf_counter()
     env = servers.environment(settings)
@@ -344,6 +351,7 @@ def _load(results: Sequence[ServerResult]) -> documents.Table:
         ("p50_ms", "p50 ms", ",.0f"),
         ("p99_ms", "p99 ms", ",.0f"),
         ("errors", "errors", ""),
+        ("refused", "refused", ""),
         ("requests", "requests", ","),
         ("cpu_ms", "processor ms a request", ".0f"),
         ("worker_memory_mib", "worker's memory, MiB", ",.0f"),

@@ -1,22 +1,24 @@
-"""Compares latency and throughput of the service in this checkout and in another one.
+"""Compares latency, throughput and cost of the service in this checkout and in another one.
 
 Reads   another checkout of the project with its own ``.venv`` (``make setup``)
 Writes  docs/results/versions.json
 
-Each checkout prepares its own release of the same network, on the same generated pictures. The two services run one
-after the other in several rounds, so that a slow phase of the machine affects both. The table shows medians.
+Each checkout prepares its own release of each network, on the same generated pictures. The services run one after the
+other in several rounds, so that a slow phase of the machine affects both. The table shows medians. The small network
+shows the cost of the service itself, which a large one hides.
 """
 
 import argparse
+import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks import results as documents
-from benchmarks import serving
+from benchmarks import servers, serving
 from benchmarks.tables import markdown
 from buckler.errors import BucklerError
 from buckler.release import bundle
@@ -24,48 +26,106 @@ from pipelines.stage import stage
 
 COMMAND = "python -m benchmarks.versions CHECKOUT"
 MODULE = "benchmarks.serving"
+NETWORKS = ("vgg19", "tiny")
+CLIENTS = (1, 16, 64)
+BEFORE, AFTER = "before", "after"
 PREPARE = (
-    "import sys; from pathlib import Path; from {module} import Plan, prepare; prepare(Plan({size}), Path(sys.argv[1]))"
+    "import sys; from pathlib import Path; from {module} import Plan, prepare; "
+    "prepare(Plan({size}, network={network!r}), Path(sys.argv[1]))"
 )
 MEASURED = ("requests_per_second", "p50_ms", "p99_ms", "cpu_ms", "worker_memory_mib", "ready_seconds")
 
 
-def run(before: Path, module: str, plan: serving.Plan, rounds: int, out: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release of one network that a checkout prepared: ``version`` is ``BEFORE`` or ``AFTER``."""
+
+    version: str
+    checkout: Path
+    network: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One result of a version's service with one network."""
+
+    version: str
+    network: str
+    result: serving.ServerResult
+
+
+def run(before: Path, module: str, plans: Sequence[serving.Plan], rounds: int, out: Path) -> None:
     """Measure, write the results and print the table.
 
     Args:
         before: The other checkout.
         module: The other checkout's module with ``Plan`` and ``prepare``.
-        plan: Image size, numbers of clients and seconds.
-        rounds: Starts and measurements of each service.
+        plans: A plan for each network; they differ in nothing else.
+        rounds: Starts and measurements of each service with each network.
         out: Folder of the document.
     """
-    after = Path.cwd()
-    commits = {checkout: _commit(checkout) for checkout in (before, after)}
-    found: list[serving.ServerResult] = []
+    checkouts = {BEFORE: before, AFTER: Path.cwd()}
+    commits = {version: commit_of(checkout) for version, checkout in checkouts.items()}
+    found: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="buckler-bench-") as scratch:
-        folders = {before: Path(scratch) / "before", after: Path(scratch) / "after"}
-        folders[before].mkdir()
-        folders[after].mkdir()
-        pictures = serving.prepare(plan, folders[after])
-        prepare(before, module, plan, folders[before])
+        prepared = [(plan, *_prepare_both(plan, checkouts, module, Path(scratch))) for plan in plans]
         for _ in range(rounds):
-            for checkout, folder in folders.items():
-                measured = serving.measure(serving.OURS, plan, folder, pictures, checkout=checkout)
-                found += [replace(result, server=commits[checkout]) for result in measured]
-    load = table(found, tuple(commits.values()))
-    settings = {"rounds": rounds, "seconds": plan.seconds, "image_size": plan.image_size}
-    document = documents.new("versions", COMMAND, {"load": load}, seeds=[plan.seed], settings=settings)
+            for plan, pictures, releases in prepared:
+                for release in releases:
+                    found += _measure(plan, pictures, release)
+    load = table(found, commits)
+    settings = {
+        "rounds": rounds,
+        "seconds": plans[0].seconds,
+        "image_size": plans[0].image_size,
+        "limits": serving.LIMITS,
+    }
+    document = documents.new("versions", COMMAND, {"load": load}, seeds=[plans[0].seed], settings=settings)
     written = document.write(out)
     print(markdown(load))
     print(f"wrote {written}")
 
 
-def _commit(checkout: Path) -> str:
-    commit = bundle.source_of(checkout).commit
-    if not commit:
+def commit_of(checkout: Path) -> str:
+    """Return the short commit of a checkout, and whether its files differ from it.
+
+    Raises:
+        BucklerError: It is no checkout.
+    """
+    source = bundle.source_of(checkout)
+    if not source.commit:
         raise BucklerError(f"expected a git checkout of the project, got {checkout}")
-    return commit[:7]
+    return source.commit[:7] + " with changes" * source.dirty
+
+
+def python_of(checkout: Path) -> Path:
+    """Return the interpreter of a checkout's environment.
+
+    Raises:
+        BucklerError: It has none.
+    """
+    python = checkout / ".venv/bin/python"
+    if not python.exists():
+        raise BucklerError(f"expected {python}; run make setup in {checkout}")
+    return python
+
+
+def _prepare_both(
+    plan: serving.Plan, checkouts: Mapping[str, Path], module: str, scratch: Path
+) -> tuple[list[bytes], list[Release]]:
+    """Return the pictures and both checkouts' releases of the plan's network."""
+    releases = [Release(v, c, plan.network, scratch / f"{plan.network}-{v}") for v, c in checkouts.items()]
+    for release in releases:
+        release.folder.mkdir()
+    old, new = releases
+    prepare(old.checkout, module, plan, old.folder)
+    return serving.prepare(plan, new.folder), releases
+
+
+def _measure(plan: serving.Plan, pictures: Sequence[bytes], release: Release) -> list[Measurement]:
+    measured = serving.measure(serving.OURS, plan, release.folder, pictures, checkout=release.checkout)
+    return [Measurement(release.version, release.network, result) for result in measured]
 
 
 def prepare(checkout: Path, module: str, plan: serving.Plan, folder: Path) -> None:
@@ -74,44 +134,63 @@ def prepare(checkout: Path, module: str, plan: serving.Plan, folder: Path) -> No
     Raises:
         BucklerError: It has no environment, or its ``module`` failed.
     """
-    python = checkout / ".venv/bin/python"
-    if not python.exists():
-        raise BucklerError(f"expected {python}; run make setup in {checkout}")
-    code = PREPARE.format(module=module, size=plan.image_size)
+    code = PREPARE.format(module=module, size=plan.image_size, network=plan.network)
     done = subprocess.run(  # noqa: S603 - the user's own checkout
-        [python, "-c", code, folder], cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [python_of(checkout), "-c", code, folder],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": servers.import_path(checkout)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         raise BucklerError(f"{checkout} cannot prepare a release with {module}:\n{done.stderr[-2000:]}")
 
 
-def table(found: Sequence[serving.ServerResult], commits: Sequence[str]) -> documents.Table:
-    """Return the medians over the rounds, a row for each commit and number of clients; errors are summed."""
-    rows = []
-    for clients in sorted({result.clients for result in found}):
-        for commit in commits:
-            mine = [result for result in found if (result.server, result.clients) == (commit, clients)]
-            row: dict[str, documents.CellValue] = {
-                "server": commit,
-                "clients": clients,
-                "errors": sum(r.errors for r in mine),
-            }
-            for name in MEASURED:
-                values = [value for result in mine if (value := getattr(result, name)) is not None]
-                row[name] = round(median(values), 2) if values else None
-            rows.append(row)
+def table(found: Sequence[Measurement], commits: Mapping[str, str]) -> documents.Table:
+    """Return the medians over the rounds; errors and refused requests are summed.
+
+    Args:
+        found: Results of all rounds.
+        commits: Commit of each version, in the order of the rows.
+    """
+    rows: list[dict[str, documents.CellValue]] = []
+    for network in dict.fromkeys(each.network for each in found):
+        for clients in sorted({each.result.clients for each in found}):
+            for version, commit in commits.items():
+                mine = [
+                    each.result
+                    for each in found
+                    if (each.network, each.result.clients, each.version) == (network, clients, version)
+                ]
+                named = {"network": network, "clients": clients, "version": version, "commit": commit}
+                rows.append({**named, **_summary(mine)})
     columns = (
-        documents.Column("server", "commit"),
-        documents.Column("clients", "clients"),
-        documents.Column("requests_per_second", "requests/s", ".1f"),
-        documents.Column("p50_ms", "p50 ms", ".1f"),
-        documents.Column("p99_ms", "p99 ms", ".1f"),
-        documents.Column("errors", "errors"),
-        documents.Column("cpu_ms", "processor ms a request", ".1f"),
-        documents.Column("worker_memory_mib", "worker's memory, MiB", ",.0f"),
-        documents.Column("ready_seconds", "ready after, s", ".1f"),
+        ("network", "network", ""),
+        ("clients", "clients", ""),
+        ("version", "version", ""),
+        ("commit", "commit", ""),
+        ("requests_per_second", "requests/s", ".1f"),
+        ("p50_ms", "p50 ms", ",.1f"),
+        ("p99_ms", "p99 ms", ",.1f"),
+        ("errors", "errors", ""),
+        ("refused", "refused", ""),
+        ("cpu_ms", "processor ms a request", ".1f"),
+        ("worker_memory_mib", "worker's memory, MiB", ",.0f"),
+        ("ready_seconds", "ready after, s", ".1f"),
     )
-    return documents.Table(columns, tuple(rows))
+    return documents.Table(tuple(documents.Column(*each) for each in columns), tuple(rows))
+
+
+def _summary(rounds: Sequence[serving.ServerResult]) -> dict[str, documents.CellValue]:
+    row: dict[str, documents.CellValue] = {
+        "errors": sum(each.errors for each in rounds),
+        "refused": sum(each.refused for each in rounds),
+    }
+    for name in MEASURED:
+        values = [value for each in rounds if (value := getattr(each, name)) is not None]
+        row[name] = round(median(values), 2) if values else None
+    return row
 
 
 def main() -> None:
@@ -119,13 +198,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="the other checkout, with its own .venv")
     parser.add_argument("--module", default=MODULE, help=f"its module with Plan and prepare (default: {MODULE})")
+    parser.add_argument("--network", nargs="+", default=NETWORKS, help=f"networks (default: {' '.join(NETWORKS)})")
+    parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS, help="numbers of clients")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each service")
     documents.add_options(parser)
     given = parser.parse_args()
-    plan = serving.Plan(given.size, seconds=given.seconds)
-    run(given.checkout.resolve(), given.module, plan, given.rounds, given.out or documents.DIRECTORY)
+    plan = serving.Plan(given.size, clients=tuple(given.clients), seconds=given.seconds)
+    plans = [replace(plan, network=network) for network in given.network]
+    run(given.checkout.resolve(), given.module, plans, given.rounds, given.out or documents.DIRECTORY)
 
 
 if __name__ == "__main__":

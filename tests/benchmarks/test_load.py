@@ -44,6 +44,13 @@ def test_a_request_with_half_an_answer_is_lost(sent, expected):
     assert (found.status, found.code, found.version) == expected
 
 
+def test_requests_that_a_busy_server_refuses_are_counted_apart():
+    bodies = {"429": b"", "503": b'{"error": {"code": "overloaded"}}', "500": b"", "200": b"{}", load.LOST: b""}
+    found = load.Load([load.SentRequest(0.0, 0.1, status, body) for status, body in bodies.items()])
+    found.requests.append(load.SentRequest(0.0, 0.1, "503", b'{"error": {"code": "no_verified_model"}}'))
+    assert (found.refused(), found.failed()) == (2, 5)
+
+
 @pytest.fixture
 def server():
     """A server that answers every third request with 503; its port, the received bodies and the clients' addresses."""

@@ -1,6 +1,7 @@
 """Processes that are started, measured and stopped."""
 
 import os
+import subprocess
 import sys
 import time
 
@@ -32,6 +33,16 @@ def test_the_settings_of_the_shell_do_not_reach_a_server(monkeypatch):
     found = servers.environment({"BUCKLER_WORKERS": "2"})
     assert "BUCKLER_RELEASE" not in found
     assert (found["BUCKLER_WORKERS"], found["OTHER"]) == ("2", "kept")
+
+
+def test_a_checkout_imports_its_own_packages(tmp_path):
+    for package in ("src/buckler", "services"):
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+    env = servers.environment({"PYTHONPATH": servers.import_path(tmp_path)})
+    code = "import buckler, services; print(buckler.__file__, services.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd="/", env=env, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [f"{tmp_path}/src/buckler/__init__.py", f"{tmp_path}/services/__init__.py"]
 
 
 def test_a_server_that_ends_at_sigterm_is_not_waited_for(tmp_path):

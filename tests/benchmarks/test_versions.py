@@ -13,31 +13,45 @@ from tests.benchmarks.test_serving import FAST
 PLAN = Plan(32, "tiny")
 
 
-def test_the_table_has_the_medians_of_each_commit_at_each_number_of_clients():
+COMMITS = {versions.BEFORE: "aaaaaaa", versions.AFTER: "bbbbbbb"}
+
+
+def measured(version: str, network: str = "tiny", **changes) -> versions.Measurement:
+    return versions.Measurement(version, network, replace(FAST, **changes))
+
+
+def test_the_table_has_the_medians_of_each_version_for_each_network_and_number_of_clients():
     found = [
-        replace(FAST, server=commit, clients=clients, p50_ms=p50, errors=1)
-        for commit, slower in (("before", 10.0), ("after", 0.0))
+        measured(version, network, clients=clients, p50_ms=p50, errors=1, refused=2)
+        for version, slower in ((versions.BEFORE, 10.0), (versions.AFTER, 0.0))
+        for network in ("vgg19", "tiny")
         for clients in (1, 16)
         for p50 in (20.0 + slower, 90.0 + slower, 21.0 + slower)
     ]
-    rows = versions.table(found, ("before", "after")).rows
-    assert [(row["clients"], row["server"], row["p50_ms"], row["errors"]) for row in rows] == [
-        (1, "before", 31.0, 3),
-        (1, "after", 21.0, 3),
-        (16, "before", 31.0, 3),
-        (16, "after", 21.0, 3),
+    rows = versions.table(found, COMMITS).rows
+    keys = ("network", "clients", "version", "commit", "p50_ms", "errors", "refused")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        (network, clients, *version)
+        for network in ("vgg19", "tiny")
+        for clients in (1, 16)
+        for version in (("before", "aaaaaaa", 31.0, 3, 6), ("after", "bbbbbbb", 21.0, 3, 6))
     ]
 
 
+def test_two_checkouts_of_one_commit_have_a_row_each():
+    rows = versions.table([measured("before"), measured("after", p50_ms=5.0)], dict.fromkeys(COMMITS, "aaaaaaa")).rows
+    assert [row["p50_ms"] for row in rows] == [20.0, 5.0]
+
+
 def test_a_round_without_an_answer_does_not_count():
-    found = [replace(FAST, server="a", p50_ms=p50) for p50 in (None, 30.0, 40.0)]
-    assert versions.table(found, ("a",)).rows[0]["p50_ms"] == 35.0
-    assert versions.table(found[:1], ("a",)).rows[0]["p50_ms"] is None
+    found = [measured("before", p50_ms=p50) for p50 in (None, 30.0, 40.0)]
+    assert versions.table(found, {"before": "a"}).rows[0]["p50_ms"] == 35.0
+    assert versions.table(found[:1], {"before": "a"}).rows[0]["p50_ms"] is None
 
 
 def test_a_folder_outside_git_is_one_clear_error(tmp_path: Path):
     with pytest.raises(BucklerError, match="expected a git checkout of the project, got"):
-        versions.run(tmp_path, versions.MODULE, PLAN, 1, tmp_path / "out")
+        versions.run(tmp_path, versions.MODULE, [PLAN], 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
