@@ -163,8 +163,8 @@ def table(found: Sequence[Measurement], commits: Mapping[str, str]) -> documents
                     for each in found
                     if (each.network, each.result.clients, each.version) == (network, clients, version)
                 ]
-                named = {"network": network, "clients": clients, "version": version, "commit": commit}
-                rows.append({**named, **_summary(mine)})
+                row: dict[str, documents.CellValue] = {"network": network, "clients": clients}
+                rows.append({**row, "version": version, "commit": commit, **_summary(mine)})
     columns = (
         ("network", "network", ""),
         ("clients", "clients", ""),
