@@ -66,7 +66,7 @@ lock: setup ## Resolve the dependencies in pyproject.toml and write requirements
 deps: setup ## Write the code dependencies of every stage into dvc.yaml
 	@$(BIN)/python -m pipelines.dependencies
 
-reference: setup ## Write docs/reference from settings, params.yaml, command line and signed documents
+reference: setup ## Write docs/reference from settings, params.yaml, command line, signed documents, reasons and error codes
 	@$(BIN)/python -m docs.generate
 
 dashboards: setup ## Write Grafana's dashboards from monitoring/grafana/boards

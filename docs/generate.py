@@ -1,11 +1,13 @@
 """Writes ``docs/reference`` from the code: ``make reference``.
 
 settings.md comes from the settings classes, params.md from params.yaml and its comments, cli.md from the parser of
-``buckler``, signed-documents.md from the dataclasses that are signed. A test compares the committed files with what
+``buckler``, signed-documents.md from the dataclasses that are signed, answers.md from the lists of reasons and error
+codes. A test compares the committed files with what
 this module writes.
 """
 
 import argparse
+import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from buckler import cli
+from buckler.client.errors import CLASSES
+from buckler.detection.reasons import Reason
+from buckler.error_codes import ErrorCode, Group
 from buckler.serving.settings import EnvironmentSettings, SettingUnit, variable
 from buckler.watch.settings import WatchSettings
 from docs import signed_documents
@@ -41,6 +46,11 @@ OTHERS = {
     "BUCKLER_REAL_DATA": "Folder of the pictures that tests marked `real_data` need. Default: `../shared/data`.",
     "MLFLOW_TRACKING_URI": "MLflow registry. Default: the SQLite file `.buckler/mlflow.db`.",
 }
+ERRORS = """\
+A response with an HTTP status of 400 or more has the body `{"error": {"code": "…", "message": "…"}}`. In an answer to
+several pictures, an unusable one has this body in its place. The message may be more specific than the meaning below.
+The header `Retry-After`, where it is sent, says how many seconds to wait. FHIR and the Open Inference Protocol state
+code and message in the form of their standard. `buckler.client` raises one exception for each group."""
 _BOUNDS = {
     annotated_types.Gt: ("gt", "more than"),
     annotated_types.Ge: ("ge", "at least"),
@@ -107,10 +117,41 @@ def command_line() -> str:
     return "\n".join(lines) + "\n"
 
 
+def answers() -> str:
+    """Return answers.md: the reasons for review, and the error codes by group."""
+    lines = [
+        "# Reasons and error codes",
+        "",
+        NOTE,
+        "",
+        "## Reasons for review",
+        "",
+        "An answer with the decision `review` has one or more of these reasons; a person must check the picture.",
+        "",
+        *_table("reason", "meaning", "what to do"),
+        *(_row(f"`{reason}`", reason.meaning, reason.advice) for reason in Reason),
+        "",
+        "## Error codes",
+        "",
+        *ERRORS.splitlines(),
+    ]
+    for group in Group:
+        exception = CLASSES[group]
+        lines += ["", f"### `{exception.__name__}`", "", _one_line(exception.__doc__ or "").replace("``", "`"), ""]
+        lines += _table("code", "status", "meaning", "what to do")
+        lines += [
+            _row(f"`{code}`", str(code.status.value), code.meaning, html.escape(code.advice, quote=False))
+            for code in ErrorCode
+            if code.group is group
+        ]
+    return "\n".join(lines) + "\n"
+
+
 FILES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "params.md": params,
     "cli.md": command_line,
+    "answers.md": answers,
     "signed-documents.md": lambda: signed_documents.page(NOTE),
 }
 

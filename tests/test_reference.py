@@ -2,6 +2,8 @@
 
 import pytest
 
+from buckler.detection.reasons import Reason
+from buckler.error_codes import ErrorCode
 from docs import generate
 
 
@@ -31,3 +33,9 @@ def test_every_parameter_has_a_meaning():
     rows = [line.split(" | ") for line in generate.params().splitlines() if line.startswith("| `")]
     assert rows
     assert [key for key, *_, meaning in rows if not meaning.strip(" |")] == []
+
+
+def test_every_reason_and_every_error_code_has_a_row_that_says_what_to_do():
+    rows = [line.strip("| ").split(" | ") for line in generate.answers().splitlines() if line.startswith("| `")]
+    assert sorted(name.strip("`") for name, *_ in rows) == sorted([*Reason, *ErrorCode])
+    assert all(row[-1] for row in rows)

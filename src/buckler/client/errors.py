@@ -50,7 +50,7 @@ class UnavailableError(ServiceError):
     """The service cannot answer now; try again after ``retry_after``, or tell its operator."""
 
 
-_CLASSES: dict[Group, type[ServiceError]] = {
+CLASSES: dict[Group, type[ServiceError]] = {
     Group.IMAGE: ImageError,
     Group.REQUEST: RequestError,
     Group.ACCESS: AccessError,
@@ -68,5 +68,5 @@ def service_error(
 ) -> ServiceError:
     """Return the exception for ``code``; arguments as the attributes of `ServiceError`."""
     known = ErrorCode.known(code)
-    cls = _CLASSES[known.group] if known else ServiceError
+    cls = CLASSES[known.group] if known else ServiceError
     return cls(code, message, status=status, request_id=request_id, retry_after=retry_after)
