@@ -11,6 +11,7 @@ from buckler.serving.version import Version
 from buckler.trust.standing import DEGRADED, HOLDS, WITHDRAWN, Standing, State
 
 if TYPE_CHECKING:
+    from buckler.models.explanation import Relevance
     from buckler.serving.predictor import Prediction, Predictor
 
 
@@ -59,8 +60,15 @@ class Served:
 
     def __call__(self, pixels: Images) -> "Prediction":
         """Return the answer to one picture, as ``Predictor`` takes it; for review if the standing requires it."""
-        review_from = EARLIEST if self.state == DEGRADED else self.expires_at
-        return self.predictor(pixels, review_from=review_from)
+        return self.predictor(pixels, review_from=self._review_from)
+
+    def predict_and_explain(self, pixels: Images, label: str | None = None) -> "tuple[Prediction, Relevance]":
+        """Return the answer as ``__call__``, and the relevance of each place for ``label``, as ``Predictor``."""
+        return self.predictor.predict_and_explain(pixels, label, review_from=self._review_from)
+
+    @property
+    def _review_from(self) -> datetime:
+        return EARLIEST if self.state == DEGRADED else self.expires_at
 
     def matches(self, entry: Version) -> bool:
         """Return whether ``entry`` describes this release; it may have been promoted again since."""

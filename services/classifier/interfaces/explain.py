@@ -60,7 +60,8 @@ class ExplainRequest:
         answer = classify(self.picture, request_id)
         label = self.label or answer.label
         image = uploads.load_image(self.picture)
-        relevance = predictor.explain(images.as_pixels(image, size=predictor.image_size), label)
+        pixels = images.as_pixels(image, size=predictor.image_size)
+        _, relevance = predictor.predict_and_explain(pixels, label)
         buffer = io.BytesIO()
         overlay(image, relevance).save(buffer, format="PNG")
         headers = {LABEL_HEADER: quote(label), DECISION_HEADER: answer.decision}

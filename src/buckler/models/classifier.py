@@ -1,6 +1,7 @@
 """A trained network in one precision: computes logits, features and loss gradients for pixels."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from buckler.compute.machine import POLICIES, Precision
 from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.backend import keras, tf
-from buckler.models.features import add_features
+from buckler.models.features import add_features, last_maps
 from buckler.models.forward import Forward, Logits
 
 # Loss that an attack maximises: the cross-entropy; the margin by which the largest other logit exceeds the label's
@@ -48,9 +49,9 @@ class Classifier:
         self.image_size = int(network.input_shape[1])
         self.classes = int(network.output_shape[-1])
         twin = copy_in(network, precision)
-        self._with_features = add_features(twin)
+        self._twin, self._with_features = twin, add_features(twin)
         self._seeds = [v for v in twin.non_trainable_variables if v.name == "seed_generator_state"]
-        signature = [tf.TensorSpec(self._shape, tf.float32)]
+        signature = self._signature = [tf.TensorSpec(self._shape, tf.float32)]
         labelled = [*signature, tf.TensorSpec((batch_size,), tf.int64)]
         self._forward = tf.function(
             lambda images: self._with_features(images, training=False), input_signature=signature
@@ -66,17 +67,34 @@ class Classifier:
         """Return for each loss a function from images and labels to the loss's gradient and the logits."""
         return {name: _gradient_of(network, loss) for name, loss in _LOSSES.items()}
 
-    def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of ``images``; ``progress`` receives the size of each finished batch."""
+    @cached_property
+    def _forward_with_maps(self) -> Any:
+        """As ``_forward``, with the maps; built and traced only for those who explain answers."""
+        maps = keras.ops.cast(last_maps(self._twin), "float32")
+        network = keras.Model(self._twin.input, (*self._with_features.outputs, maps))
+        return tf.function(lambda images: network(images, training=False), input_signature=self._signature)
+
+    def forward(
+        self, images: Images, progress: Callable[[int], object] | None = None, *, maps: bool = False
+    ) -> Forward:
+        """Return logits and features of ``images``, and with ``maps`` the last tap's maps of the same pass.
+
+        Args:
+            images: ``(batch, height, width, 3)`` float32 in 0..1.
+            progress: Receives the size of each finished batch.
+            maps: Whether to return the maps.
+
+        Raises:
+            ModelError: ``maps`` of a network that was not built from a known architecture.
+        """
+        compute = self._forward_with_maps if maps else self._forward
         passes = []
         for chunk, count in self._batches(images):
-            logits, features = self._forward(chunk)
-            passes.append((logits.numpy()[:count], features.numpy()[:count]))
+            passes.append([output.numpy()[:count] for output in compute(chunk)])
             if progress:
                 progress(count)
         if not passes:
-            logits, features = self._forward(np.zeros(self._shape, np.float32))
-            passes = [(logits.numpy()[:0], features.numpy()[:0])]
+            passes = [[output.numpy()[:0] for output in compute(np.zeros(self._shape, np.float32))]]
         return Forward(*(np.concatenate(parts) for parts in zip(*passes, strict=True)))
 
     def logits(self, images: Images) -> Logits:

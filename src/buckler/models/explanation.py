@@ -6,7 +6,6 @@ a closed form, and a runtime without gradients can explain its answers.
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,23 +60,6 @@ class HeadWeights:
                 return cls(tuple(kernels), tuple(biases), _pooling(str(arrays["pooling"])))
         except (OSError, EOFError, BadZipFile, KeyError, ValueError) as error:
             raise ModelError(f"{path} contains no valid weights of a head: {error!r}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Explainer:
-    """Explains the answers of one network.
-
-    Attributes:
-        maps: Function from one picture, ``(s, s, 3)`` in 0..1, to the maps of the last tap, ``(h, w, channels)``.
-        head: The layers after these maps.
-    """
-
-    maps: Callable[[npt.NDArray[np.float32]], Maps]
-    head: HeadWeights
-
-    def __call__(self, pixels: npt.NDArray[np.float32], label: int) -> Relevance:
-        """Return the relevance ``(h, w)`` of each position for the class ``label``, as ``grad_cam``."""
-        return grad_cam(self.maps(pixels), self.head, label)
 
 
 def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:

@@ -1,14 +1,9 @@
 """Features for the detectors, computed in the same pass as the logits."""
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from buckler.modality.base import Images
 from buckler.models.backend import keras
 from buckler.models.explanation import HeadWeights
-from buckler.models.forward import Maps
 from buckler.models.networks import table
 
 SILENT = 1e-12  # variance below which a channel counts as constant
@@ -49,12 +44,6 @@ def add_features(network: keras.Model) -> keras.Model:
 def last_maps(network: keras.Model) -> Any:
     """Return the maps of the last tap, as a Keras tensor of ``network``."""
     return network.get_layer(table.find(network.name).taps[-1].layer).output
-
-
-def maps_of(network: keras.Model) -> Callable[[Images], Maps]:
-    """Return a function from one picture, ``(s, s, 3)`` in 0..1, to its maps of the last tap, ``(h, w, c)``."""
-    until_maps = keras.Model(network.input, last_maps(network))
-    return lambda pixels: np.asarray(until_maps(pixels[None], training=False))[0]
 
 
 def head_of(network: keras.Model) -> HeadWeights:

@@ -13,10 +13,11 @@ Maps = npt.NDArray[np.float32]  # (batch, height, width, channels), of the last 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """``logits`` (batch, classes) and ``features`` (batch, features) of one pass."""
+    """``logits`` (batch, classes), ``features`` (batch, features) and, if asked for, ``maps`` of one pass."""
 
     logits: Logits
     features: Features
+    maps: Maps | None = None
 
 
 def probabilities(logits: Logits) -> npt.NDArray[np.float32]:

@@ -20,7 +20,7 @@ import numpy as np
 from buckler.compute.machine import cpu_flags
 from buckler.errors import ModelError
 from buckler.modality.base import Images, check_pixels
-from buckler.models.forward import Features, Forward, Logits, Maps
+from buckler.models.forward import Features, Forward, Logits
 from buckler.models.info import read_document
 
 # OpenVINO sends telemetry when it is imported, unless this package is missing.
@@ -128,24 +128,28 @@ class Runtime:
         chosen = precision or choose(precisions, flags)
         return cls(directory / FILES[chosen], chosen, **settings)
 
-    def forward(self, images: Images, progress: Callable[[int], object] | None = None) -> Forward:
-        """Return logits and features of ``images`` (batch, size, size, 3); ``progress`` receives 1 per picture."""
-        logits, features = (self._empty(name, len(images)) for name in (LOGITS, FEATURES))
+    def forward(
+        self, images: Images, progress: Callable[[int], object] | None = None, *, maps: bool = False
+    ) -> Forward:
+        """Return logits and features of ``images``, and with ``maps`` the last tap's maps of the same pass.
+
+        Args:
+            images: ``(batch, size, size, 3)`` float32 in 0..1.
+            progress: Receives 1 per picture.
+            maps: Whether to return the maps; the network computes them in any case.
+        """
+        names = OUTPUTS if maps else (LOGITS, FEATURES)
+        outputs = [self._empty(name, len(images)) for name in names]
         for place, picture in enumerate(self._checked(images)):
-            logits[place], features[place] = self._infer(picture, (LOGITS, FEATURES))
+            for output, value in zip(outputs, self._infer(picture, names), strict=True):
+                output[place] = value
             if progress:
                 progress(1)
-        return Forward(logits, features)
+        return Forward(*outputs)
 
     def logits(self, images: Images) -> Logits:
         """Return ``(batch, classes)`` for pixels ``(batch, size, size, 3)`` in 0..1."""
         return self.forward(images).logits
-
-    def maps(self, picture: Images) -> Maps:
-        """Return the last tap's maps ``(h, w, channels)`` of one picture, ``(size, size, 3)`` in 0..1."""
-        (pixels,) = self._checked(picture[None])
-        (maps,) = self._infer(pixels, (MAPS,))
-        return maps
 
     def _checked(self, images: Images) -> Images:
         check_pixels(images)

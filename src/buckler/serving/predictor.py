@@ -15,7 +15,7 @@ from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
 from buckler.modality.base import Images
 from buckler.models import runtime
-from buckler.models.explanation import Explainer, HeadWeights, Relevance
+from buckler.models.explanation import HeadWeights, Relevance, grad_cam
 from buckler.models.forward import Forward, probabilities
 from buckler.models.info import ModelInfo, load_info
 from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
@@ -54,8 +54,8 @@ class ServedNetwork(Protocol):
 
     precision: str
 
-    def forward(self, images: Images) -> Forward:
-        """Return logits and features of ``images`` (batch, size, size, 3) in 0..1."""
+    def forward(self, images: Images, *, maps: bool = False) -> Forward:
+        """Return logits, features and, if asked for, maps of ``images`` (batch, size, size, 3) in 0..1."""
         ...
 
 
@@ -78,13 +78,13 @@ class Predictor:
         screening: Screening,
         info: ModelInfo,
         verdict: Verdict,
-        explainer: Explainer,
+        head: HeadWeights,
     ) -> None:
         self.labels, self.image_size, self.shape = info.labels, info.image_size, info.shape
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
-        self._network, self._screening, self._explainer = network, screening, explainer
+        self._network, self._screening, self._head = network, screening, head
         self._sketch = Sketch.of(screening.detector)
 
     @classmethod
@@ -131,8 +131,8 @@ class Predictor:
         Raises:
             ModelError: The files cannot be loaded.
         """
-        network, explainer = _engine(model, threads, precision)
-        return cls(network, Screening.load(model), load_info(model), verdict, explainer)
+        network, head = _engine(model, threads, precision)
+        return cls(network, Screening.load(model), load_info(model), verdict, head)
 
     def __call__(self, pixels: Images, *, review_from: datetime | None = None) -> Prediction:
         """Return the answer to one picture.
@@ -141,7 +141,35 @@ class Predictor:
             pixels: ``(image_size, image_size, 3)`` float32 in 0..1.
             review_from: Aware time from which every answer needs review; default: the expiry of the verdict.
         """
-        forward = self._network.forward(pixels[None])
+        return self._prediction(pixels, self._network.forward(pixels[None]), review_from)
+
+    def predict_and_explain(
+        self, pixels: Images, label: str | None = None, *, review_from: datetime | None = None
+    ) -> tuple[Prediction, Relevance]:
+        """Return the answer to one picture, and which places of it support a label, from one forward pass.
+
+        Args:
+            pixels: As ``__call__``.
+            label: The label to explain; None explains the predicted label.
+            review_from: As ``__call__``.
+
+        Returns:
+            The answer, which is that of ``__call__``, and the relevance of each place, ``(h, w)`` in 0..1.
+
+        Raises:
+            ValueError: The model has no such label.
+            ModelError: The network has no maps.
+        """
+        if label is not None and label not in self.labels:
+            raise ValueError(f"expected one of the labels {', '.join(self.labels)}, got {label}")
+        forward = self._network.forward(pixels[None], maps=True)
+        if forward.maps is None:
+            raise ModelError("expected a network that returns its maps, got one without; export the model again")
+        prediction = self._prediction(pixels, forward, review_from)
+        explained = self.labels.index(prediction.label if label is None else label)
+        return prediction, grad_cam(forward.maps[0], self._head, explained)
+
+    def _prediction(self, pixels: Images, forward: Forward, review_from: datetime | None) -> Prediction:
         shares = probabilities(forward.logits)[0]
         scores, flags = self._screening.flags(pixels[None], forward)
         found = {reason for reason, held in flags.items() if held[0]}
@@ -159,13 +187,11 @@ class Predictor:
             sketch=tuple(self._sketch(forward.features)[0].tolist()),
         )
 
-    def explain(self, pixels: Images, label: str) -> Relevance:
-        """Return the relevance of each place of a picture for ``label``: ``(h, w)``, 0..1; input as in ``__call__``."""
-        return self._explainer(pixels, self.labels.index(label))
-
     def warm_up(self) -> None:
-        """Answer one grey picture, so that the first real one does not wait for compilation."""
-        self(np.full(self.shape, 0.5, np.float32))
+        """Answer and explain one grey picture, so that the first real one does not wait for compilation."""
+        grey = np.full(self.shape, 0.5, np.float32)
+        self(grey)
+        self.predict_and_explain(grey)
 
 
 def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
@@ -174,19 +200,18 @@ def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
 
 def _engine(
     model: Path, threads: int | None, precision: runtime.ServingPrecision | None
-) -> tuple[ServedNetwork, Explainer]:
-    """Return the exported network if there is one, else the reference, which needs TensorFlow."""
+) -> tuple[ServedNetwork, HeadWeights]:
+    """Return the exported network if there is one, else the reference, which needs TensorFlow; and its head."""
     if runtime.is_exported(model):
-        exported = runtime.Runtime.load(model, precision=precision, threads=threads)
-        return exported, Explainer(exported.maps, HeadWeights.load(model))
+        return runtime.Runtime.load(model, precision=precision, threads=threads), HeadWeights.load(model)
     try:
         from buckler.models.checkpoint import load_network
         from buckler.models.classifier import Classifier
-        from buckler.models.features import head_of, maps_of
+        from buckler.models.features import head_of
     except ModuleNotFoundError as error:
         raise ModelError(
             "this release has no exported network (it is randomised, or older than the stage `export`) and its "
             f"reference needs {error.name}, which is not installed: install the extra `cpu`, or build the release again"
         ) from error
     network = load_network(model)
-    return Classifier(network, batch_size=1), Explainer(maps_of(network), head_of(network))
+    return Classifier(network, batch_size=1), head_of(network)

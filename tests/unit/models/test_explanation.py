@@ -3,10 +3,13 @@ import pytest
 
 from buckler.errors import ModelError
 from buckler.models import explanation
-from buckler.models.explanation import Explainer, HeadWeights, grad_cam
-from buckler.models.features import head_of, last_maps, maps_of
+from buckler.models.classifier import Classifier
+from buckler.models.explanation import HeadWeights, grad_cam
+from buckler.models.features import head_of, last_maps
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.table import NETWORKS
+from buckler.models.networks.tiny import TINY
+from buckler.models.randomised import RandomisedInput
 
 SIZE = 80  # gives maps of 5 by 5, of which the pooling drops the last row and column
 
@@ -19,6 +22,12 @@ def network(request):
 @pytest.fixture(scope="module")
 def pixels():
     return np.random.default_rng(1).uniform(size=(SIZE, SIZE, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def maps(network, pixels):
+    """The picture's maps, as the classifier returns them."""
+    return Classifier(network, batch_size=1).forward(pixels[None], maps=True).maps[0]
 
 
 def by_tape(network, pixels, label):
@@ -34,22 +43,35 @@ def by_tape(network, pixels, label):
     return relevance / relevance.max()
 
 
+def logits_of(maps, head):
+    """Return what the head computes from ``maps``."""
+    values = explanation.pool(maps, head.pooling).ravel()
+    for kernel, bias in zip(head.kernels[:-1], head.biases[:-1], strict=True):
+        values = np.maximum(values @ kernel + bias, 0)
+    return values @ head.kernels[-1] + head.biases[-1]
+
+
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_heat_maps_equal_grad_cam_with_tensorflows_gradient(network, pixels, label):
+def test_heat_maps_equal_grad_cam_with_tensorflows_gradient(network, pixels, maps, label):
     expected = by_tape(network, pixels, label)
     assert expected.shape == {"vgg19": (5, 5), "tiny": (10, 10)}[network.name]
-    found = Explainer(maps_of(network), head_of(network))(pixels, label)
+    found = grad_cam(maps, head_of(network), label)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.dtype, found.max()) == (np.float32, 1)
 
 
-def test_maps_and_head_give_the_networks_logits(network, pixels):
-    explainer = Explainer(maps_of(network), head_of(network))
-    values = explanation.pool(explainer.maps(pixels), explainer.head.pooling).ravel()
-    for kernel, bias in zip(explainer.head.kernels[:-1], explainer.head.biases[:-1], strict=True):
-        values = np.maximum(values @ kernel + bias, 0)
-    logits = values @ explainer.head.kernels[-1] + explainer.head.biases[-1]
-    np.testing.assert_allclose(logits, np.asarray(network(pixels[None], training=False))[0], rtol=1e-3, atol=1e-5)
+def test_maps_and_head_give_the_networks_logits(network, pixels, maps):
+    expected = np.asarray(network(pixels[None], training=False))[0]
+    np.testing.assert_allclose(logits_of(maps, head_of(network)), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_maps_and_logits_of_a_randomised_network_come_from_the_same_draws(pixels):
+    before = RandomisedInput(0.8, 8, seed=1, name="randomised")
+    network = TINY.build(SIZE, 3, head=HeadShape((16, 8)), seed=3, before=before)
+    passes = [Classifier(network, batch_size=2).forward(pixels[None], maps=True) for _ in range(2)]
+    assert not np.allclose(passes[0].maps, passes[1].maps)
+    for one in passes:
+        np.testing.assert_allclose(logits_of(one.maps[0], head_of(network)), one.logits[0], rtol=1e-3, atol=1e-5)
 
 
 def test_the_heat_map_shows_the_channel_that_supports_the_class():

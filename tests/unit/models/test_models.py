@@ -67,17 +67,32 @@ def test_features_are_mean_and_spread_of_each_tap(tiny_network, tiny_classifier,
         np.testing.assert_allclose(own[:, tap.channels :], maps.std(axis=(1, 2)), atol=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_maps_are_the_last_taps_and_leave_the_results_as_they_are(tiny_network, tiny_pictures, precision):
+    classifier, images = Classifier(tiny_network, precision, batch_size=4), tiny_pictures[0]
+    plain, explained = classifier.forward(images), classifier.forward(images, maps=True)
+    assert plain.maps is None
+    np.testing.assert_allclose(explained.logits, plain.logits, atol=1e-5)
+    np.testing.assert_allclose(explained.features, plain.features, atol=1e-4)
+    assert (explained.maps.shape, explained.maps.dtype) == ((11, 4, 4, 64), np.float32)
+    # The last features are these maps' means and deviations.
+    np.testing.assert_allclose(explained.maps.mean(axis=(1, 2)), explained.features[:, -128:-64], rtol=1e-3, atol=1e-4)
+
+
 def test_a_keras_model_of_unknown_architecture_has_logits_and_no_features(tiny_pictures):
     pixels = keras.Input((32, 32, 3))
     foreign = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(pixels)))
     forward = Classifier(foreign, batch_size=4).forward(tiny_pictures[0])
     np.testing.assert_allclose(forward.logits, foreign(tiny_pictures[0]), atol=1e-6)
     assert forward.features.shape == (11, 0)
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny"):
+        Classifier(foreign, batch_size=4).forward(tiny_pictures[0], maps=True)
 
 
 def test_an_empty_batch_gives_empty_results(tiny_classifier):
     none = np.zeros((0, 32, 32, 3), np.float32)
     assert tiny_classifier.forward(none).logits.shape == (0, 2)
+    assert tiny_classifier.forward(none, maps=True).maps.shape == (0, 4, 4, 64)
     assert tiny_classifier.logits(none).shape == (0, 2)
 
 

@@ -64,17 +64,43 @@ def test_parallel_threads_get_their_own_results(exported, tiny_pictures):
 
 
 def test_the_last_features_are_pooled_from_the_maps(exported, tiny_pictures):
-    network, picture = opened(exported, "float32"), tiny_pictures[0][0]
-    maps = network.maps(picture)
-    assert maps.shape == (4, 4, 64)
-    last = network.forward(picture[None]).features[0, -128:-64]
-    np.testing.assert_allclose(maps.mean(axis=(0, 1)), last, rtol=1e-3, atol=1e-5)
+    forward = opened(exported, "float32").forward(tiny_pictures[0], maps=True)
+    assert forward.maps.shape == (11, 4, 4, 64)
+    np.testing.assert_allclose(forward.maps.mean(axis=(1, 2)), forward.features[:, -128:-64], rtol=1e-3, atol=1e-5)
+
+
+class CountedRequest:
+    """A real request that counts its inferences."""
+
+    def __init__(self, request):
+        self.request, self.inferences = request, 0
+
+    def infer(self, *args, **settings):
+        self.inferences += 1
+        return self.request.infer(*args, **settings)
+
+    def get_tensor(self, name):
+        return self.request.get_tensor(name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_maps_come_from_the_inference_that_gives_the_logits(exported, tiny_pictures, precision):
+    network, pictures = opened(exported, precision), tiny_pictures[0][:3]
+    request = CountedRequest(network._free.get())
+    network._free.put(request)
+    explained = network.forward(pictures, maps=True)
+    assert request.inferences == len(pictures)
+    plain = network.forward(pictures)
+    assert plain.maps is None
+    np.testing.assert_array_equal(explained.logits, plain.logits)
+    np.testing.assert_array_equal(explained.features, plain.features)
 
 
 def test_an_empty_batch_gives_empty_results(exported):
-    forward = opened(exported, "int8").forward(np.zeros((0, 32, 32, 3), np.float32))
+    forward = opened(exported, "int8").forward(np.zeros((0, 32, 32, 3), np.float32), maps=True)
     assert forward.logits.shape == (0, 2)
     assert forward.features.shape == (0, 320)
+    assert forward.maps.shape == (0, 4, 4, 64)
 
 
 def test_progress_is_reported_for_every_picture(exported, tiny_pictures):

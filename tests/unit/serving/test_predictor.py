@@ -9,21 +9,24 @@ import pytest
 from benchmarks.signing import write_verdict
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
+from buckler.errors import ModelError
 from buckler.models import checkpoint, export
-from buckler.models.explanation import Explainer, HeadWeights
+from buckler.models.backend import keras
+from buckler.models.classifier import Classifier
+from buckler.models.explanation import grad_cam
+from buckler.models.features import head_of, last_maps
+from buckler.models.forward import probabilities
 from buckler.models.info import ModelInfo
-from buckler.models.runtime import RuntimeInfo
+from buckler.models.networks.base import HeadShape
+from buckler.models.networks.tiny import TINY
+from buckler.models.randomised import RandomisedInput
+from buckler.models.runtime import Runtime, RuntimeInfo
 from buckler.serving.predictor import Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR
 from tests import screenings, verdicts
 
 INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
-# Its maps are the picture's channels, pooled to one place: red is relevant for benign, green for malignant.
-EXPLAINER = Explainer(
-    maps=lambda pixels: pixels[:2, :2],
-    head=HeadWeights((np.array([[1, 0], [0, 1], [0, 0]], np.float32),), (np.zeros(2, np.float32),)),
-)
 
 
 def verdict(days=1):
@@ -36,79 +39,128 @@ def screening(tiny_classifier, tiny_pictures):
     return screenings.fit(tiny_classifier, *tiny_pictures)
 
 
-def predictor(tiny_classifier, screening, *, days=1, **lines):
-    return Predictor(tiny_classifier, replace(screening, **lines), INFO, verdict(days), EXPLAINER)
+@pytest.fixture(scope="module")
+def predictor(tiny_network, screening):
+    """A function from a network (default: ``tiny_network``) and thresholds of the screening to its predictor."""
+    reference = Classifier(tiny_network, batch_size=1)
+
+    def make(network=reference, *, days=1, **lines):
+        return Predictor(network, replace(screening, **lines), INFO, verdict(days), head_of(tiny_network))
+
+    return make
 
 
-def test_answer_is_the_most_probable_class(tiny_classifier, screening, tiny_pictures):
-    answer = predictor(tiny_classifier, screening)(tiny_pictures[0][0])
+def test_answer_is_the_most_probable_class(predictor, tiny_pictures):
+    answer = predictor()(tiny_pictures[0][0])
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
     assert (answer.decision, answer.reasons, answer.verdict) == ("accept", (), "clean")
 
 
-def test_an_explanation_is_about_the_given_label(tiny_classifier, screening):
-    pixels = np.zeros((32, 32, 3), np.float32)
-    pixels[0, 1, 0], pixels[1, 0, 1] = 0.5, 0.25
-    explain = predictor(tiny_classifier, screening).explain
-    np.testing.assert_array_equal(explain(pixels, "benign"), [[0, 1], [0, 0]])
-    np.testing.assert_array_equal(explain(pixels, "malignant"), [[0, 0], [1, 0]])
+@pytest.mark.parametrize("engine", ["keras", "exported"])
+def test_an_explained_answer_is_the_plain_answer_with_grad_cam_of_a_label(
+    predictor, tiny_network, tiny_pictures, exported, engine
+):
+    made = predictor() if engine == "keras" else predictor(Runtime(exported / "float32.xml", "float32"))
+    pixels, until_maps = tiny_pictures[0][0], keras.Model(tiny_network.input, last_maps(tiny_network))
+    maps = until_maps(pixels[None], training=False).numpy()[0]
+    expected = {label: grad_cam(maps, head_of(tiny_network), place) for place, label in enumerate(INFO.labels)}
+    assert np.abs(expected["benign"] - expected["malignant"]).max() > 0.5
+    for label in (*INFO.labels, None):
+        answer, relevance = made.predict_and_explain(pixels, label)
+        assert answer.probabilities == pytest.approx(made(pixels).probabilities, abs=1e-6)
+        assert answer.score == pytest.approx(made(pixels).score, rel=1e-4)
+        np.testing.assert_allclose(relevance, expected[label or answer.label], atol=1e-4)
 
 
-def test_score_above_the_threshold_goes_to_review_as_adversarial(tiny_classifier, screening, tiny_pictures):
-    answer = predictor(tiny_classifier, screening, threshold=-1e9)(tiny_pictures[0][0])
+def test_the_answer_and_the_explanation_of_a_randomised_network_are_of_one_draw(predictor, tiny_pictures):
+    before = RandomisedInput(0.8, 8, seed=1, name="randomised")
+    network = Classifier(TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before), batch_size=1)
+    made, pixels = predictor(network), tiny_pictures[0][0]
+    network.reseed(5)
+    first, second = (network.forward(pixels[None], maps=True) for _ in range(2))
+    network.reseed(5)
+    answer, relevance = made.predict_and_explain(pixels, "malignant")
+    np.testing.assert_array_equal(relevance, grad_cam(first.maps[0], made._head, 1))
+    assert list(answer.probabilities.values()) == pytest.approx(probabilities(first.logits)[0], abs=1e-6)
+    # The next pass is the second after the seed: the answer drew once.
+    np.testing.assert_array_equal(network.forward(pixels[None], maps=True).logits, second.logits)
+    assert not np.allclose(first.logits, second.logits)
+
+
+def test_an_explained_answer_goes_to_review_like_a_plain_one(predictor, tiny_pictures):
+    pixels, flagging = tiny_pictures[0][0], predictor(threshold=-1e9)
+    assert flagging.predict_and_explain(pixels)[0].reasons == ("adversarial",)
+    late = predictor().predict_and_explain(pixels, review_from=datetime(2020, 1, 1, tzinfo=UTC))[0]
+    assert (late.decision, late.reasons) == ("review", ("model_degraded",))
+
+
+def test_an_unknown_label_or_a_network_without_maps_cannot_be_explained(predictor, tiny_classifier, tiny_pictures):
+    with pytest.raises(ValueError, match="expected one of the labels benign, malignant, got melanoma"):
+        predictor().predict_and_explain(tiny_pictures[0][0], "melanoma")
+
+    class WithoutMaps:
+        precision = "float32"
+
+        def forward(self, images, *, maps=False):
+            return tiny_classifier.forward(images)
+
+    with pytest.raises(ModelError, match="expected a network that returns its maps"):
+        predictor(WithoutMaps()).predict_and_explain(tiny_pictures[0][0])
+
+
+def test_score_above_the_threshold_goes_to_review_as_adversarial(predictor, tiny_pictures):
+    answer = predictor(threshold=-1e9)(tiny_pictures[0][0])
     assert (answer.decision, answer.reasons, answer.verdict) == ("review", ("adversarial",), "adversarial")
 
 
-def test_a_picture_far_from_all_classes_goes_to_review_as_out_of_distribution(
-    tiny_classifier, screening, tiny_pictures
-):
-    answer = predictor(tiny_classifier, screening, strangeness=-1.0)(tiny_pictures[0][0])
+def test_a_picture_far_from_all_classes_goes_to_review_as_out_of_distribution(predictor, tiny_pictures):
+    answer = predictor(strangeness=-1.0)(tiny_pictures[0][0])
     assert (answer.reasons, answer.verdict) == (("out_of_distribution",), "clean")
 
 
-def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(tiny_classifier, screening, tiny_pictures):
+def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(predictor, tiny_pictures):
     quality = QualityLimits.fit(tiny_pictures[0])
-    asked = predictor(tiny_classifier, screening, quality=quality)
+    asked = predictor(quality=quality)
     assert asked(np.zeros((32, 32, 3), np.float32)).reasons == ("image_quality",)
     assert asked(tiny_pictures[0][0]).reasons == ()
 
 
-def test_reasons_are_in_the_order_of_the_contract(tiny_classifier, screening, tiny_pictures):
+def test_reasons_are_in_the_order_of_the_contract(predictor, tiny_pictures):
     lines = {"threshold": -1e9, "strangeness": -1.0, "min_confidence": 1.01}
-    answer = predictor(tiny_classifier, screening, days=-1, **lines)(tiny_pictures[0][0])
+    answer = predictor(days=-1, **lines)(tiny_pictures[0][0])
     assert answer.reasons == ("adversarial", "out_of_distribution", "low_confidence", "model_degraded")
 
 
-def test_a_query_attack_adds_its_reason_and_leaves_the_detectors_verdict(tiny_classifier, screening, tiny_pictures):
-    clean = predictor(tiny_classifier, screening)(tiny_pictures[0][0])
+def test_a_query_attack_adds_its_reason_and_leaves_the_detectors_verdict(predictor, tiny_pictures):
+    clean = predictor()(tiny_pictures[0][0])
     suspect = clean.for_review(Reason.QUERY_ATTACK)
     assert suspect == replace(clean, decision="review", reasons=("query_attack",))
-    flagged = predictor(tiny_classifier, screening, threshold=-1e9, min_confidence=1.01)(tiny_pictures[0][0])
+    flagged = predictor(threshold=-1e9, min_confidence=1.01)(tiny_pictures[0][0])
     both = flagged.for_review(Reason.QUERY_ATTACK)
     assert both.reasons == ("adversarial", "query_attack", "low_confidence")
     assert both.for_review(Reason.QUERY_ATTACK) == both
 
 
-def test_an_unsure_answer_goes_to_review(tiny_classifier, screening, tiny_pictures):
-    answer = predictor(tiny_classifier, screening, min_confidence=1.01)(tiny_pictures[0][0])
+def test_an_unsure_answer_goes_to_review(predictor, tiny_pictures):
+    answer = predictor(min_confidence=1.01)(tiny_pictures[0][0])
     assert answer.reasons == ("low_confidence",)
 
 
-def test_every_answer_goes_to_review_once_the_verdict_has_expired(tiny_classifier, screening, tiny_pictures):
-    answer = predictor(tiny_classifier, screening, days=-1)(tiny_pictures[0][0])
+def test_every_answer_goes_to_review_once_the_verdict_has_expired(predictor, tiny_pictures):
+    answer = predictor(days=-1)(tiny_pictures[0][0])
     assert answer.reasons == ("model_degraded",)
 
 
-def test_score_comes_from_the_features_of_the_same_picture(tiny_classifier, screening, tiny_pictures):
+def test_score_comes_from_the_features_of_the_same_picture(predictor, screening, tiny_classifier, tiny_pictures):
     picture = tiny_pictures[0][3]
     expected = screening.detector.score(tiny_classifier.forward(picture[None]))[0]
-    assert predictor(tiny_classifier, screening)(picture).score == pytest.approx(expected, rel=1e-5)
+    assert predictor()(picture).score == pytest.approx(expected, rel=1e-5)
 
 
-def test_warm_up_answers_without_a_picture(tiny_classifier, screening):
-    predictor(tiny_classifier, screening).warm_up()
-    assert np.isfinite(predictor(tiny_classifier, screening)(np.zeros((32, 32, 3), np.float32)).score)
+def test_warm_up_answers_without_a_picture(predictor):
+    predictor().warm_up()
+    assert np.isfinite(predictor()(np.zeros((32, 32, 3), np.float32)).score)
 
 
 @pytest.fixture

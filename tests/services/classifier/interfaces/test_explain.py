@@ -71,10 +71,10 @@ def test_an_invalid_request_is_refused_with_its_code(server: Server, picture: by
 
 
 def test_the_header_states_a_label_in_any_script():
+    answer, relevance = SimpleNamespace(label="黒色腫", decision="accept"), np.zeros((2, 2), np.float32)
     predictor = SimpleNamespace(
-        labels=("黒色腫", "母斑"), image_size=32, explain=lambda pixels, label: np.zeros((2, 2), np.float32)
+        labels=("黒色腫", "母斑"), image_size=32, predict_and_explain=lambda pixels, label: (answer, relevance)
     )
-    answer = SimpleNamespace(label="黒色腫", decision="accept")
     request = ExplainRequest(encode("PNG", (40, 40)), None)
     response = request.answer(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"

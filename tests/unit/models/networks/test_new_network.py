@@ -83,7 +83,8 @@ def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(net
     selftest.check(predictor, tmp_path)
     answers = [predictor(pixels).label for pixels in unseen]
     assert np.mean([LABELS.index(answer) == label for answer, label in zip(answers, truth, strict=True)]) > 0.8
-    assert predictor.explain(unseen[0], "malignant").shape == (small.SIDE // 2, small.SIDE // 2)
+    _, relevance = predictor.predict_and_explain(unseen[0], "malignant")
+    assert relevance.shape == (small.SIDE // 2, small.SIDE // 2)
 
 
 def test_an_architecture_without_entry_is_rejected_by_name():
