@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from buckler.client import ServiceError
-from buckler.error_codes import ErrorCode, Group
+from buckler.error_codes import KEY_CODES, ErrorCode, Group
 from buckler.measurements.results import Rate
 
 # Lowest probability, and its text.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
 
-# These concern the key that the console sends; its user has no part in it.
-KEY_CODES = (ErrorCode.KEY_MISSING, ErrorCode.KEY_UNKNOWN, ErrorCode.ROLE_FORBIDDEN)
+# The key that the service rejects is the console's own; its user has no part in it.
 KEY_ADVICE = "The operator of the console must set BUCKLER_CLIENT_KEY to a valid key with the role predict."
 
 

@@ -291,3 +291,7 @@ class ErrorCode(StrEnum):
         "an unexpected error occurred",
         "give the request id to an operator of the service",
     )
+
+
+# The key is missing, unknown, or has another role.
+KEY_CODES = (ErrorCode.KEY_MISSING, ErrorCode.KEY_UNKNOWN, ErrorCode.ROLE_FORBIDDEN)

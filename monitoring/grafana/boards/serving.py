@@ -2,6 +2,8 @@
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
+from buckler.detection.reasons import Reason
+from buckler.error_codes import KEY_CODES, ErrorCode
 from monitoring.grafana.parts import (
     COUNT,
     GREEN,
@@ -19,6 +21,9 @@ from monitoring.grafana.parts import (
 )
 
 WITH_PICTURES = 'endpoint=~"/predict|/explain|/v2/models/infer"'
+KEY_STATUSES = "|".join(sorted({str(code.status.value) for code in KEY_CODES}))
+FAILURES = "\n".join(f"- {code.status.value} {code}: {code.meaning}" for code in ErrorCode if code.status >= 500)
+REASONS = "\n".join(f"- {reason}: {reason.meaning}" for reason in Reason)
 DAY = 86400
 DIFFERENCE = "increase(buckler_shadow_probability_difference_bucket[1h])"
 
@@ -161,10 +166,14 @@ TRAFFIC = Row(
         ),
         lines(
             "Errors and refusals",
-            "Share of failed requests with pictures, and rejected requests a second",
+            "Share of failed requests with pictures, and rejected requests a second. The service logs the code of each "
+            f"failure:\n\n{FAILURES}",
             [
                 ("job:buckler_predict_errors:ratio_rate5m", "5xx, share"),
-                ('sum(rate(buckler_requests_total{code=~"401|403"}[$__rate_interval]))', "no valid key"),
+                (
+                    f'sum(rate(buckler_requests_total{{code=~"{KEY_STATUSES}"}}[$__rate_interval]))',
+                    "no valid key",
+                ),
                 ('sum(rate(buckler_requests_total{code="429"}[$__rate_interval]))', "over the limit"),
             ],
             COUNT,
@@ -193,7 +202,7 @@ DECISIONS = Row(
         ),
         lines(
             "Decisions",
-            "By decision and reason; a picture with two reasons counts under both",
+            f"By decision and reason; a picture with two reasons counts under both\n\n{REASONS}",
             [
                 (
                     "sum by (decision, reason) (rate(buckler_decisions_total[$__rate_interval]))",
