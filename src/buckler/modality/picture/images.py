@@ -127,10 +127,24 @@ def to_png(pixels: NDArray[np.floating]) -> bytes:
     """
     if pixels.ndim != 3 or pixels.shape[2] != CHANNELS:
         raise ValueError(f"expected pixels of shape (height, width, 3), got {pixels.shape}")
-    eight_bit = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return encode_png(Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)))
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Return ``image`` as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(eight_bit).save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def shrunk(image: Image.Image, longest_side: int) -> Image.Image:
+    """Return ``image`` in proportion, at most ``longest_side`` pixels a side; itself if it is small enough."""
+    share = longest_side / max(image.size)
+    if share >= 1:
+        return image
+    width, height = (max(1, round(side * share)) for side in image.size)
+    # Unlike `Image.thumbnail` of a copy, this holds the large picture only once.
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def with_progress(paths: Sequence[Path], description: str | None) -> Iterable[Path]:

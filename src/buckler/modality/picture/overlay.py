@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.modality.picture import images
+
 LONGEST_SIDE = 512
 # From transparent over violet and orange to yellow: brightness grows with relevance, colour-blind readers can
 # distinguish the colours, and skin has none of them. Columns: relevance, red, green, blue, opacity.
@@ -22,13 +24,12 @@ def overlay(image: Image.Image, relevance: NDArray[np.float32]) -> Image.Image:
     """Return ``image``, at most ``LONGEST_SIDE`` pixels a side, coloured by ``relevance``.
 
     Args:
-        image: RGB.
+        image: RGB; a larger one is shrunk.
         relevance: ``(h, w)`` in 0..1, stretched over the whole picture.
     """
-    picture = image.copy()
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    shown = Image.fromarray(relevance).resize(picture.size, Image.Resampling.BICUBIC)
-    share = np.clip(np.asarray(shown), 0, 1)
+    picture = images.shrunk(image, LONGEST_SIDE)
+    stretched = Image.fromarray(relevance).resize(picture.size, Image.Resampling.BICUBIC)
+    share = np.clip(np.asarray(stretched), 0, 1)
     red, green, blue, opacity = (np.interp(share, RAMP[:, 0], column) for column in RAMP.T[1:])
     colours = np.stack([red, green, blue], axis=-1)
     mixed = np.asarray(picture) * (1 - opacity[..., None]) + colours * opacity[..., None]

@@ -1,6 +1,6 @@
 """Decodes uploads of clients: JPEG, PNG or DICOM, recognised by their content, never by their name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,28 @@ class Upload:
         pixels: ``(size, size, 3)`` float32 in 0..1, resized as by `images.load_pixels`.
         width, height: Sides of the upright picture before resizing; None if the client sent pixels.
         size_bytes: Size of the file; None if the client sent pixels.
+        shown: The upright picture for people, RGB, without metadata; None unless asked for.
     """
 
     pixels: NDArray[np.float32]
     width: int | None = None
     height: int | None = None
     size_bytes: int | None = None
+    shown: Image.Image | None = field(default=None, repr=False)
 
 
-def load(source: Path | bytes, *, size: int) -> Upload:
-    """Return the decoded and resized picture with the facts of its file; errors as for ``load_pixels``."""
+def load(source: Path | bytes, *, size: int, shown: int | None = None) -> Upload:
+    """Return the decoded and resized picture with the facts of its file; errors as for ``load_pixels``.
+
+    Args:
+        source: The file.
+        size: Side of the square to resize to.
+        shown: Keeps the picture for people, too, at most this many pixels a side; None keeps none.
+    """
     content = source if isinstance(source, bytes) else source.read_bytes()
     image = load_image(content)
-    return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content))
+    kept = None if shown is None else _without_metadata(images.shrunk(image, shown))
+    return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content), kept)
 
 
 def load_pixels(source: Path | bytes, *, size: int) -> NDArray[np.float32]:
@@ -48,3 +57,10 @@ def load_image(source: Path | bytes) -> Image.Image:
     if dicom.is_dicom(content):
         return dicom.load_image(content).convert("RGB")
     return images.load_image(content)
+
+
+def _without_metadata(image: Image.Image) -> Image.Image:
+    """Return the pixels of ``image`` alone: a comment or a colour profile may name a person."""
+    plain = Image.new(image.mode, image.size)
+    plain.paste(image)
+    return plain
