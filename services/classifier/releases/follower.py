@@ -32,6 +32,7 @@ from buckler.serving.assessment import (
 from buckler.serving.version import Version
 from buckler.trust import keys
 from buckler.trust.standing import Standing
+from buckler.trust.verdict import Verdict
 from services.classifier import metrics
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads, load
@@ -71,6 +72,49 @@ class Refusal:
     again_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a release entry: the key is read once, and everything is verified with it.
+
+    Attributes:
+        entry: Name, version and signed texts of the release.
+        key: Public key that must have signed verdict, standing and promotion.
+        standings: Newest accepted standing of each version.
+        promoted: Whether the release needs a promotion.
+        newest: Time of the newest promotion that was taken; an older one is refused.
+    """
+
+    entry: Version
+    key: Ed25519PublicKey
+    standings: StandingCache
+    promoted: bool = False
+    newest: datetime = EARLIEST
+
+    @property
+    def attempt(self) -> Attempt:
+        """Entry and key, to be compared with those of the last attempt."""
+        return Attempt(self.entry, keys.key_id(self.key))
+
+    @property
+    def standing(self) -> Standing | None:
+        """Newest accepted standing of the version; None without one."""
+        return self.standings.of(self.entry.version, self.key)
+
+    def accept_standing(self) -> tuple[Reason, ...]:
+        """Store the standing of the entry; return why it is ignored, once for each text."""
+        return self.standings.accept(self.entry, self.key)
+
+    def open(self, path: Path) -> OpenedRelease:
+        """Return the release in ``path`` and what its files say."""
+        return read_release(path, self.key, model=self.entry.model)
+
+    def assess(self, verdict: Verdict | None, flaws: tuple[Reason, ...] = ()) -> Assessment:
+        """Return whether the release may serve now, given its verdict and the flaws of its files."""
+        now = datetime.now(UTC)  # after the download, during which a verdict may expire
+        accepted = Accepted(self.standing, self.newest)
+        return assess(self.entry, verdict, self.key, now=now, flaws=flaws, promoted=self.promoted, accepted=accepted)
+
+
 class Follower:
     """Keeps the model in a slot at the release that a source names."""
 
@@ -104,7 +148,7 @@ class Follower:
         self.slot.release_previous()
         try:
             key = keys.load_public_key()
-            entry = self._source.look()
+            check = Check(self._source.look(), key, self._standing_cache, self._source.promotes, self._newest)
         except Exception as error:  # as in `_try`
             if self._source_error is None:  # logged once, not at every check
                 logger.warning("cannot find out %s: %s", self.sought, error)
@@ -112,11 +156,10 @@ class Follower:
             return error
         self._source_error = None
         self.count_check()
-        self._accept_standing(entry, key)
-        attempt = Attempt(entry, keys.key_id(key))
-        if attempt != self._taken and self._due(attempt, key):
-            self._try(attempt, key)
-        self._update_standing(key)
+        self._accept_standing(check)
+        if check.attempt != self._taken and self._due(check):
+            self._try(check)
+        self._update_standing(check)
         return None
 
     def take(self, served: Served) -> None:
@@ -153,9 +196,9 @@ class Follower:
         self._newest = kept.promoted_at
         entry = Version(self.settings.model_name, kept.version)
         try:
-            key = keys.load_public_key()
-            release = read_release(kept.path, key, model=entry.model)
-            served = self._loaded(release, self._assessed(entry, release, key, promoted=False))
+            check = Check(entry, keys.load_public_key(), self._standing_cache)
+            release = check.open(kept.path)
+            served = self._loaded(release, check.assess(release.verdict, release.reasons))
         except Exception as error:  # as in `_try`
             self._log_refusal(error)
         else:
@@ -176,57 +219,51 @@ class Follower:
         jitter = SystemRandom().uniform(0, self.settings.follow_jitter_seconds)
         return self.settings.follow_seconds + jitter
 
-    def _due(self, attempt: Attempt, key: Ed25519PublicKey) -> bool:
+    def _due(self, check: Check) -> bool:
         refused = self._refused
-        if refused is None or refused.attempt != attempt or time.monotonic() >= refused.again_at:
+        if refused is None or refused.attempt != check.attempt or time.monotonic() >= refused.again_at:
             return True
-        return refused.standing != self._standing_cache.of(attempt.entry.version, key)
+        return refused.standing != check.standing
 
-    def _accept_standing(self, entry: Version, key: Ed25519PublicKey) -> None:
+    def _accept_standing(self, check: Check) -> None:
         if not self.may_answer:
             return
-        if reasons := self._standing_cache.accept(entry, key):  # the standing accepted before stays
-            self._log_refusal(RefusedError(f"the standing of {entry}", reasons))
+        if reasons := check.accept_standing():  # the standing accepted before stays
+            self._log_refusal(RefusedError(f"the standing of {check.entry}", reasons))
 
-    def _update_standing(self, key: Ed25519PublicKey) -> None:
+    def _update_standing(self, check: Check) -> None:
         """Apply the latest standing of the live version, even if the source names another one."""
         served = self.slot.served
         if served is None or not self.may_answer:
             return
-        verdict, accepted = served.predictor.verdict, Accepted(self._standing_cache.of(served.version, key))
-        entry, now = Version(served.name, served.version), datetime.now(UTC)
-        standing = assess(entry, verdict, key, now=now, promoted=False, accepted=accepted).standing
+        live = replace(check, entry=Version(served.name, served.version), promoted=False)
+        standing = live.assess(served.predictor.verdict).standing
         if standing is None or standing == served.standing:
             return
         self.take(replace(served, standing=standing))
         logger.warning("version %s is %s %s", served.version, standing.state, "; ".join(standing.reasons))
 
-    def _try(self, attempt: Attempt, key: Ed25519PublicKey) -> None:
+    def _try(self, check: Check) -> None:
         try:
-            served, assessment = self._admitted(attempt.entry, key)
+            served, assessment = self._admitted(check)
         except Exception as error:  # files and runtimes fail in many ways; this thread and the live model go on
-            self._refuse(attempt, error, self._standing_cache.of(attempt.entry.version, key))
+            self._refuse(check, error)
             return
-        self._taken, self._refused = attempt, None
+        self._taken, self._refused = check.attempt, None
         self._newest = assessment.promotion.moment if assessment.promotion else EARLIEST
         self.show_behind(False)
         self.take(served)
 
-    def _admitted(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, Assessment]:
-        if known := self._in_memory(entry, key):
+    def _admitted(self, check: Check) -> tuple[Served, Assessment]:
+        if known := self._in_memory(check):
             served, release = known
-            assessment = self._assessed(entry, release, key, promoted=self._source.promotes)
+            assessment = check.assess(release.verdict, release.reasons)
             self._require(assessment)
             served = replace(served, standing=assessment.standing)
             return self._kept(served, release.path, assessment), assessment
-        with self._source.fetched(entry) as release:
-            assessment = self._assessed(entry, release, key, promoted=self._source.promotes)
+        with self._source.fetched(check.entry) as release:
+            assessment = check.assess(release.verdict, release.reasons)
             return self._kept(self._loaded(release, assessment), release.path, assessment), assessment
-
-    def _assessed(self, entry: Version, release: OpenedRelease, key: Ed25519PublicKey, *, promoted: bool) -> Assessment:
-        accepted = Accepted(self._standing_cache.of(entry.version, key), self._newest)
-        now, flaws = datetime.now(UTC), release.reasons
-        return assess(entry, release.verdict, key, now=now, flaws=flaws, promoted=promoted, accepted=accepted)
 
     def _require(self, assessment: Assessment) -> None:
         if not (assessment.may_load if self.may_answer else assessment.may_compare):
@@ -246,29 +283,31 @@ class Follower:
         kept = self._source.keep(Candidate(path, served.version, promoted_at))
         return replace(served, kept=kept or served.kept)
 
-    def _in_memory(self, entry: Version, key: Ed25519PublicKey) -> tuple[Served, OpenedRelease] | None:
+    def _in_memory(self, check: Check) -> tuple[Served, OpenedRelease] | None:
         """Return the release if it is loaded, and intact on disk, where a restarted worker needs it."""
         for served in (self.slot.served, self.slot.previous):
-            if served and served.kept and served.matches(entry):
-                release = read_release(served.kept.path, key, model=entry.model)
+            if served and served.kept and served.matches(check.entry):
+                release = check.open(served.kept.path)
                 if release.authentic:
                     return served, release
         return None
 
-    def _refuse(self, attempt: Attempt, error: Exception, standing: Standing | None) -> None:
-        if self._changed_meanwhile(attempt):
+    def _refuse(self, check: Check, error: Exception) -> None:
+        if self._changed_meanwhile(check.entry):
             return  # old and new files were mixed; the next check reads the new ones
+        attempt = check.attempt
         times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
         # A registry or a disk may recover; wrong bytes and signatures do not.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
         lasting = metrics.UNAVAILABLE not in codes_of(error)
-        self._refused = Refusal(attempt, standing, times, NEVER_AGAIN if lasting else time.monotonic() + wait)
+        again_at = NEVER_AGAIN if lasting else time.monotonic() + wait
+        self._refused = Refusal(attempt, check.standing, times, again_at)
         self.show_behind(True)
         self._log_refusal(error)
 
-    def _changed_meanwhile(self, attempt: Attempt) -> bool:
+    def _changed_meanwhile(self, entry: Version) -> bool:
         try:
-            return self._source.look() != attempt.entry
+            return self._source.look() != entry
         except Exception:  # the next check logs it
             return False
 
