@@ -1,14 +1,15 @@
-"""The REST contract: the fields of an answer, and each error with its code, status and message."""
+"""The REST contract: the fields of an answer, and the form of an error."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from buckler.detection.reasons import Reason
+from buckler.error_codes import ErrorCode
+from buckler.errors import BucklerError
 
 if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
     from buckler.serving.predictor import Prediction
@@ -112,133 +113,42 @@ class BatchAnswer(BaseModel):
     answers: list[Answer | ErrorAnswer]
 
 
-# All error codes that a client can get, with status and default message; most errors have a more specific message.
-ERRORS: Mapping[str, tuple[HTTPStatus, str]] = {
-    "image_empty": (HTTPStatus.BAD_REQUEST, "the picture has no bytes"),
-    "image_unreadable": (HTTPStatus.UNPROCESSABLE_ENTITY, "the picture is damaged or incomplete"),
-    "image_unsupported": (
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "the picture is neither JPEG nor PNG nor DICOM",
-    ),
-    "image_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the picture has too many pixels"),
-    "field_missing": (HTTPStatus.BAD_REQUEST, "expected a file in the form field 'image'"),
-    "field_repeated": (HTTPStatus.BAD_REQUEST, "expected one file in the form field 'image', got several"),
-    "tensor_invalid": (HTTPStatus.BAD_REQUEST, "the tensors do not match the inputs of the model; see its metadata"),
-    "model_unknown": (HTTPStatus.NOT_FOUND, "this service has no model of this name and version"),
-    "label_unknown": (HTTPStatus.BAD_REQUEST, "the model has no such label"),
-    "too_many_pictures": (HTTPStatus.BAD_REQUEST, "the request contains too many pictures"),
-    "field_unknown": (HTTPStatus.BAD_REQUEST, "expected no form field but 'image'"),
-    "body_malformed": (HTTPStatus.BAD_REQUEST, "the body is incomplete or does not match its content type"),
-    "body_too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
-    "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time"),
-    "key_missing": (
-        HTTPStatus.UNAUTHORIZED,
-        "expected a key in the header 'Authorization: Bearer <key>'; an operator creates one",
-    ),
-    "key_unknown": (HTTPStatus.UNAUTHORIZED, "this key is unknown or was revoked; ask an operator for another"),
-    "role_forbidden": (HTTPStatus.FORBIDDEN, "this key has another role; use another key"),
-    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests a second with this key; see Retry-After"),
-    "too_many_at_once": (HTTPStatus.TOO_MANY_REQUESTS, "too many requests at once with this key; see Retry-After"),
-    "query_attack": (
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "too many near-identical pictures; send other ones, or ask an operator",
-    ),
-    "media_type_unsupported": (
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "expected the content type multipart/form-data with a boundary, or application/dicom; application/json for "
-        "the Open Inference Protocol",
-    ),
-    "receipt_unsupported": (HTTPStatus.BAD_REQUEST, "expected the header X-Buckler-Receipt to be ed25519, or none"),
-    "receipt_unavailable": (
-        HTTPStatus.NOT_ACCEPTABLE,
-        "this service has no key to sign receipts with; remove the header X-Buckler-Receipt",
-    ),
-    "bad_request": (HTTPStatus.BAD_REQUEST, "the request is invalid; see /docs"),
-    "not_found": (HTTPStatus.NOT_FOUND, "there is no such path; see /docs"),
-    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "this method is not allowed here; see /docs"),
-    "no_verified_model": (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "no model with a valid verdict is loaded; an operator must promote one",
-    ),
-    "model_withdrawn": (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "the model was withdrawn, see its card; an operator must roll back or promote another",
-    ),
-    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are being answered; see Retry-After"),
-    "keys_unavailable": (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "the keys cannot be read, so no key can be checked; an operator must read the log",
-    ),
-    "audit_unavailable": (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "the answer could not be written to the audit log and is withheld; try again later",
-    ),
-    "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "the answer took too long; try again later"),
-    "internal_error": (
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "unexpected error; give the request id to the operator",
-    ),
-}
+class RefusalError(BucklerError):
+    """Refuses a request with an error of the contract and additional response headers.
 
-# Codes for errors of the framework, which have only a status.
-CODE_OF_STATUS = {
-    HTTPStatus.BAD_REQUEST: "bad_request",
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.SERVICE_UNAVAILABLE: "no_verified_model",
-}
-
-
-class RefusalError(BentoMLException):
-    """Refuses a request with the error ``code`` of ``ERRORS`` and additional response ``headers``.
-
-    BentoML forwards only the text of an exception, so the text starts with the code.
+    Attributes:
+        code: States the fault, and with it the status.
+        detail: The message for the client; it never quotes the request.
+        headers: Further headers of the response.
     """
 
-    def __init__(self, code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
-        status, default = ERRORS[code]
-        self.code = code
-        self.headers = headers
-        self.detail = message or default
-        # BentoML replaces the text if the status is 500 or more; the front door restores the status from the code.
-        carried = status if status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_REQUEST
-        super().__init__(f"{code}: {self.detail}", error_code=carried)
+    def __init__(self, code: ErrorCode, message: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self.code, self.detail, self.headers = code, message or code.message, headers
+        super().__init__(f"{code}: {self.detail}")
 
 
-def error_answer(code: str, message: str | None = None) -> ErrorAnswer:
-    """Return the body of the error ``code``, with its default message unless another one is given."""
-    return ErrorAnswer(error=ErrorDetail(code=code, message=message or ERRORS[code][1]))
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """How a format of answers writes errors.
 
-
-def error_response(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the response for the error ``code``."""
-    return _response(code, error_answer(code, message).model_dump(), headers)
-
-
-def oip_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the response for ``code`` in the Open Inference Protocol: one text that starts with the code."""
-    return _response(code, {"error": f"{code}: {error_answer(code, message).error.message}"}, headers)
-
-
-def _response(code: str, body: Mapping[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:
-    return JSONResponse(body, status_code=ERRORS[code][0], headers=headers)
-
-
-def code_and_message(status: int, body: Any) -> tuple[str, str | None]:
-    """Return code and message of an error response from BentoML or from our pages; None for the default message.
-
-    Args:
-        status: HTTP status, 400 or more.
-        body: Decoded JSON; None for other content. BentoML wraps the text of a ``RefusalError`` as
-            ``[{"error": "<code>: <message>"}]``, our pages use ``ErrorAnswer``. No other text is forwarded, because it
-            could quote the request.
+    Attributes:
+        body: Returns the body, as JSON types.
+        model: Type of the body; None for a foreign standard.
     """
-    if isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code") in ERRORS:
-        return body["error"]["code"], body["error"].get("message")
-    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):
-        code, separator, message = str(body[0].get("error", "")).partition(": ")
-        if separator and code in ERRORS:
-            return code, message
-    if status in CODE_OF_STATUS:
-        return CODE_OF_STATUS[HTTPStatus(status)], None
-    return ("bad_request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal_error"), None
+
+    media_type: str
+    body: Callable[[RefusalError], dict[str, Any]]
+    model: type[BaseModel] | None = None
+
+    def response(self, refusal: RefusalError) -> JSONResponse:
+        """Return the response to a refused request."""
+        status, headers = refusal.code.status, refusal.headers
+        return JSONResponse(self.body(refusal), status_code=status, headers=headers, media_type=self.media_type)
+
+
+def error_answer(refusal: RefusalError) -> ErrorAnswer:
+    """Return the body of an error."""
+    return ErrorAnswer(error=ErrorDetail(code=refusal.code, message=refusal.detail))
+
+
+OWN_ERRORS = ErrorForm("application/json", lambda refusal: error_answer(refusal).model_dump(), ErrorAnswer)

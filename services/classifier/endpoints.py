@@ -1,63 +1,239 @@
-"""The paths of the service: methods, roles and limits of each, and the form in which the rest of the code sees them.
+"""The table of endpoints. Routing, access, limits, metrics and the OpenAPI document all come from it.
 
-The paths of the Open Inference Protocol contain the client's model name and version. ``canonical`` removes both, so
-that the tables below apply to these paths too and no client's text becomes a metric label.
+To add an endpoint, write its handler in ``interfaces`` and add a row.
 """
 
-import re
-from collections.abc import Mapping
-
-from starlette.types import Scope
-
+from buckler.error_codes import ErrorCode
 from buckler.serving.api_keys import Role
+from services.classifier.interfaces import documentation, explain, oip, operation, predict
+from services.classifier.interfaces.bodies import PICTURES, json_of
+from services.classifier.routing import BATCH, Endpoint, Format, Table
 
-PREDICT = "/predict"
-EXPLAIN = "/explain"
-METRICS = "/metrics"
-RECEIPT_KEY = "/receipts.pub"
-CARDS = (CARD, CARD_PAGE) = ("/model", "/model.html")
-# The Open Inference Protocol's paths without the model's name and version.
-OIP, OIP_MODEL, OIP_INFER = "/v2", "/v2/models", "/v2/models/infer"
-OIP_PROBES = (OIP_LIVE, OIP_READY, OIP_MODEL_READY) = ("/v2/health/live", "/v2/health/ready", "/v2/models/ready")
-PROBES = ("/livez", "/readyz", "/healthz", METRICS, *OIP_PROBES)
+OIP = "Open Inference Protocol"
+PREDICTION = "prediction"
+NO_MODEL = (ErrorCode.NO_VERIFIED_MODEL,)
+NOT_READY = (ErrorCode.NO_VERIFIED_MODEL, ErrorCode.MODEL_WITHDRAWN)
+WRONG_MODEL = (ErrorCode.MODEL_UNKNOWN, *NO_MODEL)
+SCRIPT = (Format("text/javascript"),)
+PAGE = (Format("text/html"),)
+JSON = (Format("application/json"),)
 
-PICTURE_PATHS = (
-    PREDICT,
-    EXPLAIN,
-    OIP_INFER,
-)  # these take pictures; each request is counted, limited and logged for audit
-PAGES = (RECEIPT_KEY, *CARDS, OIP, OIP_MODEL, *OIP_PROBES, "/", "/docs", "/docs.json", "/livez", "/readyz", "/healthz")
-OTHER = "other"  # the metric label of every unknown path
-ENDPOINTS = (*PICTURE_PATHS, *PAGES, METRICS, OTHER)
 
-READ = ("GET", "HEAD")
-METHODS: Mapping[str, tuple[str, ...]] = {
-    path: ("POST",) if path in PICTURE_PATHS else READ for path in ENDPOINTS if path != OTHER
-}
+def _of_model(action: str = "") -> tuple[str, str]:
+    return f"/v2/models/{{name}}{action}", f"/v2/models/{{name}}/versions/{{version}}{action}"
 
-# All other paths are open: probes, because orchestrators and load balancers hold no key and learn only yes or no; the
-# documentation pages, because future clients read them before they get a key. The model card is not: thresholds and
+
+# Without a role an endpoint is open: probes, because orchestrators and load balancers hold no key and learn only yes or
+# no; the documentation, because future clients read it before they get a key. The model card is not: thresholds and
 # successful attacks concern only those who may query the model.
-REQUIRED_ROLES: Mapping[str, Role] = {
-    **dict.fromkeys((*PICTURE_PATHS, *CARDS, OIP, OIP_MODEL), Role.PREDICT),
-    METRICS: Role.OPERATE,
-}
-# Only costly requests are limited: a full service must still answer probes and scrapes.
-LIMITED = PICTURE_PATHS
-
-_MODEL_PATH = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<action>/ready|/infer)?")
-_ACTIONS = {None: OIP_MODEL, "/ready": OIP_MODEL_READY, "/infer": OIP_INFER}
-
-
-def canonical(scope: Scope) -> Scope:
-    """Return ``scope`` with a path of ``ENDPOINTS`` where it is one; model name and version go to ``path_params``."""
-    path: str = scope["path"]
-    if found := _MODEL_PATH.fullmatch(path):
-        named = {name: found[name] for name in ("name", "version") if found[name]}
-        return {**scope, "path": _ACTIONS[found["action"]], "path_params": named}
-    return {**scope, "path": OIP} if path == f"{OIP}/" else scope
-
-
-def is_oip(path: str) -> bool:
-    """Return whether ``path``, known or not, belongs to the protocol, which has its own form of error."""
-    return f"{path}/".startswith(f"{OIP}/")
+ENDPOINTS = Table(
+    (
+        Endpoint(
+            name="predict",
+            method="POST",
+            paths=("/predict",),
+            handler=predict.predict,
+            tag=PREDICTION,
+            summary="Classify one or several pictures",
+            description=predict.DESCRIPTION,
+            role=Role.PREDICT,
+            takes=PICTURES,
+            gives=predict.GIVES,
+            pictures=BATCH,
+            audited=True,
+            receipts=True,
+        ),
+        Endpoint(
+            name="explain",
+            method="POST",
+            paths=("/explain",),
+            handler=explain.explain,
+            tag=PREDICTION,
+            summary="Show the regions of a picture that support a label",
+            description=explain.DESCRIPTION,
+            role=Role.PREDICT,
+            takes=PICTURES,
+            gives=explain.GIVES,
+            queries=(explain.LABEL,),
+            pictures=1,
+            audited=True,
+            receipts=True,
+            codes=(ErrorCode.LABEL_UNKNOWN,),
+        ),
+        Endpoint(
+            name="oipServer",
+            method="GET",
+            paths=("/v2", "/v2/"),
+            handler=oip.server_metadata,
+            tag=OIP,
+            summary="Name and version of the server",
+            role=Role.PREDICT,
+            gives=oip.gives(oip.ServerMetadata),
+        ),
+        Endpoint(
+            name="oipLive",
+            method="GET",
+            paths=("/v2/health/live",),
+            handler=oip.live,
+            tag=OIP,
+            summary="200 while the process answers",
+            gives=oip.gives(oip.ServerStatus),
+            probe=True,
+        ),
+        Endpoint(
+            name="oipReady",
+            method="GET",
+            paths=("/v2/health/ready",),
+            handler=oip.ready,
+            tag=OIP,
+            summary="200 once a verified model is loaded",
+            gives=oip.gives(oip.ServerStatus),
+            codes=NOT_READY,
+            probe=True,
+        ),
+        Endpoint(
+            name="oipModel",
+            method="GET",
+            paths=_of_model(),
+            label="/v2/models",
+            handler=oip.model_metadata,
+            tag=OIP,
+            summary="Inputs and outputs",
+            role=Role.PREDICT,
+            gives=oip.gives(oip.ModelMetadata),
+            codes=WRONG_MODEL,
+        ),
+        Endpoint(
+            name="oipModelReady",
+            method="GET",
+            paths=_of_model("/ready"),
+            label="/v2/models/ready",
+            handler=oip.model_ready,
+            tag=OIP,
+            summary="200 if this model is live",
+            gives=oip.gives(oip.ModelStatus),
+            codes=(*WRONG_MODEL, ErrorCode.MODEL_WITHDRAWN),
+            probe=True,
+        ),
+        Endpoint(
+            name="oipInfer",
+            method="POST",
+            paths=_of_model("/infer"),
+            label="/v2/models/infer",
+            handler=oip.infer,
+            tag=OIP,
+            summary="Classify pictures sent as tensors or files",
+            description=oip.DESCRIPTION,
+            role=Role.PREDICT,
+            takes=(json_of(oip.InferRequest),),
+            gives=oip.gives(oip.InferResponse),
+            pictures=BATCH,
+            audited=True,
+            receipts=True,
+            codes=(ErrorCode.TENSOR_INVALID, ErrorCode.MODEL_UNKNOWN),
+        ),
+        Endpoint(
+            name="livez",
+            method="GET",
+            paths=("/livez",),
+            handler=operation.alive,
+            summary="200 while the process answers",
+            gives=operation.YES,
+            probe=True,
+        ),
+        Endpoint(
+            name="healthz",
+            method="GET",
+            paths=("/healthz",),
+            handler=operation.alive,
+            summary="As `/livez`",
+            gives=operation.YES,
+            probe=True,
+        ),
+        Endpoint(
+            name="readyz",
+            method="GET",
+            paths=("/readyz",),
+            handler=operation.ready,
+            summary="200 once a verified model is loaded",
+            gives=operation.YES,
+            codes=NOT_READY,
+            probe=True,
+        ),
+        Endpoint(
+            name="metrics",
+            method="GET",
+            paths=("/metrics",),
+            handler=operation.scrape,
+            summary="Metrics of all workers, in Prometheus' text format",
+            role=Role.OPERATE,
+            gives=operation.METRICS,
+            probe=True,
+        ),
+        Endpoint(
+            name="modelCard",
+            method="GET",
+            paths=("/model",),
+            handler=operation.card,
+            summary="Card of the live model: evaluation, robustness and limits",
+            role=Role.PREDICT,
+            gives=operation.CARD,
+            codes=NO_MODEL,
+        ),
+        Endpoint(
+            name="modelCardPage",
+            method="GET",
+            paths=("/model.html",),
+            handler=operation.card,
+            summary="The model card as a page",
+            role=Role.PREDICT,
+            gives=operation.CARD_PAGE,
+            codes=NO_MODEL,
+        ),
+        Endpoint(
+            name="receiptKey",
+            method="GET",
+            paths=("/receipts.pub",),
+            handler=operation.receipt_public_key,
+            summary="Public key that checks receipts, in PEM; `not_found` if the service signs none",
+            gives=operation.RECEIPT_KEY,
+            codes=(ErrorCode.NOT_FOUND,),
+        ),
+        Endpoint(name="index", method="GET", paths=("/",), handler=documentation.index, gives=PAGE, documented=False),
+        Endpoint(name="docs", method="GET", paths=("/docs",), handler=documentation.page, gives=PAGE, documented=False),
+        Endpoint(
+            name="docsStart",
+            method="GET",
+            paths=("/docs/start.js",),
+            label="/docs",
+            handler=documentation.start_script,
+            gives=SCRIPT,
+            documented=False,
+        ),
+        Endpoint(
+            name="docsAssets",
+            method="GET",
+            paths=("/docs/assets/{file:path}",),
+            label="/docs",
+            handler=documentation.asset,
+            gives=SCRIPT,
+            documented=False,
+        ),
+        Endpoint(
+            name="openapi",
+            method="GET",
+            paths=("/docs.json",),
+            handler=documentation.openapi,
+            gives=JSON,
+            documented=False,
+        ),
+        Endpoint(
+            name="bentomlSchema",
+            method="GET",
+            paths=("/schema.json",),
+            handler=documentation.bentoml_schema,
+            gives=JSON,
+            documented=False,
+        ),
+    )
+)

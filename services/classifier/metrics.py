@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -19,14 +18,12 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from starlette.requests import Request
-from starlette.responses import Response
 
 from buckler.detection.reasons import Reason
 from buckler.serving.assessment import ReasonCode
 from buckler.trust.standing import STATES
-from services.classifier.contract import ERRORS, Decision
-from services.classifier.endpoints import ENDPOINTS, METRICS, PICTURE_PATHS
+from services.classifier.contract import Decision
+from services.classifier.routing import Table
 
 if TYPE_CHECKING:
     from buckler.serving.predictor import Prediction
@@ -145,16 +142,16 @@ TRAFFIC_DROPPED = Counter(
 )
 
 
-def create_series() -> None:
+def create_series(table: Table) -> None:
     """Create at zero all series whose labels do not depend on the model."""
-    for endpoint in ENDPOINTS:
-        REQUESTS.labels(endpoint=endpoint, code="200")
-        REQUEST_SECONDS.labels(endpoint=endpoint)
-    for code in sorted({str(status.value) for status, _ in ERRORS.values()} | {CLIENT_GONE}):
-        for endpoint in PICTURE_PATHS:
-            REQUESTS.labels(endpoint=endpoint, code=code)
-    for code in ("401", "403"):
-        REQUESTS.labels(endpoint=METRICS, code=code)
+    for label in table.labels:
+        REQUESTS.labels(endpoint=label, code="200")
+        REQUEST_SECONDS.labels(endpoint=label)
+    for row in table:
+        for code in {str(error.status.value) for error in row.errors}:
+            REQUESTS.labels(endpoint=row.label, code=code)
+        if row.pictures:
+            REQUESTS.labels(endpoint=row.label, code=CLIENT_GONE)
     DECISIONS.labels(decision="accept", reason=NO_REASON)
     review: Decision = "review"
     for reason in Reason:
@@ -209,15 +206,15 @@ def count_shadow(differs: Mapping[str, bool], difference: float) -> None:
         SHADOW_DISAGREEMENTS.labels(about=about).inc(yes)
 
 
-def page(_: Request) -> Response:
-    """Answer a scrape with the sum over all workers."""
+def exposition() -> bytes:
+    """Return the sum over all workers in Prometheus' text format."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not directory:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return generate_latest()
     forget_dead_workers(Path(directory))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)
 
 
 def forget_dead_workers(directory: Path) -> None:

@@ -1,96 +1,204 @@
-"""Requests that need more than one picture and the default form of answer.
+"""One request: its state in one object, whatever its format and number of pictures."""
 
-The front door reads the body into a ``PictureRequest``. BentoML calls the service in its single thread, and the service
-lets the request build its response. The body thus bypasses BentoML's parsing and temporary files, and the model
-computes one picture at a time, whatever the interface.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 import numpy as np
-from anyio import from_thread
 from numpy.typing import NDArray
-from starlette.responses import JSONResponse, Response
+from starlette.datastructures import Headers, QueryParams
 
-from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer, RefusalError, error_answer
+from buckler.error_codes import ErrorCode
+from services.classifier.contract import Answer, RefusalError
+from services.classifier.routing import Format, Table
+from services.classifier.settings import Settings
+from services.classifier.threads import Threads
 
-if TYPE_CHECKING:  # importing it for real would load TensorFlow into the supervisor process
+if TYPE_CHECKING:  # importing them for real would load the engine into the supervisor process
+    from PIL import Image
+
+    from buckler.models.explanation import Relevance
     from services.classifier.served import Served
+
+ANONYMOUS = "anonymous"
 
 Pixels = NDArray[np.float32]  # (image_size, image_size, 3), 0..1
 Picture = bytes | Pixels  # the received file, or the received pixels
-Classify = Callable[[Picture, str], Answer]
-
-ANSWER_ROUTE = "/answer"  # BentoML's internal route for these requests; clients cannot reach it
 
 
-class PictureRequest(Protocol):
-    """Pictures and the form of their answers."""
+def new_id() -> str:
+    """Return an id for a request, its answer and its log line; a client cannot choose it."""
+    return uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a request.
+
+    Attributes:
+        client: The id of its key, never the key; ``anonymous`` without one.
+        from_watch: Whether it is the watch, whose test pictures do not count as traffic.
+    """
+
+    client: str = ANONYMOUS
+    from_watch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRequest:
+    """Pictures to answer: every request with pictures becomes one, whatever its format.
+
+    Attributes:
+        id: Id of the request; of several pictures each answer has an id of its own, derived from it.
+        served: The model that answers; it stays the same for the whole request.
+        pictures: The pictures.
+        sender: Who sent them.
+        receipt: Whether each answer carries a signed receipt.
+        explained: Whether each answer comes with a heat map.
+        label: The label that the heat map explains; None for the predicted one.
+    """
+
+    id: str
+    served: "Served"
+    pictures: tuple[Picture, ...]
+    sender: Sender = Sender()
+    receipt: bool = False
+    explained: bool = False
+    label: str | None = None
+
+    def picture_id(self, number: int) -> str:
+        """Return the id of the answer to picture ``number``, counted from 1."""
+        return self.id if len(self.pictures) == 1 else f"{self.id}-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Where a picture supports a label.
+
+    Attributes:
+        label: The label.
+        picture: The picture, upright, RGB, scaled down to be shown.
+        relevance: ``(h, w)`` in 0..1, to be stretched over the picture.
+    """
+
+    label: str
+    picture: "Image.Image"
+    relevance: "Relevance"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to one picture, and its heat map if one was requested."""
+
+    answer: Answer
+    heat_map: HeatMap | None = None
 
     @property
-    def count(self) -> int:
-        """Number of pictures; each counts towards the limits."""
+    def explained(self) -> HeatMap:
+        """The heat map of an answer for which one was requested."""
+        assert self.heat_map is not None  # noqa: S101 - for the type checker
+        return self.heat_map
+
+
+class Pipeline(Protocol):
+    """What handlers need of the service."""
+
+    settings: Settings
+    table: Table
+    schema: Callable[[], dict[str, Any]]
+    drawing: Threads
+    parsing: Threads
+
+    @property
+    def live(self) -> "Served | None":
+        """The live model; None without one."""
         ...
 
-    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Return the response of the model ``served``; ``classify`` answers each picture under an id of its own.
+    def answers(self, request: PictureRequest) -> AsyncIterator[Answered | RefusalError]:
+        """Yield for each picture its answer, or the error that concerns only this picture.
 
         Raises:
-            RefusalError: The whole request is refused.
+            RefusalError: The error concerns the whole request.
         """
         ...
 
 
-PICTURE_REQUEST: ContextVar[PictureRequest | None] = ContextVar("picture_request", default=None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that has passed the edge, as handlers get it.
 
-
-@dataclass(frozen=True, slots=True)
-class PictureBatch:
-    """Several pictures, answered as ``{"answers": [...]}``; an unusable picture has its error in the list."""
-
-    pictures: tuple[bytes, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
-
-    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Answer the pictures in order."""
-        answers = BatchAnswer(answers=[_item(each) for each in answer_each(self.pictures, classify, request_id)])
-        return JSONResponse(answers.model_dump(mode="json"))
-
-
-def answer_each(pictures: tuple[Picture, ...], classify: Classify, request_id: str) -> list[Answer | RefusalError]:
-    """Return an answer or an error for each picture.
-
-    Raises:
-        RefusalError: The error is not about one picture: no live model, or the audit log cannot be written.
+    Attributes:
+        id: Id of the request, in its answer and its log line.
+        sender: Who sent it.
+        receipt: Whether it asks for a receipt.
+        format: The format of the answer that it asks for.
+        path, query, headers: Parameters of its path and of its query string, and its headers.
+        files: The files of its body.
+        pipeline: The service.
+        reserve: Counts that many pictures against the limits until the answer; raises ``RefusalError``.
     """
-    items: list[Answer | RefusalError] = []
-    for picture, picture_id in one_by_one(pictures, request_id):
-        try:
-            items.append(classify(picture, picture_id))
-        except RefusalError as refusal:
-            if not refusal.code.startswith("image_"):
-                raise
-            items.append(refusal)
-    return items
 
+    id: str
+    format: Format
+    pipeline: Pipeline
+    sender: Sender = Sender()
+    receipt: bool = False
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: QueryParams = field(default_factory=QueryParams)
+    headers: Headers = field(default_factory=Headers)
+    files: tuple[bytes, ...] = ()
+    reserve: Callable[[int], None] = lambda _: None
 
-def one_by_one(pictures: Sequence[Picture], request_id: str) -> Iterator[tuple[Picture, str]]:
-    """Yield each picture with the id of its answer; a single picture has the id of the request.
+    def live(self) -> "Served":
+        """Return the live model. Call it once for a request: another one may go live before the answer is complete.
 
-    Raises in the worker thread once the request has timed out, so that the remaining pictures are not computed.
-    """
-    for number, picture in enumerate(pictures, start=1):
-        if number > 1:
-            from_thread.check_cancelled()
-        yield picture, request_id if len(pictures) == 1 else f"{request_id}-{number}"
+        Raises:
+            RefusalError: ``no_verified_model``.
+        """
+        served = self.pipeline.live
+        if served is None:
+            raise RefusalError(ErrorCode.NO_VERIFIED_MODEL)
+        return served
 
+    def ready(self) -> "Served":
+        """Return the live model if it may answer; as ``live``.
 
-def _item(each: Answer | RefusalError) -> Answer | ErrorAnswer:
-    return each if isinstance(each, Answer) else error_answer(each.code, each.detail)
+        Raises:
+            RefusalError: ``no_verified_model`` or ``model_withdrawn``.
+        """
+        served = self.live()
+        if served.withdrawn:
+            raise RefusalError(ErrorCode.MODEL_WITHDRAWN)
+        return served
+
+    def answers(
+        self, served: "Served", pictures: Sequence[Picture], *, explained: bool = False, label: str | None = None
+    ) -> AsyncIterator[Answered | RefusalError]:
+        """Yield for each picture the answer of ``served``, or the error that concerns only this picture.
+
+        Raises:
+            RefusalError: ``overloaded``, ``too_many_at_once``; or as `Pipeline.answers`.
+        """
+        self.reserve(len(pictures))
+        request = PictureRequest(
+            id=self.id,
+            served=served,
+            pictures=tuple(pictures),
+            sender=self.sender,
+            receipt=self.receipt,
+            explained=explained,
+            label=label,
+        )
+        return self.pipeline.answers(request)
+
+    async def answer(self, served: "Served", picture: Picture, **wishes: Any) -> Answered:
+        """Return the answer of ``served`` to one picture; ``wishes`` as of ``answers``.
+
+        Raises:
+            RefusalError: The picture is unusable; or as ``answers``.
+        """
+        only = await anext(self.answers(served, (picture,), **wishes))
+        if isinstance(only, RefusalError):
+            raise only
+        return only

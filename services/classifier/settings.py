@@ -76,6 +76,9 @@ class Settings(SharedSettings):
     send_timeout_seconds: Seconds = Field(default=10.0, gt=0)
     """Time that a client has to receive 48 kB of an answer that exceeds the send buffers."""
 
+    decode_timeout_seconds: Seconds = Field(default=5.0, gt=0)
+    """Time to decode one picture, or to parse a body of JSON; the time for which it waits its turn does not count."""
+
     request_timeout_seconds: Seconds = Field(default=10.0, gt=0)
     """Time between the end of a request body and its answer."""
 

@@ -16,14 +16,14 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from buckler.errors import BucklerError
-from services.classifier.endpoints import PICTURE_PATHS
+from services.classifier.endpoints import ENDPOINTS
 from services.console import messages
 from services.console.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
 HOUR_SECONDS, STEP_SECONDS = 3600, 60  # span and resolution of a sparkline from Prometheus
 KEPT_READS = 120  # points of a sparkline from the service: half an hour of a page that reads every 15 seconds
-_ASKED = f'endpoint=~"{"|".join(PICTURE_PATHS)}"'
+_ASKED = f'endpoint=~"{"|".join(ENDPOINTS.picture_labels)}"'
 _BUCKETS = f"sum by (le) (rate(buckler_request_seconds_bucket{{{_ASKED}}}[5m]))"
 _PICTURES = "(sum(increase(buckler_predictions_total[15m])) > 0)"
 QUERIES = {
@@ -184,7 +184,7 @@ def total(samples: Iterable[Sample], at: float) -> Totals:
     buckets: dict[float, float] = {}
     for sample in samples:
         labels = sample.labels
-        asked = labels.get("endpoint") in PICTURE_PATHS
+        asked = labels.get("endpoint") in ENDPOINTS.picture_labels
         if sample.name == "buckler_requests_total" and asked:
             sums["requests"] += sample.value
             sums["errors"] += sample.value * labels["code"].startswith("5")

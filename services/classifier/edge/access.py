@@ -5,13 +5,14 @@ from contextlib import AbstractContextManager, ExitStack
 
 from starlette.datastructures import Headers
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, LimitError
 from buckler.serving import api_keys
 from buckler.serving.api_keys import ApiKey, KeyRing
 from buckler.serving.limits import Limiter, RateLimits
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
-from services.classifier.endpoints import LIMITED, REQUIRED_ROLES
+from services.classifier.routing import Endpoint
 from services.classifier.settings import Settings
 
 CHALLENGE = 'Bearer realm="buckler"'
@@ -33,39 +34,39 @@ class Access:
             )
         )
 
-    def key(self, path: str, headers: Headers) -> ApiKey | None:
-        """Return the key of a request; None if the path needs none.
+    def key(self, endpoint: Endpoint, headers: Headers) -> ApiKey | None:
+        """Return the key of a request; None if the endpoint is open or keys are not required.
 
         Raises:
             RefusalError: ``key_missing``, ``key_unknown`` or ``keys_unavailable``.
         """
-        if self._keys is None or path not in REQUIRED_ROLES:
+        if self._keys is None or endpoint.role is None:
             return None
         secret = _bearer(headers)
         if not secret:
-            raise RefusalError("key_missing", headers={"www-authenticate": CHALLENGE})
+            raise RefusalError(ErrorCode.KEY_MISSING, headers={"www-authenticate": CHALLENGE})
         try:
             key = self._keys.find(secret)
         except BucklerError as error:  # logged by the key ring; of no use to the client
-            raise RefusalError("keys_unavailable") from error
+            raise RefusalError(ErrorCode.KEYS_UNAVAILABLE) from error
         if key is None:
-            raise RefusalError("key_unknown", headers=_challenge("invalid_token"))
+            raise RefusalError(ErrorCode.KEY_UNKNOWN, headers=_challenge("invalid_token"))
         return key
 
-    def check_role(self, path: str, key: ApiKey | None) -> None:
-        """Check that the key has the role that the path needs.
+    def check_role(self, endpoint: Endpoint, key: ApiKey | None) -> None:
+        """Check that the key has the role that the endpoint needs.
 
         Raises:
             RefusalError: ``role_forbidden``.
         """
-        if key and key.role != REQUIRED_ROLES[path]:
+        if key and key.role != endpoint.role:
             raise RefusalError(
-                "role_forbidden",
-                f"expected a key with the role {REQUIRED_ROLES[path]}, this one has {key.role}; use another",
+                ErrorCode.ROLE_FORBIDDEN,
+                f"expected a key with the role {endpoint.role}, this one has {key.role}; use another",
                 headers=_challenge("insufficient_scope"),
             )
 
-    def reserve_request(self, path: str, key: ApiKey | None, places: ExitStack) -> None:
+    def reserve_request(self, endpoint: Endpoint, key: ApiKey | None, places: ExitStack) -> None:
         """Count a request against the limits until ``places`` is closed.
 
         Without keys, clients cannot be told apart and only the limit of all requests applies: with a common rate, one
@@ -74,11 +75,11 @@ class Access:
         Raises:
             RefusalError: ``overloaded``, ``rate_limited`` or ``too_many_at_once``.
         """
-        if path in LIMITED:
+        if endpoint.limited:
             _enter(places, self._limiter.place(key.id if key else None))
             places.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
-    def reserve_pictures(self, key: ApiKey | None, pictures: int, places: ExitStack) -> None:
+    def reserve_pictures(self, key: ApiKey | None, places: ExitStack, pictures: int) -> None:
         """Count the further pictures of a request against the limits, each like a request with one picture.
 
         Raises:
@@ -92,7 +93,7 @@ def _enter(places: ExitStack, place: AbstractContextManager[None]) -> None:
     try:
         places.enter_context(place)
     except LimitError as error:
-        raise RefusalError(error.code, str(error), {"retry-after": str(error.retry_after)}) from error
+        raise RefusalError(ErrorCode(error.code), str(error), {"retry-after": str(error.retry_after)}) from error
 
 
 def announce(settings: Settings) -> None:

@@ -14,8 +14,10 @@ import h11
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.classifier import endpoints, metrics
-from services.classifier.contract import error_response
+from buckler.error_codes import ErrorCode
+from services.classifier import metrics
+from services.classifier.contract import OWN_ERRORS, RefusalError
+from services.classifier.routing import OTHER
 from services.classifier.settings import Settings
 
 
@@ -116,11 +118,11 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP with a 400 of the contract, and count it: it never becomes a request."""
-        metrics.REQUESTS.labels(endpoint=endpoints.OTHER, code="400").inc()
+        metrics.REQUESTS.labels(endpoint=OTHER, code="400").inc()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()  # an answer has begun and can only be cut
             return
-        answer = error_response("bad_request")
+        answer = OWN_ERRORS.response(RefusalError(ErrorCode.BAD_REQUEST))
         head = h11.Response(
             status_code=answer.status_code,
             headers=[*answer.raw_headers, (b"connection", b"close")],

@@ -9,20 +9,16 @@ nothing. Source: http://hl7.org/fhir/R4/diagnosticreport.html, observation.html,
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from services.classifier.contract import ERRORS, Answer
-from services.classifier.requests import Classify, answer_each
-
-if TYPE_CHECKING:
-    from services.classifier.served import Served
+from buckler.error_codes import ErrorCode
+from services.classifier.contract import Answer, ErrorForm, RefusalError
 
 FHIR_JSON = "application/fhir+json"
 OWN = "urn:buckler:fhir"
@@ -31,8 +27,12 @@ STUDY = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 UCUM = "http://unitsofmeasure.org"
 # From the required value set http://hl7.org/fhir/R4/valueset-issue-type.html, by error code or else by status.
-ISSUES = {"image_unsupported": "not-supported", "image_too_large": "too-long", "image_empty": "required"}
-ISSUES_OF_STATUS = {
+ISSUES: Mapping[ErrorCode, str] = {
+    ErrorCode.IMAGE_UNSUPPORTED: "not-supported",
+    ErrorCode.IMAGE_TOO_LARGE: "too-long",
+    ErrorCode.IMAGE_EMPTY: "required",
+}
+ISSUES_OF_STATUS: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "login",
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.TOO_MANY_REQUESTS: "throttled",
@@ -42,54 +42,19 @@ ISSUES_OF_STATUS = {
 }
 
 
-def wants_fhir(accept: str) -> bool:
-    """Return whether an ``Accept`` header names FHIR's JSON and does not prefer plain JSON."""
-    weights = dict(_weights(accept.lower().split(",")))
-    return weights.get(FHIR_JSON, 0) > 0 and weights[FHIR_JSON] >= weights.get("application/json", 0)
-
-
-def _weights(ranges: Iterable[str]) -> Iterable[tuple[str, float]]:
-    for each in ranges:
-        kind, *parameters = (part.strip() for part in each.split(";"))
-        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        try:
-            yield kind, float(quality)
-        except ValueError:  # an invalid quality: ignore the media type
-            continue
-
-
-@dataclass(frozen=True, slots=True)
-class FhirRequest:
-    """Pictures; one is answered by a `DiagnosticReport`, several by a `Bundle`."""
-
-    pictures: tuple[bytes, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
-
-    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Answer the pictures in order."""
-        if self.count == 1:
-            return _response(report(classify(self.pictures[0], request_id), datetime.now(UTC)))
-        items = answer_each(self.pictures, classify, request_id)
-        now = datetime.now(UTC)
-        return _response(
-            {
-                "resourceType": "Bundle",
-                "type": "collection",
-                "timestamp": now.isoformat(),
-                "entry": [
-                    {"resource": report(each, now) if isinstance(each, Answer) else outcome(each.code, each.detail)}
-                    for each in items
-                ],
-            }
-        )
-
-
-def _response(resource: dict[str, Any]) -> Response:
-    return JSONResponse(resource, media_type=FHIR_JSON)
+def response(items: Sequence[Answer | RefusalError]) -> Response:
+    """Return the response to pictures: one answer as a `DiagnosticReport`, several as a `Bundle`."""
+    now = datetime.now(UTC)
+    resources = [report(each, now) if isinstance(each, Answer) else outcome(each) for each in items]
+    if len(resources) == 1:
+        return JSONResponse(resources[0], media_type=FHIR_JSON)
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "timestamp": now.isoformat(),
+        "entry": [{"resource": each} for each in resources],
+    }
+    return JSONResponse(bundle, media_type=FHIR_JSON)
 
 
 def report(answer: Answer, moment: datetime) -> dict[str, Any]:
@@ -185,19 +150,16 @@ def _number(value: float) -> dict[str, Any]:
     return {"value": value, "system": UCUM, "code": "1"}
 
 
-def outcome(code: str, message: str) -> dict[str, Any]:
-    """Return the `OperationOutcome` of an error code."""
-    status, _ = ERRORS[code]
+def outcome(refusal: RefusalError) -> dict[str, Any]:
+    """Return the `OperationOutcome` of an error."""
+    code = refusal.code
     issue = {
         "severity": "error",
-        "code": ISSUES.get(code) or ISSUES_OF_STATUS.get(status, "invalid"),
+        "code": ISSUES.get(code) or ISSUES_OF_STATUS.get(code.status, "invalid"),
         "details": _own("error", code),
-        "diagnostics": message,
+        "diagnostics": refusal.detail,
     }
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
-def fhir_error(code: str, message: str | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the error response for ``code`` as FHIR."""
-    status, default = ERRORS[code]
-    return JSONResponse(outcome(code, message or default), status_code=status, headers=headers, media_type=FHIR_JSON)
+ERRORS = ErrorForm(FHIR_JSON, outcome)

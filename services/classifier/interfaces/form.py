@@ -1,16 +1,18 @@
 """Reads pictures from a multipart body chunk by chunk and rejects forms with other content.
 
-BentoML's own form reader fetches a URL that is sent as text instead of a file, stores the client's file name on disk,
-and answers 500 to a malformed body. It therefore only receives forms that ``rebuild`` has written.
+BentoML's own form reader is not used: it fetches a URL that is sent as text instead of a file, stores the client's file
+name on disk, and answers 500 to a malformed body.
 """
 
-import secrets
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
 
+MULTIPART = "multipart/form-data"
 FIELD = "image"
 MAX_PARTS = 16
 
@@ -18,16 +20,18 @@ MAX_PARTS = 16
 class PictureForm:
     """Parser of a form with 1 to ``most`` files in the field ``image``; ``feed`` takes the body's chunks."""
 
-    def __init__(self, content_type: bytes, *, most: int = 1) -> None:
+    def __init__(self, content_type: str, most: int = 1) -> None:
         """Read the content type.
 
         Raises:
-            RefusalError: ``media_type_unsupported``.
+            RefusalError: ``media_type_unsupported``: it has no valid boundary.
         """
-        kind, options = parse_options_header(content_type)
+        _, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
-        if kind.lower() != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
-            raise RefusalError("media_type_unsupported")
+        if not 1 <= len(boundary) <= 70:
+            raise RefusalError(
+                ErrorCode.MEDIA_TYPE_UNSUPPORTED, f"expected {MULTIPART} with a boundary of 1 to 70 characters"
+            )
         self._most = most
         self._pictures: list[bytearray] = []
         self._parts = 0
@@ -59,26 +63,26 @@ class PictureForm:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise RefusalError("body_malformed") from error
+            raise RefusalError(ErrorCode.BODY_MALFORMED) from error
 
-    def pictures(self) -> tuple[bytes, ...]:
+    def files(self) -> tuple[bytes, ...]:
         """Return the content of the files, at least one, in order. Call it after the last chunk.
 
         Raises:
             RefusalError: ``body_malformed``, ``field_missing`` or ``field_unknown``.
         """
         if not self._complete:
-            raise RefusalError("body_malformed")
+            raise RefusalError(ErrorCode.BODY_MALFORMED)
         if not self._pictures:
-            raise RefusalError("field_missing")
+            raise RefusalError(ErrorCode.FIELD_MISSING)
         if self._others:
-            raise RefusalError("field_unknown")
+            raise RefusalError(ErrorCode.FIELD_UNKNOWN)
         return tuple(map(bytes, self._pictures))
 
     def _on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > max(MAX_PARTS, self._most):
-            raise RefusalError("field_unknown")
+            raise RefusalError(ErrorCode.FIELD_UNKNOWN)
         self._disposition = b""
 
     def _on_header_end(self) -> None:
@@ -106,16 +110,24 @@ class PictureForm:
         self._complete = True
 
 
+def schema(most: int) -> dict[str, Any]:
+    """Return the OpenAPI media type object of a form with up to ``most`` files."""
+    file = {"type": "string", "format": "binary"}
+    files = {"type": "array", "items": file, "minItems": 1, "maxItems": most}
+    described = {**(files if most > 1 else file), "description": "JPEG, PNG or DICOM; the file's name is ignored"}
+    return {
+        "schema": {
+            "type": "object",
+            "required": [FIELD],
+            "additionalProperties": False,
+            "properties": {FIELD: described},
+        }
+    }
+
+
 def _too_many(most: int) -> RefusalError:
     if most == 1:
-        return RefusalError("field_repeated")
-    return RefusalError("too_many_pictures", f"expected at most {most} files in the form field '{FIELD}', got more")
-
-
-def rebuild(picture: bytes) -> tuple[bytes, bytes]:
-    """Return content type and body of a form with only ``picture``, without the client's file name."""
-    boundary = secrets.token_hex(16).encode()
-    head = b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n'
-    field = FIELD.encode()
-    body = b"%b%b\r\n--%b--\r\n" % (head % (boundary, field, field), picture, boundary)
-    return b"multipart/form-data; boundary=" + boundary, body
+        return RefusalError(ErrorCode.FIELD_REPEATED)
+    return RefusalError(
+        ErrorCode.TOO_MANY_PICTURES, f"expected at most {most} files in the form field '{FIELD}', got more"
+    )

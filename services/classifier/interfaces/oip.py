@@ -10,27 +10,35 @@ import base64
 import binascii
 import json
 import math
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
+from buckler.error_codes import ErrorCode
 from buckler.modality.picture.images import CHANNELS
-from services.classifier.contract import Answer, RefusalError
-from services.classifier.requests import Classify, Picture, one_by_one
+from services.classifier.contract import Answer, ErrorForm, RefusalError
+from services.classifier.interfaces.bodies import JSON
+from services.classifier.interfaces.openapi import version
+from services.classifier.requests import Call, Picture
+from services.classifier.routing import Format
 
 if TYPE_CHECKING:
     from services.classifier.served import Served
 
 PLATFORM = "buckler"
 PIXELS, FILES = "images", "files"  # the two inputs, of which a request has one
-# A body of short numbers takes ten times its size as objects, so bodies are parsed one at a time.
-_PARSING = threading.Lock()
 BINARY_HEADER = "inference-header-content-length"
+
+
+DESCRIPTION = """Takes either `images`, FP32 in 0..1 with the side that the model's metadata states, or `files`, \
+BYTES: JPEG, PNG or DICOM in base64; up to {batch_limit} pictures. The outputs have `decision`, `reasons` and \
+`detector_score` of each picture, `parameters` the same of all pictures together. An unusable picture refuses the \
+whole request."""
 
 
 class RequestInput(BaseModel):
@@ -103,6 +111,26 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
+class OipError(BaseModel):
+    """An error: one text, as the protocol requires, that begins with the code."""
+
+    error: str
+
+
+class ServerStatus(BaseModel):
+    """Whether the server runs and is ready."""
+
+    live: bool
+    ready: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+class ModelStatus(BaseModel):
+    """Whether a model answers predictions."""
+
+    name: str
+    ready: bool
+
+
 def metadata(served: "Served") -> ModelMetadata:
     """Return the metadata of the live model; -1 stands for the number of pictures."""
     side, classes = served.predictor.image_size, len(served.predictor.labels)
@@ -130,42 +158,36 @@ def check_model(named: Mapping[str, str], served: "Served") -> None:
         RefusalError: ``model_unknown``.
     """
     if named.get("name") != served.name or named.get("version", served.version) != served.version:
-        raise RefusalError("model_unknown", f"expected the model {served.name}, version {served.version} or none")
+        raise RefusalError(
+            ErrorCode.MODEL_UNKNOWN, f"expected the model {served.name}, version {served.version} or none"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class OipRequest:
-    """An inference request; it is refused if one of its pictures is unusable.
+class Tensors:
+    """The parsed body of an inference request.
 
     Attributes:
-        named: Model and version in the path.
-        request: The parsed body.
-        pictures: The files; None if pixels were sent.
-        values: The pixels ``(n, side, side, 3)`` in 0..1; None if files were sent.
+        request: The body.
+        files: The files; None if pixels were sent.
+        pixels: The pixels ``(n, side, side, 3)`` in 0..1; None if files were sent.
     """
 
-    named: Mapping[str, str]
     request: InferRequest
-    pictures: tuple[bytes, ...] | None
-    values: np.ndarray[Any, np.dtype[np.float32]] | None
+    files: tuple[bytes, ...] | None
+    pixels: np.ndarray[Any, np.dtype[np.float32]] | None
 
     @classmethod
-    def parse(cls, body: bytes, named: Mapping[str, str], *, most: int) -> "OipRequest":
+    def parse(cls, body: bytes, most: int) -> "Tensors":
         """Parse a request's body.
 
         Args:
             body: JSON.
-            named: Model and version in the path.
             most: Largest number of pictures.
 
         Raises:
             RefusalError: ``body_malformed``, ``tensor_invalid`` or ``too_many_pictures``; no message quotes the body.
         """
-        with _PARSING:
-            return cls._parse(body, named, most)
-
-    @classmethod
-    def _parse(cls, body: bytes, named: Mapping[str, str], most: int) -> "OipRequest":
         try:
             request = InferRequest.model_validate_json(body)
         except ValidationError as error:
@@ -173,93 +195,101 @@ class OipRequest:
         (tensor,) = request.inputs
         count = tensor.shape[0]
         if count < 1:
-            raise RefusalError("tensor_invalid", "expected a tensor of at least one picture")
+            raise _invalid("expected a tensor of at least one picture")
         if count > most:
-            raise RefusalError("too_many_pictures", f"expected at most {most} pictures, got {count}")
+            raise RefusalError(ErrorCode.TOO_MANY_PICTURES, f"expected at most {most} pictures, got {count}")
         if unknown := {output.name for output in request.outputs} - set(OUTPUTS):
-            raise RefusalError(
-                "tensor_invalid", f"expected outputs from {', '.join(OUTPUTS)}; {len(unknown)} are unknown"
-            )
+            raise _invalid(f"expected outputs from {', '.join(OUTPUTS)}; {len(unknown)} are unknown")
         if tensor.name == FILES:
-            return cls(named, request, _files(tensor), None)
-        return cls(named, request, None, _pixels(tensor))
+            return cls(request, _files(tensor), None)
+        return cls(request, None, _pixels(tensor))
 
-    @property
-    def count(self) -> int:
-        """Number of pictures."""
-        return self.request.inputs[0].shape[0]
-
-    def answer(self, classify: Classify, served: "Served", request_id: str) -> Response:
-        """Answer all pictures.
+    def pictures(self, side: int) -> Sequence[Picture]:
+        """Return the pictures for a model whose input has sides of ``side`` pixels.
 
         Raises:
-            RefusalError: A picture is unusable, with its number in the message; or as ``classify``.
+            RefusalError: ``tensor_invalid``: the pixels have another shape.
         """
-        check_model(self.named, served)
-        pictures = self._pictures(served.predictor.image_size)
-        answers: list[Answer] = []
-        for picture, picture_id in one_by_one(pictures, request_id):
-            try:
-                answers.append(classify(picture, picture_id))
-            except RefusalError as refusal:
-                raise _numbered(refusal, len(answers) + 1, self.count) from refusal
-        response = InferResponse(
-            model_name=served.name,
-            model_version=served.version,
-            id=self.request.id,
-            parameters=_parameters(answers),
-            outputs=_outputs(answers, [output.name for output in self.request.outputs]),
-        )
-        return JSONResponse(response.model_dump(mode="json"))
-
-    def _pictures(self, side: int) -> Sequence[Picture]:
-        if self.values is None:
-            return self.pictures or ()
-        if self.values.shape[1:] != (side, side, CHANNELS):
-            raise RefusalError(
-                "tensor_invalid", f"expected the shape [n, {side}, {side}, {CHANNELS}], got {[*self.values.shape]}"
+        if self.pixels is None:
+            return self.files or ()
+        if self.pixels.shape[1:] != (side, side, CHANNELS):
+            raise _invalid(
+                f"expected the shape [n, {side}, {side}, {CHANNELS}], got {[*self.pixels.shape]}",
             )
-        return list(self.values)
+        return list(self.pixels)
+
+
+async def infer(call: Call) -> Response:
+    """Answer an inference request, which is refused if one of its pictures is unusable.
+
+    Raises:
+        RefusalError: The request is refused; of several pictures, the message states the number of the unusable one.
+    """
+    if BINARY_HEADER in call.headers:
+        raise RefusalError(ErrorCode.MEDIA_TYPE_UNSUPPORTED, f"expected {JSON} without binary tensors")
+    settings = call.pipeline.settings
+    parse = partial(Tensors.parse, call.files[0], settings.batch_limit)
+    tensors = await call.pipeline.parsing.run(parse, seconds=settings.decode_timeout_seconds)
+    served = call.ready()
+    check_model(call.path, served)
+    pictures = tensors.pictures(served.predictor.image_size)
+    answers: list[Answer] = []
+    async for each in call.answers(served, pictures):
+        if isinstance(each, RefusalError):
+            raise _numbered(each, len(answers) + 1, len(pictures))
+        answers.append(each.answer)
+    response = InferResponse(
+        model_name=served.name,
+        model_version=served.version,
+        id=tensors.request.id,
+        parameters=_parameters(answers),
+        outputs=_outputs(answers, [output.name for output in tensors.request.outputs]),
+    )
+    return JSONResponse(response.model_dump(mode="json"))
 
 
 def _refused(error: ValidationError) -> RefusalError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
-        return RefusalError("body_malformed", "the body is not JSON")
+        return RefusalError(ErrorCode.BODY_MALFORMED, "the body is not JSON")
     # Only field names of the schema and positions; keys that the client invented are omitted.
     known = InferRequest.model_fields.keys() | RequestInput.model_fields.keys()
     place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in known)
     problem = first["msg"] if first["type"] != "extra_forbidden" else "unknown field"
-    return RefusalError("tensor_invalid", f"{place or 'the request'}: {problem}")
+    return _invalid(f"{place or 'the request'}: {problem}")
+
+
+def _invalid(message: str) -> RefusalError:
+    return RefusalError(ErrorCode.TENSOR_INVALID, message)
 
 
 def _files(tensor: RequestInput) -> tuple[bytes, ...]:
     if tensor.datatype != "BYTES" or tensor.shape != [len(tensor.data)]:
-        raise RefusalError("tensor_invalid", f"expected '{FILES}' as BYTES of the shape [n] with n strings in its data")
+        raise _invalid(f"expected '{FILES}' as BYTES of the shape [n] with n strings in its data")
     try:
         return tuple(base64.b64decode(text, validate=True) for text in tensor.data)
     except (TypeError, ValueError, binascii.Error):
-        raise RefusalError("tensor_invalid", f"expected each of '{FILES}' as a string with a file in base64") from None
+        raise _invalid(f"expected each of '{FILES}' as a string with a file in base64") from None
 
 
 def _pixels(tensor: RequestInput) -> np.ndarray[Any, np.dtype[np.float32]]:
     if tensor.datatype != "FP32" or len(tensor.shape) != 4 or min(tensor.shape) < 1:
-        raise RefusalError("tensor_invalid", f"expected '{PIXELS}' as FP32 of the shape [n, side, side, 3]")
+        raise _invalid(f"expected '{PIXELS}' as FP32 of the shape [n, side, side, 3]")
     try:
         values = np.array(tensor.data).ravel()
     except (TypeError, ValueError, OverflowError):
         values = np.array([""])
     if values.dtype.kind not in "fiu":  # NumPy would also read numbers from strings
-        raise RefusalError("tensor_invalid", f"expected only numbers in '{PIXELS}', in lists of equal length")
+        raise _invalid(f"expected only numbers in '{PIXELS}', in lists of equal length")
     if values.size != math.prod(tensor.shape):
-        raise RefusalError("tensor_invalid", f"expected {math.prod(tensor.shape)} numbers, got {values.size}")
+        raise _invalid(f"expected {math.prod(tensor.shape)} numbers, got {values.size}")
     if not (values.min() >= 0 and values.max() <= 1):  # this form of the comparison rejects NaN too
-        raise RefusalError("tensor_invalid", "expected pixels in 0..1")
+        raise _invalid("expected pixels in 0..1")
     return values.astype(np.float32).reshape(tensor.shape)
 
 
 def _numbered(refusal: RefusalError, number: int, of: int) -> RefusalError:
-    if of == 1 or not refusal.code.startswith("image_"):
+    if of == 1:
         return refusal
     return RefusalError(refusal.code, f"picture {number}: {refusal.detail}")
 
@@ -301,3 +331,45 @@ def _outputs(answers: Sequence[Answer], requested: Sequence[str]) -> list[Output
         data = [value for row in rows for value in row]
         outputs.append(OutputTensor(name=name, datatype=datatype, shape=shape, data=data))
     return outputs
+
+
+ERRORS = ErrorForm(JSON, lambda refusal: {"error": f"{refusal.code}: {refusal.detail}"}, OipError)
+
+
+def gives(*models: type[BaseModel]) -> tuple[Format]:
+    """Return the format of answers with the protocol's form of errors."""
+    return (Format(JSON, models, errors=ERRORS),)
+
+
+async def server_metadata(_: Call) -> Response:
+    """Return name and version of the server."""
+    return _json(ServerMetadata(name=PLATFORM, version=version(), extensions=[]))
+
+
+async def model_metadata(call: Call) -> Response:
+    """Return inputs and outputs of the live model."""
+    served = call.live()
+    check_model(call.path, served)
+    return _json(metadata(served))
+
+
+async def live(_: Call) -> Response:
+    """Answer while the process runs."""
+    return _json(ServerStatus(live=True))
+
+
+async def ready(call: Call) -> Response:
+    """Answer 200 if a model answers predictions."""
+    call.ready()
+    return _json(ServerStatus(live=True, ready=True))
+
+
+async def model_ready(call: Call) -> Response:
+    """Answer 200 if the named model answers predictions."""
+    served = call.ready()
+    check_model(call.path, served)
+    return _json(ModelStatus(name=served.name, ready=True))
+
+
+def _json(content: BaseModel) -> Response:
+    return JSONResponse(content.model_dump(mode="json"))

@@ -1,27 +1,20 @@
-"""The line of an answer in the audit log, and the signed receipt for a client that requests one.
-
-The front door sets ``CLIENT_ID`` and ``RECEIPT_WANTED`` for each request.
-"""
+"""Writes the line of each answer to the audit log, and signs a receipt for a client that requests one."""
 
 import hashlib
 import logging
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import AuditError, BucklerError
-from buckler.trust import audit, digests, receipt
+from buckler.trust import audit, receipt
 from buckler.trust.audit import AuditLog
 from services.classifier.contract import Answer, ReceiptAnswer, RefusalError
-from services.classifier.requests import Picture
+from services.classifier.requests import Picture, PictureRequest, Sender
 from services.classifier.settings import Settings
-
-ANONYMOUS = "anonymous"
-CLIENT_ID: ContextVar[str] = ContextVar("client_id", default=ANONYMOUS)  # the id of a key, never the key
-RECEIPT_WANTED: ContextVar[bool] = ContextVar("receipt_wanted", default=False)
 
 RECEIPT_HEADER = "x-buckler-receipt"
 RECEIPT_KIND = "ed25519"
@@ -36,7 +29,7 @@ def wants_receipt(header: str | None) -> bool:
         RefusalError: ``receipt_unsupported``: the header names an unknown kind.
     """
     if header is not None and header.strip().lower() != RECEIPT_KIND:
-        raise RefusalError("receipt_unsupported")
+        raise RefusalError(ErrorCode.RECEIPT_UNSUPPORTED)
     return header is not None
 
 
@@ -47,41 +40,42 @@ class AuditTrail:
         self._log = open_log(settings)
         self._key = receipt_key(settings)
 
-    def check_receipt(self) -> None:
+    def check_receipt(self, request: PictureRequest) -> None:
         """Check that a requested receipt can be signed, before the model computes.
 
         Raises:
             RefusalError: ``receipt_unavailable``.
         """
-        if RECEIPT_WANTED.get() and self._key is None:
-            raise RefusalError("receipt_unavailable")
+        if request.receipt and self._key is None:
+            raise RefusalError(ErrorCode.RECEIPT_UNAVAILABLE)
 
-    def record(self, answer: Answer, picture: Path | Picture) -> Answer:
+    def record(self, answer: Answer, picture: Picture, request: PictureRequest) -> Answer:
         """Write the line of ``answer`` and return the answer, with its receipt if one was requested.
 
         Args:
             answer: An answer without a receipt.
-            picture: The received file or its path, or the received pixels.
+            picture: The received file, or the received pixels.
+            request: The request that it belongs to.
 
         Raises:
             RefusalError: ``audit_unavailable``: no answer may be sent without its line.
         """
         moment, digest = datetime.now(UTC), _digest(picture)
         content = answer.model_dump(mode="json")
-        line = self._write(audit.entry(content, client=CLIENT_ID.get(), input_digest=digest, moment=moment))
-        if not RECEIPT_WANTED.get() or self._key is None:
+        line = self._write(audit.entry(content, client=request.sender.client, input_digest=digest, moment=moment))
+        if not request.receipt or self._key is None:
             return answer
         envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
-    def record_event(self, event: str, picture: Path | Picture, **details: Any) -> None:
-        """Write a line about an event at ``picture``, in addition to the line of its answer.
+    def record_event(self, event: str, picture: Picture, sender: Sender, **details: Any) -> None:
+        """Write a line about an event at a picture of ``sender``, in addition to the line of its answer.
 
         Raises:
             RefusalError: ``audit_unavailable``.
         """
         moment, digest = datetime.now(UTC), _digest(picture)
-        self._write(audit.event(event, client=CLIENT_ID.get(), input_digest=digest, moment=moment, details=details))
+        self._write(audit.event(event, client=sender.client, input_digest=digest, moment=moment, details=details))
 
     def _write(self, entry: dict[str, Any]) -> tuple[int, str] | None:
         if self._log is None:
@@ -91,13 +85,11 @@ class AuditTrail:
         except AuditError as error:
             subject = f"request {entry['answer']['request_id']}" if "answer" in entry else f"a {entry['event']}"
             logger.error("%s: answer withheld: %s", subject, error)
-            raise RefusalError("audit_unavailable") from error
+            raise RefusalError(ErrorCode.AUDIT_UNAVAILABLE) from error
         return head.sequence, head.digest
 
 
-def _digest(picture: Path | Picture) -> str:
-    if isinstance(picture, Path):
-        return digests.file_digest(picture)
+def _digest(picture: Picture) -> str:
     # Pixels: little-endian float32 in row-major order.
     content = picture if isinstance(picture, bytes) else picture.astype("<f4").tobytes()
     return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,17 +1,16 @@
 """Detects and answers query attacks: runs of near-identical pictures from one client."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from buckler.error_codes import ErrorCode
 from buckler.serving.query_monitor import QueryMonitor, QueryRules, QueryRun
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
-from services.classifier.records.audit import CLIENT_ID, AuditTrail
-from services.classifier.records.traffic import FROM_WATCH
-from services.classifier.requests import Picture
+from services.classifier.records.audit import AuditTrail
+from services.classifier.requests import Picture, Sender
 from services.classifier.settings import Settings
 
 REFUSE, OFF = "refuse", "off"
@@ -28,12 +27,13 @@ class QueryGuard:
         rules = QueryRules(run=settings.query_run, window_seconds=settings.query_window_seconds)
         self._monitor = None if self._follows == OFF else QueryMonitor(rules)
 
-    def in_run(self, pixels: NDArray[np.float32], picture: Path | Picture) -> bool:
+    def in_run(self, sender: Sender, pixels: NDArray[np.float32], picture: Picture) -> bool:
         """Return whether a picture is part of a run.
 
         Args:
+            sender: Who sent it.
             pixels: ``(height, width, 3)`` float32 in 0..1, the input of the model.
-            picture: The received file or its path, or the received pixels.
+            picture: The received file, or the received pixels.
 
         Raises:
             RefusalError: ``query_attack``: it is, and the settings refuse such pictures.
@@ -41,19 +41,19 @@ class QueryGuard:
         """
         if self._monitor is None:
             return False
-        run = self._monitor.observe(CLIENT_ID.get(), pixels)
+        run = self._monitor.observe(sender.client, pixels)
         if run.begins:
-            self._report(run, picture)
+            self._report(run, sender, picture)
         if run.in_run and self._follows == REFUSE:
-            raise RefusalError("query_attack")
+            raise RefusalError(ErrorCode.QUERY_ATTACK)
         return run.in_run
 
-    def _report(self, run: QueryRun, picture: Path | Picture) -> None:
-        if not FROM_WATCH.get():  # each run of its probe is such a search
+    def _report(self, run: QueryRun, sender: Sender, picture: Picture) -> None:
+        if not sender.from_watch:  # each run of its probe is such a search
             metrics.QUERY_ATTACKS.inc()
         logger.warning(
             "client %s sends near-identical pictures, %d so far: possibly a search for an adversarial one",
-            CLIENT_ID.get(),
+            sender.client,
             run.alike,
         )
-        self._audit.record_event("query_attack", picture, alike=run.alike, follows=self._follows)
+        self._audit.record_event("query_attack", picture, sender, alike=run.alike, follows=self._follows)

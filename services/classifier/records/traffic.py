@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING
@@ -34,9 +33,6 @@ STOP_CHECK_SECONDS = 0.25  # between two checks of an idle thread whether to sto
 LONGEST_BACKOFF_SECONDS = 30.0
 PRUNE_SECONDS = 300.0
 STOP_SECONDS = 5.0
-
-# Set by the front door: the watch's test pictures do not count as traffic.
-FROM_WATCH: ContextVar[bool] = ContextVar("from_watch", default=False)
 
 logger = logging.getLogger("buckler.service")
 
@@ -86,7 +82,7 @@ class Recorder:
 
     def enqueue(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
         """Queue an answered picture if there is room; never waits, never raises."""
-        if self._traffic is None or FROM_WATCH.get():
+        if self._traffic is None:
             return
         try:
             self._queue.put_nowait(Answered(upload, prediction, digest, time.time()))

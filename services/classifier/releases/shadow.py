@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, Full, Queue
 
 import numpy as np
@@ -95,7 +94,7 @@ class Shadow:
         finally:
             self._idle.set()
 
-    def enqueue(self, picture: Path | Picture, answer: Answer) -> None:
+    def enqueue(self, picture: Picture, answer: Answer) -> None:
         """Queue an answered picture if it falls into the share and there is room; never raises.
 
         Pictures sent as pixels are skipped: they have the champion's input size, which may not be the challenger's.
@@ -105,11 +104,11 @@ class Shadow:
             return
         if challenger.predictor.digest == answer.model.digest:
             return  # the challenger was promoted and would be compared with itself
-        if not isinstance(picture, Path | bytes):
+        if not isinstance(picture, bytes):
             return
         try:
-            self._queue.put_nowait(Comparison(picture if isinstance(picture, bytes) else picture.read_bytes(), answer))
-        except (Full, OSError):
+            self._queue.put_nowait(Comparison(picture, answer))
+        except Full:
             metrics.SHADOW_PICTURES.labels(outcome=metrics.DROPPED).inc()
 
     def _run(self) -> None:

@@ -1,0 +1,144 @@
+"""The path of every picture: decode, predict, record, answer.
+
+Each step has threads of its own. A slow picture therefore delays neither the model nor the audit log, and while one
+answer is written to disk the model computes the next.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from buckler.detection.reasons import Reason
+from buckler.error_codes import ErrorCode, Group
+from buckler.errors import UnusableImageError
+from buckler.modality.picture import overlay, uploads
+from buckler.modality.picture.uploads import Upload
+from services.classifier import metrics
+from services.classifier.contract import Answer, RefusalError
+from services.classifier.records.audit import AuditTrail
+from services.classifier.records.query_attack import QueryGuard
+from services.classifier.records.traffic import Recorder
+from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.shadow import Shadow
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.requests import Answered, HeatMap, Picture, PictureRequest
+from services.classifier.routing import Table
+from services.classifier.served import Served
+from services.classifier.settings import Settings
+from services.classifier.threads import Threads
+
+if TYPE_CHECKING:
+    from buckler.models.explanation import Relevance
+    from buckler.serving.predictor import Prediction
+
+# Enough that a few slow pictures delay no other one; each takes the memory of a whole decoded picture.
+DECODERS = 4
+
+
+class ClassifierPipeline:
+    """Answers pictures with the live model, in one worker process.
+
+    Attributes:
+        settings, table: The service's settings and endpoints.
+        schema: Returns BentoML's description of the service.
+        drawing: Threads that decode and draw pictures.
+        parsing: The thread that parses JSON bodies: as objects, one takes ten times its size.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: Table,
+        served: Served | None = None,
+        *,
+        schema: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """Serve ``served``; by default, the releases that the source in the settings names."""
+        self.settings, self.table, self.schema = settings, table, schema
+        self.drawing, self.parsing = Threads("Decode", DECODERS), Threads("Parse")
+        self._model, self._writing = Threads("Model"), Threads("Record")
+        self._audit = AuditTrail(settings)
+        self._queries = QueryGuard(settings, self._audit)
+        self._slot = ModelSlot(served, keep_previous_seconds=settings.previous_model_seconds)
+        self._follower: Follower | None = None
+        if served:
+            metrics.show_model(served)
+        else:
+            self._follower = follow(settings, self._slot)
+            self._follower.start()
+        self._shadow = Shadow(settings)
+        self._shadow.start()
+        self._recorder = Recorder(settings)
+        self._recorder.start()
+
+    def stop(self) -> None:
+        """Stop all threads."""
+        for threads in (self.drawing, self.parsing, self._model, self._writing):
+            threads.stop()
+        self._shadow.stop()
+        self._recorder.stop()
+        if self._follower:
+            self._follower.stop()
+
+    @property
+    def live(self) -> Served | None:
+        """The live model; None without one."""
+        return self._slot.served
+
+    async def answers(self, request: PictureRequest) -> AsyncIterator[Answered | RefusalError]:
+        """Yield for each picture its answer, or the error that concerns only this picture.
+
+        Raises:
+            RefusalError: A receipt cannot be signed, a picture belongs to a refused run, or the audit log cannot be
+                written.
+        """
+        self._audit.check_receipt(request)
+        for number, picture in enumerate(request.pictures, start=1):
+            try:
+                yield await self._answer(request, picture, request.picture_id(number))
+            except RefusalError as refusal:
+                if refusal.code.group is not Group.IMAGE:
+                    raise
+                yield refusal
+
+    async def _answer(self, request: PictureRequest, picture: Picture, answer_id: str) -> Answered:
+        decode = partial(self._decode, request, picture)
+        upload = await self.drawing.run(decode, seconds=self.settings.decode_timeout_seconds)
+        prediction, relevance = await self._model.run(partial(self._predict, request, upload, picture))
+        record = partial(self._record, request, picture, upload, prediction, answer_id)
+        answer = await self._writing.run(record)
+        if relevance is None or upload.shown is None:
+            return Answered(answer)
+        return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
+
+    def _decode(self, request: PictureRequest, picture: Picture) -> Upload:
+        if not isinstance(picture, bytes):
+            return Upload(picture)
+        shown = overlay.LONGEST_SIDE if request.explained else None
+        try:
+            return uploads.load(picture, size=request.served.predictor.image_size, shown=shown)
+        except UnusableImageError as error:
+            raise RefusalError(ErrorCode(error.code), str(error)) from error
+
+    def _predict(
+        self, request: PictureRequest, upload: Upload, picture: Picture
+    ) -> tuple["Prediction", "Relevance | None"]:
+        in_query_run = self._queries.in_run(request.sender, upload.pixels, picture)
+        relevance = None
+        with metrics.INFERENCE_SECONDS.time(), self._shadow.paused():
+            if request.explained:
+                prediction, relevance = request.served.predict_and_explain(upload.pixels, request.label)
+            else:
+                prediction = request.served(upload.pixels)
+        return prediction.for_review(Reason.QUERY_ATTACK) if in_query_run else prediction, relevance
+
+    def _record(
+        self, request: PictureRequest, picture: Picture, upload: Upload, prediction: "Prediction", answer_id: str
+    ) -> Answer:
+        answer = Answer.of(prediction, request.served, answer_id)
+        answer = self._audit.record(answer, picture, request)  # before it is counted: this may refuse the request
+        if not request.sender.from_watch:  # its test pictures would distort the metrics of clients' pictures
+            metrics.count(prediction)
+            self._recorder.enqueue(upload, prediction, request.served.predictor.digest)
+        self._shadow.enqueue(picture, answer)
+        return answer
