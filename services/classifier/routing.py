@@ -48,6 +48,7 @@ class Body:
         reader: Makes a reader from the header ``Content-Type`` and the most pictures of a request.
         model: The type of a JSON body.
         schema: Returns the OpenAPI media type object for the most pictures of a request; default: one file.
+        codes: Error codes of its reader alone.
         assumed: Whether a request without ``Content-Type`` has this one.
     """
 
@@ -55,6 +56,7 @@ class Body:
     reader: Callable[[str, int], Reader]
     model: type[BaseModel] | None = None
     schema: Callable[[int], Mapping[str, Any]] | None = None
+    codes: tuple[ErrorCode, ...] = ()
     assumed: bool = False
 
 
@@ -148,7 +150,9 @@ class Endpoint:
         if self.role:
             found |= _OF_KEYS
         if self.takes:
-            found |= _OF_BODIES
+            found |= _OF_BODIES | {code for body in self.takes for code in body.codes}
+        if self.pictures == BATCH:
+            found |= {ErrorCode.TOO_MANY_PICTURES}
         if self.limited:
             found |= _OF_LIMITS | _OF_ANSWERS | {code for code in ErrorCode if code.group is Group.IMAGE}
         if self.audited:

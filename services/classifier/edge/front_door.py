@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
@@ -139,8 +140,9 @@ class FrontDoor:
         work: asyncio.Future[Response] = asyncio.ensure_future(endpoint.handler(call))
         gone = asyncio.ensure_future(body.wait_until_gone(receive))
         try:
+            either: set[asyncio.Future[Any]] = {work, gone}
             seconds = self._settings.request_timeout_seconds
-            await asyncio.wait({work, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             work.cancel()  # without effect if it is done

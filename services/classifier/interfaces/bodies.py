@@ -27,7 +27,7 @@ class WholeBody:
 
 # The decoder recognises a picture by its content; the media type only says that the body is the file itself.
 PICTURES = (
-    Body(form.MULTIPART, form.PictureForm, schema=form.schema),
+    Body(form.MULTIPART, form.PictureForm, schema=form.schema, codes=form.CODES),
     *(Body(media_type, WholeBody) for media_type in (DICOM, "image/jpeg", "image/png")),
 )
 

@@ -15,6 +15,7 @@ from services.classifier.contract import RefusalError
 MULTIPART = "multipart/form-data"
 FIELD = "image"
 MAX_PARTS = 16
+CODES = (ErrorCode.FIELD_MISSING, ErrorCode.FIELD_REPEATED, ErrorCode.FIELD_UNKNOWN)
 
 
 class PictureForm:
