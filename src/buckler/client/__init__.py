@@ -16,13 +16,14 @@ from buckler.client.errors import (
     UnavailableError,
     UnreachableError,
 )
-from buckler.client.service import Answer, Client, Detector, Model
+from buckler.client.service import Answer, Client, Detector, Explanation, Model
 
 __all__ = [
     "AccessError",
     "Answer",
     "Client",
     "Detector",
+    "Explanation",
     "ImageError",
     "Model",
     "RequestError",

@@ -1,5 +1,6 @@
 """The client of the service and the answers it returns."""
 
+import base64
 import hashlib
 import json
 import time
@@ -61,6 +62,23 @@ class Answer:
     model: Model
     receipt: Receipt | None = field(repr=False)
     content: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to one picture, and the regions of the picture that support a label.
+
+    Attributes:
+        answer: The answer, as ``Client.predict`` returns it.
+        label: The explained label.
+        picture: The picture as the service decoded it, at most 512 pixels a side: a PNG file.
+        overlay: The same picture with the regions marked: a PNG file.
+    """
+
+    answer: Answer
+    label: str
+    picture: bytes = field(repr=False)
+    overlay: bytes = field(repr=False)
 
 
 class Client:
@@ -134,14 +152,22 @@ class Client:
             for item, content in zip(items, contents, strict=True)
         ]
 
-    def explain(self, picture: Path | bytes, *, label: str | None = None) -> bytes:
-        """Return a PNG of the picture; regions that support ``label`` (default: the answer's label) are highlighted.
+    def explain(self, picture: Path | bytes, *, label: str | None = None) -> Explanation:
+        """Return the answer to one picture, and the regions that support ``label`` (default: the answer's label).
 
         Raises:
-            ServiceError, UnreachableError, BucklerError: As ``predict``.
+            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``.
         """
+        content = _read(picture)
         query = {"label": label} if label is not None else {}
-        return self._post("/explain", [_read(picture)], {}, query).content
+        headers = {**self._receipt_headers(), "accept": "application/json"}
+        found = self._post("/explain", [content], headers, query).json()
+        return Explanation(
+            answer=self._answer(found["answer"], content),
+            label=found["label"],
+            picture=base64.b64decode(found["picture"]),
+            overlay=base64.b64decode(found["overlay"]),
+        )
 
     def model_card(self) -> dict[str, Any]:
         """Return the model card of the live model.

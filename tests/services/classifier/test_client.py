@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -79,9 +80,26 @@ def test_a_refusal_raises_the_exception_of_its_group_with_code_status_and_reques
         client.explain(encode("PNG", (40, 40)), label="melanoma")
 
 
-def test_an_explanation_is_a_picture_and_the_card_describes_the_live_model(client: Client, picture: bytes):
-    assert Image.open(io.BytesIO(client.explain(picture, label="benign"))).size == (160, 120)
-    assert client.model_card()["model"]["digest"] == client.predict(picture).model.digest
+def test_an_explanation_has_the_answer_the_picture_and_the_regions_that_support_a_label(client: Client, path: Path):
+    found, plain = client.explain(path), client.predict(path)
+    assert found.label == found.answer.label == plain.label
+    assert found.answer.probabilities == pytest.approx(plain.probabilities, abs=1e-5)
+    assert found.answer.receipt is None
+    picture, overlay = (Image.open(io.BytesIO(content)) for content in (found.picture, found.overlay))
+    assert (picture.format, overlay.format) == ("PNG", "PNG")
+    assert picture.size == overlay.size == (160, 120)
+    assert np.array_equal(picture, Image.open(path).convert("RGB"))
+    assert not np.array_equal(picture, overlay)
+
+    (other,) = set(LABELS) - {plain.label}
+    explained = client.explain(path, label=other)
+    assert (explained.label, explained.answer.label) == (other, plain.label)
+    assert (explained.picture == found.picture, explained.overlay == found.overlay) == (True, False)
+
+
+def test_the_card_describes_the_model_that_answers(client: Client, picture: bytes):
+    card, model = client.model_card(), client.predict(picture).model
+    assert (card["model"]["digest"], card["verdict"]["id"]) == (model.digest, model.verdict)
 
 
 def test_a_receipt_is_verified_before_the_answer_is_returned(server: Server, picture: bytes, public, tmp_path):
@@ -89,10 +107,14 @@ def test_a_receipt_is_verified_before_the_answer_is_returned(server: Server, pic
         answer = client.predict(picture)
         assert answer.receipt.answer["request_id"] == answer.request_id
         assert all(each.receipt for each in client.predict_many([picture, encode("PNG", (40, 40))]))
+        explained = client.explain(picture).answer
+        assert explained.receipt.answer["request_id"] == explained.request_id
     generate_key_pair(tmp_path)
     other = load_public_key(tmp_path / PUBLIC_KEY_FILE)
-    with Client(server.url, receipt_key=other) as client, pytest.raises(ReceiptError, match=r"the answer: .*signature"):
-        client.predict(picture)
+    with Client(server.url, receipt_key=other) as client:
+        for request in (client.predict, client.explain):
+            with pytest.raises(ReceiptError, match=r"the answer: .*signature"):
+                request(picture)
 
 
 def test_the_client_waits_as_long_as_the_service_asks_and_retries(strict, picture):
