@@ -1,23 +1,20 @@
 """Queries the service as any client does; the console classifies no picture itself and stores none."""
 
 import base64
-import io
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from PIL import Image
+from typing import Any
 
 from buckler.client import Answer, Client
 from buckler.errors import BucklerError
-from buckler.modality.picture import uploads
 from services.console.settings import Settings
 
-LONGEST_SIDE = 512
 TIMEOUT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 5.0
+CARD_SECONDS = 60.0  # the standing of a model may change while its verdict stays the same
 
-T = TypeVar("T")
+Card = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +23,52 @@ class PictureAnswer:
 
     Attributes:
         answer: The answer.
-        picture: The picture, scaled down, as a ``data:`` URL.
-        overlay: The picture with the regions that influenced the label, as a ``data:`` URL; None if not available.
-        card: The model card; None if not available.
+        picture: The picture as the service decoded it, scaled down, as a ``data:`` URL.
+        overlay: The picture with the regions that support the label, as a ``data:`` URL.
+        card: The card of the model that answered; None if not available.
     """
 
     answer: Answer
     picture: str
-    overlay: str | None
-    card: dict[str, Any] | None
+    overlay: str
+    card: Card | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCard:
+    """A model card, and the monotonic time at which it was fetched."""
+
+    card: Card
+    at: float
 
 
 class ServiceClient:
     """Queries the service of ``BUCKLER_SERVICE_URL``."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Store the settings; ``clock`` returns the monotonic time, in seconds."""
+        self._settings, self._clock = settings, clock
+        self._kept: KeptCard | None = None
 
     def classify(self, picture: bytes) -> PictureAnswer:
-        """Return the answer to a picture, the overlay and the model card.
+        """Return the answer to a picture, the overlay and the model card; the picture is sent in one request.
 
         Raises:
             BucklerError: The service does not answer, or refuses the picture.
         """
         with self.client() as client:
-            answer = client.predict(picture)
-            overlay = _or_none(lambda: data_url(client.explain(picture, label=answer.label)))
-            card = _or_none(client.model_card)
-        return PictureAnswer(answer, thumbnail(uploads.load_image(picture)), overlay, card)
+            found = client.explain(picture)
+            card = self._card_of(found.answer.model.verdict, client)
+        return PictureAnswer(found.answer, data_url(found.picture), data_url(found.overlay), card)
+
+    def _card_of(self, verdict: str, client: Client) -> Card | None:
+        """Return the card of the model with this verdict; None if not available."""
+        kept = self._kept
+        if kept is None or not _describes(kept.card, verdict) or self._clock() - kept.at > CARD_SECONDS:
+            card = _card_or_none(client)
+            kept = self._kept = KeptCard(card, self._clock()) if card else None
+        # Another model may have gone live since the answer.
+        return kept.card if kept and _describes(kept.card, verdict) else None
 
     def client(self) -> Client:
         """Return a client for a few requests; it retries only once, because a person is waiting."""
@@ -68,7 +83,7 @@ class ServiceClient:
     def live_version(self) -> str | None:
         """Return the number of the version that answers; None if the service does not answer or has no model."""
         with self.client() as client:
-            card = _or_none(client.model_card)
+            card = _card_or_none(client)
         return str(card["model"]["version"]) if card else None
 
 
@@ -77,17 +92,12 @@ def data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def thumbnail(image: Image.Image) -> str:
-    """Return a picture of at most ``LONGEST_SIDE`` pixels a side, as a ``data:`` URL."""
-    shown = image.copy()
-    shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    buffer = io.BytesIO()
-    shown.save(buffer, format="PNG")
-    return data_url(buffer.getvalue())
+def _describes(card: Card, verdict: str) -> bool:
+    return bool(card["verdict"]["id"] == verdict)
 
 
-def _or_none(request: Callable[[], T]) -> T | None:
+def _card_or_none(client: Client) -> Card | None:
     try:
-        return request()
-    except BucklerError:  # overlay and card are optional; only the answer itself must not fail silently
+        return client.model_card()
+    except BucklerError:  # the card is optional; only the answer itself must not fail silently
         return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -14,11 +15,15 @@ from buckler.errors import ParamsError
 from buckler.measurements.results import Rate
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
+from services.classifier.endpoints import ENDPOINTS
 from services.console import messages, pages, robustness_chart, sparkline
 from services.console.app import create
 from services.console.live_metrics import LiveMetrics, Sample, Totals, between, quantile
+from services.console.service_client import ServiceClient
 from services.console.settings import Settings
+from tests.services.running import Server
 from tests.test_architecture import loaded_by
+from tests.waiting import wait_for
 
 AWAY = "http://127.0.0.1:9"
 NO_SERVERS = {"service_url": AWAY, "prometheus_url": AWAY, "alertmanager_url": AWAY, "watch_url": AWAY}
@@ -140,6 +145,36 @@ def test_without_a_service_a_picture_gets_a_clear_error():
     answer = browser.post("/ask", content=b"\xff\xd8\xff", headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 502
     assert "is the service running" in answer.text
+
+
+@pytest.mark.slow
+def test_a_look_at_a_picture_is_one_request_one_computation_and_one_line_in_the_audit_log(server: Server, picture):
+    def counts() -> dict[str, float]:
+        requests = {path: server.metric("buckler_requests_total", endpoint=path) for path in ENDPOINTS.picture_labels}
+        return requests | {
+            "computations": server.metric("buckler_inference_seconds_count"),
+            "audit lines": len(server.audit.read_text().splitlines()) if server.audit.exists() else 0,
+        }
+
+    browser = client(service_url=server.url)
+    token, before = token_of(browser), counts()
+    page = browser.post("/ask", content=picture, headers={"x-buckler-token": token}).text
+    assert page.count('src="data:image/png;base64,') == 2
+    wait_for(lambda: counts()["/explain"] > before["/explain"])  # a request is counted after its answer was sent
+    after = {name: count - before[name] for name, count in counts().items() if count != before[name]}
+    assert after == {"/explain": 1, "computations": 1, "audit lines": 1}
+
+
+@pytest.mark.slow
+def test_the_model_card_is_fetched_again_after_a_minute(server: Server, picture):
+    now = [0.0]
+    service = ServiceClient(Settings(service_url=server.url), clock=lambda: now[0])
+    cards = []
+    for now[0] in (0.0, 59.0, 61.0, 62.0):
+        found = service.classify(picture)
+        assert found.card["verdict"]["id"] == found.answer.model.verdict
+        cards.append(found.card)
+    assert [later is earlier for earlier, later in pairwise(cards)] == [True, False, True]
 
 
 def test_a_body_over_the_limit_is_refused():
