@@ -10,6 +10,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from services.classifier import metrics
+from services.classifier.endpoints import ENDPOINTS
 from tests.monitoring.queries import MONITORING, PROMETHEUS, ROOT, RULE_TESTS, RULES, Query, queries, rules
 from tests.monitoring.tools import run
 
@@ -144,6 +145,15 @@ def test_the_objectives_in_the_page_are_those_of_rules_and_dashboards():
 def test_every_query_reads_only_exported_metrics(query: Query):
     assert query.names <= KNOWN
     assert query.names or re.search(r"\b(up|ALERTS)\{", query.expr)
+
+
+def test_rules_and_dashboards_select_endpoints_of_the_services_table():
+    with_pictures = f'endpoint=~"{"|".join(ENDPOINTS.picture_labels)}"'
+    known = {with_pictures, *(f'endpoint="{label}"' for label in ENDPOINTS.labels)}
+    selectors = [(query.place, each) for query in queries() for each in re.findall(r'endpoint=~?"[^"]*"', query.expr)]
+    assert with_pictures in {each for _, each in selectors}
+    wrong = [f"{place}: {each}" for place, each in selectors if each not in known]
+    assert wrong == [], f"write {with_pictures} or one label of services.classifier.endpoints; rules: prometheus/rules/"
 
 
 def test_grafana_is_provisioned_with_prometheus_and_the_dashboards():

@@ -19,8 +19,10 @@ from monitoring.grafana.parts import (
     stacked,
     value,
 )
+from services.classifier import metrics
+from services.classifier.endpoints import ENDPOINTS
 
-WITH_PICTURES = 'endpoint=~"/predict|/explain|/v2/models/infer"'
+WITH_PICTURES = f'endpoint=~"{"|".join(ENDPOINTS.picture_labels)}"'
 KEY_STATUSES = "|".join(sorted({str(code.status.value) for code in KEY_CODES}))
 FAILURES = "\n".join(f"- {code.status.value} {code}: {code.meaning}" for code in ErrorCode if code.status >= 500)
 REASONS = "\n".join(f"- {reason}: {reason.meaning}" for reason in Reason)
@@ -134,7 +136,8 @@ TRAFFIC = Row(
     [
         stacked(
             "Requests with pictures",
-            "By status code; rejected pictures (4xx) are answers, not errors",
+            "By status code; rejected pictures (4xx) are answers, not errors; "
+            f"{metrics.CLIENT_GONE}: the client closed the connection before its answer",
             [
                 (
                     f"sum by (code) (rate(buckler_requests_total{{{WITH_PICTURES}}}[$__rate_interval])) > 0",
