@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from buckler.models.explanation import Relevance
     from buckler.serving.predictor import Prediction
 
-# Enough that a few slow pictures delay no other one; each takes the memory of a whole decoded picture.
-DECODERS = 4
+# Enough that a slow picture delays no other one. Pictures of more than SMALL_PIXELS are decoded one at a time, because
+# each takes up to half a gigabyte.
+DECODERS = 3
+SMALL_PIXELS = 8_000_000
 
 
 class ClassifierPipeline:
@@ -56,7 +58,7 @@ class ClassifierPipeline:
         """Serve ``served``; by default, the releases that the source in the settings names."""
         self.settings, self.table, self.schema = settings, table, schema
         self.drawing, self.parsing = Threads("Decode", DECODERS), Threads("Parse")
-        self._model, self._writing = Threads("Model"), Threads("Record")
+        self._large, self._model, self._writing = Threads("Large"), Threads("Model"), Threads("Record")
         self._audit = AuditTrail(settings)
         self._queries = QueryGuard(settings, self._audit)
         self._slot = ModelSlot(served, keep_previous_seconds=settings.previous_model_seconds)
@@ -73,7 +75,7 @@ class ClassifierPipeline:
 
     def stop(self) -> None:
         """Stop all threads."""
-        for threads in (self.drawing, self.parsing, self._model, self._writing):
+        for threads in (self.drawing, self.parsing, self._large, self._model, self._writing):
             threads.stop()
         self._shadow.stop()
         self._recorder.stop()
@@ -102,8 +104,7 @@ class ClassifierPipeline:
                 yield refusal
 
     async def _answer(self, request: PictureRequest, picture: Picture, answer_id: str) -> Answered:
-        decode = partial(self._decode, request, picture)
-        upload = await self.drawing.run(decode, seconds=self.settings.decode_timeout_seconds)
+        upload = await self._decoded(request, picture)
         prediction, relevance = await self._model.run(partial(self._predict, request, upload, picture))
         record = partial(self._record, request, picture, upload, prediction, answer_id)
         answer = await self._writing.run(record)
@@ -111,14 +112,25 @@ class ClassifierPipeline:
             return Answered(answer)
         return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
 
-    def _decode(self, request: PictureRequest, picture: Picture) -> Upload:
+    async def _decoded(self, request: PictureRequest, picture: Picture) -> Upload:
         if not isinstance(picture, bytes):
             return Upload(picture)
-        shown = overlay.LONGEST_SIDE if request.explained else None
+        decode = partial(
+            uploads.load,
+            picture,
+            size=request.served.predictor.image_size,
+            shown=overlay.LONGEST_SIDE if request.explained else None,
+        )
+        seconds = self.settings.decode_timeout_seconds
         try:
-            return uploads.load(picture, size=request.served.predictor.image_size, shown=shown)
+            try:
+                return await self.drawing.run(partial(decode, most_pixels=SMALL_PIXELS), seconds=seconds)
+            except UnusableImageError as error:
+                if error.code is not ErrorCode.IMAGE_TOO_LARGE:
+                    raise
+            return await self._large.run(decode, seconds=seconds)
         except UnusableImageError as error:
-            raise RefusalError(ErrorCode(error.code), str(error)) from error
+            raise RefusalError(error.code, str(error)) from error
 
     def _predict(
         self, request: PictureRequest, upload: Upload, picture: Picture

@@ -1,21 +1,21 @@
-"""The front door with a small application behind it, and a file of API keys."""
+"""The front door with small handlers behind it, and a file of API keys."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
 from services.classifier.edge.front_door import FrontDoor
-from services.classifier.endpoints import METHODS
+from services.classifier.endpoints import ENDPOINTS
+from services.classifier.requests import Call
+from services.classifier.routing import Table
 from services.classifier.settings import Settings
 
 PICTURE = {"image": ("Erika.jpg", b"pixels")}
@@ -30,14 +30,18 @@ class Keys:
         self.operate, self.operate_key = api_keys.create(path, role=Role.OPERATE, name="prometheus")
 
 
-async def answer(request: Request) -> Response:
-    await request.body()
+async def answer(call: Call) -> Response:
     return PlainTextResponse("answered")
 
 
-def front_door(settings: Settings, predict: Callable[[Request], Any] = answer) -> FrontDoor:
-    others = [Route(path, answer) for path in METHODS if path != "/predict"]
-    return FrontDoor(Starlette(routes=[Route("/predict", predict, methods=["POST"]), *others]), settings=settings)
+def front_door(settings: Settings, predict: Callable[[Call], Any] = answer) -> FrontDoor:
+    """Return the front door of all endpoints; ``predict`` answers ``/predict``."""
+
+    async def not_http(*_: Any) -> None:
+        raise AssertionError("every HTTP request is answered by the front door")
+
+    rows = [replace(row, handler=predict if row.name == "predict" else answer) for row in ENDPOINTS]
+    return FrontDoor(not_http, settings, Table(tuple(rows)), pipeline=lambda: cast(Any, None))
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The service class without a server, with a real predictor; and how it loads its model."""
 
+import asyncio
 import gc
 import json
 import shutil
@@ -18,9 +19,10 @@ from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_EN
 from buckler.trust.verdict import VERDICT_FILE
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
-from services.classifier.records.audit import CLIENT_ID, RECEIPT_WANTED
 from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads
+from services.classifier.requests import Call, Sender, new_id
+from services.classifier.routing import Format
 from services.classifier.served import Candidate, Served
 from services.classifier.service import ClassifierService, create
 from services.classifier.settings import Settings
@@ -77,6 +79,16 @@ def copy(release: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(release, tmp_path / "copy"))
 
 
+def ask(service: ClassifierService, picture: bytes, **state: Any) -> Answer:
+    """Return the answer to a picture, as a handler gets it."""
+    call = Call(id=new_id(), format=Format("application/json"), pipeline=service.pipeline, **state)
+
+    async def answer() -> Answer:
+        return (await call.answer(call.ready(), picture)).answer
+
+    return asyncio.run(answer())
+
+
 def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
@@ -84,7 +96,7 @@ def value(name: str, **labels: str) -> float:
 def test_an_answer_has_the_form_of_the_contract(served: Served, picture: bytes, tmp_path: Path, start: Starter):
     path = tmp_path / "image"
     path.write_bytes(picture)
-    answer = start(served).predict(path)
+    answer = asyncio.run(start(served).predict(path))
 
     assert isinstance(answer, Answer)
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
@@ -100,26 +112,20 @@ def test_an_answer_has_the_form_of_the_contract(served: Served, picture: bytes, 
     }
 
 
-def test_an_answer_is_counted_by_label_decision_and_score(
-    served: Served, picture: bytes, tmp_path: Path, start: Starter
-):
-    path = tmp_path / "image"
-    path.write_bytes(picture)
+def test_an_answer_is_counted_by_label_decision_and_score(served: Served, picture: bytes, start: Starter):
     service = start(served)
     before = value("buckler_detector_score_count")
-    answer = service.predict(path)
+    answer = ask(service, picture)
     counted = value("buckler_predictions_total", label=answer.label)
-    service.predict(path)
+    ask(service, picture)
     assert value("buckler_predictions_total", label=answer.label) == counted + 1
     assert value("buckler_detector_score_count") == before + 2
 
 
-def test_each_answer_is_logged_with_the_digest_of_the_received_picture(served, upload, settings, start):
+def test_each_answer_is_logged_with_the_digest_of_the_received_picture(served, picture, upload, settings, start):
     service = start(served)
-    answer = service.predict(upload)
-    token = CLIENT_ID.set("key-7")
-    service.predict(upload)
-    CLIENT_ID.reset(token)
+    answer = ask(service, picture)
+    ask(service, picture, sender=Sender("key-7"))
 
     report = audit_chain.verify(settings.audit_log)
     assert (report.problem, report.lines) == (None, 2)
@@ -130,51 +136,41 @@ def test_each_answer_is_logged_with_the_digest_of_the_received_picture(served, u
     assert abs(datetime.now(UTC) - datetime.fromisoformat(first["time"])) < timedelta(minutes=1)
 
 
-def test_a_refused_picture_is_not_logged_as_an_answer(served, tmp_path, settings, start):
-    (tmp_path / "image").write_bytes(b"hello")
+def test_a_refused_picture_is_not_logged_as_an_answer(served, settings, start):
     with pytest.raises(RefusalError):
-        start(served).predict(tmp_path / "image")
+        ask(start(served), b"hello")
     assert audit_chain.verify(settings.audit_log).lines == 0
 
 
-def test_an_answer_that_cannot_be_logged_is_neither_sent_nor_counted(served, upload, settings, caplog, start):
+def test_an_answer_that_cannot_be_logged_is_neither_sent_nor_counted(served, picture, settings, caplog, start):
     service = start(served)
     (settings.audit_log.parent / "audit.jsonl.lock").unlink()
     settings.audit_log.unlink()
     settings.audit_log.mkdir()
     before = value("buckler_detector_score_count")
     with pytest.raises(RefusalError) as caught:
-        service.predict(upload)
+        ask(service, picture)
     assert caught.value.code == "audit_unavailable"
     assert "cannot write the audit log" in caplog.text
     assert str(settings.audit_log) not in str(caught.value)
     assert value("buckler_detector_score_count") == before
 
 
-def test_an_unwritable_audit_log_is_reported_at_the_start_and_refuses_answers(served, upload, tmp_path, caplog, start):
+def test_an_unwritable_audit_log_is_reported_at_the_start_and_refuses_answers(served, picture, tmp_path, caplog, start):
     service = start(served, audit_log=tmp_path)
     assert "/predict answers 503 until this is fixed" in caplog.text
     with pytest.raises(RefusalError) as caught:
-        service.predict(upload)
+        ask(service, picture)
     assert caught.value.code == "audit_unavailable"
 
 
-def test_without_an_audit_log_the_service_answers_and_warns(served, upload, caplog, start):
-    assert start(served, audit_log="off").predict(upload).label
+def test_without_an_audit_log_the_service_answers_and_warns(served, picture, caplog, start):
+    assert ask(start(served, audit_log="off"), picture).label
     assert "the audit log is off" in caplog.text
 
 
-@pytest.fixture
-def asked_for_a_receipt():
-    token = RECEIPT_WANTED.set(True)
-    yield
-    RECEIPT_WANTED.reset(token)
-
-
-def test_a_receipt_covers_picture_answer_and_audit_line(
-    served, upload, settings, keys, tmp_path, asked_for_a_receipt, start
-):
-    answer = start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE).predict(upload)
+def test_a_receipt_covers_picture_answer_and_audit_line(served, picture, upload, settings, keys, tmp_path, start):
+    answer = ask(start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE), picture, receipt=True)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
     public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
@@ -184,18 +180,16 @@ def test_a_receipt_covers_picture_answer_and_audit_line(
     assert (report.problem, sequence) == (None, 1)
 
 
-def test_without_a_key_a_receipt_is_refused_before_the_model_computes(
-    served, upload, settings, asked_for_a_receipt, start
-):
+def test_without_a_key_a_receipt_is_refused_before_the_model_computes(served, picture, settings, start):
     with pytest.raises(RefusalError) as caught:
-        start(served).predict(upload)
-    assert (caught.value.code, caught.value.error_code) == ("receipt_unavailable", 406)
+        ask(start(served), picture, receipt=True)
+    assert caught.value.code == "receipt_unavailable"
     assert audit_chain.verify(settings.audit_log).lines == 0
 
 
-def test_the_verdict_key_does_not_sign_receipts(served, upload, keys, trusted, caplog, asked_for_a_receipt, start):
+def test_the_verdict_key_does_not_sign_receipts(served, picture, keys, trusted, caplog, start):
     with pytest.raises(RefusalError) as caught:
-        start(served, receipt_key=keys / PRIVATE_KEY_FILE).predict(upload)
+        ask(start(served, receipt_key=keys / PRIVATE_KEY_FILE), picture, receipt=True)
     assert caught.value.code == "receipt_unavailable"
     assert "which no service may have" in caplog.text
 
@@ -204,11 +198,9 @@ def test_the_verdict_key_does_not_sign_receipts(served, upload, keys, trusted, c
     ("content", "code"),
     [(b"", "image_empty"), (b"hello", "image_unsupported"), (b"\xff\xd8\xff\xe0 cut", "image_unreadable")],
 )
-def test_an_unusable_picture_is_refused_with_the_decoders_code(served, tmp_path, content, code, start):
-    path = tmp_path / "image"
-    path.write_bytes(content)
+def test_an_unusable_picture_is_refused_with_the_decoders_code(served, content, code, start):
     with pytest.raises(RefusalError) as caught:
-        start(served).predict(path)
+        ask(start(served), content)
     assert caught.value.code == code
 
 
@@ -271,9 +263,8 @@ def test_an_invalid_release_is_refused_and_counted(copy, keys, trusted, harm, re
 def test_without_a_model_the_service_is_alive_but_not_ready(copy, keys, trusted, start):
     take_the_verdict_away(copy, keys)
     service = start(release=copy)
-    assert not service.__is_ready__()
     with pytest.raises(RefusalError) as caught:
-        service.predict(Path("image"))
+        ask(service, b"picture")
     assert caught.value.code == "no_verified_model"
 
 
@@ -328,7 +319,7 @@ def test_bentoml_gets_the_workers_and_a_timeout_longer_than_ours():
     service = create(Settings(workers=3, body_timeout_seconds=20, request_timeout_seconds=5))
     assert service.config["workers"] == 3
     assert service.config["traffic"]["timeout"] > 25
-    assert set(service.apis) == {"predict", "answer"}
+    assert set(service.apis) == {"predict"}
 
 
 def test_settings_are_read_when_bentoml_loads_the_service_and_not_before(monkeypatch):

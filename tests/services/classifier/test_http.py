@@ -100,6 +100,15 @@ def test_png_and_jpeg_are_accepted_whatever_their_file_name(server: Server):
         assert server.predict(encode(kind, (40, 40)), "holiday.txt").status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_may_be_the_body_itself(server: Server, kind: str):
+    picture = encode(kind, (40, 40))
+    headers = {"content-type": f"image/{kind.lower()}"}
+    response = httpx.post(f"{server.url}/predict", content=picture, headers=headers, timeout=60)
+    answer, in_form = Answer.model_validate_json(response.content), server.predict(picture).json()
+    assert answer.probabilities == in_form["probabilities"]
+
+
 GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00;"
 
 
@@ -124,7 +133,9 @@ def test_a_bad_picture_is_refused_with_its_code(server: Server, content: bytes, 
     ("content_type", "content", "code"),
     [
         pytest.param(None, b"", "media_type_unsupported", id="empty body"),
-        pytest.param("image/jpeg", encode("JPEG", (40, 40)), "media_type_unsupported", id="bare picture"),
+        pytest.param("image/gif", GIF, "media_type_unsupported", id="bare GIF"),
+        pytest.param("image/jpeg", b"", "image_empty", id="bare picture without bytes"),
+        pytest.param("image/jpeg", b"text", "image_unsupported", id="bare text"),
         pytest.param("application/json", b'{"image": "x"}', "media_type_unsupported", id="JSON"),
         pytest.param(
             "application/x-www-form-urlencoded", b"image=http://localhost", "media_type_unsupported", id="URL"
@@ -195,7 +206,7 @@ def test_a_wrong_method_is_refused_and_the_right_one_named(server: Server, metho
         "/predict/",
         "/predict%0A",
         "//predict",
-        "/schema.json",
+        "/bento.json",
         "/static_content/index.css",
         "/docs/x",
     ],

@@ -44,6 +44,8 @@ _TAGS = (
 # Discard the log of pydicom, which quotes values. Setting the level would not last: pydicom sets it when it is loaded.
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 logging.getLogger("pydicom").propagate = False
+# Its warnings quote values, too. A permanent filter: `warnings.catch_warnings` would change those of other threads.
+warnings.filterwarnings("ignore", module=r"(pydicom\.|buckler\.modality\.picture\.dicom$)")
 
 
 def is_dicom(content: bytes) -> bool:
@@ -51,20 +53,22 @@ def is_dicom(content: bytes) -> bool:
     return content[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC
 
 
-def load_image(content: bytes) -> Image.Image:
+def load_image(content: bytes, *, most_pixels: int = images.MAX_PIXELS) -> Image.Image:
     """Return the frame of a DICOM file as 8-bit RGB or grey.
 
     The file's first window maps stored grey values to brightness; without a window, the whole range of the stored bits
     does.
+
+    Args:
+        content: The file.
+        most_pixels: Most pixels that are decoded.
 
     Raises:
         UnusableImageError: The file has several frames, an unsupported coding or colour model, too many pixels, or is
             damaged; ``code`` states the fault.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings quote values
-            return _load(content)
+        return _load(content, most_pixels)
     except UnusableImageError:
         raise
     except Exception:
@@ -74,12 +78,12 @@ def load_image(content: bytes) -> Image.Image:
         ) from None
 
 
-def _load(content: bytes) -> Image.Image:
+def _load(content: bytes, most_pixels: int) -> Image.Image:
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
     dataset = dcmread(io.BytesIO(content), specific_tags=list(_TAGS))
-    kind = _check(dataset)
+    kind = _check(dataset, most_pixels)
     jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE
     stored = _from_jpeg(dataset, kind) if jpeg else pixel_array(dataset, raw=False)  # converts YBR to RGB
     if kind == "PALETTE COLOR":
@@ -89,7 +93,7 @@ def _load(content: bytes) -> Image.Image:
     return Image.fromarray(_windowed(dataset, stored, inverted=kind == "MONOCHROME1"))
 
 
-def _check(dataset: "Dataset") -> str:
+def _check(dataset: "Dataset", most_pixels: int) -> str:
     """Check the header before any pixel is decoded; return the photometric interpretation."""
     kind, bits = str(dataset.PhotometricInterpretation), (int(dataset.BitsAllocated), int(dataset.BitsStored))
     expected = {
@@ -105,7 +109,7 @@ def _check(dataset: "Dataset") -> str:
             raise UnusableImageError(
                 ErrorCode.IMAGE_UNSUPPORTED, f"expected a DICOM file with {what}; convert it first"
             )
-    images.check_budget(int(dataset.Columns), int(dataset.Rows))
+    images.check_budget(int(dataset.Columns), int(dataset.Rows), most_pixels=most_pixels)
     return kind
 
 

@@ -89,11 +89,16 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
     return as_pixels(load_image(source), size=size)
 
 
-def load_image(source: Path | bytes) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB, at its own sides; argument and errors as for ``load_pixels``."""
+def load_image(source: Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return a picture upright, as 8-bit RGB, at its own sides; errors as for ``load_pixels``.
+
+    Args:
+        source: As for ``load_pixels``.
+        most_pixels: Most pixels that are decoded.
+    """
     content = _read(source)
     with _decoding_errors(_format_of(content)):
-        return _to_rgb(_decode(content))
+        return _to_rgb(_decode(content, most_pixels))
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
@@ -179,12 +184,12 @@ def _format_of(content: bytes) -> str:
     )
 
 
-def _decode(content: bytes) -> Image.Image:
+def _decode(content: bytes, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return the fully decoded, upright picture in its own mode."""
     name = _format_of(content)
     cost = check_parts(name, content)
     with _decoding_errors(name), Image.open(io.BytesIO(content), formats=[name]) as image:
-        check_budget(image.width, image.height, cost.passes)
+        check_budget(image.width, image.height, cost.passes, most_pixels=most_pixels)
         image.load()
         if image.mode == "P" and image.palette is None:
             raise UnusableImageError(
@@ -228,15 +233,15 @@ def _decoding_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def check_budget(width: int, height: int, passes: int = 1) -> None:
+def check_budget(width: int, height: int, passes: int = 1, *, most_pixels: int = MAX_PIXELS) -> None:
     """Check the size that a picture's header states, and the passes over its pixels.
 
     Raises:
         UnusableImageError: The picture is too large (``image_too_large``) or has too many passes
             (``image_unreadable``).
     """
-    if width * height > MAX_PIXELS:
-        raise _too_large(f"{width} x {height}")
+    if width * height > most_pixels:
+        raise _too_large(f"{width} x {height}", most_pixels)
     if max(width, height) > MAX_SIDE:
         raise UnusableImageError(
             ErrorCode.IMAGE_TOO_LARGE, f"expected sides of at most {MAX_SIDE:,} pixels, got {width} x {height}"
@@ -248,9 +253,9 @@ def check_budget(width: int, height: int, passes: int = 1) -> None:
         )
 
 
-def _too_large(what: str) -> UnusableImageError:
+def _too_large(what: str, most_pixels: int = MAX_PIXELS) -> UnusableImageError:
     return UnusableImageError(
-        ErrorCode.IMAGE_TOO_LARGE, f"expected at most {MAX_PIXELS:,} pixels, got {what}; send a smaller picture"
+        ErrorCode.IMAGE_TOO_LARGE, f"expected at most {most_pixels:,} pixels, got {what}; send a smaller picture"
     )
 
 

@@ -28,16 +28,17 @@ class Upload:
     shown: Image.Image | None = field(default=None, repr=False)
 
 
-def load(source: Path | bytes, *, size: int, shown: int | None = None) -> Upload:
+def load(source: Path | bytes, *, size: int, shown: int | None = None, most_pixels: int = images.MAX_PIXELS) -> Upload:
     """Return the decoded and resized picture with the facts of its file; errors as for ``load_pixels``.
 
     Args:
         source: The file.
         size: Side of the square to resize to.
         shown: Keeps the picture for people, too, at most this many pixels a side; None keeps none.
+        most_pixels: Most pixels that are decoded; a larger picture is refused by its header.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
-    image = load_image(content)
+    image = load_image(content, most_pixels=most_pixels)
     kept = None if shown is None else _without_metadata(images.shrunk(image, shown))
     return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content), kept)
 
@@ -51,12 +52,12 @@ def load_pixels(source: Path | bytes, *, size: int) -> NDArray[np.float32]:
     return load(source, size=size).pixels
 
 
-def load_image(source: Path | bytes) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB; errors as for ``load_pixels``."""
+def load_image(source: Path | bytes, *, most_pixels: int = images.MAX_PIXELS) -> Image.Image:
+    """Return a picture upright, as 8-bit RGB; ``most_pixels`` as for ``load``, errors as for ``load_pixels``."""
     content = source if isinstance(source, bytes) else source.read_bytes()
     if dicom.is_dicom(content):
-        return dicom.load_image(content).convert("RGB")
-    return images.load_image(content)
+        return dicom.load_image(content, most_pixels=most_pixels).convert("RGB")
+    return images.load_image(content, most_pixels=most_pixels)
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:

@@ -1,65 +1,67 @@
-"""The front door in front of an application that is slow, fails, or must not be called."""
+"""The front door in front of handlers that are slow or fail, or that must not be called."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
-from services.classifier.edge.front_door import FrontDoor
-from services.classifier.records.audit import RECEIPT_WANTED
+from buckler.error_codes import ErrorCode
+from services.classifier.contract import RefusalError
+from services.classifier.requests import Call
 from services.classifier.settings import Settings
+from tests.services.door import client, code, front_door
 
 SETTINGS = Settings(body_limit_bytes=2048, body_timeout_seconds=0.3, request_timeout_seconds=0.3, require_keys="never")
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="Erika.jpg"\r\n\r\n'
 
 
-def post(endpoint, content: object = HEAD + b"pixels\r\n--b--\r\n", **given: str) -> httpx.Response:
-    app = FrontDoor(Starlette(routes=[Route("/predict", endpoint, methods=["POST"])]), settings=SETTINGS)
-
+def post(handler, content: object = HEAD + b"pixels\r\n--b--\r\n", **given: str) -> httpx.Response:
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post("/predict", content=content, headers={**FORM, "cookie": "session=1", **given})
+        async with client(front_door(SETTINGS, handler)) as http:
+            return await http.post("/predict", content=content, headers={**FORM, "cookie": "session=1", **given})
 
     return asyncio.run(ask())
 
 
-async def never(request: Request) -> Response:
-    raise AssertionError("the application must not see this request")
+async def never(call: Call) -> Response:
+    raise AssertionError("no handler may get this request")
 
 
-def code(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["error"]["code"]
+def count_of(status: int, endpoint: str = "/predict") -> float:
+    return REGISTRY.get_sample_value("buckler_requests_total", {"endpoint": endpoint, "code": str(status)}) or 0
 
 
-def test_the_application_gets_only_the_picture_of_the_form():
-    async def echo(request: Request) -> Response:
-        assert "cookie" not in request.headers
-        async with request.form() as form:
-            upload = form["image"]
-            assert (list(form), upload.filename, upload.content_type) == (["image"], "image", None)
-            return PlainTextResponse(await upload.read())
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("multipart/form-data; boundary=b", HEAD + b"pixels\r\n--b--\r\n"),
+        ("image/jpeg", b"pixels"),
+        ("Image/PNG; name=Erika.png", b"pixels"),
+        ("application/dicom", b"pixels"),
+    ],
+)
+def test_a_handler_gets_the_picture_whatever_the_form_of_the_body(content_type: str, content: bytes):
+    async def echo(call: Call) -> Response:
+        (file,) = call.files
+        return Response(file)
 
-    assert post(echo).content == b"pixels"
+    assert post(echo, content, **{"content-type": content_type}).content == b"pixels"
 
 
-async def tell_whether_a_receipt_is_wanted(request: Request) -> Response:
-    assert "x-buckler-receipt" not in request.headers
-    return PlainTextResponse(str(RECEIPT_WANTED.get()))
+async def show_whether_a_receipt_is_wanted(call: Call) -> Response:
+    return PlainTextResponse(str(call.receipt))
 
 
 @pytest.mark.parametrize("value", ["ed25519", "Ed25519", " ed25519 "])
-def test_the_receipt_header_is_not_forwarded_to_the_application(value: str):
-    assert post(tell_whether_a_receipt_is_wanted).text == "False"
-    assert post(tell_whether_a_receipt_is_wanted, **{"X-Buckler-Receipt": value}).text == "True"
+def test_the_receipt_header_asks_for_a_receipt(value: str):
+    assert post(show_whether_a_receipt_is_wanted).text == "False"
+    assert post(show_whether_a_receipt_is_wanted, **{"X-Buckler-Receipt": value}).text == "True"
 
 
 @pytest.mark.parametrize("value", ["", "rsa", "ed25519, rsa", "true"])
@@ -69,18 +71,25 @@ def test_an_unknown_kind_of_receipt_is_refused_without_quoting_it(value: str):
     assert "rsa" not in response.text
 
 
-def test_a_slow_answer_times_out_at_once():
-    async def sleep(request: Request) -> Response:
-        await asyncio.sleep(30)
+def test_a_slow_answer_times_out_at_once_and_its_work_is_cancelled():
+    cancelled: list[bool] = []
+
+    async def sleep(call: Call) -> Response:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
         return PlainTextResponse("too late")
 
     assert code(post(sleep)) == (504, "timeout")
+    assert cancelled == [True]
 
 
 def test_a_request_counts_as_in_progress_until_it_is_answered():
     seen = []
 
-    async def look(request: Request) -> Response:
+    async def look(call: Call) -> Response:
         seen.append(REGISTRY.get_sample_value("buckler_requests_in_progress"))
         return PlainTextResponse("done")
 
@@ -89,12 +98,16 @@ def test_a_request_counts_as_in_progress_until_it_is_answered():
     assert REGISTRY.get_sample_value("buckler_requests_in_progress") == 0
 
 
-def test_an_unexpected_exception_is_answered_without_its_text_and_logged(caplog):
-    async def fail(request: Request) -> Response:
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_an_unexpected_exception_is_answered_without_its_text_and_logged(caplog, in_thread: bool):
+    async def fail(call: Call) -> Response:
+        raise RuntimeError("secret")
+
+    def fail_in_thread(call: Call) -> Response:
         raise RuntimeError("secret")
 
     with caplog.at_level(logging.ERROR, "buckler.service"):
-        response = post(fail)
+        response = post(fail_in_thread if in_thread else fail)
     assert code(response) == (500, "internal_error")
     assert "secret" not in response.text
     assert response.headers["x-request-id"] in caplog.text
@@ -123,38 +136,66 @@ def test_reading_stops_at_the_body_limit():
     assert sent <= SETTINGS.body_limit_bytes + 2 * 1024
 
 
-def test_a_closed_connection_is_counted_and_its_answer_started_for_outer_timeouts():
-    sent = []
+class Leaver:
+    """A client that sends a request and closes the connection, after its body or in the middle of it."""
 
-    async def hang_up() -> dict[str, str]:
-        return {"type": "http.disconnect"}
+    def __init__(self, *, after_body: bool) -> None:
+        self.sent: list[Any] = []
+        self._received = [{"type": "http.request", "body": HEAD + b"pixels\r\n--b--\r\n", "more_body": False}]
+        if not after_body:
+            self._received = []
 
-    async def send(message: object) -> None:
-        sent.append(message)
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return self._received.pop() if self._received else {"type": "http.disconnect"}
 
-    def gone() -> float:
-        labels = {"endpoint": "/predict", "code": "499"}
-        return REGISTRY.get_sample_value("buckler_requests_total", labels) or 0
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
 
-    before = gone()
-    head = {
-        "type": "http",
-        "path": "/predict",
-        "method": "POST",
-        "headers": [(b"content-type", FORM["content-type"].encode())],
-    }
-    asyncio.run(FrontDoor(never, settings=SETTINGS)(head, hang_up, send))
-    assert [(message["type"], message["status"]) for message in sent] == [("http.response.start", 499)]
-    assert gone() == before + 1
+    def ask(self, handler: Any) -> None:
+        scope = {
+            "type": "http",
+            "path": "/predict",
+            "method": "POST",
+            "query_string": b"",
+            "headers": [(b"content-type", FORM["content-type"].encode())],
+        }
+        asyncio.run(front_door(SETTINGS, handler)(scope, self.receive, self.send))
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 405, 418, 500, 503])
-def test_every_error_of_the_application_gets_the_form_of_the_contract(status: int):
-    async def refuse(request: Request) -> Response:
-        return PlainTextResponse("secret", status_code=status)
+def test_a_client_that_leaves_in_its_body_is_counted_and_its_answer_started_for_outer_timeouts():
+    before, leaver = count_of(499), Leaver(after_body=False)
+    leaver.ask(never)
+    assert [(message["type"], message["status"]) for message in leaver.sent] == [("http.response.start", 499)]
+    assert count_of(499) == before + 1
+
+
+def test_a_client_that_leaves_before_its_answer_is_counted_and_its_request_cancelled():
+    cancelled: list[bool] = []
+
+    async def sleep(call: Call) -> Response:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        return PlainTextResponse("too late")
+
+    before, leaver = count_of(499), Leaver(after_body=True)
+    leaver.ask(sleep)
+    assert [message["status"] for message in leaver.sent] == [499]
+    assert cancelled == [True]
+    assert count_of(499) == before + 1
+    assert REGISTRY.get_sample_value("buckler_requests_in_progress") == 0
+
+
+@pytest.mark.parametrize("error", list(ErrorCode))
+def test_every_error_has_the_form_of_the_contract(error: ErrorCode):
+    async def refuse(call: Call) -> Response:
+        raise RefusalError(error)
 
     response = post(refuse)
-    assert set(response.json()) == {"error"}
-    assert set(response.json()["error"]) == {"code", "message"}
-    assert "secret" not in response.text
-    assert response.status_code // 100 == status // 100
+    assert code(response) == (error.status, error)
+    assert response.json()["error"]["message"] == error.message
+    assert response.headers["cache-control"] == "no-store"
+    assert len(response.headers["x-request-id"]) == 32

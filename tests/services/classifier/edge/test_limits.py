@@ -1,18 +1,16 @@
 """Rate and concurrency limits of one key and of all clients."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import pytest
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
+from services.classifier.requests import Call
 from tests.services.door import PICTURE, Keys, ask, bearer, client, code, front_door, required
 
 
@@ -46,7 +44,7 @@ class Gate:
         self.waiting = 0
         self.open = asyncio.Event()
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, call: Call) -> Response:
         self.waiting += 1
         await self.open.wait()
         return PlainTextResponse("answered")
@@ -126,7 +124,7 @@ def test_a_slow_sender_occupies_a_place_only_until_its_timeout(keys: Keys):
 
 
 def test_failed_requests_free_their_place(keys: Keys):
-    async def fail(request: Request) -> Response:
+    async def fail(call: Call) -> Response:
         raise RuntimeError
 
     async def hang_up() -> dict[str, str]:
@@ -147,31 +145,5 @@ def test_failed_requests_free_their_place(keys: Keys):
                 assert code(await http.post("/predict", content=b"{}", headers=headers))[0] == 415
                 assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (500, "internal_error")
                 await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, nobody)
-
-    asyncio.run(scene())
-
-
-def test_a_timed_out_answer_occupies_its_place_until_its_thread_ends(keys: Keys):
-    ended: list[float] = []
-
-    def compute() -> None:
-        time.sleep(0.6)
-        ended.append(time.monotonic())
-
-    async def predict(request: Request) -> Response:
-        await anyio.to_thread.run_sync(compute)
-        return PlainTextResponse("too late")
-
-    async def scene() -> None:
-        settings = required(keys, max_in_progress=1, request_timeout_seconds=0.2)
-        async with client(front_door(settings, predict)) as http:
-            headers = bearer(keys.predict_key)
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
-            await asyncio.sleep(0.05)  # time in which the place could be freed too early
-            assert not ended
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (503, "overloaded")
-            await until(lambda: bool(ended))
-            await asyncio.sleep(0.05)
-            assert code(await http.post("/predict", files=PICTURE, headers=headers)) == (504, "timeout")
 
     asyncio.run(scene())

@@ -13,7 +13,6 @@ from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer
-from services.classifier.requests import ANSWER_ROUTE
 from tests.services.classifier.test_http import scrape, total
 from tests.services.running import TLS, Server, encode, serving
 from tests.waiting import wait_for
@@ -97,12 +96,6 @@ def test_a_batch_is_not_computed_further_after_its_timeout(tmp_path, release, ke
         assert "Traceback" not in server.log.read_text()
     of_the_batch = [line for line in lines if line["answer"]["request_id"].startswith(response.headers["x-request-id"])]
     assert len(of_the_batch) < 4
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_clients_cannot_reach_the_internal_route(server: Server, method: str):
-    response = httpx.request(method, f"{server.url}{ANSWER_ROUTE}", json={} if method == "POST" else None, timeout=60)
-    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_each_picture_of_a_batch_counts_towards_the_keys_limits(strict, picture):

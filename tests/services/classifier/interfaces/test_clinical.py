@@ -13,11 +13,13 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from PIL import Image
 from pydantic import ValidationError
 
+from buckler.error_codes import ErrorCode
 from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_key
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
-from services.classifier.contract import ERRORS
-from services.classifier.interfaces.fhir import outcome, wants_fhir
+from services.classifier.contract import RefusalError
+from services.classifier.endpoints import ENDPOINTS
+from services.classifier.interfaces.fhir import FHIR_JSON, outcome
 from tests.services.running import LABELS, Server, encode
 from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
@@ -141,16 +143,16 @@ def test_a_report_is_recorded_in_the_audit_log_and_can_carry_a_receipt(server: S
 )
 def test_an_error_is_an_outcome_with_the_contracts_code_and_status(server: Server, content, headers, code, issue):
     response = server.predict(content, **FHIR, **headers)
-    assert response.status_code == ERRORS[code][0]
+    assert response.status_code == ErrorCode(code).status
     assert response.headers["content-type"] == "application/fhir+json"
     (found,) = OperationOutcome.model_validate_json(response.content).issue
     assert (found.severity, found.code, found.details.text) == ("error", issue, code)
     assert found.diagnostics
 
 
-@pytest.mark.parametrize("code", sorted(ERRORS))
-def test_every_code_makes_a_valid_outcome(code: str):
-    OperationOutcome.model_validate(outcome(code, ERRORS[code][1]))
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_code_makes_a_valid_outcome(code: ErrorCode):
+    OperationOutcome.model_validate(outcome(RefusalError(code)))
 
 
 @pytest.mark.parametrize(
@@ -168,4 +170,5 @@ def test_every_code_makes_a_valid_outcome(code: str):
     ],
 )
 def test_fhir_is_the_answer_only_to_a_request_for_it(accept: str, fhir: bool):
-    assert wants_fhir(accept) is fhir
+    (row,) = (row for row in ENDPOINTS if row.name == "predict")
+    assert (row.format(accept).media_type == FHIR_JSON) is fhir

@@ -1,6 +1,10 @@
 """The map of influential regions, through a real server."""
 
+import asyncio
+import base64
 import io
+import json
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -8,11 +12,17 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.datastructures import QueryParams
 
 from buckler.trust import audit_chain
+from buckler.trust.keys import load_public_key
+from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import RefusalError
-from services.classifier.interfaces.explain import ExplainRequest, requested_label
-from tests.services.classifier.test_http import error_code
+from services.classifier.interfaces.explain import GIVES, Explanation, requested_label
+from services.classifier.interfaces.explain import explain as answer_explain
+from services.classifier.requests import Answered, Call, HeatMap, PictureRequest
+from services.classifier.threads import Threads
+from tests.services.classifier.test_http import error_code, scrape, total
 from tests.services.running import LABELS, Server, encode
 from tests.unit.modality.picture.dicom_files import dicom
 
@@ -71,16 +81,51 @@ def test_an_invalid_request_is_refused_with_its_code(server: Server, picture: by
 
 
 def test_the_header_states_a_label_in_any_script():
-    answer, relevance = SimpleNamespace(label="黒色腫", decision="accept"), np.zeros((2, 2), np.float32)
-    predictor = SimpleNamespace(
-        labels=("黒色腫", "母斑"), image_size=32, predict_and_explain=lambda pixels, label: (answer, relevance)
-    )
-    request = ExplainRequest(encode("PNG", (40, 40)), None)
-    response = request.answer(lambda picture, request_id: answer, SimpleNamespace(predictor=predictor), "id")
+    picture, relevance = Image.new("RGB", (40, 40)), np.zeros((2, 2), np.float32)
+    answer = SimpleNamespace(label="黒色腫", decision="accept")
+    served = SimpleNamespace(predictor=SimpleNamespace(labels=("黒色腫", "母斑")), withdrawn=False)
+
+    async def answers(request: PictureRequest) -> AsyncIterator[Answered]:
+        yield Answered(answer, HeatMap("黒色腫", picture, relevance))
+
+    pipeline = SimpleNamespace(live=served, answers=answers, drawing=Threads("Test"))
+    call = Call(id="id", format=GIVES[0], pipeline=pipeline, files=(b"",))
+    response = asyncio.run(answer_explain(call))
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
 
 
 def test_the_query_names_at_most_one_label():
-    assert [requested_label(query) for query in (b"", b"label=benign", b"other=1")] == [None, "benign", None]
+    assert [requested_label(QueryParams(query)) for query in ("", "label=benign", "other=1")] == [None, "benign", None]
     with pytest.raises(RefusalError):
-        requested_label(b"label=a&label=b")
+        requested_label(QueryParams("label=a&label=b"))
+
+
+def test_as_json_the_answer_comes_with_the_picture_and_the_overlay(server: Server, picture: bytes):
+    lines = audit_chain.verify(server.audit).lines
+    png = explain(server, picture)
+    response = explain(server, picture, accept="application/json")
+    found = Explanation.model_validate_json(response.content)
+    assert response.headers["content-type"] == "application/json"
+    assert base64.b64decode(found.overlay) == png.content
+    shown = Image.open(io.BytesIO(base64.b64decode(found.picture)))
+    assert (shown.size, shown.mode) == ((160, 120), "RGB")
+    assert found.label == found.answer.label
+    assert audit_chain.verify(server.audit).lines == lines + 2
+    assert json.loads(server.audit.read_text().splitlines()[-1])["answer"] == found.answer.model_dump(mode="json")
+
+
+def test_an_explanation_costs_one_forward_pass(server: Server, picture: bytes):
+    before = scrape(server)
+    explain(server, picture, accept="application/json")
+    after = scrape(server)
+    for name in ("buckler_inference_seconds_count", "buckler_predictions_total"):
+        assert total(after, name) - total(before, name) == 1
+
+
+def test_as_json_the_answer_carries_a_receipt(server: Server, picture: bytes, keys, tmp_path):
+    headers = {"accept": "application/json", "X-Buckler-Receipt": "ed25519"}
+    answer = explain(server, picture, **headers).json()["answer"]
+    (tmp_path / "answer.json").write_text(json.dumps(answer))
+    (tmp_path / "picture.jpg").write_bytes(picture)
+    receipt = verify(tmp_path / "answer.json", tmp_path / "picture.jpg", load_public_key(keys / PUBLIC_KEY_FILE))
+    assert receipt.answer["request_id"] == answer["request_id"]

@@ -1,5 +1,6 @@
 """Black-box attacks: a real server flags them, and a service may also refuse them or not look."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,7 +164,7 @@ def ask(release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., lis
         for each in pictures:
             (tmp_path / "image").write_bytes(images.to_png(each))
             try:
-                found.append(started[-1].predict(tmp_path / "image").decision)
+                found.append(asyncio.run(started[-1].predict(tmp_path / "image")).decision)
             except RefusalError as refusal:
                 found.append(refusal.code)
         return found

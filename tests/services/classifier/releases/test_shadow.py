@@ -41,12 +41,6 @@ def predictor(release: Path, keys: Path):
     return Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
 
 
-@pytest.fixture
-def upload(picture: bytes, tmp_path: Path) -> Path:
-    (tmp_path / "image").write_bytes(picture)
-    return tmp_path / "image"
-
-
 class OtherModel:
     """The real predictor under another digest, like a challenger with the same weights."""
 
@@ -59,10 +53,10 @@ class OtherModel:
         return self._predictor(pixels)
 
 
-def answer_of(predictor, upload: Path) -> Answer:
+def answer_of(predictor, picture: bytes) -> Answer:
     from buckler.modality.picture.images import load_pixels
 
-    prediction = predictor(load_pixels(upload, size=predictor.image_size))
+    prediction = predictor(load_pixels(picture, size=predictor.image_size))
     return Answer.of(prediction, Served(predictor, "skin-lesion", "1"), "r")
 
 
@@ -83,13 +77,13 @@ def shadow() -> Iterator[Callable[[object], Shadow]]:
         each.stop()
 
 
-def test_equal_models_agree_and_the_comparison_is_counted_and_logged(predictor, upload, shadow, caplog):
+def test_equal_models_agree_and_the_comparison_is_counted_and_logged(predictor, picture, shadow, caplog):
     caplog.set_level("INFO", "buckler.service")
     before, differences = pictures("compared"), value("buckler_shadow_probability_difference_sum")
     disagreed = [value("buckler_shadow_disagreements_total", about=about) for about in ("label", "decision")]
-    answer = answer_of(predictor, upload)
+    answer = answer_of(predictor, picture)
     held = answer.model_copy(deep=True)
-    shadow(OtherModel(predictor)).enqueue(upload, answer)
+    shadow(OtherModel(predictor)).enqueue(picture, answer)
     wait_for(lambda: pictures("compared") == before + 1)
     assert answer == held
     assert value("buckler_shadow_probability_difference_sum") == pytest.approx(differences, abs=1e-5)
@@ -97,8 +91,8 @@ def test_equal_models_agree_and_the_comparison_is_counted_and_logged(predictor, 
     wait_for(lambda: "shadow request=r champion=1 challenger=2 differs=no" in caplog.text)
 
 
-def test_a_different_answer_is_counted_by_what_differs(predictor, upload, shadow):
-    answer = answer_of(predictor, upload)
+def test_a_different_answer_is_counted_by_what_differs(predictor, picture, shadow):
+    answer = answer_of(predictor, picture)
     other = next(label for label in answer.probabilities if label != answer.label)
     shares = {answer.label: 0.1, other: 0.9}
     detector = answer.detector.model_copy(
@@ -108,38 +102,38 @@ def test_a_different_answer_is_counted_by_what_differs(predictor, upload, shadow
     names = ("label", "decision", "detector")
     before = {about: value("buckler_shadow_disagreements_total", about=about) for about in names}
     compared = pictures("compared")
-    shadow(OtherModel(predictor)).enqueue(upload, turned)
+    shadow(OtherModel(predictor)).enqueue(picture, turned)
     wait_for(lambda: pictures("compared") == compared + 1)
     grown = {about: value("buckler_shadow_disagreements_total", about=about) - before[about] for about in names}
     assert grown == {"label": 1, "decision": 0, "detector": 1}
 
 
-def test_the_share_sets_how_many_pictures_are_compared(predictor, upload, shadow):
-    answer = answer_of(predictor, upload)
+def test_the_share_sets_how_many_pictures_are_compared(predictor, picture, shadow):
+    answer = answer_of(predictor, picture)
     never = shadow(OtherModel(predictor), share=0.0)
     some = shadow(OtherModel(predictor), share=0.5, start=False)
     for _ in range(200):
-        never.enqueue(upload, answer)
-        some.enqueue(upload, answer)
+        never.enqueue(picture, answer)
+        some.enqueue(picture, answer)
         if some._queue.full():
             break
     assert never._queue.empty()
     assert some._queue.full()
 
 
-def test_a_promoted_challenger_is_not_compared_with_itself(predictor, upload, shadow):
+def test_a_promoted_challenger_is_not_compared_with_itself(predictor, picture, shadow):
     itself = shadow(predictor, start=False)
-    itself.enqueue(upload, answer_of(predictor, upload))
+    itself.enqueue(picture, answer_of(predictor, picture))
     assert itself._queue.empty()
 
 
-def test_no_comparison_starts_while_a_client_waits_and_a_full_queue_drops_pictures(predictor, upload, shadow):
-    answer, model = answer_of(predictor, upload), OtherModel(predictor)
+def test_no_comparison_starts_while_a_client_waits_and_a_full_queue_drops_pictures(predictor, picture, shadow):
+    answer, model = answer_of(predictor, picture), OtherModel(predictor)
     dropped, compared = pictures("dropped"), pictures("compared")
     busy = shadow(model)
     with busy.paused():
         for _ in range(QUEUE + 5):
-            busy.enqueue(upload, answer)
+            busy.enqueue(picture, answer)
         time.sleep(1.0)
         assert model.asked == 0
         lost = pictures("dropped") - dropped
@@ -147,7 +141,7 @@ def test_no_comparison_starts_while_a_client_waits_and_a_full_queue_drops_pictur
     wait_for(lambda: pictures("compared") - compared == QUEUE + 5 - lost)
 
 
-def test_a_failing_challenger_is_counted_and_the_next_picture_compared(predictor, upload, shadow, caplog):
+def test_a_failing_challenger_is_counted_and_the_next_picture_compared(predictor, picture, shadow, caplog):
     class Broken(OtherModel):
         def __call__(self, pixels):
             if self.asked == 0:
@@ -157,9 +151,9 @@ def test_a_failing_challenger_is_counted_and_the_next_picture_compared(predictor
 
     failed, compared = pictures("failed"), pictures("compared")
     breaking = shadow(Broken(predictor))
-    breaking.enqueue(upload, answer_of(predictor, upload))
+    breaking.enqueue(picture, answer_of(predictor, picture))
     wait_for(lambda: pictures("failed") == failed + 1)
-    breaking.enqueue(upload, answer_of(predictor, upload))
+    breaking.enqueue(picture, answer_of(predictor, picture))
     wait_for(lambda: pictures("compared") == compared + 1)
     assert "did not answer" in caplog.text
 

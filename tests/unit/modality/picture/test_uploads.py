@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from buckler.errors import UnusableImageError
 from buckler.modality.picture import images, uploads
 from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
@@ -60,9 +61,21 @@ def test_pixels_are_the_same_with_and_without_the_shown_picture(write):
 
 def test_a_picture_is_decoded_once(monkeypatch):
     decoded = []
-    monkeypatch.setattr(images, "_decode", lambda content, real=images._decode: decoded.append(1) or real(content))
+    real = images._decode
+    monkeypatch.setattr(images, "_decode", lambda *given: decoded.append(1) or real(*given))
     uploads.load(encode(upright(), "JPEG"), size=16, shown=200)
     assert len(decoded) == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "DICOM"])
+def test_a_picture_above_a_given_size_is_refused_by_its_header(kind, monkeypatch):
+    picture = upright(60, 30)
+    content = dicom(np.asarray(picture), "RGB") if kind == "DICOM" else encode(picture, kind)
+    assert uploads.load(content, size=16, most_pixels=1800).pixels.shape == (16, 16, 3)
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(UnusableImageError) as caught:
+        uploads.load(content, size=16, most_pixels=1799)
+    assert caught.value.code == "image_too_large"
 
 
 @pytest.mark.parametrize(("size", "shown"), [((200, 100), (200, 100)), ((3000, 1), (200, 1)), ((1, 400), (1, 200))])
