@@ -217,6 +217,7 @@ ENDPOINTS = Table(
             label="/docs",
             handler=documentation.asset,
             gives=SCRIPT,
+            codes=(ErrorCode.NOT_FOUND,),
             documented=False,
         ),
         Endpoint(

@@ -11,6 +11,7 @@ from buckler.serving import api_keys
 from buckler.trust import receipt, verdict
 from buckler.trust.keys import generate_key_pair
 from tests import screenings
+from tests.services.openapi_check import pytest_runtest_call, watched_answers  # noqa: F401 - pytest finds them
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving
 
 

@@ -19,6 +19,7 @@ from services.classifier.settings import Settings
 IMAGE_SIZE = 32
 TLS = httpx.create_ssl_context()  # unused, but httpx reads the system's certificates for every client without one
 LABELS = ("benign", "malignant")
+ADDRESSES: set[str] = set()  # of the running services, whose answers `openapi_check` checks
 
 
 def load_served(settings: Settings) -> Served | None:
@@ -52,4 +53,6 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
     """Run the service until the context ends; it begins when all workers are ready."""
     env = {"BUCKLER_VERDICT_KEY": str(keys / PUBLIC_KEY_FILE), **settings}
     with running(directory, env, workers=int(settings.get("BUCKLER_WORKERS", "1"))) as service:
+        ADDRESSES.add(service.url)
         yield Server(service.port, service.directory, service.process)
+    ADDRESSES.remove(service.url)

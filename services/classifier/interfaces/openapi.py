@@ -36,11 +36,13 @@ KEY_SCHEME = {
     "description": "Created by an operator with `buckler keys create`",
 }
 TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+ALWAYS: dict[str, Any] = {"required": True, **TEXT}
+REQUEST_ID: dict[str, Any] = {"required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
 BINARY = {"type": "string", "format": "binary"}
 SECONDS = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds; absent if waiting does not help"}
 ERROR_HEADERS: Mapping[int, dict[str, Any]] = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": TEXT},
-    HTTPStatus.FORBIDDEN: {"WWW-Authenticate": TEXT},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": ALWAYS},
+    HTTPStatus.FORBIDDEN: {"WWW-Authenticate": ALWAYS},
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": SECONDS},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": SECONDS},
 }
@@ -137,7 +139,7 @@ def _body(body: Body, most: int) -> dict[str, Any]:
 
 
 def _success(formats: tuple[Format, ...]) -> dict[str, Any]:
-    headers = {"X-Request-ID": TEXT, **{name: TEXT for each in formats for name in each.headers}}
+    headers = {"X-Request-ID": REQUEST_ID, **{name: TEXT for each in formats for name in each.headers}}
     return {
         "description": "; ".join(each.description for each in formats if each.description) or "Success",
         "headers": headers,
@@ -162,7 +164,7 @@ def _errors(row: Endpoint) -> dict[str, Any]:
     return {
         str(status): {
             "description": "; ".join(f"`{code}`: {code.message}" for code in codes),
-            "headers": {"X-Request-ID": TEXT, **ERROR_HEADERS.get(status, {})},
+            "headers": {"X-Request-ID": REQUEST_ID, **ERROR_HEADERS.get(status, {})},
             "content": {media_type: _error(form, codes) for media_type, form in forms.items()},
         }
         for status, codes in sorted(by_status.items())

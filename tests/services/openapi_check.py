@@ -1,0 +1,222 @@
+"""Compares the answers that tests get from the classifier service with its OpenAPI document.
+
+Every answer that httpx receives from a server in `running.ADDRESSES`, or from a front door in this process, is checked.
+A test that got an answer which the document does not allow fails.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from buckler.error_codes import ErrorCode
+from services.classifier.edge.front_door import FrontDoor
+from services.classifier.endpoints import ENDPOINTS
+from services.classifier.interfaces.openapi import document
+from services.classifier.routing import Table
+from services.classifier.settings import Settings
+from tests.services import running
+
+Responses = Mapping[str, Mapping[str, Any]]  # OpenAPI response objects by status
+
+REDIRECT = 307
+
+
+class MismatchError(AssertionError):
+    """An answer differs from the document."""
+
+
+class Contract:
+    """The document of a table of endpoints. Limits and keys, which depend on the settings, are not compared."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        content = document(Settings(), table)
+        self._components = closed(content["components"])
+        self._paths = [(re.compile(_pattern(path)), operations) for path, operations in content["paths"].items()]
+        self._validators: dict[str, Draft202012Validator] = {}
+
+    def check(self, response: httpx.Response) -> None:
+        """Raise `MismatchError` if the document does not allow the answer."""
+        request = response.request
+        try:
+            self._check(response, self._responses(request.method, request.url.path))
+        except MismatchError as error:
+            asked = f"{request.method} {request.url.path}"
+            raise MismatchError(f"{asked} answered {response.status_code}: {error}") from None
+
+    def _responses(self, method: str, path: str) -> Responses:
+        hidden = [row for row in self._table.find(path)[0] if not row.documented]
+        if hidden:
+            codes = {ErrorCode.METHOD_NOT_ALLOWED, *(code for row in hidden for code in row.errors)}
+            return {str(status): {} for status in (200, REDIRECT, *(code.status.value for code in codes))}
+        operations = next((each for pattern, each in self._paths if pattern.fullmatch(path)), None)
+        if operations is None:
+            model = "OipError" if path.startswith("/v2/") else "ErrorAnswer"
+            forms = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+            return {"404": _error(forms, ErrorCode.NOT_FOUND)}
+        operation = operations.get("get" if method == "HEAD" else method.lower())
+        if operation is None:
+            forms = next(iter(operations.values()))["responses"]["500"]["content"]
+            return {"405": _error(forms, ErrorCode.METHOD_NOT_ALLOWED, "Allow")}
+        responses: Responses = operation["responses"]
+        return responses
+
+    def _check(self, response: httpx.Response, responses: Responses) -> None:
+        documented = responses.get(str(response.status_code))
+        if documented is None:
+            raise MismatchError(f"expected one of the documented statuses {', '.join(sorted(responses))}")
+        for name, header in documented.get("headers", {}).items():
+            self._check_header(name, header, response.headers.get(name))
+        if "content" not in documented or response.request.method == "HEAD":
+            return
+        media_type = response.headers.get("content-type", "").partition(";")[0]
+        if media_type not in documented["content"]:
+            raise MismatchError(f"expected one of {', '.join(documented['content'])}, got {media_type or 'none'}")
+        if media_type.endswith("json") and response.is_closed:  # whoever streams an answer gets it later
+            self._check_json(response.json(), documented["content"][media_type])
+
+    def _check_header(self, name: str, header: Mapping[str, Any], value: str | None) -> None:
+        if value is None:
+            if header.get("required"):
+                raise MismatchError(f"expected the header {name}, got none")
+            return
+        schema = header["schema"]
+        is_number = schema["type"] == "integer" and value.isdecimal()
+        for fault in Draft202012Validator(schema).iter_errors(int(value) if is_number else value):
+            raise MismatchError(f"the header {name} does not match its schema: {fault.message}")
+
+    def _check_json(self, body: Any, content: Mapping[str, Any]) -> None:
+        faults = [text for error in self._validator(content["schema"]).iter_errors(body) for text in _leaves(error)]
+        if faults:
+            raise MismatchError(f"the body does not match its schema: {'; '.join(faults)}")
+        examples = content.get("examples")
+        if examples and (code := _code(body)) not in examples:
+            raise MismatchError(f"expected one of the error codes {', '.join(examples)}, got {code}")
+
+    def _validator(self, schema: Mapping[str, Any]) -> Draft202012Validator:
+        key = json.dumps(schema)
+        if key not in self._validators:
+            self._validators[key] = Draft202012Validator({"components": self._components, **schema})
+        return self._validators[key]
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema whose objects allow no field that it does not name: a new field must be documented, too."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return more | {name: closed(value) for name, value in schema.items()}
+
+
+def _leaves(error: ValidationError) -> Iterator[str]:
+    """Yield what is wrong and where; of alternatives, for each of them."""
+    if error.context:
+        for each in error.context:
+            yield from _leaves(each)
+    else:
+        yield f"{error.json_path}: {error.message}"
+
+
+def _pattern(path: str) -> str:
+    return "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({\w+})", path))
+
+
+def _error(forms: Mapping[str, Any], code: ErrorCode, *headers: str) -> dict[str, Any]:
+    text = {"required": True, "schema": {"type": "string"}}
+    content = {kind: {"schema": form["schema"], "examples": {str(code): {}}} for kind, form in forms.items()}
+    return {"headers": dict.fromkeys(("X-Request-ID", *headers), text), "content": content}
+
+
+def _code(body: Mapping[str, Any]) -> str:
+    """Return the code of an error in any of the three forms."""
+    if body.get("resourceType") == "OperationOutcome":
+        return str(body["issue"][0]["details"]["text"])
+    error = body["error"]
+    return str(error["code"] if isinstance(error, dict) else error.partition(":")[0])
+
+
+contract = cache(Contract)
+
+
+class Watch:
+    """Finds answers of the classifier service that differ from the document.
+
+    Attributes:
+        addresses: Of the servers to watch; front doors in this process are always watched.
+    """
+
+    def __init__(self, addresses: Collection[str]) -> None:
+        self.addresses = addresses
+        self._found: list[str] = []
+
+    def look(self, client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> None:
+        """Check an answer and those that redirected to it."""
+        for each in (*response.history, response):
+            table = self._table(client, each.request.url)
+            if table:
+                try:
+                    contract(table).check(each)
+                except MismatchError as error:
+                    self._found.append(str(error))
+
+    def report(self) -> None:
+        """Raise `MismatchError` with what was found since the last report."""
+        found, self._found = dict.fromkeys(self._found), []
+        if found:
+            raise MismatchError("the service's answers differ from its OpenAPI document:\n" + "\n".join(found))
+
+    def _table(self, client: httpx.Client | httpx.AsyncClient, url: httpx.URL) -> Table | None:
+        """Return the endpoints of the service at this address; None for other servers."""
+        transport = client._transport_for_url(url)
+        if isinstance(transport, httpx.ASGITransport):
+            return transport.app._table if isinstance(transport.app, FrontDoor) else None
+        return ENDPOINTS if f"{url.scheme}://{url.netloc.decode()}" in self.addresses else None
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Let ``watch`` look at the answers to all of httpx's clients until the context ends."""
+    send, send_async = httpx.Client.send, httpx.AsyncClient.send
+
+    def watched(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = send(client, request, **options)
+        watch.look(client, response)
+        return response
+
+    async def watched_async(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = await send_async(client, request, **options)
+        watch.look(client, response)
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "send", watched)
+        patch.setattr(httpx.AsyncClient, "send", watched_async)
+        yield
+
+
+WATCH = Watch(running.ADDRESSES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_answers() -> Iterator[None]:
+    """Watch all answers of the session."""
+    with watching(WATCH):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Fail a test that got an answer which the document does not allow."""
+    try:
+        return (yield)
+    finally:
+        WATCH.report()
