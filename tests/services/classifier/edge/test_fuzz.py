@@ -14,6 +14,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.openapi import document
 from services.classifier.settings import Settings
 from tests.services.running import Server
@@ -21,7 +22,7 @@ from tests.services.running import Server
 pytestmark = pytest.mark.slow
 
 EXAMPLES = 60  # per operation, valid and invalid
-DOCUMENT = document(Settings(require_keys="never"))
+DOCUMENT = document(Settings(require_keys="never"), ENDPOINTS)
 OPERATIONS = [result.ok() for result in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
 MADE = [(operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
 MADE += [
