@@ -12,7 +12,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import ErrorForm, RefusalError
@@ -57,8 +57,8 @@ RECEIPT = {
 def document(settings: Settings, table: Table) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
     rows = [row for row in table if row.documented]
-    models = [(model, "serialization") for model in dict.fromkeys(each for row in rows for each in _models(row))]
-    _, schemas = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
+    models = dict.fromkeys(each for row in rows for each in _models(row))
+    _, schemas = models_json_schema(list(models), ref_template=REFERENCE)
     paths: dict[str, Any] = defaultdict(dict)
     for row in rows:
         for path in row.paths:
@@ -81,14 +81,14 @@ def version() -> str:
         return "0"
 
 
-def _models(row: Endpoint) -> Iterable[type[BaseModel]]:
+def _models(row: Endpoint) -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
     for each in row.gives:
-        yield from each.models
-        if each.errors.model:
-            yield each.errors.model
+        for model in (*each.models, each.errors.model):
+            if model:
+                yield model, "serialization"
     for body in row.takes:
         if body.model:
-            yield body.model
+            yield body.model, "validation"
 
 
 def _operation(row: Endpoint, path: str, settings: Settings) -> dict[str, Any]:
