@@ -1,13 +1,14 @@
 """Compares the answers that tests get from the classifier service with its OpenAPI document.
 
-Every answer that httpx receives from a server in `running.ADDRESSES`, or from a front door in this process, is checked.
-A test that got an answer which the document does not allow fails.
+It checks every answer that httpx receives from a service in `running.SERVICES`, and every error of a front door in this
+process. A test that got an answer which the document does not allow fails.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,9 +18,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from buckler.error_codes import ErrorCode
 from services.classifier.edge.front_door import FrontDoor
-from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.openapi import document
-from services.classifier.routing import Table
+from services.classifier.routing import Endpoint, Table
 from services.classifier.settings import Settings
 from tests.services import running
 
@@ -144,24 +144,31 @@ def _code(body: Mapping[str, Any]) -> str:
     return str(error["code"] if isinstance(error, dict) else error.partition(":")[0])
 
 
-contract = cache(Contract)
+def contract(table: Table) -> Contract:
+    """Return the document of a table, whoever answers its requests."""
+    return _contract(tuple(replace(row, handler=repr) for row in table))
+
+
+@cache
+def _contract(rows: tuple[Endpoint, ...]) -> Contract:
+    return Contract(Table(rows))
 
 
 class Watch:
-    """Finds answers of the classifier service that differ from the document.
+    """Finds answers of the classifier service that differ from its document.
 
     Attributes:
-        addresses: Of the servers to watch; front doors in this process are always watched.
+        services: The endpoints of the services to watch, by address.
     """
 
-    def __init__(self, addresses: Collection[str]) -> None:
-        self.addresses = addresses
+    def __init__(self, services: Mapping[str, Table]) -> None:
+        self.services = services
         self._found: list[str] = []
 
     def look(self, client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> None:
         """Check an answer and those that redirected to it."""
         for each in (*response.history, response):
-            table = self._table(client, each.request.url)
+            table = self._table(client, each)
             if table:
                 try:
                     contract(table).check(each)
@@ -174,12 +181,13 @@ class Watch:
         if found:
             raise MismatchError("the service's answers differ from its OpenAPI document:\n" + "\n".join(found))
 
-    def _table(self, client: httpx.Client | httpx.AsyncClient, url: httpx.URL) -> Table | None:
-        """Return the endpoints of the service at this address; None for other servers."""
-        transport = client._transport_for_url(url)
-        if isinstance(transport, httpx.ASGITransport):
-            return transport.app._table if isinstance(transport.app, FrontDoor) else None
-        return ENDPOINTS if f"{url.scheme}://{url.netloc.decode()}" in self.addresses else None
+    def _table(self, client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> Table | None:
+        """Return the endpoints of the service that answered; None to ignore the answer."""
+        url = response.request.url
+        app = getattr(client._transport_for_url(url), "app", None)
+        if isinstance(app, FrontDoor):  # its handlers are the test's own, so that only its errors are the service's
+            return app._table if response.is_error else None
+        return self.services.get(f"{url.scheme}://{url.netloc.decode()}")
 
 
 @contextmanager
@@ -203,7 +211,7 @@ def watching(watch: Watch) -> Iterator[None]:
         yield
 
 
-WATCH = Watch(running.ADDRESSES)
+WATCH = Watch(running.SERVICES)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,15 +11,17 @@ from PIL import Image
 
 from buckler.trust.keys import PUBLIC_KEY_FILE
 from drills.service import RunningService, running
+from services.classifier.endpoints import ENDPOINTS
 from services.classifier.releases.follower import follow
 from services.classifier.releases.slot import ModelSlot
+from services.classifier.routing import Table
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
 IMAGE_SIZE = 32
 TLS = httpx.create_ssl_context()  # unused, but httpx reads the system's certificates for every client without one
 LABELS = ("benign", "malignant")
-ADDRESSES: set[str] = set()  # of the running services, whose answers `openapi_check` checks
+SERVICES: dict[str, Table] = {}  # the endpoints of each running service by address, for `openapi_check`
 
 
 def load_served(settings: Settings) -> Served | None:
@@ -53,6 +55,8 @@ def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
     """Run the service until the context ends; it begins when all workers are ready."""
     env = {"BUCKLER_VERDICT_KEY": str(keys / PUBLIC_KEY_FILE), **settings}
     with running(directory, env, workers=int(settings.get("BUCKLER_WORKERS", "1"))) as service:
-        ADDRESSES.add(service.url)
-        yield Server(service.port, service.directory, service.process)
-    ADDRESSES.remove(service.url)
+        SERVICES[service.url] = ENDPOINTS
+        try:
+            yield Server(service.port, service.directory, service.process)
+        finally:
+            del SERVICES[service.url]
