@@ -1,7 +1,8 @@
 """Compares the answers that tests get from the classifier service with its OpenAPI document.
 
-It checks every answer that httpx receives from a service in `running.SERVICES`, and every error of a front door in this
-process. A test that got an answer which the document does not allow fails.
+It checks every answer that httpx receives from a service in `running.SERVICES`, and the form of every error of a front
+door in this process, whose handlers are the test's own. A test fails if it got an answer that the document does not
+allow.
 """
 
 import json
@@ -45,30 +46,45 @@ class Contract:
     def check(self, response: httpx.Response) -> None:
         """Raise `MismatchError` if the document does not allow the answer."""
         request = response.request
-        try:
-            self._check(response, self._responses(request.method, request.url.path))
-        except MismatchError as error:
-            asked = f"{request.method} {request.url.path}"
-            raise MismatchError(f"{asked} answered {response.status_code}: {error}") from None
+        self._check(response, self._responses(request.method, request.url.path))
+
+    def check_error(self, response: httpx.Response) -> None:
+        """Raise `MismatchError` if an error, whatever its status, does not have a documented form."""
+        form = _error(self._error_forms(response.request.url.path))
+        self._check(response, {str(response.status_code): form})
 
     def _responses(self, method: str, path: str) -> Responses:
         hidden = [row for row in self._table.find(path)[0] if not row.documented]
         if hidden:
             codes = {ErrorCode.METHOD_NOT_ALLOWED, *(code for row in hidden for code in row.errors)}
             return {str(status): {} for status in (200, REDIRECT, *(code.status.value for code in codes))}
-        operations = next((each for pattern, each in self._paths if pattern.fullmatch(path)), None)
-        if operations is None:
-            model = "OipError" if path.startswith("/v2/") else "ErrorAnswer"
-            forms = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
-            return {"404": _error(forms, ErrorCode.NOT_FOUND)}
+        operations = self._operations(path)
+        if not operations:
+            return {"404": _error(self._error_forms(path), ErrorCode.NOT_FOUND)}
         operation = operations.get("get" if method == "HEAD" else method.lower())
         if operation is None:
-            forms = next(iter(operations.values()))["responses"]["500"]["content"]
-            return {"405": _error(forms, ErrorCode.METHOD_NOT_ALLOWED, "Allow")}
+            return {"405": _error(self._error_forms(path), ErrorCode.METHOD_NOT_ALLOWED, "Allow")}
         responses: Responses = operation["responses"]
         return responses
 
+    def _operations(self, path: str) -> Mapping[str, Any]:
+        return next((operations for pattern, operations in self._paths if pattern.fullmatch(path)), {})
+
+    def _error_forms(self, path: str) -> Mapping[str, Any]:
+        for operation in self._operations(path).values():
+            forms: Mapping[str, Any] = operation["responses"]["500"]["content"]
+            return forms
+        model = "OipError" if path.startswith("/v2/") else "ErrorAnswer"
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+
     def _check(self, response: httpx.Response, responses: Responses) -> None:
+        try:
+            self._compare(response, responses)
+        except MismatchError as error:
+            asked = f"{response.request.method} {response.request.url.path}"
+            raise MismatchError(f"{asked} answered {response.status_code}: {error}") from None
+
+    def _compare(self, response: httpx.Response, responses: Responses) -> None:
         documented = responses.get(str(response.status_code))
         if documented is None:
             raise MismatchError(f"expected one of the documented statuses {', '.join(sorted(responses))}")
@@ -80,7 +96,7 @@ class Contract:
         if media_type not in documented["content"]:
             raise MismatchError(f"expected one of {', '.join(documented['content'])}, got {media_type or 'none'}")
         if media_type.endswith("json") and response.is_closed:  # whoever streams an answer gets it later
-            self._check_json(response.json(), documented["content"][media_type])
+            self._check_json(response.content, documented["content"][media_type])
 
     def _check_header(self, name: str, header: Mapping[str, Any], value: str | None) -> None:
         if value is None:
@@ -92,7 +108,11 @@ class Contract:
         for fault in Draft202012Validator(schema).iter_errors(int(value) if is_number else value):
             raise MismatchError(f"the header {name} does not match its schema: {fault.message}")
 
-    def _check_json(self, body: Any, content: Mapping[str, Any]) -> None:
+    def _check_json(self, text: bytes, content: Mapping[str, Any]) -> None:
+        try:
+            body = json.loads(text, parse_constant=_not_json)
+        except ValueError as error:
+            raise MismatchError(f"expected JSON: {error}") from error
         faults = [text for error in self._validator(content["schema"]).iter_errors(body) for text in _leaves(error)]
         if faults:
             raise MismatchError(f"the body does not match its schema: {'; '.join(faults)}")
@@ -130,9 +150,15 @@ def _pattern(path: str) -> str:
     return "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({\w+})", path))
 
 
-def _error(forms: Mapping[str, Any], code: ErrorCode, *headers: str) -> dict[str, Any]:
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _error(forms: Mapping[str, Any], code: ErrorCode | None = None, *headers: str) -> dict[str, Any]:
+    """Return the response object of an error with this code, any without one, and with these headers."""
     text = {"required": True, "schema": {"type": "string"}}
-    content = {kind: {"schema": form["schema"], "examples": {str(code): {}}} for kind, form in forms.items()}
+    examples = {"examples": {str(code): {}}} if code else {}
+    content = {kind: {"schema": form["schema"], **examples} for kind, form in forms.items()}
     return {"headers": dict.fromkeys(("X-Request-ID", *headers), text), "content": content}
 
 
@@ -168,26 +194,22 @@ class Watch:
     def look(self, client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> None:
         """Check an answer and those that redirected to it."""
         for each in (*response.history, response):
-            table = self._table(client, each)
-            if table:
-                try:
+            url = each.request.url
+            app = getattr(client._transport_for_url(url), "app", None)
+            table = self.services.get(f"{url.scheme}://{url.netloc.decode()}")
+            try:
+                if table:
                     contract(table).check(each)
-                except MismatchError as error:
-                    self._found.append(str(error))
+                elif isinstance(app, FrontDoor) and each.is_error:
+                    contract(app._table).check_error(each)
+            except MismatchError as error:
+                self._found.append(str(error))
 
     def report(self) -> None:
         """Raise `MismatchError` with what was found since the last report."""
         found, self._found = dict.fromkeys(self._found), []
         if found:
             raise MismatchError("the service's answers differ from its OpenAPI document:\n" + "\n".join(found))
-
-    def _table(self, client: httpx.Client | httpx.AsyncClient, response: httpx.Response) -> Table | None:
-        """Return the endpoints of the service that answered; None to ignore the answer."""
-        url = response.request.url
-        app = getattr(client._transport_for_url(url), "app", None)
-        if isinstance(app, FrontDoor):  # its handlers are the test's own, so that only its errors are the service's
-            return app._table if response.is_error else None
-        return self.services.get(f"{url.scheme}://{url.netloc.decode()}")
 
 
 @contextmanager

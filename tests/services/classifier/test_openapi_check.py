@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from buckler.error_codes import ErrorCode
-from services.classifier.contract import RefusalError
+from services.classifier.contract import ErrorAnswer, ErrorForm, RefusalError
 from services.classifier.edge.front_door import FrontDoor
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.openapi import document
@@ -108,6 +109,8 @@ def test_a_documented_answer_passes(response: httpx.Response):
             "Additional properties are not allowed",
             id="undocumented field",
         ),
+        pytest.param(answered(200, b"{", content_type="application/json"), "expected JSON: ", id="no JSON"),
+        pytest.param(answered(200, b"NaN", content_type="application/json"), "NaN is no JSON", id="no number"),
         pytest.param(answered(400, {"detail": "no"}), "does not match its schema", id="form of an error"),
         pytest.param(answered(400, error("label_unknown")), "field_missing.*got label_unknown", id="undocumented code"),
         pytest.param(answered(400, error("key_missing")), "got key_missing", id="code of another status"),
@@ -157,21 +160,24 @@ def test_an_answer_of_a_watched_address_is_reported_once(watch: Watch):
     watch.report()
 
 
-def test_an_error_of_a_front_door_in_this_process_is_checked_against_its_own_table():
-    row = Endpoint(name="tea", method="GET", paths=("/tea",), handler=brew, gives=(Format("text/plain"),))
-    app = FrontDoor(never, Settings(), Table((row,)), pipeline=lambda: None)
+def test_the_form_of_an_error_of_a_front_door_in_this_process_is_checked():
+    async def refuse(call: Call) -> Response:
+        raise RefusalError(ErrorCode.LABEL_UNKNOWN)
 
-    async def ask() -> None:
+    form = ErrorForm("application/json", lambda refusal: {"problem": refusal.code}, ErrorAnswer)
+    row = Endpoint(name="a", method="GET", paths=("/a",), handler=refuse, gives=(Format("text/plain"),))
+    other = replace(row, name="b", paths=("/b",), gives=(Format("text/plain", errors=form),))
+    app = FrontDoor(never, Settings(), Table((row, other)), pipeline=lambda: None)
+
+    async def ask(path: str) -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
-            await client.get("/tea")
+            assert (await client.get(path)).status_code == 400
 
-    asyncio.run(ask())
-    with pytest.raises(MismatchError, match="GET /tea answered 400: expected one of the documented statuses 200, 500"):
+    asyncio.run(ask("/a"))
+    openapi_check.WATCH.report()
+    asyncio.run(ask("/b"))
+    with pytest.raises(MismatchError, match=r"GET /b answered 400: the body does not .*'error' is a required property"):
         openapi_check.WATCH.report()
-
-
-async def brew(call: Call) -> Response:
-    raise RefusalError(ErrorCode.LABEL_UNKNOWN)
 
 
 async def never(scope: Scope, receive: Receive, send: Send) -> None:
