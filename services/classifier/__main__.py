@@ -15,7 +15,8 @@ from buckler.state import paths
 from services.classifier.edge import supervisor
 from services.classifier.settings import Settings
 
-# BentoML, MLflow and NumPy read them when they are imported, so nothing that this module imports may import those.
+# BentoML, MLflow and NumPy read them when they are imported, so nothing that this module imports may import those; glibc
+# reads its own when a worker starts.
 DEFAULTS = {
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -24,6 +25,8 @@ DEFAULTS = {
     # For the detector's small matrix products, several threads take a hundred times as long and use the cores that the
     # network needs.
     "OPENBLAS_NUM_THREADS": "1",
+    # By default, glibc keeps freed memory apart for nearly every thread.
+    "MALLOC_ARENA_MAX": "2",
 }
 SERVICE = "services.classifier.service:Classifier"
 

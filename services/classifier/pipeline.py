@@ -4,6 +4,7 @@ Each step has threads of its own. A slow picture therefore delays neither the mo
 answer is written to disk the model computes the next.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode, Group
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import overlay, uploads
+from buckler.modality.picture import images, overlay, uploads
 from buckler.modality.picture.uploads import Upload
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 # Enough that a slow picture delays no other one. Pictures of more than SMALL_PIXELS are decoded one at a time, because
 # each takes up to half a gigabyte.
 DECODERS = 3
-SMALL_PIXELS = 8_000_000
+SMALL_PIXELS = 12_500_000
+# Pictures that are decoded or wait for the model; the others wait as files, which take less memory.
+AHEAD = DECODERS + 1
 
 
 class ClassifierPipeline:
@@ -59,6 +62,7 @@ class ClassifierPipeline:
         self.settings, self.table, self.schema = settings, table, schema
         self.drawing, self.parsing = Threads("Decode", DECODERS), Threads("Parse")
         self._large, self._model, self._writing = Threads("Large"), Threads("Model"), Threads("Record")
+        self._ahead = asyncio.Semaphore(AHEAD)
         self._audit = AuditTrail(settings)
         self._queries = QueryGuard(settings, self._audit)
         self._slot = ModelSlot(served, keep_previous_seconds=settings.previous_model_seconds)
@@ -104,15 +108,27 @@ class ClassifierPipeline:
                 yield refusal
 
     async def _answer(self, request: PictureRequest, picture: Picture, answer_id: str) -> Answered:
-        upload = await self._decoded(request, picture)
-        prediction, relevance = await self._model.run(partial(self._predict, request, upload, picture))
+        upload, (prediction, relevance) = await self._predicted(request, picture)
         record = partial(self._record, request, picture, upload, prediction, answer_id)
         answer = await self._writing.run(record)
         if relevance is None or upload.shown is None:
             return Answered(answer)
         return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
 
-    async def _decoded(self, request: PictureRequest, picture: Picture) -> Upload:
+    async def _predicted(
+        self, request: PictureRequest, picture: Picture
+    ) -> tuple[Upload, tuple["Prediction", "Relevance | None"]]:
+        try:
+            async with self._ahead:
+                upload = await self._decoded(request, picture, self.drawing, SMALL_PIXELS)
+                return upload, await self._model.run(partial(self._predict, request, upload, picture))
+        except RefusalError as refusal:
+            if refusal.code is not ErrorCode.IMAGE_TOO_LARGE:
+                raise
+        upload = await self._decoded(request, picture, self._large, images.MAX_PIXELS)
+        return upload, await self._model.run(partial(self._predict, request, upload, picture))
+
+    async def _decoded(self, request: PictureRequest, picture: Picture, threads: Threads, most_pixels: int) -> Upload:
         if not isinstance(picture, bytes):
             return Upload(picture)
         decode = partial(
@@ -120,15 +136,10 @@ class ClassifierPipeline:
             picture,
             size=request.served.predictor.image_size,
             shown=overlay.LONGEST_SIDE if request.explained else None,
+            most_pixels=most_pixels,
         )
-        seconds = self.settings.decode_timeout_seconds
         try:
-            try:
-                return await self.drawing.run(partial(decode, most_pixels=SMALL_PIXELS), seconds=seconds)
-            except UnusableImageError as error:
-                if error.code is not ErrorCode.IMAGE_TOO_LARGE:
-                    raise
-            return await self._large.run(decode, seconds=seconds)
+            return await threads.run(decode, seconds=self.settings.decode_timeout_seconds)
         except UnusableImageError as error:
             raise RefusalError(error.code, str(error)) from error
 

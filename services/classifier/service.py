@@ -6,8 +6,8 @@ Start it, bound to loopback and with its state below ``.buckler``, with::
 
 which is equivalent to::
 
-    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True OPENBLAS_NUM_THREADS=1 BUCKLER_BOUND_HOST=127.0.0.1 \\
-        bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
+    BENTOML_HOME=.buckler/bentoml BENTOML_DO_NOT_TRACK=True OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=2 \\
+        BUCKLER_BOUND_HOST=127.0.0.1 bentoml serve services.classifier.service:Classifier --host 127.0.0.1 --port 3000
 
 ``BUCKLER_BOUND_HOST`` is the address that the service is bound to; without it, and on any address but loopback, clients
 need keys (``BUCKLER_REQUIRE_KEYS``).

@@ -134,10 +134,9 @@ class FrontDoor:
             RefusalError: The request is refused, or the time for its answer is over.
             ClientGoneError: The client closed the connection, so that the request is cancelled.
         """
-        if not inspect.iscoroutinefunction(endpoint.handler):
-            response: Response = await run_in_threadpool(endpoint.handler, call)
-            return response
-        work: asyncio.Future[Response] = asyncio.ensure_future(endpoint.handler(call))
+        handler = endpoint.handler
+        running = handler(call) if inspect.iscoroutinefunction(handler) else run_in_threadpool(handler, call)
+        work: asyncio.Future[Response] = asyncio.ensure_future(running)
         gone = asyncio.ensure_future(body.wait_until_gone(receive))
         try:
             either: set[asyncio.Future[Any]] = {work, gone}
