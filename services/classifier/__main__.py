@@ -15,8 +15,8 @@ from buckler.state import paths
 from services.classifier.edge import supervisor
 from services.classifier.settings import Settings
 
-# BentoML, MLflow and NumPy read them when they are imported, so nothing that this module imports may import those; glibc
-# reads its own when a worker starts.
+# BentoML, MLflow and NumPy read them when they are imported, so nothing that this module imports may import those. The
+# C library reads its own when a worker starts.
 DEFAULTS = {
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -25,7 +25,7 @@ DEFAULTS = {
     # For the detector's small matrix products, several threads take a hundred times as long and use the cores that the
     # network needs.
     "OPENBLAS_NUM_THREADS": "1",
-    # By default, glibc keeps freed memory apart for nearly every thread.
+    # By default, the C library keeps freed memory apart for nearly every thread.
     "MALLOC_ARENA_MAX": "2",
 }
 SERVICE = "services.classifier.service:Classifier"
