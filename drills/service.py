@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from benchmarks.load import Load
 from buckler.modality.picture import images, synthetic
 from drills.registry import DrillError
 
+COMMAND = ("-m", "services.classifier")  # of Python
 START_SECONDS = 180
 READY = "Service classifier initialized"  # BentoML's log line for each worker that is ready to answer
 PICTURE_SIZE = 64
@@ -98,7 +99,9 @@ def metric_sum(exposition: str, name: str, labels: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def running(directory: Path, env: Mapping[str, str], *, workers: int = 1) -> Iterator[RunningService]:
+def running(
+    directory: Path, env: Mapping[str, str], *, workers: int = 1, command: Sequence[str] = COMMAND
+) -> Iterator[RunningService]:
     """Run the service with its files in ``directory`` until the context ends; it begins when all workers are ready.
 
     Raises:
@@ -114,9 +117,10 @@ def running(directory: Path, env: Mapping[str, str], *, workers: int = 1) -> Ite
         "BUCKLER_WORKERS": str(workers),
         **env,
     }
-    command = [sys.executable, "-m", "services.classifier", "--port", str(port)]
     log = directory / "service.log"
-    with servers.started(command, env=servers.environment(settings), log=log) as process:
+    with servers.started(
+        [sys.executable, *command, "--port", str(port)], env=servers.environment(settings), log=log
+    ) as process:
         service = RunningService(port, directory, process)
         wait_until(
             lambda: service.ready_workers() >= workers or process.poll() is not None,

@@ -1,16 +1,17 @@
 """Helpers: draw a picture, run the service as an operator does."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 from PIL import Image
 
 from buckler.trust.keys import PUBLIC_KEY_FILE
-from drills.service import RunningService, running
+from drills.service import COMMAND, RunningService, running
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.releases.follower import follow
 from services.classifier.releases.slot import ModelSlot
@@ -51,12 +52,24 @@ class Server(RunningService):
 
 
 @contextmanager
-def serving(directory: Path, keys: Path, **settings: str) -> Iterator[Server]:
+def serving(
+    directory: Path, keys: Path, *, command: Sequence[str] = COMMAND, table: Table = ENDPOINTS, **settings: str
+) -> Iterator[Server]:
     """Run the service until the context ends; it begins when all workers are ready."""
     env = {"BUCKLER_VERDICT_KEY": str(keys / PUBLIC_KEY_FILE), **settings}
-    with running(directory, env, workers=int(settings.get("BUCKLER_WORKERS", "1"))) as service:
-        SERVICES[service.url] = ENDPOINTS
+    workers = int(settings.get("BUCKLER_WORKERS", "1"))
+    with running(directory, env, workers=workers, command=command) as service:
+        SERVICES[service.url] = table
         try:
             yield Server(service.port, service.directory, service.process)
         finally:
             del SERVICES[service.url]
+
+
+@contextmanager
+def bentoml_serving(directory: Path, keys: Path, target: str, **options: Any) -> Iterator[Server]:
+    """Run the service ``target`` (``module:name``) with BentoML's own command, as ``serving``."""
+    command = ("-m", "bentoml", "serve", target, "--host", "127.0.0.1")
+    own = {"BUCKLER_BOUND_HOST": "127.0.0.1", "BENTOML_DO_NOT_TRACK": "True", "OPENBLAS_NUM_THREADS": "1"}
+    with serving(directory, keys, command=command, **own, **options) as server:
+        yield server
