@@ -7,6 +7,7 @@ import base64
 from functools import partial
 from urllib.parse import quote
 
+from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse, Response
@@ -84,11 +85,15 @@ def requested_label(query: QueryParams) -> str | None:
 
 def _png(answer: Answer, heat_map: HeatMap) -> Response:
     headers = {LABEL_HEADER: quote(heat_map.label), DECISION_HEADER: answer.decision}
-    return Response(images.encode_png(overlay(heat_map.picture, heat_map.relevance)), media_type=PNG, headers=headers)
+    return Response(_encoded(overlay(heat_map.picture, heat_map.relevance)), media_type=PNG, headers=headers)
 
 
 def _json(answer: Answer, heat_map: HeatMap) -> Response:
     pictures = (heat_map.picture, overlay(heat_map.picture, heat_map.relevance))
-    picture, marked = (base64.b64encode(images.encode_png(each)).decode() for each in pictures)
+    picture, marked = (base64.b64encode(_encoded(each)).decode() for each in pictures)
     found = Explanation(answer=answer, label=heat_map.label, picture=picture, overlay=marked)
     return JSONResponse(found.model_dump(mode="json"))
+
+
+def _encoded(image: Image.Image) -> bytes:
+    return images.encode_png(image, compress_level=3)  # a third of the time at level 6, for a tenth more bytes

@@ -135,10 +135,10 @@ def to_png(pixels: NDArray[np.floating]) -> bytes:
     return encode_png(Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)))
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """Return ``image`` as a PNG file."""
+def encode_png(image: Image.Image, *, compress_level: int = 6) -> bytes:
+    """Return ``image`` as a PNG file; ``compress_level`` from 0, the fastest, to 9, the smallest file."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 
