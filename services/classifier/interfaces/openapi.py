@@ -69,8 +69,18 @@ def document(settings: Settings, table: Table) -> dict[str, Any]:
         "servers": [{"url": ".", "description": "this service"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(row.tag for row in rows)],
         "paths": dict(paths),
-        "components": {"schemas": schemas["$defs"], "securitySchemes": {KEY: KEY_SCHEME}},
+        "components": {
+            "schemas": {name: _described(schema) for name, schema in schemas["$defs"].items()},
+            "securitySchemes": {KEY: KEY_SCHEME},
+        },
     }
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without the sections of its class's docstring that only concern Python."""
+    if "description" not in schema:
+        return schema
+    return {**schema, "description": schema["description"].partition("\n\n")[0].replace("``", "`")}
 
 
 def version() -> str:
@@ -140,8 +150,9 @@ def _body(body: Body, most: int) -> dict[str, Any]:
 
 def _success(formats: tuple[Format, ...]) -> dict[str, Any]:
     headers = {"X-Request-ID": REQUEST_ID, **{name: TEXT for each in formats for name in each.headers}}
+    described = {each.media_type: each.description for each in formats if each.description}
     return {
-        "description": "; ".join(each.description for each in formats if each.description) or "Success",
+        "description": _list(described) if len(described) > 1 else "".join(described.values()) or "Success",
         "headers": headers,
         "content": {each.media_type: _content(each) for each in formats},
     }
@@ -163,12 +174,16 @@ def _errors(row: Endpoint) -> dict[str, Any]:
     forms = {each.errors.media_type: each.errors for each in row.gives}
     return {
         str(status): {
-            "description": "; ".join(f"`{code}`: {code.message}" for code in codes),
+            "description": _list({code: code.message for code in codes}),
             "headers": {"X-Request-ID": REQUEST_ID, **ERROR_HEADERS.get(status, {})},
             "content": {media_type: _error(form, codes) for media_type, form in forms.items()},
         }
         for status, codes in sorted(by_status.items())
     }
+
+
+def _list(texts: Mapping[str, str]) -> str:
+    return "\n".join(f"- `{name}`: {text}" for name, text in texts.items())
 
 
 def _error(form: ErrorForm, codes: list[ErrorCode]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +15,6 @@ from buckler.error_codes import ErrorCode
 from services.classifier.contract import ErrorAnswer, ErrorForm, RefusalError
 from services.classifier.edge.front_door import FrontDoor
 from services.classifier.endpoints import ENDPOINTS
-from services.classifier.interfaces.openapi import document
 from services.classifier.requests import Call
 from services.classifier.routing import Endpoint, Format, Table
 from services.classifier.settings import Settings
@@ -191,8 +189,3 @@ def test_a_test_that_got_another_answer_fails(watch: Watch, monkeypatch: pytest.
     make_tea("service")
     with pytest.raises(MismatchError, match="GET /livez answered 418"):
         next(hook)
-
-
-def test_every_schema_of_the_document_is_valid():
-    for schema in document(Settings(), ENDPOINTS)["components"]["schemas"].values():
-        Draft202012Validator.check_schema(schema)
