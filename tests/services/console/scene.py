@@ -27,8 +27,9 @@ from buckler.serving import selftest
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import Source
+from services.classifier.endpoints import ENDPOINTS
 from tests import projects, screenings
-from tests.services.running import IMAGE_SIZE, TLS
+from tests.services.running import IMAGE_SIZE, SERVICES, TLS
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = "/usr/bin/chromium"
@@ -144,6 +145,7 @@ class Scene:
             "BUCKLER_FOLLOW_JITTER_SECONDS": "0",
         }
         with self._running("services.classifier", "/readyz", settings, "--port") as url:
+            SERVICES[url] = ENDPOINTS  # its answers are compared with the OpenAPI document
             yield url
 
     @contextmanager
