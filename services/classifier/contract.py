@@ -151,4 +151,4 @@ def error_answer(refusal: RefusalError) -> ErrorAnswer:
     return ErrorAnswer(error=ErrorDetail(code=refusal.code, message=refusal.detail))
 
 
-OWN_ERRORS = ErrorForm("application/json", lambda refusal: error_answer(refusal).model_dump(), ErrorAnswer)
+ERROR_FORM = ErrorForm("application/json", lambda refusal: error_answer(refusal).model_dump(), ErrorAnswer)

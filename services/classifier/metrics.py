@@ -148,7 +148,7 @@ def create_series(table: Table) -> None:
         REQUESTS.labels(endpoint=label, code="200")
         REQUEST_SECONDS.labels(endpoint=label)
     for row in table:
-        for code in {str(error.status.value) for error in row.errors}:
+        for code in {str(error.status.value) for error in row.error_codes}:
             REQUESTS.labels(endpoint=row.label, code=code)
         if row.pictures:
             REQUESTS.labels(endpoint=row.label, code=CLIENT_GONE)

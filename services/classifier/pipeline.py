@@ -5,12 +5,12 @@ answer is written to disk the model computes the next.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from buckler.detection.reasons import Reason
-from buckler.error_codes import ErrorCode, Group
+from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images, overlay, uploads
 from buckler.modality.picture.uploads import Upload
@@ -91,25 +91,17 @@ class ClassifierPipeline:
         """The live model; None without one."""
         return self._slot.served
 
-    async def answers(self, request: PictureRequest) -> AsyncIterator[Answered | RefusalError]:
-        """Yield for each picture its answer, or the error that concerns only this picture.
+    async def answer(self, request: PictureRequest, number: int) -> Answered:
+        """Return the answer to picture ``number`` of a request, counted from 1.
 
         Raises:
-            RefusalError: A receipt cannot be signed, a picture belongs to a refused run, or the audit log cannot be
-                written.
+            RefusalError: The picture is unusable or belongs to a refused run, a receipt cannot be signed, or the audit
+                log cannot be written.
         """
         self._audit.check_receipt(request)
-        for number, picture in enumerate(request.pictures, start=1):
-            try:
-                yield await self._answer(request, picture, request.picture_id(number))
-            except RefusalError as refusal:
-                if refusal.code.group is not Group.IMAGE:
-                    raise
-                yield refusal
-
-    async def _answer(self, request: PictureRequest, picture: Picture, answer_id: str) -> Answered:
+        picture = request.pictures[number - 1]
         upload, (prediction, relevance) = await self._predicted(request, picture)
-        record = partial(self._record, request, picture, upload, prediction, answer_id)
+        record = partial(self._record, request, picture, upload, prediction, request.picture_id(number))
         answer = await self._writing.run(record)
         if relevance is None or upload.shown is None:
             return Answered(answer)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import Headers, QueryParams
 
-from buckler.error_codes import ErrorCode
+from buckler.error_codes import ErrorCode, Group
 from services.classifier.contract import Answer, RefusalError
 from services.classifier.routing import Format, Table
 from services.classifier.settings import Settings
@@ -115,11 +115,11 @@ class Pipeline(Protocol):
         """The live model; None without one."""
         ...
 
-    def answers(self, request: PictureRequest) -> AsyncIterator[Answered | RefusalError]:
-        """Yield for each picture its answer, or the error that concerns only this picture.
+    async def answer(self, request: PictureRequest, number: int) -> Answered:
+        """Return the answer to picture ``number`` of a request, counted from 1.
 
         Raises:
-            RefusalError: The error concerns the whole request.
+            RefusalError: The picture is unusable, or the whole request is refused; the code says which.
         """
         ...
 
@@ -172,33 +172,41 @@ class Call:
             raise RefusalError(ErrorCode.MODEL_WITHDRAWN)
         return served
 
-    def answers(
-        self, served: "Served", pictures: Sequence[Picture], *, explained: bool = False, label: str | None = None
-    ) -> AsyncIterator[Answered | RefusalError]:
+    async def answer(self, served: "Served", picture: Picture, **wishes: Any) -> Answered:
+        """Return the answer of ``served`` to one picture.
+
+        Args:
+            served: The live model.
+            picture: The picture.
+            wishes: ``explained`` and ``label`` of a `PictureRequest`.
+
+        Raises:
+            RefusalError: The picture is unusable, or as `Pipeline.answer`.
+        """
+        return await self.pipeline.answer(self._request(served, (picture,), **wishes), 1)
+
+    async def answers(self, served: "Served", pictures: Sequence[Picture]) -> AsyncIterator[Answered | RefusalError]:
         """Yield for each picture the answer of ``served``, or the error that concerns only this picture.
 
         Raises:
-            RefusalError: ``overloaded``, ``too_many_at_once``; or as `Pipeline.answers`.
+            RefusalError: ``overloaded``, ``too_many_at_once``; or the whole request is refused.
         """
+        request = self._request(served, pictures)
+        for number in range(1, len(pictures) + 1):
+            try:
+                yield await self.pipeline.answer(request, number)
+            except RefusalError as refusal:
+                if refusal.code.group is not Group.IMAGE:
+                    raise
+                yield refusal
+
+    def _request(self, served: "Served", pictures: Sequence[Picture], **wishes: Any) -> PictureRequest:
         self.reserve(len(pictures))
-        request = PictureRequest(
+        return PictureRequest(
             id=self.id,
             served=served,
             pictures=tuple(pictures),
             sender=self.sender,
             receipt=self.receipt,
-            explained=explained,
-            label=label,
+            **wishes,
         )
-        return self.pipeline.answers(request)
-
-    async def answer(self, served: "Served", picture: Picture, **wishes: Any) -> Answered:
-        """Return the answer of ``served`` to one picture; ``wishes`` as of ``answers``.
-
-        Raises:
-            RefusalError: The picture is unusable; or as ``answers``.
-        """
-        only = await anext(self.answers(served, (picture,), **wishes))
-        if isinstance(only, RefusalError):
-            raise only
-        return only

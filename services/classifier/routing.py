@@ -10,7 +10,7 @@ from starlette.routing import compile_path
 
 from buckler.error_codes import ErrorCode, Group
 from buckler.serving.api_keys import Role
-from services.classifier.contract import OWN_ERRORS, ErrorForm, RefusalError
+from services.classifier.contract import ERROR_FORM, ErrorForm, RefusalError
 
 OTHER = "other"  # the metric label of every unknown path
 BATCH: Literal["batch"] = "batch"  # as many pictures as the settings allow
@@ -68,14 +68,14 @@ class Format:
         models: Types of a JSON answer; none for other media types and for JSON of a foreign standard.
         description: What the answer contains, where the types do not say it.
         headers: Names of the answer's own headers.
-        errors: How errors are written to clients that ask for this media type.
+        error_form: How errors are written to clients that ask for this media type.
     """
 
     media_type: str
     models: tuple[type[BaseModel], ...] = ()
     description: str = ""
     headers: tuple[str, ...] = ()
-    errors: ErrorForm = OWN_ERRORS
+    error_form: ErrorForm = ERROR_FORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Endpoint:
         return bool(self.pictures)
 
     @property
-    def errors(self) -> tuple[ErrorCode, ...]:
+    def error_codes(self) -> tuple[ErrorCode, ...]:
         """The codes of all its errors, in the order of the list."""
         found = {ErrorCode.INTERNAL_ERROR, *self.codes}
         if self.role:
@@ -244,7 +244,7 @@ class Table:
     def error_form(self, path: str) -> ErrorForm:
         """Return the form of errors about an unknown path: that of the known paths with the same first part."""
         first = _first(path)
-        return next((row.gives[0].errors for row in self.rows if first in map(_first, row.paths)), OWN_ERRORS)
+        return next((row.gives[0].error_form for row in self.rows if first in map(_first, row.paths)), ERROR_FORM)
 
     @property
     def labels(self) -> tuple[str, ...]:

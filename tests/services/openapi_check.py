@@ -56,7 +56,7 @@ class Contract:
     def _responses(self, method: str, path: str) -> Responses:
         hidden = [row for row in self._table.find(path)[0] if not row.documented]
         if hidden:
-            codes = {ErrorCode.METHOD_NOT_ALLOWED, *(code for row in hidden for code in row.errors)}
+            codes = {ErrorCode.METHOD_NOT_ALLOWED, *(code for row in hidden for code in row.error_codes)}
             return {str(status): {} for status in (200, REDIRECT, *(code.status.value for code in codes))}
         operations = self._operations(path)
         if not operations:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from buckler.error_codes import ErrorCode
 from services.classifier import metrics
-from services.classifier.contract import OWN_ERRORS, RefusalError
+from services.classifier.contract import ERROR_FORM, RefusalError
 from services.classifier.routing import OTHER
 from services.classifier.settings import Settings
 
@@ -122,7 +122,7 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()  # an answer has begun and can only be cut
             return
-        answer = OWN_ERRORS.response(RefusalError(ErrorCode.BAD_REQUEST))
+        answer = ERROR_FORM.response(RefusalError(ErrorCode.BAD_REQUEST))
         head = h11.Response(
             status_code=answer.status_code,
             headers=[*answer.raw_headers, (b"connection", b"close")],

@@ -43,7 +43,7 @@ class Exchange:
         """Note the endpoint and return the format of the answer that the client asks for."""
         self.endpoint = endpoint
         chosen = endpoint.format(self.headers.get("accept", ""))
-        self._error_form = chosen.errors
+        self._error_form = chosen.error_form
         return chosen
 
     def refusal(self, refusal: RefusalError) -> Response:

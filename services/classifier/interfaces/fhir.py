@@ -162,4 +162,4 @@ def outcome(refusal: RefusalError) -> dict[str, Any]:
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
-ERRORS = ErrorForm(FHIR_JSON, outcome)
+ERROR_FORM = ErrorForm(FHIR_JSON, outcome)

@@ -333,12 +333,12 @@ def _outputs(answers: Sequence[Answer], requested: Sequence[str]) -> list[Output
     return outputs
 
 
-ERRORS = ErrorForm(JSON, lambda refusal: {"error": f"{refusal.code}: {refusal.detail}"}, OipError)
+ERROR_FORM = ErrorForm(JSON, lambda refusal: {"error": f"{refusal.code}: {refusal.detail}"}, OipError)
 
 
 def gives(*models: type[BaseModel]) -> tuple[Format]:
     """Return the format of answers with the protocol's form of errors."""
-    return (Format(JSON, models, errors=ERRORS),)
+    return (Format(JSON, models, error_form=ERROR_FORM),)
 
 
 async def server_metadata(_: Call) -> Response:

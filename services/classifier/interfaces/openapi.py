@@ -93,7 +93,7 @@ def version() -> str:
 
 def _models(row: Endpoint) -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
     for each in row.gives:
-        for model in (*each.models, each.errors.model):
+        for model in (*each.models, each.error_form.model):
             if model:
                 yield model, "serialization"
     for body in row.takes:
@@ -169,9 +169,9 @@ def _content(form: Format) -> dict[str, Any]:
 
 def _errors(row: Endpoint) -> dict[str, Any]:
     by_status: dict[int, list[ErrorCode]] = defaultdict(list)
-    for code in row.errors:
+    for code in row.error_codes:
         by_status[code.status.value].append(code)
-    forms = {each.errors.media_type: each.errors for each in row.gives}
+    forms = {each.error_form.media_type: each.error_form for each in row.gives}
     return {
         str(status): {
             "description": _list({code: code.message for code in codes}),

@@ -50,5 +50,7 @@ unusable picture. Each picture counts towards the key's limits, and each answer 
 `Bundle`, and an error is an `OperationOutcome`."""
 GIVES = (
     Format(JSON, (Answer, BatchAnswer), "The answer; for several pictures, the answers"),
-    Format(FHIR_JSON, description="FHIR R4 `DiagnosticReport`, for several pictures a `Bundle`", errors=fhir.ERRORS),
+    Format(
+        FHIR_JSON, description="FHIR R4 `DiagnosticReport`, for several pictures a `Bundle`", error_form=fhir.ERROR_FORM
+    ),
 )

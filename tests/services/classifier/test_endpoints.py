@@ -16,7 +16,7 @@ from buckler.serving import api_keys
 from buckler.serving.api_keys import Role
 from buckler.trust import audit_chain
 from drills.service import metric_sum
-from services.classifier.contract import OWN_ERRORS
+from services.classifier.contract import ERROR_FORM
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.openapi import document
 from services.classifier.routing import OTHER, Endpoint, Table
@@ -136,7 +136,7 @@ def test_a_new_row_is_in_the_openapi_document(extended: Extended):
         for answer in operations["post"]["responses"].values()
         for code in answer["content"]["application/json"].get("examples", {})
     }
-    assert documented == set(SIZE.errors)
+    assert documented == set(SIZE.error_codes)
     assert {"image_unreadable", "rate_limited", "key_missing", "audit_unavailable"} <= documented
     assert {path for path in served["paths"] if path != "/size"} == set(document(Settings(), ENDPOINTS)["paths"])
 
@@ -200,11 +200,11 @@ def test_a_documented_row_has_a_summary_and_describes_what_it_takes_and_gives(ro
 @pytest.mark.parametrize("row", ROWS)
 def test_errors_are_in_the_order_of_the_list(row: Endpoint):
     order = list(ErrorCode)
-    places = [order.index(code) for code in row.errors]
+    places = [order.index(code) for code in row.error_codes]
     assert places == sorted(set(places))
-    assert ErrorCode.INTERNAL_ERROR in row.errors
-    assert (ErrorCode.KEY_MISSING in row.errors) == (row.role is not None)
-    assert (ErrorCode.IMAGE_UNREADABLE in row.errors) == row.limited
+    assert ErrorCode.INTERNAL_ERROR in row.error_codes
+    assert (ErrorCode.KEY_MISSING in row.error_codes) == (row.role is not None)
+    assert (ErrorCode.IMAGE_UNREADABLE in row.error_codes) == row.limited
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_no_row_is_found_for_an_unknown_path(path: str):
 
 
 def test_errors_about_unknown_paths_have_the_form_of_their_neighbours():
-    oip = next(row for row in ENDPOINTS if row.name == "oipServer").gives[0].errors
+    oip = next(row for row in ENDPOINTS if row.name == "oipServer").gives[0].error_form
     assert {ENDPOINTS.error_form(path) for path in ("/v2/nothing", "/v2/models")} == {oip}
-    assert {ENDPOINTS.error_form(path) for path in ("/nothing", "/v21", "/predict/x", "*")} == {OWN_ERRORS}
+    assert {ENDPOINTS.error_form(path) for path in ("/nothing", "/v21", "/predict/x", "*")} == {ERROR_FORM}
 
 
 def test_a_table_of_no_rows_finds_nothing():

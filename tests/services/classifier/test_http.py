@@ -329,7 +329,7 @@ def test_the_openapi_document_matches_the_contract(server: Server, picture: byte
         for code in response["content"]["application/json"].get("examples", {})
     }
     (row,) = (row for row in ENDPOINTS if row.name == "predict")
-    assert documented == set(row.errors)
+    assert documented == set(row.error_codes)
     for status, response in operation["responses"].items():
         for code in response["content"]["application/json"].get("examples", {}):
             assert str(ErrorCode(code).status.value) == status

@@ -164,7 +164,7 @@ def test_the_form_of_an_error_of_a_front_door_in_this_process_is_checked():
 
     form = ErrorForm("application/json", lambda refusal: {"problem": refusal.code}, ErrorAnswer)
     row = Endpoint(name="a", method="GET", paths=("/a",), handler=refuse, gives=(Format("text/plain"),))
-    other = replace(row, name="b", paths=("/b",), gives=(Format("text/plain", errors=form),))
+    other = replace(row, name="b", paths=("/b",), gives=(Format("text/plain", error_form=form),))
     app = FrontDoor(never, Settings(), Table((row, other)), pipeline=lambda: None)
 
     async def ask(path: str) -> None:

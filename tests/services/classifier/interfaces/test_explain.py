@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -85,10 +84,10 @@ def test_the_header_states_a_label_in_any_script():
     answer = SimpleNamespace(label="黒色腫", decision="accept")
     served = SimpleNamespace(predictor=SimpleNamespace(labels=("黒色腫", "母斑")), withdrawn=False)
 
-    async def answers(request: PictureRequest) -> AsyncIterator[Answered]:
-        yield Answered(answer, HeatMap("黒色腫", picture, relevance))
+    async def answered(request: PictureRequest, number: int) -> Answered:
+        return Answered(answer, HeatMap("黒色腫", picture, relevance))
 
-    pipeline = SimpleNamespace(live=served, answers=answers, drawing=Threads("Test"))
+    pipeline = SimpleNamespace(live=served, answer=answered, drawing=Threads("Test"))
     call = Call(id="id", format=GIVES[0], pipeline=pipeline, files=(b"",))
     response = asyncio.run(answer_explain(call))
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
