@@ -25,6 +25,7 @@ from buckler.evaluation import reports, subgroups
 from buckler.evaluation.reports import ValidationReport
 from buckler.measurements.results import DataVersion, Expectation, Quarantined, Repeated
 from buckler.modality.picture import images
+from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 
@@ -88,8 +89,8 @@ def _quarantine(frame: pd.DataFrame, faults: dict[str, UnusableImageError]) -> N
     for name in faults:
         (QUARANTINE / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(paths[name], QUARANTINE / name)
-    rows = [(name, fault.code, str(fault)) for name, fault in sorted(faults.items())]
-    reasons = pd.DataFrame(rows, columns=["id", "code", "reason"])
+    rows = [(name, str(fault.code), str(fault)) for name, fault in sorted(faults.items())]
+    reasons = pd.DataFrame(rows, columns=["id", "code", "reason"]).map(documents.to_cell)
     reasons.to_csv(QUARANTINE / "reasons.csv", index=False, lineterminator="\n")
 
 

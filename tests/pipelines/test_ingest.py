@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import pytest
 
@@ -70,3 +71,34 @@ def test_a_bad_source_stops_before_older_pictures_are_lost(pictures):
     with pytest.raises(DataError, match="expected a folder of class folders at gone"):
         ingest.run(data(path="gone"))
     assert (ingest.IMAGES / "benign/0.png").exists()
+
+
+def test_a_link_to_a_private_key_is_not_copied(pictures, tmp_path):
+    (tmp_path / "private.pem").write_text("the private key")
+    (pictures / "benign/7.png").symlink_to(tmp_path / "private.pem")
+    with pytest.raises(DataError, match=r"got a symbolic link to '.*/private\.pem' at 'benign/7\.png'"):
+        ingest.run(data())
+    assert not ingest.IMAGES.exists()
+
+
+def test_metadata_behind_a_link_are_not_read(pictures, tmp_path):
+    (tmp_path / "passwd").write_text("file,label,lesion_id,secret\nbenign/1.png,benign,,hunter2\n")
+    (pictures / "metadata.csv").symlink_to(tmp_path / "passwd")
+    with pytest.raises(DataError, match=r"at 'metadata\.csv'"):
+        ingest.run(data())
+
+
+def test_a_name_in_latin_1_is_reported_in_one_line(pictures):
+    (pictures / "benign" / os.fsdecode(b"m\xfcller.jpg")).write_text("x")
+    with pytest.raises(DataError, match=r"got 'benign/m\\xfcller\.jpg'; rename it") as caught:
+        ingest.run(data())
+    assert str(caught.value).isascii()
+    assert "\n" not in str(caught.value)
+
+
+def test_names_like_formulas_pass_the_stage_unchanged(pictures):
+    (pictures / "benign").rename(pictures / "=1+1")
+    ingest.run(data())
+    assert set(manifest.read(ingest.MANIFEST)["label"]) == {"=1+1", "malignant"}
+    assert "\n=1+1" not in ingest.MANIFEST.read_text()
+    assert (ingest.IMAGES / "=1+1/0.png").exists()

@@ -124,3 +124,12 @@ def test_subgroups_that_the_manifest_cannot_form_are_refused_before_any_training
     with pytest.raises(DataError, match=r"attack\.subgroups cuts the column 'age' at \[40\].* got 'old'"):
         run({"age": (40,)})
     assert not validate.VALIDATED.exists()
+
+
+def test_reasons_are_no_formulas(pictures):
+    (pictures / "malignant").rename(pictures / "@SUM(A1)")
+    (pictures / "@SUM(A1)/empty.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="malignant"):
+        run()
+    text = (validate.QUARANTINE / "reasons.csv").read_text()
+    assert "\n'@SUM(A1)/empty.jpg,image_empty," in text

@@ -4,6 +4,7 @@ A violated critical expectation stops the pipeline, because later results would 
 warning is reported, and the gate judges it.
 """
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -255,7 +256,10 @@ class _Validation:
         rows = {row.expectation_config.meta["name"]: row for row in result.results if row.expectation_config}
         result.results = [rows[one.name] for one in checks]
         self._run[name] = (suite, result)
-        return [_result(one, rows[one.name], key) for one in checks]
+        found = [_result(one, rows[one.name], key) for one in checks]
+        for row in result.results:  # the library's pages do not escape the values of the table
+            row.result = _escaped(row.result)
+        return found
 
     def pages(self) -> dict[str, str]:
         from great_expectations.render.renderer import ExpectationSuitePageRenderer, ValidationResultsPageRenderer
@@ -268,6 +272,15 @@ class _Validation:
             pages[f"expectations/{name}.html"] = view.render(ExpectationSuitePageRenderer().render(suite))
             pages[f"validations/{name}.html"] = view.render(ValidationResultsPageRenderer().render(result))
         return pages
+
+
+def _escaped(value: Any) -> Any:
+    """Return JSON ``value`` with all texts escaped for HTML."""
+    if isinstance(value, str):
+        return html.escape(value)
+    if isinstance(value, Mapping):
+        return {_escaped(name): _escaped(each) for name, each in value.items()}
+    return [_escaped(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _result(one: _Check, result: Any, key: str) -> Expectation:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from buckler.errors import DataError
+from buckler.state import documents
 
 COLUMNS = ("id", "path", "sha256", "label", "width", "height", "mode", "bytes", "source", "group")
 """Required columns, in this order; columns from the source's metadata follow."""
@@ -27,9 +28,10 @@ def build(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write ``frame`` as CSV, the same bytes for the same content on every platform."""
+    """Write ``frame`` as CSV, the same bytes for the same content on every platform, without formulas."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False, lineterminator="\n")
+    cells = frame.map(documents.to_cell).rename(columns=documents.to_cell)
+    cells.to_csv(path, index=False, lineterminator="\n")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -45,11 +47,13 @@ def read(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: expected the columns {list(COLUMNS)}, {missing} are missing")
         types = {name: _INTEGERS.get(name, "str") for name in header}
         empty = {"width": [""], "height": [""]}
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
     except FileNotFoundError as error:
         raise DataError(f"no {path}; run the stage that writes it: dvc repro") from error
     except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
         raise DataError(f"{path} is not a manifest: {error}") from error
+    texts = {name: frame[name].map(documents.from_cell).astype("str") for name in header if name not in _INTEGERS}
+    return frame.assign(**texts).rename(columns=documents.from_cell)
 
 
 def labels(frame: pd.DataFrame) -> list[str]:

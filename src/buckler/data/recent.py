@@ -1,16 +1,17 @@
 """Recently labelled pictures: files added to class folders after the model was trained."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from buckler.data import manifest
+from buckler.data.folder import Folder
 from buckler.data.pictures import Pictures
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import images
-from buckler.trust.digests import file_digest
 
 log = logging.getLogger(__name__)
 
@@ -28,30 +29,31 @@ def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, kno
         known: Manifests of pictures to leave out.
 
     Raises:
-        DataError: ``root`` is missing, contains a folder that is not a class, or has no new picture.
+        DataError: ``root`` is missing, contains a folder that is not a class, a link, a special file or an unreadable
+            name, or has no new picture.
     """
     if not root.is_dir():
         raise DataError(f"expected a folder of class folders at {root}, there is none; see watch.recent.path")
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    unknown = [folder.name for folder in folders if folder.name not in labels]
+    folder = Folder(root)
+    unknown = [name for name in folder.folders() if name not in labels]
     if unknown:
         raise DataError(f"{root} has folders {unknown}, expected classes of the model: {list(labels)}")
     learnt = {digest for path in known for digest in manifest.read(path)["sha256"]}
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and file.name[0] != "."]
-    files.sort(key=lambda file: (-file.stat().st_mtime, file.as_posix()))
+    files = [file for label in folder.folders() for file in folder.files(label)]
+    files.sort(key=lambda file: (-(root / file).lstat().st_mtime, file))
     chosen: list[tuple[str, np.ndarray, int]] = []
     for file in files:
         if count and len(chosen) == count:
             break
-        if file_digest(file).removeprefix("sha256:") in learnt:  # manifests have no prefix
+        content = folder.read(file)
+        if hashlib.sha256(content).hexdigest() in learnt:
             continue
         try:
-            pixels = images.load_pixels(file, size=size)
+            pixels = images.load_pixels(content, size=size)
         except UnusableImageError as error:
-            log.warning("left out: %s: %s", file, error)
+            log.warning("left out: %s: %s", root / file, error)
             continue
-        name = file.relative_to(root)
-        chosen.append((name.as_posix(), pixels, labels.index(name.parts[0])))
+        chosen.append((file, pixels, labels.index(PurePosixPath(file).parts[0])))
     if not chosen:
         raise DataError(f"no new picture in {root}; add some to the class folders, or clear watch.recent.path")
     ids, pixels_of, truth = zip(*sorted(chosen, key=lambda each: each[0]), strict=True)

@@ -1,13 +1,16 @@
 """Data sources: a folder of class folders, or the seeded generator."""
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from buckler.data import manifest
+from buckler.data.folder import Folder
 from buckler.errors import DataError
 from buckler.modality.picture import images, synthetic
 
@@ -49,23 +52,24 @@ def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
         seed: Seed of the choice, which does not depend on the order of the files.
 
     Raises:
-        DataError: There is no such folder, there are fewer than two classes, a class is empty, or the metadata are
-            inconsistent.
+        DataError: There is no such folder, there are fewer than two classes, a class is empty, the metadata are
+            inconsistent, or the folder contains links, special files or unreadable names.
     """
     if not path.is_dir():
         raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folder = Folder(path)
+    names = folder.folders()
     if len(names) < 2:
         raise DataError(
             f"expected at least two class folders in {path}, got {names}; put the pictures of each class"
             " into a folder with the class's name"
         )
-    metadata = _metadata(path)
+    metadata = _metadata(folder)
     return sorted(
         (
-            _item(path, file, label, metadata)
+            _item(folder, file, label, metadata)
             for label in names
-            for file in _drawn(_files(path, label), per_class, seed)
+            for file in _drawn(_files(folder, label), per_class, seed)
         ),
         key=lambda item: item.id,
     )
@@ -97,16 +101,11 @@ class _Drawing:
         return images.to_png(synthetic.draw(self.label, self.index, seed=self.seed, size=self.size))
 
 
-def _files(path: Path, label: str) -> list[str]:
+def _files(folder: Folder, label: str) -> list[str]:
     """Return the ids of the files of a class."""
-    relative = (file.relative_to(path) for file in (path / label).rglob("*") if file.is_file())
-    ids = [
-        file.as_posix()
-        for file in relative
-        if file.name not in _NO_PICTURES and not any(part.startswith(".") for part in file.parts)
-    ]
+    ids = [file for file in folder.files(label) if PurePosixPath(file).name not in _NO_PICTURES]
     if not ids:
-        raise DataError(f"expected pictures in the class folder {path / label}, it is empty; fill or remove it")
+        raise DataError(f"expected pictures in the class folder {folder.root / label}, it is empty; fill or remove it")
     return ids
 
 
@@ -115,25 +114,25 @@ def _drawn(ids: list[str], per_class: int, seed: int) -> list[str]:
     return ordered[:per_class] if per_class else ordered
 
 
-def _item(path: Path, name: str, label: str, metadata: pd.DataFrame | None) -> Item:
-    read = (path / name).read_bytes
+def _item(folder: Folder, name: str, label: str, metadata: pd.DataFrame | None) -> Item:
+    read = partial(folder.read, name)
     if metadata is None:
         return Item(name, label, read)
     if name not in metadata.index:
         return Item(name, label, read, extra=dict.fromkeys(metadata.columns.drop(["label", "lesion_id"]), ""))
     row = {str(column): str(value) for column, value in metadata.loc[name].items()}
     if row.pop("label") != label:
-        raise DataError(f"{path / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder {label!r}")
+        raise DataError(f"{folder.root / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder {label!r}")
     return Item(name, label, read, group=row.pop("lesion_id"), extra=row)
 
 
-def _metadata(path: Path) -> pd.DataFrame | None:
+def _metadata(folder: Folder) -> pd.DataFrame | None:
     """Return the rows of metadata.csv by file; columns named like one of the manifest are renamed."""
-    file = path / METADATA
+    file = folder.root / METADATA
     if not file.exists():
         return None
     try:
-        table = pd.read_csv(file, dtype="str", keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(folder.read(METADATA)), dtype="str", keep_default_na=False)
     except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
         raise DataError(f"expected {file} to be a CSV in UTF-8: {error}") from error
     missing = [name for name in METADATA_COLUMNS if name not in table.columns]

@@ -1,13 +1,25 @@
-"""Reads and writes reports: dataclasses as JSON, rows as CSV."""
+"""Reads and writes reports: dataclasses as JSON, rows as CSV.
+
+People open the CSV files in spreadsheets, which compute a cell that begins like a formula, and names of files and
+columns come from suppliers. Such a cell gets an apostrophe in front, which spreadsheets hide, and loses it when read.
+"""
 
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from buckler.errors import DataError
+
+# A formula begins with one of these; the full-width forms count in some languages of a spreadsheet. Where the separator
+# is a semicolon, one within a text starts a new cell.
+_FORMULA: Final = r"'*[ \u00a0\u3000]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_TO_PROTECT: Final = re.compile(rf"(^|[;\t\r\n])(?={_FORMULA})")
+_PROTECTED: Final = re.compile(rf"(^|[;\t\r\n])'(?={_FORMULA})")
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -37,10 +49,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``rows`` with the columns of the first row; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(rows[0])
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(map(to_cell, columns))
+        writer.writerows([to_cell(row[name]) for name in columns] for row in rows)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -51,6 +64,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            rows = csv.DictReader(file)
+            return [{from_cell(name): from_cell(cell) for name, cell in row.items()} for row in rows]
     except FileNotFoundError as error:
         raise DataError(f"no {path}; run `dvc repro` first") from error
+
+
+def to_cell(value: Any) -> Any:
+    """Return ``value`` as a CSV file has it: what a spreadsheet would compute gets an apostrophe in front."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return _TO_PROTECT.sub(r"\1'", value)
+
+
+def from_cell(cell: Any) -> Any:
+    """Return the value that ``to_cell`` wrote as ``cell``."""
+    return _PROTECTED.sub(r"\1", cell) if isinstance(cell, str) else cell

@@ -138,3 +138,13 @@ def test_the_result_names_unknown_labels():
 def test_the_result_names_a_malignant_label_without_pictures():
     assert failed(check(malignant=("malignant", "mel"))) == {"malignant_labels": "none of mel"}
     assert failed(check(malignant=())) == {}
+
+
+def test_pages_show_names_and_do_not_run_them():
+    name = "benign/<script>alert(1)</script><img src=x onerror=alert(2)>.png"
+    outcome = check({0: {"id": name, "mode": "<svg onload=alert(3)>", "width": 1}})
+    page = outcome.pages()["validations/pictures.html"]
+    assert "<script" not in page
+    assert "<svg" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;.png" in page
+    assert failed(outcome)["width"] == f"1 of 12 violate it: {name} (1.0)"

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 
 from buckler.data import manifest
@@ -66,3 +68,13 @@ def test_a_broken_manifest_is_an_error(tmp_path, content, message):
         (tmp_path / "manifest.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         manifest.read(tmp_path / "manifest.csv")
+
+
+def test_names_that_look_like_formulas_are_not_computed_and_come_back(tmp_path):
+    rows = [row("=cmd/1.jpg", "=cmd", group='=HYPERLINK("http://a")', **{"@note": "-2+3", "age": "-1"})]
+    frame = manifest.build(rows)
+    manifest.write(frame, tmp_path / "manifest.csv")
+    with (tmp_path / "manifest.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))] == ["-1"]
+    assert manifest.read(tmp_path / "manifest.csv").equals(frame)

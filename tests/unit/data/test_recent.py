@@ -65,3 +65,10 @@ def test_an_error_names_an_unknown_or_empty_folder(root, tmp_path):
         load(tmp_path / "empty")
     with pytest.raises(DataError, match="there is none"):
         load(tmp_path / "nowhere")
+
+
+def test_a_link_is_refused_even_if_it_leads_to_a_picture(root, tmp_path):
+    (root / "benign/a.png").rename(tmp_path / "elsewhere.png")
+    (root / "benign/a.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match=r"got a symbolic link to '.*/elsewhere\.png' at 'benign/a\.png'"):
+        load(root)
