@@ -28,9 +28,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "installing into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[^ ]+' requirements.lock)"
+	@sed -n '/^uv==/,/^    #/p' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@# With the setuptools of the lock: an isolated build would download one without a hash.
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## Train, gate and serve a model, send one clean and one attacked picture, then stop

@@ -1,15 +1,20 @@
 # The image of the pipeline, the watch, the console and the MLflow server. Build from the project's root:
 #   docker build --file infra/images/pipeline.Dockerfile --tag buckler-pipeline .
-FROM python:3.11-slim-bookworm AS build
+# A tag can be moved to another image; a digest cannot. Before a release, look it up and build with it:
+#   docker buildx imagetools inspect --format '{{.Manifest.Digest}}' python:3.11-slim-bookworm
+#   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:... --file ...
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
+RUN sed -n '/^uv==/,/^    #/p' requirements.lock > uv.lock \
+ && python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement uv.lock \
  && uv venv /opt/venv \
- && uv pip install --python /opt/venv/bin/python --compile-bytecode \
+ && uv pip install --python /opt/venv/bin/python --compile-bytecode --require-hashes \
       --requirements pyproject.toml --extra console --extra cpu --extra postgres --extra train \
       --constraints requirements.lock
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # DVC needs git, and runs record the commit.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \

@@ -2,16 +2,21 @@
 # model that Keras serves (train.defence: randomised) also needs `--extra cpu`.
 # Build from the project's root:
 #   docker build --file infra/images/service.Dockerfile --tag buckler-service .
-FROM python:3.11-slim-bookworm AS build
+# A tag can be moved to another image; a digest cannot. Before a release, look it up and build with it:
+#   docker buildx imagetools inspect --format '{{.Manifest.Digest}}' python:3.11-slim-bookworm
+#   docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:... --file ...
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
 # The lock pins every version and hash; the extras select the installed packages.
-RUN python -m pip install --quiet --disable-pip-version-check "$(grep -oE '^uv==[^ ]+' requirements.lock)" \
+RUN sed -n '/^uv==/,/^    #/p' requirements.lock > uv.lock \
+ && python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement uv.lock \
  && uv venv /opt/venv \
- && uv pip install --python /opt/venv/bin/python --compile-bytecode \
+ && uv pip install --python /opt/venv/bin/python --compile-bytecode --require-hashes \
       --requirements pyproject.toml --extra serve --extra postgres --constraints requirements.lock
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler \
  && install --directory --owner buckler --group buckler --mode 0750 /var/lib/buckler-keys \

@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+import subprocess
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
@@ -128,7 +129,39 @@ def test_foreign_images_are_pinned_and_own_images_have_a_dockerfile():
         if "build" in service:
             assert (INFRA / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
         else:
-            assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+            assert re.search(r":v?\d+\.\d+\.\d+\$\{[A-Z]+_DIGEST:-\}$", service["image"])
+
+
+def test_the_base_of_own_images_can_be_pinned_by_digest():
+    for dockerfile in DOCKERFILES:
+        bases = re.findall(r"^FROM (\S+)", dockerfile.read_text(), re.MULTILINE)
+        assert set(bases) == {"${PYTHON_IMAGE}"}
+    own = [service["build"] for service in SERVICES.values() if "build" in service]
+    assert all(build["args"] == ["PYTHON_IMAGE"] for build in own)
+
+
+def installer(text: str) -> str:
+    """Return what the command in ``text`` extracts for pip from the lock."""
+    (command,) = re.findall(r"sed -n '(.+?)' requirements\.lock", text)
+    return subprocess.run(
+        ["sed", "-n", command, ROOT / "requirements.lock"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("file", [ROOT / "Makefile", *DOCKERFILES], ids=lambda path: path.stem)
+def test_the_installer_is_installed_by_hash(file: Path):
+    text = file.read_text()
+    lines = installer(text).splitlines()
+    assert re.fullmatch(r"uv==\d\S+ \\", lines[0])
+    hashes = [line for line in lines[1:] if not line.strip().startswith("#")]
+    assert hashes
+    assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
+    installs = [line for line in text.replace("\\\n", " ").splitlines() if "pip install" in line or "pip sync" in line]
+    commands = [part for line in installs for part in line.split("&&") if " pip " in part]
+    for command in commands:
+        # The project itself, without dependencies and without a build environment, downloads nothing.
+        assert "--require-hashes" in command or "--no-build-isolation --editable ." in command, command
+    assert len(commands) >= 2
 
 
 def test_prometheus_scrapes_the_containers_at_their_ports():
