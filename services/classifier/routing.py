@@ -146,7 +146,7 @@ class Endpoint:
     @property
     def error_codes(self) -> tuple[ErrorCode, ...]:
         """The codes of all its errors, in the order of the list."""
-        found = {ErrorCode.INTERNAL_ERROR, *self.codes}
+        found = {ErrorCode.INTERNAL_ERROR, ErrorCode.HOST_UNKNOWN, *self.codes}
         if self.role:
             found |= _OF_KEYS
         if self.takes:

@@ -1,6 +1,5 @@
 """Settings of the service; what belongs to a model (threshold, input size, labels) comes with the release instead."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ from pydantic import Field
 from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, SettingUnit
 from buckler.state import paths
 from buckler.trust import audit
+from services.classifier import host_names
 
 MEBIBYTE = 1024 * 1024
 
@@ -30,6 +30,11 @@ class SharedSettings(EnvironmentSettings):
     """Whether clients must send an API key. `auto` requires one unless the process is bound to loopback. Behind a proxy
     on the same machine, set `always`: `auto` cannot detect the proxy."""
 
+    host_names: Annotated[str | None, SettingUnit("names separated by commas")] = None
+    """Names by which a process that needs no keys is addressed, besides `localhost` and addresses. Another name in the
+    header `Host` is refused (421): a foreign page can have its own name resolve to this machine. If keys are required,
+    the name is not checked."""
+
     api_keys: Annotated[Path, SettingUnit("file")] = paths.API_KEYS
     """API keys, as written by `buckler keys`; read again when the file changes."""
 
@@ -42,8 +47,18 @@ class SharedSettings(EnvironmentSettings):
     def keys_required_on(self, host: str | None) -> bool:
         """Return whether clients must send a key to a process that is bound to ``host``."""
         if self.require_keys == "auto":
-            return not is_loopback(host)
+            return not host_names.is_loopback(host)
         return self.require_keys == "always"
+
+    def accepts_host_on(self, bound: str | None, header: str) -> bool:
+        """Return whether a process that is bound to ``bound`` answers a request with this header ``Host``.
+
+        Browsers always send the header; what sends none is no page.
+        """
+        if self.keys_required_on(bound) or not header:
+            return True
+        names = {name.strip().lower() for name in (self.host_names or "").split(",")} - {""}
+        return host_names.is_own(header, bound=bound, names=names)
 
 
 class Settings(SharedSettings):
@@ -149,11 +164,3 @@ class Settings(SharedSettings):
     def keys_required(self) -> bool:
         """Whether a client must send a key."""
         return self.keys_required_on(self.bound_host)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return whether only this machine can reach a server bound to ``host``."""
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:  # a name may resolve to any address
-        return False

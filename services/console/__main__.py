@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import uvicorn
 
 from buckler.errors import BucklerError
+from services.classifier.edge.heads import StrictProtocol
 from services.console.app import create
 from services.console.settings import Settings
 
@@ -36,6 +37,9 @@ def main() -> None:
         create(settings),
         host=settings.console_host,
         port=settings.console_port,
+        http=StrictProtocol,
+        ws="none",
+        proxy_headers=False,  # the application reads them, from the proxies of the settings
         access_log=False,
         log_config=None,
         server_header=False,

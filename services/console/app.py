@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from buckler.client import ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
@@ -91,9 +92,14 @@ class Console:
                 Route("/engineer/rollback", self._post(self._rollback, operate), methods=["POST"]),
                 Mount("/static", StaticFiles(directory=pages.STATIC)),
             ],
-            middleware=[Middleware(ResponseHeaders)],
+            middleware=[*self._forwarded(), Middleware(ResponseHeaders)],
             exception_handlers={404: _not_found, 500: _internal_error},
         )
+
+    def _forwarded(self) -> list[Middleware]:
+        """Return what reads ``X-Forwarded-Proto``: from anybody else than a trusted proxy, it is any sender's claim."""
+        trusted = [each.strip() for each in (self._settings.console_trusted_proxies or "").split(",")]
+        return [Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted)] if any(trusted) else []
 
     # --- access
 
@@ -183,7 +189,8 @@ class Console:
         self._sessions.keep(response, signed_in, request)
         return response
 
-    async def _sign_out(self, request: Request, _: Session) -> Response:
+    async def _sign_out(self, request: Request, session: Session) -> Response:
+        self._sessions.end(session)
         response = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
         response.delete_cookie(COOKIE)
         return response

@@ -1,11 +1,14 @@
 """Sessions: a person signs in with an API key and gets a short-lived signed cookie; every action needs a token.
 
+A session ends when its person signs out or adds a key, when its key is revoked, and after a fixed time.
+
 If no keys are required, everyone may do everything, as with the service. Token and host name are still checked, because
 a foreign page in the same browser can also send requests to this machine's loopback address.
 """
 
-import ipaddress
 import secrets
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -20,7 +23,6 @@ from services.console.settings import Settings
 
 COOKIE = "buckler_console"
 TOKEN_HEADER = "x-buckler-token"  # noqa: S105 - a header name
-LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
 class DeniedError(BucklerError):
@@ -45,7 +47,7 @@ class Session:
 
 
 class Sessions:
-    """Reads and writes the cookies; the signing secret is new at every start, so a restart ends all sessions."""
+    """Reads and writes the cookies and knows who is signed in; a restart ends all sessions."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -53,14 +55,19 @@ class Sessions:
         secret = secrets.token_bytes(32)
         self._cookies = URLSafeTimedSerializer(secret, salt="session")
         self._tokens = URLSafeTimedSerializer(secret, salt="token")
+        self._signed_in: dict[
+            str, float
+        ] = {}  # id of a session with keys -> its end, in seconds of the monotonic clock
 
     def of(self, request: Request) -> Session:
-        """Return the session of a request's cookie; a new session if the cookie is missing, invalid or too old."""
+        """Return the session of a request's cookie; a new session if the cookie is missing, invalid, old or ended."""
         try:
             content = self._cookies.loads(request.cookies.get(COOKIE, ""), max_age=self._age)
-            return Session(content["id"], tuple(content["keys"]))
         except BadData:
-            return Session(secrets.token_urlsafe(16))
+            return _new()
+        session = Session(content["id"], tuple(content["keys"]))
+        # The cookie is a copy that its owner cannot destroy, so that it alone does not count.
+        return session if not session.keys or session.id in self._signed_in else _new()
 
     def token(self, session: Session) -> str:
         """Return the token that every action of this session must send."""
@@ -88,7 +95,7 @@ class Sessions:
         response.set_cookie(COOKIE, value, max_age=self._age, httponly=True, samesite="strict", secure=secure)
 
     def sign_in(self, session: Session, secret: str) -> Session:
-        """Return a new session with the key of ``secret`` and the keys of the old session.
+        """Return a new session with the key of ``secret`` and the keys of the old session, which ends.
 
         Raises:
             DeniedError: The key is unknown or revoked, or the keys cannot be read.
@@ -102,7 +109,15 @@ class Sessions:
                 HTTPStatus.UNAUTHORIZED,
                 "this key is unknown or was revoked; `buckler keys list` shows the valid keys",
             )
-        return Session(secrets.token_urlsafe(16), tuple(dict.fromkeys((*session.keys, key.id))))
+        signed_in = _new((*session.keys, key.id))
+        self.end(session)
+        self._forget_old(now := time.monotonic())
+        self._signed_in[signed_in.id] = now + self._age
+        return signed_in
+
+    def end(self, session: Session) -> None:
+        """End a session: copies of its cookie and its tokens are no longer valid."""
+        self._signed_in.pop(session.id, None)
 
     def keys(self, session: Session) -> tuple[ApiKey, ...]:
         """Return the session's keys that are not revoked.
@@ -132,24 +147,30 @@ class Sessions:
         return found
 
     def check_host(self, request: Request) -> None:
-        """Without sign-in, accept only requests to this machine's own names.
+        """Without sign-in, accept only requests to the console's own names.
 
-        This prevents DNS rebinding: a foreign page whose name resolves to loopback could otherwise read the console.
+        This prevents DNS rebinding: a foreign page whose name resolves to this machine could read the console.
 
         Raises:
             DeniedError: The request names another host.
         """
-        name = request.url.hostname or ""
-        if self._settings.require_keys == "auto" and not self._settings.keys_required and not _is_local(name):
-            raise DeniedError(HTTPStatus.MISDIRECTED_REQUEST, f"expected the address http://127.0.0.1, got {name!r}")
+        header = request.headers.get("host", "")
+        if not self._settings.accepts_host_on(self._settings.console_host, header):
+            raise DeniedError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"expected an address of the console, such as http://127.0.0.1, got the host {header!r}; "
+                "BUCKLER_HOST_NAMES adds names",
+            )
+
+    def _forget_old(self, now: float) -> None:
+        # In place: a session that ends meanwhile, in another thread, must not return.
+        for name in [name for name, end in list(self._signed_in.items()) if end <= now]:
+            self._signed_in.pop(name, None)
 
     @property
     def _age(self) -> int:
         return self._settings.console_session_seconds
 
 
-def _is_local(name: str) -> bool:
-    try:
-        return name in LOCAL_NAMES or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _new(keys: Iterable[str] = ()) -> Session:
+    return Session(secrets.token_urlsafe(16), tuple(dict.fromkeys(keys)))

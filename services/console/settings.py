@@ -21,6 +21,10 @@ class Settings(SharedSettings):
     console_session_seconds: Annotated[int, SettingUnit("seconds")] = Field(default=1800, ge=60)
     """Time until a person must sign in again."""
 
+    console_trusted_proxies: Annotated[str | None, SettingUnit("addresses or networks separated by commas")] = None
+    """Proxies in front of the console whose header `X-Forwarded-Proto` is believed. Behind a proxy that terminates TLS,
+    set it: otherwise the cookie lacks `Secure`, and a browser also sends it without TLS."""
+
     service_url: Url = "http://127.0.0.1:3000"
     """Service that classifies the pictures, without a path."""
 

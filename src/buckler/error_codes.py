@@ -193,6 +193,13 @@ class ErrorCode(StrEnum):
         "this path does not allow this method",
         "use the method that /docs lists",
     )
+    HOST_UNKNOWN = (
+        "host_unknown",
+        HTTPStatus.MISDIRECTED_REQUEST,
+        Group.ACCESS,
+        "this service, which needs no keys, does not have the host name of the request",
+        "use its address, or ask an operator of the service to add the name to BUCKLER_HOST_NAMES",
+    )
     KEY_MISSING = (
         "key_missing",
         HTTPStatus.UNAUTHORIZED,

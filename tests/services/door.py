@@ -46,7 +46,7 @@ def front_door(settings: Settings, predict: Callable[[Call], Any] = answer) -> F
 
 @asynccontextmanager
 async def client(app: FrontDoor) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client:
         yield client
 
 

@@ -24,6 +24,7 @@ class Access:
     """The keys and limits of one worker process."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._keys = KeyRing(settings.api_keys) if settings.keys_required else None
         self._limiter = Limiter(
             RateLimits(
@@ -33,6 +34,15 @@ class Access:
                 in_progress=settings.max_in_progress,
             )
         )
+
+    def check_host(self, headers: Headers) -> None:
+        """Check the header ``Host``, if no keys are required.
+
+        Raises:
+            RefusalError: ``host_unknown``.
+        """
+        if not self._settings.accepts_host_on(self._settings.bound_host, headers.get("host", "")):
+            raise RefusalError(ErrorCode.HOST_UNKNOWN)
 
     def key(self, endpoint: Endpoint, headers: Headers) -> ApiKey | None:
         """Return the key of a request; None if the endpoint is open or keys are not required.

@@ -12,11 +12,11 @@ from typing import Any
 
 import h11
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from buckler.error_codes import ErrorCode
 from services.classifier import metrics
 from services.classifier.contract import ERROR_FORM, RefusalError
+from services.classifier.edge.heads import StrictProtocol
 from services.classifier.routing import OTHER
 from services.classifier.settings import Settings
 
@@ -62,7 +62,7 @@ class Connections:
         self._waiting.pop(connection, None)
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(StrictProtocol):
     """One connection, with time limits on receiving a whole request head and on sending an answer.
 
     Between a head and its answer, the front door's timeouts apply.

@@ -49,8 +49,11 @@ class FrontDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # our protocol has no WebSocket; another one must not bypass the table
+            await send({"type": "websocket.close"})
             return
         exchange = Exchange(scope, send, self._table.error_form(scope["path"]))
         try:
@@ -76,7 +79,7 @@ class FrontDoor:
                 return exchange.refusal(RefusalError(ErrorCode.INTERNAL_ERROR))
 
     async def _admitted(self, exchange: Exchange, receive: Receive, places: ExitStack) -> tuple[Endpoint, Call]:
-        """Check path, method, key and limits, in this order, then read the body.
+        """Check path, method, host name, key and limits, in this order, then read the body.
 
         Returns:
             The endpoint and what its handler gets; the request counts until ``places`` is closed.
@@ -87,6 +90,7 @@ class FrontDoor:
         """
         endpoint, parameters, chosen = self._find(exchange)
         headers = exchange.headers
+        self._access.check_host(headers)
         key = self._access.key(endpoint, headers)
         if key:
             exchange.key_id = key.id

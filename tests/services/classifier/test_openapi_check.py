@@ -123,7 +123,7 @@ def test_a_documented_answer_passes(response: httpx.Response):
         pytest.param(
             answered(405, error("method_not_allowed"), method="PUT"), "the header Allow, got none", id="no Allow"
         ),
-        pytest.param(answered(400, b"", method="HEAD", path="/livez"), "statuses 200, 500", id="HEAD"),
+        pytest.param(answered(400, b"", method="HEAD", path="/livez"), "statuses 200, 421, 500", id="HEAD"),
         pytest.param(answered(403, b"", method="GET", path="/docs"), "statuses", id="undocumented endpoint"),
     ],
 )

@@ -1,11 +1,8 @@
 """The console without a browser: access, figures, texts, and its behaviour while no other server answers."""
 
-import asyncio
 import re
 from itertools import pairwise
-from pathlib import Path
 
-import httpx
 import pytest
 
 from buckler import watch
@@ -13,81 +10,19 @@ from buckler.client import ServiceError
 from buckler.error_codes import ErrorCode
 from buckler.errors import ParamsError
 from buckler.measurements.results import Rate
-from buckler.serving import api_keys
-from buckler.serving.api_keys import Role
 from services.classifier.endpoints import ENDPOINTS
 from services.console import messages, pages, robustness_chart, sparkline
-from services.console.app import create
 from services.console.live_metrics import LiveMetrics, Sample, Totals, between, quantile
 from services.console.service_client import ServiceClient
 from services.console.settings import Settings
+from tests.services.console.browser import client, token_of
 from tests.services.running import Server
 from tests.test_architecture import loaded_by
 from tests.waiting import wait_for
 
-AWAY = "http://127.0.0.1:9"
-NO_SERVERS = {"service_url": AWAY, "prometheus_url": AWAY, "alertmanager_url": AWAY, "watch_url": AWAY}
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 SHIPPED = sorted([*(pages.HERE / "templates").iterdir(), *pages.STATIC.iterdir()])
-TOKEN = re.compile(r'data-token="([^"]+)"')
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working folder, an empty registry and no keys."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/missing/mlflow.db")
-
-
-class Browser:
-    """Sends requests to a console in this process and keeps its cookies."""
-
-    def __init__(self, base_url: str, settings: Settings) -> None:
-        self._app, self._base_url = create(settings), base_url
-        self._cookies = httpx.Cookies()
-
-    def get(self, path: str, **options: bool) -> httpx.Response:
-        return self._ask("GET", path, options)
-
-    def post(self, path: str, **options: object) -> httpx.Response:
-        return self._ask("POST", path, options)
-
-    def _ask(self, method: str, path: str, options: dict) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
-            async with httpx.AsyncClient(transport=transport, base_url=self._base_url, cookies=self._cookies) as http:
-                answer = await http.request(method, path, **{"follow_redirects": True, **options})
-                self._cookies = httpx.Cookies(http.cookies)
-                return answer
-
-        return asyncio.run(once())
-
-
-def client(base_url: str = "http://127.0.0.1:8088", **settings: object) -> Browser:
-    return Browser(base_url, Settings(**{**NO_SERVERS, **settings}))
-
-
-def token_of(browser: Browser, path: str = "/") -> str:
-    found = TOKEN.search(browser.get(path).text)
-    assert found
-    return found[1]
-
-
-@pytest.fixture
-def ring(tmp_path: Path) -> tuple[Path, dict[Role, str]]:
-    """A file of keys, and the secret of one key per role."""
-    path = tmp_path / "api.json"
-    return path, {role: api_keys.create(path, role=role, name=str(role))[1] for role in Role}
-
-
-@pytest.fixture
-def guarded(ring: tuple[Path, dict[Role, str]]) -> Browser:
-    """A console that is reachable from other machines."""
-    return client("https://console.hospital.example", console_host="0.0.0.0", api_keys=ring[0])
-
-
-def sign_in(browser: Browser, secret: str, where: str = "/engineer"):
-    token = token_of(browser, "/sign-in")
-    return browser.post("/sign-in", data={"token": token, "key": secret, "next": where}, follow_redirects=False)
 
 
 def test_the_console_starts_without_loading_slow_libraries():
@@ -182,75 +117,6 @@ def test_a_body_over_the_limit_is_refused():
     answer = browser.post("/ask", content=bytes(4096), headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 413
     assert "choose a smaller picture" in answer.text
-
-
-@pytest.mark.parametrize("path", ["/ask", "/attack", "/attack/prepare", "/engineer/promote", "/engineer/rollback"])
-@pytest.mark.parametrize("token", [None, "", "made-up"])
-def test_actions_need_the_token_of_a_page_of_the_console(path, token):
-    headers = {} if token is None else {"x-buckler-token": token}
-    assert client().post(path, headers=headers).status_code == 403
-
-
-def test_a_token_is_valid_for_one_browser_only():
-    theirs = token_of(client())
-    ours = client()
-    ours.get("/")
-    assert ours.post("/engineer/rollback", headers={"x-buckler-token": theirs}).status_code == 403
-
-
-def test_on_loopback_a_foreign_host_name_is_refused():
-    assert client("http://evil.example").get("/engineer").status_code == 421
-    assert client("http://localhost:8088").get("/engineer").status_code == 200
-
-
-def test_without_sign_in_a_page_redirects_and_a_panel_is_refused(guarded):
-    answer = guarded.get("/engineer", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/engineer")
-    assert guarded.get("/engineer/models").status_code == 401
-
-
-def test_a_key_opens_only_the_pages_of_its_role(guarded, ring):
-    assert sign_in(guarded, ring[1][Role.PREDICT], "/").headers["location"] == "/"
-    assert guarded.get("/", follow_redirects=False).status_code == 200
-    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
-    assert guarded.post("/engineer/rollback", headers={"x-buckler-token": token_of(guarded)}).status_code == 401
-
-
-def test_a_second_key_adds_its_role(guarded, ring):
-    for secret in ring[1].values():
-        sign_in(guarded, secret)
-    assert guarded.get("/", follow_redirects=False).status_code == 200
-    assert guarded.get("/engineer", follow_redirects=False).status_code == 200
-
-
-def test_the_cookie_is_hidden_from_scripts_and_other_sites(guarded, ring):
-    cookie = sign_in(guarded, ring[1][Role.OPERATE]).headers["set-cookie"].lower()
-    assert all(word in cookie for word in ("httponly", "samesite=strict", "secure", "max-age=1800"))
-    assert ring[1][Role.OPERATE].lower() not in cookie
-
-
-def test_a_wrong_key_is_refused_with_a_reason(guarded):
-    answer = sign_in(guarded, "bk_wrong")
-    assert answer.status_code == 401
-    assert "unknown or was revoked" in answer.text
-
-
-def test_revoking_a_key_ends_its_sessions(guarded, ring):
-    sign_in(guarded, ring[1][Role.OPERATE])
-    assert guarded.get("/engineer", follow_redirects=False).status_code == 200
-    (key,) = [key for key in api_keys.read(ring[0]) if key.role == Role.OPERATE]
-    api_keys.revoke(ring[0], key.id)
-    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
-
-
-def test_signing_out_forgets_the_key(guarded, ring):
-    sign_in(guarded, ring[1][Role.OPERATE])
-    guarded.post("/sign-out", headers={"x-buckler-token": token_of(guarded, "/engineer")}, follow_redirects=False)
-    assert guarded.get("/engineer", follow_redirects=False).status_code == 303
-
-
-def test_signing_in_never_redirects_to_another_site(guarded, ring):
-    assert sign_in(guarded, ring[1][Role.OPERATE], "https://evil.example/").headers["location"] == "/"
 
 
 @pytest.mark.parametrize(
