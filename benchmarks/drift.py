@@ -24,6 +24,7 @@ from buckler.serving import traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import TrafficObservation
 from buckler.trust import keys
+from buckler.trust.opened_files import opened
 from buckler.trust.verdict import MODEL_DIR, open_release
 from buckler.watch.drift import DriftParams, compare
 from buckler.watch.jobs.drift import SPLITS, measure
@@ -76,8 +77,9 @@ def false_alarms(reference: Sequence[TrafficObservation], clean: Sequence[Traffi
 def run(count: int, out: Path) -> None:
     """Measure the project in the current directory, write the results and print the table."""
     cfg = params.load("drift", DriftParams)
-    verdict = open_release(RELEASE, keys.load_public_key())
-    predictor = Predictor.of(RELEASE / MODEL_DIR, verdict)
+    with opened(RELEASE) as files:
+        verdict = open_release(files, keys.load_public_key())
+        predictor = Predictor.of(files / MODEL_DIR, verdict)
     paths = manifest.read(SPLITS / "test.csv")["path"].sample(frac=1, random_state=cfg.seed)[:count]
     served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]
     reference, found = measure(predictor), dict(windows(predictor, served))

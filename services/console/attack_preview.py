@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from services.console.settings import Settings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most users never run an attack
     from buckler.models.classifier import Classifier
+    from buckler.state.locations import Location
 
 RADII = (0.5, 1.0, 2.0, 4.0, 8.0)  # in 1/255
 AMPLIFICATION = 15  # the largest radius then spans nearly the whole range around grey
@@ -128,12 +128,12 @@ class AttackPreview:
                     f"the service answers with model {model['digest']}, {self._settings.release} contains {digest};"
                     " BUCKLER_RELEASE must name the release that the service serves"
                 )
-            return _reference(self._settings.release / MODEL_DIR, model["digest"])
+            return _reference(release.files / MODEL_DIR, model["digest"])
         with release_cache.reported(card, Registry(model["name"])) as cached:
-            return _reference(cached.path / MODEL_DIR, model["digest"])
+            return _reference(cached.files / MODEL_DIR, model["digest"])
 
 
-def _reference(model: Path, digest: str) -> Reference:
+def _reference(model: "Location", digest: str) -> Reference:
     try:
         from buckler.models import checkpoint
         from buckler.models.classifier import Classifier

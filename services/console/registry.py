@@ -188,7 +188,7 @@ def _read(release: "OpenedRelease") -> ReadRelease:
     if not release.authentic:
         return ReadRelease(release)
     try:
-        return ReadRelease(release, read_evidence(release.path / EVIDENCE_DIR))
+        return ReadRelease(release, read_evidence(release.files / EVIDENCE_DIR))
     except BucklerError as error:
         return ReadRelease(release, problem=str(error).replace(str(release.path), "the release"))
 

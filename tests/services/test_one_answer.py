@@ -15,6 +15,7 @@ from buckler.release.restate import restate
 from buckler.serving.assessment import Assessment, ReasonCode
 from buckler.serving.registry import STANDING_TAG, connect
 from buckler.trust import promotion
+from buckler.trust.opened_files import opened
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import read_verdict
 from buckler.watch.jobs import reevaluate
@@ -109,7 +110,8 @@ def by_a_later_version_of_the_product(scene: Scene) -> None:
 
 def sign_promotion(scene: Scene, number: str) -> None:
     """Sign what a promotion would have refused, as if it had become so afterwards."""
-    verdict = read_verdict(stored_release(scene, number), projects.PUBLIC)
+    with opened(stored_release(scene, number)) as files:
+        verdict = read_verdict(files, projects.PUBLIC)
     record = promotion.issue(
         projects.KEY, model_name=scene.name, version=number, verdict=verdict, moment=datetime.now(UTC)
     )

@@ -93,7 +93,7 @@ def test_a_release_is_valid_until_a_byte_changes(published, project, capsys):
     assert "models/release is valid" in capsys.readouterr().out
     (project / "models/release/model/model.json").write_text("{}")
     assert cli.main(["verify", "models/release"]) == 1
-    assert "model differ from the digests in the verdict" in capsys.readouterr().err
+    assert "differ from the digests in the verdict: ['model/model.json']" in capsys.readouterr().err
 
 
 def test_a_release_of_another_version_of_the_product_is_reported_before_a_service_refuses_it(

@@ -41,7 +41,7 @@ def load(release: OpenedRelease, assessment: Assessment, settings: Settings) -> 
     """Return the model of an authentic release, ready to answer.
 
     Args:
-        release: The release on disk.
+        release: The release; only its opened files are read, which are those that were verified.
         assessment: Of its version.
         settings: Settings with the number of workers.
 
@@ -53,7 +53,7 @@ def load(release: OpenedRelease, assessment: Assessment, settings: Settings) -> 
     from buckler.serving.predictor import Predictor
 
     started = time.perf_counter()
-    model, version = release.path / MODEL_DIR, assessment.version
+    model, version = release.files / MODEL_DIR, assessment.version
     predictor = Predictor.of(model, release.require(), threads=threads_each(settings.workers))
     predictor.warm_up()
     selftest.check(predictor, model)

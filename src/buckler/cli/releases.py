@@ -122,9 +122,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     from buckler.serving.assessment import unloadable
     from buckler.trust.digests import checksum_list
     from buckler.trust.keys import load_public_key
+    from buckler.trust.opened_files import opened
     from buckler.trust.verdict import MODEL_DIR, verify_release
 
-    verdict = verify_release(arguments.release, load_public_key())
+    with opened(arguments.release) as files:
+        verdict = verify_release(files, load_public_key())
+        problem = unloadable(files / MODEL_DIR)  # authentic all the same
     if arguments.checksums:
         _write(arguments.checksums, checksum_list(verdict.signed_files))
     about = sys.stderr if arguments.checksums == STANDARD_OUTPUT else sys.stdout
@@ -132,7 +135,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     print(f"model      {verdict.subject_digest}", file=about)
     print(f"expires    {verdict.expires_at.isoformat()}", file=about)
     print(f"{arguments.release} is valid", file=about)
-    if problem := unloadable(arguments.release / MODEL_DIR):  # authentic all the same
+    if problem:
         print(f"note       {problem}", file=about)
     return 0
 

@@ -1,5 +1,6 @@
 """Fitted input checks and their thresholds, as stored in a release."""
 
+import io
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from buckler.detection.threshold import Scores
 from buckler.errors import ModelError
 from buckler.modality.base import Images
 from buckler.models.forward import Forward, probabilities
+from buckler.state.locations import Location
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
@@ -76,19 +78,19 @@ class Screening:
         (directory / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: Path) -> "Screening":
+    def load(cls, directory: Location) -> "Screening":
         """Return what ``save`` wrote; never unpickles.
 
         Raises:
             ModelError: A file is missing, damaged or of another schema.
         """
         try:
-            info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
+            info = json.loads((directory / INFO_FILE).read_bytes())
             if info["schema"] != SCHEMA:
                 raise ModelError(
                     f"{directory}: expected a detector of schema {SCHEMA}, got {info['schema']}; run `dvc repro`"
                 )
-            with (directory / ARRAYS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO((directory / ARRAYS_FILE).read_bytes()), allow_pickle=False) as arrays:
                 parts: dict[str, Any] = {
                     part: kind(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(kind)})
                     for part, kind in _PARTS.items()

@@ -1,7 +1,6 @@
 """Crafter and scorer of one network: the model whose gradients an attack uses, and the runtime that answers."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from buckler.attacks.adaptive import Expectation
@@ -11,6 +10,7 @@ from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward, Logits
 from buckler.models.info import ModelInfo
 from buckler.models.runtime import Runtime, is_exported
+from buckler.state.locations import Location
 
 # AutoAttack's number of passes a step against randomised defences (its version "rand").
 RANDOM_DRAWS = 20
@@ -31,7 +31,7 @@ class Scorer(Protocol):
 
 
 def choose(
-    network: Any, info: ModelInfo, *, batch_size: int, seed: int, runtime: Path | None = None
+    network: Any, info: ModelInfo, *, batch_size: int, seed: int, runtime: Location | None = None
 ) -> tuple[GradientClassifier, Scorer]:
     """Return the crafter, which has gradients, and the scorer, in this order.
 

@@ -40,6 +40,7 @@ from buckler.measurements.results import (
     WorstCase,
 )
 from buckler.state import documents
+from buckler.state.locations import Location
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 OUTCOMES_FILE = "outcomes.csv"  # beside the reports: for each attacked picture, whether it stays right
@@ -323,7 +324,7 @@ def write(report: Report, directory: Path) -> None:
     documents.write_json(directory / report.FILE, report.document())
 
 
-def read(kind: type[R], directory: Path) -> R:
+def read(kind: type[R], directory: Location) -> R:
     """Return the report of this ``kind`` in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
 
     Raises:
@@ -333,7 +334,7 @@ def read(kind: type[R], directory: Path) -> R:
     return parse(kind, documents.read_json(path), path)
 
 
-def parse(kind: type[R], document: Mapping[str, Any], path: Path) -> R:
+def parse(kind: type[R], document: Mapping[str, Any], path: Location) -> R:
     """Return the report in a JSON object; ``path`` names it in errors, and errors are as for `read`."""
     schema, content = document.get("schema"), {key: value for key, value in document.items() if key != "schema"}
     known = sorted({*kind.UPGRADES, kind.SCHEMA})

@@ -1,12 +1,13 @@
 """The reference network on disk, in Keras format, which stages train, attack and export; no pickle, no code."""
 
+import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from buckler.errors import ModelError
+from buckler.errors import ModelError, VerdictError
 from buckler.models.backend import keras
 from buckler.models.info import INFO_FILE, save_info
 from buckler.models.info import ModelInfo as ModelInfo
@@ -14,6 +15,7 @@ from buckler.models.info import load_info as load_info
 from buckler.models.networks import table
 from buckler.models.randomised import RandomisedInput
 from buckler.state import files
+from buckler.state.locations import Location
 
 NETWORK_FILE = "classifier.keras"
 # Layers other than Keras's own and those that modules of the table register.
@@ -52,8 +54,10 @@ def _without_volatile(text: bytes) -> bytes:
     return json.dumps(json.loads(text, object_hook=bare)).encode()
 
 
-def load_network(directory: Path) -> keras.Model:
+def load_network(directory: Location) -> keras.Model:
     """Return the float32 network saved in ``directory``; code inside the file is never run.
+
+    The file is read once, into memory; Keras gets its content and never its path.
 
     Raises:
         ModelError: The file is missing or damaged, does not fit ``model.json``, or has an unknown architecture.
@@ -61,7 +65,11 @@ def load_network(directory: Path) -> keras.Model:
     info, path = load_info(directory), directory / NETWORK_FILE
     architecture = table.find(info.architecture)
     try:
-        network: Any = keras.saving.load_model(path, _LAYERS, compile=False, safe_mode=True)
+        content = io.BytesIO(path.read_bytes())
+        # `keras.saving.load_model` accepts only paths.
+        network: Any = keras.src.saving.saving_lib.load_model(content, _LAYERS, compile=False, safe_mode=True)
+    except VerdictError:
+        raise
     except Exception as error:  # Keras raises many types; each means that the file is unusable
         raise ModelError(f"{path} cannot be loaded as a Keras network: {error}") from error
     expected = (architecture.name, *info.shape, len(info.labels))

@@ -6,6 +6,7 @@ a closed form, and a runtime without gradients can explain its answers.
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ModelError
+from buckler.state.locations import Location
 
 HEAD_FILE = "head.npz"
 MAX_POOL = 2  # pixels a side
@@ -46,7 +48,7 @@ class HeadWeights:
         np.savez(directory / HEAD_FILE, **arrays)
 
     @classmethod
-    def load(cls, directory: Path) -> "HeadWeights":
+    def load(cls, directory: Location) -> "HeadWeights":
         """Return the weights that ``save`` wrote; never unpickles.
 
         Raises:
@@ -54,7 +56,7 @@ class HeadWeights:
         """
         path = directory / HEAD_FILE
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 numbers = range(len(arrays) // 2)
                 kernels, biases = ([arrays[f"{name}_{n}"] for n in numbers] for name in ("kernel", "bias"))
                 return cls(tuple(kernels), tuple(biases), _pooling(str(arrays["pooling"])))

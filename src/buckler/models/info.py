@@ -9,6 +9,7 @@ import pydantic
 
 from buckler.errors import ModelError
 from buckler.modality.picture.images import CHANNELS
+from buckler.state.locations import Location
 
 INFO_FILE = "model.json"
 SCHEMA = 1
@@ -53,7 +54,7 @@ def save_info(info: ModelInfo, directory: Path) -> None:
     (directory / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_info(directory: Path) -> ModelInfo:
+def load_info(directory: Location) -> ModelInfo:
     """Return the description of the classifier in ``directory``.
 
     Raises:
@@ -66,7 +67,7 @@ def load_info(directory: Path) -> ModelInfo:
     return info
 
 
-def read_document(path: Path, kind: type[Document], *, about: str, missing: str) -> Document:
+def read_document(path: Location, kind: type[Document], *, about: str, missing: str) -> Document:
     """Return the JSON file ``path`` as the dataclass ``kind``.
 
     Args:

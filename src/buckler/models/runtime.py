@@ -22,6 +22,7 @@ from buckler.errors import ModelError
 from buckler.modality.base import Images, check_pixels
 from buckler.models.forward import Features, Forward, Logits
 from buckler.models.info import read_document
+from buckler.state.locations import Location
 
 # OpenVINO sends telemetry when it is imported, unless this package is missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -34,6 +35,7 @@ SCHEMA = 1
 LOGITS, FEATURES, MAPS = OUTPUTS = ("logits", "features", "maps")
 # bfloat16 uses float32's file; OpenVINO converts it.
 FILES: dict[ServingPrecision, str] = {"int8": "int8.xml", "bfloat16": "float32.xml", "float32": "float32.xml"}
+WEIGHTS_SUFFIX = ".bin"  # of the weights beside each of FILES
 _HINTS: dict[ServingPrecision, str] = {"int8": "f32", "bfloat16": "bf16", "float32": "f32"}
 # Processors without these flags sum eight-bit products in sixteen bits, which saturate and change the answers.
 _INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
@@ -67,7 +69,8 @@ class RuntimeInfo:
 class Runtime:
     """An exported network in one precision; a picture's result does not depend on the other pictures of its batch.
 
-    Threads may share it; as many passes as there are ``streams`` run in parallel.
+    Threads may share it; as many passes as there are ``streams`` run in parallel. It keeps no file open or mapped: what
+    happens to the files afterwards does not change its answers.
 
     Attributes:
         precision: Number format of the computation.
@@ -75,11 +78,13 @@ class Runtime:
         classes: Number of logits.
     """
 
-    def __init__(self, file: Path, precision: ServingPrecision, *, streams: int = 1, threads: int | None = None):
+    def __init__(
+        self, file: Location, precision: ServingPrecision, *, streams: int = 1, threads: int | None = None
+    ) -> None:
         """Compile the network in ``file``.
 
         Args:
-            file: Written by `buckler.models.export`.
+            file: Written by `buckler.models.export`; its weights are beside it.
             precision: Number format of the computation.
             streams: Number of parallel passes, which share the threads.
             threads: Number of threads of all streams; default: one for each processor that this process may use.
@@ -89,12 +94,13 @@ class Runtime:
         """
         self.precision: str = precision
         try:
-            model = ov.Core().read_model(file)
+            # From memory: OpenVINO would map a file, and its answers would change with it.
+            model = ov.Core().read_model(file.read_bytes(), file.with_suffix(WEIGHTS_SUFFIX).read_bytes())
             names = {name for output in model.outputs for name in output.names}
             if not names.issuperset(OUTPUTS):
                 raise ModelError(f"{file}: expected a network with the outputs {OUTPUTS}, got {sorted(names)}")
             compiled = ov.compile_model(model, "CPU", _settings(precision, streams, threads))
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise ModelError(f"{file} cannot be loaded as an exported network: {error}") from error
         self._compiled, self._shape = compiled, tuple(compiled.input(0).shape)[1:]
         self.image_size, self.classes = self._shape[0], int(compiled.output(LOGITS).shape[1])
@@ -105,7 +111,7 @@ class Runtime:
     @classmethod
     def load(
         cls,
-        directory: Path,
+        directory: Location,
         *,
         flags: Collection[str] | None = None,
         precision: ServingPrecision | None = None,
@@ -169,7 +175,7 @@ class Runtime:
         return np.empty((count, *self._compiled.output(name).shape[1:]), np.float32)
 
 
-def load_info(directory: Path) -> RuntimeInfo:
+def load_info(directory: Location) -> RuntimeInfo:
     """Return the content of ``runtime.json`` in ``directory``.
 
     Raises:
@@ -182,7 +188,7 @@ def load_info(directory: Path) -> RuntimeInfo:
     return info
 
 
-def is_exported(directory: Path) -> bool:
+def is_exported(directory: Location) -> bool:
     """Return whether ``directory`` contains an exported network that may serve.
 
     Networks with random layers, and releases from before there was an export, have none.
@@ -193,7 +199,7 @@ def is_exported(directory: Path) -> bool:
     return (directory / INFO_FILE).exists() and bool(load_info(directory).precisions)
 
 
-def offered(directory: Path) -> tuple[ServingPrecision, ...]:
+def offered(directory: Location) -> tuple[ServingPrecision, ...]:
     """Return the precisions in which this processor may serve the network in ``directory``; empty if not exported."""
     if not is_exported(directory):
         return ()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from buckler.errors import DataError
 from buckler.evaluation import reports
@@ -17,6 +16,7 @@ from buckler.evaluation.reports import (
 from buckler.measurements.results import Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
 from buckler.state import documents
+from buckler.state.locations import Location
 
 Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
 
@@ -64,7 +64,7 @@ class Reports:
         )
 
 
-def read_reports(directory: Path) -> Reports:
+def read_reports(directory: Location) -> Reports:
     """Return the reports in ``directory``: a project's ``reports/`` or a release's ``evidence/``.
 
     Raises:
@@ -81,12 +81,12 @@ def read_reports(directory: Path) -> Reports:
     )
 
 
-def read_evidence(directory: Path) -> "Evidence":
+def read_evidence(directory: Location) -> "Evidence":
     """Return the evidence in the reports in ``directory``; errors as for `read_reports`."""
     return Evidence.of(read_reports(directory))
 
 
-def read_outcomes(path: Path) -> Outcomes:
+def read_outcomes(path: Location) -> Outcomes:
     """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
 
     Raises:

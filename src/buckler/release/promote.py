@@ -117,7 +117,7 @@ class _Mover:
             verdict = assessment.verdict
             if assessment.reasons or verdict is None:
                 raise PromotionRefusedError(refusal, assessment.sentences)
-            evidence = read_evidence(release.path / EVIDENCE_DIR)
+            evidence = read_evidence(release.files / EVIDENCE_DIR)
         other, notes = self._champions_evidence()
         # Decided again: the gate did not compare with a champion, and deciding costs nothing.
         decision = gate.decide(evidence, other, bundle.policy_of(verdict))
@@ -134,7 +134,7 @@ class _Mover:
             with self._assessor.opened(champion) as (release, _):
                 release.require()  # what speaks against an authentic release is that it cannot be loaded here
                 notes = tuple(f"the champion, version {champion.version}: {reason}" for reason in release.reasons)
-                return read_evidence(release.path / EVIDENCE_DIR), notes
+                return read_evidence(release.files / EVIDENCE_DIR), notes
         except (RefusedError, DataError) as error:
             # A champion without valid evidence must not block a candidate that has it.
             which = f"the champion, version {champion.version}"

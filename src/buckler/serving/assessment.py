@@ -6,7 +6,7 @@ a version (promotion, roll-back, service, watch, `buckler champion`, console) sh
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.errors import BucklerError, ModelError, VerdictError
 from buckler.serving.version import Version
+from buckler.state.locations import Location
 from buckler.trust import promotion, standing, verdict
+from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import WITHDRAWN, Standing
 from buckler.trust.verdict import MODEL_DIR, Verdict
@@ -80,12 +82,14 @@ class OpenedRelease:
 
     Attributes:
         path: Its directory.
+        files: Its files, each opened once: what is read from them is what was verified.
         verdict: The verdict, if its signature is valid.
         reasons: Why the release cannot be used; empty if verdict and files are authentic and this version of the
             product can load them.
     """
 
     path: Path
+    files: OpenedFiles = field(compare=False)
     verdict: Verdict | None
     reasons: tuple[Reason, ...] = ()
 
@@ -312,23 +316,25 @@ def read_release(path: Path, key: Ed25519PublicKey, *, model: str) -> OpenedRele
         key: Public key that must have signed the verdict.
         model: Registered model that the verdict must be about.
     """
+    files = OpenedFiles.none(path)
     try:
-        proof = verdict.read_verdict(path, key)
+        files = OpenedFiles.of(path)
+        proof = verdict.read_verdict(files, key)
     except VerdictError as error:
-        return OpenedRelease(path, None, (_unusable(error, path),))
-    reasons = [_unusable(error, path) for error in _contradictions(proof, path, model)]
-    if not reasons and (problem := unloadable(path / MODEL_DIR)):  # bytes that nobody signed are not parsed
+        return OpenedRelease(path, files, None, (_unusable(error, path),))
+    reasons = [_unusable(error, path) for error in _contradictions(proof, files, model)]
+    if not reasons and (problem := unloadable(files / MODEL_DIR)):  # bytes that nobody signed are not parsed
         reasons.append(Reason(ReasonCode.UNLOADABLE, problem))
-    return OpenedRelease(path, proof, tuple(reasons))
+    return OpenedRelease(path, files, proof, tuple(reasons))
 
 
-def _contradictions(proof: Verdict, path: Path, model: str) -> Iterator[VerdictError]:
+def _contradictions(proof: Verdict, files: OpenedFiles, model: str) -> Iterator[VerdictError]:
     try:
         verdict.check_name(proof, model)
     except VerdictError as error:
         yield error
     try:
-        verdict.check_files(proof, path)
+        verdict.check_files(proof, files)
     except VerdictError as error:
         yield error
 
@@ -348,7 +354,7 @@ def _unusable(error: VerdictError, path: Path) -> Reason:
     return Reason(code, f"{sentence}; {_WHAT_TO_DO[code]}")
 
 
-def unloadable(model: Path) -> str | None:
+def unloadable(model: Location) -> str | None:
     """Return why this version of the product cannot load the verified files in ``model``; None if it seems to.
 
     The network is not loaded: that takes seconds and may need TensorFlow.

@@ -18,6 +18,8 @@ from buckler.models import runtime
 from buckler.models.explanation import HeadWeights, Relevance, grad_cam
 from buckler.models.forward import Forward, probabilities
 from buckler.models.info import ModelInfo, load_info
+from buckler.state.locations import Location
+from buckler.trust.opened_files import opened
 from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
 
 
@@ -108,13 +110,14 @@ class Predictor:
             VerdictError: The verdict is missing, not valid, or about other files.
             ModelError: The verified files cannot be loaded.
         """
-        verdict = verify_release(release, public_key, name=name)
-        return cls.of(release / MODEL_DIR, verdict, threads=threads)
+        with opened(release) as files:
+            verdict = verify_release(files, public_key, name=name)
+            return cls.of(files / MODEL_DIR, verdict, threads=threads)
 
     @classmethod
     def of(
         cls,
-        model: Path,
+        model: Location,
         verdict: Verdict,
         *,
         threads: int | None = None,
@@ -123,7 +126,7 @@ class Predictor:
         """Return the model in the directory ``model``, whose files the caller has verified or created.
 
         Args:
-            model: The directory.
+            model: The directory; that of verified files is taken from `buckler.trust.opened_files`, not from a path.
             verdict: The verdict under which it serves.
             threads: As ``load``.
             precision: Precision of an exported network; default: the first that this processor supports natively.
@@ -199,7 +202,7 @@ def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
 
 
 def _engine(
-    model: Path, threads: int | None, precision: runtime.ServingPrecision | None
+    model: Location, threads: int | None, precision: runtime.ServingPrecision | None
 ) -> tuple[ServedNetwork, HeadWeights]:
     """Return the exported network if there is one, else the reference, which needs TensorFlow; and its head."""
     if runtime.is_exported(model):

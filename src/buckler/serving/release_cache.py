@@ -49,7 +49,8 @@ class ReleaseCache:
     def opened(self, version: Version, *, fresh: bool = False, store: bool = True) -> Iterator[OpenedRelease]:
         """Yield the release of a version, which nobody deletes until the context ends.
 
-        A release that is not authentic is yielded as well, with the reasons, and deleted at the end.
+        A release that is not authentic is yielded as well, with the reasons, and deleted at the end. Its files are
+        closed at the end.
 
         Args:
             version: Its entry in the registry.
@@ -64,7 +65,9 @@ class ReleaseCache:
                 found = None if fresh else self._lent(version.verdict, stack)
                 if found is None and store:
                     found = self._fetched(version, stack)
-            yield found or stack.enter_context(self._downloaded(version))
+            release = found or stack.enter_context(self._downloaded(version))
+            stack.callback(release.files.close)
+            yield release
 
     def find(self, verdict_id: str) -> OpenedRelease | None:
         """Return the release with this verdict; None if there is no intact copy."""

@@ -5,6 +5,7 @@ processor or library may differ. The pictures are generated from a seed and show
 release's ``model/``, so that the signed digest covers it.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from buckler.errors import SelfTestError
 from buckler.models import runtime
 from buckler.serving.predictor import Predictor
+from buckler.state.locations import Location
 from buckler.trust import digests, verdict
 
 FILE = "selftest.npz"
@@ -52,7 +54,7 @@ def write(model: Path) -> None:
     np.savez_compressed(model / FILE, **arrays)
 
 
-def check(predictor: Predictor, model: Path) -> None:
+def check(predictor: Predictor, model: Location) -> None:
     """Compare the answers of ``predictor`` to the reference pictures in the directory ``model``.
 
     Raises:
@@ -75,7 +77,7 @@ def check(predictor: Predictor, model: Path) -> None:
         )
 
 
-def is_known(model: Path, shares: Sequence[float], picture: int) -> bool:
+def is_known(model: Location, shares: Sequence[float], picture: int) -> bool:
     """Return whether ``shares`` match the model's answer to a reference picture in any of its precisions.
 
     A client cannot see in which precision a service computes; another model matches none of them.
@@ -101,7 +103,7 @@ def is_known(model: Path, shares: Sequence[float], picture: int) -> bool:
     )
 
 
-def reference_pictures(model: Path) -> npt.NDArray[np.uint8]:
+def reference_pictures(model: Location) -> npt.NDArray[np.uint8]:
     """Return the reference pictures in the directory ``model``, ``(n, size, size, 3)``.
 
     Raises:
@@ -135,10 +137,10 @@ def _measure(predictor: Predictor, pictures: npt.NDArray[np.uint8]) -> Measured:
     return np.asarray(rows, np.float64)
 
 
-def _read(path: Path, precision: str) -> Mapping[str, npt.NDArray[Any]]:
+def _read(path: Location, precision: str) -> Mapping[str, npt.NDArray[Any]]:
     names = {"pictures": "pictures"} | {name: f"{name}_{precision}" for name in ("expected", "tolerance")}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return {name: arrays[kept] for name, kept in names.items()}
     except FileNotFoundError as error:
         raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
@@ -146,9 +148,9 @@ def _read(path: Path, precision: str) -> Mapping[str, npt.NDArray[Any]]:
         raise SelfTestError(f"{path} does not contain reference pictures and answers: {error!r}") from error
 
 
-def _precisions(path: Path) -> list[str]:
+def _precisions(path: Location) -> list[str]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             found = sorted(name.removeprefix("expected_") for name in arrays.files if name.startswith("expected_"))
     except (OSError, ValueError) as error:
         raise SelfTestError(f"expected reference pictures in {path}: {error!r}") from error

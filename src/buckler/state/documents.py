@@ -6,6 +6,7 @@ columns come from suppliers. Such a cell gets an apostrophe in front, which spre
 
 import csv
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from buckler.errors import DataError
+from buckler.state.locations import Location
 
 # A formula begins with one of these; the full-width forms count in some languages of a spreadsheet. Where the separator
 # is a semicolon, one within a text starts a new cell.
@@ -29,14 +31,14 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Location) -> dict[str, Any]:
     """Return the JSON object in ``path``.
 
     Raises:
         DataError: The file is missing or contains no JSON object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes().decode())
     except FileNotFoundError as error:
         raise DataError(f"no {path}; run `dvc repro` first") from error
     except ValueError as error:
@@ -56,16 +58,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows([to_cell(row[name]) for name in columns] for row in rows)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Location) -> list[dict[str, str]]:
     """Return the rows of a CSV file as dicts by column.
 
     Raises:
         DataError: There is no such file.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            return [{from_cell(name): from_cell(cell) for name, cell in row.items()} for row in rows]
+        rows = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
+        return [{from_cell(name): from_cell(cell) for name, cell in row.items()} for row in rows]
     except FileNotFoundError as error:
         raise DataError(f"no {path}; run `dvc repro` first") from error
 

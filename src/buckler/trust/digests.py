@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from buckler.errors import VerdictError
+from buckler.trust.opened_files import opened
 
 
 def file_digest(path: Path) -> str:
@@ -19,19 +20,13 @@ def file_digests(directory: Path) -> dict[str, str]:
 
     Raises:
         VerdictError: The directory is missing or empty (``missing``), or an entry is neither a file nor a
-            directory, such as a symbolic link (``digest``), whose target could change undetected.
+            directory, such as a symbolic link, whose target could change undetected (``digest``).
     """
-    if not directory.is_dir():
-        raise VerdictError("missing", f"expected a directory {directory}, there is none")
-    digests = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise VerdictError("digest", f"expected only files and directories, got {path}; replace it by a copy")
-        if path.is_file():
-            digests[path.relative_to(directory).as_posix()] = file_digest(path)
+    with opened(directory) as files:
+        digests = files.digests
     if not digests:
         raise VerdictError("missing", f"expected files in {directory}, it is empty")
-    return dict(sorted(digests.items()))
+    return digests
 
 
 def directory_digest(directory: Path) -> str:

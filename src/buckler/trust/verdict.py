@@ -6,9 +6,11 @@ predicate contains the digests of every report that the gate read, so that one s
     <release>/model/        the served files; the statement's subjects
     <release>/evidence/     the reports the gate read; their digests are in the predicate
     <release>/verdict.json  the envelope
+
+Nothing else may be in a release.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from buckler.errors import VerdictError
 from buckler.trust import envelope
-from buckler.trust.digests import digest_of, file_digests
+from buckler.trust.digests import digest_of
 from buckler.trust.document import SignedDocument, Subjects, Time
+from buckler.trust.opened_files import OpenedFiles, opened
 
 MODEL_DIR = "model"
 EVIDENCE_DIR = "evidence"
 VERDICT_FILE = "verdict.json"
+MAX_VERDICT_BYTES = 16 * 2**20  # thousands of times what a verdict has; it is read before its signature is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def _files(subjects: Subjects) -> dict[str, str]:
 
 
 def verify_release(
-    release: Path,
+    release: Path | OpenedFiles,
     public_key: Ed25519PublicKey,
     *,
     name: str | None = None,
@@ -155,7 +159,8 @@ def verify_release(
     A directory has neither promotion nor renewal; `buckler.serving.assessment` judges a registered version.
 
     Args:
-        release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
+        release: Directory with ``model/``, ``evidence/`` and ``verdict.json``. Who uses the files afterwards opens them
+            before, and reads them from there: files that are opened by their path again may be others.
         public_key: Key that must have signed the verdict.
         name: Registered model that the verdict must be about; default: any.
         now: Aware time at which the expiry is checked; default: the current time.
@@ -173,36 +178,41 @@ def verify_release(
     return verdict
 
 
-def open_release(release: Path, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:
+def open_release(release: Path | OpenedFiles, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:
     """Return the verdict of ``release`` if it is authentic and matches the files, even if it failed or has expired.
 
     A failed or expired verdict still documents the measurements.
 
+    Args:
+        release: As for `verify_release`.
+        public_key: Key that must have signed the verdict.
+        name: Registered model that the verdict must be about; default: any.
+
     Raises:
         VerdictError: ``missing``, ``malformed``, ``signature``, ``digest`` or ``other_model``.
     """
-    verdict = read_verdict(release, public_key)
-    if name is not None:
-        check_name(verdict, name)
-    check_files(verdict, release)
+    with opened(release) as files:
+        verdict = read_verdict(files, public_key)
+        if name is not None:
+            check_name(verdict, name)
+        check_files(verdict, files)
     return verdict
 
 
-def read_verdict(release: Path, public_key: Ed25519PublicKey) -> Verdict:
+def read_verdict(release: OpenedFiles, public_key: Ed25519PublicKey) -> Verdict:
     """Return the authentic verdict of ``release``, whatever its files contain.
 
     Raises:
-        VerdictError: ``missing``, ``malformed`` or ``signature``.
+        VerdictError: ``missing``, ``malformed`` or ``signature``; ``digest`` if it is a link.
     """
-    path = release / VERDICT_FILE
     try:
-        content = path.read_bytes()
+        content = release.read(VERDICT_FILE, limit=MAX_VERDICT_BYTES)
     except OSError as error:
-        raise VerdictError("missing", f"expected a signed verdict in {path}: {error.strerror}") from error
-    opened = DOCUMENT.open(envelope.parse_object(content, path.name), public_key)
-    judgement = opened.predicate
+        raise VerdictError("missing", f"expected a signed verdict {release / VERDICT_FILE}: {error}") from error
+    document = DOCUMENT.open(envelope.parse_object(content, VERDICT_FILE), public_key)
+    judgement = document.predicate
     stated = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
-    return Verdict(**stated, id=opened.digest, files=_files(opened.subjects))
+    return Verdict(**stated, id=document.digest, files=_files(document.subjects))
 
 
 def check_name(verdict: Verdict, name: str) -> None:
@@ -215,18 +225,22 @@ def check_name(verdict: Verdict, name: str) -> None:
         raise VerdictError("other_model", f"the verdict is about a model named {verdict.model_name!r}, not {name!r}")
 
 
-def check_files(verdict: Verdict, release: Path) -> None:
-    """Check that the files in ``release`` are those that ``verdict`` is about.
+def check_files(verdict: Verdict, release: OpenedFiles) -> None:
+    """Check that the files in ``release`` are those that ``verdict`` is about, and no others.
 
     Raises:
-        VerdictError: ``digest``.
+        VerdictError: ``missing`` if a whole directory is, else ``digest``.
     """
-    _check_files(release / MODEL_DIR, verdict.files)
-    _check_files(release / EVIDENCE_DIR, verdict.evidence)
-
-
-def _check_files(directory: Path, expected: Mapping[str, str]) -> None:
-    found = file_digests(directory) if expected or directory.exists() else {}
+    found, expected = release.digests, verdict.signed_files
+    found.pop(VERDICT_FILE, None)  # its signature was verified
+    for directory in (MODEL_DIR, EVIDENCE_DIR):
+        start = f"{directory}/"
+        if _any(expected, start) and not _any(found, start):
+            raise VerdictError("missing", f"expected files in {release / directory}, there are none")
     if found != expected:
         changed = sorted({name for name, _ in set(found.items()) ^ set(expected.items())})
-        raise VerdictError("digest", f"files in {directory} differ from the digests in the verdict: {changed}")
+        raise VerdictError("digest", f"files in {release.path} differ from the digests in the verdict: {changed}")
+
+
+def _any(names: Iterable[str], start: str) -> bool:
+    return any(name.startswith(start) for name in names)

@@ -187,3 +187,58 @@ def test_the_runtime_sends_no_telemetry_and_loads_no_tensorflow(tmp_path):
     environment = {"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     assert list(tmp_path.iterdir()) == []
+
+
+def referring(directory):
+    """Write a network that OpenVINO runs on its constants where they are, in the file if that is mapped."""
+    import openvino as ov
+    from openvino import opset13 as op
+
+    pixels = op.parameter([1, 32, 32, 3], np.float32)
+    maps = op.add(pixels, op.constant(np.random.default_rng(0).random((1, 32, 32, 3)).astype(np.float32)))
+    features = op.reduce_mean(maps, op.constant(np.array([1, 2])), False)
+    logits = op.matmul(features, op.constant(np.ones((3, 2), np.float32)), False, False)
+    outputs = {runtime.LOGITS: logits, runtime.FEATURES: features, runtime.MAPS: maps}
+    for name, node in outputs.items():
+        node.output(0).get_tensor().set_names({name})
+    file = directory / runtime.FILES["float32"]
+    ov.save_model(ov.Model(list(outputs.values()), [pixels]), file, compress_to_fp16=False)
+    return file
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_weights_that_are_changed_after_loading_change_no_answer(tmp_path, asked_before):
+    file, picture = referring(tmp_path), np.full((1, 32, 32, 3), 0.5, np.float32)
+    network, expected = Runtime(file, "float32"), Runtime(file, "float32").logits(picture)
+    if asked_before:
+        network.logits(picture)
+    weights = file.with_suffix(".bin")
+    with weights.open("r+b") as opened_weights:
+        opened_weights.write(bytes(weights.stat().st_size))
+    np.testing.assert_array_equal(network.logits(picture), expected)
+
+
+def test_weights_that_are_truncated_after_loading_do_not_kill_the_process(tmp_path):
+    referring(tmp_path)
+    # In another process: it would be killed by SIGBUS, since a mapped page without a file cannot be read.
+    script = (
+        "import os, numpy as np; from pathlib import Path; from buckler.models.runtime import Runtime\n"
+        f"network = Runtime(Path({str(tmp_path)!r}) / 'float32.xml', 'float32')\n"
+        f"os.truncate(Path({str(tmp_path)!r}) / 'float32.bin', 0)\n"
+        "print(network.logits(np.full((1, 32, 32, 3), 0.5, np.float32)).tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert np.array(json.loads(done.stdout)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+def test_a_network_without_one_of_its_files_or_with_half_of_it_is_refused(tmp_path, suffix):
+    file = referring(tmp_path)
+    half = file.with_suffix(suffix).read_bytes()[: file.with_suffix(suffix).stat().st_size // 2]
+    file.with_suffix(suffix).write_bytes(half)
+    with pytest.raises(ModelError, match="cannot be loaded as an exported network"):
+        Runtime(file, "float32")
+    file.with_suffix(suffix).unlink()
+    with pytest.raises(ModelError, match="cannot be loaded as an exported network"):
+        Runtime(file, "float32")

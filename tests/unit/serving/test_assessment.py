@@ -1,6 +1,7 @@
 """Every reason with the documents that cause it, alone and with others."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler.errors import VerdictError
+from buckler.release.evidence import read_evidence
 from buckler.serving.assessment import (
     Accepted,
     Assessment,
@@ -25,7 +28,7 @@ from buckler.serving.assessment import (
 from buckler.serving.version import Version
 from buckler.trust import promotion, standing
 from buckler.trust.standing import Claim, Standing
-from buckler.trust.verdict import VERDICT_FILE, Verdict
+from buckler.trust.verdict import EVIDENCE_DIR, VERDICT_FILE, Verdict
 from tests import projects
 from tests.verdicts import verdict
 
@@ -320,10 +323,37 @@ def change_the_evidence(release: Path) -> None:
     (release / "evidence/outcomes.csv").write_text("id,label,clean\n")
 
 
+def add_a_file(release: Path) -> None:
+    (release / "notes.txt").write_text("approved")
+
+
+def link_the_model(release: Path) -> None:
+    (release / "model").rename(release.parent / "elsewhere")
+    (release / "model").symlink_to(release.parent / "elsewhere")
+
+
+def link_the_verdict(release: Path) -> None:
+    (release / VERDICT_FILE).rename(release.parent / "elsewhere.json")
+    (release / VERDICT_FILE).symlink_to(release.parent / "elsewhere.json")
+
+
+def put_a_fifo_beside_the_evidence(release: Path) -> None:
+    os.mkfifo(release / "evidence/pipe")
+
+
+def remove_everything(release: Path) -> None:
+    shutil.rmtree(release)
+
+
 @pytest.mark.parametrize(
     ("harm", "code"),
     [
         (remove_the_verdict, "missing"),
+        (remove_everything, "missing"),
+        (add_a_file, "digest"),
+        (link_the_model, "digest"),
+        (link_the_verdict, "digest"),
+        (put_a_fifo_beside_the_evidence, "digest"),
         (write_nonsense, "malformed"),
         (sign_another_statement, "signature"),
         (change_the_model, "digest"),
@@ -336,6 +366,14 @@ def test_a_harmed_release_is_not_authentic(release, harm, code):
     assert ([reason.code.value for reason in opened.reasons], opened.authentic) == ([code], False)
     assert str(release) not in opened.reasons[0].sentence  # often a temporary directory
     assert "`dvc repro`" in opened.reasons[0].sentence
+
+
+def test_evidence_that_was_changed_after_it_was_verified_is_not_judged(release):
+    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    assert read_evidence(opened.files / EVIDENCE_DIR) == read_evidence(release / EVIDENCE_DIR)
+    change_the_evidence(release)
+    with pytest.raises(VerdictError, match=r"outcomes\.csv was changed after it was verified"):
+        read_evidence(opened.files / EVIDENCE_DIR)
 
 
 def test_a_release_of_another_model_with_other_files_has_both_reasons(release):

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from buckler.errors import VerdictError
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest, file_digest, file_digests
-from buckler.trust.verdict import JudgedModel, Judgement, Source, open_release, sign, verify_release
+from buckler.trust.opened_files import opened
+from buckler.trust.verdict import (
+    MAX_VERDICT_BYTES,
+    JudgedModel,
+    Judgement,
+    Source,
+    open_release,
+    sign,
+    verify_release,
+)
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -172,7 +182,46 @@ def test_a_symbolic_link_is_refused_even_to_the_same_bytes(release, tmp_path):
     refused(release, "digest")
 
 
-@pytest.mark.parametrize("part", ["verdict.json", "model"])
+@pytest.mark.parametrize("part", ["model", "evidence", "verdict.json", "evidence/robustness.json"])
+def test_a_part_that_is_a_symbolic_link_is_refused_even_to_the_same_bytes(release, tmp_path, part):
+    moved = tmp_path / "moved"
+    (release / part).rename(moved)
+    (release / part).symlink_to(moved)
+    assert f"the symbolic link {part}" in refused(release, "digest")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "verdict.json.bak", "models/classifier.keras", "model.json"])
+def test_an_unknown_file_in_the_root_of_a_release_is_refused_by_name(release, name):
+    (release / name).parent.mkdir(exist_ok=True)
+    (release / name).write_bytes(b"")
+    assert repr(name) in refused(release, "digest")
+
+
+@pytest.mark.parametrize("place", ["", "model", "evidence"])
+def test_a_fifo_is_refused_and_not_waited_for(release, place):
+    os.mkfifo(release / place / "pipe")
+    assert "the special file" in refused(release, "digest")
+
+
+def test_a_huge_verdict_is_not_read(release):
+    with (release / "verdict.json").open("ab") as file:
+        file.truncate(2**40)
+    assert "verdict.json of" in refused(release, "digest")
+    os.truncate(release / "verdict.json", MAX_VERDICT_BYTES + 1)
+    assert f"at most {MAX_VERDICT_BYTES} bytes" in refused(release, "digest")
+
+
+def test_files_that_were_opened_once_are_verified_whatever_is_in_their_place_now(release, tmp_path):
+    with opened(release) as files:
+        release.rename(tmp_path / "elsewhere")
+        (tmp_path / "other").mkdir()
+        make_release(tmp_path / "other").rename(release)
+        (release / "model/classifier.keras").write_bytes(b"other")
+        refused(release, "digest")
+        assert verify_release(files, PUBLIC, now=ISSUED).passed
+
+
+@pytest.mark.parametrize("part", ["verdict.json", "model", "evidence"])
 def test_a_missing_part_is_refused(release, part):
     (release / part).rename(release / "gone")
     refused(release, "missing")

@@ -78,7 +78,7 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     """
     right, seconds = [], []
     with release_cache.reported(card, Registry(name)) as release:
-        model = release.path / verdict.MODEL_DIR
+        model = release.files / verdict.MODEL_DIR
         for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
             began = time.perf_counter()
             answer = service.predict(to_png(picture / 255))

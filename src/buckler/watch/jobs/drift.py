@@ -109,7 +109,7 @@ def reference_of(champion: Version, registry: Registry) -> list[TrafficObservati
     if known is None:
         # An expired verdict does not matter: the traffic of that champion is compared as well.
         with release_cache.shared(registry) as cache, cache.opened(champion) as release:
-            known = measure(Predictor.of(release.path / MODEL_DIR, release.require()))
+            known = measure(Predictor.of(release.files / MODEL_DIR, release.require()))
         _keep(path, known)
     return known
 

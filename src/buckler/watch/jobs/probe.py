@@ -33,9 +33,11 @@ from buckler.modality.base import Radius
 from buckler.modality.picture import images
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache
+from buckler.serving.assessment import OpenedRelease
 from buckler.serving.predictor import Predictor
 from buckler.serving.registry import Registry
 from buckler.state import files, paths
+from buckler.state.locations import Location
 from buckler.trust import digests
 from buckler.trust.verdict import MODEL_DIR
 from buckler.watch.settings import WatchParams
@@ -146,10 +148,9 @@ def run() -> Finding:
     with Client(watching.address, **watching.as_client()) as client:
         card = client.model_card()
         with release_cache.reported(card, Registry(name)) as release:
-            model = release.path / MODEL_DIR
-            offline = Predictor.of(model, release.require())
+            offline = Predictor.of(release.files / MODEL_DIR, release.require())
             sent, searched = choose(cfg, offline)
-            attacked = crafted(cfg, model, sent)
+            attacked = crafted(cfg, release, sent)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
         endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
         clean, transferred = (
@@ -205,10 +206,14 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     return sent, searched
 
 
-def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
+def crafted(cfg: ProbeParams, release: OpenedRelease, sent: Pictures) -> np.ndarray:
     """Return the pictures ``sent`` after the transfer attack, 8-bit values in 0..1; stored for the next probe."""
-    source = model if cfg.crafted_on == "release" else SURROGATE
-    about = {"source": digests.directory_digest(source), "ids": sent.ids_digest, "seed": cfg.seed}
+    source: Location = SURROGATE
+    if cfg.crafted_on == "release":
+        source, digest = release.files / MODEL_DIR, release.require().subject_digest
+    else:
+        digest = digests.directory_digest(SURROGATE)
+    about = {"source": digest, "ids": sent.ids_digest, "seed": cfg.seed}
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
     kept = paths.WATCH_PROBE / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():
@@ -222,7 +227,7 @@ def crafted(cfg: ProbeParams, model: Path, sent: Pictures) -> np.ndarray:
     return found
 
 
-def _craft(cfg: ProbeParams, source: Path, sent: Pictures) -> np.ndarray:
+def _craft(cfg: ProbeParams, source: Location, sent: Pictures) -> np.ndarray:
     from buckler.attacks.base import Batch
     from buckler.attacks.black_box import transfer
     from buckler.attacks.table import build

@@ -38,6 +38,7 @@ from buckler.release.settings import PublishParams
 from buckler.serving.assessment import Assessment, ReasonCode
 from buckler.serving.registry import DIGEST_TAG, OUTCOME_TAG, Registry
 from buckler.state import paths
+from buckler.state.locations import Location
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Verdict
 from buckler.watch.settings import WatchParams
@@ -88,9 +89,9 @@ def run() -> Finding:
         # Expiry is not checked: an expired champion that passes is renewed.
         verdict = release.require()
         policy = policy_of(verdict)
-        released = reports.read(RobustnessReport, release.path / EVIDENCE_DIR)
+        released = reports.read(RobustnessReport, release.files / EVIDENCE_DIR)
         journal = Journal(paths.WATCH_JOURNAL, {"model": verdict.subject_digest, "batch_size": BATCH_SIZE})
-        subject = Subject(release.path / MODEL_DIR, cfg, suite, journal, policy)
+        subject = Subject(release.files / MODEL_DIR, cfg, suite, journal, policy)
         evaluations = {PINNED: subject.pinned(released.subgroup_columns)}
         if cfg.recent.path:
             evaluations[NEWEST] = subject.newest()
@@ -145,7 +146,7 @@ class Subject:
     """
 
     def __init__(
-        self, model: Path, cfg: WatchParams, suite: Sequence[AttackSpec], journal: Journal, policy: Policy
+        self, model: Location, cfg: WatchParams, suite: Sequence[AttackSpec], journal: Journal, policy: Policy
     ) -> None:
         self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
         self._info = checkpoint.load_info(model)
