@@ -88,6 +88,13 @@ class VerdictError(BucklerError):
         self.reason = reason
 
 
+class FilesChangedError(VerdictError):
+    """Files of a release were changed after they were verified; whole ones may be found at the next attempt."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("digest", message)
+
+
 class SelfTestError(BucklerError):
     """A loaded model answers its release's reference pictures differently from the gate's evaluation."""
 

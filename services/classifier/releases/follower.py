@@ -16,7 +16,7 @@ from random import SystemRandom
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.errors import BucklerError, ModelError, SelfTestError, VerdictError
+from buckler.errors import BucklerError, FilesChangedError, ModelError, SelfTestError, VerdictError
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import (
     EARLIEST,
@@ -297,9 +297,10 @@ class Follower:
             return  # old and new files were mixed; the next check reads the new ones
         attempt = check.attempt
         times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
-        # A registry or a disk may recover; wrong bytes and signatures do not.
+        # A registry or a disk may recover, and a copy that was changed is downloaded again; wrong bytes and signatures
+        # stay wrong.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
-        lasting = metrics.UNAVAILABLE not in codes_of(error)
+        lasting = metrics.UNAVAILABLE not in codes_of(error) and not isinstance(error, FilesChangedError)
         again_at = NEVER_AGAIN if lasting else time.monotonic() + wait
         self._refused = Refusal(attempt, check.standing, times, again_at)
         self.show_behind(True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from buckler.errors import VerdictError
+from buckler.errors import FilesChangedError, VerdictError
 
 # A release has about twenty files, the largest of about 100 MB. Each opened file takes a descriptor of the process.
 MAX_FILES = 100
@@ -104,8 +104,8 @@ class OpenedFiles:
             limit: Largest size in bytes; for a file that nobody has verified yet.
 
         Raises:
-            VerdictError: The content differs from what was read before, the file was not opened because it is a link,
-                or it is too large (``digest``).
+            FilesChangedError: The content differs from what was read before.
+            VerdictError: The file was not opened because it is a link, or it is too large (``digest``).
             FileNotFoundError: There is no such file.
             OSError: The file cannot be read.
         """
@@ -115,7 +115,7 @@ class OpenedFiles:
         content = _content(self._descriptors[name], limit)
         found = _hashed([content])
         if self._digests.setdefault(name, found) != found:
-            raise VerdictError("digest", f"{self.path / name} was changed after it was verified")
+            raise FilesChangedError(f"{self.path / name} was changed after it was verified")
         return content
 
     def __truediv__(self, name: str) -> "OpenedLocation":

@@ -28,6 +28,7 @@ from services.console.service_client import ServiceClient
 from services.console.settings import Settings as ConsoleSettings
 from tests.openings import counted
 from tests.services.running import IMAGE_SIZE, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -184,6 +185,11 @@ def test_every_file_is_opened_once_to_verify_and_load_it(copy, load: Callable[[P
     assert str(copy) not in Path("/proc/self/maps").read_text()  # a mapped file changes under the model
 
 
+def flip_the_weights(release: Path) -> None:
+    for path in release.glob("model/*.[bk]*"):  # bin, keras
+        flip_bytes(path)
+
+
 class Tampering(DirectorySource):
     """A directory whose weights are changed right after they were verified."""
 
@@ -193,19 +199,27 @@ class Tampering(DirectorySource):
     def fetched(self, entry: Version) -> Iterator[OpenedRelease]:
         with super().fetched(entry) as release:
             if self.tampers:
-                for path in release.path.glob("model/*.[bk]*"):  # bin, keras
-                    flip_bytes(path)
+                flip_the_weights(release.path)
             yield release
 
 
 def test_the_service_refuses_weights_that_were_changed_after_they_were_verified(copy):
     refused = {"reason": "digest"}
     before = REGISTRY.get_sample_value("buckler_model_refused_total", refused) or 0
-    slot, settings = ModelSlot(), Settings(model_name=MODEL_NAME)
-    following = Follower(settings, Tampering(settings, copy), slot)
+    slot, settings = ModelSlot(), Settings(model_name=MODEL_NAME, follow_seconds=0.1)
+    source = Tampering(settings, copy)
+    following = Follower(settings, source, slot)
     following.check()
     assert slot.served is None
     assert REGISTRY.get_sample_value("buckler_model_refused_total", refused) == before + 1
+    source.tampers = False
+    flip_the_weights(copy)
+
+    def serves() -> bool:
+        following.check()
+        return slot.served is not None
+
+    wait_for(serves)  # one change must not keep a release out for ever
 
 
 def test_truncated_files_neither_stop_a_worker_nor_change_its_answers(release, keys, picture, tmp_path):
