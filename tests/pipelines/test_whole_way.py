@@ -116,7 +116,7 @@ def test_the_release_has_a_valid_verdict(project):
     (copy / "model/classifier.keras").write_bytes(flipped)
     refused = project("buckler", "verify", "tampered")
     assert refused.returncode != 0
-    assert "model differ from the digests in the verdict: ['classifier.keras']" in refused.stderr
+    assert "differ from the digests in the verdict: ['model/classifier.keras']" in refused.stderr
     shutil.rmtree(copy)
 
 

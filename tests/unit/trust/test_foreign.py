@@ -169,17 +169,36 @@ def change(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0")
 
 
+def link(path: Path) -> None:
+    elsewhere = path.parents[1] / f"{path.name}.elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
         lambda release: change(release / "model/model.json"),
         lambda release: change(release / "evidence/outcomes.csv"),
         lambda release: (release / "model/added").touch(),
+        lambda release: (release / "added").touch(),
+        lambda release: link(release / "model"),
+        lambda release: link(release / "verdict.json"),
         lambda release: (release / "evidence/outcomes.csv").unlink(),
         lambda release: (release / "verdict.json").write_text(json.dumps(signed.envelope_of("promotion"))),
         lambda release: (release.parents[1] / "verdict.pub").write_bytes(other_key()),
     ],
-    ids=["model", "evidence", "added", "removed", "another kind", "another key"],
+    ids=[
+        "model",
+        "evidence",
+        "added",
+        "added beside",
+        "linked model",
+        "linked verdict",
+        "removed",
+        "another kind",
+        "another key",
+    ],
 )
 def test_the_documented_commands_refuse_a_changed_release(release, harm):
     harm(release)
