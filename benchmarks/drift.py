@@ -23,6 +23,7 @@ from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import TrafficObservation
+from buckler.serving.traffic_mixing import mixed_in_groups
 from buckler.trust import keys
 from buckler.trust.opened_files import opened
 from buckler.trust.verdict import MODEL_DIR, open_release
@@ -63,13 +64,21 @@ def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[st
         )
 
 
+def stored(
+    reference: Sequence[TrafficObservation], window: Sequence[TrafficObservation], seed: int
+) -> tuple[list[TrafficObservation], list[TrafficObservation]]:
+    """Return both samples as the job compares them: mixed, each by itself."""
+    return mixed_in_groups(reference, seed), mixed_in_groups(window, seed + 1)
+
+
 def false_alarms(reference: Sequence[TrafficObservation], clean: Sequence[TrafficObservation], cfg: DriftParams) -> int:
     """Return how many of ``CLEAN_DRAWS`` pairs of random clean samples drift."""
     generator, everything = np.random.default_rng(cfg.seed), [*reference, *clean]
     alarms = 0
     for _ in range(CLEAN_DRAWS):
         drawn = [everything[place] for place in generator.permutation(len(everything))]
-        found = compare(drawn[: len(reference)], drawn[len(reference) :], cfg)
+        seed = int(generator.integers(2**32))
+        found = compare(*stored(drawn[: len(reference)], drawn[len(reference) :], seed), cfg)
         alarms += any(each.drifted for each in found)
     return alarms
 
@@ -84,7 +93,7 @@ def run(count: int, out: Path) -> None:
     served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]
     reference, found = measure(predictor), dict(windows(predictor, served))
     drifted = {
-        name: ", ".join(each.quantity for each in compare(reference, window, cfg) if each.drifted)
+        name: ", ".join(each.quantity for each in compare(*stored(reference, window, cfg.seed), cfg) if each.drifted)
         for name, window in found.items()
     }
     table = Table(

@@ -139,14 +139,14 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     checkpoint.save(network, info, model)
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(runtime.native(), export.ENGINE).save(model)
-    _screening(runtime.Runtime.load(model), architecture, pixels, truth).save(model)
+    screening(runtime.Runtime.load(model), architecture, pixels, truth).save(model)
     selftest.write(model)
     _sign(directory)
     _save_for_mlflow(network, directory / "mlflow-model")
     return [_jpeg(each) for each in pixels]
 
 
-def _screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
+def screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
     """Return a screening that takes as long as one that was fitted on attacks; its shapes are the same."""
     from buckler.detection.adversarial import AdversarialDetector
     from buckler.detection.out_of_distribution import OutOfDistributionDetector

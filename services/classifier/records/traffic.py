@@ -1,7 +1,8 @@
 """Stores measurements of answered pictures (`buckler.serving.traffic`) in a thread of its own.
 
-No answer waits for it or fails because of it: pictures are dropped and counted if the queue is full or the database
-does not accept them in time. A killed worker loses about a second of traffic.
+The pictures of a model wait until there are enough of them to be mixed (`buckler.serving.traffic_mixing`); those that
+still wait when the worker ends are lost. No answer waits for the thread or fails because of it: pictures are dropped
+and counted if the queue is full or the database does not accept them in time.
 """
 
 import logging
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # at run time the imports would load the engine and SQLAlchem
 QUEUE = 64  # pictures that wait to be measured, with their pixels
 KEPT = 2000  # rows kept while the database fails
 BATCH = 200  # rows written together
-BATCH_SECONDS = 1.0
 STOP_CHECK_SECONDS = 0.25  # between two checks of an idle thread whether to stop
 LONGEST_BACKOFF_SECONDS = 30.0
 PRUNE_SECONDS = 300.0
@@ -62,6 +62,7 @@ class Recorder:
         self._days, self._most = settings.traffic_days, settings.traffic_rows
         self._traffic = _open(settings.traffic_url)
         self._queue: Queue[Answered] = Queue(QUEUE)
+        self._unmixed: dict[str, list[TrafficObservation]] = {}  # by the digest of the model
         self._rows: list[TrafficObservation] = []
         self._due = 0.0
         self._failures = 0
@@ -75,7 +76,7 @@ class Recorder:
             self._thread.start()
 
     def stop(self) -> None:
-        """Write the remaining rows if the database accepts them, and end the thread."""
+        """Write the remaining mixed rows if the database accepts them, and end the thread."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
@@ -107,30 +108,38 @@ class Recorder:
                 self._traffic.prepare()
 
     def _gather(self) -> None:
-        """Measure one queued picture; set the time of the next write."""
+        """Measure one queued picture; the rows of a complete group are due at once, unless the database fails."""
         try:
             answered = self._queue.get(timeout=STOP_CHECK_SECONDS)
         except Empty:
             return
-        if not self._rows:
-            self._due = time.monotonic() + BATCH_SECONDS
         self._measure(answered)
-        if len(self._rows) >= BATCH and not self._failures:
+        if not self._failures:
             self._due = 0.0
 
     def _measure(self, answered: Answered) -> None:
         from buckler.serving.traffic import observe
 
-        if len(self._rows) >= KEPT:
-            metrics.TRAFFIC_DROPPED.inc()
-            return
         try:
-            self._rows.append(
-                observe(answered.upload, answered.prediction, digest=answered.digest, moment=answered.moment)
-            )
+            seen = observe(answered.upload, answered.prediction, digest=answered.digest, moment=answered.moment)
+            self._mix(seen)
         except Exception:  # no picture may end the thread
             metrics.TRAFFIC_DROPPED.inc()
             logger.exception("cannot measure a picture")
+
+    def _mix(self, seen: "TrafficObservation") -> None:
+        """Let a picture wait, or mix the group that it completes."""
+        from buckler.serving.traffic_mixing import GROUP, mixed, secret_generator
+
+        group = self._unmixed.setdefault(seen.digest, [])
+        group.append(seen)
+        if len(group) < GROUP:
+            return
+        del self._unmixed[seen.digest]
+        if len(self._rows) + len(group) > KEPT:
+            metrics.TRAFFIC_DROPPED.inc(len(group))
+            return
+        self._rows += mixed(group, secret_generator(), moment=seen.moment)
 
     def _write(self) -> bool:
         """Write a batch of rows; return whether the database accepted it."""

@@ -1,8 +1,8 @@
-"""Random projection of features to a few numbers: enough to detect drift, too few to identify a picture.
+"""Random projection of features to a few numbers, enough to detect drift.
 
-A sketch of every served picture is stored for days, so that `buckler.watch.drift` can compare served pictures with the
-calibration pictures. Random projections approximately preserve distances, need no fitting and are the same for every
-release.
+Sketches of served pictures are stored for days, mixed and with noise (`buckler.serving.traffic_mixing`), so that
+`buckler.watch.drift` can compare served pictures with the calibration pictures. The fewer numbers, the less a row
+tells. Random projections approximately preserve distances, need no fitting and are the same for every release.
 
 Source: Achlioptas, "Database-friendly random projections", 2003.
 """
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from buckler.detection.adversarial import AdversarialDetector
 from buckler.models.forward import Columns, Features
 
-NUMBERS = 32
+NUMBERS = 8
 SEED = 7
 
 

@@ -1,11 +1,11 @@
 """Measurements of served pictures, stored in a database so that `buckler.watch.drift` can detect changes.
 
 They cover brightness, colour, sharpness, size, a sketch of the features and the answer, but never pixels, file names,
-keys or client identities. The database is a SQLite file, or PostgreSQL where a URL names one; any number of processes
+keys or client identities. They identify a picture: the service stores them only after `traffic_mixing` has mixed those
+of many. The database is a SQLite file, or PostgreSQL where a URL names one; any number of processes
 write to it.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ _SAFE_INTEGER = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class TrafficObservation:
-    """The stored measurements of one answered picture.
+    """The measurements of one answered picture, or a stored row, which is mixed from several.
 
     Attributes:
         moment: Time of the answer, seconds since 1970.
@@ -41,7 +41,8 @@ class TrafficObservation:
         red, green, blue: Means, 0..1.
         saturation: Mean, 0..1, as in HSV.
         sharpness: Variance of the Laplacian of the luma, in squared 8-bit levels.
-        label, probabilities, score: Values in the answer.
+        label, score: Values in the answer.
+        confidence: Probability of the label.
         decision: ``review`` if the picture itself gives a reason. Reasons from a degraded model are left out: they
             affect every picture, so drift that degrades the model would sustain itself. Query attacks have their own
             alert.
@@ -63,25 +64,32 @@ class TrafficObservation:
     label: str
     decision: str
     score: float
-    probabilities: Mapping[str, float]
+    confidence: float
     sketch: tuple[float, ...] = field(repr=False)
 
 
 def observe(
     upload: Upload, prediction: "Prediction", *, digest: str, moment: float | None = None
 ) -> TrafficObservation:
-    """Return the measurements of a picture and its answer, now or at ``moment``."""
+    """Return the measurements of a picture and its answer, now or at ``moment``.
+
+    Raises:
+        ValueError: A measurement is no finite number; it would spoil those that it is mixed with.
+    """
+    measures, confidence = traffic_measures(upload.pixels), max(prediction.probabilities.values())
+    if not np.isfinite([*measures.values(), prediction.score, confidence, *prediction.sketch]).all():
+        raise ValueError(f"expected finite measurements of a picture, got {measures}")
     return TrafficObservation(
         moment=time.time() if moment is None else moment,
         digest=digest,
         width=upload.width,
         height=upload.height,
         size_bytes=upload.size_bytes,
-        **traffic_measures(upload.pixels),
+        **measures,
         label=prediction.label,
         decision="review" if set(prediction.reasons) & set(INPUT_REASONS) else "accept",
         score=prediction.score,
-        probabilities=prediction.probabilities,
+        confidence=confidence,
         sketch=prediction.sketch,
     )
 
@@ -91,7 +99,7 @@ def observe(
 _METADATA = sql.MetaData()
 # `buckler.state` creates and upgrades it; a change here needs a migration there.
 _TABLE = sql.Table(
-    "buckler_traffic_1",
+    "buckler_traffic_2",
     _METADATA,
     sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), primary_key=True, autoincrement=True),
     sql.Column("moment", sql.Double, nullable=False, index=True),
@@ -101,9 +109,12 @@ _TABLE = sql.Table(
     sql.Column("label", sql.Text, nullable=False),
     sql.Column("decision", sql.String(16), nullable=False),
     sql.Column("score", sql.Double, nullable=False),
-    sql.Column("probabilities", sql.Text, nullable=False),
+    sql.Column("confidence", sql.Double, nullable=False),
     sql.Column("sketch", sql.LargeBinary, nullable=False),
 )
+
+
+_NEWEST = (_TABLE.c.moment.desc(), _TABLE.c.id.desc())  # rows of an hour have the same moment
 
 
 class Traffic:
@@ -168,7 +179,7 @@ class Traffic:
         Raises:
             DatabaseError: The database cannot be read.
         """
-        newest = sql.select(_TABLE).where(_TABLE.c.moment >= since).order_by(_TABLE.c.moment.desc()).limit(limit)
+        newest = sql.select(_TABLE).where(_TABLE.c.moment >= since).order_by(*_NEWEST).limit(limit)
         with self._database.reading() as connection:
             rows = connection.execute(newest).mappings().all()
         return [_observation(dict(row)) for row in reversed(rows)]
@@ -182,14 +193,12 @@ def _row(observation: TrafficObservation) -> dict[str, Any]:
     row = {name: getattr(observation, name) for name in _FIELDS}
     for name in ("width", "height", "size_bytes"):
         row[name] = None if row[name] is None else min(row[name], _SAFE_INTEGER)
-    row["probabilities"] = json.dumps(dict(observation.probabilities))
     row["sketch"] = np.asarray(observation.sketch, "<f4").tobytes()
     return row
 
 
 def _observation(row: Mapping[str, Any]) -> TrafficObservation:
     values = {name: row[name] for name in _FIELDS}
-    values["probabilities"] = json.loads(values["probabilities"])
     values["sketch"] = tuple(np.frombuffer(values["sketch"], "<f4").tolist())
     return TrafficObservation(**values)
 

@@ -21,6 +21,8 @@ KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
 Numbers = npt.NDArray[np.float64]
 
 BINS = 20
+ROWS_PER_PICTURE = 1.3
+"""Mixed rows that are worth one independent picture: rows of a group share its mean, so they vary less."""
 MAX_SKETCHES = 500  # pictures per sample; the kernel matrix grows quadratically
 SMALLEST_EXPECTED = 5  # expected count per cell below which the chi-square approximation is invalid
 
@@ -125,10 +127,6 @@ class Quantity:
     read: Callable[[TrafficObservation], object]
 
 
-def _confidence(observation: TrafficObservation) -> float:
-    return max(observation.probabilities.values())
-
-
 def _attribute(name: str) -> Callable[[TrafficObservation], object]:
     return lambda observation: getattr(observation, name)
 
@@ -139,7 +137,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "features": Quantity("features", "mmd", _attribute("sketch")),
     "label": Quantity("predictions", "chi_square", _attribute("label")),
     "decision": Quantity("predictions", "chi_square", _attribute("decision")),
-    "confidence": Quantity("predictions", "ks", _confidence),
+    "confidence": Quantity("predictions", "ks", _attribute("confidence")),
     "detector_score": Quantity("detector", "ks", _attribute("score")),
 }
 
@@ -197,11 +195,12 @@ def ks(reference: Sequence[object], window: Sequence[object], _: DriftParams) ->
 
     Source: Kolmogorov-Smirnov test, asymptotic form, which is conservative for repeated values.
     """
-    from scipy.stats import ks_2samp
+    from scipy.stats import ks_2samp, kstwo
 
     a, b = np.asarray(reference, np.float64), np.asarray(window, np.float64)
-    found = ks_2samp(a, b, method="asymp")
-    return _Tested(float(found.statistic), float(found.pvalue), _histogram(a, b))
+    distance = float(ks_2samp(a, b, method="asymp").statistic)
+    pictures = len(a) * len(b) / (len(a) + len(b)) / ROWS_PER_PICTURE
+    return _Tested(distance, float(kstwo.sf(distance, max(1, round(pictures)))), _histogram(a, b))
 
 
 def chi_square(reference: Sequence[object], window: Sequence[object], cfg: DriftParams) -> _Tested:

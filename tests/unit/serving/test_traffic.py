@@ -1,5 +1,6 @@
 """The record of traffic, on SQLite files and a real PostgreSQL."""
 
+import math
 import multiprocessing
 import sqlite3
 import time
@@ -49,7 +50,7 @@ def seen(moment: float | None = None, **changes: object) -> TrafficObservation:
         "digest": "sha256:" + "0" * 64,
         **{"width": 640, "height": 480, "size_bytes": 50_000, **numbers, "sharpness": 120.0},
         **{"label": "gutartig – über", "decision": "accept", "score": -2.5},
-        **{"probabilities": {"gutartig – über": 0.75, "malignant": 0.25}, "sketch": (0.5, -1.25, 0.0)},
+        **{"confidence": 0.75, "sketch": (0.5, -1.25, 0.0)},
     }
     return TrafficObservation(**{**values, **changes})
 
@@ -130,9 +131,9 @@ def test_a_reader_does_not_block_a_writer(tmp_path):
     database.write([seen()])
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
-    assert reader.execute("SELECT count(*) FROM buckler_traffic_1").fetchone() == (1,)
+    assert reader.execute("SELECT count(*) FROM buckler_traffic_2").fetchone() == (1,)
     database.write([seen()])
-    assert reader.execute("SELECT count(*) FROM buckler_traffic_1").fetchone() == (1,)
+    assert reader.execute("SELECT count(*) FROM buckler_traffic_2").fetchone() == (1,)
     reader.close()
     database.close()
 
@@ -180,12 +181,23 @@ def test_an_observation_contains_no_pixels_and_no_names():
     found = observe(Upload(picture(), 1000, 800, 12345), prediction, digest="sha256:1", moment=5.0)
     assert (found.width, found.height, found.size_bytes) == (1000, 800, 12345)
     assert (found.label, found.decision, found.score, found.sketch) == ("benign", "accept", -1.0, (1.0, 2.0))
-    sizes = [
-        np.size(getattr(found, name)) for name in TrafficObservation.__dataclass_fields__ if name != "probabilities"
-    ]
+    sizes = [np.size(getattr(found, name)) for name in TrafficObservation.__dataclass_fields__]
     assert max(sizes) == 2
     assert not {"image", "pixels", "file", "name", "client", "key"} & set(TrafficObservation.__dataclass_fields__)
     assert replace(found, moment=6.0) != found
+
+
+def test_rows_of_an_hour_keep_their_order(database):
+    database.write([seen(7200.0, width=width) for width in range(9)])
+    assert [each.width for each in database.window(since=0, limit=4)] == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("damaged", [{"score": math.nan}, {"sketch": (1.0, math.inf)}])
+def test_a_measurement_that_is_no_number_is_refused(damaged):
+    """It would spoil the pictures that it is mixed with."""
+    prediction = replace(Prediction("benign", {"benign": 1.0}, "accept", (), -1.0, 2.0, "clean"), **damaged)
+    with pytest.raises(ValueError, match="expected finite measurements"):
+        observe(Upload(picture()), prediction, digest="sha256:1")
 
 
 @pytest.mark.parametrize("reason", [Reason.MODEL_DEGRADED, Reason.QUERY_ATTACK])

@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import sqlite3
+import struct
 import time
 from contextlib import closing
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 STORES = ("traffic", "history", "schedule")
 TABLES = {
-    "traffic": {"buckler_traffic_1"},
+    "traffic": {"buckler_traffic_2"},
     "history": {"buckler_watch_runs", "buckler_watch_counters"},
     "schedule": {"buckler_watch_jobs"},
 }
@@ -89,14 +90,15 @@ def test_migrations_create_the_tables_that_the_code_uses(url, store):
         assert compare_metadata(context, used[store]) == []
 
 
-def test_traffic_without_alembic_is_migrated(tmp_path):
+def test_rows_that_identify_pictures_are_deleted_from_the_file(tmp_path):
     url = write_sqlite(tmp_path / "traffic.db", TRAFFIC_BEFORE_ALEMBIC)
+    exact = struct.pack("<2f", 1.0, 2.0)  # the sketch of its row
+    assert exact in (tmp_path / "traffic.db").read_bytes()
     with traffic.Traffic(url) as stored:
-        (seen,) = stored.window(since=0, limit=9)
-        assert (seen.moment, seen.width, seen.size_bytes, seen.sketch) == (5.0, 640, None, (1.0, 2.0))
-        assert (seen.probabilities, seen.decision) == ({"benign": 1.0}, "accept")
-        stored.write([seen])
-        assert stored.window(since=0, limit=9) == [seen, seen]
+        assert stored.window(since=0, limit=9) == []
+    assert "buckler_traffic_1" not in tables(url)
+    left = b"".join(path.read_bytes() for path in tmp_path.glob("traffic.db*"))
+    assert exact not in left
 
 
 def test_a_history_without_alembic_is_migrated_with_numbers_and_counters(tmp_path):
@@ -174,7 +176,7 @@ def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
 def test_a_database_of_a_newer_version_is_rejected(url):
     with opened(url, "traffic") as current, current.writing() as connection:
         connection.execute(sql.text("UPDATE buckler_traffic_version SET version_num = 'r9999_later'"))
-    with pytest.raises(DatabaseError, match="r9999_later, this version of buckler knows up to r0001") as caught:
+    with pytest.raises(DatabaseError, match="r9999_later, this version of buckler knows up to r0002") as caught:
         opened(url, "traffic").upgrade()
     assert not caught.value.passing
     assert PASSWORD not in str(caught.value)

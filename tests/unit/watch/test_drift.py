@@ -33,7 +33,7 @@ def traffic(count: int, seed: int, *, darker: float = 0.0, features: float = 0.0
         light, ill = generator.normal(0.5 - darker, 0.1), generator.random() < malignant
         sketch = generator.normal(features, 1, SKETCH) + light
         probability = float(np.clip(generator.beta(8, 2), 0.5, 1))
-        label, other = ("malignant", "benign") if ill else ("benign", "malignant")
+        label = "malignant" if ill else "benign"
         found.append(
             TrafficObservation(
                 moment=0.0,
@@ -49,7 +49,7 @@ def traffic(count: int, seed: int, *, darker: float = 0.0, features: float = 0.0
                 label=label,
                 decision="review" if probability < 0.6 else "accept",
                 score=generator.normal(score, 2),
-                probabilities={label: probability, other: 1 - probability},
+                confidence=probability,
                 sketch=tuple(sketch.tolist()),
             )
         )

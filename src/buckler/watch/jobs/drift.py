@@ -24,6 +24,7 @@ from buckler.serving import release_cache, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.registry import Registry
 from buckler.serving.traffic import Traffic, TrafficObservation
+from buckler.serving.traffic_mixing import MOMENT_SECONDS, mixed_in_groups
 from buckler.serving.version import Version
 from buckler.state import files, paths
 from buckler.trust.verdict import MODEL_DIR
@@ -34,7 +35,7 @@ from buckler.watch.state import write_state
 from buckler.watch.table import Finding
 
 SPLITS = Path("data/splits")
-REFERENCE_SCHEMA = 1
+REFERENCE_SCHEMA = 2
 JOB = "drift"
 
 
@@ -46,7 +47,8 @@ def run() -> Finding:
     served = _window(cfg)
     window = [each for each in served if each.digest == champion.digest]
     enough = len(window) >= cfg.min_records
-    reference = reference_of(champion, registry) if enough else []
+    # As the traffic is stored: mixing changes the shape of a distribution.
+    reference = mixed_in_groups(reference_of(champion, registry), cfg.seed) if enough else []
     tests = compare(reference, window, cfg) if enough else ()
     reasons = drift_report.reasons(tests)
     others = len(served) - len(window)
@@ -71,8 +73,9 @@ def _window(cfg: DriftParams) -> list[TrafficObservation]:
     url = WatchSettings.from_env().traffic_url
     if url == traffic.OFF:
         raise DatabaseError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
+    since = time.time() - cfg.window_hours * 3600
     with Traffic(url) as database:
-        return database.window(since=time.time() - cfg.window_hours * 3600, limit=cfg.window_records)
+        return database.window(since=since - since % MOMENT_SECONDS, limit=cfg.window_records)
 
 
 def _described(window: list[TrafficObservation], cfg: DriftParams) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import io
 import json
 import time
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest, traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.registry import Registry
+from buckler.serving.traffic_mixing import mixed_in_groups
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.digests import directory_digest
@@ -67,7 +67,7 @@ def write_splits(root, drawings) -> None:
 def made(module_tmp_path):
     """A project directory with an untrained, exported network, a detector, pictures and reports."""
     root = module_tmp_path
-    write_splits(root, drawn(seed=1))
+    write_splits(root, drawn(seed=11))
     network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
     version = pictures.version(root / "data/splits")
     info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
@@ -124,21 +124,31 @@ def name(champion, made, project, registry, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def served(name, project):
-    """A function that answers pictures as the service does, and stores the observations."""
+def observed(name, project):
+    """A function that answers pictures as the service does, and returns their exact observations."""
     verdict = open_release(project / "models/release", keys.load_public_key())
     predictor = Predictor.of(project / "models/release/model", verdict)
-    moments = count(time.time() - 3600)
 
-    def serve(contents, change=lambda pixels: pixels, digest=predictor.digest):
+    def observe(contents, change=lambda pixels: pixels, digest=predictor.digest):
         observations = []
         for content in contents:
             upload = uploads.load(content, size=SIZE)
             upload = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
-            prediction = predictor(upload.pixels)
-            observations.append(traffic.observe(upload, prediction, digest=digest, moment=next(moments)))
+            observations.append(traffic.observe(upload, predictor(upload.pixels), digest=digest))
+        return observations
+
+    return observe
+
+
+@pytest.fixture
+def served(observed):
+    """A function that answers pictures and stores the mixed rows."""
+
+    def serve(contents, *args, hours_ago=0, **options):
+        moment = time.time() - 3600 * hours_ago
+        rows = [replace(each, moment=moment) for each in mixed_in_groups(observed(contents, *args, **options), seed=3)]
         with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
-            database.write(observations)
+            database.write(rows)
 
     return serve
 
@@ -147,7 +157,7 @@ def state():
     return watch.read_state("drift")
 
 
-def others(seed: int = 2) -> list[bytes]:
+def others(seed: int = 12) -> list[bytes]:
     """Pictures from the same generator that the model was not trained on."""
     return [content for _, content in drawn(seed)]
 
@@ -172,7 +182,7 @@ def box_blur(pixels):
     ("change", "quantity"),
     [
         pytest.param(lambda pixels: pixels * 0.75, "brightness", id="darker"),
-        pytest.param(lambda pixels: np.clip(pixels * [1.1, 1, 0.88], 0, 1), "blue", id="colour cast"),
+        pytest.param(lambda pixels: np.clip(pixels * [1.1, 1, 0.88], 0, 1), "saturation", id="colour cast"),
         pytest.param(box_blur, "sharpness", id="blurred"),
     ],
 )
@@ -205,7 +215,7 @@ def test_without_any_traffic_there_are_too_few_pictures(name):
 
 def test_answers_of_another_model_are_counted_and_not_compared(served):
     served(others())
-    served(others(4), lambda pixels: pixels * 0.5, digest="sha256:another")
+    served(others(14), lambda pixels: pixels * 0.5, digest="sha256:another")
     run = watch.run_once("drift")
     assert run.outcome == "passed"
     assert "80 more were answered by another model than the champion" in run.message
@@ -213,7 +223,7 @@ def test_answers_of_another_model_are_counted_and_not_compared(served):
 
 
 def test_traffic_before_the_window_is_ignored(served, project):
-    served(others())
+    served(others(), hours_ago=2)
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("window_hours: 24", "window_hours: 0.5"))
     assert "too few" in watch.run_once("drift").message
@@ -233,11 +243,9 @@ def test_the_reference_is_measured_once_for_a_champion_and_again_if_damaged(serv
     assert len(measured) == 2
 
 
-def test_the_job_measures_pictures_as_the_service_does(served, name):
+def test_the_job_measures_pictures_as_the_service_does(observed, name):
     """Otherwise, all traffic would differ from the reference."""
-    served([content for _, content in drawn(seed=1)])
-    with traffic.Traffic(WatchSettings.from_env().traffic_url) as database:
-        answered = database.window(since=0, limit=1000)
+    answered = observed([content for _, content in drawn(seed=11)])
     measured = drift.reference_of(Registry(name).champion(), Registry(name))
     for one, other in zip(answered, measured, strict=True):
         np.testing.assert_allclose(one.sketch, other.sketch, rtol=1e-5, atol=1e-6)
@@ -305,7 +313,7 @@ def test_another_camera_is_detected_on_real_pictures(real_data):
 
     def seen(upload, change=lambda pixels: pixels):
         found = traffic_measures(np.ascontiguousarray(change(upload.pixels), np.float32))
-        rest = {"label": "benign", "decision": "accept", "score": 0.0, "probabilities": {"benign": 1.0}}
+        rest = {"label": "benign", "decision": "accept", "score": 0.0, "confidence": 1.0}
         sides = {"width": upload.width, "height": upload.height, "size_bytes": upload.size_bytes}
         return traffic.TrafficObservation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
 
