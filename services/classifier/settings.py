@@ -158,7 +158,7 @@ class Settings(SharedSettings):
     """Age at which these statistics are deleted."""
 
     traffic_rows: Annotated[int, SettingUnit("rows")] = Field(default=1_000_000, ge=1)
-    """Most rows of these statistics; the oldest are deleted first. A million rows take about 400 MB."""
+    """Most rows of these statistics; the oldest are deleted first. A million rows take about 200 MB."""
 
     @property
     def keys_required(self) -> bool:

@@ -32,6 +32,7 @@ from buckler.release.promote import promote as promote_release
 from buckler.release.tracking import WritableRegistry
 from buckler.serving import api_keys, selftest
 from buckler.serving.api_keys import Role
+from buckler.serving.traffic_mixing import GROUP
 from buckler.state import paths
 from buckler.trust import digests
 from buckler.trust.keys import (
@@ -87,6 +88,7 @@ def platform(root: Path) -> Iterator[RunningPrometheus]:
     keys = make_keys(root)
     with ExitStack() as stack:
         access = {"BUCKLER_API_KEYS": str(root / "keys/api.json"), "BUCKLER_REQUIRE_KEYS": "always"}
+        access |= {"BUCKLER_KEY_BURST": "200"}
         service_env = {**env, **FOLLOW, **access, "BUCKLER_SHADOW_SHARE": "1"}
         service = stack.enter_context(running(root / "service", service_env))
         watch_port = free_port()
@@ -227,8 +229,8 @@ def send_traffic(url: str, key: str) -> None:
     """Send typical requests: pictures, a search by queries, an invalid picture, a request without a key."""
     shown = {"authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, timeout=60) as client:
-        for number in range(6):
-            assert ask(client, lesion(number), shown) == 200
+        for number in range(GROUP):  # what the service stores together
+            assert ask(client, lesion(20 + number), shown) == 200
         searched = np.asarray(images.load_pixels(lesion(7)))
         for step in range(16):
             changed = np.clip(searched + np.random.default_rng(step).choice([-2, 2], searched.shape) / 255, 0, 1)
