@@ -14,10 +14,10 @@ from buckler.release import bundle, tracking
 from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback as rollback_release
+from buckler.release.signing import signing
 from buckler.serving import registry, selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.trust import keys
-from buckler.trust.promotion import issue
 from buckler.trust.verdict import Source, Verdict, open_release
 
 NAME = "drill"
@@ -133,10 +133,11 @@ class ScratchRegistry:
 
     def sign_promotion(self, version: str, verdict: Verdict) -> None:
         """Record a promotion without its checks: the tampering that follows happened after them."""
-        record = issue(
-            self.model.keys.private(), model_name=NAME, version=version, verdict=verdict, moment=datetime.now(UTC)
-        )
-        self.model.tag(version, registry.PROMOTION_TAG, record)
+        champion = self.champion()
+        with signing(self.model) as signer:
+            signer.promote(self.model.version(version), verdict)
+        if champion:
+            self.point_to(champion)
 
     def point_to(self, version: str) -> None:
         """Move the champion's alias without a promotion."""

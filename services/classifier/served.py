@@ -20,12 +20,12 @@ class Candidate:
     """A release on disk, not verified yet.
 
     Attributes:
-        promoted_at: Signed time of its promotion; ``EARLIEST`` if it was not promoted.
+        promotion: Signed record of its promotion; empty if it was not promoted.
     """
 
     path: Path
     version: str
-    promoted_at: datetime = EARLIEST
+    promotion: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,8 +132,7 @@ class ConsoleRegistry:
         registry = self._registry()
         with self._lock:  # one download at a time
             champion, challenger = self._version(registry, CHAMPION), self._version(registry, CHALLENGER)
-            promoted = [entry for entry in registry.versions() if entry.promoted_at]
-        can_roll_back = champion is not None and any(_is_earlier(entry, champion.version) for entry in promoted)
+        can_roll_back = champion is not None and _can_roll_back(registry, champion.version)
         return Overview(champion, challenger, _refusals(challenger, champion), can_roll_back)
 
     def promote(self, number: str) -> "Move":
@@ -205,8 +204,12 @@ def _refusals(challenger: AliasedVersion | None, champion: AliasedVersion | None
     return gate.decide(challenger.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
 
 
-def _is_earlier(entry: "Version", champion: "Version") -> bool:
-    return entry.version != champion.version and (not champion.promoted_at or entry.promoted_at < champion.promoted_at)
+def _can_roll_back(registry: "WritableRegistry", champion: "Version") -> bool:
+    """Return whether the signer's journal, which only the machine that signs has, knows another champion."""
+    from buckler.release.assess import Assessor
+
+    history = Assessor(registry).records().history
+    return any(record.version != champion.version for record in history)
 
 
 @contextmanager

@@ -121,6 +121,10 @@ class AuditError(BucklerError):
     """The audit log cannot be written or read."""
 
 
+class JournalError(BucklerError):
+    """The journal of signed records is damaged, incomplete or behind what was signed: nothing more is signed."""
+
+
 class ReceiptError(BucklerError):
     """A receipt is invalid or is about another picture or answer."""
 

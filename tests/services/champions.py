@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -11,10 +11,9 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.release.restate import restate
+from buckler.release.signing import signing
 from buckler.serving import registry
-from buckler.serving.aliases import CHAMPION
 from buckler.trust.keys import PRIVATE_KEY_FILE, Keys, load_private_key
-from buckler.trust.promotion import issue
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import open_release
 
@@ -40,9 +39,8 @@ class Champion:
             tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: found.subject_digest, registry.VERDICT_TAG: found.id}
         self.version = self.registry.register(uri, tags=tags, description="test")
-        record = issue(self.key, model_name=self.name, version=self.version, verdict=found, moment=datetime.now(UTC))
-        self.registry.tag(self.version, registry.PROMOTION_TAG, record)
-        self.registry.set_alias(CHAMPION, self.version)
+        with signing(self.registry) as signer:
+            signer.promote(self.registry.version(self.version), found)
         return self.version
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:

@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY
 from buckler import cli, watch
 from buckler.release.promote import rollback
 from buckler.release.restate import restate
+from buckler.release.signing import signing
 from buckler.serving.assessment import Assessment, ReasonCode
 from buckler.serving.registry import STANDING_TAG, connect
-from buckler.trust import promotion
 from buckler.trust.opened_files import opened
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import read_verdict
@@ -112,11 +112,8 @@ def sign_promotion(scene: Scene, number: str) -> None:
     """Sign what a promotion would have refused, as if it had become so afterwards."""
     with opened(stored_release(scene, number)) as files:
         verdict = read_verdict(files, projects.PUBLIC)
-    record = promotion.issue(
-        projects.KEY, model_name=scene.name, version=number, verdict=verdict, moment=datetime.now(UTC)
-    )
-    scene.model.tag(number, "buckler.promotion", record)
-    scene.model.set_alias("champion", number)
+    with signing(scene.model) as signer:
+        signer.promote(scene.model.version(number), verdict)
 
 
 STATES: list[tuple[Callable[[Scene], None], set[str]]] = [

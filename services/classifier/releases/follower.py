@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buckler.errors import BucklerError, FilesChangedError, ModelError, SelfTestError, VerdictError
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import (
-    EARLIEST,
     Accepted,
     Assessment,
     OpenedRelease,
@@ -30,7 +29,7 @@ from buckler.serving.assessment import (
     read_release,
 )
 from buckler.serving.version import Version
-from buckler.trust import keys
+from buckler.trust import keys, signed
 from buckler.trust.standing import Standing
 from buckler.trust.verdict import Verdict
 from services.classifier import metrics
@@ -62,12 +61,14 @@ class Refusal:
 
     Attributes:
         standing: The release's standing at that time; another one, such as a renewal, justifies another attempt.
+        head: Last signed record of the registry at that time; another one justifies another attempt, too.
         times: Consecutive refusals.
         again_at: Monotonic time of the next attempt.
     """
 
     attempt: Attempt
     standing: Standing | None
+    head: str
     times: int
     again_at: float
 
@@ -81,14 +82,14 @@ class Check:
         key: Public key that must have signed verdict, standing and promotion.
         standings: Newest accepted standing of each version.
         promoted: Whether the release needs a promotion.
-        newest: Time of the newest promotion that was taken; an older one is refused.
+        newest: Number of the newest promotion that was taken; an older one is refused.
     """
 
     entry: Version
     key: Ed25519PublicKey
     standings: StandingCache
     promoted: bool = False
-    newest: datetime = EARLIEST
+    newest: int = 0
 
     @property
     def attempt(self) -> Attempt:
@@ -127,7 +128,9 @@ class Follower:
         self._standing_cache = StandingCache(settings)
         self._taken: Attempt | None = None
         self._refused: Refusal | None = None
-        self._newest = EARLIEST
+        self._newest = 0
+        self._head = lookup.kept_head(settings)
+        self._put_back = ""  # the head for which that was counted
         self._source_error: Exception | None = None
         self._stop = threading.Event()
 
@@ -157,7 +160,7 @@ class Follower:
         self._source_error = None
         self.count_check()
         self._accept_standing(check)
-        if check.attempt != self._taken and self._due(check):
+        if not self._is_put_back(check) and check.attempt != self._taken and self._due(check):
             self._try(check)
         self._update_standing(check)
         return None
@@ -188,20 +191,24 @@ class Follower:
         """Export whether the source names another release than the live one."""
         metrics.BEHIND.set(behind)
 
-    def begin_with(self, kept: Candidate) -> None:
-        """Serve the last good release if it is still valid, so that a restarted worker answers at once.
+    def begin_with_last_good(self) -> None:
+        """Serve the last good release if its signed records are valid, so that a restarted worker answers at once.
 
         The registry, which may be unreachable, is not asked; the first check follows immediately.
         """
-        self._newest = kept.promoted_at
-        entry = Version(self.settings.model_name, kept.version)
         try:
-            check = Check(entry, keys.load_public_key(), self._standing_cache)
+            key = keys.load_public_key()
+            if (found := lookup.last_good(self.settings, key)) is None:
+                return
+            kept, record = found
+            entry = lookup.entry_of(kept.version, self.settings, kept.promotion)
+            check = Check(entry, key, self._standing_cache, promoted=True)
             release = check.open(kept.path)
             served = self._loaded(release, check.assess(release.verdict, release.reasons))
         except Exception as error:  # as in `_try`
             self._log_refusal(error)
         else:
+            self._newest = record.sequence
             self.take(replace(served, kept=kept))
 
     def begin(self) -> None:
@@ -223,7 +230,35 @@ class Follower:
         refused = self._refused
         if refused is None or refused.attempt != check.attempt or time.monotonic() >= refused.again_at:
             return True
-        return refused.standing != check.standing
+        return (refused.standing, refused.head) != (check.standing, check.entry.head)
+
+    def _is_put_back(self, check: Check) -> bool:
+        """Return whether the registry ends before a record that was seen there; keep its last one otherwise."""
+        if not check.promoted:
+            return False
+        entry, seen = check.entry, self._head.highest(check.key)
+        number = signed.number(entry.head, check.key, model=entry.model, registry=entry.registry)
+        if number >= seen:
+            if self._put_back:
+                self.show_behind(check.attempt != self._taken)
+            self._keep_head(check)
+            return False
+        if self._put_back != (shown := f"{number} < {seen}"):  # counted once
+            self._put_back = shown
+            self.show_behind(True)
+            sentence = (
+                f"the registry ends with signed record {number}, record {seen} was there before: it was put back to an"
+                f" earlier state; find who writes to it, then `buckler promote --version N` of the champion"
+            )
+            self._log_refusal(RefusedError(str(entry), (Reason(ReasonCode.PUT_BACK, sentence),)))
+        return True
+
+    def _keep_head(self, check: Check) -> None:
+        self._put_back = ""
+        try:
+            self._head.keep(check.entry.head, check.key)
+        except OSError as error:  # a full disk must not stop the follower
+            logger.warning("cannot store the highest signed record for the next restart: %s", error)
 
     def _accept_standing(self, check: Check) -> None:
         if not self.may_answer:
@@ -236,7 +271,7 @@ class Follower:
         served = self.slot.served
         if served is None or not self.may_answer:
             return
-        live = replace(check, entry=Version(served.name, served.version), promoted=False)
+        live = replace(check, entry=lookup.entry_of(served.version, self.settings), promoted=False)
         standing = live.assess(served.predictor.verdict).standing
         if standing is None or standing == served.standing:
             return
@@ -250,7 +285,7 @@ class Follower:
             self._refuse(check, error)
             return
         self._taken, self._refused = check.attempt, None
-        self._newest = assessment.promotion.moment if assessment.promotion else EARLIEST
+        self._newest = assessment.promotion.sequence if assessment.promotion else 0
         self.show_behind(False)
         self.take(served)
 
@@ -279,8 +314,7 @@ class Follower:
             raise RefusedError(f"{assessment.version} is not loaded", (*assessment.reasons, found)) from error
 
     def _kept(self, served: Served, path: Path, assessment: Assessment) -> Served:
-        promoted_at = assessment.promotion.moment if assessment.promotion else EARLIEST
-        kept = self._source.keep(Candidate(path, served.version, promoted_at))
+        kept = self._source.keep(Candidate(path, served.version, assessment.version.promotion))
         return replace(served, kept=kept or served.kept)
 
     def _in_memory(self, check: Check) -> tuple[Served, OpenedRelease] | None:
@@ -302,7 +336,7 @@ class Follower:
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
         lasting = metrics.UNAVAILABLE not in codes_of(error) and not isinstance(error, FilesChangedError)
         again_at = NEVER_AGAIN if lasting else time.monotonic() + wait
-        self._refused = Refusal(attempt, check.standing, times, again_at)
+        self._refused = Refusal(attempt, check.standing, check.entry.head, times, again_at)
         self.show_behind(True)
         self._log_refusal(error)
 
@@ -341,9 +375,8 @@ def follow(settings: Settings, slot: ModelSlot) -> Follower:
         DirectorySource(settings, settings.release) if settings.release else RegistrySource(settings, CHAMPION)
     )
     follower = Follower(settings, source, slot)
-    kept = None if settings.release else lookup.last_good(settings)
-    if kept:
-        follower.begin_with(kept)
+    if not settings.release:
+        follower.begin_with_last_good()
     if slot.served is None:
         follower.begin()
     if slot.served is None:

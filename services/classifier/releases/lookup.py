@@ -7,18 +7,24 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
-from buckler.serving.assessment import EARLIEST, OpenedRelease
-from buckler.serving.registry import Registry
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from buckler.errors import VerdictError
+from buckler.serving.assessment import OpenedRelease
+from buckler.serving.registry import Registry, registry_id
 from buckler.serving.release_cache import ReleaseCache
 from buckler.serving.version import Version
 from buckler.state import files
+from buckler.trust import keys, promotion
+from buckler.trust.head import KeptHead
+from buckler.trust.promotion import PromotionRecord
 from services.classifier.served import Candidate
 from services.classifier.settings import Settings
 
 LAST_GOOD = "last_good.json"
+HEAD = "head.json"
 KEEP = 3  # the live release and two earlier ones
 
 
@@ -59,31 +65,60 @@ def note(kept: Candidate, settings: Settings) -> None:
 
     Raises:
         OSError: The note cannot be written.
+        VerdictError: ``kept`` has no valid promotion.
     """
-    before = last_good(settings)
-    if before and before.promoted_at > kept.promoted_at:
+    key = keys.load_public_key()
+    before, now = last_good(settings, key), promoted(kept, settings, key)
+    if before and before[1].sequence > now.sequence:
         return
     last = {
         "model": settings.model_name,
         "version": kept.version,
         "release": kept.path.name,
-        "promoted_at": kept.promoted_at.isoformat(),
+        "promotion": kept.promotion,
     }
     files.write(settings.releases_dir / LAST_GOOD, json.dumps(last).encode())
 
 
-def last_good(settings: Settings) -> Candidate | None:
-    """Return the last good release of this model; None without a usable note."""
+def last_good(settings: Settings, key: Ed25519PublicKey) -> tuple[Candidate, PromotionRecord] | None:
+    """Return the last good release of this model and its promotion, which ``key`` signed; None without a valid note.
+
+    Whether the release is the promoted one is for the assessment to say.
+    """
     try:
         last = json.loads((settings.releases_dir / LAST_GOOD).read_bytes())
-        name, version, release = (str(last[key]) for key in ("model", "version", "release"))
-        promoted_at = datetime.fromisoformat(last.get("promoted_at") or EARLIEST.isoformat())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        name, version, release, record = (str(last[field]) for field in ("model", "version", "release", "promotion"))
+        candidate = Candidate(settings.releases_dir / release, version, record)
+        found = promoted(candidate, settings, key)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, VerdictError):
         return None
     # A plain name only: the note must not point to other directories.
-    if name != settings.model_name or Path(release).name != release or promoted_at.tzinfo is None:
+    if name != settings.model_name or Path(release).name != release:
         return None
-    return Candidate(settings.releases_dir / release, version, promoted_at)
+    return candidate, found
+
+
+def promoted(candidate: Candidate, settings: Settings, key: Ed25519PublicKey) -> PromotionRecord:
+    """Return the promotion of ``candidate``.
+
+    Raises:
+        VerdictError: ``not_promoted``.
+    """
+    return promotion.read(
+        candidate.promotion, key, model_name=settings.model_name, version=candidate.version, registry=registry_id()
+    )
+
+
+def entry_of(version: str, settings: Settings, promotion_text: str = "") -> Version:
+    """Return the entry of a release that the service has, as the registry would give it."""
+    return Version(
+        settings.model_name, version, promotion=promotion_text, latest=promotion_text, registry=registry_id()
+    )
+
+
+def kept_head(settings: Settings) -> KeptHead:
+    """Return the highest signed record of the model that the service has seen."""
+    return KeptHead(settings.releases_dir / HEAD, model=settings.model_name, registry=registry_id())
 
 
 def _cache(settings: Settings) -> ReleaseCache:

@@ -70,7 +70,7 @@ class RegistrySource:
             return None
         try:
             return lookup.keep(candidate, self._settings)
-        except (OSError, RefusedError) as error:  # a full disk must not stop a verified release
+        except (OSError, RefusedError, VerdictError) as error:  # a full disk must not stop a verified release
             logger.warning("cannot keep a copy of the champion's release: %s", error)
             return None
 

@@ -6,6 +6,7 @@ must not be enough to lift a job's objection to a version.
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -15,6 +16,7 @@ from buckler.serving.version import Version
 from buckler.state import files
 from buckler.trust import keys
 from buckler.trust.standing import Standing
+from services.classifier.releases import lookup
 from services.classifier.settings import Settings
 
 FILE = "standings.json"
@@ -27,7 +29,7 @@ class StandingCache:
     """The newest standing of each version of one model."""
 
     def __init__(self, settings: Settings) -> None:
-        self._name, self._path = settings.model_name, settings.releases_dir / FILE
+        self._settings, self._name, self._path = settings, settings.model_name, settings.releases_dir / FILE
         self._texts: dict[str, str] = {}
         self._newest: dict[str, Standing] = {}
         self._refused: tuple[str, str] | None = None
@@ -58,7 +60,8 @@ class StandingCache:
             return
         self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
         for version, text in _read(self._path, self._name).items():
-            found, _ = newest_standing(Version(self._name, version, standing=text), key)
+            entry = replace(lookup.entry_of(version, self._settings), standing=text)
+            found, _ = newest_standing(entry, key)
             if found is not None:
                 self._newest[version], self._texts[version] = found, text
 

@@ -40,7 +40,8 @@ def add_to(commands: Any) -> None:
     )
 
 
-def _model_name() -> str:
+def model_name() -> str:
+    """Return the name of the model in the registry, from params.yaml."""
     from buckler import params
     from buckler.release.settings import PublishParams
 
@@ -51,7 +52,7 @@ def _promote(arguments: argparse.Namespace) -> int:
     from buckler.release.promote import promote
     from buckler.release.tracking import WritableRegistry
 
-    _print_move(promote(WritableRegistry(_model_name()), number=arguments.version), "promoted")
+    _print_move(promote(WritableRegistry(model_name()), number=arguments.version), "promoted")
     return 0
 
 
@@ -59,7 +60,7 @@ def _rollback(_: argparse.Namespace) -> int:
     from buckler.release.promote import rollback
     from buckler.release.tracking import WritableRegistry
 
-    _print_move(rollback(WritableRegistry(_model_name())), "rolled back")
+    _print_move(rollback(WritableRegistry(model_name())), "rolled back")
     return 0
 
 
@@ -79,7 +80,7 @@ def _champion(arguments: argparse.Namespace) -> int:
 
     if arguments.lift is not None:
         _lift(arguments.lift, arguments.version)
-    name = _model_name()
+    name = model_name()
     champion = Assessor(Registry(name)).champion()
     if champion is None:
         raise BucklerError(f"{name} has no champion in {shown_uri()}; `buckler promote` makes one")

@@ -1,26 +1,24 @@
 """Reads the registry to answer whether a version may serve; `buckler.serving.assessment` has the rules."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from buckler.errors import VerdictError
 from buckler.serving import release_cache
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import Assessment, OpenedRelease, assess, newest_standing
+from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, assess
 from buckler.serving.registry import Registry
 from buckler.serving.version import Version
-from buckler.trust import promotion, standing
-from buckler.trust.promotion import PromotionRecord
-from buckler.trust.standing import Standing
-
-TICK = timedelta(microseconds=1)
+from buckler.trust.journal import Journal
+from buckler.trust.signed import Records
 
 
 @dataclass(frozen=True, slots=True)
 class Assessor:
     """Assesses the versions of one model at one time.
+
+    What the signer's journal on this machine has counts as accepted: the registry can neither hide nor replace it.
 
     Attributes:
         registry: The model's entries; its key must have signed every verdict, standing and promotion.
@@ -35,6 +33,7 @@ class Assessor:
 
         Raises:
             RegistryError: The registry cannot be reached.
+            JournalError: The journal is not valid.
         """
         champion = self.registry.by_alias(CHAMPION)
         if champion is None:
@@ -54,42 +53,26 @@ class Assessor:
 
         Raises:
             RegistryError: The registry cannot be reached.
+            JournalError: The journal is not valid.
         """
         with release_cache.shared(self.registry) as cache, cache.opened(version, fresh=True) as release:
             yield release, self.of(version, release, promoted=promoted)
 
     def of(self, version: Version, release: OpenedRelease, *, promoted: bool = True) -> Assessment:
-        """Assess ``version`` with its release on disk."""
-        key, flaws = self.registry.keys.public(), release.reasons
-        return assess(version, release.verdict, key, now=self.now, flaws=flaws, promoted=promoted)
-
-    def last_standing(self, version: Version) -> Standing:
-        """Return the standing of ``version``; a stored one that is not valid is ignored.
+        """Assess ``version`` with its release on disk.
 
         Raises:
-            RegistryError: The registry cannot be reached.
-            RefusedError: The version has no authentic release.
+            JournalError: The journal is not valid.
         """
-        stored, _ = newest_standing(version, self.registry.keys.public())
-        if stored is not None:
-            return stored
-        with release_cache.shared(self.registry) as cache, cache.opened(version) as release:
-            return standing.of_verdict(release.require(), model_name=version.model, version=version.version)
+        key, flaws, records = self.registry.keys.public(), release.reasons, self.records()
+        known = records.standing(version.version, release.verdict.id) if release.verdict else None
+        accepted = Accepted(known, records.champion.sequence if records.champion else 0)
+        return assess(version, release.verdict, key, now=self.now, flaws=flaws, promoted=promoted, accepted=accepted)
 
-    def promotions(self) -> Iterator[PromotionRecord]:
-        """Yield the valid promotion records of all versions.
+    def records(self) -> Records:
+        """Return what was signed on this machine; nothing where nobody signs.
 
         Raises:
-            RegistryError: The registry cannot be reached.
+            JournalError: The journal is not valid.
         """
-        key = self.registry.keys.public()
-        for version in self.registry.versions():
-            with suppress(VerdictError):
-                yield promotion.read(version.promotion, key, model_name=version.model, version=version.version)
-
-    def moment_after(self, earlier: Iterable[datetime]) -> datetime:
-        """Return ``now``, or just after the latest of ``earlier`` if the clock was set back since.
-
-        The service rejects a signed statement that is older than the newest it has accepted.
-        """
-        return max([self.now, *(moment + TICK for moment in earlier)])
+        return Journal(self.registry.model, self.registry.id, self.registry.keys.public()).read()

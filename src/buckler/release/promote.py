@@ -1,23 +1,23 @@
 """Moves the alias ``champion``: to a version with a passing, signed verdict, or back to a former champion.
 
-An interrupted promotion leaves either the old champion or the new one: the record is written first, then the alias,
-which alone decides, moves in one step. One promotion runs at a time on a machine; of two machines, the later one
-detects that the champion is no longer the one it compared with.
+Which version is champion, and which ones were before, follows from the signer's journal (`buckler.release.signing`);
+the alias shows it to others. One promotion runs at a time on a machine; of two machines, the later one detects that the
+champion is no longer the one it compared with.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from buckler.errors import DataError, PromotionRefusedError, RegistryError
-from buckler.release import bundle, gate, tracking
+from buckler.errors import BucklerError, DataError, PromotionRefusedError, RegistryError, VerdictError
+from buckler.release import bundle, gate, signing
 from buckler.release.assess import Assessor
 from buckler.release.evidence import Evidence, read_evidence
+from buckler.release.signing import Signer
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.serving.assessment import RefusedError
-from buckler.serving.registry import PROMOTED_TAG, PROMOTION_TAG, REPLACED_TAG
 from buckler.serving.version import Version
-from buckler.trust import promotion
+from buckler.trust.promotion import PromotionRecord
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 
 
@@ -28,7 +28,7 @@ class Move:
     Attributes:
         model_name: Name in the registry.
         version: The new champion.
-        previous: The champion before; None if there was none.
+        previous: The version that had the alias before; None if there was none.
         notes: Remarks for the operator, for example that no comparison took place.
     """
 
@@ -53,58 +53,81 @@ def promote(registry: WritableRegistry, *, number: str | None = None, now: datet
 
     Raises:
         PromotionRefusedError: The version may not be promoted; lists every reason.
+        JournalError: The journal is not valid, or behind what was signed.
         RegistryError: No such version, or the registry cannot be reached.
     """
-    with tracking.one_writer():
-        return _Mover(registry.signing(), now).promote(number)
+    with signing.signing(registry, now) as signer:
+        return _Mover(signer).promote(number)
 
 
 def rollback(registry: WritableRegistry, *, now: datetime | None = None) -> Move:
     """Make the latest former champion against which nothing speaks the champion again.
 
+    If the alias names another version than the last promotion, the promoted version is the first choice.
+
     Raises:
+        JournalError: The journal is not valid, or behind what was signed.
         RegistryError: There is no champion, no such former one, or the registry cannot be reached.
     """
-    with tracking.one_writer():
-        return _Mover(registry.signing(), now).rollback()
+    with signing.signing(registry, now) as signer:
+        return _Mover(signer).rollback()
 
 
 class _Mover:
-    """Moves the alias of one model, away from the champion that it finds at its start."""
+    """Moves the alias of one model, away from the version that it finds at its start."""
 
-    def __init__(self, registry: WritableRegistry, now: datetime | None) -> None:
-        self._registry = registry
-        self._assessor = Assessor(registry, now or datetime.now(UTC))
-        self._champion = registry.by_alias(CHAMPION)
+    def __init__(self, signer: Signer) -> None:
+        self._signer, self._registry = signer, signer.registry
+        self._assessor = Assessor(signer.registry, signer.moment)
+        self._champion = signer.records.champion
+        alias = signer.registry.by_alias(CHAMPION)
+        self._alias = alias.version if alias else None
 
     def promote(self, number: str | None) -> Move:
         candidate = self._registry.named(CHALLENGER) if number is None else self._registry.version(number)
         verdict, notes = self._check_promotable(candidate)
-        previous = self._champion.version if self._champion else None
-        moment = self._moment()
-        if previous != candidate.version:
-            # The history first: if this process is killed in between, the old champion keeps serving.
-            self._registry.tag(candidate.version, PROMOTED_TAG, moment.isoformat())
-            self._move(candidate, verdict, moment)
-        else:  # record it again: the alias may have been moved by hand, or the registry restored from a backup
-            self._record(candidate, verdict, moment)
-        return Move(self._registry.model, candidate.version, previous, notes)
+        self._move(candidate, verdict)
+        return Move(self._registry.model, candidate.version, self._alias, notes)
 
     def rollback(self) -> Move:
         champion, model = self._champion, self._registry.model
         if champion is None:
             raise RegistryError(f"{model} has no champion to roll back from; run `buckler promote` first")
-        skipped = []
-        for earlier in self._earlier(champion):
-            with self._assessor.opened(earlier, promoted=False) as (_, assessment):
-                reasons, verdict = assessment.reasons, assessment.verdict
-            if reasons or verdict is None:
-                skipped.append(f"version {earlier.version}: {'; '.join(map(str, reasons))}")
+        skipped = [f"version {self._alias} was not promoted: the alias was moved by hand"] if self._by_hand else []
+        for earlier in self._earlier():
+            try:
+                version, verdict = self._returnable(earlier)
+            except BucklerError as error:  # each former champion is judged for itself
+                skipped.append(f"version {earlier.version}: {error}")
                 continue
-            self._move(earlier, verdict, self._moment())
-            return Move(model, earlier.version, champion.version, tuple(skipped))
+            self._move(version, verdict, rolled_back=True)
+            return Move(model, version.version, self._alias, tuple(skipped))
         why = "; ".join(skipped) or "it is the first"
         raise RegistryError(f"{model} has no champion before version {champion.version} to roll back to: {why}")
+
+    @property
+    def _by_hand(self) -> bool:
+        return self._champion is not None and self._alias not in (None, self._champion.version)
+
+    def _earlier(self) -> list[PromotionRecord]:
+        """Return the former champions, latest first; without the alias the champion itself is a former one."""
+        history = self._signer.records.history
+        left = self._champion is not None and self._alias == self._champion.version
+        return list(reversed(history[:-1] if left else history))
+
+    def _returnable(self, record: PromotionRecord) -> tuple[Version, Verdict]:
+        """Return a former champion and its verdict if nothing speaks against it.
+
+        Raises:
+            BucklerError: Something does, it is another release now, or the registry has lost it.
+        """
+        version = self._registry.version(record.version)
+        with self._assessor.opened(version, promoted=False) as (release, assessment):
+            verdict = release.require()
+            record.check(verdict)
+            if assessment.reasons:
+                raise RefusedError("it is passed over", assessment.reasons)
+            return version, verdict
 
     def _check_promotable(self, candidate: Version) -> tuple[Verdict, tuple[str, ...]]:
         """Return the verdict and notes for the operator.
@@ -118,6 +141,7 @@ class _Mover:
             if assessment.reasons or verdict is None:
                 raise PromotionRefusedError(refusal, assessment.sentences)
             evidence = read_evidence(release.files / EVIDENCE_DIR)
+        self._require_registry(candidate, verdict, refusal)
         other, notes = self._champions_evidence()
         # Decided again: the gate did not compare with a champion, and deciding costs nothing.
         decision = gate.decide(evidence, other, bundle.policy_of(verdict))
@@ -125,52 +149,48 @@ class _Mover:
             raise PromotionRefusedError(refusal, decision.failures)
         return verdict, notes
 
+    def _require_registry(self, candidate: Version, verdict: Verdict, refusal: str) -> None:
+        """Check that the registry has what was signed, unless the promotion of the champion itself repairs it."""
+        champion = self._champion
+        if champion is None:
+            return
+        if (candidate.version, verdict.subject_digest, verdict.id) == (
+            champion.version,
+            champion.digest,
+            champion.verdict,
+        ):
+            return
+        if lost := signing.lost(self._signer.records, self._registry):
+            what_to_do = (
+                f"find who writes to the registry; `buckler promote --version {champion.version}` or `buckler rollback`"
+                " writes it again"
+            )
+            raise PromotionRefusedError(refusal, (*lost, what_to_do))
+
     def _champions_evidence(self) -> tuple[Evidence | None, tuple[str, ...]]:
         """Return the evidence of the champion's verdict, expired or not, and notes; None without authentic evidence."""
         champion = self._champion
         if champion is None:
             return None, ("no champion yet: nothing to compare with",)
+        which = f"the champion, version {champion.version}"
         try:
-            with self._assessor.opened(champion) as (release, _):
-                release.require()  # what speaks against an authentic release is that it cannot be loaded here
-                notes = tuple(f"the champion, version {champion.version}: {reason}" for reason in release.reasons)
+            version = self._registry.version(champion.version)
+            with self._assessor.opened(version) as (release, _):
+                champion.check(release.require())  # authentic is enough, even if it cannot be loaded here
+                notes = tuple(f"{which}: {reason}" for reason in release.reasons)
                 return read_evidence(release.files / EVIDENCE_DIR), notes
-        except (RefusedError, DataError) as error:
+        except (RefusedError, DataError, VerdictError) as error:
             # A champion without valid evidence must not block a candidate that has it.
-            which = f"the champion, version {champion.version}"
             return None, (f"not compared with {which}, whose evidence is not valid: {error}",)
 
-    def _earlier(self, champion: Version) -> list[Version]:
-        """Return former champions promoted before ``champion``, latest first."""
-        before = [
-            version
-            for version in self._registry.versions()
-            if version.promoted_at
-            and version.version != champion.version
-            # A champion without a time of promotion was set by hand: every former champion counts as earlier.
-            and (not champion.promoted_at or version.promoted_at < champion.promoted_at)
-        ]
-        return sorted(before, key=lambda version: version.promoted_at, reverse=True)
-
-    def _moment(self) -> datetime:
-        return self._assessor.moment_after(record.moment for record in self._assessor.promotions())
-
-    def _move(self, to: Version, verdict: Verdict, moment: datetime) -> None:
-        """Record the promotion, point the alias to ``to``, then note on the version before that it was replaced.
+    def _move(self, to: Version, verdict: Verdict, *, rolled_back: bool = False) -> None:
+        """Sign the promotion and point the alias to ``to``.
 
         Raises:
             RegistryError: Another machine moved the alias in the meantime.
         """
-        self._record(to, verdict, moment)
         found = self._registry.by_alias(CHAMPION)
-        if (found and found.version) != (self._champion and self._champion.version):
+        if (found and found.version) != self._alias:
             current = f"version {found.version}" if found else "none"
             raise RegistryError(f"the champion of {to.model} changed meanwhile, to {current}; check it and try again")
-        self._registry.set_alias(CHAMPION, to.version)
-        if self._champion:  # its promotion is over: moving the alias back by hand does not renew it
-            self._registry.tag(self._champion.version, REPLACED_TAG, moment.isoformat())
-
-    def _record(self, version: Version, verdict: Verdict, moment: datetime) -> None:
-        key = self._registry.keys.private()
-        record = promotion.issue(key, model_name=version.model, version=version.version, verdict=verdict, moment=moment)
-        self._registry.tag(version.version, PROMOTION_TAG, record)
+        self._signer.promote(to, verdict, rolled_back=rolled_back)

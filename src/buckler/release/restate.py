@@ -1,12 +1,16 @@
 """Signs a new standing of a registered version: claims of the watch's jobs, renewals of the verdict."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from buckler.release import tracking
+from buckler.errors import RegistryError
 from buckler.release.assess import Assessor
+from buckler.release.signing import signing
 from buckler.release.tracking import WritableRegistry
-from buckler.serving.registry import STANDING_TAG
+from buckler.serving import release_cache
+from buckler.serving.assessment import RefusedError
+from buckler.serving.registry import Registry
+from buckler.serving.version import Version
 from buckler.trust import standing
 from buckler.trust.standing import Claim, Standing
 
@@ -22,6 +26,8 @@ def restate(
 ) -> Standing:
     """Sign a new standing of a version, store it in the registry and return it.
 
+    Whatever else the registry lost of what was signed is written again.
+
     Args:
         registry: Its private key signs; the version's verdict must be signed with the same key.
         number: Number of the version.
@@ -31,16 +37,37 @@ def restate(
         now: Aware time; default: the current time.
 
     Raises:
+        JournalError: The journal is not valid, or behind what was signed.
         RegistryError: No such version, or the registry cannot be reached.
         RefusedError: The version has no authentic release.
     """
-    with tracking.one_writer():
-        signing = registry.signing()
-        assessor = Assessor(signing, now or datetime.now(UTC))
-        before = assessor.last_standing(signing.version(number))
-        moment = assessor.moment_after([before.moment])
-        after = replace(before.claimed(job, claim), moment=moment)
+    with signing(registry, now) as signer:
+        before = last_standing(signer.registry, signer.registry.version(number))
+        after = replace(before.claimed(job, claim), moment=signer.moment)
         if expires_at is not None:
-            after = replace(after, issued_at=moment, expires_at=expires_at)
-        signing.tag(number, STANDING_TAG, standing.issue(after, signing.keys.private()))
-        return after
+            after = replace(after, issued_at=signer.moment, expires_at=expires_at)
+        return signer.state(after)
+
+
+def last_standing(registry: Registry, version: Version) -> Standing:
+    """Return what stands for the release that ``version`` has now: by the journal, else by its verdict alone.
+
+    A version whose files are damaged or gone can be withdrawn all the same if the journal knows its verdict.
+
+    Raises:
+        JournalError: The journal is not valid.
+        RegistryError: The registry cannot be reached.
+        RefusedError: The version has no authentic release.
+    """
+    assessor = Assessor(registry)
+    known = assessor.records().standing(version.version, version.verdict)
+    try:
+        with release_cache.shared(registry) as cache, cache.opened(version) as release:
+            if release.verdict is None:
+                release.require()
+            found = assessor.of(version, release, promoted=False).standing
+    except (RefusedError, RegistryError):
+        if known is None:
+            raise
+        return known
+    return found or known or standing.of_verdict(release.require(), model_name=version.model, version=version.version)

@@ -94,6 +94,11 @@ class WritableRegistry(Registry):
         with calling(f"tagging version {number} of {self.model}") as client:
             client.set_model_version_tag(self.model, number, tag, value)
 
+    def tag_model(self, tag: str, value: str) -> None:
+        """Set ``tag`` of the model."""
+        with calling(f"tagging {self.model}") as client:
+            client.set_registered_model_tag(self.model, tag, value)
+
 
 # --- runs
 

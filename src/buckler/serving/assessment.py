@@ -5,7 +5,6 @@ a version (promotion, roll-back, service, watch, `buckler champion`, console) sh
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -39,6 +38,7 @@ class ReasonCode(StrEnum):
     EXPIRED = "expired"
     NOT_PROMOTED = "not_promoted"
     SUPERSEDED = "superseded"
+    PUT_BACK = "put_back"
     WITHDRAWN = "withdrawn"
     DEGRADED = "degraded"
     STANDING = "standing"
@@ -61,6 +61,7 @@ _NOT_LOADED = _UNUSABLE | {
     ReasonCode.EXPIRED,
     ReasonCode.NOT_PROMOTED,
     ReasonCode.SUPERSEDED,
+    ReasonCode.PUT_BACK,
 }
 _REVIEWED = frozenset({ReasonCode.EXPIRED, ReasonCode.DEGRADED})
 
@@ -115,11 +116,11 @@ class Accepted:
 
     Attributes:
         standing: Newest standing of the version.
-        promotion: Time of the newest promotion of any version.
+        promotion: Number of the newest promotion of any version.
     """
 
     standing: Standing | None = None
-    promotion: datetime = EARLIEST
+    promotion: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,19 +201,26 @@ def assess(
         promoted: Whether it needs a promotion; a candidate, or a directory that the operator names, needs none.
         accepted: What was accepted before.
     """
-    current, about_standing = newest_standing(version, key, accepted.standing)
+    known = accepted.standing if proof is None else _about(accepted.standing, proof)
+    current, about_standing = newest_standing(version, key, known)
     if proof is not None and current is not None:
         try:
             current.check(proof)
         except VerdictError as error:
             about_standing = (*about_standing, _ignored(error))
-            current = None
+            current = known
     if proof is not None and current is None:
         current = standing.of_verdict(proof, model_name=version.model, version=version.version)
     record, about_promotion = _promotion(version, proof, key, accepted) if promoted else (None, ())
     about_verdict = _judged(version, proof, current, now) if proof is not None and current is not None else ()
     reasons = (*flaws, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
     return Assessment(version, proof, current, record, reasons)
+
+
+def _about(known: Standing | None, proof: Verdict) -> Standing | None:
+    """Return ``known`` unless it is about another release, whose number this version has now."""
+    same = known is not None and (known.digest, known.verdict) == (proof.subject_digest, proof.id)
+    return known if same else None
 
 
 def newest_standing(
@@ -228,13 +236,15 @@ def newest_standing(
     if not version.standing:
         return known, ()
     try:
-        found = standing.read(version.standing, key, model_name=version.model, version=version.version)
+        found = standing.read(
+            version.standing, key, model_name=version.model, version=version.version, registry=version.registry
+        )
     except VerdictError as error:
         return known, (_ignored(error),)
-    if known and found.moment < known.moment:
+    if known and found.order < known.order:
         text = (
-            f"the standing of {version} is from {found.moment.isoformat()}, a newer one was signed at"
-            f" {known.moment.isoformat()}: an old standing was put back"
+            f"the standing of {version} is record {found.sequence} from {found.moment.isoformat()}, a newer one is"
+            f" record {known.sequence} from {known.moment.isoformat()}: an old standing was put back"
         )
         return known, (_ignored(text),)
     return found, ()
@@ -277,7 +287,10 @@ def _promotion(
 ) -> tuple[PromotionRecord | None, tuple[Reason, ...]]:
     what_to_do = f"run `buckler promote --version {version.version}`"
     try:
-        record = promotion.read(version.promotion, key, model_name=version.model, version=version.version)
+        record = promotion.read(
+            version.promotion, key, model_name=version.model, version=version.version, registry=version.registry
+        )
+        latest = promotion.read_latest(version.latest, key, model_name=version.model, registry=version.registry)
     except VerdictError as error:
         return None, (Reason(ReasonCode.NOT_PROMOTED, f"{error}; {what_to_do}"),)
     reasons = []
@@ -286,23 +299,15 @@ def _promotion(
             record.check(proof)
     except VerdictError as error:
         reasons.append(Reason(ReasonCode.NOT_PROMOTED, f"{error}; {what_to_do}"))
-    later = max(accepted.promotion, _moment(version.replaced_at))
-    if record.moment < later:
+    later = max(accepted.promotion, latest.sequence)
+    if record.sequence < later:
+        other = f"version {latest.version}" if latest.sequence == later else "another version"
         sentence = (
-            f"{version} was promoted at {record.moment.isoformat()}, another version later, at {later.isoformat()}: the"
-            f" alias was moved by hand; use `buckler rollback`, or `buckler promote --version {version.version}`"
+            f"{version} was promoted by record {record.sequence}, {other} later, by record {later}: the alias was moved"
+            " by hand; `buckler rollback` returns to the version that was promoted last"
         )
         reasons.append(Reason(ReasonCode.SUPERSEDED, sentence))
     return record, tuple(reasons)
-
-
-def _moment(text: str) -> datetime:
-    """Return the time in a tag; ``EARLIEST`` for any other text, which proves as little as a deleted tag."""
-    with suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment
-    return EARLIEST
 
 
 # --- reading a release

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +34,12 @@ RELEASE_DIR = "release"  # below the MLflow model's data/
 VERDICT_TAG = "buckler.verdict"
 DIGEST_TAG = "buckler.digest"
 OUTCOME_TAG = "buckler.outcome"
-PROMOTED_TAG = "buckler.promoted_at"
-PROMOTION_TAG = "buckler.promotion"
-REPLACED_TAG = "buckler.replaced_at"
+PROMOTION_TAG = "buckler.promotion"  # of a version: its last promotion; of the model: the last one of any version
 STANDING_TAG = "buckler.standing"
+HEAD_TAG = "buckler.head"  # of the model: the last signed record of any kind
+
+REGISTRY_ENV = "BUCKLER_REGISTRY_ID"
+LOCAL = "local"
 
 # Messages below these levels are about MLflow's internals: tables created, pip not found.
 _LOG_LEVELS = {
@@ -60,6 +62,17 @@ def tracking_uri() -> str:
 def shown_uri() -> str:
     """Return the tracking URI without user and password, safe to print and store."""
     return _without_credentials(tracking_uri())
+
+
+def registry_id() -> str:
+    """Return the id of the registry for which records are signed: ``BUCKLER_REGISTRY_ID``, else from the tracking URI.
+
+    It is never read from the registry itself, which could copy that of another one.
+    """
+    if named := os.environ.get(REGISTRY_ENV):
+        return named
+    scheme, _, place = shown_uri().rpartition("://")
+    return place.rstrip("/") if scheme not in ("", "file", "sqlite") else LOCAL
 
 
 def _without_credentials(text: str) -> str:
@@ -108,10 +121,12 @@ class Registry:
     Attributes:
         model: Name in the registry.
         keys: Keys of verdicts, standings and promotions; default: the project's.
+        id: Id of the registry in every signed record; default: the configured one.
     """
 
     model: str
     keys: Keys = field(default_factory=Keys)
+    id: str = field(default_factory=registry_id)
 
     def versions(self) -> list[Version]:
         """Return the versions, oldest first; none if the model is not registered.
@@ -125,7 +140,8 @@ class Registry:
             while token is None or token:
                 page = client.search_model_versions(f"name = '{self.model}'", max_results=200, page_token=token)
                 found, token = [*found, *page], page.token or ""
-            return [_version(entry) for entry in sorted(found, key=lambda entry: int(entry.version))]
+            tags = client.get_registered_model(self.model).tags if found else {}
+            return [self._version(entry, tags) for entry in sorted(found, key=lambda entry: int(entry.version))]
 
     def version(self, number: str) -> Version:
         """Return one version.
@@ -134,7 +150,8 @@ class Registry:
             RegistryError: There is no such version, or the registry cannot be reached.
         """
         with calling(f"looking for version {number} of {self.model}") as client:
-            return _version(client.get_model_version(self.model, number))
+            tags = client.get_registered_model(self.model).tags
+            return self._version(client.get_model_version(self.model, number), tags)
 
     def by_alias(self, alias: str) -> Version | None:
         """Return the version with ``alias``; None if there is no such model or alias.
@@ -146,7 +163,8 @@ class Registry:
             from mlflow.exceptions import MlflowException
 
             try:
-                return _version(client.get_model_version_by_alias(self.model, alias))
+                tags = client.get_registered_model(self.model).tags
+                return self._version(client.get_model_version_by_alias(self.model, alias), tags)
             except MlflowException as error:
                 if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     return None
@@ -196,17 +214,17 @@ class Registry:
             Path(fetched).rename(destination)
         return destination
 
-
-def _version(entry: "ModelVersion") -> Version:
-    tags = entry.tags
-    return Version(
-        model=str(entry.name),
-        version=str(entry.version),
-        digest=tags.get(DIGEST_TAG, ""),
-        verdict=tags.get(VERDICT_TAG, ""),
-        promotion=tags.get(PROMOTION_TAG, ""),
-        standing=tags.get(STANDING_TAG, ""),
-        promoted_at=tags.get(PROMOTED_TAG, ""),
-        replaced_at=tags.get(REPLACED_TAG, ""),
-        run_id=str(entry.run_id),
-    )
+    def _version(self, entry: "ModelVersion", of_model: Mapping[str, str]) -> Version:
+        tags = entry.tags
+        return Version(
+            model=str(entry.name),
+            version=str(entry.version),
+            digest=tags.get(DIGEST_TAG, ""),
+            verdict=tags.get(VERDICT_TAG, ""),
+            promotion=tags.get(PROMOTION_TAG, ""),
+            standing=tags.get(STANDING_TAG, ""),
+            latest=of_model.get(PROMOTION_TAG, ""),
+            head=of_model.get(HEAD_TAG, ""),
+            registry=self.id,
+            run_id=str(entry.run_id),
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class Version:
     """A registered version of a model; nothing in it is verified.
 
-    Equal versions are the same release under the same promotion: a new standing changes neither.
+    Equal versions are the same release under the same promotion: a new standing or head changes neither.
 
     Attributes:
         model: Name in the registry.
@@ -16,8 +16,9 @@ class Version:
         verdict: Id of the verdict it was registered with.
         promotion: Signed record of the last promotion or roll-back to it; empty without one.
         standing: Latest signed standing; empty without one.
-        promoted_at: ISO time of its last promotion; empty if it was never champion.
-        replaced_at: ISO time at which another version last became champion in its place; empty if none did.
+        latest: Signed record of the last promotion of any version of the model; empty without one.
+        head: Last signed record of the model, of any kind; empty without one.
+        registry: Id of the registry that the entry is from; from the configuration, not from the registry.
         run_id: Id of the run that made it.
     """
 
@@ -27,8 +28,9 @@ class Version:
     verdict: str = ""
     promotion: str = ""
     standing: str = field(default="", compare=False)
-    promoted_at: str = ""
-    replaced_at: str = ""
+    latest: str = ""
+    head: str = field(default="", compare=False)
+    registry: str = ""
     run_id: str = ""
 
     def __str__(self) -> str:

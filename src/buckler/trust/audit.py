@@ -117,15 +117,24 @@ class AuditLog:
         self._timers = threading.Lock()
         self._overdue = False
 
-    def append(self, values: Mapping[str, Any]) -> ChainHead:
+    def append(self, values: Mapping[str, Any], *, after: ChainHead | None = None) -> ChainHead:
         """Write one line and return it as the new head; an error leaves the log unchanged.
 
+        Args:
+            values: Fields of the line.
+            after: The line that must be the last one; default: whichever is.
+
         Raises:
-            AuditError: The line was not written: the disk is full, the directory is not writable, or the last lines
-                are not valid lines of this log.
+            AuditError: The line was not written: the disk is full, the directory is not writable, the last lines
+                are not valid lines of this log, or another process has written since ``after``.
         """
         with self._readable_errors(), self._locked():
             head, note = self._prepare()
+            if after is not None and head != after:
+                raise AuditError(
+                    f"expected line {after.sequence} to be the last one of {self.path}, got line {head.sequence}:"
+                    " another process wrote meanwhile; try again"
+                )
             return self._write({**values, **note}, head)
 
     def head(self) -> ChainHead:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from buckler.errors import AuditError
 from buckler.state import locks
@@ -64,6 +64,34 @@ def verify(
     if report.problem:
         return report
     return replace(report, problem=_missed_expectation(report, expect_head, found, expect_lines))
+
+
+def whole_lines(path: Path) -> list[tuple[ChainHead, dict[str, Any]]]:
+    """Return each line of a log as its head and its fields, oldest first; none if there is no file.
+
+    A torn last line, as a crash leaves it, is left out: the next `AuditLog.append` moves it aside.
+
+    Raises:
+        AuditError: The chain is not valid, or the log cannot be read.
+    """
+    found, head = [], ChainHead(0, START)
+    try:
+        lines = list(_lines(path)) if path.exists() or segments(path) else []
+    except OSError as error:
+        raise AuditError(f"cannot read {error.filename or path}: {error.strerror}") from error
+    if lines and not lines[-1][1].endswith(b"\n"):
+        lines.pop()
+    for location, line in lines:
+        content = parse_line(line)
+        if content is None:
+            raise AuditError(f"{location}: {_invalid_line(line)}")
+        if content["sequence"] != head.sequence + 1:
+            raise AuditError(f"{location}: {_wrong_number(content['sequence'], head)}")
+        if content["previous"] != head.digest:
+            raise AuditError(f"{location}: {_wrong_link(content['previous'], head)}")
+        head = ChainHead(content["sequence"], line_digest(line))
+        found.append((head, content))
+    return found
 
 
 def _read_chain(path: Path, wanted: str | None, after: str | None) -> tuple[ChainReport, int | None]:

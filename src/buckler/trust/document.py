@@ -74,15 +74,18 @@ class SignedDocument(Generic[P]):
     Args:
         kind: ``verdict``, ``promotion`` and so on.
         predicate: The dataclass of its predicate; a document may contain further fields.
-        version: Version of the predicate's fields, part of its type.
+        version: Version of the predicate's fields, part of its type; documents of earlier versions are read too,
+            and the dataclass has defaults for the fields that they lack.
 
     Attributes:
+        kind: ``verdict``, ``promotion`` and so on.
         predicate_type: The URI that tells kinds and versions apart; it is signed, and checked before the predicate.
     """
 
     def __init__(self, kind: str, predicate: type[P], *, version: int = 1) -> None:
         self.predicate_type = f"urn:buckler:{kind}:v{version}"
-        self._kind = kind
+        self._accepted_types = tuple(f"urn:buckler:{kind}:v{number}" for number in range(version, 0, -1))
+        self.kind = kind
         self._name = f"the signed {kind}"
         self._predicate = TypeAdapter(predicate)
 
@@ -105,13 +108,13 @@ class SignedDocument(Generic[P]):
         Raises:
             VerdictError: ``malformed`` or ``signature``.
         """
-        accepted = (PAYLOAD_TYPE, earlier.payload_type(self._kind))
+        accepted = (PAYLOAD_TYPE, earlier.payload_type(self.kind))
         payload_type, payload = envelope.open_payload(sealed, public_key, payload_types=accepted)
         statement = envelope.parse_object(payload, self._name)
         if payload_type == PAYLOAD_TYPE:
             subjects, content = self._unwrap(statement)
         else:
-            subjects, content = earlier.translate(self._kind, statement)
+            subjects, content = earlier.translate(self.kind, statement)
         predicate = _validate(self._predicate, content, f"{self._name}: predicate")
         if not predicate.is_about(subjects):
             raise VerdictError("malformed", f"{self._name} contradicts itself: predicate and subject differ in digests")
@@ -119,10 +122,10 @@ class SignedDocument(Generic[P]):
 
     def _unwrap(self, statement: Mapping[str, Any]) -> tuple[Subjects, object]:
         """Return subjects and predicate of a statement of this kind."""
-        for field, expected in (("_type", STATEMENT_TYPE), ("predicateType", self.predicate_type)):
-            if statement.get(field) != expected:
+        for field, accepted in (("_type", (STATEMENT_TYPE,)), ("predicateType", self._accepted_types)):
+            if statement.get(field) not in accepted:
                 got = statement.get(field)
-                raise VerdictError("malformed", f"{self._name}: expected {field} {expected!r}, got {got!r}")
+                raise VerdictError("malformed", f"{self._name}: expected {field} {accepted[0]!r}, got {got!r}")
         descriptors = _validate(_DESCRIPTORS, statement.get("subject"), f"{self._name}: subject")
         subjects = {each.name: f"sha256:{each.digest.sha256}" for each in descriptors}
         if len(subjects) != len(descriptors):

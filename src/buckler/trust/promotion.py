@@ -1,17 +1,17 @@
 """The signed record of a promotion: proves that the alias ``champion`` was not moved by hand.
 
 Anyone with write access to the registry can move its alias: to a version that was never compared with the champion, or
-back to one that was replaced because it is weak. So each promotion and each roll-back stores a signed record with the
-version. The service requires the record, and rejects one older than the newest it has accepted.
+back to one that was replaced because it is weak. So each promotion and each roll-back stores a signed record, with the
+version and with the model. The service requires the record to be the latest one of the model in its own registry.
 """
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import VerdictError
+from buckler.trust.audit import START
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.verdict import Verdict
@@ -26,7 +26,11 @@ class PromotionRecord:
         version: Number of the version in the registry.
         digest: ``directory_digest`` of the model.
         verdict: Id of the verdict that allowed the promotion.
-        moment: Aware time of the promotion; the latest record is the valid one.
+        moment: Aware time of the promotion.
+        registry: Id of the registry in which it is valid; empty in a record of version 1, which is valid in none.
+        sequence: Number of this record in the signer's journal; the promotion with the highest number is the valid one.
+        previous: ``sha256:…`` of the journal's line before this record.
+        rolled_back: Whether it goes back to an earlier champion.
     """
 
     model: str
@@ -34,6 +38,10 @@ class PromotionRecord:
     digest: str
     verdict: str
     moment: Time
+    registry: str = ""
+    sequence: int = 0
+    previous: str = START
+    rolled_back: bool = False
 
     def is_about(self, subjects: Subjects) -> bool:
         """Return whether ``subjects`` is the promoted model."""
@@ -53,30 +61,59 @@ class PromotionRecord:
             )
 
 
-DOCUMENT = SignedDocument("promotion", PromotionRecord)
+DOCUMENT = SignedDocument("promotion", PromotionRecord, version=2)
 
 
-def issue(key: Ed25519PrivateKey, *, model_name: str, version: str, verdict: Verdict, moment: datetime) -> str:
+def issue(record: PromotionRecord, key: Ed25519PrivateKey) -> str:
     """Return the signed record as text, in the form that the registry stores."""
-    record = PromotionRecord(model_name, version, verdict.subject_digest, verdict.id, moment)
-    return json.dumps(DOCUMENT.sign(record, {model_name: record.digest}, key), separators=(",", ":"))
+    return json.dumps(DOCUMENT.sign(record, {record.model: record.digest}, key), separators=(",", ":"))
 
 
-def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str) -> PromotionRecord:
-    """Return the record in ``text`` if ``public_key`` signed it for this version.
+def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str, registry: str) -> PromotionRecord:
+    """Return the record in ``text`` if ``public_key`` signed it for this version in this registry.
 
     Raises:
         VerdictError: ``not_promoted``.
     """
     subject = f"version {version} of {model_name}"
+    record = _opened(text, public_key, subject, registry)
+    if (record.model, record.version) != (model_name, version):
+        raise VerdictError(
+            "not_promoted", f"{subject} carries the promotion of version {record.version} of {record.model}"
+        )
+    return record
+
+
+def read_latest(text: str, public_key: Ed25519PublicKey, *, model_name: str, registry: str) -> PromotionRecord:
+    """Return the record in ``text``, the latest one of the model, if ``public_key`` signed it for this registry.
+
+    Raises:
+        VerdictError: ``not_promoted``.
+    """
+    record = _opened(text, public_key, f"model {model_name}", registry)
+    if record.model != model_name:
+        raise VerdictError("not_promoted", f"model {model_name} carries the promotion of {record.model}")
+    return record
+
+
+def _opened(text: str, public_key: Ed25519PublicKey, subject: str, registry: str) -> PromotionRecord:
     if not text:
-        raise VerdictError("not_promoted", f"{subject} has no signed promotion: the alias was moved by hand")
+        raise VerdictError(
+            "not_promoted", f"{subject} has no signed promotion: the alias was moved by hand, or the record deleted"
+        )
     try:
         record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_key).predicate
     except VerdictError as error:
         raise VerdictError("not_promoted", f"the promotion of {subject} is not valid: {error}") from error
-    if (record.model, record.version) != (model_name, version):
+    if not record.registry:
         raise VerdictError(
-            "not_promoted", f"{subject} carries the promotion of version {record.version} of {record.model}"
+            "not_promoted",
+            f"the promotion of {subject} was signed by an earlier version of Buckler and names no registry",
+        )
+    if record.registry != registry:
+        raise VerdictError(
+            "not_promoted",
+            f"the promotion of {subject} was signed for the registry {record.registry!r}, this is {registry!r}"
+            " (BUCKLER_REGISTRY_ID)",
         )
     return record

@@ -3,17 +3,20 @@
 A verdict describes the day on which it was issued. Later findings of the watch's jobs are stored with the version as a
 signed standing: the verdict is renewed (``holds``), every answer requires review (``degraded``), or the version must
 not answer (``withdrawn``). The service applies the standing, and rejects one older than the newest it has accepted.
+Each standing has a number in the signer's journal, which tells older from newer.
 Each job has its own claim, so no job lifts the claim of another.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import VerdictError
+from buckler.trust.audit import START
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.verdict import Verdict
@@ -51,8 +54,11 @@ class Standing:
         verdict: Id of the verdict that is renewed or revoked.
         issued_at: Aware time at which the verdict was issued, or last renewed.
         expires_at: Aware time until which it is valid, renewals included.
-        moment: Aware time of this statement; the latest standing is the valid one.
+        moment: Aware time of this statement.
         claims: Job -> its claim; empty while the verdict is valid.
+        registry: Id of the registry in which it is valid; empty in a standing of version 1, and of a bare verdict.
+        sequence: Number of this record in the signer's journal; the standing with the highest number is the valid one.
+        previous: ``sha256:…`` of the journal's line before this record.
     """
 
     model: str
@@ -63,10 +69,18 @@ class Standing:
     expires_at: Time
     moment: Time
     claims: Mapping[str, Claim] = field(default_factory=dict)
+    registry: str = ""
+    sequence: int = 0
+    previous: str = START
 
     def is_about(self, subjects: Subjects) -> bool:
         """Return whether ``subjects`` is the model of this version."""
         return subjects == {self.model: self.digest}
+
+    @property
+    def order(self) -> tuple[int, datetime]:
+        """Of two standings the one with the higher order is valid; those of version 1 have a time only."""
+        return self.sequence, self.moment
 
     @property
     def state(self) -> State:
@@ -110,7 +124,7 @@ def of_verdict(verdict: Verdict, *, model_name: str, version: str) -> Standing:
     )
 
 
-DOCUMENT = SignedDocument("standing", Standing)
+DOCUMENT = SignedDocument("standing", Standing, version=2)
 
 
 def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
@@ -121,8 +135,10 @@ def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
     return json.dumps(sealed, separators=(",", ":"))
 
 
-def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str) -> Standing:
-    """Return the standing in ``text`` if ``public_key`` signed it for this version.
+def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str, registry: str) -> Standing:
+    """Return the standing in ``text`` if ``public_key`` signed it for this version in this registry.
+
+    A standing of version 1 names no registry and is valid in each: it only judges a verdict and the model's bytes.
 
     Raises:
         VerdictError: ``standing``.
@@ -134,4 +150,9 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
         raise VerdictError("standing", f"{subject} is not valid: {error}") from error
     if (found.model, found.version) != (model_name, version):
         raise VerdictError("standing", f"{subject} belongs to version {found.version} of {found.model}")
+    if found.registry not in ("", registry):
+        raise VerdictError(
+            "standing",
+            f"{subject} was signed for the registry {found.registry!r}, this is {registry!r} (BUCKLER_REGISTRY_ID)",
+        )
     return found

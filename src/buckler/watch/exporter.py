@@ -13,7 +13,7 @@ from buckler.watch.findings import gauge
 from buckler.watch.history import OUTCOMES, History, Run
 from buckler.watch.settings import ACTIONS
 from buckler.watch.state import read_state
-from buckler.watch.table import JOBS
+from buckler.watch.table import JOBS, SIGNED
 
 
 class Exporter(Collector):
@@ -36,6 +36,7 @@ class Exporter(Collector):
         for name, metrics in JOBS.items():
             yield from metrics(read_state(name))
         yield from _champion()
+        yield _signed_records()
 
     def _jobs(self) -> Iterator[Metric]:
         success = gauge("buckler_watch_last_success_timestamp_seconds", "When the job last passed or failed.", "job")
@@ -87,6 +88,14 @@ def _champion() -> Iterator[Metric]:
     issued = gauge("buckler_verdict_issued_timestamp_seconds", "When the verdict was issued or last renewed.")
     issued.add_metric([], datetime.fromisoformat(seen["issued_at"]).timestamp())
     yield from (expiry, issued)
+
+
+def _signed_records() -> Metric:
+    seen = read_state(SIGNED) or {}
+    lost = gauge("buckler_signed_records_lost", "Signed records that registry or journal lack when compared.", "where")
+    for where in ("registry", "journal"):
+        lost.add_metric([where], len(seen.get(where, ())))
+    return lost
 
 
 def _ended(run: Run | None) -> float:

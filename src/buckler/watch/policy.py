@@ -22,12 +22,14 @@ from buckler.trust.standing import Claim, ClaimState, Standing
 from buckler.watch import state
 from buckler.watch.history import History
 from buckler.watch.settings import Action, WatchParams
-from buckler.watch.table import Finding
+from buckler.watch.table import SIGNED, Finding
 
 if TYPE_CHECKING:
     from buckler.release.tracking import WritableRegistry
 
 PROMOTES_AFTER = "reevaluate"
+# Not the canary, which runs every minute and needs no registry.
+COMPARES_RECORDS = ("reevaluate", "probe", "drift")
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ def follow(job: str, finding: Finding, cfg: WatchParams, history: History) -> li
             signing key is missing.
     """
     response = _Response(job, finding, history)
+    if job in COMPARES_RECORDS:  # before anything is signed, which would write back what the registry lost
+        compare_records()
     done = response.renew_and_lift() if finding.passed else response.take(cfg.policy[job])
     if cfg.promote and job == PROMOTES_AFTER:
         done += response.promote()
@@ -58,13 +62,30 @@ def lift(job: str, version: str | None = None) -> str:
     Raises:
         BucklerError: There is no such claim or no signing key, or the registry cannot be reached.
     """
+    from buckler.release import restate as restating
+
     registry = _registry()
     entry = registry.version(version) if version else registry.champion()
-    current, _ = newest_standing(entry, registry.keys.private().public_key())
+    current = restating.last_standing(registry, entry)
     if current is None or job not in current.claims:
         raise BucklerError(f"{job} has no claim on {entry}; `buckler champion` lists the claims")
     with History() as history:
         return _Response(job, Finding(True, "lifted by a person", version=entry.version), history).lift(entry.version)
+
+
+def compare_records() -> None:
+    """Compare the registry with the journal and with the highest record seen, and store the result for the exporter."""
+    from buckler.release import signing
+
+    try:
+        registry = _registry()
+        result = signing.compare(registry)
+    except BucklerError as error:  # an unreachable registry has its own alerts
+        log.warning("cannot compare the registry with the signed records: %s", error)
+        return
+    for sentence in (*result.registry, *result.journal):
+        log.error("signed records were lost: %s", sentence)
+    state.write_state(SIGNED, {"registry": list(result.registry), "journal": list(result.journal)})
 
 
 def note(event: str, **details: Any) -> None:
@@ -147,11 +168,19 @@ class _Response:
         version = self.finding.version or _registry().champion().version
         before = self._claimed().get(version)
         if before in (claimed_state, standing.WITHDRAWN):
-            return ""  # already claimed
+            if self._is_shown(version):
+                return ""  # already claimed
+            claimed_state = before  # the registry lost it
         after = self._restate(version, Claim(claimed_state, self.finding.message[: standing.LONGEST_REASON]))
         self._write_claimed({**self._claimed(), version: claimed_state})
         self._record(action, version=version, state=after.state)
         return f"version {version} is {after.state}"
+
+    def _is_shown(self, version: str) -> bool:
+        """Return whether the registry shows a claim of this job on ``version`` that its services apply."""
+        registry = _registry()
+        shown, _ = newest_standing(registry.version(version), registry.keys.public())
+        return shown is not None and self.job in shown.claims
 
     def _roll_back(self, actions: tuple[Action, ...]) -> str:
         from buckler.release.promote import rollback

@@ -27,6 +27,8 @@ class Finding:
     renews_days: int | None = None
 
 
+SIGNED = "signed"  # the state of the comparison of registry and journal
+
 Metrics = Callable[[Mapping[str, Any] | None], Iterator[Metric]]
 
 # Job -> function from its stored state (``write_state``; None before its first run) to its metrics.

@@ -36,14 +36,14 @@ def test_a_passing_challenger_becomes_the_first_champion(registry, publish):
     assert (move.version, move.previous, move.changed) == ("1", None, True)
     assert "nothing to compare with" in move.notes[0]
     assert champion(registry) == "1"
-    assert Registry(registry).version("1").promoted_at == NOW.isoformat()
+    assert (record(registry, "1").moment, record(registry, "1").sequence) == (NOW, 1)
 
 
 def test_promoting_the_champion_again_changes_nothing(registry, publish):
     publish()
     promote(registry)
     assert not promote(registry, days=1).changed
-    assert Registry(registry).version("1").promoted_at == NOW.isoformat()
+    assert champion(registry) == "1"
 
 
 def test_a_failed_gate_is_refused_with_all_its_reasons(registry, publish):
@@ -206,19 +206,19 @@ def test_promoting_the_champion_again_signs_a_new_record(registry, publish):
 
 
 def record(name: str, number: str) -> PromotionRecord:
-    text = Registry(name).version(number).promotion
-    return read(text, projects.PUBLIC, model_name=name, version=number)
+    entry = Registry(name).version(number)
+    return read(entry.promotion, projects.PUBLIC, model_name=name, version=number, registry=entry.registry)
 
 
-def test_each_move_is_signed_and_later_than_all_before_even_if_the_clock_was_set_back(registry, publish):
+def test_each_move_is_signed_and_counts_as_later_even_if_the_clock_was_set_back(registry, publish):
     publish()
     promote(registry, days=1)
     publish(days=1)
     promote(registry, days=1)
     first, second = record(registry, "1"), record(registry, "2")
-    assert first.moment < second.moment
+    assert (first.sequence, second.sequence) == (1, 2)
     rollback(registry_of(registry), now=at(0) + timedelta(hours=1))
-    assert second.moment < record(registry, "1").moment
+    assert (record(registry, "1").sequence, record(registry, "1").rolled_back) == (3, True)
     release_dir = stored_release(registry, "1")
     record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
 
@@ -228,13 +228,14 @@ def test_a_promotion_fails_if_the_champion_changes_after_the_comparison(registry
     promote(registry)
     publish(days=1)
     publish(days=2)
-    record_promotion = _Mover._record
+    check = _Mover._check_promotable
 
-    def meanwhile(*arguments: object) -> None:
-        record_promotion(*arguments)
+    def meanwhile(*arguments: object) -> object:
+        found = check(*arguments)
         registry_of(registry).set_alias(CHAMPION, "3")
+        return found
 
-    monkeypatch.setattr(_Mover, "_record", meanwhile)
+    monkeypatch.setattr(_Mover, "_check_promotable", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):
         promote(registry, days=2, number="2")
     assert champion(registry) == "3"

@@ -8,9 +8,11 @@ from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import (
     DIGEST_TAG,
-    PROMOTED_TAG,
+    HEAD_TAG,
+    PROMOTION_TAG,
     Registry,
     connect,
+    registry_id,
     shown_uri,
 )
 from buckler.trust import verdict
@@ -37,11 +39,30 @@ def test_the_champions_release_is_downloaded_completely(project, registry):
 
 def test_a_version_has_its_tags(project, registry):
     number, model = registered(project, registry), WritableRegistry(registry)
-    model.tag(number, PROMOTED_TAG, "2026-01-01T00:00:00+00:00")
+    model.tag(number, PROMOTION_TAG, "of the version")
+    model.tag_model(PROMOTION_TAG, "of the model")
+    model.tag_model(HEAD_TAG, "the last")
+    model.set_alias(CHAMPION, number)
     version = model.version(number)
-    assert version.digest == "sha256:0"
-    assert version.promoted_at == "2026-01-01T00:00:00+00:00"
-    assert model.versions() == [version]
+    assert (version.digest, version.registry) == ("sha256:0", "local")
+    assert (version.promotion, version.latest, version.head) == ("of the version", "of the model", "the last")
+    assert model.versions() == [version] == [model.champion()]
+
+
+@pytest.mark.parametrize(
+    ("uri", "named", "expected"),
+    [
+        ("", "", "local"),
+        ("sqlite:////srv/mlflow.db", "", "local"),
+        ("http://user:secret@mlflow.ward:5000/", "", "mlflow.ward:5000"),
+        ("https://mlflow.ward/registry", "", "mlflow.ward/registry"),
+        ("https://mlflow.ward/registry", "production", "production"),
+    ],
+)
+def test_the_id_of_a_registry_is_configured_or_follows_from_its_address(monkeypatch, uri, named, expected):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("BUCKLER_REGISTRY_ID", named)
+    assert registry_id() == expected
 
 
 def test_without_a_champion_the_error_names_the_next_step(project, registry):

@@ -27,6 +27,7 @@ from buckler.serving.assessment import (
 )
 from buckler.serving.version import Version
 from buckler.trust import promotion, standing
+from buckler.trust.promotion import PromotionRecord
 from buckler.trust.standing import Claim, Standing
 from buckler.trust.verdict import EVIDENCE_DIR, VERDICT_FILE, Verdict
 from tests import projects
@@ -34,10 +35,15 @@ from tests.verdicts import verdict
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 ISSUED, PROMOTED = NOW - timedelta(days=2), NOW - timedelta(days=1)
-MODEL = "skin-lesion"
+MODEL, REGISTRY = "skin-lesion", "production"
 STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 SOUND = verdict(issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
 OTHER = verdict(id=f"sha256:{'0' * 64}", issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
+
+
+def promotion_of(judged: Verdict = SOUND, key: Ed25519PrivateKey = projects.KEY, **changes: object) -> str:
+    record = PromotionRecord(MODEL, "2", judged.subject_digest, judged.id, PROMOTED, REGISTRY, sequence=4)
+    return promotion.issue(replace(record, **changes), key)
 
 
 @dataclass(frozen=True)
@@ -50,23 +56,23 @@ class Documents:
     signed_standing: Callable[[Standing], str] = lambda current: standing.issue(current, projects.KEY)
     promotion: str | None = None
     promoted_as: Verdict = SOUND
-    replaced_at: str = ""
+    latest: str | None = None
     accepted: Accepted = field(default_factory=Accepted)
 
     @property
     def standing(self) -> Standing:
-        return replace(
-            standing.of_verdict(self.judged or SOUND, model_name=MODEL, version="2"), claims=self.claims, moment=NOW
-        )
+        bare = standing.of_verdict(self.judged or SOUND, model_name=MODEL, version="2")
+        return replace(bare, claims=self.claims, moment=NOW, registry=REGISTRY, sequence=5)
 
     def assess(self, now: datetime = NOW, *, promoted: bool = True) -> Assessment:
-        record = promotion.issue(projects.KEY, model_name=MODEL, version="2", verdict=self.promoted_as, moment=PROMOTED)
+        record = promotion_of(self.promoted_as)
         version = Version(
             MODEL,
             "2",
             promotion=record if self.promotion is None else self.promotion,
             standing=self.signed_standing(self.standing),
-            replaced_at=self.replaced_at,
+            latest=record if self.latest is None else self.latest,
+            registry=REGISTRY,
         )
         return assess(
             version,
@@ -77,6 +83,9 @@ class Documents:
             promoted=promoted,
             accepted=self.accepted,
         )
+
+
+REPLACED = promotion_of(version="3", sequence=6)
 
 
 def codes(assessment: Assessment) -> list[str]:
@@ -107,23 +116,36 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
     ("a damaged promotion", Documents(promotion="{"), ["not_promoted"], "is not valid"),
     (
         "a promotion by a stranger",
-        Documents(promotion=promotion.issue(STRANGER, model_name=MODEL, version="2", verdict=SOUND, moment=PROMOTED)),
+        Documents(promotion=promotion_of(key=STRANGER)),
         ["not_promoted"],
         "is not valid",
     ),
     (
         "the promotion of another version",
-        Documents(
-            promotion=promotion.issue(projects.KEY, model_name=MODEL, version="1", verdict=SOUND, moment=PROMOTED)
-        ),
+        Documents(promotion=promotion_of(version="1")),
         ["not_promoted"],
         "carries the promotion of version 1",
     ),
     ("a promotion with another verdict", Documents(promoted_as=OTHER), ["not_promoted"], "but now contains"),
-    ("replaced since", Documents(replaced_at=NOW.isoformat()), ["superseded"], "use `buckler rollback`"),
+    ("a promotion in staging", Documents(promotion=promotion_of(registry="staging")), ["not_promoted"], "'staging'"),
+    ("replaced since", Documents(latest=REPLACED), ["superseded"], "version 3 later, by record 6"),
+    ("the latest promotion deleted", Documents(latest=""), ["not_promoted"], "or the record deleted"),
+    (
+        "the latest promotion of staging",
+        Documents(latest=promotion_of(registry="staging")),
+        ["not_promoted"],
+        "'staging'",
+    ),
+    ("a damaged latest promotion", Documents(latest="{"), ["not_promoted"], "is not valid"),
+    (
+        "a standing in staging",
+        Documents(signed_standing=lambda current: standing.issue(replace(current, registry="staging"), projects.KEY)),
+        ["standing"],
+        "'staging'",
+    ),
     (
         "a later promotion was accepted",
-        Documents(accepted=Accepted(promotion=NOW)),
+        Documents(accepted=Accepted(promotion=5)),
         ["superseded"],
         "the alias was moved by hand",
     ),
@@ -155,17 +177,13 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
     ),
     (
         "an old standing put back",
-        Documents(accepted=Accepted(replace(Documents().standing, moment=NOW + timedelta(seconds=1)))),
+        Documents(accepted=Accepted(replace(Documents().standing, sequence=6))),
         ["standing"],
         "an old standing was put back",
     ),
     (
         "an old standing put back over a withdrawal",
-        Documents(
-            accepted=Accepted(
-                replace(Documents(claims=claimed(canary="withdrawn")).standing, moment=NOW + timedelta(seconds=1))
-            )
-        ),
+        Documents(accepted=Accepted(replace(Documents(claims=claimed(canary="withdrawn")).standing, sequence=6))),
         ["withdrawn", "standing"],
         "",
     ),
@@ -223,13 +241,32 @@ def test_a_renewal_moves_the_expiry():
 
 
 def test_a_candidate_needs_no_promotion():
-    found = Documents(promotion="", replaced_at=NOW.isoformat()).assess(promoted=False)
+    found = Documents(promotion="", latest=REPLACED).assess(promoted=False)
     assert (found.reasons, found.promotion) == ((), None)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-01-10T00:00:00", PROMOTED.isoformat()])
-def test_a_time_of_replacement_that_proves_nothing_is_ignored(text):
-    assert Documents(replaced_at=text).assess().reasons == ()
+def test_a_promotion_later_than_the_models_record_counts_because_the_alias_moves_first():
+    assert Documents(latest=promotion_of(sequence=3, version="1")).assess().reasons == ()
+
+
+def test_times_order_nothing():
+    far = datetime(9999, 1, 1, tzinfo=UTC)
+    assert Documents(latest=promotion_of(sequence=3, moment=far)).assess().reasons == ()
+
+
+def test_a_reused_number_inherits_neither_claims_nor_a_renewal():
+    former = replace(
+        Documents(OTHER, claims=claimed(canary="withdrawn")).standing, expires_at=NOW + timedelta(days=900)
+    )
+    found = Documents(signed_standing=lambda _: "", accepted=Accepted(former)).assess()
+    assert (found.reasons, found.standing.expires_at) == ((), SOUND.expires_at)
+
+
+def test_a_standing_about_another_release_does_not_hide_what_was_accepted_about_this_one():
+    withdrawn = Documents(claims=claimed(canary="withdrawn")).standing
+    other = standing.issue(replace(withdrawn, verdict=OTHER.id, claims={}, sequence=9), projects.KEY)
+    found = Documents(signed_standing=lambda _: other, accepted=Accepted(withdrawn)).assess()
+    assert codes(found) == ["withdrawn", "standing"]
 
 
 # --- combinations
@@ -258,7 +295,7 @@ DEFECTS: dict[ReasonCode, Callable[[Documents], Documents]] = {
     ReasonCode.FAILED: fail,
     ReasonCode.EXPIRED: expire,
     ReasonCode.NOT_PROMOTED: lambda documents: replace(documents, promoted_as=OTHER),
-    ReasonCode.SUPERSEDED: lambda documents: replace(documents, replaced_at=NOW.isoformat()),
+    ReasonCode.SUPERSEDED: lambda documents: replace(documents, latest=REPLACED),
     ReasonCode.WITHDRAWN: claim("canary", "withdrawn"),
     ReasonCode.DEGRADED: claim("drift", "degraded"),
     ReasonCode.STANDING: lambda documents: replace(documents, signed_standing=lambda _: "{"),
@@ -425,5 +462,8 @@ def test_bytes_that_nobody_signed_are_not_parsed(release):
 
 def test_the_tests_above_cause_every_reason():
     from_releases = {"missing", "malformed", "signature"}
-    from_the_service = {"self_test"}  # needs the loaded model: tests/services/classifier/releases/test_lookup.py
+    from_the_service = {
+        "self_test",
+        "put_back",
+    }  # need a running one: tests/services/classifier/releases/test_lookup.py
     assert {code.value for code in DEFECTS} | from_releases | from_the_service == {*ReasonCode}

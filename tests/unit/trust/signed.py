@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from buckler.trust import digests, keys, promotion, receipt, standing, verdict
+from buckler.trust import digests, keys, promotion, receipt, recovery, standing, verdict
 from buckler.trust.document import PAYLOAD_TYPE, SignedDocument
 from buckler.trust.envelope import pre_authentication_encoding
 from tests.projects import KEY, PUBLIC
@@ -22,6 +22,7 @@ KINDS: dict[str, SignedDocument[Any]] = {
     "promotion": promotion.DOCUMENT,
     "standing": standing.DOCUMENT,
     "receipt": receipt.DOCUMENT,
+    "recovery": recovery.DOCUMENT,
 }
 PREDICATES = {
     "verdict": verdict.Judgement(
@@ -36,17 +37,19 @@ PREDICATES = {
         evidence={"robustness.json": f"sha256:{'cc' * 32}"},
         measured={"clean_accuracy": 0.8},
     ),
-    "promotion": promotion.PromotionRecord("skin", "3", MODEL, VERDICT_ID, MOMENT),
+    "promotion": promotion.PromotionRecord("skin", "3", MODEL, VERDICT_ID, MOMENT, "local", 4, VERDICT_ID),
     "standing": standing.Standing(
         "skin", "3", MODEL, VERDICT_ID, MOMENT, LATER, MOMENT, {"drift": standing.Claim("degraded", "too dark")}
     ),
     "receipt": receipt.Receipt(INPUT, ANSWER, MOMENT, receipt.AuditLine(17, f"sha256:{'ab' * 32}")),
+    "recovery": recovery.Recovery("skin", "local", MOMENT, "Jo", "disk lost", (2, 3), 5, f"sha256:{'ab' * 32}"),
 }
 SUBJECTS = {
     "verdict": {f"model/{name}": digest for name, digest in FILES.items()},
     "promotion": {"skin": MODEL},
     "standing": {"skin": MODEL},
     "receipt": {"input": INPUT},
+    "recovery": {"skin": f"sha256:{'ab' * 32}"},
 }
 
 

@@ -33,7 +33,7 @@ def test_a_document_is_a_statement_about_subjects_with_sha256_digests(kind):
     statement = statement_of(kind)
     assert set(statement) == {"_type", "subject", "predicateType", "predicate"}
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    assert statement["predicateType"] == f"urn:buckler:{kind}:v1"
+    assert statement["predicateType"] == KINDS[kind].predicate_type
     assert [subject["name"] for subject in statement["subject"]] == list(signed.SUBJECTS[kind])
     assert all(len(bytes.fromhex(subject["digest"]["sha256"])) == 32 for subject in statement["subject"])
 
@@ -50,17 +50,16 @@ def test_opening_a_document_returns_what_was_signed(kind):
 def test_a_document_of_one_kind_is_refused_as_any_other(offered, wanted):
     if offered == wanted:
         return
-    with pytest.raises(VerdictError, match=f"expected predicateType 'urn:buckler:{wanted}:v1'") as caught:
+    with pytest.raises(VerdictError, match=f"expected predicateType '{KINDS[wanted].predicate_type}'") as caught:
         KINDS[wanted].open(signed.envelope_of(offered), PUBLIC)
-    assert f"got 'urn:buckler:{offered}:v1'" in str(caught.value)
+    assert f"got '{KINDS[offered].predicate_type}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_version_of_the_predicate_is_one_clear_error(kind):
-    newer = statement_of(kind) | {"predicateType": f"urn:buckler:{kind}:v2", "predicate": {"unknown": 1}}
-    assert refusal(kind, newer) == (
-        f"the signed {kind}: expected predicateType 'urn:buckler:{kind}:v1', got 'urn:buckler:{kind}:v2'"
-    )
+    newer = statement_of(kind) | {"predicateType": f"urn:buckler:{kind}:v3", "predicate": {"unknown": 1}}
+    known = KINDS[kind].predicate_type
+    assert refusal(kind, newer) == f"the signed {kind}: expected predicateType '{known}', got 'urn:buckler:{kind}:v3'"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,5 +146,5 @@ def test_the_signature_is_verified_before_the_payload_is_read():
 
 
 def test_kinds_have_different_types():
-    assert len({document.predicate_type for document in KINDS.values()}) == len(KINDS) == 4
+    assert len({document.predicate_type for document in KINDS.values()}) == len(KINDS) == 5
     assert all(isinstance(document, SignedDocument) for document in KINDS.values())

@@ -15,12 +15,13 @@ import pytest
 from buckler.errors import VerdictError
 from buckler.release import bundle
 from buckler.release.evidence import read_reports
-from buckler.trust import earlier, envelope, keys, promotion, receipt, standing
+from buckler.trust import earlier, envelope, keys, promotion, receipt, signed, standing
 from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import Source, open_release, verify_release
 from tests import projects
-from tests.unit.trust.signed import KINDS
+from tests.unit.trust.signed import KINDS as ALL_KINDS
 
+KINDS = {kind: document for kind, document in ALL_KINDS.items() if kind != "recovery"}  # it is newer
 EARLIER = Path(__file__).parent / "earlier"
 PUBLIC = keys.load_public_key(EARLIER / "verdict.pub")
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -59,14 +60,18 @@ def test_a_changed_or_added_file_is_refused(tmp_path, name):
     assert caught.value.reason == "digest"
 
 
-def test_a_promotion_and_a_standing_are_valid_for_the_release():
-    verdict = open_release(EARLIER / "release", PUBLIC)
-    record = promotion.read(text_of("promotion"), PUBLIC, model_name="skin-lesion", version="3")
-    record.check(verdict)
-    assert record.moment == MOMENT
-    found = standing.read(text_of("standing"), PUBLIC, model_name="skin-lesion", version="3")
-    found.check(verdict)
+def test_a_standing_is_valid_for_the_release():
+    found = standing.read(text_of("standing"), PUBLIC, model_name="skin-lesion", version="3", registry="local")
+    found.check(open_release(EARLIER / "release", PUBLIC))
     assert (found.state, found.reasons) == ("degraded", ("drift: too dark",))
+
+
+def test_a_promotion_is_readable_for_a_recovery_and_refused_for_a_service():
+    record = signed.read(text_of("promotion"), PUBLIC, model="skin-lesion", registry="local", earlier=True).record
+    record.check(open_release(EARLIER / "release", PUBLIC))
+    assert (record.moment, record.registry, record.sequence) == (MOMENT, "", 0)
+    with pytest.raises(VerdictError, match="names no registry"):
+        promotion.read(text_of("promotion"), PUBLIC, model_name="skin-lesion", version="3", registry="local")
 
 
 def test_a_receipt_is_valid_for_its_picture():

@@ -34,7 +34,7 @@ def standing_with(**claims: Claim) -> standing.Standing:
 
 
 def read(text: str, version: str = "3", name: str = "skin") -> standing.Standing:
-    return standing.read(text, PUBLIC, model_name=name, version=version)
+    return standing.read(text, PUBLIC, model_name=name, version=version, registry="production")
 
 
 def test_a_version_without_claims_is_valid_as_long_as_its_verdict():
@@ -97,7 +97,7 @@ def test_the_base_of_the_faulty_documents_below_is_valid():
         ("{", "not valid JSON"),
         (standing.issue(standing_with(), Ed25519PrivateKey.generate()), "expected a signature of key"),
         (standing.issue(standing_with(), KEY).replace('"payload":"', '"payload":"AA'), "does not match|base64"),
-        (json.dumps(envelope_of("promotion")), "expected predicateType 'urn:buckler:standing:v1'"),
+        (json.dumps(envelope_of("promotion")), "expected predicateType 'urn:buckler:standing:v2'"),
         (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
         (signed(digest=7), "digest: Input should be a valid string"),
         (signed(version="4"), "belongs to version 4 of skin"),

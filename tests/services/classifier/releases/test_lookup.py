@@ -15,12 +15,13 @@ from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
 from buckler.release import tracking
+from buckler.release.signing import signing
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import EARLIEST
 from buckler.serving.registry import DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
-from buckler.trust import digests, promotion
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_private_key
+from buckler.trust import digests
+from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, Keys, load_private_key
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.releases import follower, lookup
 from services.classifier.releases.follower import Follower, follow
@@ -49,8 +50,7 @@ class RegistryModel:
     def __init__(self, name: str, keys: Path) -> None:
         self.name = name
         self._key = load_private_key(keys / PRIVATE_KEY_FILE)
-        self._model = tracking.WritableRegistry(name)
-        self._moves = 0
+        self._model = tracking.WritableRegistry(name, Keys(self._key))
 
     def register(self, release: Path, *, tags: bool = True) -> str:
         run = tracking.start_run("service", "test", {})
@@ -66,16 +66,8 @@ class RegistryModel:
 
     def promote(self, release: Path, version: str) -> None:
         """Move the alias as `buckler promote` and `buckler rollback` do."""
-        self._moves += 1
-        text = promotion.issue(
-            self._key,
-            model_name=self.name,
-            version=version,
-            verdict=open_release(release, self._key.public_key()),
-            moment=BEGIN + timedelta(hours=self._moves),
-        )
-        self._model.tag(version, PROMOTION_TAG, text)
-        self.point_to(version)
+        with signing(self._model) as signer:
+            signer.promote(self._model.version(version), open_release(release, self._key.public_key()))
 
     def publish(self, release: Path) -> str:
         version = self.register(release)
