@@ -126,7 +126,7 @@ class _Mover:
             verdict = release.require()
             record.check(verdict)
             if assessment.reasons:
-                raise RefusedError("it is passed over", assessment.reasons)
+                raise BucklerError("; ".join(assessment.sentences))
             return version, verdict
 
     def _check_promotable(self, candidate: Version) -> tuple[Verdict, tuple[str, ...]]:

@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
-from buckler.trust import audit_chain, digests
+from buckler.serving.registry import registry_id
+from buckler.trust import audit_chain, digests, promotion
 from buckler.trust import receipt as receipts
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
-from buckler.trust.verdict import VERDICT_FILE
+from buckler.trust.keys import (
+    PRIVATE_KEY_FILE,
+    PUBLIC_KEY_FILE,
+    VERDICT_KEY_ENV,
+    generate_key_pair,
+    load_private_key,
+    load_public_key,
+)
+from buckler.trust.promotion import PromotionRecord
+from buckler.trust.verdict import VERDICT_FILE, open_release
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
 from services.classifier.releases import lookup
@@ -273,20 +283,53 @@ def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candida
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     incoming = settings.releases_dir / ".incoming-test"
     shutil.copytree(release, incoming, dirs_exist_ok=True)
+    key = load_private_key(keys / PRIVATE_KEY_FILE)
+    judged = open_release(release, key.public_key())
+    record = PromotionRecord(
+        settings.model_name, version, judged.subject_digest, judged.id, datetime.now(UTC), registry_id(), 1
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
-        lookup.keep(Candidate(incoming, version), settings)
-    found = lookup.last_good(settings)
+        lookup.keep(Candidate(incoming, version, promotion.issue(record, key)), settings)
+    found = lookup.last_good(settings, key.public_key())
     assert found is not None
-    return found
+    return found[0]
 
 
-def test_the_last_good_release_is_noted(release, keys, tmp_path):
+def test_the_last_good_release_is_noted_with_its_signed_promotion(release, keys, tmp_path):
     settings = Settings(releases_dir=tmp_path / "releases")
     found = kept(release, keys, settings, "4")
     assert found.version == "4"
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
-    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other")) is None
+    public = load_public_key(keys / PUBLIC_KEY_FILE)
+    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other"), public) is None
+    assert lookup.last_good(settings, Ed25519PrivateKey.generate().public_key()) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "5"},  # the promotion is of version 4
+        {"promotion": ""},
+        {"promotion": "{}"},
+        {"release": "../../elsewhere"},
+        {"model": "other"},
+    ],
+)
+def test_a_note_that_was_changed_is_ignored(release, keys, tmp_path, change):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    kept(release, keys, settings, "4")
+    path = settings.releases_dir / lookup.LAST_GOOD
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert lookup.last_good(settings, load_public_key(keys / PUBLIC_KEY_FILE)) is None
+
+
+def test_a_note_of_an_earlier_version_is_ignored(release, keys, tmp_path):
+    settings = Settings(releases_dir=tmp_path / "releases")
+    path = kept(release, keys, settings, "4").path
+    note = {"model": settings.model_name, "version": "4", "release": path.name, "promoted_at": "9999-01-01T00:00:00Z"}
+    (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
+    assert lookup.last_good(settings, load_public_key(keys / PUBLIC_KEY_FILE)) is None
 
 
 def test_a_damaged_kept_release_is_replaced(release, keys, tmp_path):
@@ -294,14 +337,6 @@ def test_a_damaged_kept_release_is_replaced(release, keys, tmp_path):
     flip_a_byte_of_the_weights(kept(release, keys, settings, "4").path, keys)
     found = kept(release, keys, settings, "4")
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
-
-
-def test_a_note_with_a_path_outside_the_directory_is_ignored(release, keys, tmp_path):
-    settings = Settings(releases_dir=tmp_path / "releases")
-    kept(release, keys, settings, "4")
-    note = {"model": settings.model_name, "version": "4", "release": "../../elsewhere"}
-    (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
-    assert lookup.last_good(settings) is None
 
 
 def test_threads_are_divided_among_workers_unless_the_operator_set_them(monkeypatch):

@@ -15,7 +15,7 @@ from buckler.release.publish import publish as publish_release
 from buckler.release.restate import restate
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import WritableRegistry
-from buckler.serving.registry import STANDING_TAG
+from buckler.serving.registry import PROMOTION_TAG, STANDING_TAG, connect
 from buckler.state import paths
 from buckler.trust import audit_chain, keys, standing
 from buckler.trust.verdict import Source
@@ -50,7 +50,9 @@ def champion(name):
 
 def stands(name, version):
     text = WritableRegistry(name).version(version).standing
-    return standing.read(text, keys.load_public_key(), model_name=name, version=version) if text else None
+    if not text:
+        return None
+    return standing.read(text, keys.load_public_key(), model_name=name, version=version, registry="local")
 
 
 def follow(result, *actions, job="reevaluate", promote=False):
@@ -115,6 +117,38 @@ def test_a_claim_is_signed_once_and_lifted_only_by_the_same_job(name, action, st
     assert stands(name, "2").moment > found.moment
     assert [line["action"] for line in audited()] == [action, "lift"]
     assert made.metrics()['buckler_standing{state="holds"}'] == 1
+
+
+@pytest.mark.parametrize(("action", "state"), [("degrade", "degraded"), ("stop", "withdrawn")])
+def test_a_job_signs_its_claim_again_if_the_registry_lost_it(name, action, state):
+    follow(FAILED, action)
+    connect().delete_model_version_tag(name, "2", STANDING_TAG)
+    follow(FAILED, "degrade")
+    assert (stands(name, "2").state, stands(name, "2").sequence) == (state, 4)
+    follow(FAILED, "degrade")
+    assert stands(name, "2").sequence == 4
+
+
+def test_what_registry_and_journal_lost_is_exported_until_it_is_there_again(name):
+    follow(FAILED, job="drift")
+    lost = 'buckler_signed_records_lost{where="%s"}'
+    assert (made.metrics()[lost % "registry"], made.metrics()[lost % "journal"]) == (0, 0)
+
+    connect().delete_model_version_tag(name, "2", PROMOTION_TAG)
+    follow(FAILED, job="canary")  # it needs no registry
+    assert made.metrics()[lost % "registry"] == 0
+    follow(FAILED, job="drift")
+    assert made.metrics()[lost % "registry"] == 1
+    promote_release(WritableRegistry(name), number="2")
+    follow(FAILED, job="drift")
+    assert made.metrics()[lost % "registry"] == 0
+
+    for path in paths.SIGNED.rglob("*.jsonl"):
+        path.unlink()
+    done = follow(FAILED, "stop", job="drift")
+    assert "stop was not possible" in done[0]
+    assert "buckler trust recover" in done[0]
+    assert made.metrics()[lost % "journal"] == 1
 
 
 def test_each_job_has_its_own_claim(name):

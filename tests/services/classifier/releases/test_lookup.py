@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
@@ -18,8 +19,7 @@ from buckler.release import tracking
 from buckler.release.signing import signing
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import EARLIEST
-from buckler.serving.registry import DIGEST_TAG, PROMOTION_TAG, VERDICT_TAG, connect
+from buckler.serving.registry import DIGEST_TAG, HEAD_TAG, PROMOTION_TAG, VERDICT_TAG, connect
 from buckler.trust import digests
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, Keys, load_private_key
 from buckler.trust.verdict import MODEL_DIR, open_release
@@ -51,6 +51,10 @@ class RegistryModel:
         self.name = name
         self._key = load_private_key(keys / PRIVATE_KEY_FILE)
         self._model = tracking.WritableRegistry(name, Keys(self._key))
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        return self._key.public_key()
 
     def register(self, release: Path, *, tags: bool = True) -> str:
         run = tracking.start_run("service", "test", {})
@@ -183,7 +187,7 @@ def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings,
     following.check()
     assert slot.served.predictor is old.predictor
     assert value("buckler_release_swaps_total", model="memory") == remembered + 1
-    assert lookup.last_good(settings).version == first
+    assert lookup.last_good(settings, registry.public_key)[0].version == first
 
 
 def test_the_previous_model_is_released_after_its_time(settings, registry, make):
@@ -384,13 +388,14 @@ def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_l
     assert slot.served.predictor.verdict.id != first.predictor.verdict.id
 
 
-def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, keys, make):
+def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, registry, make):
     settings.releases_dir.mkdir()
-    for name, hours in (("new", 2), ("old", 1)):
-        place = Path(shutil.copytree(make(name), settings.releases_dir / f".incoming-{name}" / "release"))
-        candidate = Candidate(place, name, BEGIN + timedelta(hours=hours))
-        lookup.keep(candidate, settings)
-    assert lookup.last_good(settings).version == "new"
+    releases = {registry.publish(made): made for made in (make("one", issued_at=BEGIN), make("two"))}
+    for version in ("2", "1"):
+        place = Path(shutil.copytree(releases[version], settings.releases_dir / f".incoming-{version}" / "release"))
+        record = tracking.WritableRegistry(settings.model_name).version(version).promotion
+        lookup.keep(Candidate(place, version, record), settings)
+    assert lookup.last_good(settings, registry.public_key)[0].version == "2"
 
 
 def test_files_of_a_killed_download_are_removed_later(settings, registry, make):
@@ -404,11 +409,88 @@ def test_files_of_a_killed_download_are_removed_later(settings, registry, make):
     assert (left.exists(), fresh.exists()) == (False, True)
 
 
-def test_a_note_without_a_promotion_time_is_still_read(settings, registry, make):
-    registry.publish(make("one"))
-    load_served(settings)
+# --- whoever writes the cache
+
+
+def note_of(settings: Settings, **changes: str) -> None:
+    """Change what the cache says about the last good release."""
     path = settings.releases_dir / lookup.LAST_GOOD
-    note = json.loads(path.read_text())
-    del note["promoted_at"]
-    path.write_text(json.dumps(note))
-    assert lookup.last_good(settings).promoted_at == EARLIEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_time_in_the_cache_does_not_refuse_the_true_champion(settings, registry, make):
+    registry.publish(make("one", issued_at=BEGIN))
+    load_served(settings)
+    note_of(settings, promoted_at="9999-01-01T00:00:00+00:00")
+    second = registry.publish(make("two"))
+    _, following = serving(settings)
+    following.check()
+    assert following.slot.served.version == second
+
+
+def test_another_signed_release_is_not_served_under_the_number_of_the_last_good_one(
+    settings, registry, make, monkeypatch
+):
+    weak = make("weak", issued_at=BEGIN)
+    registry.register(weak)  # its verdict is valid, and nobody promoted it
+    registry.publish(make("two"))
+    load_served(settings)
+    shutil.copytree(weak, settings.releases_dir / "sha256-weak")
+    note_of(settings, release="sha256-weak")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
+    before = refused("not_promoted")
+    assert load_served(settings) is None
+    assert refused("not_promoted") == before + 1
+
+
+# --- whoever writes the registry
+
+
+def test_a_new_service_does_not_take_a_version_that_was_rolled_back_and_set_back_by_hand(settings, registry, make):
+    one, two = make("one", issued_at=BEGIN), make("two")
+    registry.publish(one)
+    registry.publish(two)
+    registry.promote(one, "1")
+    registry.point_to("2")
+    before = refused("superseded")
+    assert load_served(settings) is None
+    assert refused("superseded") == before + 1
+
+
+def test_a_record_of_staging_does_not_work_in_production(settings, registry, make, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("BUCKLER_REGISTRY_ID", "staging")
+        RegistryModel(settings.model_name, make.keys).publish(make("one"))
+    before = refused("not_promoted")
+    assert load_served(settings) is None
+    assert refused("not_promoted") == before + 1
+
+
+def test_a_registry_that_was_put_back_changes_nothing_until_its_records_are_there_again(settings, registry, make):
+    one, two = make("one", issued_at=BEGIN), make("two")
+    registry.publish(one)
+    model = tracking.WritableRegistry(settings.model_name)
+    earlier = model.version("1")
+    registry.publish(two)
+    slot, following = serving(settings)
+    following.check()
+    assert slot.served.version == "2"
+    latest = model.version("2")
+
+    before = refused("put_back")
+    for tag, text in ((PROMOTION_TAG, earlier.latest), (HEAD_TAG, earlier.head)):
+        model.tag_model(tag, text)
+    registry.point_to("1")
+    for _ in range(2):
+        following.check()
+    assert (slot.served.version, refused("put_back")) == ("2", before + 1)
+    assert value("buckler_release_behind") == 1
+    restarted, again = serving(settings)
+    again.check()
+    assert (restarted.served.version, refused("put_back")) == ("2", before + 2)
+
+    for tag, text in ((PROMOTION_TAG, latest.latest), (HEAD_TAG, latest.head)):
+        model.tag_model(tag, text)
+    registry.point_to("2")
+    following.check()
+    assert value("buckler_release_behind") == 0

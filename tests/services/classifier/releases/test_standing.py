@@ -128,7 +128,11 @@ def test_a_standing_signed_by_another_key_is_refused_and_the_valid_one_stays(set
     generate_key_pair(tmp_path / "other")
     other = load_private_key(tmp_path / "other" / PRIVATE_KEY_FILE)
     known = standing.read(
-        champion.text(), champion.key.public_key(), model_name=champion.name, version=champion.version
+        champion.text(),
+        champion.key.public_key(),
+        model_name=champion.name,
+        version=champion.version,
+        registry=champion.registry.id,
     )
     for text in (standing.issue(known.claimed("reevaluate", None), other), "{", "garbage"):
         before = value("buckler_model_refused_total", reason="standing")
@@ -138,7 +142,7 @@ def test_a_standing_signed_by_another_key_is_refused_and_the_valid_one_stays(set
         assert value("buckler_model_refused_total", reason="standing") == before + 1
     champion.put_back(standing.issue(known.claimed("reevaluate", None), champion.key))
     following.check()
-    assert slot.served.state == "holds"  # signed, with the same time
+    assert slot.served.state == "holds"  # signed, with the same number
 
 
 def test_a_withdrawal_survives_a_restart_without_the_registry(settings, make, monkeypatch):
