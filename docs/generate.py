@@ -37,6 +37,9 @@ PROCESSES: dict[str, type[EnvironmentSettings]] = {
     "Watch": WatchSettings,
 }
 OTHERS = {
+    "BUCKLER_REGISTRY_ID": "Id of the model registry in every signed record; the same wherever records are signed or"
+    " verified. Default: `local` for files, else host and path of `MLFLOW_TRACKING_URI`.",
+    "BUCKLER_SIGNING_JOURNAL": "Directory of the signer's journal. Default: `.buckler/signed`.",
     "BUCKLER_SIGNING_KEY": "Private key that signs verdicts and promotions. Default: `.buckler/keys/verdict.pem`.",
     "BUCKLER_VERDICT_KEY": "Public key that verifies verdicts and promotions. Default: `.buckler/keys/verdict.pub`.",
     "BUCKLER_API_KEYS": "API keys: `buckler keys` writes the file, the service reads it.",

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime
 
-from buckler.trust import promotion, receipt, standing, verdict
+from buckler.trust import promotion, receipt, recovery, standing, verdict
 from buckler.trust.document import PAYLOAD_TYPE, STATEMENT_TYPE
 
 KINDS: dict[str, tuple[Any, type, str]] = {
@@ -19,12 +19,17 @@ KINDS: dict[str, tuple[Any, type, str]] = {
     ),
     "Promotion": (promotion.DOCUMENT, promotion.PromotionRecord, "The model, under its name in the registry."),
     "Standing": (standing.DOCUMENT, standing.Standing, "The model, under its name in the registry."),
+    "Recovery": (
+        recovery.DOCUMENT,
+        recovery.Recovery,
+        "The model, with the SHA-256 of the journal's line before this record.",
+    ),
     "Receipt": (receipt.DOCUMENT, receipt.Receipt, "`input`, the bytes that the service received."),
 }
 _TYPES = {str: "text", bool: "boolean", int: "number", tuple: "list of texts", AwareDatetime: "time"}
 SPECIFICATION = "https://github.com/in-toto/attestation/tree/main/spec/v1"
 HEAD = f"""\
-Verdict, promotion, standing and receipt have one form: an in-toto [Statement v1]({SPECIFICATION})
+Verdict, promotion, standing, recovery and receipt have one form: an in-toto [Statement v1]({SPECIFICATION})
 in a [DSSE envelope](https://github.com/secure-systems-lab/dsse), signed with Ed25519. Any tool that reads both formats
 reads these documents; [Verify a verdict without Buckler](../how-to/verify-a-verdict.md) shows how.
 
@@ -38,6 +43,11 @@ reads these documents; [Verify a verdict without Buckler](../how-to/verify-a-ver
 The envelope's `payloadType` is `{PAYLOAD_TYPE}`; its `keyid` is `sha256:` and the SHA-256 of the raw public key.
 A document is accepted as its own kind only: the type is signed, and checked before the predicate is read. Fields that
 are not listed here are ignored. A time is ISO 8601 with its offset; digests within a predicate begin with `sha256:`.
+
+Promotions, standings and recoveries of a model are numbered. The signer keeps them in a journal, a file of JSON lines
+in which each line has the SHA-256 of the line before it; of two records about a model the one with the higher number
+is valid, whatever their times say. A promotion of version 1 names no registry and is no longer accepted; a standing
+of version 1 is, until the first one with a number.
 
 Earlier versions of Buckler signed flat statements with a payload type for each kind, such as
 `application/vnd.buckler.verdict+json`; they are still accepted.

@@ -18,6 +18,7 @@ from buckler.release.signing import signing
 from buckler.serving import registry, selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.trust import keys
+from buckler.trust.journal import JOURNAL_ENV
 from buckler.trust.verdict import Source, Verdict, open_release
 
 NAME = "drill"
@@ -104,6 +105,7 @@ class ScratchRegistry:
         public.write_bytes(keys.public_pem(self.public_key))
         self.env = {
             "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
+            JOURNAL_ENV: str(root / "signed"),
             keys.SIGNING_KEY_ENV: str(private),
             keys.VERDICT_KEY_ENV: str(public),
             "BUCKLER_MODEL_NAME": NAME,

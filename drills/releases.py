@@ -17,6 +17,7 @@ from benchmarks.load import Load
 from buckler.release.assess import Assessor
 from buckler.serving.assessment import ReasonCode
 from buckler.trust import verdict
+from buckler.trust.signed import Records
 from drills.registry import NAME, DrillError
 from drills.report import Drill
 from drills.scene import DrillScene
@@ -138,7 +139,7 @@ def _promoter(log_file: Path) -> Iterator[Promoter]:
 
 def _state(scene: DrillScene, old: str | None, new: str) -> str:
     """Return ``old`` or ``new`` if that version is the champion and the service would accept it."""
-    champion = Assessor(scene.registry.model).champion()
+    champion = Assessor(scene.registry.model, signed=Records()).champion()
     if champion is None or champion.reasons:
         return f"broken: {champion and champion.sentences}"
     return {old: "old", new: "new"}.get(champion.version.version, "another")

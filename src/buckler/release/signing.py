@@ -76,6 +76,23 @@ class Signer:
         found = self.records.standing(standing.version, standing.verdict)
         return found or standing
 
+    def finish(self) -> None:
+        """Repeat the last step if the registry ends with the record before it: the process was killed in between.
+
+        Raises:
+            RegistryError: The registry cannot be reached.
+        """
+        entries, signed_records = self.registry.versions(), self.records.entries
+        before = signed_records[-2].text if len(signed_records) > 1 else ""
+        if not signed_records or not entries or entries[0].head != before:
+            return
+        record = signed_records[-1].record
+        if isinstance(record, PromotionRecord) and (record.version, record.verdict) in {
+            (entry.version, entry.verdict) for entry in entries
+        }:
+            self.registry.set_alias(CHAMPION, record.version)
+        self.write_back()
+
     def write_back(self) -> None:
         """Write every record that the registry lacks, except that the alias stays.
 
@@ -119,7 +136,9 @@ def signing(registry: WritableRegistry, now: datetime | None = None) -> Iterator
         journal = journal_of(bound)
         records = journal.read()
         require_complete(records, shown(bound), journal)
-        yield Signer(bound, journal, records, now or datetime.now(UTC))
+        signer = Signer(bound, journal, records, now or datetime.now(UTC))
+        signer.finish()
+        yield signer
 
 
 def journal_of(registry: Registry) -> Journal:
@@ -267,8 +286,9 @@ def _expected_tags(records: Records, entry: Version) -> Iterator[tuple[str, Sign
 
 def kept_head(registry: Registry) -> KeptHead:
     """Return the highest record that the watch of this machine has seen."""
-    path = paths.WATCH_HEAD / journal_of(registry).path.relative_to(journal_of(registry).path.parents[1])
-    return KeptHead(path.with_suffix(".json"), model=registry.model, registry=registry.id)
+    journal = journal_of(registry).path
+    path = paths.SIGNED_HEADS / journal.parent.name / f"{journal.stem}.json"
+    return KeptHead(path, model=registry.model, registry=registry.id)
 
 
 def keep_head(registry: Registry, text: str) -> None:

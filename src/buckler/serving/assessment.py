@@ -304,7 +304,7 @@ def _promotion(
         other = f"version {latest.version}" if latest.sequence == later else "another version"
         sentence = (
             f"{version} was promoted by record {record.sequence}, {other} later, by record {later}: the alias was moved"
-            " by hand; `buckler rollback` returns to the version that was promoted last"
+            " by hand, or that promotion was interrupted; `buckler rollback` or the promotion again sets it"
         )
         reasons.append(Reason(ReasonCode.SUPERSEDED, sentence))
     return record, tuple(reasons)

@@ -21,7 +21,8 @@ DOWNLOADS = STATE / "downloads"
 MLFLOW_DATABASE = STATE / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlartifacts"
 PROMOTION_LOCK = STATE / "promotion.lock"
-SIGNED = STATE / "signed"  # the journal of signed records
+SIGNED = STATE / "signed"  # the journals of signed records
+SIGNED_HEADS = STATE / "signed-heads"  # the highest record of each model that signer or watch have seen
 
 # Finished parts of attacks, and the progress of an interrupted training
 ATTACK_JOURNAL = STATE / "attack"
@@ -32,7 +33,6 @@ TRAINING_STATE = STATE / "training/state.npz"
 WATCH = STATE / "watch"
 WATCH_AUDIT_LOG = WATCH / "audit.log"
 WATCH_DRIFT_REFERENCE = WATCH / "drift-reference"
-WATCH_HEAD = WATCH / "head"  # the highest signed record that it has seen, for each model
 WATCH_HISTORY = WATCH / "history.db"
 WATCH_JOURNAL = WATCH / "attack"
 WATCH_LOGS = WATCH / "logs"

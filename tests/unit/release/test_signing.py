@@ -22,6 +22,7 @@ from buckler.state import paths
 from buckler.trust import promotion, standing
 from buckler.trust.journal import Journal
 from buckler.trust.keys import Keys
+from buckler.trust.signed import Records
 from buckler.trust.standing import Claim
 from tests import projects
 from tests.unit.release.promoted import NOW, at, promote, registry_of
@@ -310,8 +311,28 @@ def test_a_promotion_interrupted_after_the_journal_can_be_finished(two, publish,
             promote(two, days=2, number="3")
     assert champion(two) == "2"
     assert Assessor(registry_of(two), at(2)).records().champion.version == "3"
+    assert Assessor(registry_of(two), at(2), signed=Records()).champion().reasons == ()  # for a service
     assert promote(two, days=2, number="3").version == "3"
     assert rollback(registry_of(two), now=at(3)).version == "2"
+
+
+def test_a_promotion_killed_at_any_step_is_finished_by_whatever_is_signed_next(two, publish, monkeypatch):
+    publish(days=2, clean=90)
+    for step in ("tag", "set_alias", "tag_model"):
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry_of(two).__class__, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                promote(two, days=2, number="3")
+        service = Assessor(registry_of(two), at(2), signed=Records()).champion()
+        assert (service.reasons, service.version.version in "23") == ((), True)
+        restate(registry_of(two), "1", "canary", None, now=at(3))
+        assert champion(two) == "3"
+        assert signing.compare(registry_of(two)) == signing.Comparison((), ())
+        assert rollback(registry_of(two), now=at(4)).version == "2"
 
 
 # --- records of earlier versions of the product
