@@ -151,6 +151,8 @@ class Follower:
         self.slot.release_previous()
         try:
             key = keys.load_public_key()
+            # Before the registry, or another worker that has just seen a newer record would make it look put back.
+            seen = self._head.highest(key) if self._source.promotes else 0
             check = Check(self._source.look(), key, self._standing_cache, self._source.promotes, self._newest)
         except Exception as error:  # as in `_try`
             if self._source_error is None:  # logged once, not at every check
@@ -160,7 +162,7 @@ class Follower:
         self._source_error = None
         self.count_check()
         self._accept_standing(check)
-        if not self._is_put_back(check) and check.attempt != self._taken and self._due(check):
+        if not self._is_put_back(check, seen) and check.attempt != self._taken and self._due(check):
             self._try(check)
         self._update_standing(check)
         return None
@@ -232,11 +234,11 @@ class Follower:
             return True
         return (refused.standing, refused.head) != (check.standing, check.entry.head)
 
-    def _is_put_back(self, check: Check) -> bool:
-        """Return whether the registry ends before a record that was seen there; keep its last one otherwise."""
+    def _is_put_back(self, check: Check, seen: int) -> bool:
+        """Return whether the registry ends before record ``seen``, which was there; keep its last one otherwise."""
         if not check.promoted:
             return False
-        entry, seen = check.entry, self._head.highest(check.key)
+        entry = check.entry
         number = signed.number(entry.head, check.key, model=entry.model, registry=entry.registry)
         if number >= seen:
             if self._put_back:

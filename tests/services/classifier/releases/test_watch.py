@@ -17,6 +17,7 @@ from buckler.errors import BucklerError
 from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import audit_chain
+from buckler.trust.journal import JOURNAL_ENV
 from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
 from buckler.watch.jobs import probe
 from tests import projects
@@ -54,6 +55,7 @@ def environment(keys: Path, mlflow_database: str, home: Path) -> Iterator[None]:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
         patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
         patch.setenv(SIGNING_KEY_ENV, str(keys / PRIVATE_KEY_FILE))
+        patch.setenv(JOURNAL_ENV, str(home / "signed"))  # each test has another working directory
         patch.chdir(home)
         yield
 
