@@ -33,6 +33,21 @@ async def never(call: Call) -> Response:
     raise AssertionError("no handler may get this request")
 
 
+class Slow:
+    """A handler that takes long, and notes whether it was cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    async def answer(self, call: Call) -> Response:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return PlainTextResponse("too late")
+
+
 def count_of(status: int, endpoint: str = "/predict") -> float:
     return REGISTRY.get_sample_value("buckler_requests_total", {"endpoint": endpoint, "code": str(status)}) or 0
 
@@ -72,18 +87,9 @@ def test_an_unknown_kind_of_receipt_is_refused_without_quoting_it(value: str):
 
 
 def test_a_slow_answer_times_out_at_once_and_its_work_is_cancelled():
-    cancelled: list[bool] = []
-
-    async def sleep(call: Call) -> Response:
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-        return PlainTextResponse("too late")
-
-    assert code(post(sleep)) == (504, "timeout")
-    assert cancelled == [True]
+    slow = Slow()
+    assert code(post(slow.answer)) == (504, "timeout")
+    assert slow.cancelled
 
 
 def test_a_request_counts_as_in_progress_until_it_is_answered():
@@ -171,20 +177,11 @@ def test_a_client_that_leaves_in_its_body_is_counted_and_its_answer_started_for_
 
 
 def test_a_client_that_leaves_before_its_answer_is_counted_and_its_request_cancelled():
-    cancelled: list[bool] = []
-
-    async def sleep(call: Call) -> Response:
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-        return PlainTextResponse("too late")
-
+    slow = Slow()
     before, leaver = count_of(499), Leaver(after_body=True)
-    leaver.ask(sleep)
+    leaver.ask(slow.answer)
     assert [message["status"] for message in leaver.sent] == [499]
-    assert cancelled == [True]
+    assert slow.cancelled
     assert count_of(499) == before + 1
     assert REGISTRY.get_sample_value("buckler_requests_in_progress") == 0
 
