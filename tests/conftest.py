@@ -10,6 +10,7 @@ import pytest
 
 from tests import projects
 from tests.absent import absent
+from tests.softhsm import CONFIGURATION, SoftHSM
 
 
 def pytest_configure() -> None:
@@ -42,6 +43,15 @@ def module_tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fi
     yield directory
     if request.session.testsfailed == failed:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHSM]:
+    """An empty directory of tokens; the library reads the variable once in a process, so all tests share it."""
+    tokens = SoftHSM(tmp_path_factory.mktemp("softhsm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CONFIGURATION, str(tokens.configure()))
+        yield tokens
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ HEAVY = (
     "matplotlib",
     "pandas",
     "apscheduler",
+    "pkcs11",
 )
 
 

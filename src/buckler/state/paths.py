@@ -9,6 +9,7 @@ STATE = Path(".buckler")
 
 KEYS = STATE / "keys"
 API_KEYS = KEYS / "api.json"
+REFUSED_PINS = STATE / "refused-pins"  # of tokens: which PIN files were refused
 
 # The service
 AUDIT_LOG = STATE / "audit/audit.jsonl"
