@@ -48,8 +48,7 @@ def follow(job: str, finding: Finding, cfg: WatchParams, history: History) -> li
             signing key is missing.
     """
     response = _Response(job, finding, history)
-    if job in COMPARES_RECORDS:  # before anything is signed, which would write back what the registry lost
-        compare_records()
+    compare_records(job)  # before anything is signed, which would write back what the registry lost
     done = response.renew_and_lift() if finding.passed else response.take(cfg.policy[job])
     if cfg.promote and job == PROMOTES_AFTER:
         done += response.promote()
@@ -73,8 +72,14 @@ def lift(job: str, version: str | None = None) -> str:
         return _Response(job, Finding(True, "lifted by a person", version=entry.version), history).lift(entry.version)
 
 
-def compare_records() -> None:
-    """Compare the registry with the journal and with the highest record seen, and store the result for the exporter."""
+def compare_records(job: str) -> None:
+    """Compare the registry with the journal and with the highest record seen, and store the result for the exporter.
+
+    Args:
+        job: The job that ran; not each of them compares.
+    """
+    if job not in COMPARES_RECORDS:
+        return
     from buckler.release import signing
 
     try:

@@ -52,12 +52,18 @@ def _outcome(name: str, cfg: WatchParams | None, history: History) -> tuple[Outc
         finding = load_job(name)()  # inside the try: a job that cannot be imported is recorded as an error
         done = policy.follow(name, finding, cfg, history) if cfg else []
     except BucklerError as error:
-        return "error", str(error)
+        return _error(name, cfg, str(error))
     except Exception as error:
         # The history must record every failure; the traceback goes to the log.
         log.exception("job %s raised an unexpected error", name)
-        return "error", f"{type(error).__name__}: {error}"
+        return _error(name, cfg, f"{type(error).__name__}: {error}")
     return ("passed" if finding.passed else "failed"), "; ".join([finding.message, *done])
+
+
+def _error(name: str, cfg: WatchParams | None, message: str) -> tuple[Outcome, str]:
+    if cfg:  # whoever deletes the alias makes the jobs impossible, which must not hide what the registry lost
+        policy.compare_records(name)
+    return "error", message
 
 
 @contextmanager

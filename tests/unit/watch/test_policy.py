@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from buckler.release.publish import publish as publish_release
 from buckler.release.restate import restate
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import WritableRegistry
+from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import PROMOTION_TAG, STANDING_TAG, connect
 from buckler.state import paths
 from buckler.trust import audit_chain, keys, standing
@@ -149,6 +151,16 @@ def test_what_registry_and_journal_lost_is_exported_until_it_is_there_again(name
     assert "stop was not possible" in done[0]
     assert "buckler trust recover" in done[0]
     assert made.metrics()[lost % "journal"] == 1
+
+
+def test_a_deleted_alias_stops_a_job_and_is_exported_all_the_same(name):
+    sections = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
+    with Path("params.yaml").open("a") as file:
+        yaml.safe_dump({"drift": sections["drift"]}, file)
+    connect().delete_registered_model_alias(name, CHAMPION)
+    run = watch.run_once("drift", cfg=made.watching())
+    assert (run.outcome, "has no champion" in run.message) == ("error", True)
+    assert made.metrics()['buckler_signed_records_lost{where="registry"}'] == 1
 
 
 def test_each_job_has_its_own_claim(name):
