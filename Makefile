@@ -13,9 +13,11 @@ WEIGHTS ?=
 # process: several wait for each other, and idle ones spin.
 WORKERS ?= 2
 THREADS := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+# DVC unpickles its cache of file states, by default in /var/tmp/dvc, where every user of the machine can write.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.buckler/dvc
 PYTEST  := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test quick check format lock deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +66,9 @@ format: setup ## Format the code
 lock: setup ## Resolve the dependencies in pyproject.toml and write requirements.lock
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra cpu --extra console --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
+
+audit: setup ## Compare known vulnerabilities of the locked packages with infra/vex.json (asks PyPI; not part of `make test`)
+	@$(BIN)/python -m infra.vulnerabilities
 
 deps: setup ## Write the code dependencies of every stage into dvc.yaml
 	@$(BIN)/python -m pipelines.dependencies

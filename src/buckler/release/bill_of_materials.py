@@ -20,6 +20,8 @@ from buckler.trust.verdict import MODEL_DIR, JudgedModel, Source
 
 FILE = "bom.cdx.json"
 
+VEX = "infra/vex.json"  # in the repository of the code: states which known vulnerabilities of the packages matter
+
 MODEL, DATA, CODE, WEIGHTS = "model", "data", "code", "initial-weights"  # references within the document
 _ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 
@@ -121,7 +123,10 @@ def _data(info: ModelInfo) -> Component:
 
 def _code(source: Source) -> Component:
     commit = source.commit or "not in git"
+    # By path, not by digest: the statements change after the release, its bytes do not.
+    vex = {"type": "exploitability-statement", "url": VEX, "comment": "names the packages by the same purl"}
     code: Component = {"type": "application", "bom-ref": CODE, "name": PROJECT, "version": commit}
+    code["externalReferences"] = [vex]
     if source.commit:
         notes = "with uncommitted changes" if source.dirty else "without uncommitted changes"
         code["pedigree"] = {"commits": [{"uid": source.commit}], "notes": notes}
@@ -144,28 +149,24 @@ def _initial_weights(source: Source) -> Iterator[Component]:
 def _library(package: Package) -> Component:
     found: Component = {
         "type": "library",
-        "bom-ref": _purl(package),
+        "bom-ref": package.purl,
         "name": package.name,
         "version": package.version,
-        "purl": _purl(package),
+        "purl": package.purl,
     }
     if package.hashes:  # of its wheels and its source archive, one of which was installed
         hashes = [_hash(each) for each in package.hashes]
-        found["externalReferences"] = [{"type": "distribution", "url": _purl(package), "hashes": hashes}]
+        found["externalReferences"] = [{"type": "distribution", "url": package.purl, "hashes": hashes}]
     return found
 
 
 def _needs(packages: Sequence[Package]) -> Iterator[dict[str, Any]]:
     """Yield what each package needs, as far as the lock says who needs it."""
-    references = {PROJECT: CODE} | {package.name: _purl(package) for package in packages}
+    references = {PROJECT: CODE} | {package.name: package.purl for package in packages}
     for name, reference in references.items():
-        needed = [_purl(package) for package in packages if name in package.needed_by]
+        needed = [package.purl for package in packages if name in package.needed_by]
         if needed:
             yield {"ref": reference, "dependsOn": needed}
-
-
-def _purl(package: Package) -> str:
-    return f"pkg:pypi/{package.name}@{package.version}"
 
 
 def _hash(digest: str) -> dict[str, str]:

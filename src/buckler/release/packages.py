@@ -29,6 +29,11 @@ class Package:
     hashes: tuple[str, ...] = ()
     needed_by: tuple[str, ...] = ()
 
+    @property
+    def purl(self) -> str:
+        """Its package URL, by which the bill of materials and infra/vex.json name it."""
+        return f"pkg:pypi/{self.name}@{self.version}"
+
 
 def of_project(lock: Path) -> tuple[Package, ...]:
     """Return the packages in ``lock``, a file of uv or pip-compile; if there is none, the installed ones."""

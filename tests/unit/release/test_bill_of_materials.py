@@ -161,3 +161,19 @@ def test_the_same_release_gives_the_same_bytes_and_another_a_new_serial_number(p
     assert "timestamp" not in before.decode()
     other = built(project, source=Source("b" * 40, False))
     assert uuid.UUID(first["serialNumber"]) != uuid.UUID(other["serialNumber"])
+
+
+def test_it_names_the_statements_about_vulnerabilities_by_a_path_that_exists(project):
+    (code,) = components(built(project), "application")
+    (vex,) = code["externalReferences"]
+    assert vex["type"] == "exploitability-statement"
+    assert (ROOT / vex["url"]).is_file()
+    assert "hashes" not in vex  # the statements change after the release
+
+
+def test_the_packages_have_the_purls_of_the_statements_about_them(project):
+    locked = of_project(ROOT / "requirements.lock")
+    listed = {each["bom-ref"]: each["purl"] for each in components(built(project, packages=locked), "library")}
+    stated = json.loads((ROOT / "infra/vex.json").read_text())["components"]
+    assert stated
+    assert {each["bom-ref"]: each["purl"] for each in stated}.items() <= listed.items()
