@@ -108,7 +108,7 @@ def database() -> Iterator[Database]:
     found = Database()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, found))
     found.url = f"http://127.0.0.1:{server.server_address[1]}/pypi"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield found
     server.shutdown()

@@ -1,10 +1,14 @@
 """A real server that receives hostile bytes: no 5xx, no crash, bounded memory, other clients served meanwhile."""
 
 import json
+import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -201,3 +205,26 @@ def test_metric_labels_come_from_closed_sets_after_these_attacks(exposed: Server
     assert all(
         "answer" in json.loads(line) or "event" in json.loads(line) for line in exposed.audit.read_text().splitlines()
     )
+
+
+class Command:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.bentoml+pickle", "application/octet-stream"])
+def test_no_path_unpickles_a_request(server, tmp_path, kind):
+    """BentoML's runner servers unpickle requests (CVE-2024-9070), and so do its services that others call."""
+    trace = tmp_path / "unpickled"
+    headers = {"content-type": kind, "args-number": "2", "payload-container": "DefaultContainer", "payload-meta": "{}"}
+    # With one argument, its pickle; with several, pickled parameters.
+    for body in (pickle.dumps(Command(trace)), pickle.dumps({"args": Command(trace)})):
+        for path in ("/", "/__batch_infer__", *sorted({path for row in ENDPOINTS for path in row.paths})):
+            answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60)
+            assert 400 <= answer.status_code < 500, path
+    assert not trace.exists()
