@@ -202,6 +202,7 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
             wait_until(partial(_refused_since, service, before), PATIENCE, f"a refusal after {name}")
             counted = [reason for reason, count in _refusals(service).items() if count > before[reason]]
             reasons[name] = ", ".join(counted)
+        scene.registry.rollback()  # nothing else is promoted while the alias is not where the last promotion set it
         last = scene.champion()
         seconds = wait_until(lambda: _only(load, last, 2), PATIENCE, "answers of the new release")
     answered = sorted({each.version for each in load.requests if each.version})
@@ -220,12 +221,11 @@ def tampering(scene: DrillScene, drill: Drill) -> None:
 
 
 def _harmed(scene: DrillScene, harm: Harm) -> None:
-    """Make a release the champion that was harmed after its promotion was signed."""
+    """Promote a release that is harmed after its checks, before a service can load it."""
     path = scene.builder.build()
     version = scene.registry.register(path)
-    scene.registry.sign_promotion(version, verdict.open_release(path, scene.registry.public_key))
     scene.registry.harm(version, harm)
-    scene.registry.point_to(version)
+    scene.registry.sign_promotion(version, verdict.open_release(path, scene.registry.public_key))
 
 
 def _replayed(scene: DrillScene) -> None:
