@@ -87,7 +87,7 @@ def run(count: int, out: Path) -> None:
     """Measure the project in the current directory, write the results and print the table."""
     cfg = params.load("drift", DriftParams)
     with opened(RELEASE) as files:
-        verdict = open_release(files, keys.load_public_key())
+        verdict = open_release(files, keys.load_public_keys())
         predictor = Predictor.of(files / MODEL_DIR, verdict)
     paths = manifest.read(SPLITS / "test.csv")["path"].sample(frac=1, random_state=cfg.seed)[:count]
     served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]

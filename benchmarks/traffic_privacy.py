@@ -279,7 +279,7 @@ def _predictor(directory: Path, pixels: Images, truth: Labels, labels: tuple[str
     (directory / "release" / verdict.EVIDENCE_DIR).mkdir()
     (directory / "release" / verdict.EVIDENCE_DIR / "note.txt").write_text("made for a benchmark, not by a gate\n")
     signing.write_verdict(directory / "release", directory / "keys")
-    return Predictor.load(directory / "release", keys.load_public_key(directory / "keys" / keys.PUBLIC_KEY_FILE))
+    return Predictor.load(directory / "release", keys.load_public_keys(directory / "keys" / keys.PUBLIC_KEY_FILE))
 
 
 def run(folder: str, game: Game, *, draws: int, out: Path) -> None:

@@ -52,7 +52,7 @@ def run(name: str, project: Path, scale: Scale) -> Drill:
     with tempfile.TemporaryDirectory(prefix=f"buckler-drill-{name}-") as scratch:
         directory = Path(scratch)
         builder = ReleaseBuilder(project.resolve(), directory / "releases")
-        registry = ScratchRegistry(directory / "registry", builder.key)
+        registry = ScratchRegistry(directory / "registry", builder.key, builder.promotion_key)
         before = dict(os.environ)
         os.environ.update(registry.env)
         try:

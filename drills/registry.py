@@ -1,4 +1,4 @@
-"""The scratch registry of a drill: an MLflow store, a new signing key, and releases of the project's model."""
+"""The scratch registry of a drill: an MLflow store, new signing keys, and releases of the project's model."""
 
 import shutil
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from buckler.serving import registry, selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.trust import keys
 from buckler.trust.journal import JOURNAL_ENV
+from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.verdict import Source, Verdict, open_release
 
 NAME = "drill"
@@ -40,7 +41,7 @@ class ReleaseBuilder:
         for needed in ("models/classifier", "models/detector", "reports", "params.yaml"):
             if not (project / needed).exists():
                 raise DrillError(f"expected {needed} in {project.resolve()}; run `make demo`")
-        self.key = Ed25519PrivateKey.generate()
+        self.key, self.promotion_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         self.project, self._scratch = project, scratch
         self._count = 0
         self._self_test: Path | None = None
@@ -92,28 +93,35 @@ class ReleaseBuilder:
 
 
 class ScratchRegistry:
-    """An MLflow store in ``root``; the drill and the processes that it starts use it through ``env``."""
+    """An MLflow store in ``root``; the drill and the processes that it starts use it through ``env``.
 
-    def __init__(self, root: Path, key: Ed25519PrivateKey) -> None:
+    Args:
+        root: Created.
+        verdict_key: Signs the verdicts of the registered releases.
+        promotion_key: Signs their promotions and standings.
+    """
+
+    def __init__(self, root: Path, verdict_key: Ed25519PrivateKey, promotion_key: Ed25519PrivateKey) -> None:
         self.root = root
-        self.model = tracking.WritableRegistry(NAME, keys.Keys(key))
-        self.public_key = key.public_key()
+        pairs = {keys.VERDICTS: verdict_key, keys.PROMOTIONS: promotion_key}
+        self.trusted = TrustedKeys(*(PublicKeys.of(key.public_key()) for key in pairs.values()))
+        self.model = tracking.WritableRegistry(NAME, keys.Keys(promotion_key, self.trusted))
         root.mkdir(parents=True)
         (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")
-        private, public = root / keys.PRIVATE_KEY_FILE, root / keys.PUBLIC_KEY_FILE
-        private.write_bytes(_private_pem(key))
-        public.write_bytes(keys.public_pem(self.public_key))
+        for role, key in pairs.items():
+            (root / role.private_file).write_bytes(keys.private_pem(key))
+            (root / role.public_file).write_bytes(PublicKeys.of(key.public_key()).pem)
         self.env = {
             "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
             JOURNAL_ENV: str(root / "signed"),
-            keys.SIGNING_KEY_ENV: str(private),
-            keys.VERDICT_KEY_ENV: str(public),
+            **{role.signing_env: str(root / role.private_file) for role in pairs},
+            **{role.public_env: str(root / role.public_file) for role in pairs},
             "BUCKLER_MODEL_NAME": NAME,
         }
 
     def register(self, path: Path) -> str:
         """Register the release in ``path`` and return its version."""
-        verdict = open_release(path, self.public_key)
+        verdict = open_release(path, self.trusted.verdict)
         run = tracking.start_run(NAME, "drill", {})
         uri = tracking.log_release(run, path, labels=verdict.measured["labels"], shape=(1, 1, 3))
         tracking.finish_run(run)
@@ -146,11 +154,3 @@ class ScratchRegistry:
         """Return the champion's version."""
         found = self.model.by_alias(CHAMPION)
         return found.version if found else None
-
-
-def _private_pem(key: Ed25519PrivateKey) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

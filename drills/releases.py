@@ -225,7 +225,7 @@ def _harmed(scene: DrillScene, harm: Harm) -> None:
     path = scene.builder.build()
     version = scene.registry.register(path)
     scene.registry.harm(version, harm)
-    scene.registry.sign_promotion(version, verdict.open_release(path, scene.registry.public_key))
+    scene.registry.sign_promotion(version, verdict.open_release(path, scene.registry.trusted.verdict))
 
 
 def _replayed(scene: DrillScene) -> None:

@@ -20,7 +20,7 @@ from buckler.release import bundle, packages
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.serving import selftest
-from buckler.state import documents
+from buckler.state import documents, paths
 from buckler.trust import keys
 from pipelines.stage import stage
 
@@ -40,9 +40,10 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         model_name: Name of the registered model.
         write_self_test: As in `buckler.release.bundle.build`.
     """
-    key, created = keys.load_or_create_private_key()
+    key, created = keys.load_or_create_signing_key()
     if created:
-        print(f"made a key pair to sign verdicts with: {keys.private_key_path()} (keep it secret) and .pub")
+        names = f"{keys.PRIVATE_KEY_FILE} signs verdicts, {keys.PROMOTION_PRIVATE_FILE} promotions"
+        print(f"made key pairs in {paths.KEYS}: {names} (keep both secret; the .pub files verify)")
     verdict = bundle.build(
         RELEASE,
         classifier=CLASSIFIER,

@@ -24,7 +24,7 @@ REPORTS = Path("reports")
 def run(names: PublishParams) -> None:
     """Publish the release in models/release."""
     # A valid signature is enough: a model that failed its gate is registered too, and promotion rejects it.
-    verdict = open_release(RELEASE, keys.load_public_key())
+    verdict = open_release(RELEASE, keys.load_public_keys())
     published = publish.publish(
         RELEASE,
         REPORTS,

@@ -10,6 +10,7 @@ import pytest
 
 from tests import projects
 from tests.absent import absent
+from tests.key_files import KEY_VARIABLES
 from tests.softhsm import CONFIGURATION, SoftHSM
 
 
@@ -30,7 +31,7 @@ def pytest_collection_finish() -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose model passes its gate, as the working directory, without keys and model registry."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("BUCKLER_SIGNING_KEY", "BUCKLER_VERDICT_KEY", "MLFLOW_TRACKING_URI"):
+    for variable in (*KEY_VARIABLES, "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
     return projects.make_project(tmp_path)
 

@@ -45,6 +45,8 @@ from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.state import documents
 from buckler.trust import digests
+from buckler.trust.keys import Keys
+from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.verdict import Source, Verdict
 
 PICTURES = 100
@@ -82,7 +84,10 @@ LENIENT = replace(
     min_subgroup_robust_accuracy={},
 )
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key()
+PROMOTION_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64)))
+PUBLIC, PROMOTION_PUBLIC = (PublicKeys.of(key.public_key()) for key in (KEY, PROMOTION_KEY))
+TRUSTED = TrustedKeys(PUBLIC, PROMOTION_PUBLIC)
+KEYS = Keys(PROMOTION_KEY, TRUSTED)
 
 
 def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: bytes = b"weights") -> Path:

@@ -13,7 +13,8 @@ which is equivalent to::
 need keys (``BUCKLER_REQUIRE_KEYS``).
 
 ``BUCKLER_RELEASE`` names a release directory; without it the registry's champion is served (``MLFLOW_TRACKING_URI``).
-A new release replaces the live one without a restart. ``BUCKLER_VERDICT_KEY`` is the public key that verifies verdicts.
+A new release replaces the live one without a restart. ``BUCKLER_VERDICT_KEY`` and
+``BUCKLER_PROMOTION_KEY`` name the public keys that verify verdicts and promotions.
 The other settings are in ``services/classifier/settings.py``. Two services on one machine need two ``BENTOML_HOME``.
 """
 

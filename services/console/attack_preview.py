@@ -121,7 +121,7 @@ class AttackPreview:
     def _load(self, card: Mapping[str, Any]) -> Reference:
         model = card["model"]
         if self._settings.release:
-            release = read_release(self._settings.release, keys.load_public_key(), model=model["name"])
+            release = read_release(self._settings.release, keys.load_trusted_keys(), model=model["name"])
             digest = release.require().subject_digest
             if digest != model["digest"]:
                 raise BucklerError(

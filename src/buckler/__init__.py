@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from buckler.models.checkpoint import load_network
     from buckler.models.classifier import Classifier
     from buckler.serving.predictor import Prediction, Predictor
-    from buckler.trust.keys import load_public_key
+    from buckler.trust.keys import load_public_keys
     from buckler.trust.verdict import verify_release
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "attacks",
     "load_network",
     "load_pixels",
-    "load_public_key",
+    "load_public_keys",
     "verify_release",
 ]
 
@@ -42,7 +42,7 @@ _MODULES = {
     "ServiceError": "client",
     "load_network": "models.checkpoint",
     "load_pixels": "modality.picture.images",
-    "load_public_key": "trust.keys",
+    "load_public_keys": "trust.keys",
     "verify_release": "trust.verdict",
 }
 

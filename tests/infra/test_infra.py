@@ -93,7 +93,8 @@ def test_named_volumes_and_dependencies_are_declared(name: str):
 def test_the_compose_file_has_no_secret_and_mounts_only_the_public_key():
     text = (INFRA / "compose.yaml").read_text()
     assert not re.search(r"(?i)password\s*[:=]|secret\s*[:=]|token\s*[:=]|BEGIN .*PRIVATE|verdict\.pem", text)
-    assert COMPOSE["configs"]["verdict_key"]["file"].rstrip("}").endswith("verdict.pub")
+    for role in ("verdict", "promotion"):
+        assert COMPOSE["configs"][f"{role}_key"]["file"].rstrip("}").endswith(f"{role}.pub")
 
 
 def test_one_container_writes_the_api_keys_and_the_others_only_read_them():

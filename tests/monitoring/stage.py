@@ -37,16 +37,15 @@ from buckler.state import paths
 from buckler.trust import digests
 from buckler.trust.keys import (
     PRIVATE_KEY_FILE,
-    PUBLIC_KEY_FILE,
-    SIGNING_KEY_ENV,
-    VERDICT_KEY_ENV,
-    Keys,
+    PROMOTIONS,
+    VERDICTS,
     generate_key_pair,
     load_private_key,
 )
 from drills.scene import FOLLOW
 from drills.service import running, wait_until
 from tests import projects, screenings
+from tests.key_files import keys_in, public_env, signing_env
 from tests.monitoring.queries import PROMETHEUS, ROOT
 from tests.monitoring.tools import needs
 
@@ -121,7 +120,7 @@ def make_project(root: Path) -> dict[str, str]:
     screening = screenings.fit(judge, noise, np.arange(COUNT) % 2)
     digest, exported = (digests.directory_digest(root / "models" / part) for part in ("classifier", "runtime"))
     projects.write_reports(root / "reports", digest, 80, 40, runtime=exported)
-    generate_key_pair(root / paths.KEYS)
+    generate_key_pair(root / paths.KEYS, VERDICTS, PROMOTIONS)
     key = load_private_key(root / paths.KEYS / PRIVATE_KEY_FILE)
     for promote, confidence in ((True, 0.0), (False, 0.9)):  # another challenger than the champion itself
         replace(screening, min_confidence=confidence).save(root / "models/detector")
@@ -129,14 +128,13 @@ def make_project(root: Path) -> dict[str, str]:
         verdict = projects.build(root, policy=projects.LENIENT, name=NAME, key=key, **parts)
         projects.publish(root, verdict, NAME)
         if promote:
-            promote_release(WritableRegistry(NAME, Keys(key)))
-    private, public = (root / paths.KEYS / name for name in (PRIVATE_KEY_FILE, PUBLIC_KEY_FILE))
+            promote_release(WritableRegistry(NAME, keys_in(root / paths.KEYS)))
     return {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
         "BUCKLER_MODEL_NAME": NAME,
         "BUCKLER_TRAFFIC_URL": f"sqlite:///{root}/traffic.db",
-        SIGNING_KEY_ENV: str(private),
-        VERDICT_KEY_ENV: str(public),
+        **public_env(root / paths.KEYS),
+        **signing_env(root / paths.KEYS, PROMOTIONS),
     }
 
 

@@ -87,7 +87,7 @@ def test_the_seconds_of_stages_and_attacks_are_metrics(names, client, project):
 def test_the_version_is_the_challenger_with_signature_example_and_description(names, client, project):
     publish.run(names)
     version = client.get_model_version_by_alias(names.model_name, "challenger")
-    verdict = open_release(project / "models/release", keys.load_public_key())
+    verdict = open_release(project / "models/release", keys.load_public_keys())
     assert version.tags[VERDICT_TAG] == verdict.id
     assert version.tags[DIGEST_TAG] == verdict.subject_digest
     assert verdict.id in version.description

@@ -13,18 +13,19 @@ from buckler.release import tracking
 from buckler.release.restate import restate
 from buckler.release.signing import signing
 from buckler.serving import registry
-from buckler.trust.keys import PRIVATE_KEY_FILE, Keys, load_private_key
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import open_release
+from tests.key_files import keys_in
 
 
 class Champion:
-    """A champion in a real registry, with the signing key."""
+    """A champion in a real registry, with the keys."""
 
     def __init__(self, name: str, release: Path, keys: Path, directory: Path, **verdict: object) -> None:
         self.name, self.version = name, ""
-        self.key = load_private_key(keys / PRIVATE_KEY_FILE)
-        self.registry = tracking.WritableRegistry(name, Keys(self.key))
+        self.keys = keys_in(keys)
+        self.key, self.trusted = self.keys.private(), self.keys.public()
+        self.registry = tracking.WritableRegistry(name, self.keys)
         self._release, self._keys, self._directory = release, keys, directory
         self.publish(**verdict)
 
@@ -33,7 +34,7 @@ class Champion:
         with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
             place = Path(shutil.copytree(self._release, Path(scratch) / "release"))
             write_verdict(place, self._keys, self.name, **verdict)
-            found = open_release(place, self.key.public_key())
+            found = open_release(place, self.trusted.verdict)
             run = tracking.start_run("service", "test", {})
             uri = tracking.log_release(run, place, labels=["benign", "malignant"], shape=(32, 32, 3))
             tracking.finish_run(run)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.signing import write_verdict
 from buckler.serving import api_keys
 from buckler.trust import receipt, verdict
-from buckler.trust.keys import generate_key_pair
+from buckler.trust.keys import PROMOTIONS, VERDICTS, generate_key_pair
 from tests import screenings
 from tests.services.openapi_check import pytest_runtest_call, watched_answers  # noqa: F401 - pytest finds them
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving
@@ -18,7 +18,7 @@ from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("keys")
-    generate_key_pair(directory)
+    generate_key_pair(directory, VERDICTS, PROMOTIONS)
     receipt.generate_key_pair(directory)
     return directory
 

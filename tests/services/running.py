@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from buckler.trust.keys import PUBLIC_KEY_FILE
 from drills.service import COMMAND, RunningService, running
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.releases.follower import follow
@@ -18,6 +17,7 @@ from services.classifier.releases.slot import ModelSlot
 from services.classifier.routing import Table
 from services.classifier.served import Served
 from services.classifier.settings import Settings
+from tests.key_files import public_env
 
 IMAGE_SIZE = 32
 TLS = httpx.create_ssl_context()  # unused, but httpx reads the system's certificates for every client without one
@@ -56,7 +56,7 @@ def serving(
     directory: Path, keys: Path, *, command: Sequence[str] = COMMAND, table: Table = ENDPOINTS, **settings: str
 ) -> Iterator[Server]:
     """Run the service until the context ends; it begins when all workers are ready."""
-    env = {"BUCKLER_VERDICT_KEY": str(keys / PUBLIC_KEY_FILE), **settings}
+    env = public_env(keys) | settings
     workers = int(settings.get("BUCKLER_WORKERS", "1"))
     with running(directory, env, workers=workers, command=command) as service:
         SERVICES[service.url] = table

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,11 +22,11 @@ def published(project, registry):
         "train:\n  epochs: 15  # as the paper\n  hidden: [128, 64]\n"
         "profiles: {quick: {train.epochs: 1}}\n"
     )
-    keys.generate_key_pair(paths.KEYS)
+    keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
 
     def publish(**results):
         projects.make_project(project, **results)
-        verdict = projects.build(project, name=registry, key=keys.load_private_key())
+        verdict = projects.build(project, name=registry, key=keys.load_signing_key())
         projects.publish(project, verdict, registry)
 
     publish()
@@ -120,10 +121,19 @@ def test_a_release_of_another_version_of_the_product_is_reported_before_a_servic
 
 def test_signing_keys_are_created_once(project, capsys):
     assert cli.main(["keys", "init"]) == 0
-    assert keys.load_public_key()
+    assert keys.load_public_keys()
     assert cli.main(["keys", "init"]) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert cli.main(["keys", "init", "--directory", "elsewhere"]) == 0
+
+
+def test_keys_init_creates_a_pair_for_verdicts_and_one_for_promotions_or_the_named_one(project, capsys):
+    assert cli.main(["keys", "init"]) == 0
+    created = sorted(path.name for path in paths.KEYS.iterdir())
+    assert created == ["promotion.pem", "promotion.pub", "verdict.pem", "verdict.pub"]
+    assert "promotion.pem (signs promotions; keep it secret" in capsys.readouterr().out
+    assert cli.main(["keys", "init", "--for", "promotions", "--directory", "elsewhere"]) == 0
+    assert sorted(path.name for path in Path("elsewhere").iterdir()) == ["promotion.pem", "promotion.pub"]
 
 
 def test_an_api_key_is_created_shown_once_listed_and_revoked(project, capsys):

@@ -19,7 +19,7 @@ PUBLIC = [
     "attacks",
     "load_network",
     "load_pixels",
-    "load_public_key",
+    "load_public_keys",
     "verify_release",
 ]
 

@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from buckler.error_codes import ErrorCode
 from buckler.serving import model_card
 from buckler.serving.model_card import ModelCard
-from buckler.trust import keys
+from buckler.trust import public_keys
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces import card_page
@@ -69,4 +69,4 @@ def receipt_public_key(call: Call) -> Response:
     key = receipt_key(call.pipeline.settings)
     if key is None:
         raise RefusalError(ErrorCode.NOT_FOUND, "this service signs no receipts; its operator can create a key")
-    return Response(keys.public_pem(key.public_key()), media_type=PEM)
+    return Response(public_keys.public_pem(key.public_key()), media_type=PEM)

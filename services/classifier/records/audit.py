@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from buckler.error_codes import ErrorCode
 from buckler.errors import AuditError, BucklerError
 from buckler.trust import audit, receipt
 from buckler.trust.audit import AuditLog
+from buckler.trust.signing_key import SigningKey
 from services.classifier.contract import Answer, ReceiptAnswer, RefusalError
 from services.classifier.requests import Picture, PictureRequest, Sender
 from services.classifier.settings import Settings
@@ -109,7 +108,7 @@ def open_log(settings: Settings) -> AuditLog | None:
     return log
 
 
-def receipt_key(settings: Settings) -> Ed25519PrivateKey | None:
+def receipt_key(settings: Settings) -> SigningKey | None:
     """Return the key that signs receipts; None without one, or if it may not be used, which is logged."""
     try:
         return receipt.load_key(settings.receipt_key)

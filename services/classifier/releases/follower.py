@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.errors import BucklerError, FilesChangedError, ModelError, SelfTestError, VerdictError
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import (
@@ -30,6 +28,7 @@ from buckler.serving.assessment import (
 )
 from buckler.serving.version import Version
 from buckler.trust import keys, signed
+from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.standing import Standing
 from buckler.trust.verdict import Verdict
 from services.classifier import metrics
@@ -49,10 +48,10 @@ logger = logging.getLogger("buckler.service")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A release entry and the key that verifies it; a change of either justifies another attempt."""
+    """A release entry and the keys that verify it; a change of either justifies another attempt."""
 
     entry: Version
-    key_id: str
+    keys_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,45 +74,45 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of a release entry: the key is read once, and everything is verified with it.
+    """One check of a release entry: the keys are read once, and everything is verified with them.
 
     Attributes:
         entry: Name, version and signed texts of the release.
-        key: Public key that must have signed verdict, standing and promotion.
+        keys: Verify verdict, standing and promotion.
         standings: Newest accepted standing of each version.
         promoted: Whether the release needs a promotion.
         newest: Number of the newest promotion that was taken; an older one is refused.
     """
 
     entry: Version
-    key: Ed25519PublicKey
+    keys: TrustedKeys
     standings: StandingCache
     promoted: bool = False
     newest: int = 0
 
     @property
     def attempt(self) -> Attempt:
-        """Entry and key, to be compared with those of the last attempt."""
-        return Attempt(self.entry, keys.key_id(self.key))
+        """Entry and keys, to be compared with those of the last attempt."""
+        return Attempt(self.entry, self.keys.id)
 
     @property
     def standing(self) -> Standing | None:
         """Newest accepted standing of the version; None without one."""
-        return self.standings.of(self.entry.version, self.key)
+        return self.standings.of(self.entry.version, self.keys)
 
     def accept_standing(self) -> tuple[Reason, ...]:
         """Store the standing of the entry; return why it is ignored, once for each text."""
-        return self.standings.accept(self.entry, self.key)
+        return self.standings.accept(self.entry, self.keys)
 
     def open(self, path: Path) -> OpenedRelease:
         """Return the release in ``path`` and what its files say."""
-        return read_release(path, self.key, model=self.entry.model)
+        return read_release(path, self.keys, model=self.entry.model)
 
     def assess(self, verdict: Verdict | None, flaws: tuple[Reason, ...] = ()) -> Assessment:
         """Return whether the release may serve now, given its verdict and the flaws of its files."""
         now = datetime.now(UTC)  # after the download, during which a verdict may expire
         accepted = Accepted(self.standing, self.newest)
-        return assess(self.entry, verdict, self.key, now=now, flaws=flaws, promoted=self.promoted, accepted=accepted)
+        return assess(self.entry, verdict, self.keys, now=now, flaws=flaws, promoted=self.promoted, accepted=accepted)
 
 
 class Follower:
@@ -150,10 +149,10 @@ class Follower:
         """
         self.slot.release_previous()
         try:
-            key = keys.load_public_key()
+            trusted = keys.load_trusted_keys()
             # Before the registry, or another worker that has just seen a newer record would make it look put back.
-            seen = self._head.highest(key) if self._source.promotes else 0
-            check = Check(self._source.look(), key, self._standing_cache, self._source.promotes, self._newest)
+            seen = self._head.highest(trusted.promotion) if self._source.promotes else 0
+            check = Check(self._source.look(), trusted, self._standing_cache, self._source.promotes, self._newest)
         except Exception as error:  # as in `_try`
             if self._source_error is None:  # logged once, not at every check
                 logger.warning("cannot find out %s: %s", self.sought, error)
@@ -199,12 +198,12 @@ class Follower:
         The registry, which may be unreachable, is not asked; the first check follows immediately.
         """
         try:
-            key = keys.load_public_key()
-            if (found := lookup.last_good(self.settings, key)) is None:
+            trusted = keys.load_trusted_keys()
+            if (found := lookup.last_good(self.settings, trusted)) is None:
                 return
             kept, record = found
             entry = lookup.entry_of(kept.version, self.settings, kept.promotion)
-            check = Check(entry, key, self._standing_cache, promoted=True)
+            check = Check(entry, trusted, self._standing_cache, promoted=True)
             release = check.open(kept.path)
             served = self._loaded(release, check.assess(release.verdict, release.reasons))
         except Exception as error:  # as in `_try`
@@ -239,7 +238,7 @@ class Follower:
         if not check.promoted:
             return False
         entry = check.entry
-        number = signed.number(entry.head, check.key, model=entry.model, registry=entry.registry)
+        number = signed.number(entry.head, check.keys.promotion, model=entry.model, registry=entry.registry)
         if number >= seen:
             if self._put_back:
                 self.show_behind(check.attempt != self._taken)
@@ -258,7 +257,7 @@ class Follower:
     def _keep_head(self, check: Check) -> None:
         self._put_back = ""
         try:
-            self._head.keep(check.entry.head, check.key)
+            self._head.keep(check.entry.head, check.keys.promotion)
         except OSError as error:  # a full disk must not stop the follower
             logger.warning("cannot store the highest signed record for the next restart: %s", error)
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.serving.assessment import OpenedRelease
 from buckler.serving.registry import Registry, registry_id
@@ -20,6 +18,7 @@ from buckler.state import files
 from buckler.trust import keys, promotion
 from buckler.trust.head import KeptHead
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import TrustedKeys
 from services.classifier.served import Candidate
 from services.classifier.settings import Settings
 
@@ -67,8 +66,8 @@ def note(kept: Candidate, settings: Settings) -> None:
         OSError: The note cannot be written.
         VerdictError: ``kept`` has no valid promotion.
     """
-    key = keys.load_public_key()
-    before, now = last_good(settings, key), promoted(kept, settings, key)
+    trusted = keys.load_trusted_keys()
+    before, now = last_good(settings, trusted), promoted(kept, settings, trusted)
     if before and before[1].sequence > now.sequence:
         return
     last = {
@@ -80,8 +79,8 @@ def note(kept: Candidate, settings: Settings) -> None:
     files.write(settings.releases_dir / LAST_GOOD, json.dumps(last).encode())
 
 
-def last_good(settings: Settings, key: Ed25519PublicKey) -> tuple[Candidate, PromotionRecord] | None:
-    """Return the last good release of this model and its promotion, which ``key`` signed; None without a valid note.
+def last_good(settings: Settings, trusted: TrustedKeys) -> tuple[Candidate, PromotionRecord] | None:
+    """Return the last good release of this model and its promotion; None without a note that ``trusted`` verifies.
 
     Whether the release is the promoted one is for the assessment to say.
     """
@@ -89,7 +88,7 @@ def last_good(settings: Settings, key: Ed25519PublicKey) -> tuple[Candidate, Pro
         last = json.loads((settings.releases_dir / LAST_GOOD).read_bytes())
         name, version, release, record = (str(last[field]) for field in ("model", "version", "release", "promotion"))
         candidate = Candidate(settings.releases_dir / release, version, record)
-        found = promoted(candidate, settings, key)
+        found = promoted(candidate, settings, trusted)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VerdictError):
         return None
     # A plain name only: the note must not point to other directories.
@@ -98,14 +97,18 @@ def last_good(settings: Settings, key: Ed25519PublicKey) -> tuple[Candidate, Pro
     return candidate, found
 
 
-def promoted(candidate: Candidate, settings: Settings, key: Ed25519PublicKey) -> PromotionRecord:
+def promoted(candidate: Candidate, settings: Settings, trusted: TrustedKeys) -> PromotionRecord:
     """Return the promotion of ``candidate``.
 
     Raises:
         VerdictError: ``not_promoted``.
     """
     return promotion.read(
-        candidate.promotion, key, model_name=settings.model_name, version=candidate.version, registry=registry_id()
+        candidate.promotion,
+        trusted.promotion,
+        model_name=settings.model_name,
+        version=candidate.version,
+        registry=registry_id(),
     )
 
 

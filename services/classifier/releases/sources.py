@@ -95,7 +95,7 @@ class DirectorySource:
     @contextmanager
     def fetched(self, entry: Version) -> Iterator[OpenedRelease]:
         """Yield the directory itself; see `ReleaseSource`."""
-        yield read_release(self._path, keys.load_public_key(), model=self._name)
+        yield read_release(self._path, keys.load_trusted_keys(), model=self._name)
 
     def keep(self, candidate: Candidate) -> Candidate | None:
         """Return None; see `ReleaseSource`."""

@@ -9,12 +9,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.serving.assessment import Reason, newest_standing
 from buckler.serving.version import Version
 from buckler.state import files
-from buckler.trust import keys
+from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.standing import Standing
 from services.classifier.releases import lookup
 from services.classifier.settings import Settings
@@ -33,35 +31,35 @@ class StandingCache:
         self._texts: dict[str, str] = {}
         self._newest: dict[str, Standing] = {}
         self._refused: tuple[str, str] | None = None
-        self._key = ""
+        self._keys: PublicKeys | None = None
 
-    def of(self, version: str, key: Ed25519PublicKey) -> Standing | None:
+    def of(self, version: str, keys: TrustedKeys) -> Standing | None:
         """Return the newest accepted standing of ``version``; None without one."""
-        self._use_key(key)
+        self._use_keys(keys)
         return self._newest.get(version)
 
-    def accept(self, entry: Version, key: Ed25519PublicKey) -> tuple[Reason, ...]:
+    def accept(self, entry: Version, keys: TrustedKeys) -> tuple[Reason, ...]:
         """Store the standing of an entry; return why it is ignored, once for each text."""
-        self._use_key(key)
+        self._use_keys(keys)
         version, text = entry.version, entry.standing
         if not text or self._texts.get(version) == text or self._refused == (version, text):
             return ()
         self._refused = (version, text)
-        found, reasons = newest_standing(entry, key, self._newest.get(version))
+        found, reasons = newest_standing(entry, keys, self._newest.get(version))
         if found is None or reasons:
             return reasons
         self._texts[version], self._newest[version], self._refused = text, found, None
         self._keep()
         return ()
 
-    def _use_key(self, key: Ed25519PublicKey) -> None:
-        """Read the file again when the key changes; only standings signed with ``key`` count."""
-        if self._key == keys.key_id(key):
+    def _use_keys(self, keys: TrustedKeys) -> None:
+        """Read the file again when the keys change; only standings that ``keys`` verify count."""
+        if self._keys == keys.promotion:
             return
-        self._key, self._texts, self._newest, self._refused = keys.key_id(key), {}, {}, None
+        self._keys, self._texts, self._newest, self._refused = keys.promotion, {}, {}, None
         for version, text in _read(self._path, self._name).items():
             entry = replace(lookup.entry_of(version, self._settings), standing=text)
-            found, _ = newest_standing(entry, key)
+            found, _ = newest_standing(entry, keys)
             if found is not None:
                 self._newest[version], self._texts[version] = found, text
 

@@ -43,9 +43,9 @@ def add_to(commands: Any) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from buckler.client import Client, ServiceError
-    from buckler.trust.keys import load_public_key
+    from buckler.trust.keys import load_public_keys
 
-    key = load_public_key(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
+    key = load_public_keys(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
     print_answer = _print_json if arguments.json else _print_line
     codes = [0]
     with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
@@ -77,10 +77,10 @@ def _print_json(picture: Path, answer: "Answer | ServiceError") -> int:
 
 
 def _verify_receipt(arguments: argparse.Namespace) -> int:
-    from buckler.trust.keys import load_public_key
+    from buckler.trust.keys import load_public_keys
     from buckler.trust.receipt import verify
 
-    key = load_public_key(arguments.key, named_by="--key")
+    key = load_public_keys(arguments.key, named_by="--key")
     receipt = verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
     answer, model = receipt.answer, receipt.answer["model"]
     print(

@@ -15,14 +15,14 @@ def add_to(commands: Any) -> None:
     keys = commands.add_parser("keys", help="create signing keys; create, list and revoke API keys of the service")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
 
-    init = add(actions, "init", _init, "create a key pair for signatures; an existing pair is never overwritten")
+    init = add(actions, "init", _init, "create key pairs for signatures; an existing pair is never overwritten")
     init.add_argument("--directory", type=Path, help="default: .buckler/keys")
     init.add_argument(
         "--for",
         dest="purpose",
-        choices=("verdicts", "receipts"),
-        default="verdicts",
-        help="documents that the pair signs: the gate's verdicts or the service's receipts (default: %(default)s)",
+        choices=("verdicts", "promotions", "receipts"),
+        help="what the pair signs: the gate's verdicts, promotions and what the watch states, or the service's receipts"
+        " (default: a pair for verdicts and another for promotions)",
     )
 
     create = add(actions, "create", _create, "create an API key and print it; it is not shown again")
@@ -41,13 +41,17 @@ def add_to(commands: Any) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from buckler.trust import keys, receipt
+    from buckler.trust import keys
+    from buckler.trust.receipt import RECEIPTS
 
     directory = arguments.directory or paths.KEYS
-    module, reader = (receipt, "client") if arguments.purpose == "receipts" else (keys, "service")
-    module.generate_key_pair(directory)
-    print(f"created {directory / module.PRIVATE_KEY_FILE} (signs; keep it secret, and keep a copy)")
-    print(f"created {directory / module.PUBLIC_KEY_FILE} (verifies; give it to every {reader})")
+    known = (keys.VERDICTS, keys.PROMOTIONS, RECEIPTS)
+    roles = [role for role in known if role.name == arguments.purpose] or [keys.VERDICTS, keys.PROMOTIONS]
+    keys.generate_key_pair(directory, *roles)
+    for role in roles:
+        reader = "client" if role is RECEIPTS else "service"
+        print(f"created {directory / role.private_file} (signs {role.name}; keep it secret, and keep a copy)")
+        print(f"created {directory / role.public_file} (verifies them; give it to every {reader})")
     return 0
 
 

@@ -122,12 +122,12 @@ def _consequence(champion: "Assessment") -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     from buckler.serving.assessment import unloadable
     from buckler.trust.digests import checksum_list
-    from buckler.trust.keys import load_public_key
+    from buckler.trust.keys import load_public_keys
     from buckler.trust.opened_files import opened
     from buckler.trust.verdict import MODEL_DIR, verify_release
 
     with opened(arguments.release) as files:
-        verdict = verify_release(files, load_public_key())
+        verdict = verify_release(files, load_public_keys())
         problem = unloadable(files / MODEL_DIR)  # authentic all the same
     if arguments.checksums:
         _write(arguments.checksums, checksum_list(verdict.signed_files))

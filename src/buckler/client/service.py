@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.client.errors import ServiceError, UnreachableError, service_error
 from buckler.errors import BucklerError
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.receipt import Receipt, check
 
 BACKOFF_SECONDS = 0.5  # before the first new attempt to connect; doubles each time
@@ -89,7 +89,7 @@ class Client:
         url: str,
         *,
         key: str | None = None,
-        receipt_key: Ed25519PublicKey | None = None,
+        receipt_key: PublicKeys | None = None,
         timeout: float = 60.0,
         retries: int = 3,
         longest_wait: float = 30.0,
@@ -101,7 +101,7 @@ class Client:
         Args:
             url: Address of the service, without a path.
             key: API key with the role ``predict``, if the service requires keys.
-            receipt_key: The service's public key; with it, every answer must carry a valid receipt.
+            receipt_key: The service's public keys; with them, every answer must carry a valid receipt.
             timeout: Seconds per attempt.
             retries: Further attempts if the service asks to retry later or refuses the connection.
             longest_wait: Seconds; if the service asks for a longer wait, the error is raised.

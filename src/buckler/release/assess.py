@@ -21,7 +21,7 @@ class Assessor:
     What the signer's journal on this machine has counts as accepted: the registry can neither hide nor replace it.
 
     Attributes:
-        registry: The model's entries; its key must have signed every verdict, standing and promotion.
+        registry: The model's entries; its keys verify every verdict, standing and promotion.
         now: Aware time at which expiry is checked.
         signed: What was signed; default: what this machine's journal has. Without records it answers as a new service.
     """
@@ -66,10 +66,10 @@ class Assessor:
         Raises:
             JournalError: The journal is not valid.
         """
-        key, flaws, records = self.registry.keys.public(), release.reasons, self.records()
+        keys, flaws, records = self.registry.keys.public(), release.reasons, self.records()
         known = records.standing(version.version, release.verdict.id) if release.verdict else None
         accepted = Accepted(known, records.champion.sequence if records.champion else 0)
-        return assess(version, release.verdict, key, now=self.now, flaws=flaws, promoted=promoted, accepted=accepted)
+        return assess(version, release.verdict, keys, now=self.now, flaws=flaws, promoted=promoted, accepted=accepted)
 
     def records(self) -> Records:
         """Return what was signed; nothing on a machine where nobody signs.
@@ -79,4 +79,4 @@ class Assessor:
         """
         if self.signed is not None:
             return self.signed
-        return Journal(self.registry.model, self.registry.id, self.registry.keys.public()).read()
+        return Journal(self.registry.model, self.registry.id, self.registry.keys.public().promotion).read()

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from buckler import params
 from buckler.errors import DataError
 from buckler.measurements.results import Rate
@@ -28,6 +26,8 @@ from buckler.state import documents
 from buckler.state.files import replacing_directory
 from buckler.trust import verdict as verdicts
 from buckler.trust.digests import digest_of, file_digest, file_digests
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, VERDICT_FILE, JudgedModel, Judgement, Source, Verdict
 
 
@@ -47,7 +47,7 @@ def build(
     name: str,
     source: Source,
     packages: Sequence[Package],
-    key: Ed25519PrivateKey,
+    key: SigningKey,
     write_self_test: Callable[[Path], None] | None = None,
     now: datetime | None = None,
 ) -> Verdict:
@@ -91,7 +91,7 @@ def build(
         documents.write_json(aside / EVIDENCE_DIR / BILL_FILE, bill_of_materials(provenance, info, found.measured))
         judgement = _judge(found, policy, provenance, file_digests(aside / EVIDENCE_DIR), now or datetime.now(UTC))
         documents.write_json(aside / VERDICT_FILE, verdicts.sign(judgement, released, key))
-    return verdicts.open_release(destination, key.public_key())
+    return verdicts.open_release(destination, PublicKeys.of(key.public_key()))
 
 
 def _judge(

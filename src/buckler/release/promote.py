@@ -20,6 +20,11 @@ from buckler.serving.version import Version
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 
+SHARED_KEY = (
+    "this promotion is signed with the key that signs verdicts: whoever has the gate's key can promote, too; give"
+    " promotions a key of their own (docs/how-to/keys.md)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -47,7 +52,7 @@ def promote(registry: WritableRegistry, *, number: str | None = None, now: datet
     """Make a version the champion if nothing speaks against it and it is not significantly worse than the champion.
 
     Args:
-        registry: Its private key signs the promotion; the verdicts must be signed with the same key.
+        registry: Its promotion key signs.
         number: Number of the version; default: the challenger.
         now: Aware time; default: the current time.
 
@@ -87,7 +92,9 @@ class _Mover:
         candidate = self._registry.named(CHALLENGER) if number is None else self._registry.version(number)
         verdict, notes = self._check_promotable(candidate)
         self._move(candidate, verdict)
-        return Move(self._registry.model, candidate.version, self._alias, notes)
+        keys = self._registry.keys
+        shared = keys.public().verdict.contain(keys.private().public_key())
+        return Move(self._registry.model, candidate.version, self._alias, (*notes, SHARED_KEY) if shared else notes)
 
     def rollback(self) -> Move:
         champion, model = self._champion, self._registry.model

@@ -33,7 +33,7 @@ def recover(registry: WritableRegistry, *, person: str, reason: str, now: dateti
     """Take over every valid record that journal, registry and watch still have, and sign the recovery.
 
     Args:
-        registry: Its private key signs.
+        registry: Its promotion key signs.
         person: Who takes the responsibility.
         reason: Why.
         now: Aware time; default: the current time.

@@ -29,7 +29,7 @@ def restate(
     Whatever else the registry lost of what was signed is written again.
 
     Args:
-        registry: Its private key signs; the version's verdict must be signed with the same key.
+        registry: Its promotion key signs.
         number: Number of the version.
         job: The job whose claim changes.
         claim: Its new claim on the version; None removes the claim.

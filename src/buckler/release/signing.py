@@ -32,7 +32,7 @@ class Signer:
     """Signs for one model while it holds the lock; `signing` makes one.
 
     Attributes:
-        registry: The model's entries, bound to the signing key.
+        registry: The model's entries, with its keys.
         records: Everything that was signed so far.
     """
 
@@ -143,7 +143,7 @@ def signing(registry: WritableRegistry, now: datetime | None = None) -> Iterator
 
 def journal_of(registry: Registry) -> Journal:
     """Return the journal of the registry's model."""
-    return Journal(registry.model, registry.id, registry.keys.public())
+    return Journal(registry.model, registry.id, registry.keys.public().promotion)
 
 
 def shown(registry: Registry) -> Records:
@@ -152,12 +152,12 @@ def shown(registry: Registry) -> Records:
     Raises:
         RegistryError: The registry cannot be reached.
     """
-    key, found = registry.keys.public(), []
+    keys, found = registry.keys.public().promotion, []
     for entry in registry.versions():
         for text in (entry.promotion, entry.standing, entry.latest, entry.head):
             with suppress(VerdictError):
-                found.append(signed.read(text, key, model=registry.model, registry=registry.id, earlier=True))
-    kept = kept_head(registry).record(key)
+                found.append(signed.read(text, keys, model=registry.model, registry=registry.id, earlier=True))
+    kept = kept_head(registry).record(keys)
     return Records.of([*found, kept] if kept else found)
 
 
@@ -211,12 +211,12 @@ def compare(registry: Registry) -> Comparison:
     Raises:
         RegistryError: The registry cannot be reached.
     """
-    journal, key = journal_of(registry), registry.keys.public()
+    journal, keys = journal_of(registry), registry.keys.public().promotion
     found, entries = shown(registry), registry.versions()
     head = entries[0].head if entries else ""
     number, seen = (
-        signed.number(head, key, model=registry.model, registry=registry.id),
-        kept_head(registry).highest(key),
+        signed.number(head, keys, model=registry.model, registry=registry.id),
+        kept_head(registry).highest(keys),
     )
     missing = (f"the registry {registry.id!r} ends with record {number}, record {seen} was seen before",)
     keep_head(registry, head)
@@ -294,6 +294,6 @@ def kept_head(registry: Registry) -> KeptHead:
 def keep_head(registry: Registry, text: str) -> None:
     """Keep the record in ``text`` as the highest that was seen, if it is."""
     try:
-        kept_head(registry).keep(text, registry.keys.public())
+        kept_head(registry).keep(text, registry.keys.public().promotion)
     except OSError as error:
         log.warning("cannot store the highest signed record that was seen: %s", error)

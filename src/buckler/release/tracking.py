@@ -19,7 +19,6 @@ from mlflow.entities import LoggedModelOutput, Metric, Param
 
 from buckler.errors import RegistryError
 from buckler.state import locks, paths
-from buckler.trust.keys import Keys
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 KIND_TAG = "buckler.kind"
@@ -70,12 +69,12 @@ class WritableRegistry(Registry):
     __slots__ = ()
 
     def signing(self) -> "WritableRegistry":
-        """Return the same registry bound to its signing key, which then also verifies.
+        """Return the same registry with its keys read once, for a process that signs.
 
         Raises:
-            BucklerError: There is no signing key.
+            BucklerError: There is no signing key, or no service would accept what it signs.
         """
-        return replace(self, keys=Keys(self.keys.private()))
+        return replace(self, keys=self.keys.bound())
 
     def register(self, model_uri: str, *, tags: Mapping[str, str], description: str) -> str:
         """Register a stored model as a new version and return the version's number."""

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.errors import BucklerError, ModelError, VerdictError
 from buckler.serving.version import Version
 from buckler.state.locations import Location
 from buckler.trust import promotion, standing, verdict
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.standing import WITHDRAWN, Standing
 from buckler.trust.verdict import MODEL_DIR, Verdict
 
@@ -183,7 +182,7 @@ class RefusedError(BucklerError):
 def assess(
     version: Version,
     proof: Verdict | None,
-    key: Ed25519PublicKey,
+    keys: TrustedKeys,
     *,
     now: datetime,
     flaws: tuple[Reason, ...] = (),
@@ -195,14 +194,14 @@ def assess(
     Args:
         version: Its entry in the registry.
         proof: Its signed verdict; None without one.
-        key: Public key that must have signed standing and promotion.
+        keys: Verify standing and promotion.
         now: Aware time at which expiry is checked.
         flaws: Why its release cannot be used, from `read_release`.
         promoted: Whether it needs a promotion; a candidate, or a directory that the operator names, needs none.
         accepted: What was accepted before.
     """
     known = accepted.standing if proof is None else _about(accepted.standing, proof)
-    current, about_standing = newest_standing(version, key, known)
+    current, about_standing = newest_standing(version, keys, known)
     if proof is not None and current is not None:
         try:
             current.check(proof)
@@ -211,7 +210,7 @@ def assess(
             current = known
     if proof is not None and current is None:
         current = standing.of_verdict(proof, model_name=version.model, version=version.version)
-    record, about_promotion = _promotion(version, proof, key, accepted) if promoted else (None, ())
+    record, about_promotion = _promotion(version, proof, keys, accepted) if promoted else (None, ())
     about_verdict = _judged(version, proof, current, now) if proof is not None and current is not None else ()
     reasons = (*flaws, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
     return Assessment(version, proof, current, record, reasons)
@@ -224,20 +223,24 @@ def _about(known: Standing | None, proof: Verdict) -> Standing | None:
 
 
 def newest_standing(
-    version: Version, key: Ed25519PublicKey, known: Standing | None = None
+    version: Version, keys: TrustedKeys, known: Standing | None = None
 ) -> tuple[Standing | None, tuple[Reason, ...]]:
     """Return the newest valid standing of ``version``, None without one, and why the stored one is ignored.
 
     Args:
         version: Its entry in the registry.
-        key: Public key that must have signed the standing.
+        keys: Verify the standing.
         known: The newest one that was accepted before; an older or deleted one does not replace it.
     """
     if not version.standing:
         return known, ()
     try:
         found = standing.read(
-            version.standing, key, model_name=version.model, version=version.version, registry=version.registry
+            version.standing,
+            keys.promotion,
+            model_name=version.model,
+            version=version.version,
+            registry=version.registry,
         )
     except VerdictError as error:
         return known, (_ignored(error),)
@@ -283,14 +286,20 @@ def _claims(version: Version, current: Standing | None) -> Iterator[Reason]:
 
 
 def _promotion(
-    version: Version, proof: Verdict | None, key: Ed25519PublicKey, accepted: Accepted
+    version: Version, proof: Verdict | None, keys: TrustedKeys, accepted: Accepted
 ) -> tuple[PromotionRecord | None, tuple[Reason, ...]]:
     what_to_do = f"run `buckler promote --version {version.version}`"
     try:
         record = promotion.read(
-            version.promotion, key, model_name=version.model, version=version.version, registry=version.registry
+            version.promotion,
+            keys.promotion,
+            model_name=version.model,
+            version=version.version,
+            registry=version.registry,
         )
-        latest = promotion.read_latest(version.latest, key, model_name=version.model, registry=version.registry)
+        latest = promotion.read_latest(
+            version.latest, keys.promotion, model_name=version.model, registry=version.registry
+        )
     except VerdictError as error:
         return None, (Reason(ReasonCode.NOT_PROMOTED, f"{error}; {what_to_do}"),)
     reasons = []
@@ -313,18 +322,18 @@ def _promotion(
 # --- reading a release
 
 
-def read_release(path: Path, key: Ed25519PublicKey, *, model: str) -> OpenedRelease:
+def read_release(path: Path, keys: TrustedKeys, *, model: str) -> OpenedRelease:
     """Return what the release in ``path`` says, and every reason for which it cannot be used.
 
     Args:
         path: Directory of the release.
-        key: Public key that must have signed the verdict.
+        keys: Verify the verdict.
         model: Registered model that the verdict must be about.
     """
     files = OpenedFiles.none(path)
     try:
         files = OpenedFiles.of(path)
-        proof = verdict.read_verdict(files, key)
+        proof = verdict.read_verdict(files, keys.verdict)
     except VerdictError as error:
         return OpenedRelease(path, files, None, (_unusable(error, path),))
     reasons = [_unusable(error, path) for error in _contradictions(proof, files, model)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
@@ -20,6 +19,7 @@ from buckler.models.forward import Forward, probabilities
 from buckler.models.info import ModelInfo, load_info
 from buckler.state.locations import Location
 from buckler.trust.opened_files import opened
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.verdict import MODEL_DIR, Verdict, verify_release
 
 
@@ -93,7 +93,7 @@ class Predictor:
     def load(
         cls,
         release: Path,
-        public_key: Ed25519PublicKey,
+        public_keys: PublicKeys,
         *,
         name: str | None = None,
         threads: int | None = None,
@@ -102,7 +102,7 @@ class Predictor:
 
         Args:
             release: Directory with ``model/``, ``evidence/`` and ``verdict.json``.
-            public_key: Key that must have signed the verdict.
+            public_keys: Keys of verdicts, of which one must have signed it.
             name: Registered model that the verdict must be about; default: any.
             threads: Number of threads; default: one for each processor.
 
@@ -111,7 +111,7 @@ class Predictor:
             ModelError: The verified files cannot be loaded.
         """
         with opened(release) as files:
-            verdict = verify_release(files, public_key, name=name)
+            verdict = verify_release(files, public_keys, name=name)
             return cls.of(files / MODEL_DIR, verdict, threads=threads)
 
     @classmethod

@@ -41,4 +41,4 @@ def _load_pyfunc(data_path: str) -> PyfuncModel:
     """
     from buckler.serving.predictor import Predictor
 
-    return PyfuncModel(Predictor.load(Path(data_path), keys.load_public_key()))
+    return PyfuncModel(Predictor.load(Path(data_path), keys.load_public_keys()))

@@ -40,7 +40,7 @@ class ReleaseCache:
 
         Args:
             directory: Where the releases are stored.
-            registry: Provides the releases and the key that must have signed their verdicts.
+            registry: Provides the releases and the keys that verify their verdicts.
             keep: Number of releases to keep.
         """
         self._directory, self._registry, self._keep = directory, registry, keep

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AwareDatetime, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from buckler.errors import VerdictError, faults_of
 from buckler.trust import earlier, envelope
 from buckler.trust.digests import canonical
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -89,7 +90,7 @@ class SignedDocument(Generic[P]):
         self._name = f"the signed {kind}"
         self._predicate = TypeAdapter(predicate)
 
-    def sign(self, predicate: P, subjects: Subjects, key: Ed25519PrivateKey) -> dict[str, Any]:
+    def sign(self, predicate: P, subjects: Subjects, key: SigningKey) -> dict[str, Any]:
         """Return the envelope of a statement about ``subjects``."""
         statement = {
             "_type": STATEMENT_TYPE,
@@ -102,14 +103,14 @@ class SignedDocument(Generic[P]):
         }
         return envelope.sign(statement, key, payload_type=PAYLOAD_TYPE)
 
-    def open(self, sealed: object, public_key: Ed25519PublicKey) -> OpenedDocument[P]:
+    def open(self, sealed: object, public_keys: PublicKeys) -> OpenedDocument[P]:
         """Return the document in an envelope; signature, then type are verified before the content is read.
 
         Raises:
             VerdictError: ``malformed`` or ``signature``.
         """
         accepted = (PAYLOAD_TYPE, earlier.payload_type(self.kind))
-        payload_type, payload = envelope.open_payload(sealed, public_key, payload_types=accepted)
+        payload_type, payload = envelope.open_payload(sealed, public_keys, payload_types=accepted)
         statement = envelope.parse_object(payload, self._name)
         if payload_type == PAYLOAD_TYPE:
             subjects, content = self._unwrap(statement)

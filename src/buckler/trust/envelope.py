@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from buckler.errors import VerdictError
 from buckler.trust.digests import canonical
-from buckler.trust.keys import key_id
+from buckler.trust.public_keys import PublicKeys, key_id
+from buckler.trust.signing_key import SigningKey
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -26,7 +26,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: str) -> dict[str, Any]:
+def sign(statement: Mapping[str, Any], key: SigningKey, *, payload_type: str) -> dict[str, Any]:
     """Return the DSSE envelope of ``statement``; the type is signed too, so no kind of document passes for another."""
     payload = canonical(statement)
     signature = key.sign(pre_authentication_encoding(payload_type, payload))
@@ -37,10 +37,8 @@ def sign(statement: Mapping[str, Any], key: Ed25519PrivateKey, *, payload_type: 
     }
 
 
-def open_payload(
-    envelope: object, public_key: Ed25519PublicKey, *, payload_types: tuple[str, ...]
-) -> tuple[str, bytes]:
-    """Return the type of the payload, one of ``payload_types``, and the payload, whose signature is verified.
+def open_payload(envelope: object, public_keys: PublicKeys, *, payload_types: tuple[str, ...]) -> tuple[str, bytes]:
+    """Return the type of the payload, one of ``payload_types``, and the payload, which one of ``public_keys`` signed.
 
     Raises:
         VerdictError: ``malformed`` or ``signature``.
@@ -52,17 +50,30 @@ def open_payload(
         raise VerdictError("malformed", f"expected payloadType {payload_types[0]!r}, got {payload_type!r}")
     payload = _decode(envelope["payload"])
     signatures = _signatures(envelope["signatures"])
-    expected = key_id(public_key)
-    if expected not in signatures:
+    _require_signature(signatures, public_keys, pre_authentication_encoding(payload_type, payload))
+    return payload_type, payload
+
+
+def _require_signature(signatures: dict[str, bytes], public_keys: PublicKeys, signed: bytes) -> None:
+    known = [key for key in public_keys.ids if key in signatures]
+    if not known:
         raise VerdictError(
             "signature",
-            f"expected a signature of key {expected}, got {sorted(signatures)}; was it signed by another project?",
+            f"expected a signature of key {public_keys}, got {sorted(signatures)}; was it signed by another project,"
+            " or with a key of another role?",
         )
+    if not any(_verifies(public_keys, key, signatures[key], signed) for key in known):
+        raise VerdictError("signature", f"the signature of key {' or '.join(known)} does not match the statement")
+
+
+def _verifies(public_keys: PublicKeys, key: str, signature: bytes, signed: bytes) -> bool:
+    public_key = public_keys.get(key)
     try:
-        public_key.verify(signatures[expected], pre_authentication_encoding(payload_type, payload))
-    except InvalidSignature as error:
-        raise VerdictError("signature", f"the signature of key {expected} does not match the statement") from error
-    return payload_type, payload
+        if public_key is not None:
+            public_key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return public_key is not None
 
 
 def _signatures(entries: object) -> dict[str, bytes]:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.state import files
 from buckler.trust import signed
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.signed import SignedRecord
 
 
@@ -22,31 +21,31 @@ class KeptHead:
     def __init__(self, path: Path, *, model: str, registry: str) -> None:
         self._path, self._model, self._registry = path, model, registry
 
-    def highest(self, key: Ed25519PublicKey) -> int:
-        """Return the number of the highest record that ``key`` signed; 0 without one."""
-        found = self.record(key)
+    def highest(self, keys: PublicKeys) -> int:
+        """Return the number of the highest record that ``keys`` verify; 0 without one."""
+        found = self.record(keys)
         return found.record.sequence if found else 0
 
-    def record(self, key: Ed25519PublicKey) -> SignedRecord | None:
-        """Return the highest record that ``key`` signed; None without one."""
+    def record(self, keys: PublicKeys) -> SignedRecord | None:
+        """Return the highest record that ``keys`` verify; None without one."""
         try:
-            return self._read(self._path.read_text(encoding="utf-8"), key)
+            return self._read(self._path.read_text(encoding="utf-8"), keys)
         except (OSError, ValueError, VerdictError):
             return None
 
-    def keep(self, text: str, key: Ed25519PublicKey) -> None:
+    def keep(self, text: str, keys: PublicKeys) -> None:
         """Keep the record in ``text`` if it is valid and higher than the kept one.
 
         Raises:
             OSError: The file cannot be written.
         """
         try:
-            found = self._read(text, key)
+            found = self._read(text, keys)
         except VerdictError:
             return
-        if found.record.sequence > self.highest(key):
+        if found.record.sequence > self.highest(keys):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             files.write(self._path, text.encode())
 
-    def _read(self, text: str, key: Ed25519PublicKey) -> SignedRecord:
-        return signed.read(text, key, model=self._model, registry=self._registry)
+    def _read(self, text: str, keys: PublicKeys) -> SignedRecord:
+        return signed.read(text, keys, model=self._model, registry=self._registry)

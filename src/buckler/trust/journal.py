@@ -19,16 +19,16 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from buckler.errors import AuditError, JournalError, VerdictError
 from buckler.state import paths
 from buckler.trust import promotion, recovery, signed, standing
 from buckler.trust.audit import START, AuditLog, ChainHead, segments
 from buckler.trust.audit_chain import whole_lines
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.recovery import Recovery
 from buckler.trust.signed import Record, Records, SignedRecord
+from buckler.trust.signing_key import SigningKey
 from buckler.trust.standing import Standing
 
 JOURNAL_ENV = "BUCKLER_SIGNING_JOURNAL"
@@ -50,12 +50,12 @@ class Journal:
     Args:
         model: Name of the model.
         registry: Id of the registry.
-        key: Public key that must have signed every record.
+        keys: Public keys, of which one must have signed each record.
     """
 
-    def __init__(self, model: str, registry: str, key: Ed25519PublicKey) -> None:
+    def __init__(self, model: str, registry: str, keys: PublicKeys) -> None:
         self.model, self.registry = model, registry
-        self._key = key
+        self._keys = keys
         self.path = directory() / _plain(registry) / f"{_plain(model)}.jsonl"
 
     def exists(self) -> bool:
@@ -70,7 +70,7 @@ class Journal:
         """
         return self._read()[0]
 
-    def sign(self, record: PromotionRecord | Standing, key: Ed25519PrivateKey) -> Records:
+    def sign(self, record: PromotionRecord | Standing, key: SigningKey) -> Records:
         """Sign ``record`` with the next number, store it and return all records.
 
         Raises:
@@ -83,7 +83,7 @@ class Journal:
         return Records.of([*records.entries, entry])
 
     def recover(
-        self, found: Iterable[SignedRecord], key: Ed25519PrivateKey, *, person: str, reason: str, moment: datetime
+        self, found: Iterable[SignedRecord], key: SigningKey, *, person: str, reason: str, moment: datetime
     ) -> Records:
         """Take over ``found`` and what is left of the journal, and continue with a signed recovery.
 
@@ -150,7 +150,7 @@ class Journal:
 
     def _open(self, text: object, line: ChainHead, *, earlier: bool = False) -> SignedRecord:
         try:
-            return signed.read(str(text), self._key, model=self.model, registry=self.registry, earlier=earlier)
+            return signed.read(str(text), self._keys, model=self.model, registry=self.registry, earlier=earlier)
         except VerdictError as error:
             raise self._problem(f"line {line.sequence}: {error}") from error
 
@@ -186,10 +186,10 @@ class Journal:
         for literal in re.findall(rb'"(?:record|adopted)":("(?:[^"\\]|\\.)*")', path.read_bytes()):
             with suppress(ValueError, VerdictError):
                 text = json.loads(literal)
-                yield signed.read(text, self._key, model=self.model, registry=self.registry, earlier=True)
+                yield signed.read(text, self._keys, model=self.model, registry=self.registry, earlier=True)
 
 
-def _issue(record: Record, key: Ed25519PrivateKey) -> str:
+def _issue(record: Record, key: SigningKey) -> str:
     if isinstance(record, PromotionRecord):
         return promotion.issue(record, key)
     if isinstance(record, Standing):

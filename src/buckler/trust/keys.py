@@ -1,61 +1,103 @@
-"""Ed25519 keys: default paths, reading and writing."""
+"""Ed25519 keys by their role: where they are, reading and writing.
 
-import hashlib
+Verdicts and promotions have a pair each. A project without a promotion key, as before there was one, uses the verdict
+key for both.
+"""
+
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import BucklerError
 from buckler.state import paths
+from buckler.trust import hardware
+from buckler.trust.public_keys import PublicKeys, TrustedKeys, key_id, public_pem
+from buckler.trust.signing_key import SigningKey
 
 PRIVATE_KEY_FILE = "verdict.pem"
 PUBLIC_KEY_FILE = "verdict.pub"
 SIGNING_KEY_ENV = "BUCKLER_SIGNING_KEY"
 VERDICT_KEY_ENV = "BUCKLER_VERDICT_KEY"
+PROMOTION_PRIVATE_FILE = "promotion.pem"
+PROMOTION_PUBLIC_FILE = "promotion.pub"
+PROMOTION_SIGNING_KEY_ENV = "BUCKLER_PROMOTION_SIGNING_KEY"
+PROMOTION_KEY_ENV = "BUCKLER_PROMOTION_KEY"
 
 
-def private_key_path() -> Path:
-    """Return the path of the signing key: ``BUCKLER_SIGNING_KEY``, else the project's default."""
-    return Path(os.environ.get(SIGNING_KEY_ENV) or paths.KEYS / PRIVATE_KEY_FILE)
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a key pair signs, and where its keys are.
+
+    Attributes:
+        name: What it signs, as `buckler keys init --for` names it.
+        private_file: Name of the private key's file in the directory of keys.
+        public_file: Name of the file with the public keys.
+        signing_env: Variable that names another private key.
+        public_env: Variable that names another file of public keys; empty without one.
+    """
+
+    name: str
+    private_file: str
+    public_file: str
+    signing_env: str
+    public_env: str = ""
+
+    @property
+    def signing_key(self) -> str | None:
+        """What names the private key: the variable's value, else the project's file; None without either."""
+        default = paths.KEYS / self.private_file
+        return os.environ.get(self.signing_env) or (str(default) if default.exists() else None)
+
+    @property
+    def public_keys(self) -> Path | None:
+        """File of the public keys: the variable's value, else the project's; None without either."""
+        default = paths.KEYS / self.public_file
+        named = os.environ.get(self.public_env) if self.public_env else None
+        return Path(named) if named else default if default.exists() else None
 
 
-def public_key_path() -> Path:
-    """Return the path of the key that verifies verdicts: ``BUCKLER_VERDICT_KEY``, else the project's default."""
-    return Path(os.environ.get(VERDICT_KEY_ENV) or paths.KEYS / PUBLIC_KEY_FILE)
+VERDICTS = Role("verdicts", PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV)
+PROMOTIONS = Role(
+    "promotions", PROMOTION_PRIVATE_FILE, PROMOTION_PUBLIC_FILE, PROMOTION_SIGNING_KEY_ENV, PROMOTION_KEY_ENV
+)
 
 
-def generate_key_pair(
-    directory: Path, *, private_file: str = PRIVATE_KEY_FILE, public_file: str = PUBLIC_KEY_FILE
-) -> None:
+# --- create
+
+
+def generate_key_pair(directory: Path, *roles: Role) -> None:
     """Write a private key, readable by its owner only, and its public half into ``directory``.
+
+    Args:
+        directory: Created if missing.
+        roles: A pair for each; default: verdicts.
 
     Raises:
         BucklerError: One of the files exists; keys are never overwritten.
     """
-    private, public = directory / private_file, directory / public_file
-    for path in (private, public):
+    roles = roles or (VERDICTS,)
+    for path in (directory / name for role in roles for name in (role.private_file, role.public_file)):
         if path.exists():
             raise BucklerError(
                 f"{path} exists and is never overwritten; move it away to make a new pair"
                 " (a new key does not verify what the old one signed)"
             )
-    key = Ed25519PrivateKey.generate()
     directory.mkdir(parents=True, exist_ok=True)
-    _write_new(
-        private,
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        mode=0o600,
+    for role in roles:
+        key = Ed25519PrivateKey.generate()
+        _write_new(directory / role.private_file, private_pem(key), mode=0o600)
+        _write_new(directory / role.public_file, public_pem(key.public_key()), mode=0o644)
+
+
+def private_pem(key: Ed25519PrivateKey) -> bytes:
+    """Return a private key in the PEM form of its file, unencrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_new(public, public_pem(key.public_key()), mode=0o644)
-
-
-def public_pem(key: Ed25519PublicKey) -> bytes:
-    """Return a public key in the PEM form of its file."""
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
@@ -64,8 +106,60 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
 
 
-def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519PrivateKey:
-    """Return the signing key in ``path`` (default ``private_key_path()``).
+def load_or_create_signing_key() -> tuple[SigningKey, bool]:
+    """Return the key that signs verdicts, and whether it was created, with a promotion key where there is none.
+
+    Only the project's default pairs are ever created: a ``BUCKLER_SIGNING_KEY`` that names no file is an error.
+
+    Raises:
+        BucklerError: As `load_signing_key`; or only the public half exists: the project trusts a key of another
+            owner, and a new pair would replace it.
+    """
+    if VERDICTS.signing_key:
+        return load_signing_key(), False
+    promotions = () if PROMOTIONS.signing_key or PROMOTIONS.public_keys else (PROMOTIONS,)
+    # The verdict key last: it is the one whose presence ends the creation, which may be interrupted.
+    generate_key_pair(paths.KEYS, *promotions, VERDICTS)
+    return load_signing_key(), True
+
+
+# --- read
+
+
+def load_signing_key(role: Role = VERDICTS) -> SigningKey:
+    """Return the key that signs for ``role``.
+
+    Raises:
+        BucklerError: It is missing or not a private key; or the project trusts a promotion key whose private half is
+            not on this machine: the verdict key does not stand in for it.
+    """
+    if named := role.signing_key:
+        return open_signing_key(named, named_by=role.signing_env)
+    if role is PROMOTIONS and (trusted := role.public_keys):
+        raise BucklerError(
+            f"cannot sign: {trusted} says which key signs promotions, and its private half is not here; name it in"
+            f" {role.signing_env}, or sign where it is"
+        )
+    return load_signing_key() if role is PROMOTIONS else load_private_key(paths.KEYS / role.private_file)
+
+
+def open_signing_key(named: str, *, named_by: str) -> SigningKey:
+    """Return the signing key that the value ``named`` of a variable names.
+
+    Args:
+        named: Path of a PEM file, or URI of a key in hardware.
+        named_by: The variable or option that has the value, for the error message.
+
+    Raises:
+        BucklerError: There is no such key, or it cannot sign.
+    """
+    if hardware.is_uri(named):
+        return hardware.load_key(named)
+    return load_private_key(Path(named), named_by=named_by)
+
+
+def load_private_key(path: Path, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519PrivateKey:
+    """Return the signing key in ``path``.
 
     Args:
         path: A PEM file.
@@ -74,7 +168,6 @@ def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_EN
     Raises:
         BucklerError: The file is missing or is not an unencrypted Ed25519 key in PEM form.
     """
-    path = path or private_key_path()
     try:
         key = serialization.load_pem_private_key(_read_key(path, named_by), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -84,24 +177,38 @@ def load_private_key(path: Path | None = None, *, named_by: str = SIGNING_KEY_EN
     return key
 
 
-def load_public_key(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV) -> Ed25519PublicKey:
-    """Return the public key in ``path`` (default ``public_key_path()``) that verifies signatures.
+def load_public_keys(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV) -> PublicKeys:
+    """Return the public keys in ``path``, of which any verifies; several while a key is replaced.
 
     Args:
-        path: A PEM file.
+        path: A file with one or more PEM blocks; default: the project's keys of verdicts.
         named_by: The variable or option that sets the path, for the error message.
 
     Raises:
-        BucklerError: The file is missing or is not an Ed25519 public key in PEM form.
+        BucklerError: The file is missing or contains anything but Ed25519 public keys in PEM form.
     """
-    path = path or public_key_path()
-    try:
-        key = serialization.load_pem_public_key(_read_key(path, named_by))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BucklerError(f"{path} is not a public key in PEM form: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BucklerError(f"expected an Ed25519 public key in {path}, got {type(key).__name__}")
-    return key
+    if path is None:
+        return load_trusted_keys().verdict
+    return PublicKeys.parse(_read_key(path, named_by), path)
+
+
+def load_trusted_keys() -> TrustedKeys:
+    """Return the public keys of the project; where promotions have none of their own, those of verdicts verify both.
+
+    Raises:
+        BucklerError: A key is missing or is not an Ed25519 key in PEM form.
+    """
+    verdict = _trusted(VERDICTS) or load_public_keys(paths.KEYS / PUBLIC_KEY_FILE)
+    return TrustedKeys(verdict, _trusted(PROMOTIONS) or verdict)
+
+
+def _trusted(role: Role) -> PublicKeys | None:
+    """Return the public keys of ``role``, else the public half of its signing key; None without either."""
+    if path := role.public_keys:
+        return load_public_keys(path, named_by=role.public_env)
+    if role.signing_key:
+        return PublicKeys.of(load_signing_key(role).public_key())
+    return None
 
 
 def _read_key(path: Path, named_by: str) -> bytes:
@@ -114,38 +221,39 @@ def _read_key(path: Path, named_by: str) -> bytes:
         ) from error
 
 
-def load_or_create_private_key() -> tuple[Ed25519PrivateKey, bool]:
-    """Return the signing key and whether it was created.
-
-    Only the project's default pair is ever created: a ``BUCKLER_SIGNING_KEY`` that names no file is an error.
-
-    Raises:
-        BucklerError: As ``load_private_key``; or only the public half exists: the project trusts a key of another
-            owner, and a new pair would replace it.
-    """
-    path = private_key_path()
-    if path.exists() or os.environ.get(SIGNING_KEY_ENV):
-        return load_private_key(path), False
-    generate_key_pair(paths.KEYS)
-    return load_private_key(path), True
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """Return ``sha256:…`` of the raw public key; an identifier for people and for key selection, not a proof."""
-    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+# --- of a registry
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A pair of keys: the given one, else that of the project's files, which are read at each use."""
+    """The keys of what is signed about a model: the given ones, else the project's, which are read at each use.
 
-    pair: Ed25519PrivateKey | None = field(default=None, repr=False)
+    Attributes:
+        promotion: Signs promotions, standings and recoveries.
+        trusted: Verify.
+    """
 
-    def public(self) -> Ed25519PublicKey:
-        """Return the key that verifies signatures; raises as `load_public_key`."""
-        return self.pair.public_key() if self.pair else load_public_key()
+    promotion: SigningKey | None = field(default=None, repr=False)
+    trusted: TrustedKeys | None = None
 
-    def private(self) -> Ed25519PrivateKey:
-        """Return the key that signs; raises as `load_private_key`."""
-        return self.pair or load_private_key()
+    def public(self) -> TrustedKeys:
+        """Return the keys that verify signatures; raises as `load_trusted_keys`."""
+        return self.trusted or load_trusted_keys()
+
+    def private(self) -> SigningKey:
+        """Return the key that signs promotions, standings and recoveries; raises as `load_signing_key`."""
+        return self.promotion or load_signing_key(PROMOTIONS)
+
+    def bound(self) -> "Keys":
+        """Return these keys, read once, for a process that signs.
+
+        Raises:
+            BucklerError: As `public` and `private`; or no service would accept what the key signs.
+        """
+        key, trusted = self.private(), self.public()
+        if not trusted.promotion.contain(key.public_key()):
+            raise BucklerError(
+                f"cannot sign: expected a key that verifies promotions here ({trusted.promotion}), the signing key is"
+                f" {key_id(key.public_key())}; {PROMOTION_SIGNING_KEY_ENV} and {PROMOTION_KEY_ENV} must belong together"
+            )
+        return Keys(key, trusted)

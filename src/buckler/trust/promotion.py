@@ -8,12 +8,12 @@ version and with the model. The service requires the record to be the latest one
 import json
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.trust.audit import START
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 from buckler.trust.verdict import Verdict
 
 
@@ -64,19 +64,19 @@ class PromotionRecord:
 DOCUMENT = SignedDocument("promotion", PromotionRecord, version=2)
 
 
-def issue(record: PromotionRecord, key: Ed25519PrivateKey) -> str:
+def issue(record: PromotionRecord, key: SigningKey) -> str:
     """Return the signed record as text, in the form that the registry stores."""
     return json.dumps(DOCUMENT.sign(record, {record.model: record.digest}, key), separators=(",", ":"))
 
 
-def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str, registry: str) -> PromotionRecord:
-    """Return the record in ``text`` if ``public_key`` signed it for this version in this registry.
+def read(text: str, public_keys: PublicKeys, *, model_name: str, version: str, registry: str) -> PromotionRecord:
+    """Return the record in ``text`` if one of ``public_keys`` signed it for this version in this registry.
 
     Raises:
         VerdictError: ``not_promoted``.
     """
     subject = f"version {version} of {model_name}"
-    record = _opened(text, public_key, subject, registry)
+    record = _opened(text, public_keys, subject, registry)
     if (record.model, record.version) != (model_name, version):
         raise VerdictError(
             "not_promoted", f"{subject} carries the promotion of version {record.version} of {record.model}"
@@ -84,25 +84,25 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
     return record
 
 
-def read_latest(text: str, public_key: Ed25519PublicKey, *, model_name: str, registry: str) -> PromotionRecord:
-    """Return the record in ``text``, the latest one of the model, if ``public_key`` signed it for this registry.
+def read_latest(text: str, public_keys: PublicKeys, *, model_name: str, registry: str) -> PromotionRecord:
+    """Return the record in ``text``, the latest one of the model in this registry, if one of ``public_keys`` signed it.
 
     Raises:
         VerdictError: ``not_promoted``.
     """
-    record = _opened(text, public_key, f"model {model_name}", registry)
+    record = _opened(text, public_keys, f"model {model_name}", registry)
     if record.model != model_name:
         raise VerdictError("not_promoted", f"model {model_name} carries the promotion of {record.model}")
     return record
 
 
-def _opened(text: str, public_key: Ed25519PublicKey, subject: str, registry: str) -> PromotionRecord:
+def _opened(text: str, public_keys: PublicKeys, subject: str, registry: str) -> PromotionRecord:
     if not text:
         raise VerdictError(
             "not_promoted", f"{subject} has no signed promotion: the alias was moved by hand, or the record deleted"
         )
     try:
-        record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_key).predicate
+        record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_keys).predicate
     except VerdictError as error:
         raise VerdictError("not_promoted", f"the promotion of {subject} is not valid: {error}") from error
     if not record.registry:

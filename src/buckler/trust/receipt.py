@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator
 
 from buckler.errors import BucklerError, ReceiptError, VerdictError
@@ -18,10 +17,14 @@ from buckler.state import paths
 from buckler.trust import digests, keys
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
+from buckler.trust.keys import Role
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 
 PRIVATE_KEY_FILE = "receipts.pem"
 PUBLIC_KEY_FILE = "receipts.pub"
 RECEIPT_KEY_ENV = "BUCKLER_RECEIPT_KEY"
+RECEIPTS = Role("receipts", PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, RECEIPT_KEY_ENV)
 
 SUBJECT = "input"  # name of the subject; a file's own name may name the patient
 
@@ -82,37 +85,41 @@ def generate_key_pair(directory: Path) -> None:
     Raises:
         BucklerError: One of them exists; a key is never overwritten.
     """
-    keys.generate_key_pair(directory, private_file=PRIVATE_KEY_FILE, public_file=PUBLIC_KEY_FILE)
+    keys.generate_key_pair(directory, RECEIPTS)
 
 
-def load_key(named: Path | None) -> Ed25519PrivateKey | None:
+def load_key(named: Path | None) -> SigningKey | None:
     """Return the key that signs receipts: the one in ``named``, else the project's own; None if there is neither.
 
     Raises:
-        BucklerError: The file does not exist, is not an Ed25519 key, or contains the key that signs verdicts.
+        BucklerError: The file does not exist, is not an Ed25519 key, or signs verdicts or promotions, too.
     """
     path = named or paths.KEYS / PRIVATE_KEY_FILE
     if named is None and not path.exists():
         return None
     key = keys.load_private_key(path, named_by=RECEIPT_KEY_ENV)
-    if keys.key_id(key.public_key()) == _verdict_key_id():
+    if signs := _other_role(key):
         raise BucklerError(
-            f"{path} is the key that signs verdicts, which no service may have; remove it from this machine and"
+            f"{path} is the key that signs {signs}, which no service may have; remove it from this machine and"
             " create a receipt key with `buckler keys init --for receipts`"
         )
     return key
 
 
-def _verdict_key_id() -> str | None:
+def _other_role(key: SigningKey) -> str | None:
+    """Return what ``key`` signs besides receipts; None if nothing."""
     try:
-        return keys.key_id(keys.load_public_key())
-    except BucklerError:  # without this key the service loads no model either
+        trusted = keys.load_trusted_keys()
+    except BucklerError:  # without these keys the service loads no model either
         return None
+    public = key.public_key()
+    roles = {"verdicts": trusted.verdict, "promotions": trusted.promotion}
+    return next((signs for signs, known in roles.items() if known.contain(public)), None)
 
 
 def issue(
     answer: Mapping[str, Any],
-    key: Ed25519PrivateKey,
+    key: SigningKey,
     *,
     input_digest: str,
     moment: datetime,
@@ -131,13 +138,13 @@ def issue(
     return DOCUMENT.sign(receipt, {SUBJECT: input_digest}, key)
 
 
-def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_digest: str | None = None) -> Receipt:
+def verify(path: Path, image: Path, public_keys: PublicKeys, *, model_digest: str | None = None) -> Receipt:
     """Return the receipt in ``path`` if it is valid and about the picture in ``image``.
 
     Args:
         path: The whole answer with its ``receipt``, or the receipt alone. Every field of an answer must be as signed.
         image: The picture's file, byte for byte as it was sent.
-        public_key: The service's public key.
+        public_keys: Public keys of the service, of which one must have signed it.
         model_digest: Digest of the model that must have answered; default: any.
 
     Raises:
@@ -148,13 +155,13 @@ def verify(path: Path, image: Path, public_key: Ed25519PublicKey, *, model_diges
         content, picture = path.read_bytes(), digests.file_digest(image)
     except OSError as error:
         raise BucklerError(f"cannot read {error.filename}: {error.strerror}") from error
-    return check(content, picture, public_key, model_digest=model_digest, named=(str(path), str(image)))
+    return check(content, picture, public_keys, model_digest=model_digest, named=(str(path), str(image)))
 
 
 def check(
     content: bytes,
     picture: str,
-    public_key: Ed25519PublicKey,
+    public_keys: PublicKeys,
     *,
     model_digest: str | None = None,
     named: tuple[str, str],
@@ -164,13 +171,13 @@ def check(
     Args:
         content: JSON, like the file that ``verify`` reads.
         picture: ``sha256:…`` of the bytes that were sent.
-        public_key, model_digest: As in ``verify``.
+        public_keys, model_digest: As in ``verify``.
         named: Names of the answer and the picture in errors.
 
     Raises:
         ReceiptError: As ``verify``.
     """
-    receipt = _open(content, named[0], public_key)
+    receipt = _open(content, named[0], public_keys)
     if receipt.input != picture:
         raise ReceiptError(f"the receipt is about a picture {receipt.input}, {named[1]} is {picture}")
     if model_digest is not None and receipt.model_digest != model_digest:
@@ -178,14 +185,14 @@ def check(
     return receipt
 
 
-def _open(content: bytes, path: str, public_key: Ed25519PublicKey) -> Receipt:
+def _open(content: bytes, path: str, public_keys: PublicKeys) -> Receipt:
     try:
         given = parse_object(content, path)
         alone = "payload" in given
         envelope = given if alone else given.pop("receipt", None)
         if envelope is None:
             raise ReceiptError(f"{path} contains no receipt; request one with the header X-Buckler-Receipt: ed25519")
-        receipt = DOCUMENT.open(envelope, public_key).predicate
+        receipt = DOCUMENT.open(envelope, public_keys).predicate
     except VerdictError as error:
         raise ReceiptError(f"{path}: {error}") from error
     if not alone and given != receipt.answer:

@@ -3,10 +3,9 @@
 import json
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from buckler.trust.audit import START
 from buckler.trust.document import SignedDocument, Subjects, Time
+from buckler.trust.signing_key import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,6 @@ class Recovery:
 DOCUMENT = SignedDocument("recovery", Recovery)
 
 
-def issue(record: Recovery, key: Ed25519PrivateKey) -> str:
+def issue(record: Recovery, key: SigningKey) -> str:
     """Return the signed record as text, in the form that the registry stores."""
     return json.dumps(DOCUMENT.sign(record, {record.model: record.previous}, key), separators=(",", ":"))

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.trust import promotion, recovery, standing
 from buckler.trust.envelope import parse_object
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.recovery import Recovery
 from buckler.trust.standing import Standing
 
@@ -34,12 +33,12 @@ class SignedRecord:
         return self.record.sequence, self.record.moment
 
 
-def read(text: str, key: Ed25519PublicKey, *, model: str, registry: str, earlier: bool = False) -> SignedRecord:
-    """Return the record in ``text`` if ``key`` signed it for this model in this registry.
+def read(text: str, keys: PublicKeys, *, model: str, registry: str, earlier: bool = False) -> SignedRecord:
+    """Return the record in ``text`` if one of ``keys`` signed it for this model in this registry.
 
     Args:
         text: A promotion, standing or recovery.
-        key: Public key that must have signed it.
+        keys: Public keys, of which one must have signed it.
         model: Name of the model.
         registry: Id of the registry.
         earlier: Whether records of version 1 count, which name no registry.
@@ -52,7 +51,7 @@ def read(text: str, key: Ed25519PublicKey, *, model: str, registry: str, earlier
     found = next((each for each in _DOCUMENTS if f":{each.kind}:" in kind or f".{each.kind}+" in kind), None)
     if found is None:
         raise VerdictError("malformed", f"expected a promotion, standing or recovery, got {kind!r}")
-    record: Record = found.open(sealed, key).predicate
+    record: Record = found.open(sealed, keys).predicate
     expected = (registry, "") if earlier else (registry,)
     if record.model != model or record.registry not in expected:
         raise VerdictError(
@@ -72,10 +71,10 @@ def _kind(sealed: dict[str, object]) -> str:
         return "something else"
 
 
-def number(text: str, key: Ed25519PublicKey, *, model: str, registry: str) -> int:
+def number(text: str, keys: PublicKeys, *, model: str, registry: str) -> int:
     """Return the number of the record in ``text``; 0 for a text that proves nothing."""
     try:
-        return read(text, key, model=model, registry=registry).record.sequence if text else 0
+        return read(text, keys, model=model, registry=registry).record.sequence if text else 0
     except VerdictError:
         return 0
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.trust.audit import START
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 from buckler.trust.verdict import Verdict
 
 State = Literal["holds", "degraded", "withdrawn"]
@@ -127,7 +127,7 @@ def of_verdict(verdict: Verdict, *, model_name: str, version: str) -> Standing:
 DOCUMENT = SignedDocument("standing", Standing, version=2)
 
 
-def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
+def issue(standing: Standing, key: SigningKey) -> str:
     """Return the signed standing as text, in the form that the registry stores."""
     short = {job: replace(claim, reason=claim.reason[:LONGEST_REASON]) for job, claim in standing.claims.items()}
     standing = replace(standing, claims=short)
@@ -135,8 +135,8 @@ def issue(standing: Standing, key: Ed25519PrivateKey) -> str:
     return json.dumps(sealed, separators=(",", ":"))
 
 
-def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: str, registry: str) -> Standing:
-    """Return the standing in ``text`` if ``public_key`` signed it for this version in this registry.
+def read(text: str, public_keys: PublicKeys, *, model_name: str, version: str, registry: str) -> Standing:
+    """Return the standing in ``text`` if one of ``public_keys`` signed it for this version in this registry.
 
     A standing of version 1 names no registry and is valid in each: it only judges a verdict and the model's bytes.
 
@@ -145,7 +145,7 @@ def read(text: str, public_key: Ed25519PublicKey, *, model_name: str, version: s
     """
     subject = f"the standing of version {version} of {model_name}"
     try:
-        found = DOCUMENT.open(parse_object(text.encode(), "the standing"), public_key).predicate
+        found = DOCUMENT.open(parse_object(text.encode(), "the standing"), public_keys).predicate
     except VerdictError as error:
         raise VerdictError("standing", f"{subject} is not valid: {error}") from error
     if (found.model, found.version) != (model_name, version):

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from buckler.errors import VerdictError
 from buckler.trust import envelope
 from buckler.trust.digests import digest_of
 from buckler.trust.document import SignedDocument, Subjects, Time
 from buckler.trust.opened_files import OpenedFiles, opened
+from buckler.trust.public_keys import PublicKeys
+from buckler.trust.signing_key import SigningKey
 
 MODEL_DIR = "model"
 EVIDENCE_DIR = "evidence"
@@ -128,7 +128,7 @@ class Verdict(Judgement):
 DOCUMENT = SignedDocument("verdict", Judgement)
 
 
-def sign(judgement: Judgement, files: Mapping[str, str], key: Ed25519PrivateKey) -> dict[str, Any]:
+def sign(judgement: Judgement, files: Mapping[str, str], key: SigningKey) -> dict[str, Any]:
     """Return the envelope of a verdict.
 
     Args:
@@ -149,7 +149,7 @@ def _files(subjects: Subjects) -> dict[str, str]:
 
 def verify_release(
     release: Path | OpenedFiles,
-    public_key: Ed25519PublicKey,
+    public_keys: PublicKeys,
     *,
     name: str | None = None,
     now: datetime | None = None,
@@ -161,14 +161,14 @@ def verify_release(
     Args:
         release: Directory with ``model/``, ``evidence/`` and ``verdict.json``. Who uses the files afterwards opens them
             before, and reads them from there: files that are opened by their path again may be others.
-        public_key: Key that must have signed the verdict.
+        public_keys: Keys of verdicts, of which one must have signed it.
         name: Registered model that the verdict must be about; default: any.
         now: Aware time at which the expiry is checked; default: the current time.
 
     Raises:
         VerdictError: ``reason`` names the first check that failed.
     """
-    verdict = open_release(release, public_key, name=name)
+    verdict = open_release(release, public_keys, name=name)
     if not verdict.passed:
         reasons = "; ".join(verdict.reasons) or "no reason given"
         raise VerdictError("failed", f"the gate did not pass the model (verdict {verdict.id}): {reasons}")
@@ -178,28 +178,28 @@ def verify_release(
     return verdict
 
 
-def open_release(release: Path | OpenedFiles, public_key: Ed25519PublicKey, *, name: str | None = None) -> Verdict:
+def open_release(release: Path | OpenedFiles, public_keys: PublicKeys, *, name: str | None = None) -> Verdict:
     """Return the verdict of ``release`` if it is authentic and matches the files, even if it failed or has expired.
 
     A failed or expired verdict still documents the measurements.
 
     Args:
         release: As for `verify_release`.
-        public_key: Key that must have signed the verdict.
+        public_keys: Keys of verdicts, of which one must have signed it.
         name: Registered model that the verdict must be about; default: any.
 
     Raises:
         VerdictError: ``missing``, ``malformed``, ``signature``, ``digest`` or ``other_model``.
     """
     with opened(release) as files:
-        verdict = read_verdict(files, public_key)
+        verdict = read_verdict(files, public_keys)
         if name is not None:
             check_name(verdict, name)
         check_files(verdict, files)
     return verdict
 
 
-def read_verdict(release: OpenedFiles, public_key: Ed25519PublicKey) -> Verdict:
+def read_verdict(release: OpenedFiles, public_keys: PublicKeys) -> Verdict:
     """Return the authentic verdict of ``release``, whatever its files contain.
 
     Raises:
@@ -209,7 +209,7 @@ def read_verdict(release: OpenedFiles, public_key: Ed25519PublicKey) -> Verdict:
         content = release.read(VERDICT_FILE, limit=MAX_VERDICT_BYTES)
     except OSError as error:
         raise VerdictError("missing", f"expected a signed verdict {release / VERDICT_FILE}: {error}") from error
-    document = DOCUMENT.open(envelope.parse_object(content, VERDICT_FILE), public_key)
+    document = DOCUMENT.open(envelope.parse_object(content, VERDICT_FILE), public_keys)
     judgement = document.predicate
     stated = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
     return Verdict(**stated, id=document.digest, files=_files(document.subjects))

@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from buckler.trust.keys import (
     PUBLIC_KEY_FILE,
     VERDICT_KEY_ENV,
     generate_key_pair,
-    load_private_key,
-    load_public_key,
+    load_public_keys,
 )
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.verdict import VERDICT_FILE, open_release
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
@@ -36,6 +37,7 @@ from services.classifier.routing import Format
 from services.classifier.served import Candidate, Served
 from services.classifier.service import ClassifierService, create
 from services.classifier.settings import Settings
+from tests.key_files import keys_in, public_env, trusted_in
 from tests.services.running import load_served
 
 pytestmark = pytest.mark.slow
@@ -47,7 +49,7 @@ Starter = Callable[..., Any]
 def served(release: Path, keys: Path) -> Served:
     from buckler.serving.predictor import Predictor
 
-    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    predictor = Predictor.load(release, load_public_keys(keys / PUBLIC_KEY_FILE))
     return Served(predictor, "skin-lesion", "3")
 
 
@@ -183,7 +185,7 @@ def test_a_receipt_covers_picture_answer_and_audit_line(served, picture, upload,
     answer = ask(start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE), picture, receipt=True)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
-    public = load_public_key(keys / receipts.PUBLIC_KEY_FILE)
+    public = load_public_keys(keys / receipts.PUBLIC_KEY_FILE)
     receipt = receipts.verify(tmp_path / "answer.json", upload, public, model_digest=served.predictor.digest)
     sequence, digest = receipt.audit.sequence, receipt.audit.digest
     report = audit_chain.verify(settings.audit_log, expect_lines=sequence, expect_head=digest)
@@ -283,15 +285,16 @@ def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candida
     settings.releases_dir.mkdir(parents=True, exist_ok=True)
     incoming = settings.releases_dir / ".incoming-test"
     shutil.copytree(release, incoming, dirs_exist_ok=True)
-    key = load_private_key(keys / PRIVATE_KEY_FILE)
-    judged = open_release(release, key.public_key())
+    signer = keys_in(keys)
+    judged = open_release(release, signer.public().verdict)
     record = PromotionRecord(
         settings.model_name, version, judged.subject_digest, judged.id, datetime.now(UTC), registry_id(), 1
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
-        lookup.keep(Candidate(incoming, version, promotion.issue(record, key)), settings)
-    found = lookup.last_good(settings, key.public_key())
+        for variable, value in public_env(keys).items():
+            patch.setenv(variable, value)
+        lookup.keep(Candidate(incoming, version, promotion.issue(record, signer.private())), settings)
+    found = lookup.last_good(settings, signer.public())
     assert found is not None
     return found[0]
 
@@ -301,9 +304,10 @@ def test_the_last_good_release_is_noted_with_its_signed_promotion(release, keys,
     found = kept(release, keys, settings, "4")
     assert found.version == "4"
     assert digests.directory_digest(found.path) == digests.directory_digest(release)
-    public = load_public_key(keys / PUBLIC_KEY_FILE)
-    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other"), public) is None
-    assert lookup.last_good(settings, Ed25519PrivateKey.generate().public_key()) is None
+    trusted = trusted_in(keys)
+    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other"), trusted) is None
+    stranger = PublicKeys.of(Ed25519PrivateKey.generate().public_key())
+    assert lookup.last_good(settings, replace(trusted, promotion=stranger)) is None
 
 
 @pytest.mark.parametrize(
@@ -321,7 +325,7 @@ def test_a_note_that_was_changed_is_ignored(release, keys, tmp_path, change):
     kept(release, keys, settings, "4")
     path = settings.releases_dir / lookup.LAST_GOOD
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert lookup.last_good(settings, load_public_key(keys / PUBLIC_KEY_FILE)) is None
+    assert lookup.last_good(settings, trusted_in(keys)) is None
 
 
 def test_a_note_of_an_earlier_version_is_ignored(release, keys, tmp_path):
@@ -329,7 +333,7 @@ def test_a_note_of_an_earlier_version_is_ignored(release, keys, tmp_path):
     path = kept(release, keys, settings, "4").path
     note = {"model": settings.model_name, "version": "4", "release": path.name, "promoted_at": "9999-01-01T00:00:00Z"}
     (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
-    assert lookup.last_good(settings, load_public_key(keys / PUBLIC_KEY_FILE)) is None
+    assert lookup.last_good(settings, trusted_in(keys)) is None
 
 
 def test_a_damaged_kept_release_is_replaced(release, keys, tmp_path):

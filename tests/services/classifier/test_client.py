@@ -26,7 +26,7 @@ from buckler.client import (
 from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, ReceiptError
 from buckler.trust import receipt
-from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_key
+from buckler.trust.keys import PUBLIC_KEY_FILE, generate_key_pair, load_public_keys
 from tests.services.running import LABELS, Server, encode
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def client(server: Server) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def public(keys: Path):
-    return load_public_key(keys / receipt.PUBLIC_KEY_FILE)
+    return load_public_keys(keys / receipt.PUBLIC_KEY_FILE)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_receipt_is_verified_before_the_answer_is_returned(server: Server, pic
         explained = client.explain(picture).answer
         assert explained.receipt.answer["request_id"] == explained.request_id
     generate_key_pair(tmp_path)
-    other = load_public_key(tmp_path / PUBLIC_KEY_FILE)
+    other = load_public_keys(tmp_path / PUBLIC_KEY_FILE)
     with Client(server.url, receipt_key=other) as client:
         for request in (client.predict, client.explain):
             with pytest.raises(ReceiptError, match=r"the answer: .*signature"):

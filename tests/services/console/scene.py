@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import yaml
-from cryptography.hazmat.primitives import serialization
 
 from benchmarks.servers import end, free_port
 from buckler.release import bundle
@@ -24,11 +23,13 @@ from buckler.release.publish import publish as publish_release
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest
-from buckler.trust import keys
 from buckler.trust.digests import directory_digest
+from buckler.trust.keys import PROMOTIONS, VERDICTS, private_pem
+from buckler.trust.public_keys import public_pem
 from buckler.trust.verdict import Source
 from services.classifier.endpoints import ENDPOINTS
 from tests import projects, screenings
+from tests.key_files import public_env, signing_env
 from tests.services.running import IMAGE_SIZE, SERVICES, TLS
 
 ROOT = Path(__file__).parents[3]
@@ -71,20 +72,18 @@ class Scene:
     """Database URI of the registry; by default, a file in ``root``."""
 
     def __post_init__(self) -> None:
-        private = projects.KEY.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         self.root.mkdir(parents=True, exist_ok=True)
-        (self.root / "verdict.pem").write_bytes(private)
-        (self.root / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
-        self.model = WritableRegistry(self.name, keys.Keys(projects.KEY))
+        for role, key in {VERDICTS: projects.KEY, PROMOTIONS: projects.PROMOTION_KEY}.items():
+            (self.root / role.private_file).write_bytes(private_pem(key))
+            (self.root / role.public_file).write_bytes(public_pem(key.public_key()))
+        self.model = WritableRegistry(self.name, projects.KEYS)
         self._count = 0
         self._judged_at = 0.0
         self._self_test: Path | None = None
         self.env = {
             "MLFLOW_TRACKING_URI": self.registry or f"sqlite:///{self.root}/mlflow.db",
-            "BUCKLER_SIGNING_KEY": str(self.root / "verdict.pem"),
-            "BUCKLER_VERDICT_KEY": str(self.root / "verdict.pub"),
+            **public_env(self.root),
+            **signing_env(self.root, VERDICTS, PROMOTIONS),
             "BUCKLER_MODEL_NAME": self.name,
             "BUCKLER_AUDIT_LOG": str(self.root / "audit/audit.jsonl"),
         }

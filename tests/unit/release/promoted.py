@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from buckler.release.promote import Move
 from buckler.release.promote import promote as promote_release
 from buckler.release.tracking import WritableRegistry
-from buckler.trust.keys import Keys
 from tests import projects
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -16,7 +15,7 @@ def at(days: int) -> datetime:
 
 
 def registry_of(name: str) -> WritableRegistry:
-    return WritableRegistry(name, Keys(projects.KEY))
+    return WritableRegistry(name, projects.KEYS)
 
 
 def promote(name: str, days: int = 0, number: str | None = None) -> Move:

@@ -207,7 +207,7 @@ def test_promoting_the_champion_again_signs_a_new_record(registry, publish):
 
 def record(name: str, number: str) -> PromotionRecord:
     entry = Registry(name).version(number)
-    return read(entry.promotion, projects.PUBLIC, model_name=name, version=number, registry=entry.registry)
+    return read(entry.promotion, projects.PROMOTION_PUBLIC, model_name=name, version=number, registry=entry.registry)
 
 
 def test_each_move_is_signed_and_counts_as_later_even_if_the_clock_was_set_back(registry, publish):

@@ -81,7 +81,9 @@ def test_a_deleted_withdrawal_still_stands_and_is_written_again(two):
     after = restate(registry_of(two), "2", "canary", None, expires_at=at(60), now=at(2))
     assert (after.state, after.reasons) == ("withdrawn", ("reevaluate: 0.1 < 0.3",))
     entry = registry_of(two).version("2")
-    shown = standing.read(entry.standing, projects.PUBLIC, model_name=two, version="2", registry=entry.registry)
+    shown = standing.read(
+        entry.standing, projects.PROMOTION_PUBLIC, model_name=two, version="2", registry=entry.registry
+    )
     assert shown == after
 
 
@@ -248,7 +250,8 @@ def test_a_watch_without_a_journal_reports_a_registry_that_was_put_back(two):
     (paths.KEYS).mkdir(parents=True)
     from buckler.trust import keys
 
-    (paths.KEYS / keys.PUBLIC_KEY_FILE).write_bytes(keys.public_pem(projects.PUBLIC))
+    (paths.KEYS / keys.PUBLIC_KEY_FILE).write_bytes(projects.PUBLIC.pem)
+    (paths.KEYS / keys.PROMOTION_PUBLIC_FILE).write_bytes(projects.PROMOTION_PUBLIC.pem)
     found = signing.compare(public)
     assert (found.registry, found.journal) == (
         ("the registry 'local' ends with record 1, record 2 was seen before",),
@@ -345,7 +348,7 @@ def sign_as_before(name: str, number: str) -> None:
 
     entry = registry_of(name).version(number)
     record = PromotionRecord(name, number, entry.digest, entry.verdict, NOW)
-    sealed = SignedDocument("promotion", PromotionRecord).sign(record, {name: entry.digest}, projects.KEY)
+    sealed = SignedDocument("promotion", PromotionRecord).sign(record, {name: entry.digest}, projects.PROMOTION_KEY)
     registry_of(name).tag(number, PROMOTION_TAG, json.dumps(sealed))
     registry_of(name).set_alias(CHAMPION, number)
 
@@ -373,4 +376,4 @@ def test_records_of_another_key_are_not_taken_over(registry, publish):
     registry_of(registry).tag("2", PROMOTION_TAG, promotion.issue(record, stranger))
     registry_of(registry).set_alias(CHAMPION, "2")
     promote(registry, days=1, number="1")
-    assert Journal(registry, "local", projects.PUBLIC).read().highest == 1
+    assert Journal(registry, "local", projects.PROMOTION_PUBLIC).read().highest == 1

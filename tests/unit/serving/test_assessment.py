@@ -28,20 +28,22 @@ from buckler.serving.assessment import (
 from buckler.serving.version import Version
 from buckler.trust import promotion, standing
 from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.standing import Claim, Standing
-from buckler.trust.verdict import EVIDENCE_DIR, VERDICT_FILE, Verdict
+from buckler.trust.verdict import EVIDENCE_DIR, VERDICT_FILE, Verdict, verify_release
 from tests import projects
 from tests.verdicts import verdict
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 ISSUED, PROMOTED = NOW - timedelta(days=2), NOW - timedelta(days=1)
+KEY = projects.PROMOTION_KEY
 MODEL, REGISTRY = "skin-lesion", "production"
 STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 SOUND = verdict(issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
 OTHER = verdict(id=f"sha256:{'0' * 64}", issued_at=ISSUED, expires_at=NOW + timedelta(days=20))
 
 
-def promotion_of(judged: Verdict = SOUND, key: Ed25519PrivateKey = projects.KEY, **changes: object) -> str:
+def promotion_of(judged: Verdict = SOUND, key: Ed25519PrivateKey = KEY, **changes: object) -> str:
     record = PromotionRecord(MODEL, "2", judged.subject_digest, judged.id, PROMOTED, REGISTRY, sequence=4)
     return promotion.issue(replace(record, **changes), key)
 
@@ -53,7 +55,7 @@ class Documents:
     judged: Verdict | None = SOUND
     flaws: tuple[Reason, ...] = ()
     claims: dict[str, Claim] = field(default_factory=dict)
-    signed_standing: Callable[[Standing], str] = lambda current: standing.issue(current, projects.KEY)
+    signed_standing: Callable[[Standing], str] = lambda current: standing.issue(current, KEY)
     promotion: str | None = None
     promoted_as: Verdict = SOUND
     latest: str | None = None
@@ -77,7 +79,7 @@ class Documents:
         return assess(
             version,
             self.judged,
-            projects.PUBLIC,
+            projects.TRUSTED,
             now=now,
             flaws=self.flaws,
             promoted=promoted,
@@ -121,6 +123,18 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
         "is not valid",
     ),
     (
+        "a promotion by the verdict key",
+        Documents(promotion=promotion_of(key=projects.KEY)),
+        ["not_promoted"],
+        "or with a key of another role",
+    ),
+    (
+        "a latest promotion by the verdict key",
+        Documents(latest=promotion_of(key=projects.KEY, sequence=9)),
+        ["not_promoted"],
+        "or with a key of another role",
+    ),
+    (
         "the promotion of another version",
         Documents(promotion=promotion_of(version="1")),
         ["not_promoted"],
@@ -139,7 +153,7 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
     ("a damaged latest promotion", Documents(latest="{"), ["not_promoted"], "is not valid"),
     (
         "a standing in staging",
-        Documents(signed_standing=lambda current: standing.issue(replace(current, registry="staging"), projects.KEY)),
+        Documents(signed_standing=lambda current: standing.issue(replace(current, registry="staging"), KEY)),
         ["standing"],
         "'staging'",
     ),
@@ -164,14 +178,20 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
         "it is ignored",
     ),
     (
+        "a standing by the verdict key",
+        Documents(signed_standing=lambda current: standing.issue(current, projects.KEY)),
+        ["standing"],
+        "it is ignored",
+    ),
+    (
         "a standing of another version",
-        Documents(signed_standing=lambda current: standing.issue(replace(current, version="1"), projects.KEY)),
+        Documents(signed_standing=lambda current: standing.issue(replace(current, version="1"), KEY)),
         ["standing"],
         "belongs to version 1",
     ),
     (
         "a standing about another verdict",
-        Documents(signed_standing=lambda current: standing.issue(replace(current, verdict=OTHER.id), projects.KEY)),
+        Documents(signed_standing=lambda current: standing.issue(replace(current, verdict=OTHER.id), KEY)),
         ["standing"],
         "but the version now contains",
     ),
@@ -234,7 +254,8 @@ def test_a_reason_prevents_loading_or_answers_or_requires_review(documents, may_
 def test_a_renewal_moves_the_expiry():
     until = NOW + timedelta(days=30)
     renewed = Documents(
-        EXPIRED, signed_standing=lambda current: standing.issue(replace(current, expires_at=until), projects.KEY)
+        EXPIRED,
+        signed_standing=lambda current: standing.issue(replace(current, expires_at=until), KEY),
     )
     assert renewed.assess().reasons == ()
     assert codes(renewed.assess(until)) == ["expired"]
@@ -264,7 +285,7 @@ def test_a_reused_number_inherits_neither_claims_nor_a_renewal():
 
 def test_a_standing_about_another_release_does_not_hide_what_was_accepted_about_this_one():
     withdrawn = Documents(claims=claimed(canary="withdrawn")).standing
-    other = standing.issue(replace(withdrawn, verdict=OTHER.id, claims={}, sequence=9), projects.KEY)
+    other = standing.issue(replace(withdrawn, verdict=OTHER.id, claims={}, sequence=9), KEY)
     found = Documents(signed_standing=lambda _: other, accepted=Accepted(withdrawn)).assess()
     assert codes(found) == ["withdrawn", "standing"]
 
@@ -328,12 +349,12 @@ def release(tmp_path: Path) -> Path:
     return root / "models/release"
 
 
-def read(release: Path, model: str = MODEL, key: Ed25519PrivateKey = projects.KEY) -> list[str]:
-    return [reason.code.value for reason in read_release(release, key.public_key(), model=model).reasons]
+def read(release: Path, model: str = MODEL, trusted: TrustedKeys = projects.TRUSTED) -> list[str]:
+    return [reason.code.value for reason in read_release(release, trusted, model=model).reasons]
 
 
 def test_an_authentic_release_can_be_used(release):
-    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    opened = read_release(release, projects.TRUSTED, model=MODEL)
     assert (opened.reasons, opened.authentic) == ((), True)
     assert opened.require().passed
 
@@ -399,14 +420,14 @@ def remove_everything(release: Path) -> None:
 )
 def test_a_harmed_release_is_not_authentic(release, harm, code):
     harm(release)
-    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    opened = read_release(release, projects.TRUSTED, model=MODEL)
     assert ([reason.code.value for reason in opened.reasons], opened.authentic) == ([code], False)
     assert str(release) not in opened.reasons[0].sentence  # often a temporary directory
     assert "`dvc repro`" in opened.reasons[0].sentence
 
 
 def test_evidence_that_was_changed_after_it_was_verified_is_not_judged(release):
-    opened = read_release(release, projects.PUBLIC, model=MODEL)
+    opened = read_release(release, projects.TRUSTED, model=MODEL)
     assert read_evidence(opened.files / EVIDENCE_DIR) == read_evidence(release / EVIDENCE_DIR)
     change_the_evidence(release)
     with pytest.raises(VerdictError, match=r"outcomes\.csv was changed after it was verified"):
@@ -416,14 +437,23 @@ def test_evidence_that_was_changed_after_it_was_verified_is_not_judged(release):
 def test_a_release_of_another_model_with_other_files_has_both_reasons(release):
     change_the_model(release)
     assert read(release, "lungs") == ["other_model", "digest"]
-    assert read(release, key=STRANGER) == ["signature"]
+    stranger = PublicKeys.of(STRANGER.public_key())
+    assert read(release, trusted=replace(projects.TRUSTED, verdict=stranger)) == ["signature"]
+
+
+def test_a_verdict_by_the_promotion_key_is_refused(tmp_path):
+    root = projects.make_project(tmp_path / "project")
+    projects.build(root, name=MODEL, key=KEY)
+    with pytest.raises(VerdictError, match="with a key of another role"):
+        verify_release(root / "models/release", projects.PUBLIC)
+    assert read(root / "models/release") == ["signature"]
 
 
 def test_a_detector_of_another_schema_cannot_be_loaded_and_the_reason_says_what_to_do(tmp_path):
     root = projects.make_project(tmp_path)
     change_schema(root / "models/detector/detector.json")
     projects.build(root, name=MODEL)
-    opened = read_release(root / "models/release", projects.PUBLIC, model=MODEL)
+    opened = read_release(root / "models/release", projects.TRUSTED, model=MODEL)
     (reason,) = opened.reasons
     assert (reason.code, opened.authentic) == (ReasonCode.UNLOADABLE, True)
     assert "expected a detector of schema" in reason.sentence
@@ -451,7 +481,7 @@ def test_a_detector_whose_content_changed_under_the_same_schema_cannot_be_loaded
         changed = dict(arrays) | {"quality.low": np.zeros(3, np.float32)}
     np.savez(path, **changed)
     projects.build(root, name=MODEL)
-    (reason,) = read_release(root / "models/release", projects.PUBLIC, model=MODEL).reasons
+    (reason,) = read_release(root / "models/release", projects.TRUSTED, model=MODEL).reasons
     assert (reason.code, "expected low and high of" in reason.sentence) == (ReasonCode.UNLOADABLE, True)
 
 

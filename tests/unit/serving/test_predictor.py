@@ -175,7 +175,7 @@ def release(screening, tiny_network, tmp_path):
 
     def sign():
         write_verdict(release, tmp_path / "keys")
-        return keys.load_public_key(tmp_path / "keys" / keys.PUBLIC_KEY_FILE)
+        return keys.load_public_keys(tmp_path / "keys" / keys.PUBLIC_KEY_FILE)
 
     return release, sign
 
@@ -199,7 +199,7 @@ def test_without_exported_network_and_tensorflow_the_error_names_what_to_install
     code = (
         "import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None\n"
         "from pathlib import Path\nfrom buckler.trust import keys\nfrom buckler.serving.predictor import Predictor\n"
-        f"Predictor.load(Path({str(directory)!r}), keys.load_public_key(Path({str(tmp_path / 'keys')!r}) / "
+        f"Predictor.load(Path({str(directory)!r}), keys.load_public_keys(Path({str(tmp_path / 'keys')!r}) / "
         "keys.PUBLIC_KEY_FILE))"
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

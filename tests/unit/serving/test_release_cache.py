@@ -17,7 +17,6 @@ from buckler.serving.assessment import RefusedError
 from buckler.serving.release_cache import ABANDONED_SECONDS, LOCK_FILE, USED, ReleaseCache
 from buckler.serving.version import Version
 from buckler.state import paths
-from buckler.trust.keys import Keys
 from buckler.trust.verdict import open_release
 from tests import projects
 
@@ -29,7 +28,7 @@ class Downloads:
     """A registry in a directory; lists the downloads."""
 
     def __init__(self, directory: Path, model: str = NAME) -> None:
-        self.model, self.keys = model, Keys(projects.KEY)
+        self.model, self.keys = model, projects.KEYS
         self.directory = directory
         self.releases: dict[str, Path] = {}
         self.downloaded: list[str] = []
@@ -78,7 +77,7 @@ def path_of(cache: ReleaseCache, version: Version, **options: bool) -> Path:
 
 def test_a_registered_version_is_downloaded_from_a_real_registry(project, registry, directory):
     verdict = projects.build(project, name=registry)
-    model = tracking.WritableRegistry(registry, Keys(projects.KEY))
+    model = tracking.WritableRegistry(registry, projects.KEYS)
     run = tracking.start_run(registry, "test", {})
     uri = tracking.log_release(run, project / "models/release", labels=projects.LABELS, shape=(32, 32, 3))
     tracking.finish_run(run)

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from buckler.trust import digests, keys, promotion, receipt, recovery, standing, verdict
+from buckler.trust import digests, promotion, receipt, recovery, standing, verdict
 from buckler.trust.document import PAYLOAD_TYPE, SignedDocument
 from buckler.trust.envelope import pre_authentication_encoding
 from tests.projects import KEY, PUBLIC
@@ -65,5 +65,5 @@ def seal(payload: bytes) -> dict[str, Any]:
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": keys.key_id(PUBLIC), "sig": base64.b64encode(signature).decode()}],
+        "signatures": [{"keyid": PUBLIC.id, "sig": base64.b64encode(signature).decode()}],
     }

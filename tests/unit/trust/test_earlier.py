@@ -23,7 +23,7 @@ from tests.unit.trust.signed import KINDS as ALL_KINDS
 
 KINDS = {kind: document for kind, document in ALL_KINDS.items() if kind != "recovery"}  # it is newer
 EARLIER = Path(__file__).parent / "earlier"
-PUBLIC = keys.load_public_key(EARLIER / "verdict.pub")
+PUBLIC = keys.load_public_keys(EARLIER / "verdict.pub")
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 VERDICT_ID = "sha256:cd87e27238917c6ec66fec85f0246f3040a9a78c328bef0b9bce908f9f51ae35"
 

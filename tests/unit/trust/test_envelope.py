@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from buckler.errors import VerdictError
 from buckler.trust.envelope import open_payload, parse_object, pre_authentication_encoding, sign
+from buckler.trust.public_keys import PublicKeys
 
 TYPE = "application/vnd.in-toto+json"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key()
+PUBLIC = PublicKeys.of(KEY.public_key())
 
 
 def test_the_encoding_matches_the_dsse_example():

@@ -20,6 +20,7 @@ from securesystemslib.signer import SSlibKey
 from buckler import cli
 from buckler.trust import keys
 from buckler.trust.digests import checksum_list, file_digest
+from buckler.trust.public_keys import public_pem
 from tests import projects
 from tests.absent import absent
 from tests.unit.trust import signed
@@ -32,7 +33,7 @@ HOW_TO = Path(__file__).resolve().parents[3] / "docs/how-to/verify-a-verdict.md"
 def release(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release that the gate built, and the public key that its owner gives to strangers."""
     projects.build(project)
-    (project / "verdict.pub").write_bytes(keys.public_pem(projects.PUBLIC))
+    (project / "verdict.pub").write_bytes(projects.PUBLIC.pem)
     monkeypatch.setenv(keys.VERDICT_KEY_ENV, str(project / "verdict.pub"))
     return project / "models/release"
 
@@ -48,7 +49,9 @@ def envelope(request, release) -> dict:
 def verified(envelope: dict) -> bytes:
     """Return the payload of an envelope that securesystemslib accepts."""
     found = Envelope.from_dict(copy.deepcopy(envelope))
-    found.verify([SSlibKey.from_crypto(projects.PUBLIC, keyid=envelope["signatures"][0]["keyid"])], threshold=1)
+    found.verify(
+        [SSlibKey.from_crypto(projects.KEY.public_key(), keyid=envelope["signatures"][0]["keyid"])], threshold=1
+    )
     return found.payload
 
 
@@ -210,7 +213,7 @@ def test_the_documented_commands_refuse_a_changed_release(release, harm):
 def other_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return keys.public_pem(Ed25519PrivateKey.generate().public_key())
+    return public_pem(Ed25519PrivateKey.generate().public_key())
 
 
 def test_the_documented_commands_refuse_a_failed_and_an_expired_verdict(project, release):

@@ -1,17 +1,20 @@
 import stat
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler.errors import BucklerError
+from buckler.errors import BucklerError, VerdictError
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.envelope import open_payload, sign
+from buckler.trust.public_keys import PublicKeys, TrustedKeys, public_pem
 
 
 def test_a_key_pair_signs_and_verifies_and_only_its_owner_can_read_the_private_half(tmp_path):
     keys.generate_key_pair(tmp_path / "keys")
     key = keys.load_private_key(tmp_path / "keys" / "verdict.pem")
-    public = keys.load_public_key(tmp_path / "keys" / "verdict.pub")
+    public = keys.load_public_keys(tmp_path / "keys" / "verdict.pub")
     assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",)) == ("x", b'{"a":1}')
     assert stat.S_IMODE((tmp_path / "keys" / "verdict.pem").stat().st_mode) == 0o600
 
@@ -26,8 +29,8 @@ def test_a_key_is_never_overwritten(tmp_path):
 
 def test_the_projects_own_key_pair_is_created_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, created = keys.load_or_create_private_key()
-    again, created_again = keys.load_or_create_private_key()
+    first, created = keys.load_or_create_signing_key()
+    again, created_again = keys.load_or_create_signing_key()
     assert (created, created_again) == (True, False)
     assert first.private_bytes_raw() == again.private_bytes_raw()
 
@@ -36,7 +39,7 @@ def test_a_missing_signing_key_named_by_the_setting_is_an_error_and_none_is_crea
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUCKLER_SIGNING_KEY", "secrets/verdict.pem")
     with pytest.raises(BucklerError, match=r"secrets/verdict\.pem.*buckler keys init"):
-        keys.load_or_create_private_key()
+        keys.load_or_create_signing_key()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,16 +48,115 @@ def test_a_project_that_only_verifies_creates_no_key_pair(tmp_path, monkeypatch)
     keys.generate_key_pair(paths.KEYS)
     (paths.KEYS / "verdict.pem").unlink()
     with pytest.raises(BucklerError, match=r"verdict\.pub exists"):
-        keys.load_or_create_private_key()
+        keys.load_or_create_signing_key()
 
 
 def test_the_setting_names_the_public_key(tmp_path, monkeypatch):
     keys.generate_key_pair(tmp_path / "elsewhere")
     monkeypatch.setenv("BUCKLER_VERDICT_KEY", str(tmp_path / "elsewhere" / "verdict.pub"))
-    assert keys.load_public_key().public_bytes_raw()
+    assert keys.load_public_keys() == keys.load_public_keys(tmp_path / "elsewhere" / "verdict.pub")
 
 
-@pytest.mark.parametrize("load", [keys.load_private_key, keys.load_public_key])
+def test_the_first_run_creates_a_pair_for_verdicts_and_another_for_promotions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys.load_or_create_signing_key()
+    trusted = keys.load_trusted_keys()
+    assert trusted.verdict == PublicKeys.of(keys.load_signing_key().public_key())
+    assert trusted.promotion == PublicKeys.of(keys.load_signing_key(keys.PROMOTIONS).public_key())
+    assert trusted.verdict != trusted.promotion
+
+
+def test_a_project_of_an_earlier_version_goes_on_with_its_verdict_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys.generate_key_pair(paths.KEYS)
+    keys.load_or_create_signing_key()
+    assert sorted(path.name for path in paths.KEYS.iterdir()) == ["verdict.pem", "verdict.pub"]
+    trusted = keys.load_trusted_keys()
+    assert trusted.promotion == trusted.verdict
+    assert trusted.promotion.contain(keys.load_signing_key(keys.PROMOTIONS).public_key())
+
+
+PLACES = ("file", "variable", "private file", "private variable")
+
+
+@pytest.mark.parametrize("verdict", PLACES)
+@pytest.mark.parametrize("promotion", PLACES)
+def test_a_promotion_key_in_any_place_means_that_the_verdict_key_verifies_no_promotion(
+    tmp_path, monkeypatch, verdict, promotion
+):
+    monkeypatch.chdir(tmp_path)
+    keys.generate_key_pair(tmp_path / "made", keys.VERDICTS, keys.PROMOTIONS)
+    made = [keys.load_public_keys(tmp_path / "made" / role.public_file) for role in (keys.VERDICTS, keys.PROMOTIONS)]
+    paths.KEYS.mkdir(parents=True)
+    for role, place in ((keys.VERDICTS, verdict), (keys.PROMOTIONS, promotion)):
+        private = place.startswith("private")
+        path = tmp_path / "made" / (role.private_file if private else role.public_file)
+        if place.endswith("variable"):
+            monkeypatch.setenv(role.signing_env if private else role.public_env, str(path))
+        else:
+            path.rename(paths.KEYS / path.name)
+    assert keys.load_trusted_keys() == TrustedKeys(*made)
+
+
+def test_a_promotion_key_that_a_variable_names_and_that_is_missing_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys.generate_key_pair(paths.KEYS)
+    monkeypatch.setenv("BUCKLER_PROMOTION_KEY", "none/promotion.pub")
+    with pytest.raises(BucklerError, match=r"none/promotion\.pub.*BUCKLER_PROMOTION_KEY names another file"):
+        keys.load_trusted_keys()
+
+
+# --- several public keys
+
+
+@pytest.fixture
+def three(tmp_path):
+    pairs = [Ed25519PrivateKey.generate() for _ in range(3)]
+    path = tmp_path / "two.pub"
+    path.write_bytes(b"".join(public_pem(key.public_key()) for key in pairs[:2]))
+    return pairs, keys.load_public_keys(path)
+
+
+def test_any_key_of_a_file_verifies_and_no_other(three):
+    (old, new, stranger), public = three
+    for key in (old, new):
+        assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",))[1] == b'{"a":1}'
+    with pytest.raises(VerdictError, match=f"expected a signature of key {public.ids[0]} or {public.ids[1]}"):
+        open_payload(sign({"a": 1}, stranger, payload_type="x"), public, payload_types=("x",))
+
+
+def test_a_signature_under_the_name_of_another_key_does_not_count(three):
+    (_, new, stranger), public = three
+    forged = sign({"a": 1}, stranger, payload_type="x")
+    forged["signatures"] = [{**forged["signatures"][0], "keyid": each} for each in public.ids]
+    with pytest.raises(VerdictError, match="does not match"):
+        open_payload(forged, public, payload_types=("x",))
+    valid = sign({"a": 1}, new, payload_type="x")
+    valid["signatures"] = [forged["signatures"][0], *valid["signatures"]]  # one valid signature is enough
+    assert open_payload(valid, public, payload_types=("x",))[1] == b'{"a":1}'
+
+
+def test_a_set_is_identified_by_its_keys_in_any_order(three):
+    (old, new, _), public = three
+    assert public.id == PublicKeys.of(new.public_key(), old.public_key()).id != PublicKeys.of(old.public_key()).id
+    assert PublicKeys.parse(public.pem, Path("two.pub")) == public
+    assert public.joined(public) == public
+
+
+@pytest.mark.parametrize("content", [b"", b"# a comment\n%b", b"%b-----BEGIN PUBLIC KEY-----\nAA", b"%bjunk"])
+def test_a_file_with_anything_but_public_keys_is_rejected(three, tmp_path, content):
+    (tmp_path / "bad.pub").write_bytes(content.replace(b"%b", three[1].pem))
+    with pytest.raises(BucklerError, match=r"bad\.pub is not a public key"):
+        keys.load_public_keys(tmp_path / "bad.pub")
+
+
+def test_a_private_key_among_public_ones_is_rejected(three, tmp_path):
+    (tmp_path / "bad.pub").write_bytes(three[1].pem + keys.private_pem(three[0][0]))
+    with pytest.raises(BucklerError, match=r"bad\.pub"):
+        keys.load_public_keys(tmp_path / "bad.pub")
+
+
+@pytest.mark.parametrize("load", [keys.load_private_key, keys.load_public_keys])
 def test_a_file_that_is_not_a_key_is_rejected(tmp_path, load):
     (tmp_path / "key").write_text("not a key")
     with pytest.raises(BucklerError, match="key"):

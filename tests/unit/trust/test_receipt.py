@@ -16,9 +16,10 @@ from buckler.trust import digests, keys
 from buckler.trust import receipt as receipts
 from buckler.trust.document import PAYLOAD_TYPE
 from buckler.trust.envelope import sign
+from buckler.trust.public_keys import PublicKeys
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key()
+PUBLIC = PublicKeys.of(KEY.public_key())
 PICTURE = b"\xff\xd8\xff a picture"
 MOMENT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 MODEL = f"sha256:{'5d' * 32}"
@@ -75,7 +76,7 @@ def test_another_picture_another_model_and_another_key_are_refused(answer, image
     assert "the receipt is about a picture sha256:" in refusal(answer, tmp_path / "other.jpg")
     assert f"the receipt names {MODEL}" in refusal(answer, image, model_digest=f"sha256:{'00' * 32}")
     answer.write_text(json.dumps(issue(image, Ed25519PrivateKey.generate())))
-    assert f"expected a signature of key {keys.key_id(PUBLIC)}" in refusal(answer, image)
+    assert f"expected a signature of key {PUBLIC.id}" in refusal(answer, image)
 
 
 def test_an_answer_that_was_changed_beside_its_receipt_is_refused_by_field(answer, image):
@@ -148,14 +149,15 @@ def test_a_service_without_a_receipt_key_signs_none_and_a_named_key_must_exist(p
 def test_the_projects_own_key_is_found(project):
     receipts.generate_key_pair(paths.KEYS)
     key = receipts.load_key(None)
-    assert keys.public_pem(key.public_key()) == (paths.KEYS / "receipts.pub").read_bytes()
+    assert PublicKeys.of(key.public_key()).pem == (paths.KEYS / "receipts.pub").read_bytes()
     assert stat.S_IMODE((paths.KEYS / "receipts.pem").stat().st_mode) == 0o600
 
 
-def test_the_verdict_key_is_rejected_as_a_receipt_key(project):
-    keys.generate_key_pair(paths.KEYS)
-    with pytest.raises(BucklerError, match="which no service may have"):
-        receipts.load_key(paths.KEYS / "verdict.pem")
+@pytest.mark.parametrize(("file", "signs"), [("verdict.pem", "verdicts"), ("promotion.pem", "promotions")])
+def test_a_key_of_another_role_is_rejected_as_a_receipt_key(project, file, signs):
+    keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
+    with pytest.raises(BucklerError, match=f"signs {signs}, which no service may have"):
+        receipts.load_key(paths.KEYS / file)
 
 
 # --- the commands
@@ -171,7 +173,7 @@ def test_receipt_keys_are_created_once_beside_the_verdict_keys(project, capsys):
 
 
 def test_verify_receipt_exits_0_and_prints_one_line_about_the_answer(answer, image, tmp_path, capsys):
-    (tmp_path / "receipts.pub").write_bytes(keys.public_pem(PUBLIC))
+    (tmp_path / "receipts.pub").write_bytes(PUBLIC.pem)
     command = ["verify-receipt", str(answer), "--image", str(image), "--key", str(tmp_path / "receipts.pub")]
     assert cli.main(command) == 0
     output = capsys.readouterr().out
@@ -183,7 +185,7 @@ def test_verify_receipt_exits_0_and_prints_one_line_about_the_answer(answer, ima
 
 def test_verify_receipt_exits_1_on_a_mismatch_and_2_on_an_unreadable_file(answer, image, tmp_path, capsys):
     key = tmp_path / "receipts.pub"
-    key.write_bytes(keys.public_pem(PUBLIC))
+    key.write_bytes(PUBLIC.pem)
 
     def run(answer: Path, image: Path, key: Path) -> tuple[int, str]:
         code = cli.main(["verify-receipt", str(answer), "--image", str(image), "--key", str(key)])

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buckler.errors import VerdictError
-from buckler.trust import keys
 from buckler.trust.digests import directory_digest, file_digest, file_digests
 from buckler.trust.opened_files import opened
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.verdict import (
     MAX_VERDICT_BYTES,
     JudgedModel,
@@ -26,7 +26,7 @@ from buckler.trust.verdict import (
 
 ISSUED = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = KEY.public_key()
+PUBLIC = PublicKeys.of(KEY.public_key())
 
 
 def judgement(release: Path, **changes: Any) -> Judgement:
@@ -121,12 +121,12 @@ def same_json(one: bytes, other: bytes) -> bool:
 
 def test_another_key_is_refused_and_both_keys_are_named(release):
     seal(release, Ed25519PrivateKey.generate())
-    assert keys.key_id(PUBLIC) in refused(release, "signature")
+    assert PUBLIC.id in refused(release, "signature")
 
 
 def test_another_keys_signature_under_our_key_id_is_refused(release):
     envelope = sealed(release, Ed25519PrivateKey.generate())
-    envelope["signatures"][0]["keyid"] = keys.key_id(PUBLIC)
+    envelope["signatures"][0]["keyid"] = PUBLIC.id
     (release / "verdict.json").write_text(json.dumps(envelope))
     refused(release, "signature")
 

@@ -30,7 +30,7 @@ from tests.unit.watch import made
 def name(project, registry):
     """The model's name in a registry where version 2 was promoted after version 1."""
     (project / "params.yaml").write_text(yaml.safe_dump({"publish": {"experiment": registry, "model_name": registry}}))
-    keys.generate_key_pair(paths.KEYS)
+    keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
     for weights in (b"one", b"two"):
         publish(project, registry, weights)
         promote_release(WritableRegistry(registry))
@@ -39,7 +39,7 @@ def name(project, registry):
 
 def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
-    verdict = projects.build(project, name=registry, key=keys.load_private_key())
+    verdict = projects.build(project, name=registry, key=keys.load_signing_key())
     names, source = PublishParams(registry, registry), Source(None, False)
     return publish_release(
         project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
@@ -54,7 +54,7 @@ def stands(name, version):
     text = WritableRegistry(name).version(version).standing
     if not text:
         return None
-    return standing.read(text, keys.load_public_key(), model_name=name, version=version, registry="local")
+    return standing.read(text, keys.load_trusted_keys().promotion, model_name=name, version=version, registry="local")
 
 
 def follow(result, *actions, job="reevaluate", promote=False):
@@ -90,8 +90,8 @@ def test_passing_without_a_renewal_needs_no_registry(here):
 
 
 def test_renewing_without_the_signing_key_is_an_error_that_says_what_to_do(name):
-    keys.private_key_path().unlink()
-    with pytest.raises(BucklerError, match="buckler keys init"):
+    (paths.KEYS / keys.PROMOTION_PRIVATE_FILE).unlink()
+    with pytest.raises(BucklerError, match="name it in BUCKLER_PROMOTION_SIGNING_KEY"):
         follow(watch.Finding(True, "passed", version="2", renews_days=30))
 
 
@@ -201,7 +201,7 @@ def test_without_a_version_to_roll_back_to_the_champion_is_degraded(name):
 
 
 def test_without_the_signing_key_the_log_records_the_action_that_was_not_possible(name):
-    keys.private_key_path().unlink()
+    (paths.KEYS / keys.PROMOTION_PRIVATE_FILE).unlink()
     done = follow(FAILED, "alert", "rollback")
     assert "rollback was not possible" in done[0]
     assert [line["outcome"] for line in audited()] == ["done", "not done"]

@@ -243,7 +243,7 @@ def _failures(assessment: Assessment, evaluations: dict[str, SetEvaluation]) -> 
 
 def _can_sign() -> bool:
     try:
-        keys.load_private_key()
+        keys.load_signing_key(keys.PROMOTIONS)
     except BucklerError:
         return False
     return True

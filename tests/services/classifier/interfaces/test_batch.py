@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from buckler.trust import audit_chain
-from buckler.trust.keys import load_public_key
+from buckler.trust.keys import load_public_keys
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer
 from tests.services.classifier.test_http import scrape, total
@@ -70,7 +70,7 @@ def test_each_answer_is_recorded_and_counted_but_no_bad_picture(server: Server, 
 def test_each_answer_has_its_own_receipt(server: Server, picture: bytes, keys, tmp_path):
     other = encode("PNG", (40, 40))
     answers = send(server.url, picture, other, **{"X-Buckler-Receipt": "ed25519"}).json()["answers"]
-    public = load_public_key(keys / PUBLIC_KEY_FILE)
+    public = load_public_keys(keys / PUBLIC_KEY_FILE)
     for number, (answer, content) in enumerate(zip(answers, (picture, other), strict=True)):
         (tmp_path / f"{number}.json").write_text(json.dumps(answer))
         (tmp_path / f"{number}.jpg").write_bytes(content)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from buckler.error_codes import ErrorCode
 from buckler.trust import audit_chain
-from buckler.trust.keys import load_public_key
+from buckler.trust.keys import load_public_keys
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import RefusalError
 from services.classifier.endpoints import ENDPOINTS
@@ -127,7 +127,7 @@ def test_a_report_is_recorded_in_the_audit_log_and_can_carry_a_receipt(server: S
     (extension,) = report.json()["extension"]
     (tmp_path / "receipt.json").write_bytes(base64.b64decode(extension["valueBase64Binary"]))
     (tmp_path / "picture.jpg").write_bytes(picture)
-    public = load_public_key(keys / PUBLIC_KEY_FILE)
+    public = load_public_keys(keys / PUBLIC_KEY_FILE)
     receipt = verify(tmp_path / "receipt.json", tmp_path / "picture.jpg", public)
     assert receipt.answer["request_id"] == report.json()["id"]
     assert json.loads(server.audit.read_text().splitlines()[-1])["answer"]["label"] == receipt.answer["label"]

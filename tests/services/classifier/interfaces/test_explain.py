@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.datastructures import QueryParams
 
 from buckler.trust import audit_chain
-from buckler.trust.keys import load_public_key
+from buckler.trust.keys import load_public_keys
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces.explain import GIVES, Explanation, requested_label
@@ -126,5 +126,5 @@ def test_as_json_the_answer_carries_a_receipt(server: Server, picture: bytes, ke
     answer = explain(server, picture, **headers).json()["answer"]
     (tmp_path / "answer.json").write_text(json.dumps(answer))
     (tmp_path / "picture.jpg").write_bytes(picture)
-    receipt = verify(tmp_path / "answer.json", tmp_path / "picture.jpg", load_public_key(keys / PUBLIC_KEY_FILE))
+    receipt = verify(tmp_path / "answer.json", tmp_path / "picture.jpg", load_public_keys(keys / PUBLIC_KEY_FILE))
     assert receipt.answer["request_id"] == answer["request_id"]

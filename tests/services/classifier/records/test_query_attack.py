@@ -18,7 +18,7 @@ from buckler.serving.api_keys import ApiKey, Role
 from buckler.serving.predictor import Predictor
 from buckler.serving.query_monitor import QueryRules
 from buckler.trust import audit_chain
-from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_key
+from buckler.trust.keys import PUBLIC_KEY_FILE, load_public_keys
 from services.classifier.contract import RefusalError
 from services.classifier.served import Served
 from services.classifier.service import ClassifierService
@@ -154,7 +154,7 @@ def test_different_lesions_and_retries_are_not_flagged(callers):
 @pytest.fixture
 def ask(release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """Send pictures to a service with the given settings; return the code of each refusal, or the decision."""
-    predictor = Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    predictor = Predictor.load(release, load_public_keys(keys / PUBLIC_KEY_FILE))
     started = []
 
     def ask(pictures: list[np.ndarray], **settings: object) -> list[str]:

@@ -17,7 +17,7 @@ from buckler.serving import pyfunc, selftest
 from buckler.serving.assessment import OpenedRelease, read_release
 from buckler.serving.predictor import Prediction, Predictor
 from buckler.serving.version import Version
-from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_public_key
+from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_public_keys, load_trusted_keys
 from buckler.trust.verdict import MODEL_DIR
 from services.classifier.releases.follower import Follower
 from services.classifier.releases.slot import ModelSlot
@@ -59,7 +59,7 @@ def copy(release: Path, keys: Path, tmp_path: Path, engine: str) -> Path:
 
 
 def verified(release: Path) -> OpenedRelease:
-    found = read_release(release, load_public_key(), model=MODEL_NAME)
+    found = read_release(release, load_trusted_keys(), model=MODEL_NAME)
     assert found.authentic, found.reasons
     return found
 
@@ -93,7 +93,7 @@ def names_read(release: Path, engine: str) -> list[str]:
     """Return the files below ``model/`` that this machine reads to serve with ``engine``."""
     if engine == "keras":
         return list(READ_BY_KERAS)
-    precision = Predictor.load(release, load_public_key(), threads=1).precision
+    precision = Predictor.load(release, load_public_keys(), threads=1).precision
     network = "int8" if precision == "int8" else "float32"
     return ["runtime.json", f"{network}.xml", f"{network}.bin", "head.npz", *READ_BY_KERAS[1:]]
 
@@ -150,7 +150,7 @@ def load_by_the_service(release: Path) -> None:
 
 
 def load_by_the_predictor(release: Path) -> None:
-    Predictor.load(release, load_public_key())
+    Predictor.load(release, load_public_keys())
 
 
 def load_by_mlflow(release: Path) -> None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
@@ -20,14 +19,17 @@ from buckler.release.signing import signing
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import DIGEST_TAG, HEAD_TAG, PROMOTION_TAG, VERDICT_TAG, connect
-from buckler.trust import digests
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, Keys, load_private_key
+from buckler.trust import digests, promotion
+from buckler.trust.keys import PRIVATE_KEY_FILE, PROMOTION_PRIVATE_FILE, load_private_key
+from buckler.trust.promotion import PromotionRecord
+from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.verdict import MODEL_DIR, open_release
 from services.classifier.releases import follower, lookup
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.served import Candidate
 from services.classifier.settings import Settings
+from tests.key_files import keys_in, public_env
 from tests.services.champions import forget
 from tests.services.running import load_served
 
@@ -49,18 +51,18 @@ class RegistryModel:
 
     def __init__(self, name: str, keys: Path) -> None:
         self.name = name
-        self._key = load_private_key(keys / PRIVATE_KEY_FILE)
-        self._model = tracking.WritableRegistry(name, Keys(self._key))
+        self.keys = keys_in(keys)
+        self._model = tracking.WritableRegistry(name, self.keys)
 
     @property
-    def public_key(self) -> Ed25519PublicKey:
-        return self._key.public_key()
+    def trusted(self) -> TrustedKeys:
+        return self.keys.public()
 
     def register(self, release: Path, *, tags: bool = True) -> str:
         run = tracking.start_run("service", "test", {})
         uri = tracking.log_release(run, release, labels=["benign", "malignant"], shape=(32, 32, 3))
         tracking.finish_run(run)
-        verdict = open_release(release, self._key.public_key()) if tags else None
+        verdict = open_release(release, self.trusted.verdict) if tags else None
         known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}
         return self._model.register(uri, tags=known, description="test")
 
@@ -71,7 +73,12 @@ class RegistryModel:
     def promote(self, release: Path, version: str) -> None:
         """Move the alias as `buckler promote` and `buckler rollback` do."""
         with signing(self._model) as signer:
-            signer.promote(self._model.version(version), open_release(release, self._key.public_key()))
+            signer.promote(self._model.version(version), open_release(release, self.trusted.verdict))
+
+    def write_promotion(self, version: str, text: str) -> None:
+        """Write a record of any origin to the version and the model, as whoever writes the registry can."""
+        self._model.tag(version, PROMOTION_TAG, text)
+        self._model.tag_model(PROMOTION_TAG, text)
 
     def publish(self, release: Path) -> str:
         version = self.register(release)
@@ -95,7 +102,8 @@ class Maker:
 def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        for variable, value in public_env(keys).items():
+            patch.setenv(variable, value)
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield
 
@@ -187,7 +195,7 @@ def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings,
     following.check()
     assert slot.served.predictor is old.predictor
     assert value("buckler_release_swaps_total", model="memory") == remembered + 1
-    assert lookup.last_good(settings, registry.public_key)[0].version == first
+    assert lookup.last_good(settings, registry.trusted)[0].version == first
 
 
 def test_the_previous_model_is_released_after_its_time(settings, registry, make):
@@ -388,6 +396,40 @@ def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_l
     assert slot.served.predictor.verdict.id != first.predictor.verdict.id
 
 
+def test_a_promotion_with_the_verdict_key_changes_nothing(settings, registry, make, keys):
+    first = registry.publish(make("one", issued_at=BEGIN))
+    slot, following = serving(settings)
+    following.check()
+    second = registry.register(release := make("two"))
+    entry = tracking.WritableRegistry(settings.model_name).version(second)
+    judged = open_release(release, registry.trusted.verdict)
+    record = PromotionRecord(
+        entry.model, second, judged.subject_digest, judged.id, datetime.now(UTC), entry.registry, sequence=9
+    )
+    text = promotion.issue(record, load_private_key(keys / PRIVATE_KEY_FILE))
+    registry.write_promotion(second, text)
+    registry.point_to(second)
+    before = refused("not_promoted")
+    following.check()
+    assert (slot.served.version, refused("not_promoted")) == (first, before + 1)
+    assert load_served(settings).version == first  # a restarted worker
+
+
+def test_a_verdict_with_the_promotion_key_is_refused(settings, registry, make, keys, tmp_path):
+    first = registry.publish(make("one", issued_at=BEGIN))
+    slot, following = serving(settings)
+    following.check()
+    (tmp_path / "thief").mkdir()
+    shutil.copyfile(keys / PROMOTION_PRIVATE_FILE, tmp_path / "thief" / PRIVATE_KEY_FILE)
+    write_verdict(release := make("two"), tmp_path / "thief", settings.model_name)
+    second = registry.register(release, tags=False)
+    with signing(tracking.WritableRegistry(settings.model_name, registry.keys)) as signer:
+        signer.promote(signer.registry.version(second), open_release(release, registry.trusted.promotion))
+    before = refused("signature")
+    following.check()
+    assert (slot.served.version, refused("signature")) == (first, before + 1)
+
+
 def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, registry, make):
     settings.releases_dir.mkdir()
     releases = {registry.publish(made): made for made in (make("one", issued_at=BEGIN), make("two"))}
@@ -395,7 +437,7 @@ def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, r
         place = Path(shutil.copytree(releases[version], settings.releases_dir / f".incoming-{version}" / "release"))
         record = tracking.WritableRegistry(settings.model_name).version(version).promotion
         lookup.keep(Candidate(place, version, record), settings)
-    assert lookup.last_good(settings, registry.public_key)[0].version == "2"
+    assert lookup.last_good(settings, registry.trusted)[0].version == "2"
 
 
 def test_files_of_a_killed_download_are_removed_later(settings, registry, make):

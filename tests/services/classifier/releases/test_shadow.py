@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from benchmarks.signing import write_verdict
 from buckler.release import tracking
 from buckler.serving.aliases import CHALLENGER
-from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_key
+from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_public_keys
 from services.classifier.contract import Answer
 from services.classifier.releases.shadow import QUEUE, ChallengerFollower, Shadow
 from services.classifier.releases.slot import ModelSlot
@@ -38,7 +38,7 @@ def pictures(outcome: str) -> float:
 def predictor(release: Path, keys: Path):
     from buckler.serving.predictor import Predictor
 
-    return Predictor.load(release, load_public_key(keys / PUBLIC_KEY_FILE))
+    return Predictor.load(release, load_public_keys(keys / PUBLIC_KEY_FILE))
 
 
 class OtherModel:

@@ -10,12 +10,13 @@ from prometheus_client import REGISTRY
 
 from buckler.serving import registry
 from buckler.trust import standing
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, VERDICT_KEY_ENV, generate_key_pair, load_private_key
+from buckler.trust.keys import PRIVATE_KEY_FILE, generate_key_pair, load_private_key
 from buckler.trust.standing import Claim
 from services.classifier.releases import standing_cache
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
+from tests.key_files import public_env
 from tests.services.champions import Champion, forget
 from tests.services.running import Server, serving
 from tests.waiting import wait_for
@@ -33,7 +34,8 @@ def value(name: str, **labels: str) -> float:
 def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        for variable, value in public_env(keys).items():
+            patch.setenv(variable, value)
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield
 
@@ -129,7 +131,7 @@ def test_a_standing_signed_by_another_key_is_refused_and_the_valid_one_stays(set
     other = load_private_key(tmp_path / "other" / PRIVATE_KEY_FILE)
     known = standing.read(
         champion.text(),
-        champion.key.public_key(),
+        champion.trusted.promotion,
         model_name=champion.name,
         version=champion.version,
         registry=champion.registry.id,

@@ -18,9 +18,10 @@ from buckler.serving import api_keys
 from buckler.state import paths
 from buckler.trust import audit_chain
 from buckler.trust.journal import JOURNAL_ENV
-from buckler.trust.keys import PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, VERDICT_KEY_ENV
+from buckler.trust.keys import PROMOTIONS
 from buckler.watch.jobs import probe
 from tests import projects
+from tests.key_files import public_env, signing_env
 from tests.services.champions import Champion, forget
 from tests.services.running import IMAGE_SIZE, TLS, Server, serving
 from tests.unit.watch import made
@@ -53,8 +54,8 @@ def home(module_tmp_path: Path) -> Path:
 def environment(keys: Path, mlflow_database: str, home: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
-        patch.setenv(SIGNING_KEY_ENV, str(keys / PRIVATE_KEY_FILE))
+        for variable, value in (public_env(keys) | signing_env(keys, PROMOTIONS)).items():
+            patch.setenv(variable, value)
         patch.setenv(JOURNAL_ENV, str(home / "signed"))  # each test has another working directory
         patch.chdir(home)
         yield

@@ -90,8 +90,8 @@ def champion(made, mlflow_database):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        keys.generate_key_pair(paths.KEYS)
-        key = keys.load_private_key()
+        keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
+        key = keys.load_signing_key()
         verdict = bundle.build(
             made / "models/release",
             classifier=made / "models/classifier",
@@ -106,7 +106,7 @@ def champion(made, mlflow_database):
             write_self_test=selftest.write,
         )
         projects.publish(made, verdict, name)
-        promote.promote(WritableRegistry(name, keys.Keys(key)))
+        promote.promote(WritableRegistry(name))
     return name
 
 
@@ -126,7 +126,7 @@ def name(champion, made, project, registry, monkeypatch, tmp_path):
 @pytest.fixture
 def observed(name, project):
     """A function that answers pictures as the service does, and returns their exact observations."""
-    verdict = open_release(project / "models/release", keys.load_public_key())
+    verdict = open_release(project / "models/release", keys.load_public_keys())
     predictor = Predictor.of(project / "models/release/model", verdict)
 
     def observe(contents, change=lambda pixels: pixels, digest=predictor.digest):

@@ -67,10 +67,10 @@ def champion(made, project, registry, monkeypatch):
         shutil.rmtree(project / part, ignore_errors=True)
         shutil.copytree(made / part, project / part)
     write_settings(project, registry)
-    keys.generate_key_pair(paths.KEYS)
+    keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
 
     def promoted(policy):
-        verdict = projects.build(project, policy=policy, name=registry, key=keys.load_private_key())
+        verdict = projects.build(project, policy=policy, name=registry, key=keys.load_signing_key())
         projects.publish(project, verdict, registry)
         promote.promote(WritableRegistry(registry))
         return registry
@@ -119,11 +119,11 @@ def test_a_missed_floor_fails_the_job(champion, project):
 def test_passing_renews_the_verdict_and_without_the_key_keeps_the_progress(champion, project, registry):
     name = champion(projects.LENIENT)
     cfg = write_settings(project, name)
-    key = keys.private_key_path()
+    key = paths.KEYS / keys.PROMOTION_PRIVATE_FILE
     aside = key.rename(project / "aside.pem")
     run = watch.run_once("reevaluate", cfg=cfg)
     assert run.outcome == "error"
-    assert "buckler keys init" in run.message
+    assert "name it in BUCKLER_PROMOTION_SIGNING_KEY" in run.message
     assert watch.read_state("reevaluate")["passed"]  # the state is written before the renewal
     kept = sorted(paths.WATCH_JOURNAL.rglob("*"))
     assert kept
