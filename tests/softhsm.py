@@ -3,8 +3,12 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pkcs11
 
 from tests.absent import absent
 
@@ -48,6 +52,19 @@ class SoftHSM:
         command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN]
         environment = os.environ | {CONFIGURATION: str(self.configuration)}
         subprocess.run(command, check=True, capture_output=True, timeout=60, env=environment)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Take all tokens away, as when a module loses its connection, and bring them back."""
+        aside = self.root / "away"
+        self.tokens.rename(aside)
+        self.tokens.mkdir()
+        pkcs11.lib(str(module().resolve())).reinitialize()
+        try:
+            yield
+        finally:
+            self.tokens.rmdir()
+            aside.rename(self.tokens)
 
     def uri(self, token: str, label: str = "promotion", *, pin: str = PIN) -> str:
         """Return the URI of a key; its PIN is in a file beside the tokens."""

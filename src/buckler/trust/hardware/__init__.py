@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 def is_uri(value: str) -> bool:
-    """Return whether ``value`` names a key in hardware rather than a file."""
-    return value.startswith(uri.SCHEME)
+    """Return whether ``value`` names a key in hardware rather than a file.
+
+    In quotes or capitals too, which `load_key` refuses: as a path it would be repeated in an error, with a PIN in it.
+    """
+    return value.strip(" \t\n\"'").lower().startswith(uri.SCHEME)
 
 
 def load_key(value: str) -> "TokenKey":

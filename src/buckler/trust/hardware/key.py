@@ -96,7 +96,16 @@ def _check(session: Session, uri: KeyUri) -> Ed25519PublicKey:
             f"the key with {uri.key_name} may leave its token (CKA_EXTRACTABLE, CKA_SENSITIVE);"
             " create one with `buckler keys init --pkcs11 URI`"
         )
+    if _always_authenticates(private):
+        raise BucklerError(f"the key with {uri.key_name} asks for the PIN at each signature, which is not supported")
     return _public_key(session, uri)
+
+
+def _always_authenticates(key: Object) -> bool:
+    try:
+        return bool(key[Attribute.ALWAYS_AUTHENTICATE])
+    except PKCS11Error:  # older tokens do not know the attribute
+        return False
 
 
 def _private_key(session: Session, uri: KeyUri) -> SignMixin:

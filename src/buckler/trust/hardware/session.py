@@ -5,6 +5,7 @@ login counts for the whole process, so keys of one token share it. PKCS#11 libra
 further arrangements) nor forks: one thread at a time uses a library, and a forked process starts it again.
 """
 
+import ctypes
 import logging
 import os
 import threading
@@ -98,13 +99,14 @@ class Module:
     def _loaded(self) -> "lib":
         if self._library is None:
             try:
+                _bind(self._path)
                 library = pkcs11.lib(str(self._path))
                 if _forked(self._path):
                     # The parent's state of the library is a copy, which its sockets and handles do not survive.
                     with suppress(PKCS11Error):
                         library.finalize()
                     library.initialize()
-            except PKCS11Error as error:
+            except (OSError, PKCS11Error) as error:
                 raise BucklerError(f"cannot load the PKCS#11 module {self._path}: {describe(error)}") from error
             self._library = library
         return self._library
@@ -117,6 +119,17 @@ class Module:
             library.finalize()
         library.initialize()
         self._stale = False
+
+
+def _bind(path: Path) -> None:
+    """Load the library so that it uses its own libcrypto; python-pkcs11 then finds it loaded.
+
+    TensorFlow offers the functions of its own, incompatible one to every library that is loaded after it.
+
+    Raises:
+        OSError: It cannot be loaded.
+    """
+    ctypes.CDLL(str(path), mode=os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0))  # musl has no RTLD_DEEPBIND
 
 
 # By process, so that a forked one takes neither the sessions nor a lock that a thread of the parent held.

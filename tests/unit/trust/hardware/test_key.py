@@ -19,6 +19,7 @@ from buckler.trust.envelope import open_payload, pre_authentication_encoding, si
 from buckler.trust.hardware import session
 from buckler.trust.hardware.key import ED25519, point_of
 from buckler.trust.hardware.uri import parse
+from buckler.trust.public_keys import PublicKeys
 from tests.softhsm import CONFIGURATION, PIN, SoftHSM, module
 
 ROOT = Path(__file__).parents[4]
@@ -85,7 +86,7 @@ def test_a_document_that_the_token_signed_is_verified_without_it(uri):
     key = hardware.create_key(uri)
     public = key.public_key()
     envelope = sign({"a": 1}, key, payload_type="x")
-    assert open_payload(envelope, public, payload_types=("x",)) == ("x", b'{"a":1}')
+    assert open_payload(envelope, PublicKeys.of(public), payload_types=("x",)) == ("x", b'{"a":1}')
     # By other code than ours, from the raw public key alone.
     signature = base64.b64decode(envelope["signatures"][0]["sig"])
     raw = Ed25519PublicKey.from_public_bytes(public.public_bytes_raw())
@@ -146,6 +147,23 @@ def test_neither_the_key_nor_its_log_tells_the_pin(uri, caplog):
     assert PIN not in repr(key) + repr(vars(key)) + caplog.text
 
 
+@pytest.mark.parametrize("value", ["PKCS11:token=t", '"pkcs11:token=t', " pkcs11:token=t"])
+def test_a_uri_with_a_pin_is_not_taken_for_a_path_which_an_error_would_repeat(value):
+    assert hardware.is_uri(value)
+    with pytest.raises(BucklerError) as caught:
+        hardware.load_key(f"{value};object=k?pin-value={PIN}")
+    assert PIN not in str(caught.value)
+    assert not hardware.is_uri("/keys/pkcs11:token")
+
+
+@pytest.mark.slow
+def test_a_process_that_has_loaded_tensorflow_signs(uri):
+    """TensorFlow's functions of the same names as OpenSSL's crashed the module at the log-in."""
+    key = hardware.create_key(uri)
+    code = "from buckler.models.backend import tf; tf.constant(1); print(load_key(uri).sign(b'x').hex())"
+    key.public_key().verify(bytes.fromhex(in_a_new_process(uri, code)), b"x")
+
+
 class TestLostSessions:
     def test_a_session_that_the_token_closed_is_opened_again(self, uri):
         key = hardware.create_key(uri)
@@ -166,16 +184,10 @@ class TestLostSessions:
         pkcs11.lib(str(module().resolve())).finalize()
         key.public_key().verify(key.sign(b"x"), b"x")
 
-    def test_a_token_that_is_away_is_one_error_and_the_key_signs_when_it_is_back(self, uri, softhsm, tmp_path):
+    def test_a_token_that_is_away_is_one_error_and_the_key_signs_when_it_is_back(self, uri, softhsm):
         key = hardware.create_key(uri)
-        tokens = softhsm.tokens
-        tokens.rename(tmp_path / "away")
-        tokens.mkdir()
-        pkcs11.lib(str(module().resolve())).reinitialize()  # as a module that lost its connection
-        with pytest.raises(BucklerError, match="found none; is it connected"):
+        with softhsm.away(), pytest.raises(BucklerError, match="found none; is it connected"):
             key.sign(b"x")
-        tokens.rmdir()
-        (tmp_path / "away").rename(tokens)
         key.public_key().verify(key.sign(b"x"), b"x")
 
     def test_a_forked_process_signs_and_its_parent_goes_on(self, uri):
@@ -256,6 +268,10 @@ class TestErrors:
     def test_a_key_that_may_not_sign(self, uri):
         generate(uri, "promotion", SIGN=False)
         assert "may not sign" in fails(uri)
+
+    def test_a_key_that_asks_for_the_pin_each_time(self, uri):
+        generate(uri, "promotion", ALWAYS_AUTHENTICATE=True)
+        assert "asks for the PIN at each signature" in fails(uri)
 
     def test_a_private_key_without_its_public_one(self, uri):
         hardware.create_key(uri)
