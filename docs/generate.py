@@ -40,9 +40,11 @@ OTHERS = {
     "BUCKLER_REGISTRY_ID": "Id of the model registry in every signed record; the same wherever records are signed or"
     " verified. Default: `local` for files, else host and path of `MLFLOW_TRACKING_URI`.",
     "BUCKLER_SIGNING_JOURNAL": "Directory of the signer's journal. Default: `.buckler/signed`.",
-    "BUCKLER_SIGNING_KEY": "Private key that signs verdicts. Default: `.buckler/keys/verdict.pem`.",
+    "BUCKLER_SIGNING_KEY": "Private key that signs verdicts: a file or a `pkcs11:` URI. Default:"
+    " `.buckler/keys/verdict.pem`.",
     "BUCKLER_VERDICT_KEY": "Public keys that verify verdicts. Default: `.buckler/keys/verdict.pub`.",
-    "BUCKLER_PROMOTION_SIGNING_KEY": "Private key that signs promotions and what the watch states. Default:"
+    "BUCKLER_PROMOTION_SIGNING_KEY": "Private key that signs promotions and what the watch states: a file or a"
+    " `pkcs11:` URI. Default:"
     " `.buckler/keys/promotion.pem`; the verdict key where no promotion key is known.",
     "BUCKLER_PROMOTION_KEY": "Public keys that verify promotions and what the watch states. Default:"
     " `.buckler/keys/promotion.pub`; those of verdicts where no promotion key is known.",

@@ -11,7 +11,7 @@ RUN sed -n '/^uv==/,/^    #/p' requirements.lock > uv.lock \
  && python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement uv.lock \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode --require-hashes \
-      --requirements pyproject.toml --extra console --extra cpu --extra postgres --extra train \
+      --requirements pyproject.toml --extra console --extra cpu --extra pkcs11 --extra postgres --extra train \
       --constraints requirements.lock
 
 FROM ${PYTHON_IMAGE}

@@ -14,7 +14,7 @@ RUN sed -n '/^uv==/,/^    #/p' requirements.lock > uv.lock \
  && python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement uv.lock \
  && uv venv /opt/venv \
  && uv pip install --python /opt/venv/bin/python --compile-bytecode --require-hashes \
-      --requirements pyproject.toml --extra serve --extra postgres --constraints requirements.lock
+      --requirements pyproject.toml --extra serve --extra pkcs11 --extra postgres --constraints requirements.lock
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \

@@ -129,7 +129,7 @@ class Settings(SharedSettings):
     audit_segment_bytes: Bytes = Field(default=audit.SEGMENT_BYTES, ge=MEBIBYTE)
     """Size at which a file of the audit log is renamed; the chain continues in a new file."""
 
-    receipt_key: Annotated[Path | None, SettingUnit("file")] = None
+    receipt_key: Annotated[str | None, SettingUnit("file or `pkcs11:` URI")] = None
     """Private key that signs receipts. Without it, `.buckler/keys/receipts.pem` is used if it exists."""
 
     releases_dir: Annotated[Path, SettingUnit("directory")] = paths.RELEASES

@@ -204,7 +204,7 @@ def test_an_image_copies_existing_files_installs_pinned_packages_and_runs_withou
     assert users[-1:] == ["10001"]
     installed = set(re.findall(r"--extra (\w+)", text))
     own = {"serve"} if dockerfile.stem == "service" else {"console", "train"}
-    assert installed == {"cpu", "postgres"} | own
+    assert installed == {"cpu", "pkcs11", "postgres"} | own
 
 
 def test_the_service_writes_to_its_volume():

@@ -57,14 +57,19 @@ class AuditTrail:
             request: The request that it belongs to.
 
         Raises:
-            RefusalError: ``audit_unavailable``: no answer may be sent without its line.
+            RefusalError: ``audit_unavailable``: no answer may be sent without its line; ``receipt_unavailable``: the
+                requested receipt cannot be signed.
         """
         moment, digest = datetime.now(UTC), _digest(picture)
         content = answer.model_dump(mode="json")
         line = self._write(audit.entry(content, client=request.sender.client, input_digest=digest, moment=moment))
         if not request.receipt or self._key is None:
             return answer
-        envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
+        try:
+            envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
+        except BucklerError as error:  # a key in hardware that is away
+            logger.error("request %s: answer withheld: cannot sign its receipt: %s", answer.request_id, error)
+            raise RefusalError(ErrorCode.RECEIPT_UNAVAILABLE, "the key of receipts cannot sign at present") from error
         return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
     def record_event(self, event: str, picture: Picture, sender: Sender, **details: Any) -> None:

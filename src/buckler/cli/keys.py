@@ -3,11 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buckler.cli.parsers import add
 from buckler.errors import BucklerError
 from buckler.state import paths
+
+if TYPE_CHECKING:
+    from buckler.trust.keys import Role
 
 
 def add_to(commands: Any) -> None:
@@ -24,6 +27,15 @@ def add_to(commands: Any) -> None:
         help="what the pair signs: the gate's verdicts, promotions and what the watch states, or the service's receipts"
         " (default: a pair for verdicts and another for promotions)",
     )
+
+    init.add_argument(
+        "--pkcs11",
+        metavar="URI",
+        help="create the pair in this PKCS#11 token, which keeps the private key; only the public one is written",
+    )
+
+    public = add(actions, "public", _public, "print the public half of a signing key")
+    public.add_argument("key", metavar="KEY", help="file of a private key, or pkcs11: URI of one in a token")
 
     create = add(actions, "create", _create, "create an API key and print it; it is not shown again")
     # Literals, not the values of Role: `--help` imports no more than it must.
@@ -47,11 +59,37 @@ def _init(arguments: argparse.Namespace) -> int:
     directory = arguments.directory or paths.KEYS
     known = (keys.VERDICTS, keys.PROMOTIONS, RECEIPTS)
     roles = [role for role in known if role.name == arguments.purpose] or [keys.VERDICTS, keys.PROMOTIONS]
+    if arguments.pkcs11:
+        return _init_in_token(arguments.pkcs11, directory, roles)
     keys.generate_key_pair(directory, *roles)
     for role in roles:
-        reader = "client" if role is RECEIPTS else "service"
         print(f"created {directory / role.private_file} (signs {role.name}; keep it secret, and keep a copy)")
-        print(f"created {directory / role.public_file} (verifies them; give it to every {reader})")
+        print(_created_public(directory, role))
+    return 0
+
+
+def _init_in_token(uri: str, directory: Path, roles: "list[Role]") -> int:
+    from buckler.trust import keys
+
+    if len(roles) != 1:
+        raise BucklerError("a URI names one pair; say what it signs with --for")
+    keys.create_in_token(uri, directory, roles[0])
+    print(f"created the pair in the token (signs {roles[0].name}; set {roles[0].signing_env} to its URI)")
+    print(_created_public(directory, roles[0]))
+    return 0
+
+
+def _created_public(directory: Path, role: "Role") -> str:
+    reader = "client" if role.name == "receipts" else "service"
+    return f"created {directory / role.public_file} (verifies them; give it to every {reader})"
+
+
+def _public(arguments: argparse.Namespace) -> int:
+    from buckler.trust import keys
+    from buckler.trust.public_keys import public_pem
+
+    key = keys.open_signing_key(arguments.key, named_by="KEY")
+    print(public_pem(key.public_key()).decode(), end="")
     return 0
 
 

@@ -80,6 +80,30 @@ def generate_key_pair(directory: Path, *roles: Role) -> None:
         BucklerError: One of the files exists; keys are never overwritten.
     """
     roles = roles or (VERDICTS,)
+    _prepare(directory, *roles)
+    for role in roles:
+        key = Ed25519PrivateKey.generate()
+        _write_new(directory / role.private_file, private_pem(key), mode=0o600)
+        _write_new(directory / role.public_file, public_pem(key.public_key()), mode=0o644)
+
+
+def create_in_token(uri: str, directory: Path, role: Role) -> None:
+    """Create the pair that ``uri`` names in its token, and write the public half into ``directory``.
+
+    Args:
+        uri: A ``pkcs11:`` URI.
+        directory: Created if missing.
+        role: What the pair signs.
+
+    Raises:
+        BucklerError: As `hardware.create_key`; or a file of this role exists.
+    """
+    _prepare(directory, role)
+    _write_new(directory / role.public_file, public_pem(hardware.create_key(uri).public_key()), mode=0o644)
+
+
+def _prepare(directory: Path, *roles: Role) -> None:
+    """Create ``directory`` if it has no file of these roles."""
     for path in (directory / name for role in roles for name in (role.private_file, role.public_file)):
         if path.exists():
             raise BucklerError(
@@ -87,10 +111,6 @@ def generate_key_pair(directory: Path, *roles: Role) -> None:
                 " (a new key does not verify what the old one signed)"
             )
     directory.mkdir(parents=True, exist_ok=True)
-    for role in roles:
-        key = Ed25519PrivateKey.generate()
-        _write_new(directory / role.private_file, private_pem(key), mode=0o600)
-        _write_new(directory / role.public_file, public_pem(key.public_key()), mode=0o644)
 
 
 def private_pem(key: Ed25519PrivateKey) -> bytes:
@@ -153,9 +173,12 @@ def open_signing_key(named: str, *, named_by: str) -> SigningKey:
     Raises:
         BucklerError: There is no such key, or it cannot sign.
     """
-    if hardware.is_uri(named):
+    if not hardware.is_uri(named):
+        return load_private_key(Path(named), named_by=named_by)
+    try:
         return hardware.load_key(named)
-    return load_private_key(Path(named), named_by=named_by)
+    except BucklerError as error:
+        raise BucklerError(f"{named_by}: {error}") from error
 
 
 def load_private_key(path: Path, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519PrivateKey:

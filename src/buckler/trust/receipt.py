@@ -88,20 +88,23 @@ def generate_key_pair(directory: Path) -> None:
     keys.generate_key_pair(directory, RECEIPTS)
 
 
-def load_key(named: Path | None) -> SigningKey | None:
-    """Return the key that signs receipts: the one in ``named``, else the project's own; None if there is neither.
+def load_key(named: str | None) -> SigningKey | None:
+    """Return the key that signs receipts; None without one.
+
+    Args:
+        named: File of the key, or URI of a key in hardware; default: the project's own file, if it exists.
 
     Raises:
-        BucklerError: The file does not exist, is not an Ed25519 key, or signs verdicts or promotions, too.
+        BucklerError: There is no such key, it is not an Ed25519 key, or it signs verdicts or promotions, too.
     """
-    path = named or paths.KEYS / PRIVATE_KEY_FILE
-    if named is None and not path.exists():
+    default = paths.KEYS / PRIVATE_KEY_FILE
+    if named is None and not default.exists():
         return None
-    key = keys.load_private_key(path, named_by=RECEIPT_KEY_ENV)
+    key = keys.open_signing_key(named or str(default), named_by=RECEIPT_KEY_ENV)
     if signs := _other_role(key):
         raise BucklerError(
-            f"{path} is the key that signs {signs}, which no service may have; remove it from this machine and"
-            " create a receipt key with `buckler keys init --for receipts`"
+            f"the key of receipts ({RECEIPT_KEY_ENV}) is the key that signs {signs}, which no service may have;"
+            " remove it from this machine and create a receipt key with `buckler keys init --for receipts`"
         )
     return key
 

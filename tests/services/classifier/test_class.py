@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
 from buckler.serving.registry import registry_id
-from buckler.trust import audit_chain, digests, promotion
+from buckler.trust import audit_chain, digests, hardware, promotion
 from buckler.trust import receipt as receipts
 from buckler.trust.keys import (
     PRIVATE_KEY_FILE,
@@ -182,7 +182,7 @@ def test_without_an_audit_log_the_service_answers_and_warns(served, picture, cap
 
 
 def test_a_receipt_covers_picture_answer_and_audit_line(served, picture, upload, settings, keys, tmp_path, start):
-    answer = ask(start(served, receipt_key=keys / receipts.PRIVATE_KEY_FILE), picture, receipt=True)
+    answer = ask(start(served, receipt_key=str(keys / receipts.PRIVATE_KEY_FILE)), picture, receipt=True)
     (tmp_path / "answer.json").write_text(answer.model_dump_json())
 
     public = load_public_keys(keys / receipts.PUBLIC_KEY_FILE)
@@ -201,9 +201,25 @@ def test_without_a_key_a_receipt_is_refused_before_the_model_computes(served, pi
 
 def test_the_verdict_key_does_not_sign_receipts(served, picture, keys, trusted, caplog, start):
     with pytest.raises(RefusalError) as caught:
-        ask(start(served, receipt_key=keys / PRIVATE_KEY_FILE), picture, receipt=True)
+        ask(start(served, receipt_key=str(keys / PRIVATE_KEY_FILE)), picture, receipt=True)
     assert caught.value.code == "receipt_unavailable"
     assert "which no service may have" in caplog.text
+
+
+def test_a_token_signs_receipts_and_while_it_is_away_they_are_refused(
+    served, picture, upload, softhsm, tmp_path, caplog, start
+):
+    softhsm.add_token("receipts")
+    uri = softhsm.uri("receipts")
+    public = PublicKeys.of(hardware.create_key(uri).public_key())
+    service = start(served, receipt_key=uri)
+    (tmp_path / "answer.json").write_text(ask(service, picture, receipt=True).model_dump_json())
+    assert receipts.verify(tmp_path / "answer.json", upload, public).model_digest == served.predictor.digest
+    with softhsm.away(), pytest.raises(RefusalError) as caught:
+        ask(service, picture, receipt=True)
+    assert caught.value.code == "receipt_unavailable"
+    assert "cannot sign its receipt: expected a token" in caplog.text
+    assert ask(service, picture, receipt=True).receipt is not None
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_signed_receipt_of_another_form_is_refused(tmp_path, image, field, val
 def test_a_service_without_a_receipt_key_signs_none_and_a_named_key_must_exist(project):
     assert receipts.load_key(None) is None
     with pytest.raises(BucklerError, match=r"receipts\.pem.*BUCKLER_RECEIPT_KEY"):
-        receipts.load_key(Path("secrets/receipts.pem"))
+        receipts.load_key("secrets/receipts.pem")
 
 
 def test_the_projects_own_key_is_found(project):
@@ -157,7 +157,7 @@ def test_the_projects_own_key_is_found(project):
 def test_a_key_of_another_role_is_rejected_as_a_receipt_key(project, file, signs):
     keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
     with pytest.raises(BucklerError, match=f"signs {signs}, which no service may have"):
-        receipts.load_key(paths.KEYS / file)
+        receipts.load_key(str(paths.KEYS / file))
 
 
 # --- the commands
