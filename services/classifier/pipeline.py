@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
@@ -90,6 +92,11 @@ class ClassifierPipeline:
     def live(self) -> Served | None:
         """The live model; None without one."""
         return self._slot.served
+
+    @property
+    def receipt_key(self) -> Ed25519PublicKey | None:
+        """The key that verifies the receipts; None if none are signed."""
+        return self._audit.receipt_key
 
     async def answer(self, request: PictureRequest, number: int) -> Answered:
         """Return the answer to picture ``number`` of a request, counted from 1.

@@ -13,7 +13,6 @@ from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces import card_page
 from services.classifier.interfaces.bodies import JSON
-from services.classifier.records.audit import receipt_key
 from services.classifier.requests import Call
 from services.classifier.routing import Format
 
@@ -66,7 +65,7 @@ def receipt_public_key(call: Call) -> Response:
     Raises:
         RefusalError: ``not_found``: the service signs none.
     """
-    key = receipt_key(call.pipeline.settings)
+    key = call.pipeline.receipt_key
     if key is None:
         raise RefusalError(ErrorCode.NOT_FOUND, "this service signs no receipts; its operator can create a key")
-    return Response(public_keys.public_pem(key.public_key()), media_type=PEM)
+    return Response(public_keys.public_pem(key), media_type=PEM)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from buckler.error_codes import ErrorCode
 from buckler.errors import AuditError, BucklerError
 from buckler.trust import audit, receipt
@@ -37,7 +39,12 @@ class AuditTrail:
 
     def __init__(self, settings: Settings) -> None:
         self._log = open_log(settings)
-        self._key = receipt_key(settings)
+        self._key = _receipt_key(settings)
+
+    @property
+    def receipt_key(self) -> Ed25519PublicKey | None:
+        """The key that verifies the receipts; None if none are signed."""
+        return self._key.public_key() if self._key else None
 
     def check_receipt(self, request: PictureRequest) -> None:
         """Check that a requested receipt can be signed, before the model computes.
@@ -113,7 +120,7 @@ def open_log(settings: Settings) -> AuditLog | None:
     return log
 
 
-def receipt_key(settings: Settings) -> SigningKey | None:
+def _receipt_key(settings: Settings) -> SigningKey | None:
     """Return the key that signs receipts; None without one, or if it may not be used, which is logged."""
     try:
         return receipt.load_key(settings.receipt_key)

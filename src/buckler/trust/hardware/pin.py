@@ -9,10 +9,12 @@ tried once.
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from buckler.errors import BucklerError
-from buckler.state import files, paths
+from buckler.state import files, locks, paths
 
 MAX_BYTES = 255  # no token has longer PINs; a file that is longer is another one
 
@@ -41,26 +43,21 @@ def read(path: Path) -> str:
     return pin
 
 
-def check_not_refused(token: str, path: Path) -> None:
-    """Check that the token has not refused the PIN in ``path``, unless the file was written since.
+@contextmanager
+def attempt(token: str, path: Path) -> Iterator[str]:
+    """Yield the PIN in ``path`` for one log-in; processes that share `.buckler` log in one after the other.
 
     Args:
         token: Identity of the token; any text.
         path: File with the PIN.
 
     Raises:
-        BucklerError: It has.
+        BucklerError: The token has refused this PIN, and the file was not written since; or as `read`.
     """
     memory = _memory(token, path)
-    try:
-        stored = memory.read_text()
-    except (OSError, UnicodeDecodeError):
-        stored = ""
-    if _state(path) in (stored, _refused.get(memory)):
-        raise BucklerError(
-            f"the token refused the PIN in {path}, which is not tried again, because repeated tries lock a token;"
-            " write the right PIN into the file, or write the file again if the token's PIN was corrected"
-        )
+    with _one_at_a_time(memory.with_suffix(".lock")):
+        _check_not_refused(memory, path)
+        yield read(path)
 
 
 def refuse(token: str, path: Path) -> None:
@@ -72,6 +69,30 @@ def refuse(token: str, path: Path) -> None:
         files.write(memory, state.encode())
     except OSError as error:
         log.error("cannot remember in %s that a PIN was refused (%s); other processes will try it", memory, error)
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    # Of several workers that start with a wrong PIN only one may try it.
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.exclusive(path))
+        except OSError as error:
+            log.warning("cannot lock %s (%s); other processes may log in at the same time", path, error)
+        yield
+
+
+def _check_not_refused(memory: Path, path: Path) -> None:
+    try:
+        stored = memory.read_text()
+    except (OSError, UnicodeDecodeError):
+        stored = ""
+    if _state(path) in (stored, _refused.get(memory)):
+        raise BucklerError(
+            f"the token refused the PIN in {path}, which is not tried again, because repeated tries lock a token;"
+            " write the right PIN into the file, or write the file again if the token's PIN was corrected"
+        )
 
 
 def _memory(token: str, path: Path) -> Path:

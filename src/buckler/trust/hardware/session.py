@@ -159,8 +159,23 @@ def _alive(session: Session) -> bool:
 
 def _log_in(token: Token, uri: KeyUri, *, writes: bool) -> Session:
     identity = f"{uri.module} {token.serial!r} {token.label}"  # the label alone may be that of another token
-    pin.check_not_refused(identity, uri.pin_file)
-    secret = pin.read(uri.pin_file)
+    _check_not_locked(token, uri)
+    with pin.attempt(identity, uri.pin_file) as secret:
+        try:
+            return token.open(rw=writes, user_pin=secret)
+        except pkcs11.UserAlreadyLoggedIn:  # by another key of the token
+            return token.open(rw=writes)
+        except _WRONG_PIN as error:
+            pin.refuse(identity, uri.pin_file)
+            raise BucklerError(
+                f"the token with {uri.token_name} refused the PIN in {uri.pin_file}; write the right one into the file:"
+                " this one is not tried again, because repeated tries lock a token"
+            ) from error
+        except PKCS11Error as error:  # not tried again here: some modules have other names for a wrong PIN
+            raise BucklerError(f"cannot log in to the token with {uri.token_name}: {describe(error)}") from error
+
+
+def _check_not_locked(token: Token, uri: KeyUri) -> None:
     if token.flags & TokenFlag.USER_PIN_LOCKED:
         raise BucklerError(f"the PIN of the token with {uri.token_name} is locked; its security officer sets a new one")
     if token.flags & TokenFlag.USER_PIN_FINAL_TRY:
@@ -168,18 +183,6 @@ def _log_in(token: Token, uri: KeyUri, *, writes: bool) -> Session:
             f"one more wrong PIN would lock the token with {uri.token_name}, so none is tried;"
             " log in once with the manufacturer's tool"
         )
-    try:
-        return token.open(rw=writes, user_pin=secret)
-    except pkcs11.UserAlreadyLoggedIn:  # by another key of the token
-        return token.open(rw=writes)
-    except _WRONG_PIN as error:
-        pin.refuse(identity, uri.pin_file)
-        raise BucklerError(
-            f"the token with {uri.token_name} refused the PIN in {uri.pin_file}; write the right one into the file:"
-            " this one is not tried again, because repeated tries lock a token"
-        ) from error
-    except PKCS11Error as error:  # not tried again here: some modules have other names for a wrong PIN
-        raise BucklerError(f"cannot log in to the token with {uri.token_name}: {describe(error)}") from error
 
 
 def describe(error: Exception) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pkcs11
@@ -325,6 +326,12 @@ class TestWrongPin:
         assert "refused the PIN in" in fails(wrong)
         assert "not tried again, because" in fails(wrong)
         assert "not tried again, because" in in_a_new_process(wrong)
+
+    def test_of_processes_that_start_together_one_tries(self, wrong):
+        with ThreadPoolExecutor(6) as threads:
+            errors = list(threads.map(lambda _: in_a_new_process(wrong), range(6)))
+        assert sum("write the right one into the file" in error for error in errors) == 1
+        assert sum("which is not tried again" in error for error in errors) == 5
 
     @pytest.mark.parametrize(
         ("flag", "message"), [("USER_PIN_FINAL_TRY", "so none is tried"), ("USER_PIN_LOCKED", "locked")]

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -33,16 +34,22 @@ def test_a_missing_file_is_named(tmp_path):
         pin.read(tmp_path / "absent")
 
 
+def tried(token: str, file: Path) -> str:
+    """Return the PIN that may be tried."""
+    with pin.attempt(token, file) as found:
+        return found
+
+
 def test_a_refused_pin_stays_refused_until_its_file_is_written_again(tmp_path):
     file = tmp_path / "pin"
     file.write_text("1234")
-    pin.check_not_refused("token", file)
+    assert tried("token", file) == "1234"
     pin.refuse("token", file)
     with pytest.raises(BucklerError, match="not tried again"):
-        pin.check_not_refused("token", file)
-    pin.check_not_refused("another token", file)
+        tried("token", file)
+    assert tried("another token", file) == "1234"
     file.write_text("12345")
-    pin.check_not_refused("token", file)
+    assert tried("token", file) == "12345"
 
 
 def test_another_process_knows_of_the_refusal_and_the_disk_has_no_pin(tmp_path, monkeypatch):
@@ -51,7 +58,7 @@ def test_another_process_knows_of_the_refusal_and_the_disk_has_no_pin(tmp_path, 
     pin.refuse("token", file)
     monkeypatch.setattr(pin, "_refused", {})
     with pytest.raises(BucklerError, match="not tried again"):
-        pin.check_not_refused("token", file)
+        tried("token", file)
     assert b"4711" not in b"".join(stored.read_bytes() for stored in paths.REFUSED_PINS.iterdir())
 
 
@@ -59,8 +66,9 @@ def test_a_process_that_cannot_write_the_disk_remembers_the_refusal_itself(tmp_p
     paths.STATE.write_text("a file where the directory should be")
     file = tmp_path / "pin"
     file.write_text("1234")
+    assert tried("token of a full disk", file) == "1234"
     pin.refuse("token of a full disk", file)
     with pytest.raises(BucklerError, match="not tried again"):
-        pin.check_not_refused("token of a full disk", file)
+        tried("token of a full disk", file)
     os.utime(file, ns=(1, 1))
-    pin.check_not_refused("token of a full disk", file)
+    assert tried("token of a full disk", file) == "1234"
