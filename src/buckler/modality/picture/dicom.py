@@ -82,6 +82,7 @@ def _load(content: bytes, most_pixels: int) -> Image.Image:
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
+    _check_transfer_syntax(content)
     dataset = dcmread(io.BytesIO(content), specific_tags=list(_TAGS))
     kind = _check(dataset, most_pixels)
     jpeg = dataset.file_meta.TransferSyntaxUID == JPEG_BASELINE
@@ -93,12 +94,27 @@ def _load(content: bytes, most_pixels: int) -> Image.Image:
     return Image.fromarray(_windowed(dataset, stored, inverted=kind == "MONOCHROME1"))
 
 
+def _check_transfer_syntax(content: bytes) -> None:
+    """Check the coding before anything behind it is read.
+
+    `dcmread` decompresses a deflated file whatever it is asked to read: 10 MB become 10 GB.
+    """
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    file = io.BytesIO(content)
+    read_preamble(file, force=False)
+    if _read_file_meta_info(file).TransferSyntaxUID not in TRANSFER_SYNTAXES:
+        raise _unsupported("pixels uncompressed (little-endian) or as baseline JPEG")
+
+
+def _unsupported(expected: str) -> UnusableImageError:
+    return UnusableImageError(ErrorCode.IMAGE_UNSUPPORTED, f"expected a DICOM file with {expected}; convert it first")
+
+
 def _check(dataset: "Dataset", most_pixels: int) -> str:
     """Check the header before any pixel is decoded; return the photometric interpretation."""
     kind, bits = str(dataset.PhotometricInterpretation), (int(dataset.BitsAllocated), int(dataset.BitsStored))
     expected = {
-        "pixels uncompressed (little-endian) or as baseline JPEG": dataset.file_meta.TransferSyntaxUID
-        in TRANSFER_SYNTAXES,
         f"the photometric interpretation {', '.join(SAMPLES)}": SAMPLES.get(kind) == dataset.SamplesPerPixel,
         "one frame": int(dataset.get("NumberOfFrames") or 1) == 1,
         "8 or 16 bits a sample": bits[0] in (8, 16) and 8 <= bits[1] <= bits[0],
@@ -106,9 +122,7 @@ def _check(dataset: "Dataset", most_pixels: int) -> str:
     }
     for what, met in expected.items():
         if not met:
-            raise UnusableImageError(
-                ErrorCode.IMAGE_UNSUPPORTED, f"expected a DICOM file with {what}; convert it first"
-            )
+            raise _unsupported(what)
     images.check_budget(int(dataset.Columns), int(dataset.Rows), most_pixels=most_pixels)
     return kind
 
@@ -122,13 +136,16 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    images.check_parts("JPEG", frame)
+    passes = images.check_parts("JPEG", frame).passes
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
             raise UnusableImageError(
                 ErrorCode.IMAGE_UNREADABLE, "expected a JPEG of the size and colours in the DICOM header"
             )
-        if image.info.get("progressive"):  # many passes over all pixels would be slow
+        images.check_budget(
+            *image.size, passes
+        )  # one for each colour in a baseline JPEG, but a file can have any number
+        if image.info.get("progressive"):
             raise UnusableImageError(
                 ErrorCode.IMAGE_UNSUPPORTED, "expected a baseline JPEG in the DICOM file, got another"
             )

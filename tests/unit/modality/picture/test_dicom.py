@@ -1,7 +1,10 @@
 import io
+import struct
 import subprocess
 import sys
+import tracemalloc
 import warnings
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import dicom, images, uploads
+from tests.malformed import saved
 from tests.unit.modality.picture.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.modality.picture.dicom_files import dicom as write
 
@@ -184,6 +188,38 @@ def test_a_jpeg_larger_than_the_header_states_is_rejected_before_it_is_decoded(c
     assert code_of(not_a_jpeg) == "image_unreadable"
 
 
+def test_a_deflated_file_is_rejected_before_it_is_decompressed():
+    deflated = write(np.zeros((4, 4), np.uint8), "MONOCHROME2", syntax=DeflatedExplicitVRLittleEndian)
+    meta = deflated[: 144 + int.from_bytes(deflated[140:144], "little")]
+    size = 100_000_000
+    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    content = meta + stream.compress(struct.pack("<HH2sHI", 9, 0x10, b"OB", 0, size) + bytes(size)) + stream.flush()
+    tracemalloc.start()
+    try:
+        assert code_of(content) == "image_unsupported"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 10
+
+
+def test_a_baseline_jpeg_of_many_scans_is_rejected_before_it_is_decoded():
+    side = 300
+    plain = saved(Image.new("RGB", (side, side), (10, 200, 30)), subsampling=0)
+    tables = plain[: plain.find(b"\xff\xda")]
+    scans = b"".join(
+        b"\xff\xda\0\x08\1" + bytes([number, 0 if number == 1 else 0x11, 0, 63, 0, 0]) for number in (1, 2, 3)
+    )
+    sides = {"Rows": side, "Columns": side}
+
+    def file(times: int) -> bytes:
+        picture = tables + scans * times + b"\xff\xd9"
+        return write(encapsulate([picture]), "YBR_FULL", syntax=JPEGBaseline8Bit, **sides)
+
+    assert decoded(file(1)).shape == (side, side, 3)
+    assert code_of(file(4000)) == "image_unreadable"  # 12,000 passes over all pixels, in 130 kB
+
+
 @pytest.mark.parametrize("name", ["SC_rgb_rle", "JPEG2000", "MR_small_jpeg_ls_lossless", "ExplVR_BigEnd"])
 def test_other_codings_are_unsupported(name):
     assert code_of((SAMPLES / f"{name}.dcm").read_bytes()) == "image_unsupported"
@@ -230,8 +266,11 @@ def test_patient_tags_are_not_parsed(colours, monkeypatch):
     assert "PatientID" not in read[0]
 
 
-@pytest.mark.parametrize("name", ["badVR", "priv_SQ", "UN_sequence"])
-def test_the_first_dicom_file_of_a_process_causes_no_log_and_no_warning(name):
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("badVR", "image_unreadable"), ("priv_SQ", "image_unreadable"), ("UN_sequence", "image_unsupported")],
+)
+def test_the_first_dicom_file_of_a_process_causes_no_log_and_no_warning(name, code):
     script = """
 import logging, sys
 from pathlib import Path
@@ -246,4 +285,4 @@ except UnusableImageError as error:
 """
     command = [sys.executable, "-W", "always", "-c", script, str(SAMPLES / f"{name}.dcm")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("image_unreadable\n", "")
+    assert (done.stdout, done.stderr) == (f"{code}\n", "")
