@@ -27,6 +27,9 @@ Subjects = Mapping[str, str]  # name -> ``sha256:…``
 # With its offset written out, "+00:00", as in every document signed so far; pydantic would write "Z".
 Time = Annotated[AwareDatetime, PlainSerializer(datetime.isoformat, return_type=str)]
 
+# Of a record in the signer's journal; 0 in a record that is in none.
+RecordNumber = Annotated[int, Field(ge=0)]
+
 
 class Predicate(Protocol):
     """What one kind of document states about its subjects: a dataclass."""
@@ -52,6 +55,9 @@ class _Descriptor:
 
 
 _DESCRIPTORS = TypeAdapter(Annotated[list[_Descriptor], Field(min_length=1)])
+_SUBJECTS: TypeAdapter[Subjects] = TypeAdapter(
+    Annotated[dict[str, Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]], Field(min_length=1)]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ class SignedDocument(Generic[P]):
         if payload_type == PAYLOAD_TYPE:
             subjects, content = self._unwrap(statement)
         else:
-            subjects, content = earlier.translate(self.kind, statement)
+            named, content = earlier.translate(self.kind, statement)
+            subjects = _validate(_SUBJECTS, named, f"{self._name}: subject")
         predicate = _validate(self._predicate, content, f"{self._name}: predicate")
         if not predicate.is_about(subjects):
             raise VerdictError("malformed", f"{self._name} contradicts itself: predicate and subject differ in digests")

@@ -6,6 +6,7 @@ Source: https://github.com/secure-systems-lab/dsse, protocol 1.0.
 import base64
 import binascii
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,14 @@ from buckler.errors import VerdictError
 from buckler.trust.digests import canonical
 from buckler.trust.public_keys import PublicKeys, key_id
 from buckler.trust.signing_key import SigningKey
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """Return ``value`` for a message, shortened: what nobody has signed could fill the log."""
+    return _SHORT.repr(value)
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -47,7 +56,7 @@ def open_payload(envelope: object, public_keys: PublicKeys, *, payload_types: tu
         raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
     payload_type = envelope["payloadType"]
     if payload_type not in payload_types:
-        raise VerdictError("malformed", f"expected payloadType {payload_types[0]!r}, got {payload_type!r}")
+        raise VerdictError("malformed", f"expected payloadType {payload_types[0]!r}, got {shown(payload_type)}")
     payload = _decode(envelope["payload"])
     signatures = _signatures(envelope["signatures"])
     _require_signature(signatures, public_keys, pre_authentication_encoding(payload_type, payload))
@@ -59,8 +68,8 @@ def _require_signature(signatures: dict[str, bytes], public_keys: PublicKeys, si
     if not known:
         raise VerdictError(
             "signature",
-            f"expected a signature of key {public_keys}, got {sorted(signatures)}; was it signed by another project,"
-            " or with a key of another role?",
+            f"expected a signature of key {public_keys}, got {shown(sorted(signatures))}; was it signed by another"
+            " project, or with a key of another role?",
         )
     if not any(_verifies(public_keys, key, signatures[key], signed) for key in known):
         raise VerdictError("signature", f"the signature of key {' or '.join(known)} does not match the statement")
@@ -78,7 +87,7 @@ def _verifies(public_keys: PublicKeys, key: str, signature: bytes, signed: bytes
 
 def _signatures(entries: object) -> dict[str, bytes]:
     if not isinstance(entries, list) or not entries:
-        raise VerdictError("malformed", f"expected a list of signatures, got {entries!r}")
+        raise VerdictError("malformed", f"expected a list of signatures, got {shown(entries)}")
     signatures = {}
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
@@ -100,11 +109,11 @@ def _decode(text: object) -> bytes:
     return content
 
 
-def parse_object(content: bytes, what: str) -> dict[str, Any]:
+def parse_object(content: bytes | str, what: str) -> dict[str, Any]:
     """Return the JSON object in ``content``; ``what`` names it in the error.
 
     Raises:
-        VerdictError: ``malformed``: not JSON, not an object, or a duplicate key.
+        VerdictError: ``malformed``: not UTF-8, not JSON, not an object, or a duplicate key.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -113,7 +122,9 @@ def parse_object(content: bytes, what: str) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        values = json.loads(content, object_pairs_hook=unique)
+        # A text from other JSON, such as a tag of the registry, can contain half a character, which has no bytes.
+        encoded = content.encode() if isinstance(content, str) else content
+        values = json.loads(encoded, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise VerdictError("malformed", f"{what} is not valid JSON: {error}") from error
     if not isinstance(values, dict):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from buckler.errors import VerdictError
 from buckler.trust.audit import START
-from buckler.trust.document import SignedDocument, Subjects, Time
+from buckler.trust.document import RecordNumber, SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.signing_key import SigningKey
@@ -39,7 +39,7 @@ class PromotionRecord:
     verdict: str
     moment: Time
     registry: str = ""
-    sequence: int = 0
+    sequence: RecordNumber = 0
     previous: str = START
     rolled_back: bool = False
 
@@ -102,7 +102,7 @@ def _opened(text: str, public_keys: PublicKeys, subject: str, registry: str) -> 
             "not_promoted", f"{subject} has no signed promotion: the alias was moved by hand, or the record deleted"
         )
     try:
-        record = DOCUMENT.open(parse_object(text.encode(), "the promotion"), public_keys).predicate
+        record = DOCUMENT.open(parse_object(text, "the promotion"), public_keys).predicate
     except VerdictError as error:
         raise VerdictError("not_promoted", f"the promotion of {subject} is not valid: {error}") from error
     if not record.registry:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from buckler.trust.audit import START
-from buckler.trust.document import SignedDocument, Subjects, Time
+from buckler.trust.document import RecordNumber, SignedDocument, Subjects, Time
 from buckler.trust.signing_key import SigningKey
 
 
@@ -29,7 +29,7 @@ class Recovery:
     person: str
     reason: str
     missing: tuple[int, ...] = ()
-    sequence: int = 0
+    sequence: RecordNumber = 0
     previous: str = START
 
     def is_about(self, subjects: Subjects) -> bool:

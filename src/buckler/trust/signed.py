@@ -9,7 +9,7 @@ from datetime import datetime
 
 from buckler.errors import VerdictError
 from buckler.trust import promotion, recovery, standing
-from buckler.trust.envelope import parse_object
+from buckler.trust.envelope import parse_object, shown
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.recovery import Recovery
@@ -46,11 +46,11 @@ def read(text: str, keys: PublicKeys, *, model: str, registry: str, earlier: boo
     Raises:
         VerdictError: ``malformed`` or ``signature``.
     """
-    sealed = parse_object(text.encode(), "the record")
+    sealed = parse_object(text, "the record")
     kind = _kind(sealed)
     found = next((each for each in _DOCUMENTS if f":{each.kind}:" in kind or f".{each.kind}+" in kind), None)
     if found is None:
-        raise VerdictError("malformed", f"expected a promotion, standing or recovery, got {kind!r}")
+        raise VerdictError("malformed", f"expected a promotion, standing or recovery, got {shown(kind)}")
     record: Record = found.open(sealed, keys).predicate
     expected = (registry, "") if earlier else (registry,)
     if record.model != model or record.registry not in expected:

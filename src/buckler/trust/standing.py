@@ -15,7 +15,7 @@ from typing import Literal
 
 from buckler.errors import VerdictError
 from buckler.trust.audit import START
-from buckler.trust.document import SignedDocument, Subjects, Time
+from buckler.trust.document import RecordNumber, SignedDocument, Subjects, Time
 from buckler.trust.envelope import parse_object
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.signing_key import SigningKey
@@ -70,7 +70,7 @@ class Standing:
     moment: Time
     claims: Mapping[str, Claim] = field(default_factory=dict)
     registry: str = ""
-    sequence: int = 0
+    sequence: RecordNumber = 0
     previous: str = START
 
     def is_about(self, subjects: Subjects) -> bool:
@@ -145,7 +145,7 @@ def read(text: str, public_keys: PublicKeys, *, model_name: str, version: str, r
     """
     subject = f"the standing of version {version} of {model_name}"
     try:
-        found = DOCUMENT.open(parse_object(text.encode(), "the standing"), public_keys).predicate
+        found = DOCUMENT.open(parse_object(text, "the standing"), public_keys).predicate
     except VerdictError as error:
         raise VerdictError("standing", f"{subject} is not valid: {error}") from error
     if (found.model, found.version) != (model_name, version):

@@ -59,11 +59,11 @@ def envelope_of(kind: str) -> dict[str, Any]:
     return json.loads(json.dumps(sealed))
 
 
-def seal(payload: bytes) -> dict[str, Any]:
+def seal(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> dict[str, Any]:
     """Return an envelope of any bytes."""
-    signature = KEY.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
+    signature = KEY.sign(pre_authentication_encoding(payload_type, payload))
     return {
         "payload": base64.b64encode(payload).decode(),
-        "payloadType": PAYLOAD_TYPE,
+        "payloadType": payload_type,
         "signatures": [{"keyid": PUBLIC.id, "sig": base64.b64encode(signature).decode()}],
     }

@@ -20,6 +20,7 @@ from buckler.trust.digests import directory_digest
 from buckler.trust.verdict import Source, open_release, verify_release
 from tests import projects
 from tests.unit.trust.signed import KINDS as ALL_KINDS
+from tests.unit.trust.signed import seal
 
 KINDS = {kind: document for kind, document in ALL_KINDS.items() if kind != "recovery"}  # it is newer
 EARLIER = Path(__file__).parent / "earlier"
@@ -104,6 +105,21 @@ def test_a_signed_statement_of_another_form_is_refused(kind):
     assert "KeyError" in refusal(kind, {"schema": 1})
     name = "input" if kind == "receipt" else "subject" if kind == "verdict" else "model"
     refusal(kind, statement | {name: 7})
+
+
+@pytest.mark.parametrize("digest", ["sha256:7d7d", "7d" * 32, 7, float("nan"), "\ud800", None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_earlier_document_about_something_without_a_digest_is_refused(kind, digest):
+    statement = json.loads(b64decode(json.loads(text_of(kind))["payload"]))
+    if kind == "verdict":
+        statement["subject"]["files"]["classifier.keras"] = digest
+    else:
+        statement["input" if kind == "receipt" else "digest"] = digest
+    payload = json.dumps(statement).encode()
+    sealed = seal(payload, earlier.payload_type(kind))
+    with pytest.raises(VerdictError, match="subject is malformed") as caught:
+        KINDS[kind].open(sealed, projects.PUBLIC)
+    assert caught.value.reason == "malformed"
 
 
 def refusal(kind: str, statement: dict[str, object]) -> str:

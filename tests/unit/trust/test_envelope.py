@@ -56,3 +56,16 @@ def test_an_unexpected_payload_type_is_refused_and_the_type_is_signed():
 def test_duplicate_keys_are_refused():
     with pytest.raises(VerdictError, match="duplicate key"):
         parse_object(b'{"passed": false, "passed": true}', "it")
+
+
+@pytest.mark.parametrize("name", ["payloadType", "payload", "signatures", "keyid", "extra"])
+@pytest.mark.parametrize("value", ["x" * 100_000, ["x" * 1000] * 1000, {"x" * 100_000: 1}])
+def test_the_message_about_an_unsigned_document_is_short(name, value):
+    envelope = sign({}, KEY, payload_type=TYPE)
+    if name == "keyid":
+        envelope["signatures"][0]["keyid"] = value
+    else:
+        envelope[name] = value
+    with pytest.raises(VerdictError) as caught:
+        open_payload(envelope, PUBLIC, payload_types=(TYPE,))
+    assert len(str(caught.value)) < 1000

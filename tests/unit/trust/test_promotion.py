@@ -69,10 +69,12 @@ def signed(**changes: object) -> str:
     [
         ("", "moved by hand"),
         ("{", "not valid JSON"),
+        ('{"payload": "\ud800"}', "not valid JSON"),  # half a character, as JSON of a registry can contain
         (issued(Ed25519PrivateKey.generate()), "expected a signature of key"),
         (issued().replace('"payload":"', '"payload":"AA'), "does not match|base64"),
         (json.dumps(envelope_of("standing")), "expected predicateType 'urn:buckler:promotion:v2'"),
         (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
+        (signed(sequence=-1), "sequence: Input should be greater than or equal to 0"),
         (signed(digest=7), "digest: Input should be a valid string"),
         (signed(version="4"), "carries the promotion of version 4"),
         (signed(model="lungs"), "carries the promotion of version 3 of lungs"),

@@ -95,10 +95,12 @@ def test_the_base_of_the_faulty_documents_below_is_valid():
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
+        ('{"payload": "\ud800"}', "not valid JSON"),  # half a character, as JSON of a registry can contain
         (standing.issue(standing_with(), Ed25519PrivateKey.generate()), "expected a signature of key"),
         (standing.issue(standing_with(), KEY).replace('"payload":"', '"payload":"AA'), "does not match|base64"),
         (json.dumps(envelope_of("promotion")), "expected predicateType 'urn:buckler:standing:v2'"),
         (signed(moment="2026-01-01T00:00:00"), "moment: Input should have timezone info"),
+        (signed(sequence=-1), "sequence: Input should be greater than or equal to 0"),
         (signed(digest=7), "digest: Input should be a valid string"),
         (signed(version="4"), "belongs to version 4 of skin"),
         (signed(model="lungs"), "belongs to version 3 of lungs"),
