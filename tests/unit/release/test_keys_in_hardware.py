@@ -2,7 +2,11 @@
 
 import base64
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -17,9 +21,11 @@ from buckler.trust import keys
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import VERDICT_FILE
 from tests import projects
-from tests.softhsm import SoftHSM
+from tests.softhsm import SoftHSM, module
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -85,6 +91,17 @@ def test_no_promotion_is_signed_while_the_token_is_away(published, registry, sof
     assert cli.main(["promote"]) == 2
     assert "BUCKLER_PROMOTION_SIGNING_KEY: expected a token with token='away'" in capsys.readouterr().err
     assert WritableRegistry(registry).by_alias(CHAMPION) is None
+
+
+def test_the_page_says_how_to_try_it_without_hardware(tmp_path):
+    blocks = (ROOT / "docs/how-to/keys.md").read_text().split("```")[1::2]
+    (softhsm,) = [block for block in blocks if "softhsm2-util" in block]
+    (create,) = [block for block in blocks if "--pkcs11" in block]
+    script = softhsm.replace("/usr/lib/softhsm/libsofthsm2.so", str(module())) + create
+    program = f'buckler() {{ {sys.executable} -m buckler.cli "$@"; }}\nset -euo pipefail\n{script}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run(["bash", "-c", program], cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert (tmp_path / "promotion.pub").read_text() == (tmp_path / paths.KEYS / "promotion.pub").read_text()
 
 
 class TestCommands:
