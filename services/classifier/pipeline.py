@@ -1,7 +1,7 @@
-"""The path of every picture: decode, predict, record, answer.
+"""The path of every picture: decode, predict, record, sign if a receipt was requested, answer.
 
-Each step has threads of its own. A slow picture therefore delays neither the model nor the audit log, and while one
-answer is written to disk the model computes the next.
+Each step has threads of its own. A slow picture therefore delays neither the model nor the audit log, while one answer
+is written to disk the model computes the next, and a token that does not answer delays only receipts.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from buckler.modality.picture import images, overlay, uploads
 from buckler.modality.picture.uploads import Upload
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
-from services.classifier.records.audit import AuditTrail
+from services.classifier.records.audit import AuditTrail, Recorded
 from services.classifier.records.query_attack import QueryGuard
 from services.classifier.records.traffic import Recorder
 from services.classifier.releases.follower import Follower, follow
@@ -63,7 +63,8 @@ class ClassifierPipeline:
         """Serve ``served``; by default, the releases that the source in the settings names."""
         self.settings, self.table, self.schema = settings, table, schema
         self.drawing, self.parsing = Threads("Decode", DECODERS), Threads("Parse")
-        self._large, self._model, self._writing = Threads("Large"), Threads("Model"), Threads("Record")
+        self._large, self._model = Threads("Large"), Threads("Model")
+        self._writing, self._signing = Threads("Record"), Threads("Sign")
         self._ahead = asyncio.Semaphore(AHEAD)
         self._audit = AuditTrail(settings)
         self._queries = QueryGuard(settings, self._audit)
@@ -81,7 +82,7 @@ class ClassifierPipeline:
 
     def stop(self) -> None:
         """Stop all threads."""
-        for threads in (self.drawing, self.parsing, self._large, self._model, self._writing):
+        for threads in (self.drawing, self.parsing, self._large, self._model, self._writing, self._signing):
             threads.stop()
         self._shadow.stop()
         self._recorder.stop()
@@ -109,7 +110,10 @@ class ClassifierPipeline:
         picture = request.pictures[number - 1]
         upload, (prediction, relevance) = await self._predicted(request, picture)
         record = partial(self._record, request, picture, upload, prediction, request.picture_id(number))
-        answer = await self._writing.run(record)
+        recorded = await self._writing.run(record)
+        answer = recorded.answer
+        if request.receipt:
+            answer = await self._signing.run(partial(self._audit.with_receipt, recorded))
         if relevance is None or upload.shown is None:
             return Answered(answer)
         return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
@@ -156,11 +160,11 @@ class ClassifierPipeline:
 
     def _record(
         self, request: PictureRequest, picture: Picture, upload: Upload, prediction: "Prediction", answer_id: str
-    ) -> Answer:
+    ) -> Recorded:
         answer = Answer.of(prediction, request.served, answer_id)
-        answer = self._audit.record(answer, picture, request)  # before it is counted: this may refuse the request
+        recorded = self._audit.record(answer, picture, request)  # before it is counted: this may refuse the request
         if not request.sender.from_watch:  # its test pictures would distort the metrics of clients' pictures
             metrics.count(prediction)
             self._recorder.enqueue(upload, prediction, request.served.predictor.digest)
         self._shadow.enqueue(picture, answer)
-        return answer
+        return recorded

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 from starlette.datastructures import Headers, QueryParams
 
@@ -113,6 +114,11 @@ class Pipeline(Protocol):
     @property
     def live(self) -> "Served | None":
         """The live model; None without one."""
+        ...
+
+    @property
+    def receipt_key(self) -> Ed25519PublicKey | None:
+        """The key that verifies the receipts; None if none are signed."""
         ...
 
     async def answer(self, request: PictureRequest, number: int) -> Answered:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,25 @@ def wants_receipt(header: str | None) -> bool:
     return header is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An answer whose line is written.
+
+    Attributes:
+        answer: Without a receipt.
+        content: The same, as JSON types.
+        input_digest: ``sha256:…`` of the picture as received.
+        moment: Aware time of the answer.
+        line: Number and digest of its line; None without a log.
+    """
+
+    answer: Answer
+    content: dict[str, Any]
+    input_digest: str
+    moment: datetime
+    line: tuple[int, str] | None
+
+
 class AuditTrail:
     """Writes audit lines and signs receipts, as far as log and key are configured."""
 
@@ -55,8 +75,8 @@ class AuditTrail:
         if request.receipt and self._key is None:
             raise RefusalError(ErrorCode.RECEIPT_UNAVAILABLE)
 
-    def record(self, answer: Answer, picture: Picture, request: PictureRequest) -> Answer:
-        """Write the line of ``answer`` and return the answer, with its receipt if one was requested.
+    def record(self, answer: Answer, picture: Picture, request: PictureRequest) -> Recorded:
+        """Write the line of ``answer`` and return what its receipt is signed from.
 
         Args:
             answer: An answer without a receipt.
@@ -64,20 +84,33 @@ class AuditTrail:
             request: The request that it belongs to.
 
         Raises:
-            RefusalError: ``audit_unavailable``: no answer may be sent without its line; ``receipt_unavailable``: the
-                requested receipt cannot be signed.
+            RefusalError: ``audit_unavailable``: no answer may be sent without its line.
         """
         moment, digest = datetime.now(UTC), _digest(picture)
         content = answer.model_dump(mode="json")
         line = self._write(audit.entry(content, client=request.sender.client, input_digest=digest, moment=moment))
-        if not request.receipt or self._key is None:
-            return answer
+        return Recorded(answer, content, digest, moment, line)
+
+    def with_receipt(self, recorded: Recorded) -> Answer:
+        """Return the answer with its receipt; a key in hardware may take its time.
+
+        Raises:
+            RefusalError: ``receipt_unavailable``: there is no key, or it cannot sign at present.
+        """
+        if self._key is None:
+            raise RefusalError(ErrorCode.RECEIPT_UNAVAILABLE)
         try:
-            envelope = receipt.issue(content, self._key, input_digest=digest, moment=moment, audit=line)
-        except BucklerError as error:  # a key in hardware that is away
-            logger.error("request %s: answer withheld: cannot sign its receipt: %s", answer.request_id, error)
+            envelope = receipt.issue(
+                recorded.content,
+                self._key,
+                input_digest=recorded.input_digest,
+                moment=recorded.moment,
+                audit=recorded.line,
+            )
+        except BucklerError as error:
+            logger.error("request %s: answer withheld: cannot sign its receipt: %s", recorded.answer.request_id, error)
             raise RefusalError(ErrorCode.RECEIPT_UNAVAILABLE, "the key of receipts cannot sign at present") from error
-        return answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
+        return recorded.answer.model_copy(update={"receipt": ReceiptAnswer.model_validate(envelope)})
 
     def record_event(self, event: str, picture: Picture, sender: Sender, **details: Any) -> None:
         """Write a line about an event at a picture of ``sender``, in addition to the line of its answer.

@@ -18,6 +18,8 @@ from benchmarks.signing import write_verdict
 from buckler.serving.registry import registry_id
 from buckler.trust import audit_chain, digests, hardware, promotion
 from buckler.trust import receipt as receipts
+from buckler.trust.hardware.session import module_of
+from buckler.trust.hardware.uri import parse
 from buckler.trust.keys import (
     PRIVATE_KEY_FILE,
     PUBLIC_KEY_FILE,
@@ -220,6 +222,30 @@ def test_a_token_signs_receipts_and_while_it_is_away_they_are_refused(
     assert caught.value.code == "receipt_unavailable"
     assert "cannot sign its receipt: expected a token" in caplog.text
     assert ask(service, picture, receipt=True).receipt is not None
+
+
+def test_a_token_that_does_not_answer_delays_only_receipts(served, picture, softhsm, start):
+    softhsm.add_token("slow")
+    uri = softhsm.uri("slow")
+    hardware.create_key(uri)
+    service = start(served, receipt_key=uri)
+
+    def answered(*, receipt: bool):
+        call = Call(id=new_id(), format=Format("application/json"), pipeline=service.pipeline, receipt=receipt)
+        return call.answer(call.ready(), picture)
+
+    async def both():
+        with module_of(parse(uri))._lock:  # as if a call of the library did not return
+            waiting = asyncio.create_task(answered(receipt=True))
+            while not waiting.done() and not service.pipeline._signing._free.locked():
+                await asyncio.sleep(0.01)
+            without = await asyncio.wait_for(answered(receipt=False), 60)
+            assert not waiting.done()
+        return without, await waiting
+
+    without, signed = asyncio.run(both())
+    assert without.answer.receipt is None
+    assert signed.answer.receipt is not None
 
 
 @pytest.mark.parametrize(
