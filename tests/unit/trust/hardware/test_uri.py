@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buckler.errors import BucklerError
 from buckler.trust.hardware.uri import KeyUri, parse
@@ -72,3 +74,21 @@ def test_a_pin_in_the_uri_is_refused_and_no_error_repeats_it(query):
     with pytest.raises(BucklerError, match="malformed") as caught:
         parse(f"pkcs11:token=t;object=k?{query}")
     assert SECRET not in str(caught.value)
+
+
+PARTS = ["token=t", "object=k", "id=%01", "type=private", "module-path=/m.so", "pin-source=file:/p", "pin-value=x", "%"]
+
+
+SOME = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=8)), max_size=5)
+
+
+@given(SOME, SOME)
+def test_any_text_is_a_key_or_one_error(path, query):
+    try:
+        found = parse(f"pkcs11:{';'.join(path)}?{'&'.join(query)}")
+    except BucklerError:
+        return
+    assert found.token or found.serial
+    assert found.label or found.id
+    assert found.module.is_absolute()
+    assert found.pin_file.is_absolute()
