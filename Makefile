@@ -35,6 +35,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@# With the setuptools of the lock: an isolated build would download one without a hash.
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@# For `dvc` without make, too; DVC does not resolve a path in .dvc/config against the repository.
+	@git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/dvc config --quiet --local core.site_cache_dir "$(DVC_SITE_CACHE_DIR)" || true
 	@touch $@
 
 demo: setup ## Train, gate and serve a model, send one clean and one attacked picture, then stop

@@ -338,3 +338,6 @@ def test_make_keeps_dvcs_cache_where_no_other_user_writes(tmp_path):
         environment = {"PATH": "/usr/bin:/bin", **given}
         said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert said.stdout.strip() == expected
+    planned = ["make", "-n", "-B", "PYTHON=python3", ".venv/.installed"]
+    setup = subprocess.run(planned, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    assert f'core.site_cache_dir "{ROOT}/.buckler/dvc"' in setup.stdout
