@@ -4,7 +4,8 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
+from pydantic import TypeAdapter
 
 from buckler.client.errors import ServiceError, UnreachableError, service_error
 from buckler.errors import BucklerError
@@ -135,7 +137,9 @@ class Client:
             BucklerError: The file cannot be read.
         """
         content = _read(picture)
-        return self._answer(self._post("/predict", [content], self._receipt_headers()).json(), content)
+        response = self._post("/predict", [content], self._receipt_headers())
+        with self._understood():
+            return self._answer(response.json(), content)
 
     def predict_many(self, pictures: Sequence[Path | bytes]) -> list[Answer | ServiceError]:
         """Return the answers to several pictures, sent in one request; for an unusable picture its error.
@@ -145,12 +149,15 @@ class Client:
         """
         contents = [_read(picture) for picture in pictures]
         response = self._post("/predict", contents, self._receipt_headers())
-        items = response.json()["answers"] if len(contents) > 1 else [response.json()]
         request_id = response.headers.get("x-request-id")
-        return [
-            service_error(**item["error"], request_id=request_id) if "error" in item else self._answer(item, content)
-            for item, content in zip(items, contents, strict=True)
-        ]
+        with self._understood():
+            items = response.json()["answers"] if len(contents) > 1 else [response.json()]
+            return [
+                service_error(*_error_in(item), request_id=request_id)
+                if "error" in item
+                else self._answer(item, content)
+                for item, content in zip(items, contents, strict=True)
+            ]
 
     def explain(self, picture: Path | bytes, *, label: str | None = None) -> Explanation:
         """Return the answer to one picture, and the regions that support ``label`` (default: the answer's label).
@@ -161,13 +168,15 @@ class Client:
         content = _read(picture)
         query = {"label": label} if label is not None else {}
         headers = {**self._receipt_headers(), "accept": "application/json"}
-        found = self._post("/explain", [content], headers, query).json()
-        return Explanation(
-            answer=self._answer(found["answer"], content),
-            label=found["label"],
-            picture=base64.b64decode(found["picture"]),
-            overlay=base64.b64decode(found["overlay"]),
-        )
+        response = self._post("/explain", [content], headers, query)
+        with self._understood():
+            found = response.json()
+            return Explanation(
+                answer=self._answer(found["answer"], content),
+                label=_text(found["label"]),
+                picture=base64.b64decode(found["picture"]),
+                overlay=base64.b64decode(found["overlay"]),
+            )
 
     def model_card(self) -> dict[str, Any]:
         """Return the model card of the live model.
@@ -175,8 +184,9 @@ class Client:
         Raises:
             ServiceError, UnreachableError: As ``predict``.
         """
-        card: dict[str, Any] = self._send("GET", "/model").json()
-        return card
+        response = self._send("GET", "/model")
+        with self._understood():
+            return _CARD.validate_python(response.json())
 
     def _receipt_headers(self) -> dict[str, str]:
         return {"x-buckler-receipt": "ed25519"} if self._receipt_key else {}
@@ -212,23 +222,28 @@ class Client:
         reason = str(error) or type(error).__name__
         return UnreachableError(f"no answer from {self._url}: {reason}; is the service running at this address?")
 
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn an answer that the service never gives into an error about the address."""
+        try:
+            yield
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise UnreachableError(
+                f"expected an answer of Buckler's service from {self._url}, got another; is this its address?"
+            ) from error
+
     def _answer(self, content: dict[str, Any], picture: bytes) -> Answer:
         receipt = None
         if self._receipt_key:
             digest = f"sha256:{hashlib.sha256(picture).hexdigest()}"
             answer = json.dumps(content).encode()
             receipt = check(answer, digest, self._receipt_key, named=("the answer", "the picture"))
-        return Answer(
-            request_id=content["request_id"],
-            label=content["label"],
-            probabilities=content["probabilities"],
-            decision=content["decision"],
-            reasons=tuple(content["reasons"]),
-            detector=Detector(**content["detector"]),
-            model=Model(**content["model"]),
-            receipt=receipt,
-            content=content,
-        )
+        return _ANSWER.validate_python({**content, "receipt": receipt, "content": content})
+
+
+# Fields of a newer service are ignored; `content` has them.
+_ANSWER = TypeAdapter(Answer)
+_CARD = TypeAdapter(dict[str, Any])
 
 
 def _read(picture: Path | bytes) -> bytes:
@@ -240,11 +255,21 @@ def _read(picture: Path | bytes) -> bytes:
         raise BucklerError(f"cannot read {picture}: {error.strerror}") from error
 
 
+def _error_in(content: Any) -> tuple[str, str]:
+    """Return code and message of an error; raises ``KeyError`` or ``TypeError`` if it is none."""
+    return _text(content["error"]["code"]), _text(content["error"]["message"])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
 def _refusal(response: httpx.Response) -> ServiceError:
     try:
-        detail = response.json()["error"]
-        code, message = detail["code"], detail["message"]
-    except (ValueError, KeyError, TypeError):  # for example a proxy's error page
+        code, message = _error_in(response.json())
+    except (KeyError, RecursionError, TypeError, ValueError):  # for example a proxy's error page
         code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not an answer of the service"
     waits = response.headers.get("retry-after", "")
     return service_error(
