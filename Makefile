@@ -9,6 +9,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IMAGES  ?=
 WEIGHTS ?=
+TARGETS ?= all
+SECONDS ?= 600
 # Test processes side by side. Each needs up to 4 GB; a file's tests stay in one process, for its fixtures. One thread a
 # process: several wait for each other, and idle ones spin.
 WORKERS ?= 2
@@ -17,7 +19,7 @@ THREADS := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.buckler/dvc
 PYTEST  := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch bench screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch bench fuzz screenshots paper ham10000 hardened clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +117,9 @@ drill-watch: setup ## After `make demo`, with Prometheus: drills in which the wa
 bench: setup ## Measure the speed of attacks and serving, ours and others': make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m benchmarks.attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"
 	@$(BIN)/python -m benchmarks.serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
+
+fuzz: setup ## Fuzz every parser of foreign bytes, ten minutes each (SECONDS=N, TARGETS="jpeg dicom" for some)
+	@for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS); done
 
 screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console.screenshots

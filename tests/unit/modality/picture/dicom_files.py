@@ -16,7 +16,7 @@ def dicom(pixels: np.ndarray | bytes, photometric: str, *, syntax: str = Explici
     """Return a file with ``pixels`` (rows, columns[, 3]); for bytes, ``tags`` must have ``Rows`` and ``Columns``."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, VL_PHOTOGRAPHIC
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["buckler"])
     dataset = FileDataset("", Dataset(), file_meta=meta, preamble=bytes(128))
     dataset.SOPClassUID, dataset.SOPInstanceUID = VL_PHOTOGRAPHIC, meta.MediaStorageSOPInstanceUID
     dataset.PatientName, dataset.PatientID = PATIENT, "GEHEIM-4711"
