@@ -14,6 +14,7 @@ from buckler.release.settings import PublishParams
 from buckler.serving import registry
 from buckler.state import documents
 from buckler.trust import keys
+from buckler.trust.opened_files import opened
 from buckler.trust.verdict import open_release
 from pipelines.stage import stage
 
@@ -24,15 +25,16 @@ REPORTS = Path("reports")
 def run(names: PublishParams) -> None:
     """Publish the release in models/release."""
     # A valid signature is enough: a model that failed its gate is registered too, and promotion rejects it.
-    verdict = open_release(RELEASE, keys.load_public_keys())
-    published = publish.publish(
-        RELEASE,
-        REPORTS,
-        names=names,
-        parameters=params.read(),
-        source=bundle.source_of(Path.cwd()),
-        verdict=verdict,
-    )
+    with opened(RELEASE) as release:
+        verdict = open_release(release, keys.load_public_keys())
+        published = publish.publish(
+            release,
+            REPORTS,
+            names=names,
+            parameters=params.read(),
+            source=bundle.source_of(Path.cwd()),
+            verdict=verdict,
+        )
     documents.write_json(
         REPORTS / "publish.json",
         {

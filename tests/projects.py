@@ -46,6 +46,7 @@ from buckler.release.settings import PublishParams
 from buckler.state import documents
 from buckler.trust import digests
 from buckler.trust.keys import Keys
+from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.verdict import Source, Verdict
 
@@ -315,7 +316,7 @@ def publish(root: Path, verdict: Verdict, name: str) -> str:
     from buckler.release.publish import publish as publish_release  # MLflow takes seconds to load
 
     published = publish_release(
-        root / "models/release",
+        OpenedFiles.of(root / "models/release"),
         root / "reports",
         names=PublishParams(name, name),
         parameters={},

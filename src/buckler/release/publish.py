@@ -21,6 +21,7 @@ from buckler.serving.aliases import CHALLENGER
 from buckler.state import documents, timings
 from buckler.state.timings import Timings
 from buckler.trust import digests
+from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Source, Verdict
 
 _IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
@@ -36,7 +37,7 @@ class Published:
 
 
 def publish(
-    release: Path,
+    release: OpenedFiles,
     reports: Path,
     *,
     names: PublishParams,
@@ -48,7 +49,7 @@ def publish(
     """Record the run and register ``release`` as the challenger; publishing it again changes nothing.
 
     Args:
-        release: Directory named ``release``.
+        release: Files of a directory named ``release``, from which ``verdict`` was read.
         reports: Directory of JSON reports, ``plots/*.png`` and ``training/history.csv``.
         names: Names of the experiment and the registered model.
         parameters: The whole of params.yaml.
@@ -84,14 +85,14 @@ def _name(names: PublishParams, verdict: Verdict) -> str:
     return f"{names.model_name} {verdict.subject_digest.removeprefix('sha256:')[:8]}"
 
 
-def _card(release: Path, verdict: Verdict, name: str) -> str:
+def _card(release: OpenedFiles, verdict: Verdict, name: str) -> str:
     info = load_info(release / MODEL_DIR)
     # The registry assigns the number afterwards; the card is shown without it.
     card = model_card.card(verdict, info, name=name, version="", now=datetime.now(UTC))
     return model_card.markdown(card)
 
 
-def _tags(release: Path, source: Source, verdict: Verdict, lock: Path) -> dict[str, str]:
+def _tags(release: OpenedFiles, source: Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
         tracking.KIND_TAG: "pipeline",
         "data_version": load_info(release / MODEL_DIR).data_version,
@@ -106,7 +107,7 @@ def _tags(release: Path, source: Source, verdict: Verdict, lock: Path) -> dict[s
 
 def _record(
     run_id: str,
-    release: Path,
+    release: OpenedFiles,
     reports: Path,
     experiment: str,
     parameters: Mapping[str, Any],
@@ -123,7 +124,8 @@ def _record(
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
     tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
     info = load_info(release / MODEL_DIR)
-    uri = tracking.log_release(run_id, release, labels=info.labels, shape=info.shape)
+    # From its path: whoever downloads it verifies it again.
+    uri = tracking.log_release(run_id, release.path, labels=info.labels, shape=info.shape)
     tracking.finish_run(run_id)
     return uri
 

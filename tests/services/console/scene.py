@@ -25,6 +25,7 @@ from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest
 from buckler.trust.digests import directory_digest
 from buckler.trust.keys import PROMOTIONS, VERDICTS, private_pem
+from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.public_keys import public_pem
 from buckler.trust.verdict import Source
 from services.classifier.endpoints import ENDPOINTS
@@ -108,7 +109,7 @@ class Scene:
         )
         self._judged_at = time.time()
         published = publish_release(
-            where,
+            OpenedFiles.of(where),
             self.project / "reports",
             names=PublishParams("console", self.name),
             parameters={},

@@ -20,6 +20,7 @@ from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import PROMOTION_TAG, STANDING_TAG, connect
 from buckler.state import paths
 from buckler.trust import audit_chain, keys, standing
+from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.verdict import Source
 from buckler.watch import policy
 from tests import projects
@@ -41,8 +42,9 @@ def publish(project, registry, weights):
     projects.make_project(project, weights=weights)
     verdict = projects.build(project, name=registry, key=keys.load_signing_key())
     names, source = PublishParams(registry, registry), Source(None, False)
+    release = OpenedFiles.of(project / "models/release")
     return publish_release(
-        project / "models/release", project / "reports", names=names, parameters={}, source=source, verdict=verdict
+        release, project / "reports", names=names, parameters={}, source=source, verdict=verdict
     ).version
 
 
