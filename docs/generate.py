@@ -21,6 +21,7 @@ from buckler import cli
 from buckler.client.errors import CLASSES
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode, Group
+from buckler.serving.downloads import DownloadSettings
 from buckler.serving.settings import EnvironmentSettings, SettingUnit, variable
 from buckler.watch.settings import WatchSettings
 from docs import signed_documents
@@ -35,6 +36,7 @@ PROCESSES: dict[str, type[EnvironmentSettings]] = {
     "Service": ServiceSettings,
     "Console": ConsoleSettings,
     "Watch": WatchSettings,
+    "Downloads of releases": DownloadSettings,
 }
 OTHERS = {
     "BUCKLER_REGISTRY_ID": "Id of the model registry in every signed record; the same wherever records are signed or"

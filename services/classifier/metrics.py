@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 CLIENT_GONE = "499"  # nginx's code for a client that closed the connection before its answer
 NO_REASON = "none"
-UNAVAILABLE = "unavailable"
-REFUSED_REASONS = (*ReasonCode, UNAVAILABLE)
+UNAVAILABLE = ReasonCode.UNAVAILABLE
+REFUSED_REASONS = tuple(ReasonCode)
 FETCHED, FROM_MEMORY = "fetched", "memory"
 COMPARED, DROPPED, FAILED = "compared", "dropped", "failed"
 COMPARED_ABOUT = ("label", "decision", "detector")

@@ -133,6 +133,22 @@ class RegistryError(BucklerError):
     """The model registry lacks the version or cannot be reached."""
 
 
+class DownloadError(RegistryError):
+    """The registry answers, and the release of a version cannot be downloaded all the same.
+
+    Attributes:
+        reason: One of ``REASONS``: its source is not allowed, or did not provide the files in time.
+    """
+
+    REASONS = ("source", "unavailable")
+
+    def __init__(self, reason: str, message: str) -> None:
+        if reason not in self.REASONS:
+            raise ValueError(f"expected one of {self.REASONS}, got {reason!r}")
+        super().__init__(message)
+        self.reason = reason
+
+
 class PromotionRefusedError(BucklerError):
     """A challenger cannot be promoted; ``failures`` has one sentence per reason."""
 

@@ -42,6 +42,7 @@ from services.classifier.settings import Settings
 
 LONGEST_RETRY_SECONDS = 600.0
 NEVER_AGAIN = math.inf
+PASSING = frozenset({ReasonCode.UNAVAILABLE, ReasonCode.SOURCE})
 
 logger = logging.getLogger("buckler.service")
 
@@ -332,10 +333,10 @@ class Follower:
             return  # old and new files were mixed; the next check reads the new ones
         attempt = check.attempt
         times = self._refused.times + 1 if self._refused and self._refused.attempt == attempt else 1
-        # A registry or a disk may recover, and a copy that was changed is downloaded again; wrong bytes and signatures
-        # stay wrong.
+        # A registry, a source or a disk may recover, and a copy that was changed is downloaded again; wrong bytes and
+        # signatures stay wrong.
         wait = min(self.settings.follow_seconds * 2**times, LONGEST_RETRY_SECONDS)
-        lasting = metrics.UNAVAILABLE not in codes_of(error) and not isinstance(error, FilesChangedError)
+        lasting = PASSING.isdisjoint(codes_of(error)) and not isinstance(error, FilesChangedError)
         again_at = NEVER_AGAIN if lasting else time.monotonic() + wait
         self._refused = Refusal(attempt, check.standing, check.entry.head, times, again_at)
         self.show_behind(True)

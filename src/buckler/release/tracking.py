@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param
 
 from buckler.errors import RegistryError
+from buckler.serving.artifact_sources import local_directories
 from buckler.state import locks, paths
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
@@ -59,7 +60,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     # A server knows where its artifacts go; with a bare database MLflow would put them into ./mlruns.
-    local = None if tracking_uri().startswith("http") else paths.MLFLOW_ARTIFACTS.resolve().as_uri()
+    local = None if tracking_uri().startswith("http") else local_directories(tracking_uri())[0].as_uri()
     return str(client.create_experiment(name, artifact_location=local))
 
 

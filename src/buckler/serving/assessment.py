@@ -41,6 +41,8 @@ class ReasonCode(StrEnum):
     WITHDRAWN = "withdrawn"
     DEGRADED = "degraded"
     STANDING = "standing"
+    SOURCE = "source"
+    UNAVAILABLE = "unavailable"
 
 
 # The release proves nothing.
@@ -51,6 +53,8 @@ _NOT_AUTHENTIC = frozenset(
         ReasonCode.SIGNATURE,
         ReasonCode.DIGEST,
         ReasonCode.OTHER_MODEL,
+        ReasonCode.SOURCE,
+        ReasonCode.UNAVAILABLE,
     }
 )
 # Nor can it be compared with a live model.

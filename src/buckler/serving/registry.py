@@ -6,6 +6,7 @@ project. `buckler.release.tracking` writes to the registry. MLflow takes seconds
 first needed.
 """
 
+import base64
 import logging
 import os
 import re
@@ -15,9 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from buckler.errors import RegistryError
 from buckler.serving.aliases import CHAMPION
+from buckler.serving.artifact_sources import allowed_source
+from buckler.serving.downloads import Access, DownloadSettings, download
+from buckler.serving.fetching import AWS_SIGNATURE
 from buckler.serving.version import Version
 from buckler.state import paths
 from buckler.trust.keys import Keys
@@ -94,6 +99,42 @@ def connect() -> "MlflowClient":
         paths.STATE.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def _resolved(uri: str, client: "MlflowClient") -> str:
+    """Return where the artifacts of a logged model or run are; other addresses as they are.
+
+    Not by MLflow's own resolution, which opens whatever it finds at once.
+    """
+    scheme, _, rest = uri.partition(":/")
+    if scheme == "models" and "/" not in rest:
+        return str(client.get_logged_model(rest).artifact_location)
+    if scheme == "runs":
+        run_id, _, path = rest.partition("/")
+        return f"{str(client.get_run(run_id).info.artifact_uri).rstrip('/')}/{path}"
+    return uri
+
+
+def _access() -> Access:
+    """Return how the tracking server is asked, from MLflow's own settings."""
+    from mlflow.tracking.request_header.registry import resolve_request_headers
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.workspace_context import get_request_workspace
+    from mlflow.utils.workspace_utils import WORKSPACE_HEADER_NAME
+
+    server, known = urlsplit(tracking_uri()), get_default_host_creds(tracking_uri())  # type: ignore[no-untyped-call]
+    user, password = known.username, known.password
+    if server.username:  # it takes precedence, as in MLflow
+        user, password = unquote(server.username), unquote(server.password or "")
+    headers = dict(resolve_request_headers())  # type: ignore[no-untyped-call]
+    if workspace := get_request_workspace():
+        headers[WORKSPACE_HEADER_NAME] = workspace
+    if user and password:
+        headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+    elif known.token:
+        headers["Authorization"] = f"Bearer {known.token}"
+    plugin = AWS_SIGNATURE if known.aws_sigv4 else known.auth or ""
+    return Access(headers, known.verify, known.client_cert_path, plugin)
 
 
 @contextmanager
@@ -195,23 +236,24 @@ class Registry:
     def download(self, number: str, destination: Path) -> Path:
         """Download the release of version ``number`` to the directory ``destination``, which must not exist.
 
-        The directory appears whole or not at all. Nothing is verified here; see `buckler.serving.release_cache`.
+        The directory appears whole or not at all. Nothing is verified here; see `buckler.serving.release_cache`. It may
+        take minutes: hold no lock meanwhile.
 
         Raises:
-            RegistryError: The download failed.
+            DownloadError: The registry answers, but the source of the version is not allowed or does not provide it.
+            RegistryError: There is no such version, or the registry cannot be reached.
         """
         destination.parent.mkdir(parents=True, exist_ok=True)
+        limits = DownloadSettings.from_env()
         with (
             calling(f"downloading version {number} of {self.model}") as client,
             tempfile.TemporaryDirectory(prefix=".download-", dir=destination.parent) as scratch,
         ):
-            import mlflow
-
-            uri = client.get_model_version_download_uri(self.model, number)
-            fetched = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"{uri.rstrip('/')}/data/{RELEASE_DIR}", dst_path=scratch
+            uri = _resolved(client.get_model_version_download_uri(self.model, number), client)
+            source = (
+                allowed_source(uri, tracking_uri(), (limits.artifact_sources or "").split()) / f"data/{RELEASE_DIR}"
             )
-            Path(fetched).rename(destination)
+            download(source, Path(scratch), _access(), limits).rename(destination)
         return destination
 
     def _version(self, entry: "ModelVersion", of_model: Mapping[str, str]) -> Version:

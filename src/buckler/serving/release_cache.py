@@ -16,17 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buckler.errors import VerdictError
-from buckler.serving.assessment import OpenedRelease, read_release
+from buckler.errors import DownloadError, VerdictError
+from buckler.serving.assessment import OpenedRelease, Reason, ReasonCode, read_release
 from buckler.serving.version import Version
 from buckler.state import locks, paths
+from buckler.trust.opened_files import OpenedFiles
 
 if TYPE_CHECKING:
     from buckler.serving.registry import Registry
 
 LOCK_FILE = ".lock"
 INCOMING, DAMAGED, USED = ".incoming-", ".damaged-", ".used-"
-ABANDONED_SECONDS = 3600  # longer than any download: the process was killed
+ABANDONED_SECONDS = 3600  # longer than BUCKLER_DOWNLOAD_SECONDS can be: the process was killed
 KEEP = 4  # champion and challenger, and their predecessors
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -49,8 +50,9 @@ class ReleaseCache:
     def opened(self, version: Version, *, fresh: bool = False, store: bool = True) -> Iterator[OpenedRelease]:
         """Yield the release of a version, which nobody deletes until the context ends.
 
-        A release that is not authentic is yielded as well, with the reasons, and deleted at the end. Its files are
-        closed at the end.
+        A release that is not authentic, or cannot be downloaded, is yielded as well, with the reasons, and deleted at
+        the end. Its files are closed at the end. No lock is held while it is downloaded: of several processes that
+        download the same release, each succeeds, and the first one's copy stays.
 
         Args:
             version: Its entry in the registry.
@@ -59,14 +61,25 @@ class ReleaseCache:
 
         Raises:
             RegistryError: The registry lacks the version or cannot be reached.
+            OSError: The cache cannot be written.
         """
         with ExitStack() as stack:
-            with self._locked():  # others wait for one download, and delete nothing meanwhile
-                found = None if fresh else self._lent(version.verdict, stack)
-                if found is None and store:
-                    found = self._fetched(version, stack)
-            release = found or stack.enter_context(self._downloaded(version))
+            release = None if fresh else self._lent(version.verdict, stack)
+            if release is None:
+                release = self._fetched(version, stack) if store else stack.enter_context(self._downloaded(version))
             stack.callback(release.files.close)
+            yield release
+
+    @contextmanager
+    def lent(self, verdict_id: str) -> Iterator[OpenedRelease | None]:
+        """Yield the intact copy of the release with this verdict, which nobody deletes until the context ends.
+
+        Nothing is downloaded; None without a copy.
+        """
+        with ExitStack() as stack:
+            release = self._lent(verdict_id, stack)
+            if release is not None:
+                stack.callback(release.files.close)
             yield release
 
     def find(self, verdict_id: str) -> OpenedRelease | None:
@@ -97,9 +110,10 @@ class ReleaseCache:
         return read_release(path, self._registry.keys.public(), model=self._registry.model)
 
     def _lent(self, verdict_id: str, stack: ExitStack) -> OpenedRelease | None:
-        found = self.find(verdict_id)
-        if found:
-            self._use(found, stack)
+        with self._locked():  # others delete nothing meanwhile
+            found = self.find(verdict_id)
+            if found:
+                self._use(found, stack)
         return found
 
     def _fetched(self, version: Version, stack: ExitStack) -> OpenedRelease:
@@ -108,8 +122,9 @@ class ReleaseCache:
             if not release.authentic:
                 stack.push(download.pop_all())
                 return release
-            stored = self._stored(release)
-        self._use(stored, stack)
+            with self._locked():
+                stored = self._stored(release)
+                self._use(stored, stack)
         return stored
 
     def _use(self, release: OpenedRelease, stack: ExitStack) -> None:
@@ -120,9 +135,17 @@ class ReleaseCache:
 
     @contextmanager
     def _downloaded(self, version: Version) -> Iterator[OpenedRelease]:
+        self._directory.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
         with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self._directory) as scratch:
-            yield self._read(self._registry.download(version.version, Path(scratch) / "release"))
+            path = Path(scratch) / "release"
+            try:
+                self._registry.download(version.version, path)
+            except DownloadError as error:
+                reason = Reason(ReasonCode(error.reason), f"{version} cannot be downloaded: {error}")
+                yield OpenedRelease(path, OpenedFiles.none(path), None, (reason,))
+            else:
+                yield self._read(path)
 
     def _stored(self, release: OpenedRelease) -> OpenedRelease:
         path = self._path(release.require().id)

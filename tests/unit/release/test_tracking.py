@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -102,9 +103,12 @@ def test_without_a_server_the_projects_own_database_is_used(project):
     assert not (project / "mlruns").exists()
 
 
-def test_artifacts_are_stored_beside_the_database(project, registry):
+def test_artifacts_are_stored_beside_the_database(project, registry, mlflow_database):
     registered(project, registry)
-    assert list((project / ".buckler/mlartifacts").iterdir())
+    database = Path(mlflow_database.removeprefix("sqlite:///"))
+    uri = connect().get_model_version_download_uri(registry, "1")
+    assert Path(uri.removeprefix("file://")).is_relative_to(database.parent / "mlartifacts")
+    assert not (project / ".buckler/mlartifacts").exists()
     assert not (project / "mlruns").exists()
 
 

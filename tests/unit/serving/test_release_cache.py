@@ -4,13 +4,14 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from buckler.errors import RegistryError, VerdictError
+from buckler.errors import DownloadError, RegistryError, VerdictError
 from buckler.release import tracking
 from buckler.serving import release_cache
 from buckler.serving.assessment import RefusedError
@@ -32,6 +33,7 @@ class Downloads:
         self.directory = directory
         self.releases: dict[str, Path] = {}
         self.downloaded: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def publish(self, number: str) -> Version:
         """Build a release of its own for version ``number``."""
@@ -42,6 +44,7 @@ class Downloads:
 
     def download(self, number: str, destination: Path) -> Path:
         self.downloaded.append(number)
+        self.meanwhile()
         if number not in self.releases:
             raise RegistryError(f"no version {number}")
         return Path(shutil.copytree(self.releases[number], destination))
@@ -105,16 +108,64 @@ def test_a_fresh_download_shows_what_the_registry_contains_now(cache, downloads)
     assert downloads.downloaded == ["1", "1"]
 
 
-def test_users_that_ask_at_the_same_time_share_one_download(downloads, directory):
+def test_users_that_download_at_the_same_time_all_succeed_and_store_one_copy(downloads, directory):
     version = downloads.publish("1")
-    ready = threading.Barrier(4)
+    downloads.meanwhile = threading.Barrier(4).wait  # all of them are in a download at once
 
     def ask(_: int) -> Path:
-        ready.wait()
-        return path_of(ReleaseCache(directory, downloads, keep=2), version)
+        with ReleaseCache(directory, downloads, keep=2).opened(version) as release:
+            assert release.require().id == version.verdict
+            return release.path
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(ask, range(4)))) == 1
+    assert downloads.downloaded == ["1"] * 4
+    assert entries(directory) == {name_of(version)}
+
+
+def test_a_download_that_stalls_holds_up_nobody_else(cache, downloads):
+    stalled, other = downloads.publish("1"), downloads.publish("2")
+    path_of(cache, other)
+    begun, released = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        begun.set()
+        released.wait()
+
+    downloads.meanwhile = stall
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(path_of, cache, stalled)
+        begun.wait()
+        try:
+            assert pool.submit(path_of, cache, other).result(timeout=60).is_dir()
+        finally:
+            released.set()
+        assert waiting.result().is_dir()
+
+
+@pytest.mark.parametrize("reason", ["source", "unavailable"])
+def test_a_release_that_cannot_be_downloaded_is_shown_with_the_reason(cache, downloads, directory, reason):
+    version = downloads.publish("1")
+
+    def fail() -> None:
+        raise DownloadError(reason, "no")
+
+    downloads.meanwhile = fail
+    with cache.opened(version) as release:
+        assert [found.code for found in release.reasons] == [reason]
+        assert not release.authentic
+    assert entries(directory) == set()
+
+
+def test_an_intact_copy_is_lent_without_a_download(cache, downloads):
+    version = downloads.publish("1")
+    path_of(cache, version)
+    with cache.lent(version.verdict) as copy:
+        assert copy is not None
+        assert copy.require().id == version.verdict
+    (copy.path / "model/detector.json").write_text("{}")
+    with cache.lent(version.verdict) as copy:
+        assert copy is None
     assert downloads.downloaded == ["1"]
 
 
