@@ -3,6 +3,7 @@
 A thread of each worker asks the source every few seconds. It downloads, verifies, loads, warms up and self-tests a new
 release while requests are answered, then swaps one attribute. A release that fails any step is refused: counted,
 logged, and not tried again until its entry, the key or its standing changes. The live model keeps answering.
+A withdrawal waits for none of this: see `standing_follower`.
 """
 
 import logging
@@ -12,7 +13,6 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from random import SystemRandom
 
 from buckler.errors import BucklerError, FilesChangedError, ModelError, SelfTestError, VerdictError
 from buckler.serving.aliases import CHAMPION
@@ -37,6 +37,7 @@ from services.classifier.releases.loading import bound_threads, load
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.releases.sources import DirectorySource, RegistrySource, ReleaseSource
 from services.classifier.releases.standing_cache import StandingCache
+from services.classifier.releases.standing_follower import StandingFollower, pause_seconds
 from services.classifier.served import Candidate, Served
 from services.classifier.settings import Settings
 
@@ -101,10 +102,6 @@ class Check:
         """Newest accepted standing of the version; None without one."""
         return self.standings.of(self.entry.version, self.keys)
 
-    def accept_standing(self) -> tuple[Reason, ...]:
-        """Store the standing of the entry; return why it is ignored, once for each text."""
-        return self.standings.accept(self.entry, self.keys)
-
     def open(self, path: Path) -> OpenedRelease:
         """Return the release in ``path`` and what its files say."""
         return read_release(path, self.keys, model=self.entry.model)
@@ -126,6 +123,7 @@ class Follower:
         self.settings, self.slot = settings, slot
         self._source = source
         self._standing_cache = StandingCache(settings)
+        self._standings = StandingFollower(settings, source, slot, self._standing_cache, self._log_refusal)
         self._taken: Attempt | None = None
         self._refused: Refusal | None = None
         self._newest = 0
@@ -135,11 +133,14 @@ class Follower:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Start a thread that checks until ``stop``."""
+        """Start a thread that checks until ``stop``, and one for the standing of the live model."""
+        if self.may_answer:
+            self._standings.start()
         threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
 
     def stop(self) -> None:
         """Stop checking; do not wait for a release that is being loaded."""
+        self._standings.stop()
         self._stop.set()
 
     def check(self) -> Exception | None:
@@ -161,10 +162,12 @@ class Follower:
             return error
         self._source_error = None
         self.count_check()
-        self._accept_standing(check)
+        if self.may_answer:
+            self._standings.accept(check.entry, trusted)
         if not self._is_put_back(check, seen) and check.attempt != self._taken and self._due(check):
             self._try(check)
-        self._update_standing(check)
+        if self.may_answer:
+            self._standings.apply(trusted)
         return None
 
     def take(self, served: Served) -> None:
@@ -220,13 +223,8 @@ class Follower:
 
     def _run(self) -> None:
         self.check()
-        while not self._stop.wait(self._pause()):
+        while not self._stop.wait(pause_seconds(self.settings)):
             self.check()
-
-    def _pause(self) -> float:
-        # Not `random.uniform`: this thread would advance a generator that other code has seeded.
-        jitter = SystemRandom().uniform(0, self.settings.follow_jitter_seconds)
-        return self.settings.follow_seconds + jitter
 
     def _due(self, check: Check) -> bool:
         refused = self._refused
@@ -262,24 +260,6 @@ class Follower:
         except OSError as error:  # a full disk must not stop the follower
             logger.warning("cannot store the highest signed record for the next restart: %s", error)
 
-    def _accept_standing(self, check: Check) -> None:
-        if not self.may_answer:
-            return
-        if reasons := check.accept_standing():  # the standing accepted before stays
-            self._log_refusal(RefusedError(f"the standing of {check.entry}", reasons))
-
-    def _update_standing(self, check: Check) -> None:
-        """Apply the latest standing of the live version, even if the source names another one."""
-        served = self.slot.served
-        if served is None or not self.may_answer:
-            return
-        live = replace(check, entry=lookup.entry_of(served.version, self.settings), promoted=False)
-        standing = live.assess(served.predictor.verdict).standing
-        if standing is None or standing == served.standing:
-            return
-        self.take(replace(served, standing=standing))
-        logger.warning("version %s is %s %s", served.version, standing.state, "; ".join(standing.reasons))
-
     def _try(self, check: Check) -> None:
         try:
             served, assessment = self._admitted(check)
@@ -290,6 +270,8 @@ class Follower:
         self._newest = assessment.promotion.sequence if assessment.promotion else 0
         self.show_behind(False)
         self.take(served)
+        if self.may_answer:
+            self._standings.check()  # it may have been withdrawn while it was downloaded
 
     def _admitted(self, check: Check) -> tuple[Served, Assessment]:
         if known := self._in_memory(check):

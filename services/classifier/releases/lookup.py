@@ -36,6 +36,15 @@ def named(settings: Settings, alias: str) -> Version:
     return Registry(settings.model_name).named(alias)
 
 
+def entry(settings: Settings, number: str) -> Version:
+    """Return a version; one request, no download.
+
+    Raises:
+        RegistryError: There is none, or the registry cannot be reached.
+    """
+    return Registry(settings.model_name).version(number)
+
+
 @contextmanager
 def fetched(settings: Settings, entry: Version) -> Iterator[OpenedRelease]:
     """Yield a release: a cached copy, or a download that is deleted on exit unless ``keep`` moved it.

@@ -1,7 +1,10 @@
 """The live model and the one before it, swapped in one step while requests are answered."""
 
+import threading
 import time
+from dataclasses import replace
 
+from buckler.trust.standing import Standing
 from services.classifier.releases.loading import freeze_loaded_objects
 from services.classifier.served import Served
 
@@ -9,7 +12,7 @@ from services.classifier.served import Served
 class ModelSlot:
     """The live model. A request reads ``served`` once, so that a swap does not affect it.
 
-    One thread writes, any number read; setting an attribute is atomic.
+    Two threads write, one that follows releases and one that follows standings; any number read.
     """
 
     def __init__(self, served: Served | None = None, *, keep_previous_seconds: float = 0.0) -> None:
@@ -17,6 +20,7 @@ class ModelSlot:
         self._previous: Served | None = None
         self._since = 0.0
         self._keep = keep_previous_seconds
+        self._writing = threading.Lock()
 
     @property
     def served(self) -> Served | None:
@@ -30,13 +34,23 @@ class ModelSlot:
 
     def swap(self, served: Served) -> None:
         """Make ``served`` the live model from the next request on; keep the previous one for a while."""
-        self._previous, self._since = self._served, time.monotonic()
-        self._served = served
+        with self._writing:
+            self._previous, self._since = self._served, time.monotonic()
+            self._served = served
         self.release_previous()
 
     def update(self, served: Served) -> None:
-        """Replace the live model by itself with another standing."""
-        self._served = served
+        """Replace the live model by itself under another promotion."""
+        with self._writing:
+            self._served = served
+
+    def restate(self, served: Served, standing: Standing) -> Served | None:
+        """Give the live model another standing and return it; None if ``served`` is not the live one any more."""
+        with self._writing:
+            if self._served is None or self._served.predictor is not served.predictor:
+                return None
+            self._served = replace(self._served, standing=standing)
+            return self._served
 
     def release_previous(self) -> None:
         """Release the previous model after its time: it takes as much memory as the live one."""

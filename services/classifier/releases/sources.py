@@ -37,6 +37,14 @@ class ReleaseSource(Protocol):
         """
         ...
 
+    def entry(self, version: str) -> Version:
+        """Return the entry of a version, as cheaply as ``look``, whichever release is to be loaded.
+
+        Raises:
+            RegistryError: There is none, or the source cannot be read.
+        """
+        ...
+
     def fetched(self, entry: Version) -> AbstractContextManager[OpenedRelease]:
         """Yield the release on disk, authentic or not; it may be deleted on exit."""
         ...
@@ -59,6 +67,10 @@ class RegistrySource:
     def look(self) -> Version:
         """Return the version with the alias; see `ReleaseSource`."""
         return lookup.named(self._settings, self._alias)
+
+    def entry(self, version: str) -> Version:
+        """Return the registry's entry; see `ReleaseSource`."""
+        return lookup.entry(self._settings, version)
 
     def fetched(self, entry: Version) -> AbstractContextManager[OpenedRelease]:
         """Yield a cached copy or a download; see `ReleaseSource`."""
@@ -91,6 +103,10 @@ class DirectorySource:
             raise VerdictError("missing", f"expected a release in {self._path}: {error}") from error
         state = f"{stat.st_dev}.{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}"
         return Version(self._name, FROM_DIRECTORY, digest=state)
+
+    def entry(self, version: str) -> Version:
+        """Return an entry without a standing; see `ReleaseSource`."""
+        return Version(self._name, version)
 
     @contextmanager
     def fetched(self, entry: Version) -> Iterator[OpenedRelease]:

@@ -6,6 +6,7 @@ must not be enough to lift a job's objection to a version.
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +33,20 @@ class StandingCache:
         self._newest: dict[str, Standing] = {}
         self._refused: tuple[str, str] | None = None
         self._keys: PublicKeys | None = None
+        self._lock = threading.Lock()  # one thread follows releases, one standings
 
     def of(self, version: str, keys: TrustedKeys) -> Standing | None:
         """Return the newest accepted standing of ``version``; None without one."""
-        self._use_keys(keys)
-        return self._newest.get(version)
+        with self._lock:
+            self._use_keys(keys)
+            return self._newest.get(version)
 
     def accept(self, entry: Version, keys: TrustedKeys) -> tuple[Reason, ...]:
         """Store the standing of an entry; return why it is ignored, once for each text."""
+        with self._lock:
+            return self._accept(entry, keys)
+
+    def _accept(self, entry: Version, keys: TrustedKeys) -> tuple[Reason, ...]:
         self._use_keys(keys)
         version, text = entry.version, entry.standing
         if not text or self._texts.get(version) == text or self._refused == (version, text):

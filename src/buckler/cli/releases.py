@@ -19,6 +19,11 @@ def add_to(commands: Any) -> None:
     """Add the commands to the parser's ``commands``."""
     promote = add(commands, "promote", _promote, "make a version the champion if its verdict allows")
     promote.add_argument("--version", metavar="N", help="default: the challenger")
+    promote.add_argument(
+        "--without-comparison",
+        action="store_true",
+        help="promote although the champion's evidence is available nowhere; if it is, the two are compared anyway",
+    )
 
     add(commands, "rollback", _rollback, "make the previous champion the champion again")
 
@@ -52,7 +57,9 @@ def _promote(arguments: argparse.Namespace) -> int:
     from buckler.release.promote import promote
     from buckler.release.tracking import WritableRegistry
 
-    _print_move(promote(WritableRegistry(model_name()), number=arguments.version), "promoted")
+    registry = WritableRegistry(model_name())
+    move = promote(registry, number=arguments.version, without_comparison=arguments.without_comparison)
+    _print_move(move, "promoted")
     return 0
 
 

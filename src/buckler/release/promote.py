@@ -1,10 +1,14 @@
 """Moves the alias ``champion``: to a version with a passing, signed verdict, or back to a former champion.
 
 Which version is champion, and which ones were before, follows from the signer's journal (`buckler.release.signing`);
-the alias shows it to others. One promotion runs at a time on a machine; of two machines, the later one detects that the
-champion is no longer the one it compared with.
+the alias shows it to others. Releases are downloaded and verified before the lock is taken, so that a withdrawal need
+not wait for them; what is signed is decided under the lock. One promotion signs at a time on a machine; of two
+machines, the later one detects that the champion is no longer the one it compared with.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,16 +18,21 @@ from buckler.release.assess import Assessor
 from buckler.release.evidence import Evidence, read_evidence
 from buckler.release.signing import Signer
 from buckler.release.tracking import WritableRegistry
+from buckler.serving import release_cache
 from buckler.serving.aliases import CHALLENGER, CHAMPION
-from buckler.serving.assessment import RefusedError
+from buckler.serving.assessment import Assessment, OpenedRelease, RefusedError
 from buckler.serving.version import Version
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 
+ATTEMPTS = 3  # while somebody else promotes
+WITHOUT = "buckler promote --without-comparison"
 SHARED_KEY = (
     "this promotion is signed with the key that signs verdicts: whoever has the gate's key can promote, too; give"
     " promotions a key of their own (docs/how-to/keys.md)"
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +57,20 @@ class Move:
         return self.version != self.previous
 
 
-def promote(registry: WritableRegistry, *, number: str | None = None, now: datetime | None = None) -> Move:
+def promote(
+    registry: WritableRegistry,
+    *,
+    number: str | None = None,
+    without_comparison: bool = False,
+    now: datetime | None = None,
+) -> Move:
     """Make a version the champion if nothing speaks against it and it is not significantly worse than the champion.
 
     Args:
         registry: Its promotion key signs.
         number: Number of the version; default: the challenger.
+        without_comparison: Whether to promote although the champion's evidence is not available, by a person's
+            decision. If it is available, the two are compared all the same.
         now: Aware time; default: the current time.
 
     Raises:
@@ -61,21 +78,216 @@ def promote(registry: WritableRegistry, *, number: str | None = None, now: datet
         JournalError: The journal is not valid, or behind what was signed.
         RegistryError: No such version, or the registry cannot be reached.
     """
-    with signing.signing(registry, now) as signer:
-        return _Mover(signer).promote(number)
+    before = _State.of(registry)
+    bound = registry.signing()
+    candidate = bound.named(CHALLENGER) if number is None else bound.version(number)
+    with _assessor(bound, now).opened(candidate, promoted=False) as (release, assessment):
+        _require_promotable(assessment)
+        for _attempt in range(ATTEMPTS):
+            other = _compared(bound, before.champion)
+            with signing.signing(registry, now) as signer:
+                mover = _Mover(signer)
+                if mover.state.champion == before.champion:
+                    return mover.promote(candidate, release, other, without_comparison=without_comparison)
+                before = mover.state
+    raise _changed(candidate.model, before)
 
 
 def rollback(registry: WritableRegistry, *, now: datetime | None = None) -> Move:
     """Make the latest former champion against which nothing speaks the champion again.
 
-    If the alias names another version than the last promotion, the promoted version is the first choice.
+    If the alias names another version than the last promotion, the promoted version is the first choice. A verified
+    copy on this machine is as good as a download.
 
     Raises:
         JournalError: The journal is not valid, or behind what was signed.
         RegistryError: There is no champion, no such former one, or the registry cannot be reached.
     """
-    with signing.signing(registry, now) as signer:
-        return _Mover(signer).rollback()
+    before = _State.of(registry)
+    for _attempt in range(ATTEMPTS):
+        with _returnable(registry.signing(), before, now) as choice, signing.signing(registry, now) as signer:
+            mover = _Mover(signer)
+            if mover.state == before and (move := mover.return_to(choice)):
+                return move
+            before = mover.state
+    raise _changed(registry.model, before)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a decision rests on, and is compared with when it is signed.
+
+    Attributes:
+        history: The former champions and the champion, from the journal.
+        alias: The version with the alias; None without one.
+    """
+
+    history: tuple[PromotionRecord, ...]
+    alias: str | None
+
+    @classmethod
+    def of(cls, registry: WritableRegistry) -> "_State":
+        """Return the state now; raises as `signing.signing`."""
+        with signing.signing(registry) as signer:
+            return cls.seen_by(signer)
+
+    @classmethod
+    def seen_by(cls, signer: Signer) -> "_State":
+        alias = signer.registry.by_alias(CHAMPION)
+        return cls(signer.records.history, alias.version if alias else None)
+
+    @property
+    def champion(self) -> PromotionRecord | None:
+        return self.history[-1] if self.history else None
+
+    @property
+    def by_hand(self) -> bool:
+        return self.champion is not None and self.alias not in (None, self.champion.version)
+
+    @property
+    def former(self) -> list[PromotionRecord]:
+        """The former champions, latest first; without the alias the champion itself is a former one."""
+        left = self.champion is not None and self.alias == self.champion.version
+        return list(reversed(self.history[:-1] if left else self.history))
+
+
+def _changed(model: str, now: _State) -> RegistryError:
+    current = f"version {now.champion.version}" if now.champion else "none"
+    return RegistryError(f"the champion of {model} changed meanwhile, to {current}; check it and try again")
+
+
+# --- what is downloaded, before the lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The evidence to compare with.
+
+    Attributes:
+        evidence: None without any.
+        notes: Remarks for the operator.
+        missing: Why there is no evidence of a champion; empty if there is, or no champion.
+    """
+
+    evidence: Evidence | None
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+
+
+def _compared(registry: WritableRegistry, champion: PromotionRecord | None) -> _Compared:
+    """Return the evidence of the champion's verdict, expired or not.
+
+    Raises:
+        RegistryError: The registry cannot be reached.
+    """
+    if champion is None:
+        return _Compared(None, ("no champion yet: nothing to compare with",))
+    which = f"the champion, version {champion.version}"
+    try:
+        with _copy_or_download(registry, champion) as release:
+            champion.check(release.require())  # authentic is enough, even if it cannot be loaded here
+            notes = tuple(f"{which}: {reason}" for reason in release.reasons)
+            return _Compared(read_evidence(release.files / EVIDENCE_DIR), notes)
+    except (RefusedError, DataError, VerdictError) as error:
+        return _Compared(None, missing=f"not compared with {which}, whose evidence is not available: {error}")
+
+
+@contextmanager
+def _copy_or_download(registry: WritableRegistry, record: PromotionRecord) -> Iterator[OpenedRelease]:
+    """Yield the release that was promoted: this machine's verified copy, else a download.
+
+    Whoever can delete the files of a champion can thereby prevent neither a comparison with it nor a roll-back to it.
+    """
+    with release_cache.shared(registry) as cache, cache.lent(record.verdict) as copy:
+        if copy is not None:
+            yield copy
+            return
+    with _downloaded(registry, registry.version(record.version)) as release:
+        yield release
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A former champion to return to, with its release, and why later ones were passed over."""
+
+    record: PromotionRecord
+    version: Version
+    release: OpenedRelease
+    skipped: tuple[str, ...]
+
+
+@contextmanager
+def _returnable(registry: WritableRegistry, state: _State, now: datetime | None) -> Iterator[_Choice]:
+    """Yield the latest former champion against which nothing speaks; each is judged for itself.
+
+    Raises:
+        RegistryError: There is no champion, or no such former one.
+    """
+    champion, model = state.champion, registry.model
+    if champion is None:
+        raise RegistryError(f"{model} has no champion to roll back from; run `buckler promote` first")
+    skipped = [f"version {state.alias} was not promoted: the alias was moved by hand"] if state.by_hand else []
+    for record in state.former:
+        with ExitStack() as stack:
+            try:
+                version = registry.version(record.version)
+                release = stack.enter_context(_release_of(registry, version, record))
+                _require_nothing_against(_assessor(registry, now), version, record, release)
+            except BucklerError as error:
+                skipped.append(f"version {record.version}: {error}")
+                continue
+            yield _Choice(record, version, release, tuple(skipped))
+            return
+    why = "; ".join(skipped) or "it is the first"
+    raise RegistryError(f"{model} has no champion before version {champion.version} to roll back to: {why}")
+
+
+def _release_of(
+    registry: WritableRegistry, version: Version, record: PromotionRecord
+) -> AbstractContextManager[OpenedRelease]:
+    """Return the release of a former champion; a copy does not tell what a number that was registered again names."""
+    if version.verdict == record.verdict:
+        return _copy_or_download(registry, record)
+    return _downloaded(registry, version)
+
+
+@contextmanager
+def _downloaded(registry: WritableRegistry, version: Version) -> Iterator[OpenedRelease]:
+    with release_cache.shared(registry) as cache, cache.opened(version, fresh=True) as release:
+        yield release
+
+
+def _assessor(registry: WritableRegistry, now: datetime | None) -> Assessor:
+    return Assessor(registry) if now is None else Assessor(registry, now)
+
+
+def _require_nothing_against(
+    assessor: Assessor, version: Version, record: PromotionRecord, release: OpenedRelease
+) -> Verdict:
+    """Return the verdict of a former champion.
+
+    Raises:
+        BucklerError: Something speaks against it, or its number names another release now.
+    """
+    verdict = release.require()
+    record.check(verdict)
+    if reasons := assessor.of(version, release, promoted=False).reasons:
+        raise BucklerError("; ".join(map(str, reasons)))
+    return verdict
+
+
+def _require_promotable(assessment: Assessment) -> Verdict:
+    """Return the verdict of a candidate.
+
+    Raises:
+        PromotionRefusedError: Something speaks against it; lists every reason.
+    """
+    if assessment.reasons or assessment.verdict is None:
+        raise PromotionRefusedError(f"{assessment.version} is not promoted", assessment.sentences)
+    return assessment.verdict
+
+
+# --- what is decided and signed, under the lock
 
 
 class _Mover:
@@ -83,82 +295,57 @@ class _Mover:
 
     def __init__(self, signer: Signer) -> None:
         self._signer, self._registry = signer, signer.registry
-        self._assessor = Assessor(signer.registry, signer.moment)
-        self._champion = signer.records.champion
-        alias = signer.registry.by_alias(CHAMPION)
-        self._alias = alias.version if alias else None
+        self._assessor = Assessor(signer.registry, signer.moment, signer.records)
+        self.state = _State.seen_by(signer)
 
-    def promote(self, number: str | None) -> Move:
-        candidate = self._registry.named(CHALLENGER) if number is None else self._registry.version(number)
-        verdict, notes = self._check_promotable(candidate)
-        self._move(candidate, verdict)
+    def promote(
+        self, candidate: Version, release: OpenedRelease, other: _Compared, *, without_comparison: bool
+    ) -> Move:
+        """Promote a candidate whose release was verified."""
+        version = self._signer.unchanged(candidate)
+        verdict = self._check_promotable(version, release, other, without_comparison=without_comparison)
+        self._move(version, verdict)
         keys = self._registry.keys
         shared = keys.public().verdict.contain(keys.private().public_key())
-        return Move(self._registry.model, candidate.version, self._alias, (*notes, SHARED_KEY) if shared else notes)
+        notes = [*other.notes, *([other.missing] if other.missing else []), *([SHARED_KEY] if shared else [])]
+        return Move(self._registry.model, version.version, self.state.alias, tuple(notes))
 
-    def rollback(self) -> Move:
-        champion, model = self._champion, self._registry.model
-        if champion is None:
-            raise RegistryError(f"{model} has no champion to roll back from; run `buckler promote` first")
-        skipped = [f"version {self._alias} was not promoted: the alias was moved by hand"] if self._by_hand else []
-        for earlier in self._earlier():
-            try:
-                version, verdict = self._returnable(earlier)
-            except BucklerError as error:  # each former champion is judged for itself
-                skipped.append(f"version {earlier.version}: {error}")
-                continue
-            self._move(version, verdict, rolled_back=True)
-            return Move(model, version.version, self._alias, tuple(skipped))
-        why = "; ".join(skipped) or "it is the first"
-        raise RegistryError(f"{model} has no champion before version {champion.version} to roll back to: {why}")
+    def return_to(self, choice: _Choice) -> Move | None:
+        """Return to a former champion; None if something speaks against it now."""
+        try:
+            version = self._signer.unchanged(choice.version)
+            verdict = _require_nothing_against(self._assessor, version, choice.record, choice.release)
+        except BucklerError:
+            return None
+        self._move(version, verdict, rolled_back=True)
+        return Move(self._registry.model, version.version, self.state.alias, choice.skipped)
 
-    @property
-    def _by_hand(self) -> bool:
-        return self._champion is not None and self._alias not in (None, self._champion.version)
-
-    def _earlier(self) -> list[PromotionRecord]:
-        """Return the former champions, latest first; without the alias the champion itself is a former one."""
-        history = self._signer.records.history
-        left = self._champion is not None and self._alias == self._champion.version
-        return list(reversed(history[:-1] if left else history))
-
-    def _returnable(self, record: PromotionRecord) -> tuple[Version, Verdict]:
-        """Return a former champion and its verdict if nothing speaks against it.
-
-        Raises:
-            BucklerError: Something does, it is another release now, or the registry has lost it.
-        """
-        version = self._registry.version(record.version)
-        with self._assessor.opened(version, promoted=False) as (release, assessment):
-            verdict = release.require()
-            record.check(verdict)
-            if assessment.reasons:
-                raise BucklerError("; ".join(assessment.sentences))
-            return version, verdict
-
-    def _check_promotable(self, candidate: Version) -> tuple[Verdict, tuple[str, ...]]:
-        """Return the verdict and notes for the operator.
+    def _check_promotable(
+        self, candidate: Version, release: OpenedRelease, other: _Compared, *, without_comparison: bool
+    ) -> Verdict:
+        """Return the verdict.
 
         Raises:
             PromotionRefusedError: The version may not be promoted; lists every reason.
         """
         refusal = f"{candidate} is not promoted"
-        with self._assessor.opened(candidate, promoted=False) as (release, assessment):
-            verdict = assessment.verdict
-            if assessment.reasons or verdict is None:
-                raise PromotionRefusedError(refusal, assessment.sentences)
-            evidence = read_evidence(release.files / EVIDENCE_DIR)
+        verdict = _require_promotable(self._assessor.of(candidate, release, promoted=False))
         self._require_registry(candidate, verdict, refusal)
-        other, notes = self._champions_evidence()
+        if other.missing and not without_comparison:
+            what_to_do = f"restore its files, or decide to promote without a comparison: `{WITHOUT}`"
+            raise PromotionRefusedError(refusal, (other.missing, what_to_do))
+        if other.missing:
+            log.warning("%s: %s", candidate, other.missing)
         # Decided again: the gate did not compare with a champion, and deciding costs nothing.
-        decision = gate.decide(evidence, other, bundle.policy_of(verdict))
+        evidence = read_evidence(release.files / EVIDENCE_DIR)
+        decision = gate.decide(evidence, other.evidence, bundle.policy_of(verdict))
         if not decision.passed:
             raise PromotionRefusedError(refusal, decision.failures)
-        return verdict, notes
+        return verdict
 
     def _require_registry(self, candidate: Version, verdict: Verdict, refusal: str) -> None:
         """Check that the registry has what was signed, unless the promotion of the champion itself repairs it."""
-        champion = self._champion
+        champion = self.state.champion
         if champion is None:
             return
         if (candidate.version, verdict.subject_digest, verdict.id) == (
@@ -174,22 +361,6 @@ class _Mover:
             )
             raise PromotionRefusedError(refusal, (*lost, what_to_do))
 
-    def _champions_evidence(self) -> tuple[Evidence | None, tuple[str, ...]]:
-        """Return the evidence of the champion's verdict, expired or not, and notes; None without authentic evidence."""
-        champion = self._champion
-        if champion is None:
-            return None, ("no champion yet: nothing to compare with",)
-        which = f"the champion, version {champion.version}"
-        try:
-            version = self._registry.version(champion.version)
-            with self._assessor.opened(version) as (release, _):
-                champion.check(release.require())  # authentic is enough, even if it cannot be loaded here
-                notes = tuple(f"{which}: {reason}" for reason in release.reasons)
-                return read_evidence(release.files / EVIDENCE_DIR), notes
-        except (RefusedError, DataError, VerdictError) as error:
-            # A champion without valid evidence must not block a candidate that has it.
-            return None, (f"not compared with {which}, whose evidence is not valid: {error}",)
-
     def _move(self, to: Version, verdict: Verdict, *, rolled_back: bool = False) -> None:
         """Sign the promotion and point the alias to ``to``.
 
@@ -197,7 +368,7 @@ class _Mover:
             RegistryError: Another machine moved the alias in the meantime.
         """
         found = self._registry.by_alias(CHAMPION)
-        if (found and found.version) != self._alias:
+        if (found and found.version) != self.state.alias:
             current = f"version {found.version}" if found else "none"
             raise RegistryError(f"the champion of {to.model} changed meanwhile, to {current}; check it and try again")
         self._signer.promote(to, verdict, rolled_back=rolled_back)

@@ -1,14 +1,16 @@
 """Signs a new standing of a registered version: claims of the watch's jobs, renewals of the verdict."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from buckler.errors import RegistryError
+from buckler.errors import JournalError
 from buckler.release.assess import Assessor
 from buckler.release.signing import signing
 from buckler.release.tracking import WritableRegistry
 from buckler.serving import release_cache
-from buckler.serving.assessment import RefusedError
+from buckler.serving.assessment import OpenedRelease
 from buckler.serving.registry import Registry
 from buckler.serving.version import Version
 from buckler.trust import standing
@@ -41,8 +43,11 @@ def restate(
         RegistryError: No such version, or the registry cannot be reached.
         RefusedError: The version has no authentic release.
     """
-    with signing(registry, now) as signer:
-        before = last_standing(signer.registry, signer.registry.version(number))
+    bound = registry.signing()
+    version = bound.version(number)
+    with _verified(bound, version) as release, signing(registry, now) as signer:
+        assessor = Assessor(signer.registry, signer.moment, signer.records)
+        before = _last_standing(assessor, signer.unchanged(version), release)
         after = replace(before.claimed(job, claim), moment=signer.moment)
         if expires_at is not None:
             after = replace(after, issued_at=signer.moment, expires_at=expires_at)
@@ -52,22 +57,34 @@ def restate(
 def last_standing(registry: Registry, version: Version) -> Standing:
     """Return what stands for the release that ``version`` has now: by the journal, else by its verdict alone.
 
-    A version whose files are damaged or gone can be withdrawn all the same if the journal knows its verdict.
-
     Raises:
         JournalError: The journal is not valid.
         RegistryError: The registry cannot be reached.
         RefusedError: The version has no authentic release.
     """
-    assessor = Assessor(registry)
+    with _verified(registry, version) as release:
+        return _last_standing(Assessor(registry), version, release)
+
+
+@contextmanager
+def _verified(registry: Registry, version: Version) -> Iterator[OpenedRelease | None]:
+    """Yield the release of ``version``; None if the journal has a standing of it, so that nothing need be downloaded.
+
+    No lock is held: a withdrawal waits for no download if the journal knows the version, or there is a copy of it.
+    """
+    if Assessor(registry).records().standing(version.version, version.verdict) is not None:
+        yield None
+        return
+    with release_cache.shared(registry) as cache, cache.opened(version) as release:
+        yield release
+
+
+def _last_standing(assessor: Assessor, version: Version, release: OpenedRelease | None) -> Standing:
     known = assessor.records().standing(version.version, version.verdict)
-    try:
-        with release_cache.shared(registry) as cache, cache.opened(version) as release:
-            if release.verdict is None:
-                release.require()
-            found = assessor.of(version, release, promoted=False).standing
-    except (RefusedError, RegistryError):
-        if known is None:
-            raise
+    if known is not None:
         return known
-    return found or known or standing.of_verdict(release.require(), model_name=version.model, version=version.version)
+    if release is None:
+        raise JournalError(f"the journal has lost the standing of {version} meanwhile; try again")
+    verdict = release.verdict or release.require()  # damaged files can be withdrawn all the same
+    found = assessor.of(version, release, promoted=False).standing
+    return found or standing.of_verdict(verdict, model_name=version.model, version=version.version)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from buckler.errors import BucklerError, JournalError, VerdictError
+from buckler.errors import BucklerError, JournalError, RegistryError, VerdictError
 from buckler.release import tracking
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
@@ -44,6 +44,19 @@ class Signer:
     def moment(self) -> datetime:
         """Aware time of what is signed."""
         return self._now
+
+    def unchanged(self, version: Version) -> Version:
+        """Return the registry's entry of a version now, whose release was verified before the lock was taken.
+
+        Raises:
+            RegistryError: It names another release now, or the registry cannot be reached.
+        """
+        now = self.registry.version(version.version)
+        if (now.digest, now.verdict) != (version.digest, version.verdict):
+            raise RegistryError(
+                f"{now} was registered again meanwhile, with the verdict {now.verdict or 'none'}; try again"
+            )
+        return now
 
     def promote(self, version: Version, verdict: Verdict, *, rolled_back: bool = False) -> PromotionRecord:
         """Sign that ``verdict`` allowed a promotion of ``version``, then move the alias.
@@ -121,6 +134,8 @@ class Signer:
 @contextmanager
 def signing(registry: WritableRegistry, now: datetime | None = None) -> Iterator[Signer]:
     """Yield a signer; one process of this machine signs at a time.
+
+    Download nothing meanwhile: a withdrawal waits.
 
     Args:
         registry: Its private key signs.

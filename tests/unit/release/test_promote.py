@@ -1,5 +1,5 @@
 import shutil
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -7,14 +7,21 @@ from pathlib import Path
 import pytest
 
 from buckler.errors import PromotionRefusedError, RegistryError
-from buckler.release.promote import _Mover, rollback
+from buckler.release import gate
+from buckler.release import promote as promoting
+from buckler.release.promote import promote as promote_release
+from buckler.release.promote import rollback
+from buckler.release.restate import restate
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import Registry, connect
+from buckler.state import paths
 from buckler.trust.promotion import PromotionRecord, read
+from buckler.trust.standing import WITHDRAWN, Claim
 from buckler.trust.verdict import open_release
-from tests import projects
+from tests import artifact_servers, projects
 from tests.unit.release.promoted import NOW, at, promote, registry_of
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -88,14 +95,45 @@ def test_an_expired_champion_is_still_compared_with(registry, publish):
         promote(registry, days=40)
 
 
-def test_a_champion_whose_bytes_were_changed_does_not_block_a_valid_challenger(registry, publish):
+def change(release: Path) -> None:
+    (release / "model/classifier.keras").write_bytes(b"changed")
+
+
+@pytest.mark.parametrize("destroy", [change, shutil.rmtree])
+def test_who_destroys_the_champions_files_does_not_prevent_the_comparison(registry, publish, destroy):
     publish(clean=95)
     promote(registry)
-    (stored_release(registry, "1") / "model/classifier.keras").write_bytes(b"changed")
+    destroy(stored_release(registry, "1"))
     publish(days=1)
-    move = promote(registry, days=1)
+    with pytest.raises(PromotionRefusedError, match="significantly below the champion"):
+        promote(registry, days=1)
+    publish(days=2, clean=95)
+    assert promote(registry, days=2).notes == ()
+
+
+@pytest.mark.parametrize("destroy", [change, shutil.rmtree])
+def test_a_champion_without_any_evidence_needs_a_decision_to_do_without(registry, publish, destroy):
+    publish(clean=95)
+    promote(registry)
+    destroy(stored_release(registry, "1"))
+    publish(days=1)
+    shutil.rmtree(paths.DOWNLOADS)
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(registry, days=1)
+    assert "not compared with the champion, version 1, whose evidence is not available" in caught.value.failures[0]
+    assert "--without-comparison" in caught.value.failures[1]
+    assert champion(registry) == "1"
+    move = promote_release(registry_of(registry), without_comparison=True, now=at(1))
     assert move.version == "2"
     assert "not compared with the champion, version 1" in move.notes[0]
+
+
+def test_doing_without_a_comparison_does_not_prevent_one(registry, publish):
+    publish(clean=95)
+    promote(registry)
+    publish(days=1)
+    with pytest.raises(PromotionRefusedError, match="significantly below the champion"):
+        promote_release(registry_of(registry), without_comparison=True, now=at(1))
 
 
 def test_a_challenger_whose_bytes_were_changed_in_the_registry_is_refused(registry, publish):
@@ -162,14 +200,23 @@ def test_rollback_goes_back_one_champion_at_a_time_until_the_first(registry, pub
     assert champion(registry) == "1"
 
 
-def test_rollback_skips_a_version_whose_verdict_is_not_valid(registry, publish):
+def test_rollback_passes_over_a_version_without_a_valid_verdict_and_names_it(registry, publish):
     for day in range(3):
         publish(days=day)
         promote(registry, days=day)
     (stored_release(registry, "2") / "verdict.json").unlink()
+    shutil.rmtree(paths.DOWNLOADS)
     move = rollback(registry_of(registry), now=at(3))
     assert move.version == "1"
     assert "version 2" in move.notes[0]
+
+
+def test_rollback_uses_the_signers_copy_of_a_version_whose_files_are_gone(registry, publish):
+    for day in range(2):
+        publish(days=day)
+        promote(registry, days=day)
+    shutil.rmtree(stored_release(registry, "1"))
+    assert rollback(registry_of(registry), now=at(2)).version == "1"
 
 
 def test_rollback_skips_a_version_that_was_never_champion(registry, publish):
@@ -223,38 +270,58 @@ def test_each_move_is_signed_and_counts_as_later_even_if_the_clock_was_set_back(
     record(registry, "1").check(open_release(release_dir, projects.PUBLIC))
 
 
-def test_a_promotion_fails_if_the_champion_changes_after_the_comparison(registry, publish, monkeypatch):
+def test_a_promotion_fails_if_another_machine_moves_the_alias_meanwhile(registry, publish, monkeypatch):
     publish()
     promote(registry)
     publish(days=1)
     publish(days=2)
-    check = _Mover._check_promotable
+    decide = gate.decide
 
     def meanwhile(*arguments: object) -> object:
-        found = check(*arguments)
         registry_of(registry).set_alias(CHAMPION, "3")
-        return found
+        return decide(*arguments)
 
-    monkeypatch.setattr(_Mover, "_check_promotable", meanwhile)
+    monkeypatch.setattr(gate, "decide", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile, to version 3"):
         promote(registry, days=2, number="2")
     assert champion(registry) == "3"
 
 
-def test_two_promotions_at_once_run_one_after_the_other(registry, publish, monkeypatch):
+def test_of_two_promotions_at_once_the_second_is_compared_with_the_first(registry, publish, monkeypatch):
     publish()
     promote(registry)
     publish(days=1)
     publish(days=2, clean=79)
-    compared_with, check = [], _Mover._check_promotable
+    compare, both = promoting._compared, threading.Barrier(2)
 
-    def slow(mover, candidate):
-        compared_with.append(champion(registry))
-        time.sleep(0.2)
-        return check(mover, candidate)
+    def at_once(model: WritableRegistry, current: PromotionRecord) -> object:
+        if current.version == "1":
+            both.wait(timeout=120)  # both have the same champion to compare with
+        return compare(model, current)
 
-    monkeypatch.setattr(_Mover, "_check_promotable", slow)
+    monkeypatch.setattr(promoting, "_compared", at_once)
     with ThreadPoolExecutor(2) as pool:
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
-    assert sorted(compared_with) == sorted(move.previous for move in moves)
-    assert len(set(compared_with)) == 2
+    first = {"2": "3", "3": "2"}[champion(registry)]
+    assert {move.version: move.previous for move in moves} == {first: "1", champion(registry): first}
+
+
+def test_a_withdrawal_gets_through_while_a_download_stalls(registry, publish, monkeypatch):
+    publish()
+    promote(registry)
+    with artifact_servers.running() as server, ThreadPoolExecutor(2) as pool:
+        monkeypatch.setenv("BUCKLER_ARTIFACT_SOURCES", f"{server.url}{artifact_servers.PROXY}")
+        server.files["1/data/release/verdict.json"] = b"{}"
+        server.answer = server.trickle
+        number = str(connect().create_model_version(registry, server.source).version)
+        promotion = pool.submit(promote, registry, days=1, number=number)
+        wait_for(lambda: len(server.received) > 1)
+        claim = Claim(WITHDRAWN, "found unsafe")
+        withdrawal = pool.submit(restate, registry_of(registry), "1", "reevaluate", claim, now=at(1))
+        try:
+            assert withdrawal.result(timeout=120).state == WITHDRAWN
+            assert not promotion.done()
+        finally:
+            server.released.set()
+        with pytest.raises(PromotionRefusedError, match="cannot be downloaded"):
+            promotion.result()

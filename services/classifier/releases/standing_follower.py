@@ -1,0 +1,101 @@
+"""Applies new standings to the live model, in a thread of its own: a withdrawal must not wait for a download.
+
+It asks for the live version, whatever the source names as the next one.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import SystemRandom
+
+from buckler.serving.assessment import Accepted, RefusedError, assess
+from buckler.serving.version import Version
+from buckler.trust.keys import load_trusted_keys
+from buckler.trust.public_keys import TrustedKeys
+from services.classifier import metrics
+from services.classifier.releases import lookup
+from services.classifier.releases.slot import ModelSlot
+from services.classifier.releases.sources import ReleaseSource
+from services.classifier.releases.standing_cache import StandingCache
+from services.classifier.settings import Settings
+
+logger = logging.getLogger("buckler.service")
+
+
+class StandingFollower:
+    """Keeps the standing of the model in a slot at the newest that was accepted."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: ReleaseSource,
+        slot: ModelSlot,
+        cache: StandingCache,
+        refuse: Callable[[Exception], None],
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            settings: Settings with the time between two checks.
+            source: Provides the entry of the live version.
+            slot: The live model.
+            cache: Newest accepted standing of each version.
+            refuse: Counts and logs a standing that is ignored.
+        """
+        self._settings, self._source, self._slot, self._cache, self._refuse = settings, source, slot, cache, refuse
+        self._failed = False
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Start a thread that checks until ``stop``."""
+        threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop checking."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Ask for the standing of the live version once, and apply it; never raises."""
+        served = self._slot.served
+        if served is None:
+            return
+        try:
+            trusted = load_trusted_keys()
+            self.accept(self._source.entry(served.version), trusted)
+            self.apply(trusted)
+        except Exception as error:  # registries and disks fail in many ways; the last standing stays
+            if not self._failed:  # logged once, not at every check
+                logger.warning("cannot find out the standing of version %s: %s", served.version, error)
+            self._failed = True
+        else:
+            self._failed = False
+
+    def accept(self, entry: Version, keys: TrustedKeys) -> None:
+        """Store the standing of ``entry`` if it is valid and newer; otherwise the accepted one stays."""
+        if reasons := self._cache.accept(entry, keys):
+            self._refuse(RefusedError(f"the standing of {entry}", reasons))
+
+    def apply(self, keys: TrustedKeys) -> None:
+        """Apply the newest accepted standing of the live version."""
+        served = self._slot.served
+        if served is None:
+            return
+        entry = lookup.entry_of(served.version, self._settings)
+        accepted, verdict = Accepted(self._cache.of(served.version, keys)), served.predictor.verdict
+        standing = assess(entry, verdict, keys, now=datetime.now(UTC), promoted=False, accepted=accepted).standing
+        if standing is None or standing == served.standing:
+            return
+        if updated := self._slot.restate(served, standing):
+            metrics.show_standing(updated)
+            logger.warning("version %s is %s %s", served.version, standing.state, "; ".join(standing.reasons))
+
+    def _run(self) -> None:
+        while not self._stop.wait(pause_seconds(self._settings)):
+            self.check()
+
+
+def pause_seconds(settings: Settings) -> float:
+    """Return the time until the next check, which differs a little each time."""
+    # Not `random.uniform`: this thread would advance a generator that other code has seeded.
+    return settings.follow_seconds + SystemRandom().uniform(0, settings.follow_jitter_seconds)
