@@ -61,4 +61,5 @@ def forget(model_name: str) -> None:
     """Remove the releases of a model's versions from the registry."""
     for version in registry.Registry(model_name).versions():
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
-        shutil.rmtree(local_file_uri_to_path(uri))
+        if uri.startswith("file:"):
+            shutil.rmtree(local_file_uri_to_path(uri))
