@@ -18,6 +18,7 @@ from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 from services.console.settings import Settings
 
 if TYPE_CHECKING:  # MLflow and pandas take seconds to load, and the first page needs neither
+    from buckler.release.assess import Assessor
     from buckler.release.evidence import Evidence
     from buckler.release.promote import Move
     from buckler.release.tracking import WritableRegistry
@@ -169,16 +170,21 @@ class ConsoleRegistry:
         if version is None:
             return None
         assessor = Assessor(registry)
-        entry = (version.version, version.digest, version.verdict)
-        if entry not in self._read:
-            with assessor.opened(version) as (release, _):
-                read = _read(release)
-            kept = list(self._read.items())[1 - KEPT_RELEASES :]
-            self._read = {**dict(kept), entry: read}
-        read = self._read[entry]
+        read = self._downloaded(assessor, version)
         assessment = assessor.of(version, read.release, promoted=alias == CHAMPION)
         problems = (*assessment.sentences, *([read.problem] if read.problem else []))
         return AliasedVersion(alias, assessment, read.evidence, problems)
+
+    def _downloaded(self, assessor: "Assessor", version: "Version") -> ReadRelease:
+        entry = (version.version, version.digest, version.verdict)
+        if entry in self._read:
+            return self._read[entry]
+        with assessor.opened(version) as (release, _):
+            read = _read(release)
+        if release.downloaded:  # else it may be next time
+            kept = list(self._read.items())[1 - KEPT_RELEASES :]
+            self._read = {**dict(kept), entry: read}
+        return read
 
 
 def _read(release: "OpenedRelease") -> ReadRelease:

@@ -45,18 +45,15 @@ class ReasonCode(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+_NOT_DOWNLOADED = frozenset({ReasonCode.SOURCE, ReasonCode.UNAVAILABLE})
 # The release proves nothing.
-_NOT_AUTHENTIC = frozenset(
-    {
-        ReasonCode.MISSING,
-        ReasonCode.MALFORMED,
-        ReasonCode.SIGNATURE,
-        ReasonCode.DIGEST,
-        ReasonCode.OTHER_MODEL,
-        ReasonCode.SOURCE,
-        ReasonCode.UNAVAILABLE,
-    }
-)
+_NOT_AUTHENTIC = _NOT_DOWNLOADED | {
+    ReasonCode.MISSING,
+    ReasonCode.MALFORMED,
+    ReasonCode.SIGNATURE,
+    ReasonCode.DIGEST,
+    ReasonCode.OTHER_MODEL,
+}
 # Nor can it be compared with a live model.
 _UNUSABLE = _NOT_AUTHENTIC | {ReasonCode.UNLOADABLE, ReasonCode.SELF_TEST}
 _NOT_LOADED = _UNUSABLE | {
@@ -101,6 +98,11 @@ class OpenedRelease:
     def authentic(self) -> bool:
         """Whether the verdict and all files are those that were signed for this model."""
         return self.verdict is not None and all(reason.code not in _NOT_AUTHENTIC for reason in self.reasons)
+
+    @property
+    def downloaded(self) -> bool:
+        """Whether its source provided the files."""
+        return _NOT_DOWNLOADED.isdisjoint(reason.code for reason in self.reasons)
 
     def require(self) -> Verdict:
         """Return the verdict of an authentic release, even if it failed or has expired.
