@@ -104,8 +104,9 @@ def test_a_redirect_is_not_followed(model, server, other, tmp_path, allow, statu
             request.send(b"", status, Location=f"{other.url}/verdict.json")
 
     server.answer = redirect
-    assert "a redirect, which is not followed" in refuses(model, server.source, tmp_path)
+    problem = refuses(model, server.source, tmp_path)
     assert other.received == []
+    assert "a redirect, which is not followed" in problem
 
 
 @pytest.mark.parametrize(
