@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 from buckler.errors import RegistryError
 from buckler.serving.registry import Registry
 from buckler.serving.release_cache import ReleaseCache
-from buckler.trust.keys import Keys
 from buckler.trust.verdict import open_release
 from tests import artifact_servers, projects
 from tests.artifact_servers import PROXY, ArtifactServer, Request
@@ -38,7 +37,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(registry: str) -> Registry:
-    return Registry(registry, Keys(projects.KEY))
+    return Registry(registry, projects.KEYS)
 
 
 @pytest.fixture

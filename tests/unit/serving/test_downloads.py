@@ -17,7 +17,6 @@ from buckler.release import tracking
 from buckler.serving import downloads, registry
 from buckler.serving.artifact_sources import Source, allowed_source
 from buckler.serving.downloads import Access, DownloadSettings
-from buckler.trust.keys import Keys
 from buckler.trust.verdict import open_release
 from tests import artifact_servers, projects
 from tests.artifact_servers import ArtifactServer
@@ -61,7 +60,7 @@ def test_a_release_comes_through_a_real_mlflow_server(project, mlflow_server, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     verdict = projects.build(project, name="lesions")
     number = projects.publish(project, verdict, "lesions")
-    model = tracking.WritableRegistry("lesions", Keys(projects.KEY))
+    model = tracking.WritableRegistry("lesions", projects.KEYS)
     assert open_release(model.download(number, tmp_path / "fetched"), projects.PUBLIC) == verdict
     found = registry.connect().get_model_version_download_uri("lesions", number)
     assert found.startswith("mlflow-artifacts:/")
