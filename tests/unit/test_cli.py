@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 from buckler import cli
 from buckler.detection import screening
 from buckler.serving import api_keys
+from buckler.serving.registry import connect
 from buckler.state import paths
 from buckler.trust import keys
 from tests import projects
@@ -49,6 +51,17 @@ assert not loaded, loaded
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "promote" in done.stdout
+
+
+def test_a_promotion_without_a_comparison_is_a_decision_of_its_own(published, registry, capsys):
+    assert cli.main(["promote"]) == 0
+    shutil.rmtree(paths.DOWNLOADS)
+    shutil.rmtree(Path(connect().get_model_version_download_uri(registry, "1").removeprefix("file://")))
+    published(weights=b"other")
+    assert cli.main(["promote"]) == 1
+    assert "buckler promote --without-comparison" in capsys.readouterr().err
+    assert cli.main(["promote", "--without-comparison"]) == 0
+    assert "not compared with the champion, version 1" in capsys.readouterr().out
 
 
 def test_promote_champion_and_rollback_print_the_champion(published, registry, capsys):

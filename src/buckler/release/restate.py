@@ -1,7 +1,7 @@
 """Signs a new standing of a registered version: claims of the watch's jobs, renewals of the verdict."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -72,10 +72,16 @@ def _verified(registry: Registry, version: Version) -> Iterator[OpenedRelease | 
 
     No lock is held: a withdrawal waits for no download if the journal knows the version, or there is a copy of it.
     """
-    if Assessor(registry).records().standing(version.version, version.verdict) is not None:
+    records = Assessor(registry).records()
+    if records.standing(version.version, version.verdict) is not None:
         yield None
         return
-    with release_cache.shared(registry) as cache, cache.opened(version) as release:
+    promoted = next((each for each in reversed(records.history) if each.version == version.version), None)
+    with release_cache.shared(registry) as cache, ExitStack() as stack:
+        release = stack.enter_context(cache.opened(version))
+        if not release.downloaded and promoted is not None:
+            # Whoever changed the version's files and tags must not prevent that what was promoted is withdrawn.
+            release = stack.enter_context(cache.lent(promoted.verdict)) or release
         yield release
 
 

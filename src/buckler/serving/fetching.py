@@ -37,6 +37,8 @@ class FetchError(Exception):
 def main() -> None:
     """Run; the exit code is 1 after an error, which standard output then has as JSON."""
     order = json.loads(sys.stdin.readline())
+    report = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries of storages print, and nobody reads it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     source = Source(**order["source"])
     try:
@@ -44,8 +46,8 @@ def main() -> None:
     except Exception as error:  # libraries of storages fail in many ways
         unreachable = source.own and isinstance(error, FetchError) and error.unreachable
         line = " ".join(str(error).split())[:500] or type(error).__name__
-        sys.stdout.write(json.dumps({"error": line, "unreachable": unreachable}))
-        sys.stdout.flush()
+        report.write(json.dumps({"error": line, "unreachable": unreachable}))
+        report.flush()
         os._exit(1)  # threads of a storage's library may still wait for it
 
 

@@ -14,7 +14,7 @@ from buckler.release.promote import rollback
 from buckler.release.restate import restate
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.registry import Registry, connect
+from buckler.serving.registry import VERDICT_TAG, Registry, connect
 from buckler.state import paths
 from buckler.trust.promotion import PromotionRecord, read
 from buckler.trust.standing import WITHDRAWN, Claim
@@ -304,6 +304,15 @@ def test_of_two_promotions_at_once_the_second_is_compared_with_the_first(registr
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
     first = {"2": "3", "3": "2"}[champion(registry)]
     assert {move.version: move.previous for move in moves} == {first: "1", champion(registry): first}
+
+
+def test_a_withdrawal_needs_neither_the_files_of_the_champion_nor_its_tag(registry, publish):
+    publish()
+    promote(registry)
+    shutil.rmtree(stored_release(registry, "1"))
+    registry_of(registry).tag("1", VERDICT_TAG, f"sha256:{'0' * 64}")
+    withdrawn = restate(registry_of(registry), "1", "reevaluate", Claim(WITHDRAWN, "found unsafe"), now=at(1))
+    assert (withdrawn.state, withdrawn.verdict) == (WITHDRAWN, record(registry, "1").verdict)
 
 
 def test_a_withdrawal_gets_through_while_a_download_stalls(registry, publish, monkeypatch):
