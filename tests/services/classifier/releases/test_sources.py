@@ -8,13 +8,13 @@ from mlflow import MlflowClient
 from prometheus_client import REGISTRY
 
 from buckler.release.signing import signing
-from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV
 from buckler.trust.standing import WITHDRAWN, Claim
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
 from tests import artifact_servers
 from tests.artifact_servers import ArtifactServer
+from tests.key_files import public_env
 from tests.services.champions import Champion, forget
 from tests.waiting import wait_for
 
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
+        for variable, value in public_env(keys).items():
+            patch.setenv(variable, value)
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield
 
