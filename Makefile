@@ -119,7 +119,7 @@ bench: setup ## Measure the speed of attacks and serving, ours and others': make
 	@$(BIN)/python -m benchmarks.serving --images "$(IMAGES)" --weights "$(WEIGHTS)"
 
 fuzz: setup ## Fuzz every parser of foreign bytes, ten minutes each (SECONDS=N, TARGETS="jpeg dicom" for some)
-	@for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS); done
+	@failed=0; for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || failed=1; done; exit $$failed
 
 screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (12 minutes, needs Debian's chromium)
 	@$(BIN)/python -m tests.services.console.screenshots

@@ -52,9 +52,10 @@ def _run(given: argparse.Namespace, targets: list[Target]) -> int:
         for target in targets:
             print(f"{target.name}: {engine.minimise(target, given.corpus)} files")
         return 0
-    runs = [engine.fuzz(target, given.seconds, corpus=given.corpus, seed=given.seed) for target in targets]
-    for run in runs:
-        print(run)
+    runs = []
+    for target in targets:
+        runs.append(engine.fuzz(target, given.seconds, corpus=given.corpus, seed=given.seed))
+        print(runs[-1], flush=True)
     if given.results:
         from tests.fuzz import results
 

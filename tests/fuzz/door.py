@@ -75,7 +75,8 @@ class Failures(logging.Handler):
 
 
 @cache
-def _service() -> tuple[FrontDoor, asyncio.AbstractEventLoop, Failures]:
+def _service() -> tuple[dict[str, FrontDoor], asyncio.AbstractEventLoop, Failures]:
+    """Return the front doors with and without keys, the loop in which they run, and their failures."""
     scratch = Path(tempfile.mkdtemp(prefix="buckler-fuzz-"))
     ring = [
         ApiKey(role[:8], role, role, sha256(secret.encode()).hexdigest(), "2026-01-01")
@@ -83,7 +84,7 @@ def _service() -> tuple[FrontDoor, asyncio.AbstractEventLoop, Failures]:
     ]
     (scratch / "keys.json").write_text(json.dumps({"schema": 1, "keys": [asdict(key) for key in ring]}))
     settings = Settings(
-        require_keys="always",
+        bound_host="127.0.0.1",
         api_keys=scratch / "keys.json",
         audit_log="off",
         traffic_url="off",
@@ -104,22 +105,28 @@ def _service() -> tuple[FrontDoor, asyncio.AbstractEventLoop, Failures]:
     async def not_http(*_: Any) -> None:
         raise AssertionError("every request is answered by the front door")
 
-    return FrontDoor(not_http, settings, ENDPOINTS, lambda: pipeline), loop, failures
+    doors = {
+        keys: FrontDoor(not_http, settings.model_copy(update={"require_keys": keys}), ENDPOINTS, lambda: pipeline)
+        for keys in ("always", "never")
+    }
+    return doors, loop, failures
 
 
 def door(data: bytes) -> bool:
-    """A request as its bytes arrive."""
+    """A request as its bytes arrive, to a service that requires keys and to one that checks the host's name instead."""
     request = _parsed(data)
     if request is None:
         return False
-    app, loop, failures = _service()
-    failures.found.clear()
-    scope, body = request
-    head, content = loop.run_until_complete(_asked(app, scope, body))
-    if failures.found:
-        raise failures.found[0]
-    _check(scope, head, content)
-    return bool(head["status"] == 200)
+    doors, loop, failures = _service()
+    statuses = set()
+    for app in doors.values():
+        failures.found.clear()
+        head, content = loop.run_until_complete(_asked(app, *request))
+        if failures.found:
+            raise failures.found[0]
+        _check(request[0], head, content)
+        statuses.add(head["status"])
+    return 200 in statuses
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any], bytes] | None:

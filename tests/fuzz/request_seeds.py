@@ -120,6 +120,7 @@ def door_inputs() -> Inputs:
         "other model": _head("POST /v2/models/x/versions/9/infer HTTP/1.1", key, body=tensor),
         "metadata": _head("GET /v2/models/skin-lesion HTTP/1.1", key),
         "card": _head("GET /model HTTP/1.1", operate),
+        "foreign host": _head("GET /docs.json HTTP/1.1").replace(b"127.0.0.1", b"evil.example:3000"),
         "probe": _head("GET /readyz HTTP/1.1"),
         "metrics": _head("GET /metrics HTTP/1.1", operate),
         "no key": _head("POST /predict HTTP/1.1", of_form, body=form),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from h11._receivebuffer import ReceiveBuffer
 from services.classifier.interfaces.oip import RequestInput
 from tests.fuzz import engine, replay, results, seeds
 from tests.fuzz.table import CORPUS, TARGETS, Target
+from tests.fuzz.worker import Measured
 
 ROOT = Path(__file__).parents[2]
 LARGEST_CORPUS = 300_000  # bytes of all inputs together
@@ -117,6 +119,16 @@ def test_a_parser_that_breaks_its_contract_is_found(
 
 
 # --- the fuzzer
+
+
+@pytest.mark.parametrize(
+    ("run", "error"), [(raises, KeyError), (slow, TimeoutError), (large, MemoryError)], ids=["raises", "slow", "large"]
+)
+def test_a_fuzzer_ends_at_an_input_that_breaks_the_contract(run: Callable[[bytes], bool], error: type[Exception]):
+    measured = Measured(Target("broken", "broken", max_seconds=0.1, max_mebibytes=40), run)
+    measured(b"good")
+    with pytest.raises(error):
+        measured(BAD)
 
 
 @pytest.mark.slow

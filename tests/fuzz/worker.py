@@ -6,6 +6,7 @@ It imports the target's code itself, instrumented, so that coverage guides the f
 import logging
 import resource
 import sys
+import time
 from collections.abc import Callable
 
 import atheris
@@ -18,7 +19,10 @@ SLACK_MEBIBYTES = 512  # what libFuzzer and its corpus need
 
 
 class Measured:
-    """A target whose inputs are run again, and measured, whenever the process needs more memory than ever before."""
+    """A target within its limits of processor time and memory.
+
+    An input is run again, to measure its own memory, whenever the process needs more than ever before.
+    """
 
     def __init__(self, target: Target, run: Callable[[bytes], bool]) -> None:
         self._target, self._run = target, run
@@ -28,9 +32,13 @@ class Measured:
         """Run one input.
 
         Raises:
-            MemoryError: It takes more memory than the target's limit.
+            TimeoutError, MemoryError: It takes more than the target's limit.
         """
+        started = time.process_time()
         self._run(data)
+        seconds = time.process_time() - started
+        if seconds > self._target.max_seconds:
+            raise TimeoutError(f"expected at most {self._target.max_seconds} s, the input took {seconds:.1f} s")
         highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if highest <= self._highest:
             return
