@@ -28,7 +28,7 @@ from buckler.serving.assessment import (
 )
 from buckler.serving.version import Version
 from buckler.trust import keys, signed
-from buckler.trust.public_keys import TrustedKeys
+from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.standing import Standing
 from buckler.trust.verdict import Verdict
 from services.classifier import metrics
@@ -127,6 +127,7 @@ class Follower:
         self._taken: Attempt | None = None
         self._refused: Refusal | None = None
         self._newest = 0
+        self._keys: PublicKeys | None = None  # that verified the newest promotion
         self._head = lookup.kept_head(settings)
         self._put_back = ""  # the head for which that was counted
         self._source_error: Exception | None = None
@@ -152,6 +153,7 @@ class Follower:
         self.slot.release_previous()
         try:
             trusted = keys.load_trusted_keys()
+            self._use_keys(trusted.promotion)
             # Before the registry, or another worker that has just seen a newer record would make it look put back.
             seen = self._head.highest(trusted.promotion) if self._source.promotes else 0
             check = Check(self._source.look(), trusted, self._standing_cache, self._source.promotes, self._newest)
@@ -169,6 +171,12 @@ class Follower:
         if self.may_answer:
             self._standings.apply(trusted)
         return None
+
+    def _use_keys(self, promotion: PublicKeys) -> None:
+        """Forget the number of the newest promotion when the keys change: a thief of an old key may have chosen it."""
+        if self._keys not in (None, promotion):
+            self._newest = 0
+        self._keys = promotion
 
     def take(self, served: Served) -> None:
         """Make ``served`` the live model, export and log it."""
@@ -213,7 +221,7 @@ class Follower:
         except Exception as error:  # as in `_try`
             self._log_refusal(error)
         else:
-            self._newest = record.sequence
+            self._newest, self._keys = record.sequence, trusted.promotion
             self.take(replace(served, kept=kept))
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""The commands ``keys``: key pairs that sign verdicts and receipts, and API keys of the service's clients."""
+"""The commands ``keys``: key pairs that sign, and API keys of the service's clients."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser's ``commands``."""
-    keys = commands.add_parser("keys", help="create signing keys; create, list and revoke API keys of the service")
+    keys = commands.add_parser("keys", help="create and replace signing keys; manage the API keys of the service")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
 
     init = add(actions, "init", _init, "create key pairs for signatures; an existing pair is never overwritten")
@@ -37,6 +37,25 @@ def add_to(commands: Any) -> None:
     public = add(actions, "public", _public, "print the public half of a signing key")
     public.add_argument("key", metavar="KEY", help="file of a private key, or pkcs11: URI of one in a token")
 
+    rotate = add(
+        actions,
+        "rotate",
+        _rotate,
+        "replace a key pair: create the next one and trust it beside the present one; with --to, sign with it",
+    )
+    rotate.add_argument("--public", type=Path, metavar="FILE", help="public half of the next key: it is in a token")
+    rotate.add_argument("--to", metavar="ID", help="the new key, once every service has the new file of public keys")
+    retire = add(
+        actions,
+        "retire",
+        _retire,
+        "trust a replaced key no more; what it signed about the champion, and every standing, is signed again before",
+    )
+    retire.add_argument("id", metavar="ID")
+    retire.add_argument("--stolen", action="store_true", help="with a key of verdicts: even if the champion needs it")
+    for each in (rotate, retire):
+        each.add_argument("--for", dest="purpose", choices=("verdicts", "promotions"), required=True)
+
     create = add(actions, "create", _create, "create an API key and print it; it is not shown again")
     # Literals, not the values of Role: `--help` imports no more than it must.
     create.add_argument(
@@ -53,7 +72,7 @@ def add_to(commands: Any) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from buckler.trust import keys
+    from buckler.trust import keys, rotation
     from buckler.trust.receipt import RECEIPTS
 
     directory = arguments.directory or paths.KEYS
@@ -61,6 +80,7 @@ def _init(arguments: argparse.Namespace) -> int:
     roles = [role for role in known if role.name == arguments.purpose] or [keys.VERDICTS, keys.PROMOTIONS]
     if arguments.pkcs11:
         return _init_in_token(arguments.pkcs11, directory, roles)
+    rotation.check_first(directory, *roles)
     keys.generate_key_pair(directory, *roles)
     for role in roles:
         print(f"created {directory / role.private_file} (signs {role.name}; keep it secret, and keep a copy)")
@@ -90,6 +110,50 @@ def _public(arguments: argparse.Namespace) -> int:
 
     key = keys.open_signing_key(arguments.key, named_by="KEY")
     print(public_pem(key.public_key()).decode(), end="")
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    from buckler.trust import keys, rotation
+
+    role = next(role for role in (keys.VERDICTS, keys.PROMOTIONS) if role.name == arguments.purpose)
+    if arguments.to is None:
+        pair = rotation.begin(role, keys.load_public_keys(arguments.public) if arguments.public else None)
+        next_key = (pair.waiting or pair.trusted.ids)[-1]
+        use = f"set {role.signing_env} to the URI of the next key"
+        if pair.can_switch(next_key):
+            use = f"buckler keys rotate --for {role.name} --to {rotation.short(next_key)}"
+        print(f"waits      {next_key}: trusted, does not sign yet")
+        print(f"signs      {pair.signing or 'no key: the private half is not here'}")
+        print(f"next       give {pair.public} to every service, watch and console")
+        print(f"then       {use}")
+        return 0
+    pair = rotation.switch(role, arguments.to)
+    print(f"signs      {pair.signing}")
+    for key in pair.earlier:
+        print(f"replaced   {key}: still trusted")
+        if role.name == "verdicts":
+            print("next       run the gate again, publish and promote, so that no live release needs the replaced key")
+        print(f"then       buckler keys retire {rotation.short(key)} --for {role.name}")
+    return 0
+
+
+def _retire(arguments: argparse.Namespace) -> int:
+    from buckler.cli.releases import model_name
+    from buckler.release import recover, retire
+    from buckler.release.tracking import WritableRegistry
+
+    registry = WritableRegistry(model_name())
+    if arguments.purpose == "promotions":
+        done = retire.retire_promotion_key(registry, arguments.id)
+    else:
+        done = retire.retire_verdict_key(registry, arguments.id, stolen=arguments.stolen)
+    print(f"retired    {done.key}")
+    if done.records:
+        print("signed     what follows; check it")
+        for line in recover.lines(done.records):
+            print(line)
+    print(f"next       give {done.pair.public} to every service, watch and console")
     return 0
 
 

@@ -52,10 +52,11 @@ def recover(registry: WritableRegistry, *, person: str, reason: str, now: dateti
             raise BucklerError(f"the journal {journal.path} is complete: nothing to recover")
         records = journal.recover(found.entries, bound.keys.private(), person=person, reason=reason, moment=moment)
         Signer(bound, journal, records, moment).write_back()
-    return Recovered(journal.path, records, tuple(_lines(records)))
+    return Recovered(journal.path, records, tuple(lines(records)))
 
 
-def _lines(records: Records) -> Iterator[str]:
+def lines(records: Records) -> Iterator[str]:
+    """Yield what counts, one line each: champion, earlier ones, withdrawals, and what a recovery misses."""
     champion = records.champion
     yield f"champion   {f'version {champion.version}, record {champion.sequence}' if champion else 'none'}"
     for record in records.history[:-1]:

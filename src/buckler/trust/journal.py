@@ -5,6 +5,9 @@ The lines are those of an audit log (`buckler.trust.audit`). Each holds one reco
     {"record": …}    a record that was signed here: it has the next number, and the digest of the line before it
     {"adopted": …}   a record that was found elsewhere; it counts once a recovery, which a person signs, follows it
 
+A record that was signed with a retired key counts if a later one, signed with a key of today, covers it by the digest
+of the line before. The retired keys are in ``promotion.retired.pub`` beside the journals; no service knows them.
+
 Without the key nobody can add a record, or change one without breaking the chain. Cutting the end off leaves a valid
 chain: `require_complete` compares its number with the highest that others have seen.
 """
@@ -17,13 +20,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from buckler.errors import AuditError, JournalError, VerdictError
-from buckler.state import paths
+from buckler.state import files, paths
 from buckler.trust import promotion, recovery, signed, standing
 from buckler.trust.audit import START, AuditLog, ChainHead, segments
 from buckler.trust.audit_chain import whole_lines
+from buckler.trust.keys import load_public_keys
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.recovery import Recovery
@@ -37,11 +41,43 @@ WHAT_TO_DO = (
     " backup if there is one"
 )
 LISTED_MISSING = 100
+RETIRED_FILE = "promotion.retired.pub"
+
+_SEGMENT = re.compile(r"\.\d{12}$")  # of the name of a full file
 
 
 def directory() -> Path:
     """Return the directory of the journals: ``BUCKLER_SIGNING_JOURNAL``, else the project's default."""
     return Path(os.environ.get(JOURNAL_ENV) or paths.SIGNED)
+
+
+def retired_keys() -> PublicKeys | None:
+    """Return the keys that signed promotions once; None if none was retired.
+
+    Raises:
+        BucklerError: Their file is damaged.
+    """
+    path = directory() / RETIRED_FILE
+    return load_public_keys(path, named_by=JOURNAL_ENV) if path.exists() else None
+
+
+def retire_key(key: PublicKeys) -> None:
+    """Add ``key`` to the retired ones.
+
+    Raises:
+        BucklerError: Their file is damaged.
+        OSError: It cannot be written.
+    """
+    before = retired_keys()
+    directory().mkdir(parents=True, exist_ok=True)
+    files.write(directory() / RETIRED_FILE, (before.joined(key) if before else key).pem, mode=0o644)
+
+
+def all_journals(keys: PublicKeys) -> Iterator["Journal"]:
+    """Yield the journal of every model and registry for which this machine signed."""
+    for path in sorted(directory().glob("*/*.jsonl")):
+        if not _SEGMENT.search(path.stem):
+            yield Journal(unquote(path.stem), unquote(path.parent.name), keys)
 
 
 class Journal:
@@ -115,15 +151,23 @@ class Journal:
     def _read(self) -> tuple[Records, ChainHead]:
         entries: list[SignedRecord] = []
         adopted: list[SignedRecord] = []
-        head = ChainHead(0, START)
+        head, uncovered, retired = ChainHead(0, START), 0, retired_keys()
         for line, content in self._lines():
             if "adopted" in content:
-                adopted.append(self._open(content["adopted"], line, earlier=True))
+                entry, current = self._open(content["adopted"], line, retired, earlier=True)
+                adopted.append(entry)
+                uncovered += not current
             else:
-                entry = self._open(content.get("record", ""), line)
+                entry, current = self._open(content.get("record", ""), line, retired)
                 entries = self._continued(entries, adopted, entry, head, line)
                 adopted = []
+                uncovered = 0 if current else uncovered + 1
             head = line
+        if uncovered:
+            raise self._problem(
+                f"its last {uncovered} records were signed with a retired key, and no later one covers them: somebody"
+                " uses that key"
+            )
         if adopted:
             raise self._problem(f"its last {len(adopted)} lines were taken over by a recovery that was interrupted")
         return Records.of(entries), head
@@ -148,11 +192,20 @@ class Journal:
             )
         return [*entries, *adopted, entry]
 
-    def _open(self, text: object, line: ChainHead, *, earlier: bool = False) -> SignedRecord:
+    def _open(
+        self, text: object, line: ChainHead, retired: PublicKeys | None, *, earlier: bool = False
+    ) -> tuple[SignedRecord, bool]:
+        """Return a record, and whether a key of today signed it."""
         try:
-            return signed.read(str(text), self._keys, model=self.model, registry=self.registry, earlier=earlier)
+            return self._signed(str(text), self._keys, earlier=earlier), True
         except VerdictError as error:
+            with suppress(VerdictError):
+                if retired:
+                    return self._signed(str(text), retired, earlier=earlier), False
             raise self._problem(f"line {line.sequence}: {error}") from error
+
+    def _signed(self, text: str, keys: PublicKeys, *, earlier: bool = False) -> SignedRecord:
+        return signed.read(text, keys, model=self.model, registry=self.registry, earlier=earlier)
 
     def _lines(self) -> list[tuple[ChainHead, dict[str, object]]]:
         try:
@@ -186,7 +239,7 @@ class Journal:
         for literal in re.findall(rb'"(?:record|adopted)":("(?:[^"\\]|\\.)*")', path.read_bytes()):
             with suppress(ValueError, VerdictError):
                 text = json.loads(literal)
-                yield signed.read(text, self._keys, model=self.model, registry=self.registry, earlier=True)
+                yield self._signed(text, self._keys, earlier=True)
 
 
 def _issue(record: Record, key: SigningKey) -> str:

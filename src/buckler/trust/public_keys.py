@@ -100,6 +100,14 @@ class PublicKeys:
         """Return the keys of both."""
         return PublicKeys(tuple(dict.fromkeys((*self.raw, *other.raw))))
 
+    def without(self, key: str) -> "PublicKeys":
+        """Return the keys except that with the id ``key``, of which there must be another."""
+        return PublicKeys(tuple(raw for raw in self.raw if _id_of(raw) != key))
+
+    def only(self, key: str) -> "PublicKeys":
+        """Return the key with the id ``key``, which is one of them."""
+        return PublicKeys(tuple(raw for raw in self.raw if _id_of(raw) == key))
+
     def __str__(self) -> str:
         return " or ".join(self.ids)
 
