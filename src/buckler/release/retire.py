@@ -99,9 +99,7 @@ def retire_promotion_key(registry: WritableRegistry, given: str, *, now: datetim
 def _retired_before(given: str) -> str | None:
     """Return the id of a key that is retired already; None for another."""
     retired = journal.retired_keys()
-    digits = given.removeprefix("sha256:")
-    found = [key for key in retired.ids if key.startswith(f"sha256:{digits}")] if retired and digits else []
-    return found[0] if len(found) == 1 else None
+    return rotation.named(retired, given) if retired else None
 
 
 def _sign_again(registry: WritableRegistry, key: str, now: datetime) -> None:

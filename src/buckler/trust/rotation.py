@@ -73,14 +73,13 @@ class Pair:
         Raises:
             BucklerError: None or several are meant.
         """
-        match = _ID.fullmatch(given)
-        found = [key for key in self.trusted.ids if match and key.startswith(f"sha256:{match.group(1)}")]
-        if len(found) != 1:
+        found = named(self.trusted, given)
+        if found is None:
             raise BucklerError(
                 f"expected the id of a key in {self.public} ({self.trusted}), or its first {SHORT} digits,"
                 f" got {given!r}"
             )
-        return found[0]
+        return found
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -93,6 +92,13 @@ class Pair:
     def earlier(self) -> tuple[str, ...]:
         """Ids of the other trusted keys."""
         return tuple(key for key in self.trusted.ids if key != self.signing and key not in self.waiting)
+
+
+def named(known: PublicKeys, given: str) -> str | None:
+    """Return the id of the key that ``given`` means, its id or the first digits of it; None without exactly one."""
+    match = _ID.fullmatch(given)
+    found = [key for key in known.ids if match and key.startswith(f"sha256:{match.group(1)}")]
+    return found[0] if len(found) == 1 else None
 
 
 def check_first(directory: Path, *roles: Role) -> None:

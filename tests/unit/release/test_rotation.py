@@ -144,6 +144,7 @@ def test_rotating_again_prints_what_waits_and_makes_no_third_key(two, capsys):
         (["retire", OLD, "--for", "promotions"], "let another one sign first"),
         (["retire", OLD, "--for", "verdicts"], "expected the id of a key in"),
         (["retire", "0123456789ab", "--for", "promotions"], "expected the id of a key in"),
+        (["retire", rotation.short(OLD)[:6], "--for", "promotions"], "expected the id of a key in"),
         (["retire", OLD_VERDICT, "--for", "verdicts"], "let another one sign first"),
         (["init", "--for", "promotions"], "never overwritten"),
     ],
