@@ -44,13 +44,13 @@ class ModelSlot:
         with self._writing:
             self._served = served
 
-    def restate(self, served: Served, standing: Standing) -> Served | None:
-        """Give the live model another standing and return it; None if ``served`` is not the live one any more."""
+    def restate(self, served: Served, standing: Standing) -> bool:
+        """Give the live model another standing; return False if ``served`` is not the live one any more."""
         with self._writing:
             if self._served is None or self._served.predictor is not served.predictor:
-                return None
+                return False
             self._served = replace(self._served, standing=standing)
-            return self._served
+            return True
 
     def release_previous(self) -> None:
         """Release the previous model after its time: it takes as much memory as the live one."""

@@ -86,8 +86,8 @@ class StandingFollower:
         standing = assess(entry, verdict, keys, now=datetime.now(UTC), promoted=False, accepted=accepted).standing
         if standing is None or standing == served.standing:
             return
-        if updated := self._slot.restate(served, standing):
-            metrics.show_standing(updated)
+        if self._slot.restate(served, standing):
+            metrics.show_standing(self._slot.served or served)  # read again: another model may be live now
             logger.warning("version %s is %s %s", served.version, standing.state, "; ".join(standing.reasons))
 
     def _run(self) -> None:

@@ -68,7 +68,7 @@ def allowed_source(uri: str, tracking_uri: str, permitted: Sequence[str] = ()) -
     try:
         source = _parsed(uri, proxy)
         further = [_parsed(text, proxy) for text in permitted]
-    except ValueError as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the last two: links that lead in a circle
         raise _refused(_without_userinfo(uri), f"{error}") from error
     if proxy is not None and proxy.contains(source):
         return replace(source, own=True)

@@ -83,6 +83,7 @@ def download(source: Source, directory: Path, access: Access, settings: Download
         _wait(child, directory, source, limits)
         if child.returncode:
             raise _failure(child, source)
+        _check_size(directory, source, limits.download_megabytes)
     finally:
         _end(child)
     return directory / fetching.RESULT

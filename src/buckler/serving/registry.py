@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from buckler.errors import RegistryError
+from buckler.errors import DownloadError, RegistryError
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.artifact_sources import allowed_source
 from buckler.serving.downloads import Access, DownloadSettings, download
@@ -53,6 +53,7 @@ _LOG_LEVELS = {
     "mlflow.pyfunc": logging.WARNING,
     "mlflow.utils.environment": logging.ERROR,
 }
+_NOT_FOUND = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 
@@ -105,13 +106,23 @@ def _resolved(uri: str, client: "MlflowClient") -> str:
     """Return where the artifacts of a logged model or run are; other addresses as they are.
 
     Not by MLflow's own resolution, which opens whatever it finds at once.
+
+    Raises:
+        DownloadError: There is no such model or run.
     """
+    from mlflow.exceptions import MlflowException
+
     scheme, _, rest = uri.partition(":/")
-    if scheme == "models" and "/" not in rest:
-        return str(client.get_logged_model(rest).artifact_location)
-    if scheme == "runs":
-        run_id, _, path = rest.partition("/")
-        return f"{str(client.get_run(run_id).info.artifact_uri).rstrip('/')}/{path}"
+    try:
+        if scheme == "models" and "/" not in rest:
+            return str(client.get_logged_model(rest).artifact_location)
+        if scheme == "runs":
+            run_id, _, path = rest.partition("/")
+            return f"{str(client.get_run(run_id).info.artifact_uri).rstrip('/')}/{path}"
+    except MlflowException as error:
+        if error.error_code in _NOT_FOUND:
+            raise DownloadError("source", f"its source {uri[:200]!a} does not exist in the registry") from error
+        raise
     return uri
 
 
@@ -207,7 +218,7 @@ class Registry:
                 tags = client.get_registered_model(self.model).tags
                 return self._version(client.get_model_version_by_alias(self.model, alias), tags)
             except MlflowException as error:
-                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                if error.error_code in _NOT_FOUND:
                     return None
                 raise
 

@@ -1,14 +1,17 @@
 """What a writer of the registry, or of an artifact server, can do with the source of a version."""
 
 import json
+import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from buckler.errors import RegistryError
-from buckler.serving.registry import Registry
+from buckler.errors import DownloadError, RegistryError
+from buckler.serving.registry import Registry, tracking_uri
 from buckler.serving.release_cache import ReleaseCache
 from buckler.trust.verdict import open_release
 from tests import artifact_servers, projects
@@ -55,6 +58,13 @@ def registered(model: Registry, source: str) -> str:
     client = MlflowClient()
     client.create_registered_model(model.model)
     return str(client.create_model_version(model.model, source).version)
+
+
+@contextmanager
+def connect_database() -> Iterator[sqlite3.Connection]:
+    """The tables of the registry, as its owner can change them."""
+    with closing(sqlite3.connect(tracking_uri().removeprefix("sqlite:///"))) as database, database:
+        yield database
 
 
 def download(model: Registry, source: str, directory: Path) -> Path:
@@ -209,6 +219,47 @@ def test_a_link_in_a_release_is_not_followed(model, tmp_path, mlflow_database):
     (stored / "data/release/verdict.json").symlink_to(tmp_path / "secret")
     found = download(model, stored.as_uri(), tmp_path / "cache")
     assert (found / "verdict.json").is_symlink()
+
+
+def test_a_pipe_in_a_release_is_not_opened(model, tmp_path, mlflow_database):
+    stored = Path(mlflow_database.removeprefix("sqlite:///")).parent / f"mlartifacts/{model.model}"
+    (stored / "data/release").mkdir(parents=True)
+    os.mkfifo(stored / "data/release/verdict.json")
+    assert "did not provide the release" in refuses(model, stored.as_uri(), tmp_path)
+
+
+def test_links_in_a_circle_are_refused(model, tmp_path, mlflow_database):
+    artifacts = Path(mlflow_database.removeprefix("sqlite:///")).parent / "mlartifacts"
+    artifacts.mkdir(exist_ok=True)
+    link = artifacts / f"circle-{model.model}"
+    link.symlink_to(link)
+    with pytest.raises(DownloadError):
+        download(model, link.as_uri(), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("source", [f"models:/m-{'0' * 32}", f"runs:/{'0' * 32}/model", "models:/another/1"])
+def test_a_model_or_run_that_does_not_exist_is_refused(model, tmp_path, source):
+    number = registered(model, "file:///nowhere")
+    with connect_database() as database:  # MLflow itself accepts no such version
+        database.execute("UPDATE model_versions SET storage_location = ? WHERE name = ?", (source, model.model))
+    with pytest.raises(DownloadError) as caught:
+        model.download(number, tmp_path / "cache/release")
+    assert caught.value.reason == "source"
+
+
+def test_a_logged_model_and_a_run_are_resolved_before_they_are_checked(model, server, tmp_path):
+    client = MlflowClient()
+    client.create_registered_model(model.model)
+    experiment = client.create_experiment(f"{model.model}-elsewhere", artifact_location=server.source)
+    logged = client.create_logged_model(experiment, name="model")
+    run = client.create_run(experiment)
+    for source in (f"models:/{logged.model_id}", f"runs:/{run.info.run_id}/model"):
+        number = str(client.create_model_version(model.model, "file:///nowhere").version)
+        with connect_database() as database:
+            database.execute("UPDATE model_versions SET storage_location = ? WHERE name = ?", (source, model.model))
+        with pytest.raises(DownloadError, match="is not allowed"):
+            model.download(number, tmp_path / "cache/release")
+    assert server.received == []
 
 
 def test_a_refused_source_is_a_reason_against_the_release(model, server, tmp_path):
