@@ -8,19 +8,19 @@ machines, the later one detects that the champion is no longer the one it compar
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from buckler.errors import BucklerError, DataError, PromotionRefusedError, RegistryError, VerdictError
+from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
 from buckler.release import bundle, gate, signing
 from buckler.release.assess import Assessor
-from buckler.release.evidence import Evidence, read_evidence
+from buckler.release.champions import ChampionsEvidence, champions_evidence, release_of
+from buckler.release.evidence import read_evidence
 from buckler.release.signing import Signer
 from buckler.release.tracking import WritableRegistry
-from buckler.serving import release_cache
 from buckler.serving.aliases import CHALLENGER, CHAMPION
-from buckler.serving.assessment import Assessment, OpenedRelease, RefusedError
+from buckler.serving.assessment import Assessment, OpenedRelease
 from buckler.serving.version import Version
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
@@ -84,7 +84,7 @@ def promote(
     with _assessor(bound, now).opened(candidate, promoted=False) as (release, assessment):
         _require_promotable(assessment)
         for _attempt in range(ATTEMPTS):
-            other = _compared(bound, before.champion)
+            other = champions_evidence(bound, before.champion)
             with signing.signing(registry, now) as signer:
                 mover = _Mover(signer)
                 if mover.state.champion == before.champion:
@@ -160,53 +160,6 @@ def _changed(model: str, now: _State) -> RegistryError:
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
-    """The evidence to compare with.
-
-    Attributes:
-        evidence: None without any.
-        notes: Remarks for the operator.
-        missing: Why there is no evidence of a champion; empty if there is, or no champion.
-    """
-
-    evidence: Evidence | None
-    notes: tuple[str, ...] = ()
-    missing: str = ""
-
-
-def _compared(registry: WritableRegistry, champion: PromotionRecord | None) -> _Compared:
-    """Return the evidence of the champion's verdict, expired or not.
-
-    Raises:
-        RegistryError: The registry cannot be reached.
-    """
-    if champion is None:
-        return _Compared(None, ("no champion yet: nothing to compare with",))
-    which = f"the champion, version {champion.version}"
-    try:
-        with _copy_or_download(registry, champion) as release:
-            champion.check(release.require())  # authentic is enough, even if it cannot be loaded here
-            notes = tuple(f"{which}: {reason}" for reason in release.reasons)
-            return _Compared(read_evidence(release.files / EVIDENCE_DIR), notes)
-    except (RefusedError, DataError, VerdictError) as error:
-        return _Compared(None, missing=f"not compared with {which}, whose evidence is not available: {error}")
-
-
-@contextmanager
-def _copy_or_download(registry: WritableRegistry, record: PromotionRecord) -> Iterator[OpenedRelease]:
-    """Yield the release that was promoted: this machine's verified copy, else a download.
-
-    Whoever can delete the files of a champion can thereby prevent neither a comparison with it nor a roll-back to it.
-    """
-    with release_cache.shared(registry) as cache, cache.lent(record.verdict) as copy:
-        if copy is not None:
-            yield copy
-            return
-    with _downloaded(registry, registry.version(record.version)) as release:
-        yield release
-
-
-@dataclass(frozen=True, slots=True)
 class _Choice:
     """A former champion to return to, with its release, and why later ones were passed over."""
 
@@ -231,7 +184,7 @@ def _returnable(registry: WritableRegistry, state: _State, now: datetime | None)
         with ExitStack() as stack:
             try:
                 version = registry.version(record.version)
-                release = stack.enter_context(_release_of(registry, version, record))
+                release = stack.enter_context(release_of(registry, version, record))
                 _require_nothing_against(_assessor(registry, now), version, record, release)
             except BucklerError as error:
                 skipped.append(f"version {record.version}: {error}")
@@ -240,21 +193,6 @@ def _returnable(registry: WritableRegistry, state: _State, now: datetime | None)
             return
     why = "; ".join(skipped) or "it is the first"
     raise RegistryError(f"{model} has no champion before version {champion.version} to roll back to: {why}")
-
-
-def _release_of(
-    registry: WritableRegistry, version: Version, record: PromotionRecord
-) -> AbstractContextManager[OpenedRelease]:
-    """Return the release of a former champion; a copy does not tell what a number that was registered again names."""
-    if version.verdict == record.verdict:
-        return _copy_or_download(registry, record)
-    return _downloaded(registry, version)
-
-
-@contextmanager
-def _downloaded(registry: WritableRegistry, version: Version) -> Iterator[OpenedRelease]:
-    with release_cache.shared(registry) as cache, cache.opened(version, fresh=True) as release:
-        yield release
 
 
 def _assessor(registry: WritableRegistry, now: datetime | None) -> Assessor:
@@ -299,7 +237,7 @@ class _Mover:
         self.state = _State.seen_by(signer)
 
     def promote(
-        self, candidate: Version, release: OpenedRelease, other: _Compared, *, without_comparison: bool
+        self, candidate: Version, release: OpenedRelease, other: ChampionsEvidence, *, without_comparison: bool
     ) -> Move:
         """Promote a candidate whose release was verified."""
         version = self._signer.unchanged(candidate)
@@ -321,7 +259,7 @@ class _Mover:
         return Move(self._registry.model, version.version, self.state.alias, choice.skipped)
 
     def _check_promotable(
-        self, candidate: Version, release: OpenedRelease, other: _Compared, *, without_comparison: bool
+        self, candidate: Version, release: OpenedRelease, other: ChampionsEvidence, *, without_comparison: bool
     ) -> Verdict:
         """Return the verdict.
 

@@ -292,14 +292,14 @@ def test_of_two_promotions_at_once_the_second_is_compared_with_the_first(registr
     promote(registry)
     publish(days=1)
     publish(days=2, clean=79)
-    compare, both = promoting._compared, threading.Barrier(2)
+    compare, both = promoting.champions_evidence, threading.Barrier(2)
 
     def at_once(model: WritableRegistry, current: PromotionRecord) -> object:
         if current.version == "1":
             both.wait(timeout=120)  # both have the same champion to compare with
         return compare(model, current)
 
-    monkeypatch.setattr(promoting, "_compared", at_once)
+    monkeypatch.setattr(promoting, "champions_evidence", at_once)
     with ThreadPoolExecutor(2) as pool:
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
     first = {"2": "3", "3": "2"}[champion(registry)]
