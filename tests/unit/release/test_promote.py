@@ -1,6 +1,8 @@
 import shutil
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,11 +11,13 @@ import pytest
 from buckler.errors import PromotionRefusedError, RegistryError
 from buckler.release import gate
 from buckler.release import promote as promoting
+from buckler.release.assess import Assessor
 from buckler.release.promote import promote as promote_release
 from buckler.release.promote import rollback
 from buckler.release.restate import restate
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHAMPION
+from buckler.serving.assessment import ReasonCode
 from buckler.serving.registry import VERDICT_TAG, Registry, connect
 from buckler.state import paths
 from buckler.trust.promotion import PromotionRecord, read
@@ -304,6 +308,24 @@ def test_of_two_promotions_at_once_the_second_is_compared_with_the_first(registr
         moves = list(pool.map(lambda number: promote(registry, days=2, number=number), ("2", "3")))
     first = {"2": "3", "3": "2"}[champion(registry)]
     assert {move.version: move.previous for move in moves} == {first: "1", champion(registry): first}
+
+
+def test_a_candidate_from_elsewhere_is_refused_with_its_source(registry, publish):
+    publish()
+    promote(registry)
+    number = str(connect().create_model_version(registry, "s3://elsewhere/1").version)
+    with pytest.raises(PromotionRefusedError, match="its source s3://elsewhere/1 is not allowed"):
+        promote(registry, number=number)
+    assert champion(registry) == "1"
+
+
+def test_a_champion_whose_source_was_changed_is_not_loaded(registry, publish, mlflow_database):
+    publish()
+    promote(registry)
+    with closing(sqlite3.connect(mlflow_database.removeprefix("sqlite:///"))) as database, database:
+        database.execute("UPDATE model_versions SET storage_location = 's3://elsewhere/1' WHERE name = ?", (registry,))
+    found = Assessor(registry_of(registry), NOW).champion()
+    assert (found.codes, found.may_load) == ((ReasonCode.SOURCE,), False)
 
 
 def test_a_withdrawal_needs_neither_the_files_of_the_champion_nor_its_tag(registry, publish):

@@ -118,6 +118,13 @@ def test_a_storage_without_its_library_is_named(tmp_path):
         downloads.download(Source("s3", "bucket", "/1/data/release"), tmp_path, Access())
 
 
+def test_a_storage_that_stalls_ends_at_the_deadline(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, and says nothing
+        source = Source("ftp", f"127.0.0.1:{silent.getsockname()[1]}", "/1/data/release")
+        with pytest.raises(DownloadError, match="within 5 s"):
+            downloads.download(source, tmp_path, Access(), DownloadSettings(download_seconds=5))
+
+
 def test_too_many_local_files_are_refused(tmp_path):
     source = tmp_path / "source/data/release"
     source.mkdir(parents=True)
