@@ -6,7 +6,7 @@ from benchmarks import results as documents
 from tests.fuzz.engine import Run
 from tests.fuzz.table import TARGETS
 
-COMMAND = "python -m tests.fuzz all --results"
+COMMAND = "python -m tests.fuzz all --results --seconds {seconds}"
 
 
 def document(runs: Sequence[Run], seconds: int, seed: int) -> documents.Results:
@@ -37,7 +37,7 @@ def document(runs: Sequence[Run], seconds: int, seed: int) -> documents.Results:
         documents.Column("findings", "findings"),
     )
     tables = {"targets": documents.Table(columns, rows)}
-    return documents.new("fuzz", COMMAND, tables, seeds=[seed], settings={"seconds": seconds})
+    return documents.new("fuzz", COMMAND.format(seconds=seconds), tables, seeds=[seed], settings={"seconds": seconds})
 
 
 def first_line(target: str) -> str:
