@@ -19,7 +19,7 @@ THREADS := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.buckler/dvc
 PYTEST  := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch bench fuzz screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch drill-trust bench fuzz screenshots paper ham10000 hardened clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ drill-service: setup ## After `make demo`: drills with swaps, kills, tampering, 
 
 drill-watch: setup ## After `make demo`, with Prometheus: drills in which the watch detects and undoes faults (15 minutes; ONLY=NAME)
 	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
+
+drill-trust: setup ## After `make demo`, with Prometheus: drills with everybody who can write registry, stores, disks or wire (10 minutes; ONLY=NAME)
+	@$(BIN)/python -m drills --suite trust $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Measure the speed of attacks and serving, ours and others': make bench [IMAGES=DIR WEIGHTS=FILE]
 	@$(BIN)/python -m benchmarks.attacks --images "$(IMAGES)" --weights "$(WEIGHTS)"

@@ -136,8 +136,18 @@ class Connection:
 
 
 @contextmanager
-def closed_loop(port: int, requests: Sequence[bytes], *, clients: int, keep_open: bool) -> Iterator[Load]:
-    """Run clients that each send ``requests`` in turn, one at a time, until the context ends and all are answered."""
+def closed_loop(
+    port: int, requests: Sequence[bytes], *, clients: int, keep_open: bool, pause: float = 0.0
+) -> Iterator[Load]:
+    """Run clients that each send ``requests`` in turn, one at a time, until the context ends and all are answered.
+
+    Args:
+        port: Port of the server on loopback.
+        requests: Whole requests.
+        clients: How many run side by side.
+        keep_open: Whether a client uses one connection.
+        pause: Seconds between an answer and the client's next request.
+    """
     load, stop = Load(), threading.Event()
 
     async def client(first: int) -> None:
@@ -146,8 +156,8 @@ def closed_loop(port: int, requests: Sequence[bytes], *, clients: int, keep_open
             sent = await connection.send(requests[number % len(requests)])
             load.requests.append(sent)
             number += 1
-            if sent.status != "200":
-                await asyncio.sleep(BACK_OFF_SECONDS)
+            if wait := max(pause, BACK_OFF_SECONDS if sent.status != "200" else 0.0):
+                await asyncio.sleep(wait)
         connection.close()
 
     async def all_clients() -> None:

@@ -1,4 +1,4 @@
-"""Runs drills on real processes: `python -m drills [--suite service|watch] [--only NAME] [--short]`.
+"""Runs drills on real processes: `python -m drills [--suite service|watch|trust] [--only NAME] [--short]`.
 
 Needs a project whose pipeline has run (`make demo`). Each drill has its own registry, signing key and service in a
 temporary directory. A whole suite at full length writes docs/results/drill_SUITE.json.
@@ -23,6 +23,12 @@ from drills import processes, releases, report, watch
 from drills.registry import DrillError, ReleaseBuilder, ScratchRegistry
 from drills.report import Drill
 from drills.scene import FULL, SHORT, DrillScene, Scale
+from drills.trust.cache_writer import cache_writer
+from drills.trust.disk_writer import disk_writer
+from drills.trust.insider import insider
+from drills.trust.registry_writer import registry_writer
+from drills.trust.store_writer import store_writer
+from drills.trust.wire import wire
 
 SUITES: dict[str, dict[str, Callable[[DrillScene, Drill], None]]] = {
     "service": {
@@ -41,6 +47,14 @@ SUITES: dict[str, dict[str, Callable[[DrillScene, Drill], None]]] = {
         "drift": watch.drift,
         "reevaluation_fails": watch.reevaluation_fails,
         "watch_killed": watch.watch_killed,
+    },
+    "trust": {
+        "registry_writer": registry_writer,
+        "store_writer": store_writer,
+        "cache_writer": cache_writer,
+        "disk_writer": disk_writer,
+        "insider": insider,
+        "wire": wire,
     },
 }
 DRILLS = {name: drill for suite in SUITES.values() for name, drill in suite.items()}
@@ -90,12 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if not (arguments.only or arguments.short):
         name = f"drill_{arguments.suite}"
-        results.new(name, f"make drill-{arguments.suite}", {"figures": report.table(done)}).write()
+        results.new(name, f"make drill-{arguments.suite}", report.tables(done)).write()
     print(f"{sum(drill.passed for drill in done)} of {len(done)} passed; figures in {path}")
     return 0 if all(drill.passed for drill in done) else 1
 
 
 def _print(drill: Drill) -> None:
+    for attack in drill.attacks:
+        seconds = "" if attack.seconds is None else f" after {attack.seconds} s"
+        print(f"  {attack.name}: {attack.stopped_by or 'nobody'}, {attack.code}{seconds}")
     for name, value in drill.figures.items():
         print(f"  {name:<36} {value}")
     for failure in drill.failures:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler import params
 from buckler.errors import BucklerError
+from buckler.evaluation.reports import OUTCOMES_FILE
 from buckler.release import bundle, tracking
 from buckler.release.policy import Policy
 from buckler.release.promote import promote as promote_release
@@ -46,12 +47,21 @@ class ReleaseBuilder:
         self._count = 0
         self._self_test: Path | None = None
 
-    def build(self, *, failing: bool = False, expires: datetime | None = None) -> Path:
+    def build(
+        self,
+        *,
+        failing: bool = False,
+        worse: bool = False,
+        expires: datetime | None = None,
+        key: Ed25519PrivateKey | None = None,
+    ) -> Path:
         """Return a new release, issued later than the one before.
 
         Args:
             failing: Require a clean accuracy of 100 %, so that the verdict says that the model did not pass.
+            worse: State that every answer was wrong: it passes its floors, and loses the comparison with a champion.
             expires: End of the verdict's validity; default: by the project's policy.
+            key: Signs the verdict; default: the verdict key.
 
         Raises:
             DrillError: The project's model does not pass its gate.
@@ -65,18 +75,25 @@ class ReleaseBuilder:
         verdict = bundle.build(
             path,
             **self._parts(),
-            reports=self.project / "reports",
+            reports=self._worse_reports() if worse else self.project / "reports",
             policy=policy,
             name=NAME,
             source=Source(None, False),
             packages=(),
-            key=self.key,
+            key=key or self.key,
             write_self_test=self._write_self_test,
             now=expires - timedelta(days=policy.valid_days) if expires else now,
         )
         if not verdict.passed and not failing:
             raise DrillError(f"the project's model does not pass its gate: {'; '.join(verdict.reasons)}")
         return path
+
+    def _worse_reports(self) -> Path:
+        reports = Path(shutil.copytree(self.project / "reports", self._scratch / f"reports-{self._count}"))
+        head, *rows = (reports / OUTCOMES_FILE).read_text(encoding="utf-8").splitlines()
+        wrong = [",".join([*row.split(",")[:2], *("0" for _ in row.split(",")[2:])]) for row in rows]
+        (reports / OUTCOMES_FILE).write_text("\n".join([head, *wrong, ""]), encoding="utf-8")
+        return reports
 
     def _parts(self) -> dict[str, Path]:
         """Return the directories of the model's parts; a network that was not exported has no runtime."""
@@ -119,9 +136,9 @@ class ScratchRegistry:
             "BUCKLER_MODEL_NAME": NAME,
         }
 
-    def register(self, path: Path) -> str:
-        """Register the release in ``path`` and return its version."""
-        verdict = open_release(path, self.trusted.verdict)
+    def register(self, path: Path, *, signed_with: PublicKeys | None = None) -> str:
+        """Register the release in ``path``, whose verdict the verdict key or another one signed; return its version."""
+        verdict = open_release(path, signed_with or self.trusted.verdict)
         run = tracking.start_run(NAME, "drill", {})
         uri = tracking.log_release(run, path, labels=verdict.measured["labels"], shape=(1, 1, 3))
         tracking.finish_run(run)

@@ -22,10 +22,11 @@ class Scale:
     overload_seconds: float
     warm_up_seconds: float
     load_seconds: float
+    alerts: bool  # whether drills on trust run watch and Prometheus and wait for their alerts
 
 
-FULL = Scale(3, 50, 15.0, 60.0, 60.0, 600.0)
-SHORT = Scale(1, 4, 3.0, 4.0, 3.0, 6.0)
+FULL = Scale(3, 50, 15.0, 60.0, 60.0, 600.0, alerts=True)
+SHORT = Scale(1, 4, 3.0, 4.0, 3.0, 6.0, alerts=False)
 
 
 @dataclass
@@ -44,10 +45,12 @@ class DrillScene:
     registry: ScratchRegistry
 
     @contextmanager
-    def service(self, env: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[RunningService]:
-        """Run the service on the drill's registry."""
+    def service(
+        self, env: Mapping[str, str] | None = None, *, workers: int = 1, name: str = "service"
+    ) -> Iterator[RunningService]:
+        """Run the service on the drill's registry; a second one needs another ``name``, for its files."""
         settings = {**FOLLOW, **self.registry.env, **(env or {})}
-        with running(self.directory / "service", settings, workers=workers) as service:
+        with running(self.directory / name, settings, workers=workers) as service:
             yield service
 
     def publish(self) -> str:

@@ -11,6 +11,7 @@ from buckler.attacks.table import ATTACKS
 from buckler.evaluation.sanity import CHECKS
 from buckler.release.policy import Policy
 from buckler.serving.assessment import ReasonCode
+from drills.__main__ import SUITES
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL, THREATS = (
@@ -105,6 +106,35 @@ def test_each_of_the_seven_threats_has_a_row_with_its_limits():
     rows = table_under(THREATS, "The FDA's seven threats")
     assert [row[0] for row in rows] == list(FDA)
     assert all(row[-1] for row in rows)
+
+
+def attacks_on_the_trust_chain():
+    """Return the rows of all tables about attackers on the trust chain."""
+    rows = table_under(THREATS, "What each attacker on the trust chain can and cannot do")
+    return [row for row in rows if row[0] != "attack" and not set(row[0]) <= {"-"}]
+
+
+def test_each_attack_on_the_trust_chain_names_the_tests_and_drills_that_show_it():
+    rows = attacks_on_the_trust_chain()
+    assert len(rows) > 30
+    for attack, result, shown in rows:
+        assert result, attack
+        tests, drills = re.findall(r"`(tests/[^`]+)`", shown), re.findall(r"drill `(\w+)`", shown)
+        assert tests or drills, attack
+        assert set(drills) <= set(SUITES["trust"]), attack
+        assert {name for name in tests if not is_test(name)} == set(), attack
+
+
+def is_test(name):
+    """Return whether ``path::function`` names a test."""
+    path, _, function = name.partition("::")
+    found = ROOT / path
+    return found.is_file() and re.search(rf"^(async )?def {function}\(", found.read_text(), re.MULTILINE) is not None
+
+
+def test_every_drill_on_trust_is_in_the_table_of_attackers():
+    named = {name for _, _, shown in attacks_on_the_trust_chain() for name in re.findall(r"drill `(\w+)`", shown)}
+    assert named == set(SUITES["trust"])
 
 
 def test_the_protocol_lists_every_check_with_the_text_of_the_table():

@@ -37,6 +37,29 @@ def test_the_table_has_a_row_for_each_figure_and_names_the_drill_once():
     )
 
 
+def test_attacks_have_a_table_of_their_own_that_says_who_stopped_them():
+    drill = report.Drill("store_writer")
+    assert list(report.tables([drill])) == ["figures"]
+    drill.attacks.append(report.Attack("truncates the weights", "service", "digest", 1.2))
+    drill.attacks.append(report.Attack("repeats an answer", "", "accepted"))
+    assert drill.as_json()["attacks"][1] == {
+        "name": "repeats an answer",
+        "stopped_by": "",
+        "code": "accepted",
+        "seconds": None,
+    }
+    assert report.tables([drill])["attacks"].rows == (
+        {
+            "drill": "store writer",
+            "attack": "truncates the weights",
+            "stopped_by": "service",
+            "code": "digest",
+            "seconds": 1.2,
+        },
+        {"drill": "", "attack": "repeats an answer", "stopped_by": "nobody", "code": "accepted", "seconds": None},
+    )
+
+
 def test_a_project_whose_pipeline_has_not_run_is_an_error_that_names_the_command(tmp_path):
     with pytest.raises(DrillError, match="make demo"):
         ReleaseBuilder(tmp_path, tmp_path / "scratch")
@@ -76,3 +99,18 @@ def test_drills_run_on_the_projects_model_and_write_their_figures(trained, capsy
     assert (swap["passed"], swap["figures"]["failed"], swap["figures"]["roll_backs_from_memory"]) == (True, 0, 2)
     assert "cores" in swap["machine"]
     assert "2 of 2 passed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_drill_of_an_attacker_says_who_stopped_each_attack(trained):
+    arguments = ["--suite", "trust", "--short", "--only", "insider", "--project", str(trained)]
+    assert __main__.main([*arguments, "--report", "reports/drills-trust.json"]) == 0
+    (drill,) = json.loads((trained / "reports/drills-trust.json").read_text())["drills"]
+    assert drill["figures"]["failed"] == 0
+    found = {attack["name"]: (attack["stopped_by"], attack["code"]) for attack in drill["attacks"]}
+    assert found["signs a promotion with the verdict key"] == ("service", "not_promoted")
+    assert found["uses a stolen key after it was revoked"] == ("service", "401 key_unknown")
+    # As the threat model says, one attack succeeds.
+    assert [name for name, (by, _) in found.items() if not by] == [
+        "promotes a version that loses the comparison, with the promotion key"
+    ]
