@@ -1,8 +1,9 @@
 """Whoever can write the model registry: aliases, tags, versions, and the whole database."""
 
+import socket
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def registry_writer(scene: DrillScene, drill: Drill) -> None:
             _tags(attacked)
             _no_alias(attacked)
             _staging(attacked)
+            _elsewhere(attacked)
             _earlier_database(attacked, observer)
             _reused_numbers(attacked)
             observer.wait(4)
@@ -155,6 +157,24 @@ def _staging(on: Attacked) -> None:
 
     on.trust.service_refuses(on.service, "copies a promotion that was signed for staging", copy, "not_promoted")
     client().delete_model_version_tag(NAME, on.good, PROMOTION_TAG)
+    set_alias(on.champion)
+
+
+def _elsewhere(on: Attacked) -> None:
+    """Name a server of the attacker as the source of a version; it must not even be connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        source = f"http://127.0.0.1:{server.getsockname()[1]}/api/2.0/mlflow-artifacts/artifacts/1"
+        version = str(client().create_model_version(NAME, source).version)
+        name = partial(set_alias, version)
+        attack = "names a server of its own as the source of a version"
+        on.trust.service_refuses(on.service, attack, name, "not_promoted", "source")
+        attack = "the same, before that version is promoted"
+        on.trust.signer_refuses(attack, "promote", "--version", version, says="is not allowed")
+        with suppress(BlockingIOError):
+            server.accept()
+            on.trust.drill.require(False, "the attacker's server was connected to")
+    client().delete_model_version(NAME, version)
     set_alias(on.champion)
 
 

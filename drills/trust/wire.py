@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from drills.service import RunningService
 from drills.trust.proxy import Change, Middle, between, unchanged
 from drills.trust.stage import PICTURES, Stage, answered, observing, stage
 
+DEADLINE_SECONDS = 15  # for a download
 LINE = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 NEXT = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"  # a smuggled request must get no answer
 HEADS = {
@@ -37,12 +39,17 @@ def wire(scene: DrillScene, drill: Drill) -> None:
         keys = scene.directory / "receipt-keys"
         receipt.generate_key_pair(keys)
         registry.answer = seen = Recorder()
-        env = {"MLFLOW_TRACKING_URI": registry.url, "BUCKLER_RECEIPT_KEY": str(keys / "receipts.pem")}
+        env = {
+            "MLFLOW_TRACKING_URI": registry.url,
+            "BUCKLER_RECEIPT_KEY": str(keys / "receipts.pem"),
+            "BUCKLER_DOWNLOAD_SECONDS": str(DEADLINE_SECONDS),
+        }
         with scene.service(env) as service, observing(service) as observer:
             _heads(trust, service)
             _answers(trust, service, keys / "receipts.pub")
             registry.answer = unchanged
             _downloads(trust, service, registry)
+            _stalled(trust, service, registry)
             second = trust.champion()
             observer.wait_for(second)
             _earlier_registry(trust, service, registry, seen)
@@ -138,6 +145,21 @@ def _downloads(trust: Stage, service: RunningService, registry: Middle) -> None:
     registry.answer = flip
     promote = partial(trust.signs, "promote", "--version", version)
     trust.service_refuses(service, "changes the weights while the service downloads them", promote, "digest")
+    registry.answer = unchanged
+
+
+def _stalled(trust: Stage, service: RunningService, registry: Middle) -> None:
+    """Keep a download waiting: it ends at its deadline."""
+
+    def stall(name: str, body: bytes) -> bytes:
+        if "/mlflow-artifacts/" in name:
+            time.sleep(3 * DEADLINE_SECONDS)
+        return body
+
+    version = trust.scene.publish()
+    registry.answer = stall
+    promote = partial(trust.signs, "promote", "--version", version)
+    trust.service_refuses(service, "stalls the download of a release", promote, "unavailable")
     registry.answer = unchanged
 
 
