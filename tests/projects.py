@@ -45,6 +45,7 @@ from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.state import documents
 from buckler.trust import digests
+from buckler.trust.approval import Signatures
 from buckler.trust.keys import Keys
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.public_keys import PublicKeys, TrustedKeys
@@ -72,6 +73,7 @@ POLICY = Policy(
     min_class_records=1,
     regression_alpha=0.05,
     valid_days=30,
+    signatures=Signatures(0, {}),
 )
 # An untrained network passes this policy.
 LENIENT = replace(

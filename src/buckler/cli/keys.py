@@ -23,10 +23,11 @@ def add_to(commands: Any) -> None:
     init.add_argument(
         "--for",
         dest="purpose",
-        choices=("verdicts", "promotions", "receipts"),
-        help="what the pair signs: the gate's verdicts, promotions and what the watch states, or the service's receipts"
-        " (default: a pair for verdicts and another for promotions)",
+        choices=("verdicts", "promotions", "receipts", "approvals"),
+        help="what the pair signs: the gate's verdicts, promotions and what the watch states, the service's receipts, or"
+        " a person's approvals (default: a pair for verdicts and another for promotions)",
     )
+    init.add_argument("--as", dest="person", metavar="NAME", help="with --for approvals: whose pair it is")
 
     init.add_argument(
         "--pkcs11",
@@ -75,6 +76,10 @@ def _init(arguments: argparse.Namespace) -> int:
     from buckler.trust import keys, rotation
     from buckler.trust.receipt import RECEIPTS
 
+    if (arguments.purpose == "approvals") != (arguments.person is not None):
+        raise BucklerError("expected --for approvals and --as NAME together: each person has a pair")
+    if arguments.person:
+        return _init_for_approvals(arguments)
     directory = arguments.directory or paths.KEYS
     known = (keys.VERDICTS, keys.PROMOTIONS, RECEIPTS)
     roles = [role for role in known if role.name == arguments.purpose] or [keys.VERDICTS, keys.PROMOTIONS]
@@ -85,6 +90,21 @@ def _init(arguments: argparse.Namespace) -> int:
     for role in roles:
         print(f"created {directory / role.private_file} (signs {role.name}; keep it secret, and keep a copy)")
         print(_created_public(directory, role))
+    return 0
+
+
+def _init_for_approvals(arguments: argparse.Namespace) -> int:
+    from buckler.trust import approvers, keys
+
+    directory, role = arguments.directory or approvers.directory(), keys.approvals_by(arguments.person)
+    if arguments.pkcs11:
+        keys.create_in_token(arguments.pkcs11, directory, role)
+    else:
+        keys.generate_key_pair(directory, role)
+        print(f"created {directory / role.private_file} (signs approvals of {arguments.person}; keep it secret)")
+    public = directory / role.public_file
+    print(f"created {public} (verifies them; give it to every service and signer, for .buckler/keys/approvers)")
+    print(f"for gate.signatures.keys in params.yaml: {arguments.person}: {keys.load_public_keys(public).id}")
     return 0
 
 

@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
+
+from buckler.trust.approval import Signatures
 
 # Kinds of floors that a later measurement may refute, in the order of the rules.
 REFUTABLE_KINDS = (
@@ -16,7 +19,12 @@ REFUTABLE_KINDS = (
 )
 
 # Values of keys that verdicts of earlier versions lack: what these versions did not judge.
-EARLIER = {"allowed_warnings": ("mostly_colour", "no_repeated_files"), "max_quarantined": 1.0, "min_class_records": 1}
+EARLIER: Mapping[str, Any] = {
+    "allowed_warnings": ("mostly_colour", "no_repeated_files"),
+    "max_quarantined": 1.0,
+    "min_class_records": 1,
+    "signatures": {"required": 0, "keys": {}},
+}
 
 Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
 
@@ -58,6 +66,7 @@ class Policy:
         min_class_records: Usable records of the smallest class, whatever warnings are allowed.
         regression_alpha: Level at which the challenger must not be significantly worse than the champion.
         valid_days: Days until a verdict expires.
+        signatures: How many people must approve a promotion, and who may; the signed verdict demands it of services.
     """
 
     min_clean_accuracy: float
@@ -79,11 +88,12 @@ class Policy:
     min_class_records: int
     regression_alpha: float
     valid_days: int
+    signatures: Signatures
 
     def __post_init__(self) -> None:
         """Reject invalid values: shares outside 0..1, and days, radii or sizes below 1."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["allowed_warnings"]
+        del values["allowed_warnings"], values["signatures"]
         by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
         shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
         counts = {"valid_days", "min_subgroup_records", "min_class_records"}

@@ -4,7 +4,7 @@
 a version (promotion, roll-back, service, watch, `buckler champion`, console) shows an `Assessment` or acts on one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +13,8 @@ from pathlib import Path
 from buckler.errors import BucklerError, ModelError, VerdictError
 from buckler.serving.version import Version
 from buckler.state.locations import Location
-from buckler.trust import promotion, standing, verdict
+from buckler.trust import approval, promotion, standing, verdict
+from buckler.trust.approval import Approval, Approvals, Signatures
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.public_keys import TrustedKeys
@@ -38,6 +39,7 @@ class ReasonCode(StrEnum):
     NOT_PROMOTED = "not_promoted"
     SUPERSEDED = "superseded"
     PUT_BACK = "put_back"
+    NOT_APPROVED = "not_approved"
     WITHDRAWN = "withdrawn"
     DEGRADED = "degraded"
     STANDING = "standing"
@@ -62,6 +64,7 @@ _NOT_LOADED = _UNUSABLE | {
     ReasonCode.NOT_PROMOTED,
     ReasonCode.SUPERSEDED,
     ReasonCode.PUT_BACK,
+    ReasonCode.NOT_APPROVED,
 }
 _REVIEWED = frozenset({ReasonCode.EXPIRED, ReasonCode.DEGRADED})
 
@@ -137,6 +140,7 @@ class Assessment:
         verdict: Its verdict; None if it has no signed one.
         standing: Its valid standing, else the initial one of its verdict; None without either.
         promotion: The signed record of its promotion; None if it has no valid one, or needs none.
+        approvals: Who approved its promotion; None without a promotion.
         reasons: Every reason against it.
     """
 
@@ -144,6 +148,7 @@ class Assessment:
     verdict: Verdict | None
     standing: Standing | None
     promotion: PromotionRecord | None
+    approvals: Approvals | None
     reasons: tuple[Reason, ...]
 
     @property
@@ -218,8 +223,10 @@ def assess(
         current = standing.of_verdict(proof, model_name=version.model, version=version.version)
     record, about_promotion = _promotion(version, proof, keys, accepted) if promoted else (None, ())
     about_verdict = _judged(version, proof, current, now) if proof is not None and current is not None else ()
-    reasons = (*flaws, *about_verdict, *about_promotion, *_claims(version, current), *about_standing)
-    return Assessment(version, proof, current, record, reasons)
+    approvals, about_approvals = _approvals(version, proof, keys, record)
+    about_record = (*about_promotion, *about_approvals)
+    reasons = (*flaws, *about_verdict, *about_record, *_claims(version, current), *about_standing)
+    return Assessment(version, proof, current, record, approvals, reasons)
 
 
 def _about(known: Standing | None, proof: Verdict) -> Standing | None:
@@ -323,6 +330,31 @@ def _promotion(
         )
         reasons.append(Reason(ReasonCode.SUPERSEDED, sentence))
     return record, tuple(reasons)
+
+
+def approvals_of(version: Version, proof: Verdict, keys: TrustedKeys, texts: Iterable[str]) -> Approvals:
+    """Return which people have approved ``version`` in ``texts``, by their signed approvals of exactly this release.
+
+    Raises:
+        VerdictError: ``malformed``: what the verdict demands cannot be read.
+    """
+    expected = Approval(version.model, version.version, proof.subject_digest, proof.id, version.registry)
+    return approval.count(texts, expected, Signatures.of(proof), keys)
+
+
+def _approvals(
+    version: Version, proof: Verdict | None, keys: TrustedKeys, record: PromotionRecord | None
+) -> tuple[Approvals | None, tuple[Reason, ...]]:
+    if proof is None or record is None:
+        return None, ()
+    try:
+        found = approvals_of(version, proof, keys, [record.approvals])
+    except VerdictError as error:
+        return None, (Reason(ReasonCode.NOT_APPROVED, f"{error}; run `dvc repro`"),)
+    if found.enough:
+        return found, ()
+    sentence = f"{found.sentence(version.version)}, then `buckler promote --version {version.version}`"
+    return found, (Reason(ReasonCode.NOT_APPROVED, sentence),)
 
 
 # --- reading a release

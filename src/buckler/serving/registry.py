@@ -41,6 +41,9 @@ DIGEST_TAG = "buckler.digest"
 OUTCOME_TAG = "buckler.outcome"
 PROMOTION_TAG = "buckler.promotion"  # of a version: its last promotion; of the model: the last one of any version
 STANDING_TAG = "buckler.standing"
+APPROVAL_TAG = (
+    "buckler.approval."  # and a person's name: of a version; a tag for each person, so none replaces another's
+)
 HEAD_TAG = "buckler.head"  # of the model: the last signed record of any kind
 
 REGISTRY_ENV = "BUCKLER_REGISTRY_ID"
@@ -280,4 +283,7 @@ class Registry:
             head=of_model.get(HEAD_TAG, ""),
             registry=self.id,
             run_id=str(entry.run_id),
+            approvals={
+                tag.removeprefix(APPROVAL_TAG): text for tag, text in tags.items() if tag.startswith(APPROVAL_TAG)
+            },
         )

@@ -1,5 +1,6 @@
 """A version of a model as the registry describes it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 class Version:
     """A registered version of a model; nothing in it is verified.
 
-    Equal versions are the same release under the same promotion: a new standing or head changes neither.
+    Equal versions are the same release under the same promotion: a new standing, head or approval changes neither.
 
     Attributes:
         model: Name in the registry.
@@ -20,6 +21,7 @@ class Version:
         head: Last signed record of the model, of any kind; empty without one.
         registry: Id of the registry that the entry is from; from the configuration, not from the registry.
         run_id: Id of the run that made it.
+        approvals: Name of a person -> her signed approval of a promotion.
     """
 
     model: str
@@ -32,6 +34,7 @@ class Version:
     head: str = field(default="", compare=False)
     registry: str = ""
     run_id: str = ""
+    approvals: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"version {self.version} of {self.model}"

@@ -9,6 +9,7 @@ STATE = Path(".buckler")
 
 KEYS = STATE / "keys"
 API_KEYS = KEYS / "api.json"
+APPROVERS = KEYS / "approvers"  # public keys of the people who approve promotions
 REFUSED_PINS = STATE / "refused-pins"  # of tokens: which PIN files were refused
 
 # The service

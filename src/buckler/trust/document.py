@@ -68,11 +68,13 @@ class OpenedDocument(Generic[P]):
         predicate: What it states.
         subjects: What it states this about.
         digest: ``sha256:…`` of the signed payload; identifies this document.
+        signers: Ids of the keys whose signatures are valid; at least one.
     """
 
     predicate: P
     subjects: Subjects
     digest: str
+    signers: tuple[str, ...]
 
 
 class SignedDocument(Generic[P]):
@@ -98,7 +100,14 @@ class SignedDocument(Generic[P]):
 
     def sign(self, predicate: P, subjects: Subjects, key: SigningKey) -> dict[str, Any]:
         """Return the envelope of a statement about ``subjects``."""
-        statement = {
+        return envelope.sign(self._statement(predicate, subjects), key, payload_type=PAYLOAD_TYPE)
+
+    def digest(self, predicate: P, subjects: Subjects) -> str:
+        """Return ``sha256:…`` of the payload that `sign` signs."""
+        return _digest(canonical(self._statement(predicate, subjects)))
+
+    def _statement(self, predicate: P, subjects: Subjects) -> dict[str, Any]:
+        return {
             "_type": STATEMENT_TYPE,
             "subject": [
                 {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
@@ -107,7 +116,6 @@ class SignedDocument(Generic[P]):
             "predicateType": self.predicate_type,
             "predicate": self._predicate.dump_python(predicate, mode="json"),
         }
-        return envelope.sign(statement, key, payload_type=PAYLOAD_TYPE)
 
     def open(self, sealed: object, public_keys: PublicKeys) -> OpenedDocument[P]:
         """Return the document in an envelope; signature, then type are verified before the content is read.
@@ -116,9 +124,9 @@ class SignedDocument(Generic[P]):
             VerdictError: ``malformed`` or ``signature``.
         """
         accepted = (PAYLOAD_TYPE, earlier.payload_type(self.kind))
-        payload_type, payload = envelope.open_payload(sealed, public_keys, payload_types=accepted)
-        statement = envelope.parse_object(payload, self._name)
-        if payload_type == PAYLOAD_TYPE:
+        opened = envelope.open_payload(sealed, public_keys, payload_types=accepted)
+        statement = envelope.parse_object(opened.payload, self._name)
+        if opened.payload_type == PAYLOAD_TYPE:
             subjects, content = self._unwrap(statement)
         else:
             named, content = earlier.translate(self.kind, statement)
@@ -126,7 +134,7 @@ class SignedDocument(Generic[P]):
         predicate = _validate(self._predicate, content, f"{self._name}: predicate")
         if not predicate.is_about(subjects):
             raise VerdictError("malformed", f"{self._name} contradicts itself: predicate and subject differ in digests")
-        return OpenedDocument(predicate, subjects, f"sha256:{hashlib.sha256(payload).hexdigest()}")
+        return OpenedDocument(predicate, subjects, _digest(opened.payload), opened.signers)
 
     def _unwrap(self, statement: Mapping[str, Any]) -> tuple[Subjects, object]:
         """Return subjects and predicate of a statement of this kind."""
@@ -139,6 +147,10 @@ class SignedDocument(Generic[P]):
         if len(subjects) != len(descriptors):
             raise VerdictError("malformed", f"{self._name} names a subject twice")
         return subjects, statement.get("predicate")
+
+
+def _digest(payload: bytes) -> str:
+    return f"sha256:{hashlib.sha256(payload).hexdigest()}"
 
 
 T = TypeVar("T")

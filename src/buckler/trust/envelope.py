@@ -7,7 +7,8 @@ import base64
 import binascii
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -35,6 +36,21 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedEnvelope:
+    """What an envelope contains.
+
+    Attributes:
+        payload_type: Type of the payload.
+        payload: The signed bytes.
+        signers: Ids of the keys whose signatures are valid, in the order of the keys that were asked for.
+    """
+
+    payload_type: str
+    payload: bytes
+    signers: tuple[str, ...]
+
+
 def sign(statement: Mapping[str, Any], key: SigningKey, *, payload_type: str) -> dict[str, Any]:
     """Return the DSSE envelope of ``statement``; the type is signed too, so no kind of document passes for another."""
     payload = canonical(statement)
@@ -46,11 +62,37 @@ def sign(statement: Mapping[str, Any], key: SigningKey, *, payload_type: str) ->
     }
 
 
-def open_payload(envelope: object, public_keys: PublicKeys, *, payload_types: tuple[str, ...]) -> tuple[str, bytes]:
-    """Return the type of the payload, one of ``payload_types``, and the payload, which one of ``public_keys`` signed.
+def joined(envelopes: Iterable[tuple[Mapping[str, Any], Iterable[str]]]) -> dict[str, Any]:
+    """Return one envelope of a payload with the valid signatures of several, one for each key.
+
+    Args:
+        envelopes: One or more, each with the keys whose signatures in it are valid, as `open_payload` returns them.
 
     Raises:
-        VerdictError: ``malformed`` or ``signature``.
+        ValueError: The envelopes have different payloads or types.
+    """
+    whole = [(sealed, set(signers)) for sealed, signers in envelopes]
+    contents = {(sealed["payload"], sealed["payloadType"]) for sealed, _ in whole}
+    if len(contents) != 1:
+        raise ValueError(f"expected envelopes of one payload, got {len(contents)} different ones")
+    ((payload, payload_type),) = contents
+    valid = {
+        entry["keyid"]: dict(entry)
+        for sealed, signers in whole
+        for entry in sealed["signatures"]
+        if entry["keyid"] in signers
+    }
+    signatures = [valid[key] for key in sorted(valid)]
+    return {"payload": payload, "payloadType": payload_type, "signatures": signatures}
+
+
+def open_payload(envelope: object, public_keys: PublicKeys, *, payload_types: tuple[str, ...]) -> OpenedEnvelope:
+    """Return the payload of one of ``payload_types``, and which of ``public_keys`` signed it: at least one.
+
+    Signatures of other keys are ignored, as DSSE says. Who needs several signatures counts the signers.
+
+    Raises:
+        VerdictError: ``malformed``, also for two signatures of one key; or ``signature``.
     """
     if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
         raise VerdictError("malformed", "expected a DSSE envelope with payload, payloadType and signatures")
@@ -59,11 +101,11 @@ def open_payload(envelope: object, public_keys: PublicKeys, *, payload_types: tu
         raise VerdictError("malformed", f"expected payloadType {payload_types[0]!r}, got {shown(payload_type)}")
     payload = _decode(envelope["payload"])
     signatures = _signatures(envelope["signatures"])
-    _require_signature(signatures, public_keys, pre_authentication_encoding(payload_type, payload))
-    return payload_type, payload
+    signers = _signers(signatures, public_keys, pre_authentication_encoding(payload_type, payload))
+    return OpenedEnvelope(payload_type, payload, signers)
 
 
-def _require_signature(signatures: dict[str, bytes], public_keys: PublicKeys, signed: bytes) -> None:
+def _signers(signatures: dict[str, bytes], public_keys: PublicKeys, signed: bytes) -> tuple[str, ...]:
     known = [key for key in public_keys.ids if key in signatures]
     if not known:
         raise VerdictError(
@@ -71,8 +113,10 @@ def _require_signature(signatures: dict[str, bytes], public_keys: PublicKeys, si
             f"expected a signature of key {public_keys}, got {shown(sorted(signatures))}; was it signed by another"
             " project, or with a key of another role?",
         )
-    if not any(_verifies(public_keys, key, signatures[key], signed) for key in known):
+    valid = tuple(key for key in known if _verifies(public_keys, key, signatures[key], signed))
+    if not valid:
         raise VerdictError("signature", f"the signature of key {' or '.join(known)} does not match the statement")
+    return valid
 
 
 def _verifies(public_keys: PublicKeys, key: str, signature: bytes, signed: bytes) -> bool:
@@ -88,10 +132,12 @@ def _verifies(public_keys: PublicKeys, key: str, signature: bytes, signed: bytes
 def _signatures(entries: object) -> dict[str, bytes]:
     if not isinstance(entries, list) or not entries:
         raise VerdictError("malformed", f"expected a list of signatures, got {shown(entries)}")
-    signatures = {}
+    signatures: dict[str, bytes] = {}
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
             raise VerdictError("malformed", "expected signatures with keyid and sig")
+        if entry["keyid"] in signatures:
+            raise VerdictError("malformed", f"expected one signature of each key, got two of {shown(entry['keyid'])}")
         signatures[entry["keyid"]] = _decode(entry["sig"])
     return signatures
 

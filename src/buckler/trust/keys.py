@@ -5,6 +5,7 @@ key for both.
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import BucklerError
 from buckler.state import paths
-from buckler.trust import hardware
-from buckler.trust.public_keys import PublicKeys, TrustedKeys, key_id, public_pem
+from buckler.trust import approvers, hardware
+from buckler.trust.public_keys import NAME, PublicKeys, TrustedKeys, key_id, public_pem
 from buckler.trust.signing_key import SigningKey
 
 PRIVATE_KEY_FILE = "verdict.pem"
@@ -26,6 +27,7 @@ PROMOTION_PRIVATE_FILE = "promotion.pem"
 PROMOTION_PUBLIC_FILE = "promotion.pub"
 PROMOTION_SIGNING_KEY_ENV = "BUCKLER_PROMOTION_SIGNING_KEY"
 PROMOTION_KEY_ENV = "BUCKLER_PROMOTION_KEY"
+APPROVAL_KEY_ENV = "BUCKLER_APPROVAL_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,17 @@ VERDICTS = Role("verdicts", PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, SIGNING_KEY_ENV, 
 PROMOTIONS = Role(
     "promotions", PROMOTION_PRIVATE_FILE, PROMOTION_PUBLIC_FILE, PROMOTION_SIGNING_KEY_ENV, PROMOTION_KEY_ENV
 )
+
+
+def approvals_by(person: str) -> Role:
+    """Return the role of a person's pair, which is in the directory of approvers.
+
+    Raises:
+        BucklerError: The name cannot be part of a file's name and of a tag's.
+    """
+    if not re.fullmatch(NAME, person):
+        raise BucklerError(f"expected a name of at most 64 letters, digits and `._-`, got {person!r}")
+    return Role("approvals", f"{person}.pem", f"{person}.pub", APPROVAL_KEY_ENV)
 
 
 # --- create
@@ -181,6 +194,22 @@ def open_signing_key(named: str, *, named_by: str) -> SigningKey:
         raise BucklerError(f"{named_by}: {error}") from error
 
 
+def load_approver_key(person: str, named: str | None = None) -> SigningKey:
+    """Return the private key of a person who approves promotions.
+
+    Args:
+        person: Her name.
+        named: File or ``pkcs11:`` URI of the key; default: ``BUCKLER_APPROVAL_KEY``, else NAME.pem beside NAME.pub.
+
+    Raises:
+        BucklerError: There is no such key, or it cannot sign.
+    """
+    default = approvers.directory() / approvals_by(person).private_file
+    if named:
+        return open_signing_key(named, named_by="--key")
+    return open_signing_key(os.environ.get(APPROVAL_KEY_ENV) or str(default), named_by=APPROVAL_KEY_ENV)
+
+
 def load_private_key(path: Path, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519PrivateKey:
     """Return the signing key in ``path``.
 
@@ -219,10 +248,10 @@ def load_trusted_keys() -> TrustedKeys:
     """Return the public keys of the project; where promotions have none of their own, those of verdicts verify both.
 
     Raises:
-        BucklerError: A key is missing or is not an Ed25519 key in PEM form.
+        BucklerError: A key is missing or is not an Ed25519 key in PEM form; or as `approvers.load`.
     """
     verdict = _trusted(VERDICTS) or load_public_keys(paths.KEYS / PUBLIC_KEY_FILE)
-    return TrustedKeys(verdict, _trusted(PROMOTIONS) or verdict)
+    return TrustedKeys(verdict, _trusted(PROMOTIONS) or verdict, approvers.load())
 
 
 def _trusted(role: Role) -> PublicKeys | None:

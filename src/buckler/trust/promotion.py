@@ -31,6 +31,7 @@ class PromotionRecord:
         sequence: Number of this record in the signer's journal; the promotion with the highest number is the valid one.
         previous: ``sha256:…`` of the journal's line before this record.
         rolled_back: Whether it goes back to an earlier champion.
+        approvals: Signed approvals of this version, one envelope with a signature for each person; empty without any.
     """
 
     model: str
@@ -42,6 +43,7 @@ class PromotionRecord:
     sequence: RecordNumber = 0
     previous: str = START
     rolled_back: bool = False
+    approvals: str = ""
 
     def is_about(self, subjects: Subjects) -> bool:
         """Return whether ``subjects`` is the promoted model."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -112,6 +114,37 @@ class PublicKeys:
         return " or ".join(self.ids)
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of a person: part of a file's name and of a tag's
+
+
+@dataclass(frozen=True, slots=True)
+class Approvers:
+    """The people whose approvals of a promotion count here, and how many of them each promotion needs.
+
+    Attributes:
+        keys: Name of a person -> her public keys: several while she replaces one.
+        required: Number of people, whatever the verdict demands.
+    """
+
+    keys: Mapping[str, PublicKeys] = field(default_factory=dict)
+    required: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject names that are no names, a key under two names, and a negative number."""
+        if wrong := [name for name in self.keys if not re.fullmatch(NAME, name)]:
+            raise ValueError(f"expected names of letters, digits and `._-`, got {wrong}")
+        raw = list(chain.from_iterable(each.raw for each in self.keys.values()))
+        if twice := sorted({_id_of(key) for key in raw if raw.count(key) > 1}):
+            raise ValueError(f"expected a key under one name, got {twice[0]} under two: a person approves once")
+        if self.required < 0:
+            raise ValueError(f"expected a number of people of at least 0, got {self.required}")
+
+    @property
+    def id(self) -> str:
+        """Identifies people, keys and number."""
+        return f"{self.required}:" + ",".join(f"{name}={keys.id}" for name, keys in sorted(self.keys.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
     """The public keys that verify what is signed about a model, by their role.
@@ -119,10 +152,12 @@ class TrustedKeys:
     Attributes:
         verdict: Verify verdicts, and nothing else.
         promotion: Verify promotions, standings and recoveries, and nothing else.
+        approvers: Verify approvals of promotions, and nothing else.
     """
 
     verdict: PublicKeys
     promotion: PublicKeys
+    approvers: Approvers = field(default_factory=Approvers)
 
     @classmethod
     def same(cls, keys: PublicKeys) -> "TrustedKeys":
@@ -131,5 +166,5 @@ class TrustedKeys:
 
     @property
     def id(self) -> str:
-        """Identifies the keys of all roles."""
-        return f"{self.verdict.id};{self.promotion.id}"
+        """Identifies the keys of all roles, and the number of approvals that is needed."""
+        return f"{self.verdict.id};{self.promotion.id};{self.approvers.id}"

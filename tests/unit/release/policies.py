@@ -1,6 +1,7 @@
 """The policy that the tests of the gate share."""
 
 from buckler.release.policy import Policy
+from buckler.trust.approval import Signatures
 
 POLICY = Policy(
     min_clean_accuracy=0.7,
@@ -22,4 +23,5 @@ POLICY = Policy(
     min_class_records=1,
     regression_alpha=0.05,
     valid_days=30,
+    signatures=Signatures(0, {}),
 )

@@ -36,8 +36,9 @@ def test_opening_an_envelope_returns_the_signed_statement(statement):
         envelope = sign(statement, KEY, payload_type=TYPE)
     except UnicodeEncodeError:  # lone surrogates cannot be encoded
         return
-    found, payload = open_payload(json.loads(json.dumps(envelope)), PUBLIC, payload_types=("other", TYPE))
-    assert (found, parse_object(payload, "it")) == (TYPE, statement)
+    found = open_payload(json.loads(json.dumps(envelope)), PUBLIC, payload_types=("other", TYPE))
+    assert (found.payload_type, parse_object(found.payload, "it")) == (TYPE, statement)
+    assert found.signers == PUBLIC.ids
 
 
 def test_a_number_that_json_cannot_express_is_not_signed():

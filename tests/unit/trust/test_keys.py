@@ -15,7 +15,7 @@ def test_a_key_pair_signs_and_verifies_and_only_its_owner_can_read_the_private_h
     keys.generate_key_pair(tmp_path / "keys")
     key = keys.load_private_key(tmp_path / "keys" / "verdict.pem")
     public = keys.load_public_keys(tmp_path / "keys" / "verdict.pub")
-    assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",)) == ("x", b'{"a":1}')
+    assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",)).payload == b'{"a":1}'
     assert stat.S_IMODE((tmp_path / "keys" / "verdict.pem").stat().st_mode) == 0o600
 
 
@@ -120,7 +120,7 @@ def three(tmp_path):
 def test_any_key_of_a_file_verifies_and_no_other(three):
     (old, new, stranger), public = three
     for key in (old, new):
-        assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",))[1] == b'{"a":1}'
+        assert open_payload(sign({"a": 1}, key, payload_type="x"), public, payload_types=("x",)).payload == b'{"a":1}'
     with pytest.raises(VerdictError, match=f"expected a signature of key {public.ids[0]} or {public.ids[1]}"):
         open_payload(sign({"a": 1}, stranger, payload_type="x"), public, payload_types=("x",))
 
@@ -133,7 +133,7 @@ def test_a_signature_under_the_name_of_another_key_does_not_count(three):
         open_payload(forged, public, payload_types=("x",))
     valid = sign({"a": 1}, new, payload_type="x")
     valid["signatures"] = [forged["signatures"][0], *valid["signatures"]]  # one valid signature is enough
-    assert open_payload(valid, public, payload_types=("x",))[1] == b'{"a":1}'
+    assert open_payload(valid, public, payload_types=("x",)).payload == b'{"a":1}'
 
 
 def test_a_set_is_identified_by_its_keys_in_any_order(three):
