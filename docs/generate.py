@@ -50,6 +50,12 @@ OTHERS = {
     " `.buckler/keys/promotion.pem`; the verdict key where no promotion key is known.",
     "BUCKLER_PROMOTION_KEY": "Public keys that verify promotions and what the watch states. Default:"
     " `.buckler/keys/promotion.pub`; those of verdicts where no promotion key is known.",
+    "BUCKLER_APPROVER_KEYS": "Directory of the public keys `NAME.pub` of people who may approve promotions. Default:"
+    " `.buckler/keys/approvers`.",
+    "BUCKLER_SIGNATURES": "Number of people who must approve each promotion, whatever its verdict demands; read by"
+    " service, console, watch and commands. Default: 0.",
+    "BUCKLER_APPROVAL_KEY": "Private key of the person who runs `buckler approve`: a file or a `pkcs11:` URI. Default:"
+    " `NAME.pem` in the directory of the public keys.",
     "BUCKLER_API_KEYS": "API keys: `buckler keys` writes the file, the service reads it.",
     "BUCKLER_AUDIT_LOG": "Audit log: the service writes the file, `buckler audit verify` verifies it.",
     "BUCKLER_CLIENT_KEY": "API key that `buckler predict` sends.",

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime
 
-from buckler.trust import promotion, receipt, recovery, standing, verdict
+from buckler.trust import approval, promotion, receipt, recovery, standing, verdict
 from buckler.trust.document import PAYLOAD_TYPE, STATEMENT_TYPE
 
 KINDS: dict[str, tuple[Any, type, str]] = {
@@ -18,6 +18,12 @@ KINDS: dict[str, tuple[Any, type, str]] = {
         "Every file of the model, as `model/<path>`, with the SHA-256 of its bytes.",
     ),
     "Promotion": (promotion.DOCUMENT, promotion.PromotionRecord, "The model, under its name in the registry."),
+    "Approval": (
+        approval.DOCUMENT,
+        approval.Approval,
+        "The model, under its name in the registry. All who approve a version sign the same bytes; the envelope in a"
+        " promotion has a signature of each.",
+    ),
     "Standing": (standing.DOCUMENT, standing.Standing, "The model, under its name in the registry."),
     "Recovery": (
         recovery.DOCUMENT,
@@ -29,7 +35,7 @@ KINDS: dict[str, tuple[Any, type, str]] = {
 _TYPES = {str: "text", bool: "boolean", int: "number", tuple: "list of texts", AwareDatetime: "time"}
 SPECIFICATION = "https://github.com/in-toto/attestation/tree/main/spec/v1"
 HEAD = f"""\
-Verdict, promotion, standing, recovery and receipt have one form: an in-toto [Statement v1]({SPECIFICATION})
+Verdict, promotion, approval, standing, recovery and receipt have one form: an in-toto [Statement v1]({SPECIFICATION})
 in a [DSSE envelope](https://github.com/secure-systems-lab/dsse), signed with Ed25519. Any tool that reads both formats
 reads these documents; [Verify a verdict without Buckler](../how-to/verify-a-verdict.md) shows how.
 

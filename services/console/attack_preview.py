@@ -16,8 +16,8 @@ from buckler.client import Answer
 from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
 from buckler.serving import release_cache
-from buckler.serving.assessment import read_release
 from buckler.serving.registry import Registry
+from buckler.serving.release_files import read_release
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
 from services.console.service_client import ServiceClient, data_url

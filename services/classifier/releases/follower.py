@@ -16,16 +16,8 @@ from pathlib import Path
 
 from buckler.errors import BucklerError, FilesChangedError, ModelError, SelfTestError, VerdictError
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import (
-    Accepted,
-    Assessment,
-    OpenedRelease,
-    Reason,
-    ReasonCode,
-    RefusedError,
-    assess,
-    read_release,
-)
+from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, Reason, ReasonCode, RefusedError, assess
+from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
 from buckler.trust import keys, signed
 from buckler.trust.public_keys import PublicKeys, TrustedKeys

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from buckler.errors import VerdictError
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import OpenedRelease, RefusedError, read_release
+from buckler.serving.assessment import OpenedRelease, RefusedError
+from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
 from buckler.trust import keys, verdict
 from services.classifier.releases import lookup

@@ -24,8 +24,8 @@ def add_to(commands: Any) -> None:
         "--for",
         dest="purpose",
         choices=("verdicts", "promotions", "receipts", "approvals"),
-        help="what the pair signs: the gate's verdicts, promotions and what the watch states, the service's receipts, or"
-        " a person's approvals (default: a pair for verdicts and another for promotions)",
+        help="what the pair signs: the gate's verdicts, promotions and what the watch states, the service's receipts,"
+        " or a person's approvals (default: a pair for verdicts and another for promotions)",
     )
     init.add_argument("--as", dest="person", metavar="NAME", help="with --for approvals: whose pair it is")
 

@@ -110,6 +110,8 @@ def _print_champion(champion: "Assessment") -> None:
     print(f"champion   {champion.version.model} version {champion.version.version}, promoted {promoted}")
     if champion.verdict is not None:
         print(bundle.describe(champion.verdict))
+    if champion.approvals is not None and (champion.approvals.needed or champion.approvals.approved):
+        print(f"approved   {champion.approvals.summary}")
     if champion.standing is not None:
         standing = champion.standing
         print(
@@ -127,7 +129,7 @@ def _consequence(champion: "Assessment") -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from buckler.serving.assessment import unloadable
+    from buckler.serving.release_files import unloadable
     from buckler.trust.digests import checksum_list
     from buckler.trust.keys import load_public_keys
     from buckler.trust.opened_files import opened

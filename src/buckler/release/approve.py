@@ -4,11 +4,10 @@ An approval moves nothing. It is stored with the version, under the name of its 
 valid ones into the signed promotion.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from buckler.errors import BucklerError, PromotionRefusedError, VerdictError
+from buckler.errors import BucklerError, PromotionRefusedError
 from buckler.release import bundle
 from buckler.release.assess import Assessor
 from buckler.release.tracking import WritableRegistry
@@ -16,7 +15,7 @@ from buckler.serving.aliases import CHALLENGER
 from buckler.serving.assessment import approvals_of
 from buckler.serving.registry import APPROVAL_TAG
 from buckler.serving.version import Version
-from buckler.trust import approval, approvers, promotion
+from buckler.trust import approval, approvers
 from buckler.trust.approval import Approval, Approvals, Signatures
 from buckler.trust.public_keys import Approvers, PublicKeys, TrustedKeys, key_id
 from buckler.trust.signing_key import SigningKey
@@ -73,26 +72,11 @@ def propose(registry: WritableRegistry, *, number: str | None = None, now: datet
         RegistryError: No such version, or the registry cannot be reached.
     """
     version = registry.named(CHALLENGER) if number is None else registry.version(number)
-    with Assessor(registry, now or datetime.now(UTC)).opened(version, promoted=False) as (_, assessment):
+    assessor = Assessor(registry, now or datetime.now(UTC))
+    with assessor.opened(version, promoted=False) as (_, assessment):
         if assessment.reasons or assessment.verdict is None:
             raise PromotionRefusedError(f"{version} is not approved", assessment.sentences)
-        verdict, trusted = assessment.verdict, registry.keys.public()
-    texts = [*version.approvals.values(), _promoted_with(version, trusted)]
-    return Proposal(version, verdict, approvals_of(version, verdict, trusted, texts))
-
-
-def _promoted_with(version: Version, trusted: TrustedKeys) -> str:
-    """Return the approvals in the promotion of ``version``; empty without one."""
-    with suppress(VerdictError):
-        record = promotion.read(
-            version.promotion,
-            trusted.promotion,
-            model_name=version.model,
-            version=version.version,
-            registry=version.registry,
-        )
-        return record.approvals
-    return ""
+    return Proposal(version, assessment.verdict, assessor.approvals(version, assessment.verdict))
 
 
 def approve(registry: WritableRegistry, proposal: Proposal, *, person: str, key: SigningKey) -> Approvals:

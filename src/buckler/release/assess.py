@@ -1,17 +1,21 @@
 """Reads the registry to answer whether a version may serve; `buckler.serving.assessment` has the rules."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from buckler.errors import VerdictError
 from buckler.serving import release_cache
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, assess
+from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, approvals_of, assess, promoted_by
 from buckler.serving.registry import Registry
 from buckler.serving.version import Version
+from buckler.trust.approval import Approvals
 from buckler.trust.journal import Journal
+from buckler.trust.promotion import PromotionRecord
 from buckler.trust.signed import Records
+from buckler.trust.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,19 @@ class Assessor:
         known = records.standing(version.version, release.verdict.id) if release.verdict else None
         accepted = Accepted(known, records.champion.sequence if records.champion else 0)
         return assess(version, release.verdict, keys, now=self.now, flaws=flaws, promoted=promoted, accepted=accepted)
+
+    def approvals(self, version: Version, proof: Verdict) -> Approvals:
+        """Return who has approved a release: in the registry, or in its earlier promotions, which the journal keeps.
+
+        Raises:
+            VerdictError: ``malformed``: what the verdict demands cannot be read.
+            JournalError: The journal is not valid.
+        """
+        promotions = [each.record for each in self.records().entries if isinstance(each.record, PromotionRecord)]
+        with suppress(VerdictError):
+            promotions.append(promoted_by(version, self.registry.keys.public()))
+        texts = [*version.approvals.values(), *(record.approvals for record in promotions)]
+        return approvals_of(version, proof, self.registry.keys.public(), texts)
 
     def records(self) -> Records:
         """Return what was signed; nothing on a machine where nobody signs.

@@ -205,12 +205,16 @@ def _require_nothing_against(
     """Return the verdict of a former champion.
 
     Raises:
-        BucklerError: Something speaks against it, or its number names another release now.
+        BucklerError: Something speaks against it, its number names another release now, or approvals are missing that
+            are needed today.
     """
     verdict = release.require()
     record.check(verdict)
     if reasons := assessor.of(version, release, promoted=False).reasons:
         raise BucklerError("; ".join(map(str, reasons)))
+    approvals = assessor.approvals(version, verdict)
+    if not approvals.enough:
+        raise BucklerError(approvals.sentence(version.version))
     return verdict
 
 
@@ -279,6 +283,9 @@ class _Mover:
         decision = gate.decide(evidence, other.evidence, bundle.policy_of(verdict))
         if not decision.passed:
             raise PromotionRefusedError(refusal, decision.failures)
+        approvals = self._assessor.approvals(candidate, verdict)
+        if not approvals.enough:
+            raise PromotionRefusedError(refusal, [approvals.sentence(candidate.version)])
         return verdict
 
     def _require_registry(self, candidate: Version, verdict: Verdict, refusal: str) -> None:
@@ -300,7 +307,7 @@ class _Mover:
             raise PromotionRefusedError(refusal, (*lost, what_to_do))
 
     def _move(self, to: Version, verdict: Verdict, *, rolled_back: bool = False) -> None:
-        """Sign the promotion and point the alias to ``to``.
+        """Sign the promotion with its approvals, and point the alias to ``to``.
 
         Raises:
             RegistryError: Another machine moved the alias in the meantime.
@@ -309,4 +316,5 @@ class _Mover:
         if (found and found.version) != self.state.alias:
             current = f"version {found.version}" if found else "none"
             raise RegistryError(f"the champion of {to.model} changed meanwhile, to {current}; check it and try again")
-        self._signer.promote(to, verdict, rolled_back=rolled_back)
+        approvals = self._assessor.approvals(to, verdict).text
+        self._signer.promote(to, verdict, rolled_back=rolled_back, approvals=approvals)

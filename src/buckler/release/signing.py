@@ -58,15 +58,31 @@ class Signer:
             )
         return now
 
-    def promote(self, version: Version, verdict: Verdict, *, rolled_back: bool = False) -> PromotionRecord:
+    def promote(
+        self, version: Version, verdict: Verdict, *, rolled_back: bool = False, approvals: str = ""
+    ) -> PromotionRecord:
         """Sign that ``verdict`` allowed a promotion of ``version``, then move the alias.
+
+        Args:
+            version: Its entry in the registry.
+            verdict: Its verdict.
+            rolled_back: Whether it goes back to an earlier champion.
+            approvals: Envelope of the approvals; empty without any.
 
         Raises:
             JournalError: The journal cannot be written.
             RegistryError: The registry cannot be reached.
         """
         model, number = version.model, version.version
-        record = PromotionRecord(model, number, verdict.subject_digest, verdict.id, self._now, rolled_back=rolled_back)
+        record = PromotionRecord(
+            model,
+            number,
+            verdict.subject_digest,
+            verdict.id,
+            self._now,
+            rolled_back=rolled_back,
+            approvals=approvals,
+        )
         self._sign(record)
         text = self._last_text()
         self.registry.tag(number, PROMOTION_TAG, text)

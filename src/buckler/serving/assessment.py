@@ -1,7 +1,8 @@
 """May a version of a model serve, and why not: answered here, once, from its signed documents and the time.
 
-`assess` is a pure function; `read_release` reads what it needs of a release's files. Everything else that speaks about
-a version (promotion, roll-back, service, watch, `buckler champion`, console) shows an `Assessment` or acts on one.
+`assess` is a pure function; `buckler.serving.release_files` reads what it needs of a release's files. Everything else
+that speaks about a version (promotion, roll-back, service, watch, `buckler champion`, console) shows an `Assessment` or
+acts on one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,16 +11,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from buckler.errors import BucklerError, ModelError, VerdictError
+from buckler.errors import BucklerError, VerdictError
 from buckler.serving.version import Version
-from buckler.state.locations import Location
-from buckler.trust import approval, promotion, standing, verdict
+from buckler.trust import approval, promotion, standing
 from buckler.trust.approval import Approval, Approvals, Signatures
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.standing import WITHDRAWN, Standing
-from buckler.trust.verdict import MODEL_DIR, Verdict
+from buckler.trust.verdict import Verdict
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -207,7 +207,7 @@ def assess(
         proof: Its signed verdict; None without one.
         keys: Verify standing and promotion.
         now: Aware time at which expiry is checked.
-        flaws: Why its release cannot be used, from `read_release`.
+        flaws: Why its release cannot be used, from `release_files.read_release`.
         promoted: Whether it needs a promotion; a candidate, or a directory that the operator names, needs none.
         accepted: What was accepted before.
     """
@@ -298,18 +298,27 @@ def _claims(version: Version, current: Standing | None) -> Iterator[Reason]:
         )
 
 
+def promoted_by(version: Version, keys: TrustedKeys) -> PromotionRecord:
+    """Return the signed record of the last promotion of ``version``.
+
+    Raises:
+        VerdictError: ``not_promoted``.
+    """
+    return promotion.read(
+        version.promotion,
+        keys.promotion,
+        model_name=version.model,
+        version=version.version,
+        registry=version.registry,
+    )
+
+
 def _promotion(
     version: Version, proof: Verdict | None, keys: TrustedKeys, accepted: Accepted
 ) -> tuple[PromotionRecord | None, tuple[Reason, ...]]:
     what_to_do = f"run `buckler promote --version {version.version}`"
     try:
-        record = promotion.read(
-            version.promotion,
-            keys.promotion,
-            model_name=version.model,
-            version=version.version,
-            registry=version.registry,
-        )
+        record = promoted_by(version, keys)
         latest = promotion.read_latest(
             version.latest, keys.promotion, model_name=version.model, registry=version.registry
         )
@@ -350,77 +359,8 @@ def _approvals(
     try:
         found = approvals_of(version, proof, keys, [record.approvals])
     except VerdictError as error:
-        return None, (Reason(ReasonCode.NOT_APPROVED, f"{error}; run `dvc repro`"),)
+        return None, (Reason(ReasonCode.NOT_APPROVED, f"{error}; find who signed it, or run `dvc repro`"),)
     if found.enough:
         return found, ()
     sentence = f"{found.sentence(version.version)}, then `buckler promote --version {version.version}`"
     return found, (Reason(ReasonCode.NOT_APPROVED, sentence),)
-
-
-# --- reading a release
-
-
-def read_release(path: Path, keys: TrustedKeys, *, model: str) -> OpenedRelease:
-    """Return what the release in ``path`` says, and every reason for which it cannot be used.
-
-    Args:
-        path: Directory of the release.
-        keys: Verify the verdict.
-        model: Registered model that the verdict must be about.
-    """
-    files = OpenedFiles.none(path)
-    try:
-        files = OpenedFiles.of(path)
-        proof = verdict.read_verdict(files, keys.verdict)
-    except VerdictError as error:
-        return OpenedRelease(path, files, None, (_unusable(error, path),))
-    reasons = [_unusable(error, path) for error in _contradictions(proof, files, model)]
-    if not reasons and (problem := unloadable(files / MODEL_DIR)):  # bytes that nobody signed are not parsed
-        reasons.append(Reason(ReasonCode.UNLOADABLE, problem))
-    return OpenedRelease(path, files, proof, tuple(reasons))
-
-
-def _contradictions(proof: Verdict, files: OpenedFiles, model: str) -> Iterator[VerdictError]:
-    try:
-        verdict.check_name(proof, model)
-    except VerdictError as error:
-        yield error
-    try:
-        verdict.check_files(proof, files)
-    except VerdictError as error:
-        yield error
-
-
-_WHAT_TO_DO = {
-    ReasonCode.MISSING: "publish the release again with `dvc repro`",
-    ReasonCode.MALFORMED: "publish the release again with `dvc repro`",
-    ReasonCode.SIGNATURE: "find who signed it, or publish it again with this project's key (`dvc repro`)",
-    ReasonCode.DIGEST: "find who changed the files, and publish the release again with `dvc repro`",
-    ReasonCode.OTHER_MODEL: "publish the release under its own name",
-}
-
-
-def _unusable(error: VerdictError, path: Path) -> Reason:
-    code = ReasonCode(error.reason)
-    sentence = str(error).replace(str(path), "the release")  # often a temporary directory
-    return Reason(code, f"{sentence}; {_WHAT_TO_DO[code]}")
-
-
-def unloadable(model: Location) -> str | None:
-    """Return why this version of the product cannot load the verified files in ``model``; None if it seems to.
-
-    The network is not loaded: that takes seconds and may need TensorFlow.
-    """
-    from buckler.detection.screening import Screening
-    from buckler.models import info, runtime
-
-    try:
-        info.load_info(model)
-        runtime.is_exported(model)
-        Screening.load(model)
-    except ModelError as error:
-        return (
-            f"this version of the product cannot load the model: {str(error).replace(str(model), 'the release')}; run"
-            " `dvc repro` and `buckler promote`, or serve it with the version of the product that made it"
-        )
-    return None

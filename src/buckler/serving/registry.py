@@ -41,9 +41,7 @@ DIGEST_TAG = "buckler.digest"
 OUTCOME_TAG = "buckler.outcome"
 PROMOTION_TAG = "buckler.promotion"  # of a version: its last promotion; of the model: the last one of any version
 STANDING_TAG = "buckler.standing"
-APPROVAL_TAG = (
-    "buckler.approval."  # and a person's name: of a version; a tag for each person, so none replaces another's
-)
+APPROVAL_TAG = "buckler.approval."  # and a name: of a version, one for each person: nobody replaces another's
 HEAD_TAG = "buckler.head"  # of the model: the last signed record of any kind
 
 REGISTRY_ENV = "BUCKLER_REGISTRY_ID"

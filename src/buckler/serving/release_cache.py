@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buckler.errors import DownloadError, VerdictError
-from buckler.serving.assessment import OpenedRelease, Reason, ReasonCode, read_release
+from buckler.serving.assessment import OpenedRelease, Reason, ReasonCode
+from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
 from buckler.state import locks, paths
 from buckler.trust.opened_files import OpenedFiles

@@ -16,19 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import VerdictError
 from buckler.release.evidence import read_evidence
-from buckler.serving.assessment import (
-    Accepted,
-    Assessment,
-    Reason,
-    ReasonCode,
-    assess,
-    read_release,
-    unloadable,
-)
+from buckler.serving.assessment import Accepted, Assessment, Reason, ReasonCode, assess
+from buckler.serving.release_files import read_release, unloadable
 from buckler.serving.version import Version
-from buckler.trust import promotion, standing
+from buckler.trust import approval, promotion, standing
+from buckler.trust.approval import Approval
 from buckler.trust.promotion import PromotionRecord
-from buckler.trust.public_keys import PublicKeys, TrustedKeys
+from buckler.trust.public_keys import Approvers, PublicKeys, TrustedKeys
 from buckler.trust.standing import Claim, Standing
 from buckler.trust.verdict import EVIDENCE_DIR, VERDICT_FILE, Verdict, verify_release
 from tests import projects
@@ -60,6 +54,7 @@ class Documents:
     promoted_as: Verdict = SOUND
     latest: str | None = None
     accepted: Accepted = field(default_factory=Accepted)
+    approvers: Approvers = field(default_factory=Approvers)
 
     @property
     def standing(self) -> Standing:
@@ -79,7 +74,7 @@ class Documents:
         return assess(
             version,
             self.judged,
-            projects.TRUSTED,
+            replace(projects.TRUSTED, approvers=self.approvers),
             now=now,
             flaws=self.flaws,
             promoted=promoted,
@@ -102,12 +97,46 @@ def test_a_promoted_version_with_a_valid_verdict_may_serve():
     assert found.standing.state == "holds"
 
 
+def test_approvals_in_the_promotion_are_enough_and_are_named():
+    found = approved(demanding(2), ALICE, BOB, own=1).assess()
+    assert (found.reasons, found.approvals.approved) == ((), ("alice", "bob"))
+
+
+def test_approvals_count_where_nobody_demands_them():
+    found = approved(SOUND, ALICE).assess()
+    assert (found.reasons, found.approvals.approved) == ((), ("alice",))
+
+
 FAILED = replace(SOUND, passed=False, reasons=("clean accuracy 0.6 < 0.7", "robust accuracy 0.1 < 0.3"))
 EXPIRED = replace(SOUND, expires_at=NOW)
 
 
 def claimed(**states: str) -> dict[str, Claim]:
     return {job: Claim(state, f"{job} found something") for job, state in states.items()}
+
+
+ALICE, BOB = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2))
+PEOPLE = {name: PublicKeys.of(key.public_key()) for name, key in {"alice": ALICE, "bob": BOB}.items()}
+
+
+def approved_by(*people: Ed25519PrivateKey, judged: Verdict = SOUND) -> str:
+    """Return a promotion with approvals."""
+    approved = Approval(MODEL, "2", judged.subject_digest, judged.id, REGISTRY)
+    texts = [approval.issue(approved, key) for key in people]
+    together = approval.count(
+        texts, approved, approval.Signatures(0, {}), replace(projects.TRUSTED, approvers=Approvers(PEOPLE))
+    )
+    return promotion_of(judged, approvals=together.text)
+
+
+def demanding(required: int) -> Verdict:
+    """Return a verdict whose policy demands approvals of any people whom the verifier knows."""
+    return replace(SOUND, policy={"signatures": {"required": required, "keys": {}}})
+
+
+def approved(judged: Verdict, *people: Ed25519PrivateKey, own: int = 0, known: object = PEOPLE) -> Documents:
+    """Return the documents of a version whose promotion ``people`` approved, at a verifier that needs ``own``."""
+    return Documents(judged, promoted_as=judged, promotion=approved_by(*people), approvers=Approvers(known, own))
 
 
 TABLE: list[tuple[str, Documents, list[str], str]] = [
@@ -151,6 +180,26 @@ TABLE: list[tuple[str, Documents, list[str], str]] = [
         "'staging'",
     ),
     ("a damaged latest promotion", Documents(latest="{"), ["not_promoted"], "is not valid"),
+    ("one of two approvals that the verdict demands", approved(demanding(2), ALICE), ["not_approved"], "; bob: "),
+    ("no approval that this verifier demands", approved(SOUND, own=1), ["not_approved"], "nobody did; alice or bob"),
+    (
+        "a verdict that demands less than this verifier",
+        approved(demanding(1), ALICE, own=2),
+        ["not_approved"],
+        "alice approved; bob: `buckler approve --version 2 --as bob`, then `buckler promote --version 2`",
+    ),
+    (
+        "an approver whom this verifier no longer knows",
+        approved(demanding(2), ALICE, BOB, known={"alice": PEOPLE["alice"]}),
+        ["not_approved"],
+        "add the public keys of further approvers",
+    ),
+    (
+        "a demand that cannot be read",
+        approved(replace(SOUND, policy={"signatures": {"required": "0"}}), ALICE, BOB),
+        ["not_approved"],
+        "signatures in the policy",
+    ),
     (
         "a standing in staging",
         Documents(signed_standing=lambda current: standing.issue(replace(current, registry="staging"), KEY)),
@@ -305,6 +354,10 @@ def found_in_release(code: ReasonCode) -> Callable[[Documents], Documents]:
     return lambda documents: replace(documents, flaws=(*documents.flaws, Reason(code, code)))
 
 
+def need_an_approval(documents: Documents) -> Documents:
+    return replace(documents, approvers=Approvers(required=1))
+
+
 def claim(job: str, state: str) -> Callable[[Documents], Documents]:
     return lambda documents: replace(documents, claims={**documents.claims, **claimed(**{job: state})})
 
@@ -317,6 +370,7 @@ DEFECTS: dict[ReasonCode, Callable[[Documents], Documents]] = {
     ReasonCode.EXPIRED: expire,
     ReasonCode.NOT_PROMOTED: lambda documents: replace(documents, promoted_as=OTHER),
     ReasonCode.SUPERSEDED: lambda documents: replace(documents, latest=REPLACED),
+    ReasonCode.NOT_APPROVED: need_an_approval,
     ReasonCode.WITHDRAWN: claim("canary", "withdrawn"),
     ReasonCode.DEGRADED: claim("drift", "degraded"),
     ReasonCode.STANDING: lambda documents: replace(documents, signed_standing=lambda _: "{"),

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from buckler.trust import digests, promotion, receipt, recovery, standing, verdict
+from buckler.trust import approval, digests, promotion, receipt, recovery, standing, verdict
 from buckler.trust.document import PAYLOAD_TYPE, SignedDocument
 from buckler.trust.envelope import pre_authentication_encoding
 from tests.projects import KEY, PUBLIC
@@ -23,6 +23,7 @@ KINDS: dict[str, SignedDocument[Any]] = {
     "standing": standing.DOCUMENT,
     "receipt": receipt.DOCUMENT,
     "recovery": recovery.DOCUMENT,
+    "approval": approval.DOCUMENT,
 }
 PREDICATES = {
     "verdict": verdict.Judgement(
@@ -43,6 +44,7 @@ PREDICATES = {
     ),
     "receipt": receipt.Receipt(INPUT, ANSWER, MOMENT, receipt.AuditLine(17, f"sha256:{'ab' * 32}")),
     "recovery": recovery.Recovery("skin", "local", MOMENT, "Jo", "disk lost", (2, 3), 5, f"sha256:{'ab' * 32}"),
+    "approval": approval.Approval("skin", "3", MODEL, VERDICT_ID, "local"),
 }
 SUBJECTS = {
     "verdict": {f"model/{name}": digest for name, digest in FILES.items()},
@@ -50,6 +52,7 @@ SUBJECTS = {
     "standing": {"skin": MODEL},
     "receipt": {"input": INPUT},
     "recovery": {"skin": f"sha256:{'ab' * 32}"},
+    "approval": {"skin": MODEL},
 }
 
 

@@ -146,5 +146,5 @@ def test_the_signature_is_verified_before_the_payload_is_read():
 
 
 def test_kinds_have_different_types():
-    assert len({document.predicate_type for document in KINDS.values()}) == len(KINDS) == 5
+    assert len({document.predicate_type for document in KINDS.values()}) == len(KINDS) == 6
     assert all(isinstance(document, SignedDocument) for document in KINDS.values())

@@ -14,8 +14,9 @@ from benchmarks.signing import MODEL_NAME, write_verdict
 from buckler import cli
 from buckler.errors import VerdictError
 from buckler.serving import pyfunc, selftest
-from buckler.serving.assessment import OpenedRelease, read_release
+from buckler.serving.assessment import OpenedRelease
 from buckler.serving.predictor import Prediction, Predictor
+from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV, load_public_keys, load_trusted_keys
 from buckler.trust.verdict import MODEL_DIR
