@@ -121,7 +121,8 @@ class ScratchRegistry:
     def __init__(self, root: Path, verdict_key: Ed25519PrivateKey, promotion_key: Ed25519PrivateKey) -> None:
         self.root = root
         pairs = {keys.VERDICTS: verdict_key, keys.PROMOTIONS: promotion_key}
-        self.trusted = TrustedKeys(*(PublicKeys.of(key.public_key()) for key in pairs.values()))
+        verdicts, promotions = (PublicKeys.of(key.public_key()) for key in pairs.values())
+        self.trusted = TrustedKeys(verdicts, promotions)
         self.model = tracking.WritableRegistry(NAME, keys.Keys(promotion_key, self.trusted))
         root.mkdir(parents=True)
         (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")

@@ -107,6 +107,8 @@ def _with(trusted: TrustedKeys, person: str, key: SigningKey, demanded: Signatur
     Raises:
         BucklerError: An approval with the key would not count.
     """
+    if trusted.approvers.problem:
+        raise BucklerError(trusted.approvers.problem)
     public, known = key.public_key(), trusted.approvers.keys.get(person)
     identity = key_id(public)
     if trusted.verdict.contain(public) or trusted.promotion.contain(public):

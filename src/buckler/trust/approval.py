@@ -106,12 +106,14 @@ class Approvals:
         approved: Names of those who have.
         missing: Names of those who may and have not.
         text: One envelope with their valid signatures; empty without any.
+        problem: Why nobody's approval counts; empty if they do.
     """
 
     needed: int
     approved: tuple[str, ...]
     missing: tuple[str, ...]
     text: str
+    problem: str = ""
 
     @property
     def enough(self) -> bool:
@@ -127,6 +129,8 @@ class Approvals:
 
     def sentence(self, version: str) -> str:
         """Return who approved version ``version`` and who is missing, and the command for those."""
+        if self.problem:
+            return f"{self.needed} people must approve version {version}, and {self.problem}"
         people = f"{self.needed} of {len(self.approved) + len(self.missing)} people must approve version {version}"
         have = f"{_listed(self.approved, 'and')} approved" if self.approved else "nobody did"
         if len(self.approved) + len(self.missing) < self.needed:
@@ -157,6 +161,7 @@ def count(texts: Iterable[str], expected: Approval, demanded: Signatures, truste
         tuple(sorted(approved)),
         tuple(sorted(people.keys() - approved)),
         _text(envelope.joined(valid)) if valid else "",
+        trusted.approvers.problem,
     )
 
 

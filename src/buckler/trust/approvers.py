@@ -23,25 +23,23 @@ def directory() -> Path:
 def load() -> Approvers:
     """Return the people who may approve here, and how many approvals each promotion needs here.
 
+    If the directory is not clear, nobody approves: a promotion that needs approvals is refused. It is no error,
+    because a withdrawal needs no approver and must not wait until somebody repairs the directory.
+
     Raises:
-        BucklerError: A file is no public key, two people have one key, ``BUCKLER_SIGNATURES`` is not a number of
-            people, or ``BUCKLER_APPROVER_KEYS`` names no directory.
+        BucklerError: ``BUCKLER_SIGNATURES`` is not a number of people.
     """
-    where = directory()
+    required = _required()
+    try:
+        return Approvers(_keys(directory()), required)
+    except (BucklerError, OSError, ValueError) as error:
+        return Approvers({}, required, f"the approvers in {directory()} are not clear: {error}")
+
+
+def _keys(where: Path) -> dict[str, PublicKeys]:
     if os.environ.get(APPROVERS_ENV) and not where.is_dir():
-        raise BucklerError(f"expected a directory of files NAME.pub in {APPROVERS_ENV}, got {where}")
-    keys = {path.stem: _read(path) for path in sorted(where.glob("[!.]*.pub"))}
-    try:
-        return Approvers(keys, _required())
-    except ValueError as error:
-        raise BucklerError(f"{where}: {error}") from error
-
-
-def _read(path: Path) -> PublicKeys:
-    try:
-        return PublicKeys.parse(path.read_bytes(), path)
-    except OSError as error:
-        raise BucklerError(f"cannot read the approver's key {path} ({error.strerror}); replace or remove it") from error
+        raise BucklerError(f"{APPROVERS_ENV} names no directory")
+    return {path.stem: PublicKeys.parse(path.read_bytes(), path) for path in sorted(where.glob("[!.]*.pub"))}
 
 
 def _required() -> int:

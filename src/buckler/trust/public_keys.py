@@ -124,10 +124,12 @@ class Approvers:
     Attributes:
         keys: Name of a person -> her public keys: several while she replaces one.
         required: Number of people, whatever the verdict demands.
+        problem: Why it is not known who may approve; nobody does then.
     """
 
     keys: Mapping[str, PublicKeys] = field(default_factory=dict)
     required: int = 0
+    problem: str = ""
 
     def __post_init__(self) -> None:
         """Reject names that are no names, a key under two names, and a negative number."""
@@ -142,7 +144,8 @@ class Approvers:
     @property
     def id(self) -> str:
         """Identifies people, keys and number."""
-        return f"{self.required}:" + ",".join(f"{name}={keys.id}" for name, keys in sorted(self.keys.items()))
+        people = ",".join(f"{name}={keys.id}" for name, keys in sorted(self.keys.items()))
+        return f"{self.required}:{people}:{self.problem}"
 
 
 @dataclass(frozen=True, slots=True)

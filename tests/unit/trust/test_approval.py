@@ -237,21 +237,28 @@ def test_every_change_of_people_or_number_is_another_set_of_keys():
 
 
 @pytest.mark.parametrize(
-    ("files", "variables", "message"),
+    ("files", "elsewhere", "message"),
     [
-        ({"alice": b"nonsense"}, {}, "not a public key in PEM form"),
-        ({"alice": public(ALICE).pem, "al": public(ALICE).pem}, {}, "expected a key under one name"),
-        ({"alice smith": public(ALICE).pem}, {}, "expected names of letters"),
-        ({}, {"BUCKLER_SIGNATURES": "two"}, "expected a number of people in BUCKLER_SIGNATURES, got 'two'"),
-        ({}, {"BUCKLER_SIGNATURES": "-1"}, "expected a number of people"),
-        ({}, {"BUCKLER_APPROVER_KEYS": "/nowhere"}, "expected a directory of files NAME.pub"),
+        ({"alice": b"nonsense"}, "", "not a public key in PEM form"),
+        ({"alice": public(ALICE).pem, "al": public(ALICE).pem}, "", "expected a key under one name"),
+        ({"alice smith": public(ALICE).pem}, "", "expected names of letters"),
+        ({}, "/nowhere", "BUCKLER_APPROVER_KEYS names no directory"),
     ],
 )
-def test_a_machine_whose_approvers_are_not_clear_verifies_nothing(directory, monkeypatch, files, variables, message):
+def test_where_the_approvers_are_not_clear_nobody_approves(directory, monkeypatch, files, elsewhere, message):
     for name, content in files.items():
         (directory / f"{name}.pub").write_bytes(content)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BUCKLER_APPROVER_KEYS", elsewhere)
     (directory.parent / "verdict.pub").write_bytes(projects.PUBLIC.pem)
-    with pytest.raises(BucklerError, match=message):
-        keys.load_trusted_keys()
+    (directory.parent / "promotion.pub").write_bytes(projects.PROMOTION_PUBLIC.pem)
+    trusted = keys.load_trusted_keys()  # verdicts and withdrawals are verified as before
+    assert trusted.promotion == projects.PROMOTION_PUBLIC
+    assert message in count(by(ALICE), by(BOB), trusted=trusted).sentence("3")
+    assert count(by(ALICE), by(BOB), trusted=trusted).approved == ()
+
+
+@pytest.mark.parametrize("value", ["two", "-1", "1.0", "²"])
+def test_a_number_of_people_that_is_no_number_is_an_error(project, monkeypatch, value):
+    monkeypatch.setenv("BUCKLER_SIGNATURES", value)
+    with pytest.raises(BucklerError, match="expected a number of people in BUCKLER_SIGNATURES"):
+        approvers.load()
