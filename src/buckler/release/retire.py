@@ -14,7 +14,7 @@ from buckler.trust import journal, rotation, signed
 from buckler.trust.journal import Journal
 from buckler.trust.keys import PROMOTIONS, VERDICTS
 from buckler.trust.promotion import PromotionRecord
-from buckler.trust.public_keys import PublicKeys, TrustedKeys
+from buckler.trust.public_keys import PublicKeys
 from buckler.trust.recovery import Recovery
 from buckler.trust.rotation import Pair
 from buckler.trust.signed import Records
@@ -60,7 +60,7 @@ def retire_verdict_key(registry: WritableRegistry, given: str, *, stolen: bool =
 
 def _require_unneeded(registry: WritableRegistry, key: str) -> None:
     trusted = registry.keys.public()
-    without = replace(registry.keys, trusted=TrustedKeys(trusted.verdict.without(key), trusted.promotion))
+    without = replace(registry.keys, trusted=replace(trusted, verdict=trusted.verdict.without(key)))
     champion = Assessor(replace(registry, keys=without)).champion()
     if champion and ReasonCode.SIGNATURE in champion.codes:
         raise BucklerError(

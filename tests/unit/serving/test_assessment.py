@@ -549,5 +549,7 @@ def test_the_tests_above_cause_every_reason():
     from_the_service = {
         "self_test",
         "put_back",
+        "source",
+        "unavailable",
     }  # need a running one: tests/services/classifier/releases/test_lookup.py
     assert {code.value for code in DEFECTS} | from_releases | from_the_service == {*ReasonCode}
