@@ -13,7 +13,7 @@ from drills.report import Drill
 from drills.scene import DrillScene
 from drills.service import RunningService
 from drills.trust.proxy import Change, Middle, between, unchanged
-from drills.trust.stage import PICTURES, Stage, answered, observing, stage
+from drills.trust.stage import PICTURES, Observer, Stage, answered, observing, stage
 
 DEADLINE_SECONDS = 15  # for a download
 LINE = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -49,12 +49,12 @@ def wire(scene: DrillScene, drill: Drill) -> None:
             _answers(trust, service, keys / "receipts.pub")
             registry.answer = unchanged
             _downloads(trust, service, registry)
-            _stalled(trust, service, registry)
+            stalled = _stalled(trust, service, observer, registry)
             second = trust.champion()
             observer.wait_for(second)
             _earlier_registry(trust, service, registry, seen)
             observer.wait(4)
-        answered(drill, observer, (first, second))
+        answered(drill, observer, (first, stalled, second))
 
 
 # --- requests
@@ -148,8 +148,8 @@ def _downloads(trust: Stage, service: RunningService, registry: Middle) -> None:
     registry.answer = unchanged
 
 
-def _stalled(trust: Stage, service: RunningService, registry: Middle) -> None:
-    """Keep a download waiting: it ends at its deadline."""
+def _stalled(trust: Stage, service: RunningService, observer: Observer, registry: Middle) -> str:
+    """Keep a download waiting: it ends at its deadline, and is repeated when nobody stalls it any more."""
 
     def stall(name: str, body: bytes) -> bytes:
         if "/mlflow-artifacts/" in name:
@@ -161,6 +161,8 @@ def _stalled(trust: Stage, service: RunningService, registry: Middle) -> None:
     promote = partial(trust.signs, "promote", "--version", version)
     trust.service_refuses(service, "stalls the download of a release", promote, "unavailable")
     registry.answer = unchanged
+    observer.wait_for(version)
+    return version
 
 
 def _earlier_registry(trust: Stage, service: RunningService, registry: Middle, seen: "Recorder") -> None:
