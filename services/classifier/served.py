@@ -35,6 +35,7 @@ class Served:
     Attributes:
         kept: Its release on disk; None if the service keeps no copy.
         standing: Its valid standing; None without one.
+        approved_by: Names of the people who approved its promotion.
     """
 
     predictor: "Predictor"
@@ -42,6 +43,7 @@ class Served:
     version: str
     kept: Candidate | None = None
     standing: Standing | None = None
+    approved_by: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:

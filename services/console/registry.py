@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buckler.errors import BucklerError, RegistryError
+from buckler.errors import BucklerError, RegistryError, VerdictError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured
 from buckler.serving.aliases import CHALLENGER, CHAMPION
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # MLflow and pandas take seconds to load, and the first page 
     from buckler.release.tracking import WritableRegistry
     from buckler.serving.assessment import Assessment, OpenedRelease
     from buckler.serving.version import Version
+    from buckler.trust.approval import Approvals
     from buckler.trust.standing import Standing
 
 KEPT_RELEASES = 4  # champion and challenger, and their predecessors
@@ -47,12 +48,14 @@ class AliasedVersion:
         assessment: Whether it may serve; the challenger, whether it may be promoted.
         evidence: Evidence of its verdict; None if it is not valid.
         problems: Everything that speaks against it; empty if it may serve without review.
+        approvals: Who has approved its promotion; None without an authentic verdict.
     """
 
     alias: str
     assessment: "Assessment"
     evidence: "Evidence | None"
     problems: tuple[str, ...]
+    approvals: "Approvals | None"
 
     @property
     def version(self) -> "Version":
@@ -173,7 +176,13 @@ class ConsoleRegistry:
         read = self._downloaded(assessor, version)
         assessment = assessor.of(version, read.release, promoted=alias == CHAMPION)
         problems = (*assessment.sentences, *([read.problem] if read.problem else []))
-        return AliasedVersion(alias, assessment, read.evidence, problems)
+        approvals = None
+        if assessment.verdict is not None:
+            try:
+                approvals = assessor.approvals(version, assessment.verdict)
+            except VerdictError as error:
+                problems = (*problems, str(error))
+        return AliasedVersion(alias, assessment, read.evidence, problems, approvals)
 
     def _downloaded(self, assessor: "Assessor", version: "Version") -> ReadRelease:
         entry = (version.version, version.digest, version.verdict)
@@ -207,7 +216,11 @@ def _refusals(challenger: AliasedVersion | None, champion: AliasedVersion | None
     if challenger.problems or challenger.verdict is None or challenger.evidence is None:
         return challenger.problems
     live_evidence = champion.evidence if champion else None
-    return gate.decide(challenger.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
+    failures = gate.decide(challenger.evidence, live_evidence, bundle.policy_of(challenger.verdict)).failures
+    approvals = challenger.approvals
+    if approvals is None or approvals.enough:
+        return failures
+    return (*failures, approvals.sentence(challenger.version.version))
 
 
 def _can_roll_back(registry: "WritableRegistry", champion: "Version") -> bool:

@@ -40,9 +40,14 @@ class Champion:
             tracking.finish_run(run)
         tags = {registry.DIGEST_TAG: found.subject_digest, registry.VERDICT_TAG: found.id}
         self.version = self.registry.register(uri, tags=tags, description="test")
-        with signing(self.registry) as signer:
-            signer.promote(self.registry.version(self.version), found)
+        self.verdict = found
+        self.promote()
         return self.version
+
+    def promote(self, approvals: str = "") -> None:
+        """Sign the promotion of the last published version, as whoever has the key of promotions can."""
+        with signing(self.registry) as signer:
+            signer.promote(self.registry.version(self.version), self.verdict, approvals=approvals)
 
     def state(self, claim: Claim | None, job: str = "reevaluate", **renewal: datetime) -> str:
         """Sign a claim of ``job``, or its withdrawal; return the standing in the registry."""

@@ -53,6 +53,7 @@ def card(call: Call) -> Response:
         version=served.version,
         now=datetime.now(UTC),
         standing=served.standing,
+        approved_by=served.approved_by,
     )
     if call.format.media_type == HTML:
         return HTMLResponse(card_page.page(found), headers={"content-security-policy": card_page.POLICY})

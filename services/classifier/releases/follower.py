@@ -278,7 +278,7 @@ class Follower:
             served, release = known
             assessment = check.assess(release.verdict, release.reasons)
             self._require(assessment)
-            served = replace(served, standing=assessment.standing)
+            served = replace(served, standing=assessment.standing, approved_by=assessment.approved_by)
             return self._kept(served, release.path, assessment), assessment
         with self._source.fetched(check.entry) as release:
             assessment = check.assess(release.verdict, release.reasons)

@@ -65,4 +65,10 @@ def load(release: OpenedRelease, assessment: Assessment, settings: Settings) -> 
         predictor.verdict.id,
         time.perf_counter() - started,
     )
-    return Served(predictor, version.model, version.version, standing=assessment.standing)
+    return Served(
+        predictor,
+        version.model,
+        version.version,
+        standing=assessment.standing,
+        approved_by=assessment.approved_by,
+    )

@@ -157,6 +157,11 @@ class Assessment:
         return tuple(dict.fromkeys(reason.code for reason in self.reasons))
 
     @property
+    def approved_by(self) -> tuple[str, ...]:
+        """Names of the people who approved its promotion."""
+        return self.approvals.approved if self.approvals else ()
+
+    @property
     def may_compare(self) -> bool:
         """Whether a service may compare its answers with those of the live model, without giving them to clients."""
         return _UNUSABLE.isdisjoint(self.codes)

@@ -82,6 +82,7 @@ class ModelCard(BaseModel):
     data: CardData
     verdict: CardVerdict
     standing: CardStanding
+    approved_by: list[str] = Field(description="People whose signed approvals of the promotion this service verified")
     clean: CardClean
     worst_case: tuple[WorstCase, ...]
     attacks: tuple[Cell, ...]
@@ -100,6 +101,7 @@ def card(
     version: str,
     now: datetime,
     standing: Standing | None = None,
+    approved_by: Sequence[str] = (),
 ) -> ModelCard:
     """Return the card of a released model.
 
@@ -109,6 +111,7 @@ def card(
         name, version: Name and version in the service.
         now: Timezone-aware time at which expiry is checked.
         standing: Statement signed after the verdict; None if there is none.
+        approved_by: Names of the people who approved its promotion.
     """
     measured = Measured.read(verdict.measured)
     expires_at = standing.expires_at if standing else verdict.expires_at
@@ -135,6 +138,7 @@ def card(
             expires_at=expires_at,
             moment=standing.moment if standing else verdict.issued_at,
         ),
+        approved_by=list(approved_by),
         clean=CardClean(
             accuracy=measured.clean_accuracy,
             malignant_recall=measured.malignant_recall,
