@@ -10,11 +10,13 @@ import yaml
 from prometheus_client import REGISTRY
 
 from buckler import cli, watch
+from buckler.errors import PromotionRefusedError
 from buckler.release.promote import rollback
 from buckler.release.restate import restate
 from buckler.release.signing import signing
 from buckler.serving.assessment import Assessment, ReasonCode
 from buckler.serving.registry import STANDING_TAG, connect
+from buckler.trust.approval import Signatures
 from buckler.trust.opened_files import opened
 from buckler.trust.standing import Claim
 from buckler.trust.verdict import read_verdict
@@ -108,6 +110,10 @@ def by_a_later_version_of_the_product(scene: Scene) -> None:
     sign_promotion(scene, number)
 
 
+def promoted_without_an_approval(scene: Scene) -> None:
+    sign_promotion(scene, scene.publish(signatures=Signatures(1, {})))
+
+
 def sign_promotion(scene: Scene, number: str) -> None:
     """Sign what a promotion would have refused, as if it had become so afterwards."""
     with opened(stored_release(scene, number)) as files:
@@ -126,6 +132,7 @@ STATES: list[tuple[Callable[[Scene], None], set[str]]] = [
     (expired_and_degraded, {"expired", "degraded"}),
     (with_a_damaged_standing, {"standing"}),
     (by_a_later_version_of_the_product, {"unloadable"}),
+    (promoted_without_an_approval, {"not_approved"}),
 ]
 
 
@@ -186,3 +193,12 @@ def test_all_give_the_same_answer(scene: Scene, change, expected: set[str], caps
     else:
         assert slot.served is None
         assert counted == expected
+
+
+def test_the_console_says_who_must_approve_before_it_promotes(scene: Scene):
+    number = scene.publish(signatures=Signatures(1, {}))
+    console = ConsoleRegistry(ConsoleSettings(model_name=scene.name))
+    sentence = f"1 of 0 people must approve version {number}, nobody did"
+    assert sentence in " ".join(console.overview().refusals)
+    with pytest.raises(PromotionRefusedError, match=sentence):
+        console.promote(number)
