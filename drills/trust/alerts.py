@@ -39,10 +39,13 @@ class Watched:
 @contextmanager
 def watched_service(scene: DrillScene) -> Iterator[tuple[RunningService, Watched]]:
     """Run the service, at full scale with watch and Prometheus, until the context ends."""
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         if scene.scale.alerts:
             with platform(scene, {}) as running:
                 yield running.service, Watched(running, pool)
         else:
             with scene.service() as service:
                 yield service, Watched(None, pool)
+    finally:  # of a drill that failed, nobody waits for the alerts
+        pool.shutdown(wait=False, cancel_futures=True)

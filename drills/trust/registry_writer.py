@@ -34,6 +34,7 @@ from drills.trust.stage import (
 )
 
 WITHDRAWN = Claim("withdrawn", "robust accuracy 0.1 < 0.3")
+ATTACKER = "127.0.0.2"  # another host than the registry's
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +162,24 @@ def _staging(on: Attacked) -> None:
 
 
 def _elsewhere(on: Attacked) -> None:
-    """Name a server of the attacker as the source of a version; it must not even be connected to."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    """Name a server of the attacker as the source of a version; it must not even be connected to.
+
+    MLflow's server refuses such a source by default, so it is written into the database.
+    """
+    with socket.create_server((ATTACKER, 0)) as server:
         server.setblocking(False)
-        source = f"http://127.0.0.1:{server.getsockname()[1]}/api/2.0/mlflow-artifacts/artifacts/1"
-        version = str(client().create_model_version(NAME, source).version)
-        name = partial(set_alias, version)
+        source = f"http://{ATTACKER}:{server.getsockname()[1]}/api/2.0/mlflow-artifacts/artifacts/1"
+        with closing(sqlite3.connect(on.trust.database)) as database, database:
+            change = "UPDATE model_versions SET source = ?, storage_location = ? WHERE version = ?"
+            database.execute(change, (source, source, on.failed))
+        name = partial(set_alias, on.failed)
         attack = "names a server of its own as the source of a version"
         on.trust.service_refuses(on.service, attack, name, "not_promoted", "source")
         attack = "the same, before that version is promoted"
-        on.trust.signer_refuses(attack, "promote", "--version", version, says="is not allowed")
+        on.trust.signer_refuses(attack, "promote", "--version", on.failed, says="is not allowed")
         with suppress(BlockingIOError):
             server.accept()
             on.trust.drill.require(False, "the attacker's server was connected to")
-    client().delete_model_version(NAME, version)
     set_alias(on.champion)
 
 
