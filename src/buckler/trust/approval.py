@@ -175,7 +175,7 @@ def _allowed(keys: PublicKeys, demanded: Signatures, trusted: TrustedKeys) -> li
 def _valid(text: str, expected: Approval, keys: PublicKeys) -> tuple[dict[str, Any], tuple[str, ...]] | None:
     """Return the envelope in ``text`` and its signers among ``keys``; None if it approves anything else."""
     try:
-        sealed = envelope.parse_object(text.encode(), "the approval")
+        sealed = envelope.parse_object(text, "the approval")
         opened = DOCUMENT.open(sealed, keys)
     except VerdictError:
         return None

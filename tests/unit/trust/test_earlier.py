@@ -22,7 +22,7 @@ from tests import projects
 from tests.unit.trust.signed import KINDS as ALL_KINDS
 from tests.unit.trust.signed import seal
 
-KINDS = {kind: document for kind, document in ALL_KINDS.items() if kind != "recovery"}  # it is newer
+KINDS = {kind: document for kind, document in ALL_KINDS.items() if kind not in ("recovery", "approval")}  # newer
 EARLIER = Path(__file__).parent / "earlier"
 PUBLIC = keys.load_public_keys(EARLIER / "verdict.pub")
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
