@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from buckler.trust import digests, promotion, receipt, recovery, standing, verdict
+from buckler.trust import approval, digests, promotion, receipt, recovery, standing, verdict
 from buckler.trust.digests import canonical
 from buckler.trust.document import PAYLOAD_TYPE
 from tests.fuzz.answers import PICTURE
@@ -50,6 +50,7 @@ PREDICATES: dict[str, Any] = {
     ),
     "receipt": receipt.Receipt(VERDICT_ID, ANSWER, MOMENT, receipt.AuditLine(17, f"sha256:{'ab' * 32}")),
     "recovery": recovery.Recovery(MODEL, REGISTRY, MOMENT, "Jo", "disk lost", (2, 3), 5, f"sha256:{'ab' * 32}"),
+    "approval": approval.Approval(MODEL, "3", DIGEST, VERDICT_ID, REGISTRY),
 }
 SUBJECTS = {
     "verdict": {f"model/{name}": digest for name, digest in FILES.items()},
@@ -57,6 +58,7 @@ SUBJECTS = {
     "standing": {MODEL: DIGEST},
     "receipt": {"input": VERDICT_ID},
     "recovery": {MODEL: f"sha256:{'ab' * 32}"},
+    "approval": {MODEL: DIGEST},
 }
 
 

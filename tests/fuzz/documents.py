@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.errors import ReceiptError, VerdictError
-from buckler.trust import earlier, promotion, recovery, signed, standing, verdict
+from buckler.trust import approval, earlier, promotion, recovery, signed, standing, verdict
 from buckler.trust import receipt as receipts
 from buckler.trust.document import PAYLOAD_TYPE, OpenedDocument, SignedDocument
 from buckler.trust.envelope import parse_object
@@ -29,6 +29,7 @@ KINDS: dict[str, SignedDocument[Any]] = {
     "standing": standing.DOCUMENT,
     "receipt": receipts.DOCUMENT,
     "recovery": recovery.DOCUMENT,
+    "approval": approval.DOCUMENT,
 }
 TYPES = {
     kind: {"new": PAYLOAD_TYPE, "old": earlier.payload_type(kind)} for kind in KINDS

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from h11._receivebuffer import ReceiveBuffer
 
+from buckler.trust.public_keys import PublicKeys
 from services.classifier.interfaces.oip import RequestInput
 from tests.fuzz import engine, replay, results, seeds
 from tests.fuzz.table import CORPUS, TARGETS, Target
@@ -50,7 +51,8 @@ def pixels_of_another_shape(*_: object, **__: object) -> np.ndarray:
     return np.zeros((9, 9, 3), np.float32)
 
 
-def any_signature(*_: object) -> None: ...
+def any_signature(_: object, keys: PublicKeys, __: object) -> tuple[str, ...]:
+    return keys.ids
 
 
 def any_value(tensor: RequestInput) -> np.ndarray:
@@ -61,7 +63,7 @@ def any_value(tensor: RequestInput) -> np.ndarray:
     ("target", "part", "broken", "problem"),
     [
         ("heads", "tests.fuzz.heads.StrictBuffer", ReceiveBuffer, "a bare line feed was accepted"),
-        ("envelope", "buckler.trust.envelope._require_signature", any_signature, "InvalidSignature"),
+        ("envelope", "buckler.trust.envelope._signers", any_signature, "InvalidSignature"),
         ("png", "buckler.modality.picture.images.as_pixels", pixels_of_another_shape, "got ((9, 9, 3)"),
         ("tensors", "services.classifier.interfaces.oip._pixels", any_value, "pixels outside 0..1"),
     ],

@@ -130,3 +130,16 @@ class TestCommands:
         keys.generate_key_pair(paths.KEYS)
         assert cli.main(["keys", "public", str(paths.KEYS / keys.PRIVATE_KEY_FILE)]) == 0
         assert capsys.readouterr().out == (paths.KEYS / keys.PUBLIC_KEY_FILE).read_text()
+
+
+def test_a_person_approves_with_a_key_in_a_token(published, registry, token, softhsm, monkeypatch, capsys):
+    uri = softhsm.uri(token, "alice")
+    assert cli.main(["keys", "init", "--for", "approvals", "--as", "alice", "--pkcs11", uri]) == 0
+    assert not list(paths.APPROVERS.glob("*.pem"))
+    monkeypatch.setenv("BUCKLER_SIGNATURES", "1")
+    assert cli.main(["promote"]) == 1
+    assert "alice: `buckler approve --version 1 --as alice`" in capsys.readouterr().err
+    assert cli.main(["approve", "--as", "alice", "--key", uri, "--yes"]) == 0
+    assert cli.main(["promote"]) == 0
+    assert cli.main(["champion"]) == 0
+    verify(WritableRegistry(registry).champion().approvals["alice"], "approvers/alice.pub")
