@@ -306,7 +306,7 @@ class GateReport(Report):
     passed: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
-    policy: dict[str, float | int | list[str] | dict[str, float]]
+    policy: dict[str, Any]
     challenger: str
     champion: str | None
 
