@@ -67,4 +67,4 @@ def forget(model_name: str) -> None:
     for version in registry.Registry(model_name).versions():
         uri = MlflowClient().get_model_version_download_uri(model_name, version.version)
         if uri.startswith("file:"):
-            shutil.rmtree(local_file_uri_to_path(uri))
+            shutil.rmtree(local_file_uri_to_path(uri), ignore_errors=True)  # versions may share it

@@ -199,7 +199,8 @@ class Follower:
     def begin_with_last_good(self) -> None:
         """Serve the last good release if its signed records are valid, so that a restarted worker answers at once.
 
-        The registry, which may be unreachable, is not asked; the first check follows immediately.
+        The registry, which may be unreachable, is not asked; the first check follows immediately. Until then every
+        answer is for review.
         """
         try:
             trusted = keys.load_trusted_keys()
@@ -214,7 +215,7 @@ class Follower:
             self._log_refusal(error)
         else:
             self._newest, self._keys = record.sequence, trusted.promotion
-            self.take(replace(served, kept=kept))
+            self.take(self._standings.before_asking(replace(served, kept=kept)))
 
     def begin(self) -> None:
         """Check for the first time; an error of the source counts as a refused release."""

@@ -1,11 +1,13 @@
 """Applies new standings to the live model, in a thread of its own: a withdrawal must not wait for a download.
 
-It asks for the live version, whatever the source names as the next one.
+It asks for the live version, whatever the source names as the next one. A model that is served before the registry was
+asked answers for review until then.
 """
 
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import SystemRandom
 
@@ -13,12 +15,18 @@ from buckler.serving.assessment import Accepted, RefusedError, assess
 from buckler.serving.version import Version
 from buckler.trust.keys import load_trusted_keys
 from buckler.trust.public_keys import TrustedKeys
+from buckler.trust.standing import DEGRADED, Claim, of_verdict
 from services.classifier import metrics
 from services.classifier.releases import lookup
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.releases.sources import ReleaseSource
 from services.classifier.releases.standing_cache import StandingCache
+from services.classifier.served import Served
 from services.classifier.settings import Settings
+
+# Whoever deletes the stored standing, or signs a withdrawal while no service runs, must not be overlooked.
+UNASKED = Claim(DEGRADED, "the registry has not been asked about this version since the start")
+SERVICE = "service"  # in place of the job that claims it
 
 logger = logging.getLogger("buckler.service")
 
@@ -45,6 +53,7 @@ class StandingFollower:
         """
         self._settings, self._source, self._slot, self._cache, self._refuse = settings, source, slot, cache, refuse
         self._failed = False
+        self._unasked = ""  # the version about which the registry has not been asked yet
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -54,6 +63,12 @@ class StandingFollower:
     def stop(self) -> None:
         """Stop checking."""
         self._stop.set()
+
+    def before_asking(self, served: Served) -> Served:
+        """Return ``served`` with every answer for review until the registry has been asked about its version."""
+        self._unasked = served.version
+        known = served.standing or of_verdict(served.predictor.verdict, model_name=served.name, version=served.version)
+        return replace(served, standing=known.claimed(SERVICE, UNASKED))
 
     def check(self) -> None:
         """Ask for the standing of the live version once, and apply it; never raises."""
@@ -73,13 +88,15 @@ class StandingFollower:
 
     def accept(self, entry: Version, keys: TrustedKeys) -> None:
         """Store the standing of ``entry`` if it is valid and newer; otherwise the accepted one stays."""
+        if entry.version == self._unasked:
+            self._unasked = ""
         if reasons := self._cache.accept(entry, keys):
             self._refuse(RefusedError(f"the standing of {entry}", reasons))
 
     def apply(self, keys: TrustedKeys) -> None:
         """Apply the newest accepted standing of the live version."""
         served = self._slot.served
-        if served is None:
+        if served is None or served.version == self._unasked:
             return
         entry = lookup.entry_of(served.version, self._settings)
         accepted, verdict = Accepted(self._cache.of(served.version, keys)), served.predictor.verdict

@@ -320,8 +320,11 @@ def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registr
     registry.publish(one)
     load_served(settings)
     monkeypatch.setattr(lookup, "named", lambda *_: pytest.fail("asked"))
-    slot, _ = serving(settings)
-    assert slot.served.version == "1"
+    slot, following = serving(settings)
+    assert (slot.served.version, slot.served.state) == ("1", "degraded")  # it may have been withdrawn since
+    monkeypatch.undo()
+    following.check()
+    assert (slot.served.version, slot.served.state) == ("1", "holds")
 
 
 def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, registry, make):

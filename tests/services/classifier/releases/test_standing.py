@@ -157,6 +157,31 @@ def test_a_withdrawal_survives_a_restart_without_the_registry(settings, make, mo
     assert (again.served.version, again.served.withdrawn) == (champion.version, True)
 
 
+def test_a_restarted_worker_without_its_file_of_standings_needs_review_until_the_registry_was_asked(settings, make):
+    champion = make()
+    champion.state(WITHDRAWN)
+    begin(settings)
+    (settings.releases_dir / standing_cache.FILE).unlink()
+    slot, following = begin(settings)
+    assert slot.served.state == "degraded"
+    following.check()
+    assert slot.served.withdrawn
+
+
+def test_the_doubt_ends_with_an_answer_about_the_live_version_only(settings, make):
+    """The alias may name another version, whose release cannot be loaded: it says nothing about the live one."""
+    champion = make()
+    begin(settings)
+    champion.state(WITHDRAWN)
+    unpromoted = champion.registry.register(f"models:/{champion.name}/{champion.version}", tags={}, description="")
+    champion.registry.set_alias("champion", unpromoted)
+    slot, following = begin(settings)
+    following.check()
+    assert slot.served.state == "degraded"
+    following._standings.check()
+    assert slot.served.withdrawn
+
+
 def test_another_champion_replaces_a_withdrawn_one_which_stays_withdrawn_in_memory(settings, make):
     champion = make()
     champion.state(WITHDRAWN)
