@@ -96,7 +96,7 @@ def test_no_promotion_is_signed_while_the_token_is_away(published, registry, sof
 def test_the_page_says_how_to_try_it_without_hardware(tmp_path):
     blocks = (ROOT / "docs/how-to/keys.md").read_text().split("```")[1::2]
     (softhsm,) = [block for block in blocks if "softhsm2-util" in block]
-    (create,) = [block for block in blocks if "--pkcs11" in block]
+    (create,) = [block for block in blocks if "keys public" in block]
     script = softhsm.replace("/usr/lib/softhsm/libsofthsm2.so", str(module())) + create
     program = f'buckler() {{ {sys.executable} -m buckler.cli "$@"; }}\nset -euo pipefail\n{script}'
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
