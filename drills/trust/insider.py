@@ -21,6 +21,7 @@ from drills.registry import NAME
 from drills.report import Drill
 from drills.scene import DrillScene
 from drills.service import RunningService, wait_until
+from drills.trust.approvals import approvals
 from drills.trust.stage import (
     PATIENCE,
     PICTURES,
@@ -53,6 +54,7 @@ def insider(scene: DrillScene, drill: Drill) -> None:
             trust.record("promotes a version that loses the comparison, with the promotion key", "", "it serves")
         answered(drill, observer, (champion, worse))
         _api_keys(trust)
+        approvals(trust)
 
 
 # --- signing keys
