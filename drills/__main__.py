@@ -27,6 +27,7 @@ from drills.trust.cache_writer import cache_writer
 from drills.trust.disk_writer import disk_writer
 from drills.trust.insider import insider
 from drills.trust.registry_writer import registry_writer
+from drills.trust.replaced_keys import replaced_keys
 from drills.trust.store_writer import store_writer
 from drills.trust.wire import wire
 
@@ -54,6 +55,7 @@ SUITES: dict[str, dict[str, Callable[[DrillScene, Drill], None]]] = {
         "cache_writer": cache_writer,
         "disk_writer": disk_writer,
         "insider": insider,
+        "replaced_keys": replaced_keys,
         "wire": wire,
     },
 }

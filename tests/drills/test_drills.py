@@ -81,7 +81,9 @@ def trained(project: Path) -> Path:
     projects.write_reports(project / "reports", digests.directory_digest(project / "models/classifier"), 80, 40)
     policy = as_json(projects.POLICY)
     numbers = {
-        name: {int(radius): floor for radius, floor in value.items()} if isinstance(value, dict) else value
+        name: {int(key) if key.isdecimal() else key: each for key, each in value.items()}
+        if isinstance(value, dict)
+        else value
         for name, value in policy.items()
     }
     (project / "params.yaml").write_text(yaml.safe_dump({"gate": numbers}))
