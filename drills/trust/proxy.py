@@ -31,10 +31,15 @@ class Middle:
         self.answer: Change = unchanged
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print nothing: a client that was killed, or gave up, leaves its connection."""
+
+
 @contextmanager
 def between(target: int) -> Iterator[Middle]:
     """Run a proxy in front of a port of this machine until the context ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     middle = Middle(server.server_address[1])
 
     class Handler(_Handler):
