@@ -5,6 +5,7 @@ import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 from buckler.errors import AuditError, JournalError
 from buckler.trust import audit_chain
@@ -40,8 +41,7 @@ def audit(data: bytes) -> bool:
 
 def journal(data: bytes) -> bool:
     """Lines of a journal: any bytes, any text in a valid chain, or any signed statement in a valid chain."""
-    with tempfile.TemporaryDirectory(dir=_memory()) as directory:
-        os.environ[JOURNAL_ENV] = directory
+    with tempfile.TemporaryDirectory(dir=_memory()) as directory, patch.dict(os.environ, {JOURNAL_ENV: directory}):
         found = Journal(MODEL, REGISTRY, PUBLIC)
         found.path.parent.mkdir(parents=True)
         found.path.write_bytes(journal_file(data))
