@@ -111,10 +111,10 @@ hardened: setup ## Compare a hardened and an undefended network: make hardened I
 drill-service: setup ## After `make demo`: drills with swaps, kills, tampering, a full disk, overload (20 minutes; ONLY=NAME for one)
 	@$(BIN)/python -m drills $(if $(ONLY),--only $(ONLY))
 
-drill-watch: setup ## After `make demo`, with Prometheus: drills in which the watch detects and undoes faults (15 minutes; ONLY=NAME)
+drill-watch: setup ## After `make demo`, with Prometheus: drills in which the watch detects and undoes faults (10 minutes; ONLY=NAME)
 	@$(BIN)/python -m drills --suite watch $(if $(ONLY),--only $(ONLY))
 
-drill-trust: setup ## After `make demo`, with Prometheus: drills with attackers on registry, stores, disks, keys and wire (15 minutes; ONLY=NAME)
+drill-trust: setup ## After `make demo`, with Prometheus: drills with attackers on registry, stores, disks, keys and wire (10 minutes; ONLY=NAME)
 	@$(BIN)/python -m drills --suite trust $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## Measure the speed of attacks and serving, ours and others': make bench [IMAGES=DIR WEIGHTS=FILE]
