@@ -8,6 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IMAGES  ?=
+DATABASE ?=
 WEIGHTS ?=
 TARGETS ?= all
 SECONDS ?= 600
@@ -71,8 +72,9 @@ lock: setup ## Resolve the dependencies in pyproject.toml and write requirements
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra cpu --extra console --extra serve --extra train --extra test --output-file requirements.lock pyproject.toml
 
-audit: setup ## Compare known vulnerabilities of the locked packages with infra/vex.json (asks PyPI; not part of `make test`)
-	@$(BIN)/python -m infra.vulnerabilities
+audit: setup ## Compare known vulnerabilities of the locked packages with infra/vex.json and advisories: make audit DATABASE=<root of PyPI's JSON API or of its mirror>
+	@test -n "$(DATABASE)" || { echo "error: expected DATABASE=URL, the root of PyPI's JSON API or of its mirror"; exit 1; }
+	@$(BIN)/python -m infra.vulnerabilities --database "$(DATABASE)"
 
 deps: setup ## Write the code dependencies of every stage into dvc.yaml
 	@$(BIN)/python -m pipelines.dependencies

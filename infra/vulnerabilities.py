@@ -1,6 +1,6 @@
 """Compares known vulnerabilities of locked packages with statements about them: `python -m infra.vulnerabilities`.
 
-Reads   requirements.lock, infra/vex.json, and the advisories of PyPI's JSON API unless `--offline` is given
+Reads   requirements.lock, infra/vex.json; with `--database`, the advisories of PyPI's JSON API there
 Exits   0 if every known vulnerability has a statement, 1 if a statement is missing, wrong or overdue, 2 if the database
         did not answer for every package
 """
@@ -25,7 +25,6 @@ from buckler.release.packages import Package
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK, VEX = ROOT / "requirements.lock", ROOT / "infra/vex.json"
-DATABASE = "https://pypi.org/pypi"
 REVIEW_BY = "buckler:review-by"  # property of a statement that is still in triage
 TRIES, LONGEST_WAIT = 3, 60.0  # of one request; seconds before the next try
 
@@ -248,8 +247,9 @@ def _get(client: httpx.Client, url: str) -> httpx.Response:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is wrong and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--offline", action="store_true", help="compare the statements with the lock only")
-    parser.add_argument("--database", default=DATABASE, help=f"address of a PyPI JSON API; {DATABASE} by default")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--offline", action="store_true", help="compare the statements with the lock only")
+    asked.add_argument("--database", metavar="URL", help="root of PyPI's JSON API, below which are NAME/VERSION/json")
     parser.add_argument("--lock", type=Path, default=LOCK, help="lock file; requirements.lock by default")
     parser.add_argument("--vex", type=Path, default=VEX, help="statements; infra/vex.json by default")
     given = parser.parse_args(arguments)

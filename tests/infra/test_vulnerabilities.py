@@ -321,8 +321,10 @@ def test_a_triage_ends_on_its_date(project, database):
 def test_make_audit_runs_the_command(database):
     make = shutil.which("make")
     assert make is not None
-    planned = subprocess.run([make, "-n", "audit"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "python -m infra.vulnerabilities" in planned
+    planned = subprocess.run(
+        [make, "-n", "audit", f"DATABASE={database.url}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert f'python -m infra.vulnerabilities --database "{database.url}"' in planned
     module = [sys.executable, "-m", "infra.vulnerabilities", "--database", database.url]
     ended = subprocess.run(module, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode in {1, 2}  # 1 once a triage is overdue

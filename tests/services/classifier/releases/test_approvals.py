@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mlflow import MlflowClient
-from prometheus_client import REGISTRY
 
 from buckler.serving.registry import APPROVAL_TAG
 from buckler.trust import approval
@@ -16,11 +15,10 @@ from buckler.trust.keys import load_trusted_keys
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.standing import Claim
 from services.classifier.releases import lookup
-from services.classifier.releases.follower import Follower, follow
-from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
 from tests.key_files import public_env
 from tests.services.champions import Champion, forget
+from tests.services.registry_models import begin, value
 from tests.services.running import load_served
 
 pytestmark = pytest.mark.slow
@@ -30,10 +28,6 @@ PEOPLE = {
     for seed, name in enumerate(("alice", "bob", "carol"), 1)
 }
 TWO = {"signatures": {"required": 2, "keys": {}}}
-
-
-def value(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
 
 
 def refused() -> float:
@@ -52,27 +46,16 @@ def approvers(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(keys: Path, mlflow_database: str, tmp_path: Path, approvers: Path, monkeypatch) -> None:
-    for variable, value in {**public_env(keys), "BUCKLER_APPROVER_KEYS": str(approvers)}.items():
-        monkeypatch.setenv(variable, value)
+    for variable, place in {**public_env(keys), "BUCKLER_APPROVER_KEYS": str(approvers)}.items():
+        monkeypatch.setenv(variable, place)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    name = f"approved-{abs(hash(request.node.name)):x}"
-    return Settings(model_name=name, releases_dir=tmp_path / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
 
 
 @pytest.fixture
 def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., Champion]]:
     yield lambda **verdict: Champion(settings.model_name, release, keys, tmp_path, **verdict)
     forget(settings.model_name)
-
-
-def begin(settings: Settings) -> tuple[ModelSlot, Follower]:
-    slot = ModelSlot(keep_previous_seconds=settings.previous_model_seconds)
-    return slot, follow(settings, slot)
 
 
 def approvals(champion: Champion, *people: str) -> str:

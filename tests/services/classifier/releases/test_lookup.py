@@ -1,6 +1,5 @@
 """The live release while a real MLflow registry changes: the champion, else the last good one."""
 
-import json
 import os
 import shutil
 import time
@@ -11,127 +10,24 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
 from buckler.release import tracking
-from buckler.release.signing import signing
 from buckler.serving import selftest
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.registry import DIGEST_TAG, HEAD_TAG, PROMOTION_TAG, VERDICT_TAG, connect
-from buckler.trust import digests, promotion
-from buckler.trust.keys import PRIVATE_KEY_FILE, PROMOTION_PRIVATE_FILE, load_private_key
-from buckler.trust.promotion import PromotionRecord
-from buckler.trust.public_keys import TrustedKeys
-from buckler.trust.verdict import MODEL_DIR, open_release
+from buckler.serving.registry import PROMOTION_TAG, connect
+from buckler.trust import digests
+from buckler.trust.verdict import MODEL_DIR
 from services.classifier.releases import follower, lookup
-from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.follower import Follower
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.served import Candidate
 from services.classifier.settings import Settings
-from tests.key_files import keys_in, public_env
 from tests.services.champions import forget
+from tests.services.registry_models import BEGIN, Maker, RegistryModel, begin, refused, settings_in, value
 from tests.services.running import load_served
 
-pytestmark = pytest.mark.slow
-
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def value(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
-
-
-def refused(reason: str) -> float:
-    return value("buckler_model_refused_total", reason=reason)
-
-
-class RegistryModel:
-    """A model in a real registry, with operations for a promoter and for someone with only write access."""
-
-    def __init__(self, name: str, keys: Path) -> None:
-        self.name = name
-        self.keys = keys_in(keys)
-        self._model = tracking.WritableRegistry(name, self.keys)
-
-    @property
-    def trusted(self) -> TrustedKeys:
-        return self.keys.public()
-
-    def register(self, release: Path, *, tags: bool = True) -> str:
-        run = tracking.start_run("service", "test", {})
-        uri = tracking.log_release(run, release, labels=["benign", "malignant"], shape=(32, 32, 3))
-        tracking.finish_run(run)
-        verdict = open_release(release, self.trusted.verdict) if tags else None
-        known = {DIGEST_TAG: verdict.subject_digest, VERDICT_TAG: verdict.id} if verdict else {}
-        return self._model.register(uri, tags=known, description="test")
-
-    def point_to(self, version: str) -> None:
-        """Move the alias by hand, which MLflow allows."""
-        self._model.set_alias(CHAMPION, version)
-
-    def promote(self, release: Path, version: str) -> None:
-        """Move the alias as `buckler promote` and `buckler rollback` do."""
-        with signing(self._model) as signer:
-            signer.promote(self._model.version(version), open_release(release, self.trusted.verdict))
-
-    def write_promotion(self, version: str, text: str) -> None:
-        """Write a record of any origin to the version and the model, as whoever writes the registry can."""
-        self._model.tag(version, PROMOTION_TAG, text)
-        self._model.tag_model(PROMOTION_TAG, text)
-
-    def publish(self, release: Path) -> str:
-        version = self.register(release)
-        self.promote(release, version)
-        return version
-
-
-class Maker:
-    """Makes further releases of the same model, each with another verdict."""
-
-    def __init__(self, release: Path, keys: Path, directory: Path, model_name: str) -> None:
-        self.keys, self._release, self._directory, self._name = keys, release, directory, model_name
-
-    def __call__(self, name: str, **changes: object) -> Path:
-        other = Path(shutil.copytree(self._release, self._directory / name / "release"))
-        write_verdict(other, self.keys, self._name, **changes)
-        return other
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        for variable, value in public_env(keys).items():
-            patch.setenv(variable, value)
-        patch.chdir(tmp_path_factory.mktemp("project"))
-        yield
-
-
-def settings_in(directory: Path, name: str) -> Settings:
-    name = f"service-{abs(hash(name)):x}"
-    return Settings(model_name=name, releases_dir=directory / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
-
-
-@pytest.fixture
-def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    return settings_in(tmp_path, request.node.name)
-
-
-@pytest.fixture
-def registry(settings: Settings, keys: Path) -> Iterator[RegistryModel]:
-    yield RegistryModel(settings.model_name, keys)
-    forget(settings.model_name)
-
-
-@pytest.fixture
-def make(release: Path, keys: Path, tmp_path: Path, settings: Settings) -> Maker:
-    return Maker(release, keys, tmp_path, settings.model_name)
-
-
-def serving(settings: Settings) -> tuple[ModelSlot, Follower]:
-    slot = ModelSlot(keep_previous_seconds=settings.previous_model_seconds)
-    return slot, follow(settings, slot)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("service_environment")]
 
 
 def test_a_tampered_champion_is_refused_and_the_last_good_one_serves(settings, registry, make, monkeypatch):
@@ -178,7 +74,7 @@ def test_a_last_good_release_that_was_changed_on_disk_is_refused(settings, regis
 def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings, registry, make, monkeypatch):
     one, two = make("one"), make("two", issued_at=BEGIN)
     first = registry.publish(one)
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     old = slot.served
     fetched, remembered = (value("buckler_release_swaps_total", model=origin) for origin in ("fetched", "memory"))
 
@@ -201,7 +97,7 @@ def test_a_new_champion_becomes_live_and_a_roll_back_comes_from_memory(settings,
 def test_the_previous_model_is_released_after_its_time(settings, registry, make):
     settings = settings.model_copy(update={"previous_model_seconds": 0.0})
     registry.publish(make("one"))
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     registry.publish(make("two", issued_at=BEGIN))
     following.check()
     assert (slot.served.version, slot.previous) == ("2", None)
@@ -292,7 +188,7 @@ class Standing(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path) -> Iterator[Standing]:
+def standing(release: Path, keys: Path, service_environment: None, module_tmp_path: Path) -> Iterator[Standing]:
     settings = settings_in(module_tmp_path, "standing")
     registry, make = (
         RegistryModel(settings.model_name, keys),
@@ -301,7 +197,7 @@ def standing(release: Path, keys: Path, environment: None, module_tmp_path: Path
     registry.publish(make("one", issued_at=(BEGIN - timedelta(days=1))))
     two = make("two")
     registry.publish(two)
-    yield Standing(settings, registry, two, *serving(settings))
+    yield Standing(settings, registry, two, *begin(settings))
     forget(settings.model_name)
 
 
@@ -320,7 +216,7 @@ def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registr
     registry.publish(one)
     load_served(settings)
     monkeypatch.setattr(lookup, "named", lambda *_: pytest.fail("asked"))
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     assert (slot.served.version, slot.served.state) == ("1", "degraded")  # it may have been withdrawn since
     monkeypatch.undo()
     following.check()
@@ -329,7 +225,7 @@ def test_a_restarted_worker_serves_before_it_asks_the_registry(settings, registr
 
 def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, registry, make):
     registry.publish(make("one"))
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     two = make("two", issued_at=BEGIN)
     second = registry.register(two)
     registry.point_to(second)
@@ -343,7 +239,7 @@ def test_a_refused_release_is_tried_again_when_its_entry_changes(settings, regis
 
 def test_a_failing_download_is_tried_again_with_growing_pauses(settings, registry, make, monkeypatch):
     registry.publish(make("one"))
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     registry.publish(make("two", issued_at=BEGIN))
     tries = []
 
@@ -369,7 +265,7 @@ def test_a_failing_download_is_tried_again_with_growing_pauses(settings, registr
 
 
 def test_the_thread_follows_the_registry(settings, registry, make):
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     assert slot.served is None
     following.start()
     registry.publish(make("one"))
@@ -384,7 +280,7 @@ def test_the_thread_follows_the_registry(settings, registry, make):
 def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_live(settings, keys, make):
     place = make("place")
     settings = settings.model_copy(update={"release": place})
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     first = slot.served
     following.check()
     assert slot.served is first
@@ -397,40 +293,6 @@ def test_a_directory_is_followed_and_an_invalid_new_release_leaves_the_old_one_l
     write_verdict(place, keys, settings.model_name)
     following.check()
     assert slot.served.predictor.verdict.id != first.predictor.verdict.id
-
-
-def test_a_promotion_with_the_verdict_key_changes_nothing(settings, registry, make, keys):
-    first = registry.publish(make("one", issued_at=BEGIN))
-    slot, following = serving(settings)
-    following.check()
-    second = registry.register(release := make("two"))
-    entry = tracking.WritableRegistry(settings.model_name).version(second)
-    judged = open_release(release, registry.trusted.verdict)
-    record = PromotionRecord(
-        entry.model, second, judged.subject_digest, judged.id, datetime.now(UTC), entry.registry, sequence=9
-    )
-    text = promotion.issue(record, load_private_key(keys / PRIVATE_KEY_FILE))
-    registry.write_promotion(second, text)
-    registry.point_to(second)
-    before = refused("not_promoted")
-    following.check()
-    assert (slot.served.version, refused("not_promoted")) == (first, before + 1)
-    assert load_served(settings).version == first  # a restarted worker
-
-
-def test_a_verdict_with_the_promotion_key_is_refused(settings, registry, make, keys, tmp_path):
-    first = registry.publish(make("one", issued_at=BEGIN))
-    slot, following = serving(settings)
-    following.check()
-    (tmp_path / "thief").mkdir()
-    shutil.copyfile(keys / PROMOTION_PRIVATE_FILE, tmp_path / "thief" / PRIVATE_KEY_FILE)
-    write_verdict(release := make("two"), tmp_path / "thief", settings.model_name)
-    second = registry.register(release, tags=False)
-    with signing(tracking.WritableRegistry(settings.model_name, registry.keys)) as signer:
-        signer.promote(signer.registry.version(second), open_release(release, registry.trusted.promotion))
-    before = refused("signature")
-    following.check()
-    assert (slot.served.version, refused("signature")) == (first, before + 1)
 
 
 def test_a_slow_worker_does_not_replace_the_note_of_a_newer_champion(settings, registry, make):
@@ -452,90 +314,3 @@ def test_files_of_a_killed_download_are_removed_later(settings, registry, make):
     os.utime(left, (old, old))
     load_served(settings)
     assert (left.exists(), fresh.exists()) == (False, True)
-
-
-# --- whoever writes the cache
-
-
-def note_of(settings: Settings, **changes: str) -> None:
-    """Change what the cache says about the last good release."""
-    path = settings.releases_dir / lookup.LAST_GOOD
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_a_time_in_the_cache_does_not_refuse_the_true_champion(settings, registry, make):
-    registry.publish(make("one", issued_at=BEGIN))
-    load_served(settings)
-    note_of(settings, promoted_at="9999-01-01T00:00:00+00:00")
-    second = registry.publish(make("two"))
-    _, following = serving(settings)
-    following.check()
-    assert following.slot.served.version == second
-
-
-def test_another_signed_release_is_not_served_under_the_number_of_the_last_good_one(
-    settings, registry, make, monkeypatch
-):
-    weak = make("weak", issued_at=BEGIN)
-    registry.register(weak)  # its verdict is valid, and nobody promoted it
-    registry.publish(make("two"))
-    load_served(settings)
-    shutil.copytree(weak, settings.releases_dir / "sha256-weak")
-    note_of(settings, release="sha256-weak")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{settings.releases_dir}/nowhere/mlflow.db")
-    before = refused("not_promoted")
-    assert load_served(settings) is None
-    assert refused("not_promoted") == before + 1
-
-
-# --- whoever writes the registry
-
-
-def test_a_new_service_does_not_take_a_version_that_was_rolled_back_and_set_back_by_hand(settings, registry, make):
-    one, two = make("one", issued_at=BEGIN), make("two")
-    registry.publish(one)
-    registry.publish(two)
-    registry.promote(one, "1")
-    registry.point_to("2")
-    before = refused("superseded")
-    assert load_served(settings) is None
-    assert refused("superseded") == before + 1
-
-
-def test_a_record_of_staging_does_not_work_in_production(settings, registry, make, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setenv("BUCKLER_REGISTRY_ID", "staging")
-        RegistryModel(settings.model_name, make.keys).publish(make("one"))
-    before = refused("not_promoted")
-    assert load_served(settings) is None
-    assert refused("not_promoted") == before + 1
-
-
-def test_a_registry_that_was_put_back_changes_nothing_until_its_records_are_there_again(settings, registry, make):
-    one, two = make("one", issued_at=BEGIN), make("two")
-    registry.publish(one)
-    model = tracking.WritableRegistry(settings.model_name)
-    earlier = model.version("1")
-    registry.publish(two)
-    slot, following = serving(settings)
-    following.check()
-    assert slot.served.version == "2"
-    latest = model.version("2")
-
-    before = refused("put_back")
-    for tag, text in ((PROMOTION_TAG, earlier.latest), (HEAD_TAG, earlier.head)):
-        model.tag_model(tag, text)
-    registry.point_to("1")
-    for _ in range(2):
-        following.check()
-    assert (slot.served.version, refused("put_back")) == ("2", before + 1)
-    assert value("buckler_release_behind") == 1
-    restarted, again = serving(settings)
-    again.check()
-    assert (restarted.served.version, refused("put_back")) == ("2", before + 2)
-
-    for tag, text in ((PROMOTION_TAG, latest.latest), (HEAD_TAG, latest.head)):
-        model.tag_model(tag, text)
-    registry.point_to("2")
-    following.check()
-    assert value("buckler_release_behind") == 0

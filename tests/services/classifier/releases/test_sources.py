@@ -5,36 +5,19 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from prometheus_client import REGISTRY
 
 from buckler.release.signing import signing
 from buckler.trust.standing import WITHDRAWN, Claim
-from services.classifier.releases.follower import Follower, follow
+from services.classifier.releases.follower import Follower
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
 from tests import artifact_servers
 from tests.artifact_servers import ArtifactServer
-from tests.key_files import public_env
 from tests.services.champions import Champion, forget
+from tests.services.registry_models import begin, refused
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        for variable, value in public_env(keys).items():
-            patch.setenv(variable, value)
-        patch.chdir(tmp_path_factory.mktemp("project"))
-        yield
-
-
-@pytest.fixture
-def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    name = f"sources-{abs(hash(request.node.name)):x}"
-    return Settings(model_name=name, releases_dir=tmp_path / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("service_environment")]
 
 
 @pytest.fixture
@@ -51,20 +34,11 @@ def server() -> Iterator[ArtifactServer]:
         yield server
 
 
-def begin(settings: Settings) -> tuple[ModelSlot, Follower]:
-    slot = ModelSlot()
-    return slot, follow(settings, slot)
-
-
 def promote(champion: Champion, slot: ModelSlot, source: str) -> None:
     """Register a version with ``source`` and promote it."""
     number = str(MlflowClient().create_model_version(champion.name, source).version)
     with signing(champion.registry) as signer:
         signer.promote(champion.registry.version(number), slot.served.predictor.verdict)
-
-
-def refused(reason: str) -> float:
-    return REGISTRY.get_sample_value("buckler_model_refused_total", {"reason": reason}) or 0
 
 
 def test_a_withdrawal_takes_effect_while_the_download_of_the_next_champion_stalls(

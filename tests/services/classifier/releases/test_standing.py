@@ -6,55 +6,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
 from buckler.serving import registry
 from buckler.trust import standing
 from buckler.trust.keys import PRIVATE_KEY_FILE, generate_key_pair, load_private_key
 from buckler.trust.standing import Claim
 from services.classifier.releases import standing_cache
-from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.slot import ModelSlot
 from services.classifier.settings import Settings
-from tests.key_files import public_env
 from tests.services.champions import Champion, forget
+from tests.services.registry_models import begin, value
 from tests.services.running import Server, serving
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("service_environment")]
 
 DEGRADED, WITHDRAWN = Claim("degraded", "0.1 < 0.3"), Claim("withdrawn", "0.1 < 0.3")
-
-
-def value(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(keys: Path, mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
-        for variable, value in public_env(keys).items():
-            patch.setenv(variable, value)
-        patch.chdir(tmp_path_factory.mktemp("project"))
-        yield
-
-
-@pytest.fixture
-def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    name = f"standing-{abs(hash(request.node.name)):x}"
-    return Settings(model_name=name, releases_dir=tmp_path / "releases", follow_seconds=0.2, follow_jitter_seconds=0)
 
 
 @pytest.fixture
 def make(settings: Settings, release: Path, keys: Path, tmp_path: Path) -> Iterator[Callable[..., Champion]]:
     yield lambda **verdict: Champion(settings.model_name, release, keys, tmp_path, **verdict)
     forget(settings.model_name)
-
-
-def begin(settings: Settings) -> tuple[ModelSlot, Follower]:
-    slot = ModelSlot(keep_previous_seconds=settings.previous_model_seconds)
-    return slot, follow(settings, slot)
 
 
 def reasons(slot: ModelSlot) -> tuple[str, ...]:
@@ -215,7 +188,7 @@ def test_the_file_of_standings_is_bounded_and_may_be_damaged(settings, make, mon
 
 
 @pytest.fixture(scope="module")
-def champion(release: Path, keys: Path, module_tmp_path: Path, environment: None) -> Iterator[Champion]:
+def champion(release: Path, keys: Path, module_tmp_path: Path, service_environment: None) -> Iterator[Champion]:
     yield (champion := Champion("standing-http", release, keys, module_tmp_path))
     forget(champion.name)
 

@@ -1,7 +1,5 @@
 """Attacks that a service cannot detect, as the threat model states: each needs more than one of its witnesses."""
 
-# ruff: noqa: F401, F811 - pytest finds the fixtures
-
 import shutil
 from pathlib import Path
 
@@ -12,17 +10,10 @@ from buckler.release.restate import restate
 from buckler.serving.registry import HEAD_TAG, PROMOTION_TAG, STANDING_TAG, connect
 from buckler.trust.standing import Claim
 from services.classifier.settings import Settings
-from tests.services.classifier.releases.test_lookup import (
-    BEGIN,
-    environment,
-    make,
-    registry,
-    serving,
-    settings,
-)
+from tests.services.registry_models import BEGIN, begin
 from tests.services.running import load_served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("service_environment")]
 
 WITHDRAWN = Claim("withdrawn", "0.1 < 0.3")
 
@@ -71,7 +62,7 @@ def test_an_earlier_state_of_the_whole_cache_serves_until_the_registry_is_asked(
     assert load_served(settings).version == "2"
     shutil.rmtree(settings.releases_dir)
     (tmp_path / "earlier").rename(settings.releases_dir)
-    slot, following = serving(settings)
+    slot, following = begin(settings)
     assert (slot.served.version, slot.served.state) == ("1", "degraded")
     following.check()
     assert slot.served.version == "2"
