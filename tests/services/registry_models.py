@@ -37,6 +37,14 @@ def begin(settings: Settings) -> tuple[ModelSlot, Follower]:
     return slot, follow(settings, slot)
 
 
+def change_the_weights(release: Path) -> None:
+    """Flip a bit in the middle of a release's Keras file."""
+    weights = release / "model/classifier.keras"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+
 class RegistryModel:
     """A model in a real registry, with operations for a promoter and for someone with only write access."""
 

@@ -5,18 +5,15 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import REGISTRY
 
 from benchmarks.signing import write_verdict
-from buckler.serving.registry import registry_id
-from buckler.trust import audit_chain, digests, hardware, promotion
+from buckler.trust import audit_chain, digests, hardware
 from buckler.trust import receipt as receipts
 from buckler.trust.hardware.session import module_of
 from buckler.trust.hardware.uri import parse
@@ -27,19 +24,17 @@ from buckler.trust.keys import (
     generate_key_pair,
     load_public_keys,
 )
-from buckler.trust.promotion import PromotionRecord
 from buckler.trust.public_keys import PublicKeys
-from buckler.trust.verdict import VERDICT_FILE, open_release
+from buckler.trust.verdict import VERDICT_FILE
 from services.classifier import metrics
 from services.classifier.contract import Answer, RefusalError
-from services.classifier.releases import lookup
 from services.classifier.releases.loading import bound_threads
 from services.classifier.requests import Call, Sender, new_id
 from services.classifier.routing import Format
-from services.classifier.served import Candidate, Served
+from services.classifier.served import Served
 from services.classifier.service import ClassifierService, create
 from services.classifier.settings import Settings
-from tests.key_files import keys_in, public_env, trusted_in
+from tests.services.registry_models import change_the_weights
 from tests.services.running import load_served
 
 pytestmark = pytest.mark.slow
@@ -269,10 +264,7 @@ def test_a_valid_release_is_loaded_and_exported(release: Path, trusted: None):
 
 
 def flip_a_byte_of_the_weights(release: Path, keys: Path) -> None:
-    weights = release / "model/classifier.keras"
-    content = bytearray(weights.read_bytes())
-    content[len(content) // 2] ^= 1
-    weights.write_bytes(content)
+    change_the_weights(release)
 
 
 def sign_a_failure(release: Path, keys: Path) -> None:
@@ -320,69 +312,6 @@ def test_without_a_model_the_service_is_alive_but_not_ready(copy, keys, trusted,
     with pytest.raises(RefusalError) as caught:
         ask(service, b"picture")
     assert caught.value.code == "no_verified_model"
-
-
-def kept(release: Path, keys: Path, settings: Settings, version: str) -> Candidate:
-    """Copy ``release`` as a download would, and keep it as the last good one."""
-    settings.releases_dir.mkdir(parents=True, exist_ok=True)
-    incoming = settings.releases_dir / ".incoming-test"
-    shutil.copytree(release, incoming, dirs_exist_ok=True)
-    signer = keys_in(keys)
-    judged = open_release(release, signer.public().verdict)
-    record = PromotionRecord(
-        settings.model_name, version, judged.subject_digest, judged.id, datetime.now(UTC), registry_id(), 1
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in public_env(keys).items():
-            patch.setenv(variable, value)
-        lookup.keep(Candidate(incoming, version, promotion.issue(record, signer.private())), settings)
-    found = lookup.last_good(settings, signer.public())
-    assert found is not None
-    return found[0]
-
-
-def test_the_last_good_release_is_noted_with_its_signed_promotion(release, keys, tmp_path):
-    settings = Settings(releases_dir=tmp_path / "releases")
-    found = kept(release, keys, settings, "4")
-    assert found.version == "4"
-    assert digests.directory_digest(found.path) == digests.directory_digest(release)
-    trusted = trusted_in(keys)
-    assert lookup.last_good(Settings(releases_dir=settings.releases_dir, model_name="other"), trusted) is None
-    stranger = PublicKeys.of(Ed25519PrivateKey.generate().public_key())
-    assert lookup.last_good(settings, replace(trusted, promotion=stranger)) is None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"version": "5"},  # the promotion is of version 4
-        {"promotion": ""},
-        {"promotion": "{}"},
-        {"release": "../../elsewhere"},
-        {"model": "other"},
-    ],
-)
-def test_a_note_that_was_changed_is_ignored(release, keys, tmp_path, change):
-    settings = Settings(releases_dir=tmp_path / "releases")
-    kept(release, keys, settings, "4")
-    path = settings.releases_dir / lookup.LAST_GOOD
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert lookup.last_good(settings, trusted_in(keys)) is None
-
-
-def test_a_note_of_an_earlier_version_is_ignored(release, keys, tmp_path):
-    settings = Settings(releases_dir=tmp_path / "releases")
-    path = kept(release, keys, settings, "4").path
-    note = {"model": settings.model_name, "version": "4", "release": path.name, "promoted_at": "9999-01-01T00:00:00Z"}
-    (settings.releases_dir / lookup.LAST_GOOD).write_text(json.dumps(note))
-    assert lookup.last_good(settings, trusted_in(keys)) is None
-
-
-def test_a_damaged_kept_release_is_replaced(release, keys, tmp_path):
-    settings = Settings(releases_dir=tmp_path / "releases")
-    flip_a_byte_of_the_weights(kept(release, keys, settings, "4").path, keys)
-    found = kept(release, keys, settings, "4")
-    assert digests.directory_digest(found.path) == digests.directory_digest(release)
 
 
 def test_threads_are_divided_among_workers_unless_the_operator_set_them(monkeypatch):
