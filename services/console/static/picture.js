@@ -1,27 +1,19 @@
+import { offerAttack } from "./attack.js";
+import { show } from "./progress.js";
 import { post } from "./send.js";
 
 const file = document.getElementById("file");
 const drop = document.getElementById("drop");
 const status = document.getElementById("status");
 const answer = document.getElementById("answer");
-const attack = document.getElementById("attack");
-const attackSwitch = document.getElementById("attack-switch");
-const radii = document.getElementById("radii");
-const attackStatus = document.getElementById("attack-status");
-const attacked = document.getElementById("attacked");
 
-let picture = null; // stays in this page, for the attack
 let classifyRequest = null;
-let attackRequest = null;
 
 async function classify(chosen) {
-  picture = chosen;
   classifyRequest?.abort();
-  attackRequest?.abort();
   classifyRequest = new AbortController();
   const { signal } = classifyRequest;
-  attack.hidden = true;
-  clearAttack();
+  offerAttack(null);
   answer.replaceChildren(); // an old answer must not be taken for the new picture's
   answer.setAttribute("aria-busy", "true");
   // The file name is not sent: it may name a patient.
@@ -30,43 +22,12 @@ async function classify(chosen) {
     const { ok, part } = await post("/ask", chosen, { signal });
     answer.replaceChildren(part);
     show(status, ok ? `Answer for ${chosen.name || "the picture"}` : "", false);
-    attack.hidden = !ok;
-    if (ok && attackSwitch.checked) {
-      runAttack();
-    }
+    offerAttack(ok ? chosen : null);
     answer.focus({ preventScroll: true });
     answer.removeAttribute("aria-busy");
   } catch {
     // another picture was chosen in the meantime
   }
-}
-
-async function runAttack() {
-  attackRequest?.abort();
-  attackRequest = new AbortController();
-  const { signal } = attackRequest;
-  const radius = document.querySelector("input[name=epsilon_255]:checked").value;
-  attacked.setAttribute("aria-busy", "true");
-  show(attackStatus, "Attacking … The first attack takes up to a minute, because the model's weights must be loaded.", true);
-  try {
-    const { ok, part } = await post(`/attack?epsilon_255=${radius}`, picture, { signal });
-    attacked.replaceChildren(part);
-    show(attackStatus, ok ? `Attacked within ${radius}/255` : "", false);
-    attacked.removeAttribute("aria-busy");
-  } catch {
-    // another radius or picture was chosen in the meantime
-  }
-}
-
-function clearAttack() {
-  attacked.replaceChildren();
-  attacked.removeAttribute("aria-busy");
-  show(attackStatus, "", false);
-}
-
-function show(place, text, busy) {
-  place.textContent = text;
-  place.classList.toggle("busy", busy);
 }
 
 file.addEventListener("change", () => {
@@ -99,18 +60,3 @@ document.addEventListener("paste", (event) => {
     classify(event.clipboardData.files[0]);
   }
 });
-
-attackSwitch.addEventListener("change", () => {
-  radii.hidden = !attackSwitch.checked;
-  if (attackSwitch.checked) {
-    runAttack();
-  } else {
-    attackRequest?.abort();
-    clearAttack();
-  }
-});
-radii.addEventListener("change", runAttack);
-// Loading the weights takes seconds: start when the user approaches the attack, not for every picture.
-for (const name of ["pointerenter", "focusin"]) {
-  attack.addEventListener(name, () => post("/attack/prepare"), { once: true });
-}
