@@ -48,6 +48,7 @@ class CalibrateParams:
     confidence: Between
     stranger_margin: Positive
     min_confidence: Share
+    min_sensitivity: Between
     records: CountOrAll
     epsilon_255: Radii
     batch_size: Count

@@ -29,7 +29,7 @@ def threshold_at(scores: Scores, max_fpr: float, confidence: float) -> float:
         inductive conformal predictors", 2012, proposition 2b.
     """
     check_enough(len(scores), max_fpr, confidence)
-    above = _most_above(len(scores), max_fpr, confidence)
+    above = most_above(len(scores), max_fpr, confidence)
     return float(np.sort(scores)[len(scores) - 1 - above])
 
 
@@ -39,7 +39,7 @@ def check_enough(count: int, max_fpr: float, confidence: float) -> None:
     Raises:
         ParamsError: Too few: even with none above the threshold, more than ``max_fpr`` of all clean records may be.
     """
-    if _most_above(count, max_fpr, confidence) < 0:
+    if most_above(count, max_fpr, confidence) < 0:
         needed = math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
         raise ParamsError(
             f"params.yaml: expected at least {needed} calibration records for calibrate.max_fpr {max_fpr} with "
@@ -48,8 +48,14 @@ def check_enough(count: int, max_fpr: float, confidence: float) -> None:
         )
 
 
-def _most_above(count: int, share: float, confidence: float) -> int:
-    """Return how many of ``count`` scores may exceed the threshold; -1 if there are too few scores."""
+def most_above(count: int, share: float, confidence: float) -> int:
+    """Return how many of ``count`` records may lie on the wrong side of a threshold; -1 if there are too few records.
+
+    If at least ``share`` of all records lay there, at most so many of ``count`` would have a probability of at most one
+    minus ``confidence``. This is the most for which the upper bound of Clopper and Pearson does not exceed ``share``.
+
+    Source: Clopper & Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", 1934.
+    """
     total, above = 0.0, -1
     while above + 1 < count:
         total += _binomial(count, above + 1, share)
