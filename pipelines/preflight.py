@@ -7,20 +7,25 @@ Every stage checks its own section again when it runs; only this one sees all se
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+import pandas as pd
+
 from buckler import params
 from buckler.data.expectations import WARNINGS, ValidateParams
-from buckler.errors import ParamsError
+from buckler.errors import DataError, ParamsError
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.modality.picture import synthetic
 from buckler.models import initial
 from buckler.models.networks import table
 from buckler.models.randomised import Randomisation
 from buckler.params import PARAMS_FILE
+from buckler.release import remedies
 from buckler.release.policy import Policy
+from buckler.release.requirements import Demands
 from buckler.release.settings import PublishParams
 from buckler.training.adversarial import Recipe
 from pipelines.attack import AttackParams
@@ -29,7 +34,7 @@ from pipelines.evaluate import EvaluateParams
 from pipelines.export import ExportParams
 from pipelines.features import FeaturesParams
 from pipelines.settings import CalibrateParams, DataParams, TrainParams
-from pipelines.split import SplitParams
+from pipelines.split import SplitParams, demands_of
 from pipelines.stage import stage
 from pipelines.weights import WEIGHTS
 
@@ -89,6 +94,7 @@ def contradictions(cfg: RunParams) -> Iterator[str]:
     yield from _of_training(cfg)
     yield from _of_detector(cfg.detect)
     yield from _of_gate(cfg)
+    yield from _of_pictures(cfg)
 
 
 def _of_labels(cfg: RunParams) -> Iterator[str]:
@@ -132,6 +138,32 @@ def _of_gate(cfg: RunParams) -> Iterator[str]:
         yield from _missing("gate.max_evaded", gate.max_evaded, "radii with train.defence randomised", ())
     else:
         yield from _missing("gate.max_evaded", gate.max_evaded, "radii of detect.evasion", evaded)
+
+
+def _of_pictures(cfg: RunParams) -> Iterator[str]:
+    """Yield what too few attacked records, or too few pictures of the generator, can never meet."""
+    attack = cfg.attack
+    demands = demands_of(cfg.data, cfg.calibrate, cfg.gate, attacked=attack.records, seed=attack.seed)
+    attacked = [need for need in demands.needs([*cfg.data.malignant, "other"]) if need.part == "attacked"]
+    most = max(attacked, key=lambda need: need.count, default=None)
+    if most and 0 < attack.records < most.count:
+        yield f"attack.records: expected 0 (all) or at least {most.count} for {most.reason}, got {attack.records}"
+    if cfg.data.source == "synthetic":
+        yield from _of_generator(cfg, replace(demands, attacked=0))
+
+
+def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
+    rows = [(f"{label}/{index}", label) for label in synthetic.LABELS for index in range(cfg.data.per_class)]
+    frame = pd.DataFrame(rows, columns=["id", "label"]).assign(sha256=lambda frame: frame["id"])
+    shares = {"test": cfg.split.test, "calibration": cfg.split.calibration}
+    division = remedies.Division(frame, np.arange(len(frame)), shares, cfg.split.seed)
+    try:
+        counts = demands.counts(frame, division.assigned())
+    except DataError as error:
+        yield f"data.per_class {cfg.data.per_class}: {error}"
+        return
+    if short := remedies.shortage(demands, division, counts, cfg.data.per_class, drawn=True):
+        yield f"data.per_class {cfg.data.per_class}: {short.text('; ')}"
 
 
 def _radii(suite: Iterable[AttackSpec]) -> list[int]:

@@ -15,12 +15,15 @@ from pydantic import Field
 
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
-from buckler.detection.threshold import check_enough
+from buckler.errors import DataError
 from buckler.evaluation import reports
 from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
 from buckler.measurements.results import DataVersion
 from buckler.params import Between, Seed
-from pipelines.settings import CalibrateParams
+from buckler.release import remedies
+from buckler.release.policy import Policy
+from buckler.release.requirements import Demands
+from pipelines.settings import CalibrateParams, DataParams
 from pipelines.stage import stage
 
 VALIDATED = Path("data/validated.csv")
@@ -45,12 +48,19 @@ class SplitParams:
             raise ValueError(f"expected test and calibration below 1 together, got {self.test} and {self.calibration}")
 
 
-def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:
+def demands_of(data: DataParams, calibrate: CalibrateParams, gate: Policy, *, attacked: int, seed: int) -> Demands:
+    """Return the settings that need pictures; ``attacked`` and ``seed`` are of section ``attack``."""
+    return Demands(
+        gate, data.malignant, calibrate.max_fpr, calibrate.confidence, calibrate.min_sensitivity, attacked, seed
+    )
+
+
+def run(cfg: SplitParams, data: DataParams, demands: Demands) -> None:
     """Write the three manifests and the report.
 
     Raises:
-        DataError: The shares leave nothing to train on, or a class has too few groups to be in every split.
-        ParamsError: The calibration split is too small for the threshold that the stage ``calibrate`` sets.
+        DataError: The shares leave nothing to train on, a class has too few groups to be in every split, or a split has
+            too few pictures to calibrate the input checks or to judge the floors of the gate.
     """
     frame = manifest.read(VALIDATED)
     prints = duplicates.fingerprints(manifest.paths(frame), description="compare pictures")
@@ -58,8 +68,12 @@ def run(cfg: SplitParams, calibrate: CalibrateParams) -> None:
         prints, max_bits=cfg.near_duplicate_bits, min_correlation=cfg.near_duplicate_correlation
     )
     groups = splits.group(frame, pairs)
-    assigned = splits.assign(frame, groups, test=cfg.test, calibration=cfg.calibration, seed=cfg.seed)
-    check_enough(int((assigned == "calibration").sum()), calibrate.max_fpr, calibrate.confidence)
+    division = remedies.Division(frame, groups, {"test": cfg.test, "calibration": cfg.calibration}, cfg.seed)
+    assigned = division.assigned()
+    counts = demands.counts(frame, assigned)
+    short = remedies.shortage(demands, division, counts, data.per_class, drawn=data.source == "synthetic")
+    if short:
+        raise DataError(short.text("\n  "))
     for name in pictures.SPLITS:
         manifest.write(frame[assigned == name].sort_values("id"), OUT / f"{name}.csv")
     reports.write(_report(frame, pairs, groups, assigned), REPORTS)
@@ -99,7 +113,10 @@ def _by(groups: np.ndarray, ids: np.ndarray) -> Any:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("split", SplitParams), params.load("calibrate", CalibrateParams))
+    data, attack = params.load("data", DataParams), params.read()["attack"]  # checked by the stage preflight
+    calibrate, gate = params.load("calibrate", CalibrateParams), params.load("gate", Policy)
+    demands = demands_of(data, calibrate, gate, attacked=attack["records"], seed=attack["seed"])
+    run(params.load("split", SplitParams), data, demands)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ SMALL = {
         {"attack": "noise", "epsilon_255": [2]},
     ],
     "calibrate.max_fpr": 0.2,
+    "calibrate.min_sensitivity": 0.6,
     "calibrate.records": 30,
     "detect.strangers": 5,
     "detect.suite": [{"attack": "fgsm", "epsilon_255": [2, 8]}],

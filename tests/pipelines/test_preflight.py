@@ -64,6 +64,18 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
             r"data\.malignant: expected labels of the synthetic source.*got \['melanoma'\]",
         ),
         ("validate.labels", ["benign", "naevus"], r"data\.malignant: expected labels of validate\.labels"),
+        ("data.per_class", 1, r"data\.per_class 1: expected pictures of class 'benign' in every split"),
+        (
+            "data.per_class",
+            40,
+            r"data\.per_class 40: too few pictures: .*; one of these changes is enough: raise data\.per_class from 40",
+        ),
+        ("split.test", 0.2, r"at least 111 test pictures of malignant for gate\.min_malignant_recall 0\.6 with .* got"),
+        (
+            "attack.records",
+            96,
+            r"attack\.records: expected 0 \(all\) or at least 111 for gate\.min_robust_sens.*, got 96",
+        ),
     ],
 )
 def test_sections_that_contradict_each_other_are_refused(settings, key, value, message):

@@ -5,25 +5,42 @@ import pytest
 
 from buckler import params
 from buckler.data import expectations, manifest, pictures
-from buckler.errors import DataError, ParamsError
+from buckler.errors import DataError
 from buckler.evaluation import reports
 from buckler.evaluation.reports import PictureGroup, SplitReport
 from buckler.measurements.results import DataVersion
+from buckler.release.policy import Policy
 from pipelines import ingest, split, validate
 from pipelines.settings import CalibrateParams, DataParams
 from pipelines.stage import ROOT
 from tests import datasets
 
 CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
-STRICT = params.load("calibrate", CalibrateParams, ROOT / "params.yaml")
-LENIENT = replace(STRICT, max_fpr=0.9)
+DATA = DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 7)
+STRICT = split.demands_of(
+    DATA,
+    params.load("calibrate", CalibrateParams, ROOT / "params.yaml"),
+    params.load("gate", Policy, ROOT / "params.yaml"),
+    attacked=0,
+    seed=7,
+)
+NO_FLOORS = {
+    "min_clean_accuracy": 0.0,
+    "min_robust_accuracy": {},
+    "min_malignant_recall": 0.0,
+    "min_robust_sensitivity": {},
+    "min_robust_specificity": {},
+    "min_class_records": 1,
+}
+CALIBRATED = replace(STRICT, policy=replace(STRICT.policy, **NO_FLOORS))
+LENIENT = replace(CALIBRATED, max_fpr=0.9, min_sensitivity=0.1)
 
 
 @pytest.fixture
 def validated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     datasets.make_folder(tmp_path / "pictures", per_class=20)
-    ingest.run(DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 7))
+    ingest.run(DATA)
     shutil.copyfile(ingest.MANIFEST, split.VALIDATED)
     return manifest.read(split.VALIDATED)
 
@@ -37,7 +54,7 @@ def where(name):
 
 
 def test_the_splits_share_out_every_row(validated):
-    split.run(CFG, LENIENT)
+    split.run(CFG, DATA, LENIENT)
     parts = written()
     assert {name: len(frame) for name, frame in parts.items()} == {"train": 24, "calibration": 4, "test": 12}
     assert sorted(name for frame in parts.values() for name in frame["id"]) == list(validated["id"])
@@ -46,19 +63,29 @@ def test_the_splits_share_out_every_row(validated):
     assert report.data == DataVersion(manifest.version(validated), 40)
 
 
-def test_too_few_calibration_records_for_the_detector_are_refused_before_anything_is_written(validated):
-    with pytest.raises(ParamsError, match=r"expected at least 59 calibration records .*, got 4; add records, raise"):
-        split.run(CFG, STRICT)
+@pytest.mark.parametrize(
+    ("demands", "message"),
+    [
+        (CALIBRATED, r"at least 59 calibration pictures of malignant for calibrate\.min_sensitivity 0\.95 .*, got 2$"),
+        (CALIBRATED, r"at least 59 calibration pictures of benign \+ malignant for calibrate\.max_fpr .*, got 4$"),
+        (STRICT, r"at least 111 attacked test pictures of malignant for gate\.min_robust_sensitivity .*, got 6$"),
+        (replace(LENIENT, attacked=5, policy=STRICT.policy), r"97 attacked test pictures of benign \+ .*, got 5$"),
+        (STRICT, "one of these changes is enough: add about .* pictures of malignant"),
+    ],
+)
+def test_too_few_pictures_to_calibrate_or_to_judge_are_refused_before_anything_is_written(validated, demands, message):
+    with pytest.raises(DataError, match=f"(?m)^too few pictures: [^$]*{message}"):
+        split.run(CFG, DATA, demands)
     assert not split.OUT.exists()
     assert not (split.REPORTS / SplitReport.FILE).exists()
 
 
 def test_a_second_run_and_another_order_of_rows_write_the_same_files(validated):
-    split.run(CFG, LENIENT)
+    split.run(CFG, DATA, LENIENT)
     files = [*split.OUT.iterdir(), split.REPORTS / SplitReport.FILE]
     first = [file.read_bytes() for file in files]
     manifest.write(validated.iloc[::-1], split.VALIDATED)
-    split.run(CFG, LENIENT)
+    split.run(CFG, DATA, LENIENT)
     assert [file.read_bytes() for file in files] == first
 
 
@@ -72,7 +99,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
     validated.loc[validated["id"].isin(lesion), "group"] = "L1"
     manifest.write(validated, split.VALIDATED)
     for seed in range(4):
-        split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed), LENIENT)
+        split.run(split.SplitParams(0.3, 0.1, 10, 0.94, seed), DATA, LENIENT)
         assert where("benign/4.png") == where("malignant/9.png")
         assert len({where(name) for name in lesion}) == 1
     report = reports.read(SplitReport, split.REPORTS)
@@ -85,7 +112,7 @@ def test_near_duplicates_and_pictures_of_one_lesion_stay_together_and_are_report
 def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no data/validated\.csv; run the stage that writes it"):
-        split.run(CFG, LENIENT)
+        split.run(CFG, DATA, LENIENT)
 
 
 @pytest.mark.slow
@@ -104,7 +131,8 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     data = DataParams("directory", str(real_data / name), per_class, 64, malignant, 7)
     ingest.run(data)
     validate.run(limits, data, {})
-    split.run(cfg, STRICT)
+    # The seven classes have too few dangerous pictures for the floors of two.
+    split.run(cfg, data, replace(STRICT if name == "skin" else CALIBRATED, malignant=malignant))
     report = reports.read(SplitReport, split.REPORTS)
     assert report.data.images == sum(sum(counts.values()) for counts in report.counts.values())
     for counts in report.counts.values():

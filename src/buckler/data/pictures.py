@@ -30,9 +30,8 @@ class Pictures:
 
     def subset(self, count: int, seed: int) -> "Pictures":
         """Return ``count`` pictures chosen at random, in their original order; all for zero or too large a count."""
-        if not 0 < count < len(self.ids):
-            return self
-        return self.at(np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:count]))
+        rows = drawn_rows(len(self.ids), count, seed)
+        return self if len(rows) == len(self.ids) else self.at(rows)
 
     def at(self, rows: npt.NDArray[np.int64]) -> "Pictures":
         """Return the pictures at ``rows``."""
@@ -42,6 +41,13 @@ class Pictures:
         """Return the positions of the pictures ``ids``, in their order."""
         rows = {name: row for row, name in enumerate(self.ids)}
         return np.array([rows[name] for name in ids], np.int64)
+
+
+def drawn_rows(total: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return ``count`` of ``total`` positions chosen at random, ascending; all for zero or too large a count."""
+    if not 0 < count < total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
 def load(split: Path, labels: Sequence[str], *, size: int, description: str | None = None) -> Pictures:

@@ -40,12 +40,17 @@ def check_enough(count: int, max_fpr: float, confidence: float) -> None:
         ParamsError: Too few: even with none above the threshold, more than ``max_fpr`` of all clean records may be.
     """
     if most_above(count, max_fpr, confidence) < 0:
-        needed = math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
+        needed = records_needed(max_fpr, confidence)
         raise ParamsError(
             f"params.yaml: expected at least {needed} calibration records for calibrate.max_fpr {max_fpr} with "
             f"calibrate.confidence {confidence}, got {count}; add records, raise split.calibration or "
             "calibrate.max_fpr, or lower calibrate.confidence"
         )
+
+
+def records_needed(max_fpr: float, confidence: float) -> int:
+    """Return how many clean calibration records `threshold_at` needs."""
+    return math.floor(math.log(1 - confidence) / math.log(1 - max_fpr)) + 1
 
 
 def most_above(count: int, share: float, confidence: float) -> int:
