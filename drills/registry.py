@@ -78,6 +78,7 @@ class ReleaseBuilder:
             reports=self._worse_reports() if worse else self.project / "reports",
             policy=policy,
             name=NAME,
+            intended_use="",
             source=Source(None, False),
             packages=(),
             key=key or self.key,

@@ -106,7 +106,7 @@ def run(cfg: AttackParams) -> None:
             digests.directory_digest(RUNTIME),
             initial_weights=info.initial_weights,
         ),
-        data=AttackedData(info.data_version, len(test.ids), test.ids_digest),
+        data=AttackedData(info.data_version, len(test.ids), test.ids_digest, info.data_source),
         labels=info.labels,
         malignant=info.dangerous,
         computed_on=instruction_set(),

@@ -32,18 +32,18 @@ REPORTS = Path("reports")
 LOCK = Path("requirements.lock")  # of the Python packages
 
 
-def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None] | None = None) -> None:
+def run(policy: Policy, names: PublishParams, write_self_test: Callable[[Path], None] | None = None) -> None:
     """Decide, write the signed verdict and the reports, and print the decision.
 
     Args:
         policy: Floors and ceilings of the gate.
-        model_name: Name of the registered model.
+        names: Name and intended use of the registered model.
         write_self_test: As in `buckler.release.bundle.build`.
     """
     key, created = keys.load_or_create_signing_key()
     if created:
-        names = f"{keys.PRIVATE_KEY_FILE} signs verdicts, {keys.PROMOTION_PRIVATE_FILE} promotions"
-        print(f"made key pairs in {paths.KEYS}: {names} (keep both secret; the .pub files verify)")
+        pairs = f"{keys.PRIVATE_KEY_FILE} signs verdicts, {keys.PROMOTION_PRIVATE_FILE} promotions"
+        print(f"made key pairs in {paths.KEYS}: {pairs} (keep both secret; the .pub files verify)")
     verdict = bundle.build(
         RELEASE,
         classifier=CLASSIFIER,
@@ -51,7 +51,8 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
         detector=DETECTOR,
         reports=REPORTS,
         policy=policy,
-        name=model_name,
+        name=names.model_name,
+        intended_use=names.intended_use,
         source=bundle.source_of(Path.cwd()),
         packages=packages.of_project(LOCK),
         key=key,
@@ -68,8 +69,7 @@ def run(policy: Policy, model_name: str, write_self_test: Callable[[Path], None]
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    name = params.load("publish", PublishParams).model_name
-    run(params.load("gate", Policy), name, selftest.write)
+    run(params.load("gate", Policy), params.load("publish", PublishParams), selftest.write)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from buckler.measurements.data_source import DataSource
 from buckler.params import Between, Count, CountOrAll, Positive, Radii, Seed, Share
 
 
@@ -13,7 +14,7 @@ from buckler.params import Between, Count, CountOrAll, Positive, Radii, Seed, Sh
 class DataParams:
     """Section ``data`` of params.yaml."""
 
-    source: Literal["synthetic", "directory"]
+    source: DataSource
     path: str
     per_class: CountOrAll
     image_size: Count

@@ -49,6 +49,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         defence=cfg.defence,
         architecture=architecture.name,
         initial_weights=initial.load(WEIGHTS).identity,
+        data_source=data.source,
     )
     train = _train_head if architecture.frozen_base else _train_whole
     surrogate, _ = train(_Training(architecture, cfg, data, labels, cfg.seed + 1, "train the surrogate"))

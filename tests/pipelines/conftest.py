@@ -30,7 +30,9 @@ def attackable(tmp_path, monkeypatch):
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
     manifest.write(manifest.build(rows), TEST)
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny")
+    info = checkpoint.ModelInfo(
+        projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny", data_source="directory"
+    )
     for seed, directory in ((8, SURROGATE), (7, CLASSIFIER)):
         network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=seed)
         checkpoint.save(network, info, directory)

@@ -37,6 +37,7 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
     ids = "".join(f"{row['id']}\n" for row in rows)
     assert report.data.ids_sha256 == hashlib.sha256(ids.encode()).hexdigest()
     assert report.data.images == len(rows) == 8
+    assert report.data.source == "directory"
     columns = ["fgsm_1", "fgsm_8", "pgd_4", "pgd-3_8"]
     assert [f"{cell.name}_{cell.epsilon_255}" for cell in report.cells] == columns
     for column, cell in zip(columns, report.cells, strict=True):

@@ -24,8 +24,9 @@ def names(registry, project):
     """A gated project, ready to be published under test names."""
     (project / "params.yaml").write_text("train: {epochs: 3, hidden: [8, 4]}\nprofiles: {demo: {}}\n")
     (project / "dvc.lock").write_text("schema: '2.0'\n")
-    gate.run(projects.POLICY, registry)
-    return PublishParams(experiment=registry, model_name=registry)
+    names = PublishParams(experiment=registry, model_name=registry, intended_use="Sorting pictures for a test.")
+    gate.run(projects.POLICY, names)
+    return names
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_publishing_twice_makes_neither_a_second_version_nor_a_second_run(names,
 def test_a_new_verdict_on_the_same_model_is_a_new_version(names, project):
     publish.run(names)
     reports.write(projects.validation().model_copy(update={"ingested": 101}), project / "reports")
-    gate.run(projects.POLICY, names.model_name)
+    gate.run(projects.POLICY, names)
     publish.run(names)
     first, second = Registry(names.model_name).versions()
     assert first.digest == second.digest
@@ -147,7 +148,7 @@ def test_a_killed_publication_resumes_without_a_second_run(names, client, monkey
 
 def test_a_model_that_failed_its_gate_is_recorded_as_such(names, client, project):
     projects.make_project(project, clean=60)
-    gate.run(projects.POLICY, names.model_name)
+    gate.run(projects.POLICY, names)
     publish.run(names)
     version = client.get_model_version_by_alias(names.model_name, "challenger")
     assert version.tags[OUTCOME_TAG] == "failed"

@@ -67,7 +67,7 @@ def forward(network):
 
 def test_hardening_changes_the_base(undefended, project):
     plain, info = undefended
-    assert (info.defence, info.architecture) == ("none", "tiny")
+    assert (info.defence, info.architecture, info.data_source) == ("none", "tiny", "directory")
     hardened, info = trained("adversarial", learning_rate=1e-3, unfrozen_blocks=4)
     assert info.defence == "adversarial"
     assert not Path(".buckler/training/state.npz").exists()

@@ -6,16 +6,21 @@ from typing import Any
 
 import jinja2
 
-from buckler.serving.model_card import ModelCard
+from buckler.serving.model_card import SOURCES, SYNTHETIC_BANNER, ModelCard
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# `data:` for the empty icon, without which browsers ask for /favicon.ico.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page(card: ModelCard) -> str:
     """Return the card as an HTML document."""
-    return _template().render(card=card)
+    banner = SYNTHETIC_BANNER if card.data.source == "synthetic" else None
+    return _template().render(card=card, source=SOURCES[card.data.source], banner=banner)
 
 
 @cache

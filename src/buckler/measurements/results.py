@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from buckler.measurements.data_source import DataSource
+
 Interval = tuple[float, float]
 
 
@@ -35,11 +37,19 @@ class DataVersion:
 
 @dataclass(frozen=True, slots=True)
 class AttackedData:
-    """The splits' digest, the number of attacked pictures, and the SHA-256 of their ids, one per line."""
+    """The attacked pictures.
+
+    Attributes:
+        version: The splits' digest.
+        images: Number of attacked pictures.
+        ids_sha256: SHA-256 of their ids, one per line.
+        source: Where they come from; None in reports of versions that did not record it.
+    """
 
     version: str
     images: int
     ids_sha256: str
+    source: DataSource | None = None
 
 
 # --- validation of the pictures

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import pydantic
 
 from buckler.errors import ModelError
+from buckler.measurements.data_source import DataSource
 from buckler.modality.picture.images import CHANNELS
 from buckler.state.locations import Location
 
@@ -31,6 +32,8 @@ class ModelInfo:
         architecture: Name of its network in `buckler.models.networks.table`.
         initial_weights: What its training started from: ``sha256:...`` of a file, ``md5:...`` of a download, ``none``
             (drawn from the seed). None for models of versions that did not record it.
+        data_source: Where its pictures come from, as ``data.source``. None for models of versions that did not record
+            it.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +43,7 @@ class ModelInfo:
     defence: Literal["none", "adversarial", "randomised"] = "none"
     architecture: str = "vgg19"
     initial_weights: str | None = None
+    data_source: DataSource | None = None
     schema: int = SCHEMA
 
     @property

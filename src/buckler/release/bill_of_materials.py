@@ -80,7 +80,10 @@ def _model(provenance: Provenance, info: ModelInfo, measured: Measured) -> Compo
                 "datasets": [{"ref": DATA}],
             },
             "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measured))},
-            "considerations": {"technicalLimitations": model_card.limits(info, measured.worst_case)},
+            "considerations": {
+                "useCases": [model_card.intended_use(provenance.model.intended_use, info)],
+                "technicalLimitations": model_card.limits(info, measured.worst_case),
+            },
         },
         "properties": [{"name": "buckler:defence", "value": info.defence}],
     }

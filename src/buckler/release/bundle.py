@@ -45,6 +45,7 @@ def build(
     reports: Path,
     policy: Policy,
     name: str,
+    intended_use: str = "",
     source: Source,
     packages: Sequence[Package],
     key: SigningKey,
@@ -63,6 +64,7 @@ def build(
         reports: Directory of the model's reports; copied into ``evidence/``.
         policy: The gate's policy.
         name: Name of the model in the registry; the verdict is valid for no other.
+        intended_use: What the model is for; empty: not stated.
         source: What the model was made from; its initial weights are taken from the classifier's description.
         packages: Python packages of the code, for the bill of materials.
         key: Signs the verdict.
@@ -83,7 +85,7 @@ def build(
         _check_subjects(found, files, classifier, runtime)
         info, released = load_info(aside / MODEL_DIR), file_digests(aside / MODEL_DIR)
         provenance = Provenance(
-            JudgedModel(name, digest_of(released)),
+            JudgedModel(name, digest_of(released), intended_use),
             released,
             dataclasses.replace(source, initial_weights=info.initial_weights),
             packages,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from buckler.measurements.data_source import DataSource
 from buckler.measurements.results import Cell, CheckResult, Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDetector
 from buckler.trust.standing import HOLDS, Standing, State
@@ -20,6 +21,14 @@ if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
 SCHEMA = 1
+
+# By `CardData.source`.
+SOURCES: dict[DataSource | None, str] = {
+    "synthetic": "pictures drawn by Buckler's generator, none of a patient",
+    "directory": "pictures from a folder",
+    None: "not stated",
+}
+SYNTHETIC_BANNER = "Demo model, synthetic pictures, not for clinical use"
 
 
 class CardModel(BaseModel):
@@ -39,6 +48,10 @@ class CardData(BaseModel):
     """Training and evaluation data."""
 
     version: str = Field(description="Digest of the splits")
+    source: DataSource | None = Field(
+        description="`synthetic`: drawn by the generator; `directory`: from a folder; null: an earlier version did not"
+        " record it"
+    )
     pictures_attacked: int | None
 
 
@@ -79,6 +92,7 @@ class ModelCard(BaseModel):
 
     schema_: int = Field(default=SCHEMA, serialization_alias="schema")
     model: CardModel
+    intended_use: str = Field(description="What its maker intends it for")
     data: CardData
     verdict: CardVerdict
     standing: CardStanding
@@ -126,8 +140,10 @@ def card(
             malignant=list(info.dangerous),
             image_size=info.image_size,
         ),
+        intended_use=intended_use(verdict.model.intended_use, info),
         data=CardData(
             version=info.data_version,
+            source=info.data_source,
             pictures_attacked=measured.data.images if measured.data else None,
         ),
         verdict=_verdict(verdict, expired=now >= expires_at),
@@ -171,6 +187,20 @@ def _verdict(verdict: Verdict, *, expired: bool) -> CardVerdict:
     )
 
 
+def intended_use(stated: str, info: "ModelInfo") -> str:
+    """Return what a model is for: as its verdict states it, else a sentence from its data and labels.
+
+    Args:
+        stated: In the verdict; may be empty.
+        info: Description of the model.
+    """
+    if stated:
+        return stated
+    if info.data_source == "synthetic":
+        return "To try Buckler on drawn pictures. Not for clinical use."
+    return f"To support a clinician who judges which of these a picture shows: {', '.join(info.labels)}."
+
+
 def limits(info: "ModelInfo", worst_case: Sequence[WorstCase]) -> list[str]:
     """Return the limits of a model as sentences.
 
@@ -193,6 +223,8 @@ def limits(info: "ModelInfo", worst_case: Sequence[WorstCase]) -> list[str]:
     ]
     if info.defence == "none":
         found.insert(3, "It was trained without a defence against attacks.")
+    if info.data_source == "synthetic":
+        found.insert(0, "It learnt from drawn pictures, not from pictures of patients: it is not for clinical use.")
     return found
 
 
@@ -219,12 +251,19 @@ def _head(card: ModelCard) -> str:
         ("model", f"`{model.digest}`"),
         ("network", f"{model.architecture}, {model.image_size} pixels a side, defence: {model.defence}"),
         ("labels", ", ".join(model.labels)),
-        ("data", f"`{card.data.version}`"),
+        ("data", f"`{card.data.version}`, {SOURCES[card.data.source]}"),
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),
         ("clean accuracy", _percent(card.clean.accuracy)),
         ("malignant recall", _percent(card.clean.malignant_recall)),
     ]
-    parts = (f"## {model.name}: {outcome}", _table(("", ""), rows), _bullets("Why it failed", verdict.reasons))
+    banner = f"**{SYNTHETIC_BANNER}**" if card.data.source == "synthetic" else ""
+    parts = (
+        f"## {model.name}: {outcome}",
+        banner,
+        f"Intended use: {card.intended_use}",
+        _table(("", ""), rows),
+        _bullets("Why it failed", verdict.reasons),
+    )
     return "\n\n".join(part for part in parts if part)
 
 

@@ -37,10 +37,12 @@ class JudgedModel:
     Attributes:
         name: Its name in the registry.
         digest: ``directory_digest`` of its files.
+        intended_use: What its maker states that it is for; empty if that is not stated.
     """
 
     name: str
     digest: str
+    intended_use: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,9 @@ def test_the_card_has_network_data_results_and_limits(project):
     assert card["modelParameters"]["task"] == "classification: benign, malignant"
     assert card["modelParameters"]["modelArchitecture"] == "tiny"
     assert card["modelParameters"]["datasets"] == [{"ref": "data"}]
+    assert card["considerations"]["useCases"] == [
+        "To support a clinician who judges which of these a picture shows: benign, malignant."
+    ]
     limits = "\n".join(card["considerations"]["technicalLimitations"])
     assert "at most 1/255 per pixel" in limits
     assert "without a defence" in limits

@@ -26,6 +26,7 @@ def test_a_release_is_valid_and_its_verdict_has_the_fields_for_a_reviewer(projec
         "version": "sha256:data",
         "images": 100,
         "ids_sha256": "0" * 64,
+        "source": None,
     }
     assert verdict.source == Source("0" * 40, False)
     attacks = verdict.measured["attacks"]

@@ -116,6 +116,14 @@ def test_the_page_is_well_formed_and_has_every_number_of_the_report(more):
     assert "bösartig 4 36" in found
 
 
+@pytest.mark.parametrize(("source", "warned"), [("synthetic", True), ("directory", False), (None, False)])
+def test_the_page_says_whether_the_pictures_were_drawn(source, warned):
+    data = AttackedData("sha256:" + 64 * "b", 100, 64 * "0", source)
+    text = page.render(document(data=data))
+    assert ("It is not for clinical use." in text) == warned
+    rows(text)  # well-formed
+
+
 def test_optional_parts_are_shown_only_if_present():
     bare, full = page.render(document()), page.render(document(**optional()))
     for heading in ("Convergence of the attack", "<h2>Subgroups", '<th scope="col">sensitivity'):

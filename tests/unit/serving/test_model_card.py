@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +54,33 @@ def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
     assert "without a defence" not in text
     plain = ModelInfo(INFO.labels, (), 112, data_version="sha256:data")
     assert "without a defence" in "\n".join(card(verdict, plain).limits)
+
+
+def test_a_model_of_drawn_pictures_says_so_in_intended_use_limits_and_markdown(verdict):
+    found = card(verdict, replace(INFO, data_source="synthetic"))
+    assert found.data.source == "synthetic"
+    assert found.intended_use == "To try Buckler on drawn pictures. Not for clinical use."
+    assert "not for clinical use" in found.limits[0]
+    assert "\n**Demo model, synthetic pictures, not for clinical use**\n" in model_card.markdown(found)
+
+
+@pytest.mark.parametrize("source", ["directory", None])
+def test_a_model_of_other_pictures_has_no_such_warning(verdict, source):
+    found = card(verdict, replace(INFO, data_source=source))
+    assert found.data.source == source
+    assert "clinical use" not in "\n".join(found.limits)
+    assert "Demo model" not in model_card.markdown(found)
+    assert ("from a folder" in model_card.markdown(found)) == (source == "directory")
+
+
+def test_the_intended_use_is_the_one_that_the_verdict_states(project, verdict):
+    assert card(verdict).intended_use == (
+        "To support a clinician who judges which of these a picture shows: benign, malignant."
+    )
+    use = "Sorting pictures of moles before a dermatologist sees them."
+    found = card(projects.build(project, now=NOW, intended_use=use), replace(INFO, data_source="synthetic"))
+    assert found.intended_use == use
+    assert f"Intended use: {use}" in model_card.markdown(found)
 
 
 def test_values_that_a_verdict_lacks_are_none():

@@ -1,8 +1,10 @@
 """The model card, through a real server."""
 
+import html
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import httpx
 import pytest
 
 from benchmarks.signing import write_verdict
-from buckler.serving.model_card import ModelCard
-from buckler.trust.verdict import Verdict
+from buckler.models.info import load_info, save_info
+from buckler.serving.model_card import SYNTHETIC_BANNER, ModelCard
+from buckler.trust.verdict import MODEL_DIR, Verdict
 from services.classifier.interfaces.card_page import POLICY
 from tests import projects
 from tests.services.running import LABELS, Server, serving
@@ -31,6 +34,7 @@ def stated(tmp_path_factory) -> Verdict:
 def judged(module_tmp_path: Path, release: Path, keys: Path, stated) -> Iterator[Server]:
     directory = module_tmp_path
     copy = Path(shutil.copytree(release, directory / "release"))
+    save_info(replace(load_info(copy / MODEL_DIR), data_source="synthetic"), copy / MODEL_DIR)
     notes = ("<script>alert(1)</script> & so on",)
     write_verdict(copy, keys, notes=notes, policy=stated.policy, measured=stated.measured)
     with serving(directory, keys, BUCKLER_RELEASE=str(copy)) as server:
@@ -92,10 +96,25 @@ def test_the_page_shows_the_numbers_and_loads_and_runs_nothing(judged: Server, s
     assert "prefers-color-scheme: dark" in page
 
 
+def test_the_page_begins_with_banner_intended_use_source_and_limits(judged: Server):
+    card, page = judged.get("/model").json(), html.unescape(judged.get("/model.html").text)
+    assert card["data"]["source"] == "synthetic"
+    texts = (SYNTHETIC_BANNER, card["intended_use"], "none of a patient", *card["limits"], "Without an attacker")
+    places = [page.index(text) for text in texts]
+    assert places == sorted(places)
+    assert "<details>" not in page[: places[-1]]  # none of them is under a fold
+
+
+def test_the_page_has_an_icon_that_its_policy_allows(judged: Server):
+    assert '<link rel="icon" href="data:,">' in judged.get("/model.html").text
+    assert "img-src data:;" in POLICY
+
+
 def test_a_verdict_with_few_statements_has_a_card(server: Server):
-    card = server.get("/model").json()
-    assert (card["worst_case"], card["detector"]) == ([], None)
-    assert "not stated" in server.get("/model.html").text
+    card, page = server.get("/model").json(), server.get("/model.html").text
+    assert (card["worst_case"], card["detector"], card["data"]["source"]) == ([], None, None)
+    assert "not stated" in page
+    assert SYNTHETIC_BANNER not in page
 
 
 @pytest.mark.parametrize("path", ["/model", "/model.html"])
