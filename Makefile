@@ -30,26 +30,26 @@ setup: $(STAMP) ## Install everything into .venv from the hashed lock file
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "error: expected Python 3.11, got $$($(PYTHON) --version) at $(PYTHON); run make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "installing into $(VENV) ..."
+	@echo "installing the packages of requirements.lock into $(VENV) (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@sed -n '/^uv==/,/^    #/p' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
-	@$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@# With the setuptools of the lock: an isolated build would download one without a hash.
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@# For `dvc` without make, too; DVC does not resolve a path in .dvc/config against the repository.
 	@git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/dvc config --quiet --local core.site_cache_dir "$(DVC_SITE_CACHE_DIR)" || true
 	@touch $@
 
-demo: setup ## Train, gate and serve a model, send one clean and one attacked picture, then stop
-	@$(BIN)/python infra/local.py demo $(if $(RESULTS),--results "$(RESULTS)")
+demo: setup ## Train, gate and serve a model, attack it; from a terminal the servers stay up (STOP=1 stops them)
+	@$(BIN)/python -m infra.local demo $(if $(STOP),--stop) $(if $(RESULTS),--results "$(RESULTS)")
 
 up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
-	@$(BIN)/python infra/local.py up
+	@$(BIN)/python -m infra.local up
 
-down: ## Stop what `make up` started
-	@$(BIN)/python infra/local.py down
+down: ## Stop what `make up` or `make demo` started
+	@$(BIN)/python -m infra.local down
 
 test: setup ## Run all tests in two processes (WORKERS=N)
 	@$(PYTEST)
@@ -91,18 +91,18 @@ tables: setup ## Write the measured tables of README and docs from docs/results/
 paper: setup ## Repeat the paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python infra/local.py demo
+	@$(BIN)/python -m infra.local demo
 	@$(BIN)/python -m benchmarks.paper
 
 ham10000: setup ## Train on seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python infra/local.py demo
+	@$(BIN)/python -m infra.local demo
 
 hardened: setup ## Compare a hardened and an undefended network: make hardened IMAGES=DIR WEIGHTS=FILE
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make hardened IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python infra/local.py demo
+	@$(BIN)/python -m infra.local demo
 	@rm -rf reports/hardened .buckler/hardened && cp -R reports .buckler/hardened && mv .buckler/hardened reports/hardened
 	@echo "== the undefended network on the same pictures"
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS) \

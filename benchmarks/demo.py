@@ -1,22 +1,19 @@
-"""Writes the duration of `make demo RESULTS=DIR` to docs/results/demo.json."""
+"""Writes the times of `make demo RESULTS=DIR` to docs/results/demo.json."""
 
-import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks import results
-from benchmarks.results import Column, Table
-from pipelines.stage import stage
+from benchmarks.results import CellValue, Column, Table
+
+COLUMNS = (
+    Column("step", "`make demo`"),
+    Column("seconds", "seconds", ",.0f"),
+    Column("silent", "without a moving progress bar", ",.0f"),
+    Column("source", "results"),
+)
 
 
-def main() -> None:
-    """Parse the command line and write the document."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, required=True, help="from pictures to served answers")
-    results.add_options(parser)
-    given = parser.parse_args()
-    columns = (Column("step", "`make demo`"), Column("seconds", "seconds", ","))
-    table = Table(columns, ({"step": "pictures to served answers", "seconds": given.seconds},))
-    results.new("demo", "make demo", {"time": table}).write(given.out or results.DIRECTORY)
-
-
-if __name__ == "__main__":
-    stage(main)
+def write(rows: Sequence[Mapping[str, CellValue]], out: Path) -> Path:
+    """Write rows with the cells of `COLUMNS` into the folder ``out`` and return the file."""
+    return results.new("demo", "make demo", {"time": Table(COLUMNS, tuple(map(dict, rows)))}).write(out)

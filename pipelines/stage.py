@@ -12,14 +12,15 @@ from buckler.state import timings
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = Path("reports")
+INTERRUPTED = 130  # exit code, as of a shell
 
 
 def stage(run: Callable[[], None]) -> None:
     """Call ``run`` from the project's root; a ``BucklerError`` becomes one line on stderr and exit code 1.
 
     Raises:
-        SystemExit: With code 1, after a ``BucklerError``. Any other exception is a bug and keeps its
-            traceback.
+        SystemExit: With code 1, after a ``BucklerError``; with `INTERRUPTED`, after Ctrl-C. Any other exception is a
+            bug and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it
@@ -30,6 +31,8 @@ def stage(run: Callable[[], None]) -> None:
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _record(seconds: float) -> None:

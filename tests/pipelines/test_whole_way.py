@@ -132,16 +132,21 @@ def test_a_promoted_model_is_attacked_again_by_watch(project):
 def test_the_demo_promotes_idempotently_asks_the_served_model_and_stops_what_it_started(project):
     names = ("MLFLOW", "SERVICE", "CONSOLE", "PROMETHEUS", "ALERTMANAGER")
     ports = {f"BUCKLER_{name}_PORT": str(free_port()) for name in names}
-    result = project("python", "infra/local.py", "demo", **ports)
+    ports["BUCKLER_WATCH_PORT"] = str(free_port())
+    result = project("python", "-m", "infra.local", "demo", "--results", "reports/results", **ports)
     assert result.returncode == 0, result.stdout + result.stderr
     assert ": version 1 is already the champion" in result.stdout
-    assert "success: pictures to served answers" in result.stdout
+    assert re.search(r"] train +unchanged\n", result.stdout)
+    assert "success: the servers are stopped" in result.stdout
     for page in ("MLflow UI", "API docs", "service metrics", "watch metrics"):
         assert page in result.stdout
-    answers = project.report("ask/answers.json")
-    digest = digests.directory_digest(project.root / "models/release/model")
-    assert answers["clean"]["model"]["digest"] == answers["attacked"]["model"]["digest"] == digest
-    assert answers["clean"]["probabilities"] != answers["attacked"]["probabilities"]
+    assert "test pictures" in project.report("ask/answers.json")["about"]
+    times = {row["step"]: row for row in project.report("results/demo.json")["tables"]["time"]["rows"]}
+    assert times["stage train"]["source"] == "unchanged"
+    assert times["stage weights"]["silent"] >= 0
+    steps = ("pipeline", "promote", "start the servers", "ask the service")
+    total = times["pictures to served answers"]["seconds"]
+    assert total == pytest.approx(sum(times[step]["seconds"] for step in steps), abs=2)
     assert not list((project.root / ".buckler/run").glob("*.pid"))
     for port in ports.values():
         with socket.socket() as probe:
@@ -153,7 +158,7 @@ def test_an_occupied_port_is_one_clear_error_and_leaves_no_process(project):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        result = project("python", "infra/local.py", "up", BUCKLER_MLFLOW_PORT=port)
+        result = project("python", "-m", "infra.local", "up", BUCKLER_MLFLOW_PORT=port)
     assert result.returncode == 1
     assert f"error: port {port} for mlflow is taken" in result.stderr
     assert not list((project.root / ".buckler/run").glob("*.pid"))

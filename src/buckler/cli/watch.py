@@ -21,6 +21,7 @@ def add_to(commands: Any) -> None:
         help="run one job now; exit code 0, 1, 2: passed, failed its gate, could not run",
     )
     watch.add_argument("--host", help="address to serve metrics on instead of watch.host")
+    watch.add_argument("--port", type=int, help="port to serve metrics on instead of watch.port")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         run = watch.run_once(arguments.once, cfg=cfg, attempt=arguments.attempt)
         print(f"{run.job} {run.outcome} after {run.seconds:.1f} s: {run.message}")
         return watch.EXIT_CODES[run.outcome or "error"]
-    watch.serve(dataclasses.replace(cfg, host=arguments.host or cfg.host))
+    watch.serve(dataclasses.replace(cfg, host=arguments.host or cfg.host, port=arguments.port or cfg.port))
     return 0
 
 

@@ -161,5 +161,8 @@ def _judge_runtime(found: Reports) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = sorted(scored - {serves})
     failed = [f"runtime {serves}: {failure}" for failure in failures[serves]]
     failed += [f"runtime {serves} serves, but answers of {others} were scored"] if others else []
-    rejected = [f"runtime {name} does not serve: {'; '.join(why)}" for name, why in failures.items() if why]
-    return tuple(failed), tuple(note for note in rejected if not note.startswith(f"runtime {serves} "))
+    rejected = {name: "; ".join(why) for name, why in failures.items() if why and name != serves}
+    return tuple(failed), tuple(
+        f"{name} is not used, which costs only speed: it differs too much from the reference ({why})"
+        for name, why in rejected.items()
+    )

@@ -62,7 +62,7 @@ def _metrics_served(cfg: WatchParams, history: History) -> Iterator[None]:
     except OSError as error:
         raise BucklerError(
             f"cannot serve metrics on {cfg.host}:{cfg.port} ({error.strerror}); "
-            "set another address in watch.host and watch.port of params.yaml"
+            "set another address in watch.host and watch.port of params.yaml, or with --host and --port"
         ) from error
     log.info("metrics on http://%s:%s/metrics", cfg.host, cfg.port)
     try:

@@ -52,7 +52,8 @@ def edit(project, name, change):
 def test_a_rejected_precision_is_a_note_and_not_a_failure(project):
     decision = decide(read_project(project), None, POLICY)
     assert not [failure for failure in decision.failures if "runtime" in failure]
-    assert "runtime int8 does not serve: label agreement 0.9000 < 0.99" in decision.notes
+    differs = "it differs too much from the reference (label agreement 0.9000 < 0.99)"
+    assert f"int8 is not used, which costs only speed: {differs}" in decision.notes
 
 
 def test_a_serving_runtime_without_parity_fails_the_gate(project):

@@ -1,0 +1,1 @@
+"""Runs the platform as processes on this machine, without containers."""

@@ -1,0 +1,27 @@
+"""What the modules of this folder share: folders, the environment of child processes, the error for the user."""
+
+import os
+import sys
+from pathlib import Path
+
+from buckler.state import paths
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+class LocalError(Exception):
+    """A problem that the user can fix, as the message explains."""
+
+
+def run_directory() -> Path:
+    """Return the folder of pid files, logs and ports."""
+    return ROOT / paths.RUN
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of child processes."""
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    # No usage data goes to the vendors of the tools.
+    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, **silent, "PATH": path}

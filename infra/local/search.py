@@ -1,0 +1,158 @@
+"""Searches the pictures for the end of the demo, by fixed rules, with the released model on this machine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from buckler.attacks.ball import as_8_bit
+from buckler.attacks.base import Batch
+from buckler.attacks.iterative import PGD
+from buckler.compute.machine import crafting_precision
+from buckler.data import pictures
+from buckler.data.pictures import Pictures
+from buckler.detection.screening import Screening
+from buckler.evaluation.evasion import OBJECTIVES, Evader
+from buckler.modality.base import Images, Radius
+from buckler.models import checkpoint
+from buckler.models.classifier import Classifier
+from buckler.serving.predictor import Prediction, Predictor
+from buckler.trust import keys
+from buckler.trust.verdict import MODEL_DIR
+
+BATCH_SIZE = 8
+TRIED = 24  # pictures to attack, the surest first
+FLIP_RADII = (1, 2, 4, 8)  # in 1/255, smallest first
+MISS_RADII = (1, 2, 4)
+STEPS = 20
+UNAWARE = "PGD"
+AWARE = "PGD that knows the detector"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A test picture and its attacked copy, both ``(size, size, 3)`` float32 in 0..1, at 8 bits.
+
+    Attributes:
+        name: Of the picture.
+        truth: Its true label.
+        attack: Name of the attack, for people.
+        epsilon_255: Radius of the attack, L-infinity, in 1/255.
+    """
+
+    name: str
+    truth: str
+    clean: Images
+    attacked: Images
+    attack: str
+    epsilon_255: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Dangerous test pictures that the model answers right, the surest first.
+
+    Attributes:
+        pictures: At most `TRIED`; none if the model answers all wrong.
+        about: Which pictures they were chosen from, in words.
+    """
+
+    pictures: Pictures
+    about: str
+
+
+class Search:
+    """A release and its candidates.
+
+    Attributes:
+        predictor: Answers as the service does.
+        candidates: The pictures to attack.
+    """
+
+    def __init__(self, predictor: Predictor, model: Path, test: Pictures) -> None:
+        """Choose the candidates.
+
+        Args:
+            predictor: The released model.
+            model: Its directory.
+            test: The test pictures.
+        """
+        labels, dangerous = predictor.labels, predictor.info.dangerous
+        self.predictor = predictor
+        # Without a dangerous label, every wrong answer counts.
+        self._harmless = [label for label in labels if label not in dangerous] if dangerous else list(labels)
+        self.candidates = _candidates(predictor, test, dangerous or labels)
+        network, precision = checkpoint.load_network(model), crafting_precision()
+        self._unaware = Classifier(network, precision, batch_size=BATCH_SIZE)
+        screening = Screening.load(model)
+        self._aware = [
+            Evader(network, screening, objective, precision, batch_size=BATCH_SIZE) for objective in OBJECTIVES
+        ]
+
+    @classmethod
+    def load(cls, release: Path, test: Path) -> Self:
+        """Return the search in the directory ``release`` and in the pictures that the manifest ``test`` lists.
+
+        Raises:
+            VerdictError: The release has no valid verdict.
+            DataError: The manifest does not fit the release.
+        """
+        predictor = Predictor.load(release, keys.load_public_keys())
+        return cls(predictor, release / MODEL_DIR, pictures.load(test, predictor.labels, size=predictor.image_size))
+
+    def flipped(self) -> Found | None:
+        """Return the surest candidate that PGD turns into a harmless label, at the smallest radius that does."""
+        # Without early exit: a patient attacker takes the surest wrong answer, not the first.
+        attack = PGD(steps=STEPS, early_exit=False)
+        for radius in FLIP_RADII:
+            for found, _ in self._turned(self._unaware, attack, UNAWARE, radius):
+                return found
+        return None
+
+    def missed(self) -> Found | None:
+        """Return the surest candidate that an attack turns into a harmless label that the service would accept.
+
+        The smallest radius first, then the attacks in their order: without and with knowledge of the detector.
+        """
+        attacks: list[tuple[str, Classifier, PGD]] = [
+            (UNAWARE, self._unaware, PGD(steps=STEPS, early_exit=False)),
+            (UNAWARE, self._unaware, PGD(steps=STEPS)),
+            *((AWARE, evader, PGD(steps=STEPS)) for evader in self._aware),
+        ]
+        for radius in MISS_RADII:
+            for name, attacker, attack in attacks:
+                for found, answer in self._turned(attacker, attack, name, radius):
+                    if answer.decision == "accept":
+                        return found
+        return None
+
+    def _turned(
+        self, attacker: Classifier, attack: PGD, name: str, epsilon_255: int
+    ) -> Iterator[tuple[Found, Prediction]]:
+        """Yield the candidates that ``attack`` turns into a harmless label, with the answers to them."""
+        radius, some = Radius(epsilon_255 / 255), self.candidates.pictures
+        for first in range(0, len(some.ids), BATCH_SIZE):
+            rows = np.arange(first, min(first + BATCH_SIZE, len(some.ids)))
+            clean = some.images[rows]
+            crafted = attack(attacker, Batch(clean, some.truth[rows], rows.tolist()), radius)
+            for row, pixels in zip(rows, as_8_bit(crafted, clean, radius), strict=True):
+                answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
+                if answer.label != truth and answer.label in self._harmless:
+                    yield Found(some.ids[row], truth, some.images[row], pixels, name, epsilon_255), answer
+
+
+def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) -> Candidates:
+    """Return the pictures with a label of ``dangerous`` that are answered right, if possible without a warning."""
+    some = test.at(np.flatnonzero([predictor.labels[truth] in dangerous for truth in test.truth]))
+    answers = [predictor(pixels) for pixels in some.images]
+    right = [answer.label == predictor.labels[truth] for answer, truth in zip(answers, some.truth, strict=True)]
+    accepted = [one and answer.decision == "accept" for one, answer in zip(right, answers, strict=True)]
+    chosen, said = (accepted, "answered right and accepted") if any(accepted) else (right, "answered right")
+    sureness = np.array([max(answer.probabilities.values()) for answer in answers])
+    rows = np.flatnonzero(chosen)
+    surest = rows[np.argsort(-sureness[rows], kind="stable")][:TRIED]
+    tried = f"the {len(surest)} surest" if len(rows) > TRIED else "all of them"
+    about = f"of {len(some.ids)} {' or '.join(dangerous)} test pictures, {len(rows)} are {said}, and {tried} attacked"
+    return Candidates(some.at(surest), about)

@@ -1,0 +1,189 @@
+"""The end of the demo: asks the running service about a picture, the same picture under attack, and one it misses.
+
+``python -m infra.local.story --url ADDRESS`` tells it again. ``BUCKLER_CLIENT_KEY`` is the API key, if the service
+requires one. The pictures are searched with the released model on this machine; every printed answer is the service's.
+
+Reads   models/release/, data/splits/test.csv and its pictures, the public keys
+Writes  reports/ask/: the pictures sent, {flipped,missed}_{clean,attacked}.png, triptych.png and answers.json
+"""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from buckler.cli.answers import CLIENT_KEY_ENV
+from buckler.client import Answer, Client
+from buckler.errors import BucklerError
+from buckler.modality.picture import images
+from buckler.state import documents
+from infra.local.search import AWARE, FLIP_RADII, MISS_RADII, Found, Search
+from pipelines.stage import stage
+
+RELEASE = Path("models/release")
+TEST = Path("data/splits/test.csv")
+OUT = Path("reports/ask")
+UNSEEN = 2  # largest change, in 1/255, of which the story says that the eye does not see it
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A found picture, and the service's answers to it and to its attacked copy."""
+
+    found: Found
+    clean: Answer
+    attacked: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the demo tells.
+
+    Attributes:
+        flipped: The picture that PGD turns into a harmless label, if there is one.
+        missed: The attacked picture that is wrong and accepted, if there is one.
+        about: Which pictures were attacked, in words.
+        tried: How many.
+    """
+
+    flipped: Asked | None
+    missed: Asked | None
+    about: str
+    tried: int
+
+
+def run(url: str, *, show_json: bool = False) -> None:
+    """Search the pictures, ask the service at ``url``, write the files of `OUT` and print the story.
+
+    Raises:
+        BucklerError: The service serves another model than `RELEASE`, or refuses to answer.
+    """
+    search = Search.load(RELEASE, TEST)
+    with Client(url, key=os.environ.get(CLIENT_KEY_ENV)) as service:
+        flipped, missed = (
+            _ask(service, found, search.predictor.digest) for found in (search.flipped(), search.missed())
+        )
+    story = Story(flipped, missed, search.candidates.about, len(search.candidates.pictures.ids))
+    answers = _write(story)
+    print("\n".join(told(story)))
+    print(f"\nThe pictures and the whole answers are in {OUT}.")
+    if show_json:
+        print(json.dumps(answers, indent=2))
+
+
+def told(story: Story) -> list[str]:
+    """Return the story in lines for people."""
+    if not story.tried:
+        return [f"No picture to tell about: {story.about}."]
+    return [
+        *_flipped(story),
+        "",
+        *_missed(story),
+        "",
+        f"The pictures are chosen by a rule: {story.about}.",
+        "Each is the surest one that the attack turns at the smallest radius.",
+    ]
+
+
+def _flipped(story: Story) -> list[str]:
+    if story.flipped is None:
+        return [f"PGD within {FLIP_RADII[-1]}/255 flipped none of {story.tried} pictures."]
+    found, before, after = story.flipped.found, story.flipped.clean, story.flipped.attacked
+    unseen = ", which the eye cannot see," if found.epsilon_255 <= UNSEEN else ""
+    return [
+        f"1  {found.name}, a {found.truth} picture, is answered {_sure(before)}: {before.decision}",
+        f"2  under {_budget(found)}{unseen} the same picture is FLIPPED to {_sure(after)}",
+        f"3  {_noticed(after)}",
+    ]
+
+
+def _missed(story: Story) -> list[str]:
+    if story.missed is None:
+        return [
+            f"None of {story.tried} pictures slipped through: within {MISS_RADII[-1]}/255 neither PGD nor {AWARE}",
+            "found a wrong answer without a warning. That is no proof: a stronger attacker may find one.",
+        ]
+    found, before, after = story.missed.found, story.missed.clean, story.missed.attacked
+    return [
+        f"And one that slips through: {found.name}, a {found.truth} picture, is answered {_sure(before)}.",
+        f"Under {_budget(found)} it is answered {_sure(after)}. {_noticed(after)}.",
+    ]
+
+
+def _sure(answer: Answer) -> str:
+    return f"{answer.label} {answer.probabilities[answer.label]:.1%}"
+
+
+def _budget(found: Found) -> str:
+    return f"{found.attack} within {found.epsilon_255}/255"
+
+
+def _noticed(answer: Answer) -> str:
+    """Return in words what the service made of an attacked picture."""
+    score = f"score {answer.detector.score:.1f}, limit {answer.detector.threshold:.1f}"
+    if answer.decision == "accept":
+        return f"The detector does not notice it ({score}): ACCEPT, a wrong answer without a warning"
+    if answer.detector.verdict == "adversarial":
+        return f"The detector notices it ({score}): review, a person must look at it"
+    return f"The detector does not notice it ({score}), but the answer goes to review: {', '.join(answer.reasons)}"
+
+
+def _ask(service: Client, found: Found | None, digest: str) -> Asked | None:
+    """Return the answers to both pictures of ``found`` by the model ``digest``."""
+    if found is None:
+        return None
+    clean, attacked = (service.predict(images.to_png(pixels)) for pixels in (found.clean, found.attacked))
+    if clean.model.digest != digest:
+        raise BucklerError(
+            f"the service serves model {clean.model.digest}, {RELEASE} is {digest}: run `buckler promote`, or wait"
+            " until the service has loaded the promoted version"
+        )
+    return Asked(found, clean, attacked)
+
+
+def _write(story: Story) -> dict[str, Any]:
+    """Write the pictures and the answers, and return the answers as written."""
+    from buckler.reporting import plots  # loads matplotlib
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    for old in OUT.glob("*.png"):
+        old.unlink()
+    answers: dict[str, Any] = {"about": story.about, "flipped": None, "missed": None}
+    rows = []
+    for kind, asked in (("flipped", story.flipped), ("missed", story.missed)):
+        if asked is None:
+            continue
+        found = asked.found
+        for side in ("clean", "attacked"):
+            (OUT / f"{kind}_{side}.png").write_bytes(images.to_png(getattr(found, side)))
+        facts = {name: getattr(found, name) for name in ("name", "truth", "attack", "epsilon_255")}
+        answers[kind] = facts | {side: dict(getattr(asked, side).content) for side in ("clean", "attacked")}
+        rows.append(
+            (found.clean, found.attacked, (_caption("clean", asked.clean), _caption(found.attack, asked.attacked)))
+        )
+    documents.write_json(OUT / "answers.json", answers)
+    if rows:
+        clean, attacked, captions = zip(*rows, strict=True)
+        plots.triptych(np.stack(clean), np.stack(attacked), captions, OUT / "triptych.png")
+    return answers
+
+
+def _caption(title: str, answer: Answer) -> str:
+    return f"{title}: {_sure(answer)}\n{answer.decision}"
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:3000", help="of the service (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="also print the whole answers")
+    given = parser.parse_args()
+    run(given.url, show_json=given.json)
+
+
+if __name__ == "__main__":
+    stage(main)
