@@ -165,6 +165,10 @@ def screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
         confidence=0.95,
         strangeness=10.0,
         min_confidence=0.6,
+        temperature=1.5,
+        dangerous=(1,),
+        min_sensitivity=0.95,
+        danger_limit=0.2,
     )
 
 

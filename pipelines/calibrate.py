@@ -1,14 +1,14 @@
 """Stage ``calibrate``: fits the input checks and sets their thresholds.
 
-Reads   models/classifier/, models/runtime/, data/splits/{train,calibration}.csv and the pictures they list,
+Reads   models/classifier/, models/runtime/, data/splits/train.csv and its pictures, data/splits/calibration.csv,
         data/features/clean.npz
 Writes  models/detector/{detector.npz,detector.json}
 
 The detector is fitted on training pictures: clean, with noise, recompressed, and after one FGSM step. All thresholds
-are set on clean calibration pictures only.
+and the temperature are set on clean calibration pictures only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,18 @@ from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.data import pictures
 from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.danger import danger_limit, dangerous_needed, harmless_scores
 from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
+from buckler.detection.temperature import fit_temperature
 from buckler.detection.threshold import threshold_at
 from buckler.evaluation import crafter_and_scorer
-from buckler.modality.base import Images, Radius
+from buckler.modality.base import Images, Labels, Radius
 from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
 from buckler.models.classifier import GradientClassifier
-from buckler.models.forward import Forward
+from buckler.models.forward import Forward, Logits, probabilities
 from buckler.models.networks import table
 from pipelines.settings import CalibrateParams
 from pipelines.stage import stage
@@ -66,6 +68,9 @@ def run(cfg: CalibrateParams) -> None:
     columns = {"read": architecture.trace_columns, "probed": architecture.probe_columns}
     detector = AdversarialDetector.fit(clean, unattacked, attacked, **columns).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
+    truth = pictures.truth_of(SPLITS / "calibration.csv", info.labels)
+    dangerous = tuple(place for place, label in enumerate(info.labels) if label in info.dangerous)
+    temperature = fit_temperature(calibration.logits, truth)
     Screening(
         detector,
         clouds,
@@ -76,7 +81,26 @@ def run(cfg: CalibrateParams) -> None:
         # Strangers are several times as far from the training pictures as any clean picture.
         strangeness=cfg.stranger_margin * float(strangeness.max()),
         min_confidence=cfg.min_confidence,
+        temperature=temperature,
+        dangerous=dangerous,
+        min_sensitivity=cfg.min_sensitivity,
+        danger_limit=_danger_limit(cfg, calibration.logits, truth, temperature, dangerous),
     ).save(DETECTOR)
+
+
+def _danger_limit(
+    cfg: CalibrateParams, logits: Logits, truth: Labels, temperature: float, dangerous: Sequence[int]
+) -> float | None:
+    own = logits[np.isin(truth, dangerous)]
+    scores = harmless_scores(own, probabilities(own, temperature), dangerous)
+    limit = danger_limit(scores, cfg.min_sensitivity, cfg.confidence)
+    if dangerous and limit is None:
+        needed = dangerous_needed(cfg.min_sensitivity, cfg.confidence)
+        print(
+            f"{len(own)} dangerous calibration pictures set no limit for calibrate.min_sensitivity "
+            f"{cfg.min_sensitivity:g}, which needs {needed}: every answer with a harmless label gets `review`"
+        )
+    return limit
 
 
 def _unattacked(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:

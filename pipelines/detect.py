@@ -1,7 +1,8 @@
-"""Stage ``detect``: detection of attacks that the detector was not fitted on, and evasion by one that knows it.
+"""Stage ``detect``: decisions on clean pictures; detection of attacks that the detector was not fitted on; evasion.
 
-Reads   models/{classifier,runtime,detector}/, data/splits/test.csv and its pictures, data/features/{clean,attacked}.npz
-Writes  reports/detector.json, reports/curves/detector_roc.csv
+Reads   models/{classifier,runtime,detector}/, data/splits/test.csv and its pictures, data/splits/calibration.csv,
+        data/features/{clean,attacked}.npz
+Writes  reports/detector.json, reports/decisions.json, reports/curves/detector_roc.csv
 Keeps   .buckler/detect/: finished parts, so that a killed run resumes and a later run computes no unchanged part again
 
 The suite's attacks take all their steps, without early exit. The attacks of the stage ``attack`` that exit early have
@@ -24,21 +25,24 @@ from buckler.compute.machine import crafting_precision, instruction_set
 from buckler.data import pictures
 from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
-from buckler.evaluation import crafter_and_scorer, detection, reports, subgroups
+from buckler.evaluation import accuracy, crafter_and_scorer, decisions, detection, reports, subgroups
 from buckler.evaluation.detection import Screened
 from buckler.evaluation.evasion import Evader, Objective
 from buckler.evaluation.journal import Journal
-from buckler.evaluation.reports import DetectorReport, MeasuredModel
+from buckler.evaluation.reports import DecisionsReport, DetectorReport, MeasuredModel
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
 from buckler.measurements.detection import BenignChange, DetectedAttack, Strangers
+from buckler.measurements.results import DataVersion
 from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
-from buckler.models.forward import Forward
+from buckler.models.forward import Forward, probabilities
 from buckler.params import Count, CountOrAll, Seed
 from buckler.state import documents, paths
 from buckler.trust.digests import directory_digest
+from pipelines.settings import EvaluateParams
 from pipelines.stage import stage
 
+CALIBRATION = Path("data/splits/calibration.csv")
 TEST = Path("data/splits/test.csv")
 CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
@@ -86,6 +90,7 @@ class Bench:
         self.screening = Screening.load(DETECTOR)
         with np.load(CLEAN, allow_pickle=False) as arrays:
             self.clean = self.screen(self.test, Forward(arrays["test_logits"], arrays["test_features"]))
+            self.calibration_logits = arrays["calibration_logits"]
         self.journals: list[Journal] = []
 
     def journal(self, attacker: str) -> Journal:
@@ -110,9 +115,10 @@ def _digests() -> dict[str, str]:
     return {name: directory_digest(place) for name, place in _MODELS.items()}
 
 
-def run(cfg: DetectParams) -> None:
-    """Evaluate the detector and write the report."""
+def run(cfg: DetectParams, bins: int) -> None:
+    """Evaluate decisions and detector and write the reports; ``bins`` as ``calibration_bins`` of `EvaluateParams`."""
     bench = Bench(cfg)
+    reports.write(_decisions(bench, bins), REPORTS)
     chosen = bench.test.subset(cfg.records, cfg.seed)
     outcomes = _outcomes(bench, chosen)
     evasions = list(_evasions(bench))
@@ -138,6 +144,27 @@ def run(cfg: DetectParams) -> None:
     documents.write_csv(ROC, list(_roc_points(bench, chosen, outcomes)))
     for journal in bench.journals:
         journal.finish()
+
+
+def _decisions(bench: Bench, bins: int) -> DecisionsReport:
+    screening, clean, truth = bench.screening, bench.clean, bench.test.truth
+    logits, answers = clean.forward.logits, clean.forward.logits.argmax(axis=1)
+    raw, served = (shares.max(axis=1) for shares in (probabilities(logits), screening.probabilities(logits)))
+    return DecisionsReport(
+        model=MeasuredModel(**_digests(), initial_weights=bench.info.initial_weights),
+        data=DataVersion(bench.info.data_version, len(truth)),
+        scored_in=bench.scorer.precision,
+        computed_on=instruction_set(),
+        temperature=screening.temperature,
+        uncalibrated_error=accuracy.calibration_error(raw, answers == truth, bins),
+        calibration_error=accuracy.calibration_error(served, answers == truth, bins),
+        reliability=decisions.confidence_bins(served, answers == truth, bins),
+        danger=decisions.measured_limit(
+            screening, bench.calibration_logits, pictures.truth_of(CALIBRATION, bench.info.labels)
+        ),
+        with_limit=decisions.measure(clean.flags, answers, truth, screening.dangerous),
+        without_limit=decisions.measure(decisions.without_limit(clean.flags), answers, truth, screening.dangerous),
+    )
 
 
 def _roc_points(
@@ -267,7 +294,7 @@ def _facts(spec: AttackSpec, epsilon_255: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    run(params.load("detect", DetectParams))
+    run(params.load("detect", DetectParams), params.load("evaluate", EvaluateParams).calibration_bins)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Writes  reports/evaluation.json, reports/plots/predictions.csv, reports/curves/r
         data/features/clean.npz: logits and detector features of the calibration and the test pictures
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from buckler.evaluation import accuracy, crafter_and_scorer, reports
 from buckler.evaluation.reports import EvaluationReport, MeasuredModel
 from buckler.measurements.results import DataVersion
 from buckler.models import checkpoint
-from buckler.params import Count
 from buckler.state import documents
 from buckler.trust import digests
+from pipelines.settings import EvaluateParams
 from pipelines.stage import stage
 
 SPLITS = Path("data/splits")
@@ -30,13 +30,6 @@ REPORTS = Path("reports")
 PREDICTIONS = REPORTS / "plots/predictions.csv"
 ROC = REPORTS / "curves/roc.csv"
 CLEAN = Path("data/features/clean.npz")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluateParams:
-    """Section ``evaluate`` of params.yaml."""
-
-    calibration_bins: Count
 
 
 def run(cfg: EvaluateParams) -> None:

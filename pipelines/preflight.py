@@ -30,10 +30,9 @@ from buckler.release.settings import PublishParams
 from buckler.training.adversarial import Recipe
 from pipelines.attack import AttackParams
 from pipelines.detect import DetectParams
-from pipelines.evaluate import EvaluateParams
 from pipelines.export import ExportParams
 from pipelines.features import FeaturesParams
-from pipelines.settings import CalibrateParams, DataParams, TrainParams
+from pipelines.settings import CalibrateParams, DataParams, EvaluateParams, TrainParams
 from pipelines.split import SplitParams, demands_of
 from pipelines.stage import stage
 from pipelines.weights import WEIGHTS

@@ -42,6 +42,13 @@ class TrainParams:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateParams:
+    """Section ``evaluate`` of params.yaml."""
+
+    calibration_bins: Count
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrateParams:
     """Section ``calibrate`` of params.yaml."""
 

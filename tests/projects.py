@@ -16,6 +16,7 @@ from buckler.detection.quality import QualityLimits
 from buckler.detection.screening import Screening
 from buckler.evaluation import reports
 from buckler.evaluation.reports import (
+    DecisionsReport,
     DetectorReport,
     EvaluationReport,
     MeasuredModel,
@@ -24,6 +25,7 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.evaluation.statistics import wilson
+from buckler.measurements.decisions import ConfidenceBin, DangerLimit, Decisions
 from buckler.measurements.detection import DetectedAttack, RiskPoint
 from buckler.measurements.results import (
     AttackedData,
@@ -64,6 +66,7 @@ POLICY = Policy(
     min_subgroup_records=20,
     max_margin_of_error=0.15,
     max_calibration_error=0.2,
+    max_accepted_misses=0.05,
     max_detector_fpr=0.12,
     max_detector_subgroup_fpr=0.15,
     min_detector_auc={},
@@ -81,6 +84,7 @@ LENIENT = replace(
     min_clean_accuracy=0.0,
     min_robust_accuracy={1: 0.0},
     min_malignant_recall=0.0,
+    max_accepted_misses=1.0,
     min_robust_sensitivity={},
     min_robust_specificity={},
     min_subgroup_clean_accuracy=0.0,
@@ -126,6 +130,10 @@ def empty_screening() -> Screening:
         confidence=0.95,
         strangeness=0.0,
         min_confidence=0.0,
+        temperature=1.0,
+        dangerous=(1,),
+        min_sensitivity=0.95,
+        danger_limit=1.0,
     )
 
 
@@ -137,6 +145,7 @@ def write_reports(directory: Path, digest: str, clean: int, robust: int, *, runt
         evaluation(model, clean),
         robustness(model, clean, robust),
         detector(model),
+        decisions(model),
         runtime_report(digest, runtime),
     ):
         reports.write(report, directory)
@@ -235,6 +244,35 @@ def detector(model: MeasuredModel) -> DetectorReport:
         harmless=(),
         foreign=(),
         risk_coverage=(RiskPoint(1.0, 0.2),),
+    )
+
+
+def decisions(model: MeasuredModel, *, accepted: int = 1) -> DecisionsReport:
+    """Return the decisions of the stage ``detect``: ``accepted`` of 50 malignant pictures pass as benign."""
+    half = PICTURES // 2
+
+    def decided(missed: int, reviews: int) -> Decisions:
+        held = {"danger_not_excluded": wilson(reviews, PICTURES), "low_confidence": wilson(3, PICTURES)}
+        return Decisions(
+            accepted_misses=wilson(missed, half),
+            reviews=wilson(3 + reviews, PICTURES),
+            harmless_reviews=wilson(3, half),
+            dangerous_reviews=wilson(reviews, half),
+            reasons=held,
+        )
+
+    return DecisionsReport(
+        model=model,
+        data=DataVersion("sha256:data", PICTURES),
+        scored_in="float32",
+        computed_on="avx2",
+        temperature=1.5,
+        uncalibrated_error=0.08,
+        calibration_error=0.05,
+        reliability=(ConfidenceBin(0.8, 0.9, 0.85, 49, 40), ConfidenceBin(0.9, 1.0, 0.95, 51, 48)),
+        danger=DangerLimit(0.2, 0.95, 0.95, pictures=93, missed=1, sensitivity_low=0.9501),
+        with_limit=decided(accepted, 9),
+        without_limit=decided(accepted + 9, 0),
     )
 
 

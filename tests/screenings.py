@@ -32,5 +32,9 @@ def fit(judge, images, labels, network=TINY, **thresholds):
         confidence=0.95,
         strangeness=1e9,
         min_confidence=0.0,
+        temperature=1.0,
+        dangerous=(1,),
+        min_sensitivity=0.95,
+        danger_limit=1.0,
     )
     return replace(fitted, **thresholds)

@@ -60,6 +60,7 @@ NO_FLOORS = {
     "gate.min_subgroup_clean_accuracy": 0.0,
     "gate.min_subgroup_robust_accuracy": {},
     "gate.max_calibration_error": 1.0,
+    "gate.max_accepted_misses": 1.0,
     "gate.max_detector_fpr": 1.0,
     "gate.max_detector_subgroup_fpr": 1.0,
     "gate.min_class_records": 1,

@@ -11,6 +11,7 @@ from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from pipelines.attack import CLASSIFIER, CLEAN, RUNTIME, SURROGATE, TEST
+from pipelines.detect import CALIBRATION
 from tests import projects
 
 SIZE, COUNT = 32, 10
@@ -18,7 +19,7 @@ SIZE, COUNT = 32, 10
 
 @pytest.fixture
 def attackable(tmp_path, monkeypatch):
-    """A working directory with a tiny classifier, its surrogate, ten test pictures and the clean answers to them."""
+    """A working directory with a tiny classifier, its surrogate, ten pictures in two splits, and the clean answers."""
     monkeypatch.chdir(tmp_path)
     generator, rows = np.random.default_rng(7), []
     for i in range(COUNT):
@@ -29,10 +30,11 @@ def attackable(tmp_path, monkeypatch):
         about = {"id": f"{i}.png", "path": str(path), "label": projects.LABELS[i % 2], "group": ""}
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
-    manifest.write(manifest.build(rows), TEST)
     info = checkpoint.ModelInfo(
         projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny", data_source="directory"
     )
+    for split in (TEST, CALIBRATION):
+        manifest.write(manifest.build(rows), split)
     for seed, directory in ((8, SURROGATE), (7, CLASSIFIER)):
         network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=seed)
         checkpoint.save(network, info, directory)
@@ -41,5 +43,6 @@ def attackable(tmp_path, monkeypatch):
     everything = pictures.load(TEST, projects.LABELS, size=SIZE)
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
     clean = Classifier(network, batch_size=4).forward(everything.images)
-    np.savez(CLEAN, **{f"test_{name}": array for name, array in asdict(clean).items()})
+    arrays = {f"{split}_{name}": array for split in ("test", "calibration") for name, array in asdict(clean).items()}
+    np.savez(CLEAN, **arrays)
     return tmp_path

@@ -41,7 +41,7 @@ def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_
         for suffix, array in (("", answers.features), (".logits", answers.logits))
     }
     np.savez(detect.ATTACKED, ids=np.array([test.ids[i] for i in chosen]), **facts, **cells)
-    detect.run(CONFIG)
+    detect.run(CONFIG, 10)
     report = reports.read(DetectorReport, attackable / "reports")
     rows = [(row.attack, row.epsilon_255, row.stops_at_boundary, row.adaptive) for row in report.attacks]
     assert rows == [

@@ -63,16 +63,19 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
         DataError: The manifest names a label that ``labels`` lacks, or a file that is gone.
     """
     frame = manifest.read(split)
-    unknown = sorted(set(frame["label"]) - set(labels))
+    truth = truth_of(split, labels)
+    paths = [Path(path) for path in frame["path"]]
+    return Pictures(ids=tuple(frame["id"]), images=load_batch(paths, size=size, description=description), truth=truth)
+
+
+def truth_of(split: Path, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the class indices of the pictures in the manifest ``split``, in its order; errors as for `load`."""
+    found = manifest.read(split)["label"]
+    unknown = sorted(set(found) - set(labels))
     if unknown:
         raise DataError(f"{split} has labels {unknown}, the model knows {list(labels)}; run `dvc repro`")
     places = {label: place for place, label in enumerate(labels)}
-    paths = [Path(path) for path in frame["path"]]
-    return Pictures(
-        ids=tuple(frame["id"]),
-        images=load_batch(paths, size=size, description=description),
-        truth=np.array([places[label] for label in frame["label"]], np.int64),
-    )
+    return np.array([places[label] for label in found], np.int64)
 
 
 def columns(split: Path, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -44,6 +44,12 @@ class Reason(StrEnum):
         "The model is not sure",
         "Several labels are about equally likely. Judge the picture yourself, or ask a colleague.",
     )
+    DANGER_NOT_EXCLUDED = (
+        "danger_not_excluded",
+        "The picture may show something dangerous",
+        "The label is harmless, but the dangerous labels are too probable to rely on it, or the model was released"
+        " without a limit for them. Judge the picture yourself, or ask a colleague.",
+    )
     IMAGE_QUALITY = (
         "image_quality",
         "The picture is too poor to judge",
@@ -57,5 +63,7 @@ class Reason(StrEnum):
     )
 
 
-# Reasons in the picture itself; the others concern the client or the model.
-INPUT_REASONS = (Reason.ADVERSARIAL, Reason.OUT_OF_DISTRIBUTION, Reason.LOW_CONFIDENCE, Reason.IMAGE_QUALITY)
+# Reasons in the probabilities of the labels: they say nothing about the picture itself.
+ANSWER_REASONS = (Reason.LOW_CONFIDENCE, Reason.DANGER_NOT_EXCLUDED)
+# Reasons in the picture or its answer; the others concern the client or the model.
+INPUT_REASONS = (Reason.ADVERSARIAL, Reason.OUT_OF_DISTRIBUTION, *ANSWER_REASONS, Reason.IMAGE_QUALITY)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.detection.adversarial import AdversarialDetector
+from buckler.detection.danger import harmless_scores
 from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
 from buckler.detection.threshold import Scores
 from buckler.errors import ModelError
 from buckler.modality.base import Images
-from buckler.models.forward import Forward, probabilities
+from buckler.models.forward import Forward, Logits, probabilities
 from buckler.state.locations import Location
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
-SCHEMA = 4
+SCHEMA = 5
 Flags = dict[Reason, npt.NDArray[np.bool_]]  # reason -> (n,)
 
 
@@ -36,9 +38,14 @@ class Screening:
         quality: Detects inputs of poor quality.
         threshold: A detector score above it is ``adversarial``.
         max_fpr: Maximum share of clean pictures that the detector may flag.
-        confidence: Probability that ``threshold`` keeps to ``max_fpr``.
+        confidence: Probability that ``threshold`` keeps to ``max_fpr``, and ``danger_limit`` to ``min_sensitivity``.
         strangeness: A score of ``clouds`` above it is ``out_of_distribution``.
         min_confidence: An answer with a lower probability is ``low_confidence``.
+        temperature: Divides the logits before they become probabilities.
+        dangerous: Indices of the labels that must not be missed.
+        min_sensitivity: Least share of dangerous pictures that get a dangerous label or ``danger_not_excluded``.
+        danger_limit: An answer with a harmless label is ``danger_not_excluded`` if the dangerous labels together have a
+            higher probability; None: every such answer is.
     """
 
     detector: AdversarialDetector
@@ -49,6 +56,14 @@ class Screening:
     confidence: float
     strangeness: float
     min_confidence: float
+    temperature: float
+    dangerous: tuple[int, ...]
+    min_sensitivity: float
+    danger_limit: float | None
+
+    def probabilities(self, logits: Logits) -> npt.NDArray[np.float32]:
+        """Return the calibrated probabilities of ``logits`` (n, classes); the most probable class is the same."""
+        return probabilities(logits, self.temperature)
 
     def flags(self, images: Images, forward: Forward) -> tuple[Scores, Flags]:
         """Return the detector's scores (n,) and, for each of ``INPUT_REASONS``, which ``images`` it applies to.
@@ -57,13 +72,21 @@ class Screening:
             images: ``(n, size, size, 3)`` float32 in 0..1.
             forward: The network's output for them.
         """
-        scores = self.detector.score(forward)
+        scores, shares = self.detector.score(forward), self.probabilities(forward.logits)
         return scores, {
             Reason.ADVERSARIAL: scores > self.threshold,
             Reason.OUT_OF_DISTRIBUTION: self.clouds.score(forward.features) > self.strangeness,
-            Reason.LOW_CONFIDENCE: probabilities(forward.logits).max(axis=1) < self.min_confidence,
+            Reason.LOW_CONFIDENCE: shares.max(axis=1) < self.min_confidence,
+            Reason.DANGER_NOT_EXCLUDED: self._danger_not_excluded(forward.logits, shares),
             Reason.IMAGE_QUALITY: self.quality.unfit(images),
         }
+
+    def _danger_not_excluded(self, logits: Logits, shares: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        if not self.dangerous:
+            return np.zeros(len(logits), np.bool_)
+        danger = harmless_scores(logits, shares, self.dangerous)
+        limit = -np.inf if self.danger_limit is None else self.danger_limit
+        return np.asarray((danger != np.inf) & ~(danger <= limit))  # in this form NaN is not excluded
 
     def save(self, directory: Path) -> None:
         """Write arrays and thresholds to ``directory``, creating it if necessary."""
@@ -74,7 +97,7 @@ class Screening:
             for field in fields(kind)
         }
         np.savez(directory / ARRAYS_FILE, **arrays)
-        info = {"schema": SCHEMA} | {name: getattr(self, name) for name in _NUMBERS}
+        info = {"schema": SCHEMA} | {name: getattr(self, name) for name in _LINES}
         (directory / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -95,7 +118,7 @@ class Screening:
                     part: kind(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(kind)})
                     for part, kind in _PARTS.items()
                 }
-            lines: dict[str, Any] = {name: float(info[name]) for name in _NUMBERS}
+            lines: dict[str, Any] = {name: _LINES[name](info[name]) for name in _LINES}
             return cls(**parts, **lines)
         except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{directory} contains no valid detector: {error!r}") from error
@@ -106,4 +129,19 @@ _PARTS: dict[str, Any] = {
     "clouds": OutOfDistributionDetector,
     "quality": QualityLimits,
 }
-_NUMBERS = tuple(field.name for field in fields(Screening) if field.name not in _PARTS)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _indices(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+# How each of the other fields is read from JSON.
+_LINES: dict[str, Callable[[Any], Any]] = {
+    field.name: {"dangerous": _indices, "danger_limit": _number_or_none}.get(field.name, float)
+    for field in fields(Screening)
+    if field.name not in _PARTS
+}

@@ -1,6 +1,6 @@
 """Accuracy on clean pictures, and calibration of the probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,15 @@ def evaluate(
         bins: Equal-width confidence bins of the calibration error.
     """
     guesses, confidence = logits.argmax(axis=1), probabilities(logits)
-    table = reliability(confidence.max(axis=1), guesses == truth, bins)
+    sure, right = confidence.max(axis=1), guesses == truth
     return CleanEvaluation(
-        clean_accuracy=wilson(int((guesses == truth).sum()), len(truth)),
+        clean_accuracy=wilson(int(right.sum()), len(truth)),
         roc_auc=_roc_auc(confidence, truth, labels, dangerous),
-        calibration_error=sum(abs(b.confidence - b.accuracy) * b.pictures for b in table) / len(truth),
+        calibration_error=calibration_error(sure, right, bins),
         malignant_recall=danger_recall(guesses, truth, labels, dangerous),
         classes=_class_rows(guesses, truth, labels),
         confusion=confusion(guesses, truth, len(labels)),
-        reliability=table,
+        reliability=reliability(sure, right, bins),
     )
 
 
@@ -60,12 +60,24 @@ def reliability(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_
 
     Source: Guo et al., "On calibration of modern neural networks", arXiv 1706.04599.
     """
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         ReliabilityBin(float(confidence[here].mean()), rate.value, rate.interval, rate.pictures)
-        for here in (places == place for place in range(bins))
+        for _, here in bins_of(confidence, bins)
         if (rate := share_of(right[here]))
     ]
+
+
+def bins_of(confidence: npt.NDArray[np.float32], bins: int) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Yield the places of the non-empty of ``bins`` equal-width bins over confidence 0..1, and who is in each."""
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    for place in np.unique(places):
+        yield int(place), places == place
+
+
+def calibration_error(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], bins: int) -> float:
+    """Return the expected calibration error: the gap between confidence and accuracy, mean over the pictures."""
+    table = reliability(confidence, right, bins)
+    return sum(abs(b.confidence - b.accuracy) * b.pictures for b in table) / len(right)
 
 
 def roc_points(

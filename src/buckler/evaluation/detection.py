@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from buckler.detection.reasons import Reason
+from buckler.detection.reasons import ANSWER_REASONS, Reason
 from buckler.detection.screening import Flags, Screening
 from buckler.detection.threshold import Scores
 from buckler.evaluation.statistics import wilson
@@ -56,11 +56,11 @@ class Screened:
 
     @property
     def flagged(self) -> Flagged:
-        """Return which pictures need a person's review for any reason but low confidence.
+        """Return which pictures need a person's review for a reason in the picture itself.
 
-        Low confidence says nothing about the picture itself.
+        Reasons in the probabilities of the labels do not count: an attacker can choose these freely.
         """
-        found = [flags for reason, flags in self.flags.items() if reason != Reason.LOW_CONFIDENCE]
+        found = [flags for reason, flags in self.flags.items() if reason not in ANSWER_REASONS]
         return np.asarray(np.any(found, axis=0))
 
     def wrong(self, truth: Labels) -> Flagged:
@@ -117,7 +117,7 @@ def benign_change_row(clean: Screened, changed: Screened, name: str) -> BenignCh
 
 def strangers_row(foreign: Screened, name: str) -> Strangers:
     """Return how often pictures of another kind are flagged, and for which reasons."""
-    reasons = {r.value: rate(flags) for r, flags in foreign.flags.items() if r != Reason.LOW_CONFIDENCE}
+    reasons = {r.value: rate(flags) for r, flags in foreign.flags.items() if r not in ANSWER_REASONS}
     return Strangers(name, rate(foreign.flagged), reasons)
 
 

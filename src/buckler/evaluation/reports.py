@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from buckler.errors import DataError, faults_of
+from buckler.measurements.decisions import ConfidenceBin, DangerLimit, Decisions
 from buckler.measurements.detection import (
     BenignChange,
     DetectedAttack,
@@ -295,6 +296,36 @@ class DetectorReport(Report):
     risk_coverage: tuple[RiskPoint, ...]
 
 
+# --- decisions
+
+
+class DecisionsReport(Report):
+    """Report of the stage ``detect``: probabilities and decisions on clean test pictures, as served.
+
+    Attributes:
+        temperature: Divides the logits before they become probabilities.
+        uncalibrated_error: Calibration error at a temperature of one, as in the report of the stage ``evaluate``.
+        calibration_error, reliability: Of the calibrated probabilities.
+        danger: The limit of an answer with a harmless label; None if no label is dangerous.
+        with_limit: The decisions as served.
+        without_limit: The same if that limit did not exist.
+    """
+
+    FILE: ClassVar[str] = "decisions.json"
+
+    model: MeasuredModel
+    data: DataVersion
+    scored_in: str
+    computed_on: str
+    temperature: float
+    uncalibrated_error: float
+    calibration_error: float
+    reliability: tuple[ConfidenceBin, ...]
+    danger: DangerLimit | None
+    with_limit: Decisions
+    without_limit: Decisions
+
+
 # --- gate
 
 
@@ -313,7 +344,7 @@ class GateReport(Report):
 
 REPORTS: tuple[type[Report], ...] = (
     *(SplitReport, ValidationReport, RuntimeReport, EvaluationReport),
-    *(RobustnessReport, DetectorReport, GateReport),
+    *(RobustnessReport, DetectorReport, DecisionsReport, GateReport),
 )
 
 R = TypeVar("R", bound=Report)

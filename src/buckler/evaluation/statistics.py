@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, fisher_exact
+from scipy.stats import beta, binom, fisher_exact
 
 from buckler.measurements.results import Rate
 
@@ -35,6 +35,19 @@ def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Rate:
     # At no and at all successes one bound is exact; rounding would move it slightly.
     low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == total else centre + half
     return Rate(share, low, high, total)
+
+
+def lower_bound(successes: int, total: int, confidence: float = CONFIDENCE) -> float:
+    """Return the exact one-sided lower confidence bound of the share ``successes / total``.
+
+    Raises:
+        ValueError: ``total`` is not positive, or ``successes`` lies outside 0..total.
+
+    Source: Clopper & Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", 1934.
+    """
+    if not 0 <= successes <= total or total == 0:
+        raise ValueError(f"expected 0 <= successes <= total and total > 0, got {successes} of {total}")
+    return float(beta.ppf(1 - confidence, successes, total - successes + 1)) if successes else 0.0
 
 
 def smallest_sample(share: float, margin: float, confidence: float = CONFIDENCE) -> int:

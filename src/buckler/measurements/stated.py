@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from buckler.errors import VerdictError, faults_of
+from buckler.measurements.decisions import ConfidenceBin, DangerLimit, Decisions
 from buckler.measurements.detection import DetectedAttack
 from buckler.measurements.results import AttackedData, Cell, CheckResult, DataVersion, Parity, Rate, Subgroup, WorstCase
 
@@ -27,6 +28,26 @@ class MeasuredDetector(BaseModel):
     attacks: tuple[DetectedAttack, ...]
 
 
+class MeasuredDecisions(BaseModel):
+    """The decisions on clean test pictures; as in their report.
+
+    Attributes:
+        temperature: Divides the logits before they become probabilities.
+        uncalibrated_error: Calibration error at a temperature of one.
+        danger: None if no label is dangerous.
+        with_limit: As served.
+        without_limit: The same if the limit of ``danger`` did not exist.
+    """
+
+    model_config = _CONFIG
+
+    temperature: float
+    uncalibrated_error: float
+    danger: DangerLimit | None
+    with_limit: Decisions
+    without_limit: Decisions
+
+
 class MeasuredRuntime(BaseModel):
     """The precision that serves, and how far each precision differs from the reference."""
 
@@ -41,6 +62,7 @@ class Measured(BaseModel):
 
     Attributes:
         data: The splits' digest and the attacked pictures.
+        calibration_error, reliability: Of the probabilities that the model serves.
         attacks: Every attack of the suite at every radius.
     """
 
@@ -52,6 +74,8 @@ class Measured(BaseModel):
     malignant_recall: Rate | None = None
     roc_auc: float | None = None
     calibration_error: float | None = None
+    reliability: tuple[ConfidenceBin, ...] = ()
+    decisions: MeasuredDecisions | None = None
     attacks: tuple[Cell, ...] = ()
     worst_case: tuple[WorstCase, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
@@ -82,6 +106,7 @@ class Measured(BaseModel):
         alone, ``sensitivity_2`` and ``specificity_2`` are the clinical rates under all attacks and radii up to 2/255.
         """
         detector = self.detector.clean_fpr if self.detector else None
+        decisions = self.decisions.with_limit if self.decisions else None
         rates = {
             "clean_accuracy": self.clean_accuracy,
             "malignant_recall": self.malignant_recall,
@@ -90,6 +115,8 @@ class Measured(BaseModel):
             **{f"specificity_{row.epsilon_255}": row.specificity for row in self.worst_case},
             **{f"{cell.name}_{cell.epsilon_255}": cell.robust_accuracy for cell in self.attacks},
             "detector_clean_fpr": detector,
+            "accepted_misses": decisions.accepted_misses if decisions else None,
+            "reviews": decisions.reviews if decisions else None,
         }
         numbers = {name: rate.value for name, rate in rates.items() if rate}
         numbers |= {"roc_auc": self.roc_auc, "calibration_error": self.calibration_error}  # type: ignore[dict-item]

@@ -20,7 +20,12 @@ class Forward:
     maps: Maps | None = None
 
 
-def probabilities(logits: Logits) -> npt.NDArray[np.float32]:
-    """Return the softmax of ``logits`` (batch, classes), each row summing to one."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+def probabilities(logits: Logits, temperature: float = 1.0) -> npt.NDArray[np.float32]:
+    """Return the softmax of ``logits`` (batch, classes), each row summing to one.
+
+    Args:
+        logits: Of some records.
+        temperature: Divides the logits; above one, the probabilities become more equal.
+    """
+    shifted = np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)

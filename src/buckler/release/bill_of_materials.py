@@ -82,7 +82,7 @@ def _model(provenance: Provenance, info: ModelInfo, measured: Measured) -> Compo
             "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measured))},
             "considerations": {
                 "useCases": [model_card.intended_use(provenance.model.intended_use, info)],
-                "technicalLimitations": model_card.limits(info, measured.worst_case),
+                "technicalLimitations": model_card.limits(info, measured),
             },
         },
         "properties": [{"name": "buckler:defence", "value": info.defence}],
@@ -96,6 +96,9 @@ def _metrics(measured: Measured) -> Iterator[dict[str, Any]]:
     for name, value in (("roc_auc", measured.roc_auc), ("calibration_error", measured.calibration_error)):
         if value is not None:
             yield {"type": name, "value": str(value)}
+    if measured.decisions:
+        yield from _rate("accepted_misses", measured.decisions.with_limit.accepted_misses)
+        yield from _rate("reviews", measured.decisions.with_limit.reviews)
     if measured.detector:
         yield from _rate("detector_false_positive_rate", measured.detector.clean_fpr)
     for row in measured.worst_case:

@@ -146,8 +146,8 @@ def _check_subjects(found: Reports, digests: Mapping[Path, str], classifier: Pat
     Raises:
         DataError: One is about another.
     """
-    exported = (found.runtime,) if found.runtime and runtime else ()
-    for report in (found.evaluation, found.robustness, found.detector, *exported):
+    others = [report for report in (found.decisions, found.runtime if runtime else None) if report]
+    for report in (found.evaluation, found.robustness, found.detector, *others):
         _check_subject(report.FILE, report.model.digest, classifier, digests[classifier])
         if runtime:
             _check_subject(report.FILE, report.model.runtime, runtime, digests[runtime])

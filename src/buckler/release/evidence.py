@@ -7,6 +7,7 @@ from buckler.errors import DataError
 from buckler.evaluation import reports
 from buckler.evaluation.reports import (
     OUTCOMES_FILE,
+    DecisionsReport,
     DetectorReport,
     EvaluationReport,
     RobustnessReport,
@@ -14,7 +15,7 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.measurements.results import Rate, Subgroup, WorstCase
-from buckler.measurements.stated import Measured, MeasuredDetector, MeasuredRuntime
+from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector, MeasuredRuntime
 from buckler.state import documents
 from buckler.state.locations import Location
 
@@ -25,9 +26,11 @@ CLEAN = "clean"
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """The reports that a verdict rests on; ``runtime`` is None in releases from before networks were exported.
+    """The reports that a verdict rests on.
 
     Attributes:
+        decisions: None in releases from before decisions were measured.
+        runtime: None in releases from before networks were exported.
         outcomes: Per test picture, for the paired comparison with another model.
     """
 
@@ -35,26 +38,34 @@ class Reports:
     evaluation: EvaluationReport
     robustness: RobustnessReport
     detector: DetectorReport
+    decisions: DecisionsReport | None
     runtime: RuntimeReport | None
     outcomes: Outcomes
 
     @property
     def files(self) -> tuple[str, ...]:
         """Return the names of the files."""
-        every = (self.validation, self.runtime, self.evaluation, self.robustness, self.detector)
+        every = (self.validation, self.runtime, self.evaluation, self.robustness, self.detector, self.decisions)
         return (*(report.FILE for report in every if report), OUTCOMES_FILE)
+
+    @property
+    def calibration_error(self) -> float:
+        """Return the calibration error of the served probabilities."""
+        return self.decisions.calibration_error if self.decisions else self.evaluation.calibration_error
 
     @property
     def measured(self) -> Measured:
         """The measurements that the verdict states."""
-        evaluation, robustness = self.evaluation, self.robustness
+        evaluation, robustness, decisions = self.evaluation, self.robustness, self.decisions
         return Measured(
             data=robustness.data,
             labels=evaluation.labels,
             clean_accuracy=evaluation.clean_accuracy,
             malignant_recall=evaluation.malignant_recall,
             roc_auc=evaluation.roc_auc,
-            calibration_error=evaluation.calibration_error,
+            calibration_error=self.calibration_error,
+            reliability=decisions.reliability if decisions else (),
+            decisions=MeasuredDecisions.model_validate(decisions, from_attributes=True) if decisions else None,
             attacks=robustness.cells,
             worst_case=robustness.worst_case,
             subgroups=robustness.subgroups,
@@ -70,12 +81,13 @@ def read_reports(directory: Location) -> Reports:
     Raises:
         DataError: One is missing or malformed.
     """
-    exported = (directory / RuntimeReport.FILE).exists()
+    decided, exported = ((directory / kind.FILE).exists() for kind in (DecisionsReport, RuntimeReport))
     return Reports(
         reports.read(ValidationReport, directory),
         reports.read(EvaluationReport, directory),
         reports.read(RobustnessReport, directory),
         reports.read(DetectorReport, directory),
+        reports.read(DecisionsReport, directory) if decided else None,
         reports.read(RuntimeReport, directory) if exported else None,
         read_outcomes(directory / OUTCOMES_FILE),
     )
@@ -121,6 +133,7 @@ class Evidence:
     subgroups: Sequence[Subgroup] | None = None
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
+    decisions: DecisionsReport | None = None
     detector: DetectorReport | None = None
     validation: ValidationReport | None = None
     failed_checks: tuple[str, ...] = ()
@@ -140,7 +153,8 @@ class Evidence:
             worst_case={entry.epsilon_255: entry for entry in robustness.worst_case},
             subgroups=robustness.subgroups,
             malignant_recall=evaluation.malignant_recall,
-            calibration_error=evaluation.calibration_error,
+            calibration_error=found.calibration_error,
+            decisions=found.decisions,
             detector=found.detector,
             validation=found.validation,
             failed_checks=tuple(f"{check.name}: {check.detail}" for check in robustness.checks if not check.passed),

@@ -106,6 +106,7 @@ def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
     for _, name, rate, floor in _floors_of(evidence, policy):
         yield from _floor(name, rate, floor, policy.max_margin_of_error)
     yield from _ceiling("calibration error", evidence.calibration_error, policy.max_calibration_error)
+    yield from _accepted_misses(evidence, policy)
     yield from detector_floors.failures(evidence.detector, policy)
 
 
@@ -115,12 +116,28 @@ def _floor(name: str, rate: Rate | None, floor: float, margin: float) -> Iterato
         return
     if not rate.value >= floor:  # in this form NaN fails
         yield f"{name} {rate.value:.3f} < {floor:.3f} (95 % interval {_interval(rate)})"
-    needed = smallest_sample(floor, margin) if floor else 0  # a floor of zero requires nothing
+    if floor:  # a floor of zero requires nothing
+        yield from _too_few(name, rate, f"a floor of {floor:g}", smallest_sample(floor, margin), margin)
+
+
+def _too_few(name: str, rate: Rate, line: str, needed: int, margin: float) -> Iterator[str]:
     if rate.pictures < needed:
         yield (
-            f"{name} was judged on {rate.pictures} pictures; a floor of {floor:g} needs at least {needed} "
+            f"{name} was judged on {rate.pictures} pictures; {line} needs at least {needed} "
             f"for an interval of plus or minus {margin:g}"
         )
+
+
+def _accepted_misses(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    name, found, ceiling = "share of accepted misses", evidence.decisions, policy.max_accepted_misses
+    if found is None:
+        yield f"{name} was not measured, expected at most {ceiling:.3f}"
+    elif rate := found.with_limit.accepted_misses:  # data without a malignant label has no such rate
+        if not rate.value <= ceiling:
+            yield f"{name} {rate.value:.3f} > {ceiling:.3f} (95 % interval {_interval(rate)})"
+        margin = policy.max_margin_of_error
+        if ceiling < 1:
+            yield from _too_few(name, rate, f"a ceiling of {ceiling:g}", smallest_sample(ceiling, margin), margin)
 
 
 def _subgroup_floors(evidence: Evidence, policy: Policy) -> Iterator[str]:

@@ -20,6 +20,7 @@ REFUTABLE_KINDS = (
 
 # Values of keys that verdicts of earlier versions lack: what these versions did not judge.
 EARLIER: Mapping[str, Any] = {
+    "max_accepted_misses": 1.0,
     "allowed_warnings": ("mostly_colour", "no_repeated_files"),
     "max_quarantined": 1.0,
     "min_class_records": 1,
@@ -57,6 +58,8 @@ class Policy:
         min_subgroup_records: Size of the smallest subgroup that has floors.
         max_margin_of_error: Largest half width of a 95 % interval at a floor.
         max_calibration_error: Expected calibration error.
+        max_accepted_misses: Share of dangerous test pictures with a harmless label and the decision ``accept``; ignored
+            for data without any.
         max_detector_fpr: Share of clean test pictures that the detector flags, and of those after benign changes.
         max_detector_subgroup_fpr: The same for the clean pictures of a class or subgroup.
         min_detector_auc: Radius -> area under the ROC curve of the attack that the detector separates worst.
@@ -79,6 +82,7 @@ class Policy:
     min_subgroup_records: int
     max_margin_of_error: float
     max_calibration_error: float
+    max_accepted_misses: float
     max_detector_fpr: float
     max_detector_subgroup_fpr: float
     min_detector_auc: Floors

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from buckler.measurements.data_source import DataSource
+from buckler.measurements.decisions import ConfidenceBin
 from buckler.measurements.results import Cell, CheckResult, Rate, Subgroup, WorstCase
-from buckler.measurements.stated import Measured, MeasuredDetector
+from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector
 from buckler.trust.standing import HOLDS, Standing, State
 from buckler.trust.verdict import Verdict
 
@@ -84,7 +85,8 @@ class CardClean(BaseModel):
 
     accuracy: Rate | None
     malignant_recall: Rate | None
-    calibration_error: float | None
+    calibration_error: float | None = Field(description="Expected calibration error of the served probabilities")
+    reliability: tuple[ConfidenceBin, ...] = Field(description="How many answers of each probability were right")
 
 
 class ModelCard(BaseModel):
@@ -98,6 +100,9 @@ class ModelCard(BaseModel):
     standing: CardStanding
     approved_by: list[str] = Field(description="People whose signed approvals of the promotion this service verified")
     clean: CardClean
+    decisions: MeasuredDecisions | None = Field(
+        description="Accepted misses and reviews on clean test pictures; none for models of earlier versions"
+    )
     worst_case: tuple[WorstCase, ...]
     attacks: tuple[Cell, ...]
     subgroups: tuple[Subgroup, ...]
@@ -159,7 +164,9 @@ def card(
             accuracy=measured.clean_accuracy,
             malignant_recall=measured.malignant_recall,
             calibration_error=measured.calibration_error,
+            reliability=measured.reliability,
         ),
+        decisions=measured.decisions,
         worst_case=measured.worst_case,
         attacks=measured.attacks,
         subgroups=measured.subgroups,
@@ -167,7 +174,7 @@ def card(
         floors=dict(verdict.policy),
         detector=measured.detector,
         limits=[
-            *limits(info, measured.worst_case),
+            *limits(info, measured),
             f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",
         ],
     )
@@ -201,14 +208,14 @@ def intended_use(stated: str, info: "ModelInfo") -> str:
     return f"To support a clinician who judges which of these a picture shows: {', '.join(info.labels)}."
 
 
-def limits(info: "ModelInfo", worst_case: Sequence[WorstCase]) -> list[str]:
+def limits(info: "ModelInfo", measured: Measured) -> list[str]:
     """Return the limits of a model as sentences.
 
     Args:
         info: Description of the model.
-        worst_case: Its results under all attacks; empty if it was not attacked.
+        measured: What its verdict states.
     """
-    radius = max((row.epsilon_255 for row in worst_case), default=0)
+    radius = max((row.epsilon_255 for row in measured.worst_case), default=0)
     labels = ", ".join(info.labels)
     found = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
@@ -223,9 +230,24 @@ def limits(info: "ModelInfo", worst_case: Sequence[WorstCase]) -> list[str]:
     ]
     if info.defence == "none":
         found.insert(3, "It was trained without a defence against attacks.")
+    found[2:2] = _limits_of_decisions(info, measured.decisions)
     if info.data_source == "synthetic":
         found.insert(0, "It learnt from drawn pictures, not from pictures of patients: it is not for clinical use.")
     return found
+
+
+def _limits_of_decisions(info: "ModelInfo", decisions: MeasuredDecisions | None) -> list[str]:
+    if not info.dangerous:
+        return ["No label is marked as dangerous to miss: no answer gets the reason `danger_not_excluded`."]
+    if decisions is None or decisions.danger is None:
+        return ["It is not known how many dangerous pictures it accepts as harmless."]
+    if decisions.danger.limit is None:
+        pictures = decisions.danger.pictures
+        return [
+            f"{pictures} dangerous calibration pictures set no limit: every answer with a harmless label needs review."
+        ]
+    missed = _percent(decisions.with_limit.accepted_misses)
+    return [f"Of the dangerous test pictures, {missed} got a harmless label and the decision `accept`."]
 
 
 LONGEST_MARKDOWN = 5000  # characters that MLflow's databases store of a version's description
@@ -243,6 +265,7 @@ def markdown(card: ModelCard) -> str:
 
 def _head(card: ModelCard) -> str:
     verdict, model = card.verdict, card.model
+    decided = card.decisions.with_limit if card.decisions else None
     outcome = "passed its gate" if verdict.passed else "FAILED its gate"
     changed = " with uncommitted changes" if verdict.uncommitted_changes else ""
     times = f"issued {verdict.issued_at:%Y-%m-%d %H:%M}, expires {verdict.expires_at:%Y-%m-%d %H:%M} UTC"
@@ -255,6 +278,8 @@ def _head(card: ModelCard) -> str:
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),
         ("clean accuracy", _percent(card.clean.accuracy)),
         ("malignant recall", _percent(card.clean.malignant_recall)),
+        ("accepted misses", _percent(decided.accepted_misses if decided else None)),
+        ("reviews", _percent(decided.reviews if decided else None)),
     ]
     banner = f"**{SYNTHETIC_BANNER}**" if card.data.source == "synthetic" else ""
     parts = (

@@ -15,7 +15,7 @@ from buckler.errors import ModelError
 from buckler.modality.base import Images
 from buckler.models import runtime
 from buckler.models.explanation import HeadWeights, Relevance, grad_cam
-from buckler.models.forward import Forward, probabilities
+from buckler.models.forward import Forward
 from buckler.models.info import ModelInfo, load_info
 from buckler.state.locations import Location
 from buckler.trust.opened_files import opened
@@ -29,7 +29,7 @@ class Prediction:
 
     Attributes:
         label: The most probable class.
-        probabilities: By label; they sum to one.
+        probabilities: By label, calibrated; they sum to one.
         decision: ``review`` if there is a reason, else ``accept``.
         reasons: In the order of ``Reason``.
         score: Detector score; higher is more suspicious.
@@ -173,14 +173,14 @@ class Predictor:
         return prediction, grad_cam(forward.maps[0], self._head, explained)
 
     def _prediction(self, pixels: Images, forward: Forward, review_from: datetime | None) -> Prediction:
-        shares = probabilities(forward.logits)[0]
+        shares = self._screening.probabilities(forward.logits)[0]
         scores, flags = self._screening.flags(pixels[None], forward)
         found = {reason for reason, held in flags.items() if held[0]}
         if datetime.now(UTC) >= (review_from or self.verdict.expires_at):
             found.add(Reason.MODEL_DEGRADED)
         reasons = _in_order(found)
         return Prediction(
-            label=self.labels[int(shares.argmax())],
+            label=self.labels[int(forward.logits[0].argmax())],
             probabilities={label: float(share) for label, share in zip(self.labels, shares, strict=True)},
             decision="review" if reasons else "accept",
             reasons=reasons,

@@ -14,6 +14,7 @@ POLICY = Policy(
     min_subgroup_records=10,
     max_margin_of_error=0.15,
     max_calibration_error=0.2,
+    max_accepted_misses=0.05,
     max_detector_fpr=0.1,
     max_detector_subgroup_fpr=0.2,
     min_detector_auc={2: 0.9},

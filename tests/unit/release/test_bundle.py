@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from buckler.errors import BucklerError, DataError
+from buckler.evaluation import reports
 from buckler.evaluation.statistics import wilson
 from buckler.release import bundle, evidence
 from buckler.trust.verdict import Source, verify_release
@@ -60,7 +61,7 @@ def test_the_exported_network_is_signed_and_the_verdict_states_its_parity(projec
     assert any(note.startswith("int8 is not used, which costs only speed: ") for note in verdict.notes)
 
 
-@pytest.mark.parametrize("name", ["runtime", "evaluation", "robustness"])
+@pytest.mark.parametrize("name", ["runtime", "evaluation", "robustness", "decisions"])
 def test_reports_about_another_exported_network_are_refused_as_stale(project, name):
     path = project / f"reports/{name}.json"
     document = json.loads(path.read_text())
@@ -70,7 +71,7 @@ def test_reports_about_another_exported_network_are_refused_as_stale(project, na
         projects.build(project, runtime=project / "models/runtime")
 
 
-@pytest.mark.parametrize("name", ["evaluation", "robustness"])
+@pytest.mark.parametrize("name", ["evaluation", "robustness", "decisions"])
 def test_reports_about_another_classifier_are_refused_as_stale(project, name):
     path = project / f"reports/{name}.json"
     document = json.loads(path.read_text())
@@ -88,6 +89,30 @@ def test_a_missing_report_is_named(project, name):
     (project / "reports" / name).unlink()
     with pytest.raises(DataError, match=rf"no .*{name}; run `dvc repro`"):
         projects.build(project)
+
+
+def test_a_release_without_measured_decisions_fails_its_gate(project):
+    (project / "reports/decisions.json").unlink()
+    verdict = projects.build(project)
+    assert verdict.reasons == ("share of accepted misses was not measured, expected at most 0.050",)
+    assert verdict.measured["decisions"] is None
+    assert "decisions.json" not in verdict.evidence
+
+
+def test_a_release_that_accepts_too_many_dangerous_pictures_fails_its_gate(project):
+    found = evidence.read_reports(project / "reports").decisions
+    reports.write(projects.decisions(found.model, accepted=9), project / "reports")
+    (reason,) = projects.build(project).reasons
+    assert reason == "share of accepted misses 0.180 > 0.050 (95 % interval 0.098 to 0.308)"
+
+
+def test_the_verdict_states_decisions_and_the_reliability_of_the_served_probabilities(project):
+    verdict = projects.build(project)
+    found = evidence.read_reports(project / "reports").decisions.document()
+    assert "decisions.json" in verdict.evidence
+    assert verdict.measured["calibration_error"] == found["calibration_error"]
+    assert verdict.measured["reliability"] == found["reliability"]
+    assert verdict.measured["decisions"] == {name: found[name] for name in verdict.measured["decisions"]}
 
 
 def test_a_failed_build_leaves_the_earlier_release_unchanged(project):

@@ -6,7 +6,7 @@ import pytest
 
 from buckler import params
 from buckler.errors import DataError, ParamsError
-from buckler.evaluation.reports import DetectorReport, MeasuredModel
+from buckler.evaluation.reports import DecisionsReport, DetectorReport, MeasuredModel
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.detection import BenignChange, FlaggedSubgroup, WeakestDetection, WorstDetection
 from buckler.measurements.results import CheckResult, Rate, Subgroup, WorstCase
@@ -63,6 +63,13 @@ def detector(**changes: object) -> DetectorReport:
     )
 
 
+def decisions(accepted_misses: Rate | None) -> DecisionsReport:
+    found = projects.decisions(MeasuredModel("sha256:0", "sha256:1"))
+    return found.model_copy(
+        update={"with_limit": dataclasses.replace(found.with_limit, accepted_misses=accepted_misses)}
+    )
+
+
 def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
     values = {
         "pictures": COUNT,
@@ -72,6 +79,7 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "subgroups": (group("female", 40, 20), group("male", 40, 20)),
         "malignant_recall": wilson(40, 50),
         "calibration_error": 0.05,
+        "decisions": decisions(wilson(1, 50)),
         "detector": detector(),
         "validation": projects.validation(),
         "outcomes": outcomes(clean, robust),
@@ -110,6 +118,13 @@ def test_a_model_above_every_floor_passes_without_a_champion():
         ({"calibration_error": 0.21}, "calibration error 0.210 > 0.200"),
         ({"calibration_error": math.nan}, "calibration error nan > 0.200"),
         ({"clean_accuracy": Rate(math.nan, math.nan, math.nan, 100)}, "clean accuracy nan < 0.700"),
+        ({"decisions": decisions(wilson(3, 50))}, "accepted misses 0.060 > 0.050 (95 % interval 0.021 to 0.162)"),
+        ({"decisions": decisions(Rate(math.nan, math.nan, math.nan, 100))}, "accepted misses nan > 0.050"),
+        ({"decisions": None}, "share of accepted misses was not measured, expected at most 0.050"),
+        (
+            {"decisions": decisions(wilson(0, 9))},
+            "accepted misses was judged on 9 pictures; a ceiling of 0.05 needs at least 13",
+        ),
         ({"detector": detector(clean_fpr=wilson(11, 100))}, "false-positive rate 0.110 > 0.100"),
         (
             {"detector": detector(harmless={"jpeg_75": wilson(11, 100)})},
@@ -139,6 +154,7 @@ def test_values_on_the_floor_pass():
         clean=70,
         robust=30,
         calibration_error=0.2,
+        decisions=decisions(wilson(5, 100)),
         detector=detector(clean_fpr=wilson(10, 100), subgroups={("sex", "few"): wilson(5, 5)}),
         malignant_recall=wilson(30, 50),
     )
@@ -146,7 +162,8 @@ def test_values_on_the_floor_pass():
 
 
 def test_data_without_a_malignant_label_need_no_malignant_rates():
-    assert decide(evidence(malignant_recall=None, worst_case=worst_case(wilson(40, 100))), None, POLICY).passed
+    without = {"malignant_recall": None, "worst_case": worst_case(wilson(40, 100)), "decisions": decisions(None)}
+    assert decide(evidence(**without), None, POLICY).passed
 
 
 def test_an_unmeasured_radius_breaks_each_of_its_floors():
@@ -171,6 +188,11 @@ def test_too_few_pictures_fail_the_gate_with_the_number_needed():
 def test_a_floor_of_zero_needs_no_minimum_of_pictures():
     lenient = dataclasses.replace(POLICY, min_clean_accuracy=0.0)
     assert decide(evidence(clean_accuracy=wilson(0, 1)), None, lenient).passed
+
+
+def test_a_ceiling_of_one_for_accepted_misses_judges_nothing():
+    lenient = dataclasses.replace(POLICY, max_accepted_misses=1.0)
+    assert decide(evidence(decisions=decisions(wilson(1, 1))), None, lenient).passed
 
 
 def test_a_subgroup_a_little_below_its_floor_may_be_chance():

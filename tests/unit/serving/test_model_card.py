@@ -1,3 +1,4 @@
+import copy
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
@@ -36,6 +37,9 @@ def test_the_card_contains_the_values_of_the_signed_verdict(verdict):
     ]
     assert found.detector.threshold == measured["detector"]["threshold"]
     assert found.floors == verdict.policy
+    assert found.clean.calibration_error == measured["calibration_error"]
+    assert [asdict(row) for row in found.clean.reliability] == measured["reliability"]
+    assert found.decisions.model_dump(mode="json") == measured["decisions"]
 
 
 def test_the_card_shows_an_expired_or_failed_verdict(project, verdict):
@@ -83,8 +87,25 @@ def test_the_intended_use_is_the_one_that_the_verdict_states(project, verdict):
     assert f"Intended use: {use}" in model_card.markdown(found)
 
 
+def with_limit(verdict, limit):
+    measured = copy.deepcopy(verdict.measured)
+    measured["decisions"]["danger"]["limit"] = limit
+    return replace(verdict, measured=measured)
+
+
+def test_the_limits_say_how_many_dangerous_pictures_are_accepted(verdict):
+    assert "2.0% (0.4% to 10.5%) got a harmless label and the decision `accept`" in "\n".join(card(verdict).limits)
+    none = "\n".join(card(with_limit(verdict, None)).limits)
+    assert "93 dangerous calibration pictures set no limit: every answer with a harmless label needs review." in none
+    unknown = "\n".join(card(verdicts.verdict()).limits)
+    assert "It is not known how many dangerous pictures it accepts as harmless." in unknown
+    without = "\n".join(card(verdict, replace(INFO, dangerous=())).limits)
+    assert "No label is marked as dangerous to miss: no answer gets the reason `danger_not_excluded`." in without
+
+
 def test_values_that_a_verdict_lacks_are_none():
     found = card(verdicts.verdict())
+    assert (found.decisions, found.clean.reliability) == (None, ())
     assert (found.clean.accuracy, found.detector, found.worst_case, found.verdict.commit) == (None, None, (), None)
     assert "Its robustness is unknown" in "\n".join(found.limits)
 
@@ -95,6 +116,8 @@ def test_the_markdown_contains_verdict_numbers_and_limits(verdict):
     assert verdict.id in text
     assert verdict.subject_digest in text
     assert "| clean accuracy | 80.0% (71.1% to 86.7%) |" in text
+    assert "| accepted misses | 2.0% (0.4% to 10.5%) |" in text
+    assert "| reviews | 12.0% (7.0% to 19.8%) |" in text
     assert "| 1/255 | 40.0% (30.9% to 49.8%) |" in text
     assert all(f"- {limit}" in text for limit in card(verdict).limits)
     assert "Why it failed" not in text

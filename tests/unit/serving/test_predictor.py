@@ -126,10 +126,39 @@ def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(predictor, t
     assert asked(tiny_pictures[0][0]).reasons == ()
 
 
+def test_an_answer_whose_danger_is_not_excluded_goes_to_review(predictor, tiny_pictures):
+    label = predictor()(tiny_pictures[0][0]).label
+    for dangerous in INFO.labels:
+        answer = predictor(dangerous=(INFO.labels.index(dangerous),), danger_limit=None)(tiny_pictures[0][0])
+        expected = ("accept", ()) if dangerous == label else ("review", ("danger_not_excluded",))
+        assert (answer.label, answer.decision, answer.reasons) == (label, *expected)
+
+
+def test_the_limit_parts_answers_by_their_probability_of_danger(predictor, tiny_pictures):
+    answers = [predictor()(pixels) for pixels in tiny_pictures[0]]
+    (harmless,) = {answer.label for answer in answers}
+    (danger,) = set(INFO.labels) - {harmless}
+    limit = float(np.median([answer.probabilities[danger] for answer in answers]))
+    asked = predictor(dangerous=(INFO.labels.index(danger),), danger_limit=limit)
+    found = [asked(pixels).reasons for pixels in tiny_pictures[0]]
+    assert found == [("danger_not_excluded",) if each.probabilities[danger] > limit else () for each in answers]
+    assert len(set(found)) == 2
+
+
+def test_the_temperature_changes_the_probabilities_and_not_the_label(predictor, tiny_pictures):
+    for pixels in tiny_pictures[0][:8]:
+        sharp, even = (predictor(temperature=temperature)(pixels) for temperature in (1.0, 3.0))
+        assert sharp.label == even.label
+        odds = [np.log(each.probabilities["malignant"] / each.probabilities["benign"]) for each in (sharp, even)]
+        assert odds[0] == pytest.approx(3 * odds[1], rel=1e-3, abs=1e-4)
+
+
 def test_reasons_are_in_the_order_of_the_contract(predictor, tiny_pictures):
-    lines = {"threshold": -1e9, "strangeness": -1.0, "min_confidence": 1.01}
-    answer = predictor(days=-1, **lines)(tiny_pictures[0][0])
-    assert answer.reasons == ("adversarial", "out_of_distribution", "low_confidence", "model_degraded")
+    lines = {"threshold": -1e9, "strangeness": -1.0, "min_confidence": 1.01, "danger_limit": None}
+    other = {"benign": 1, "malignant": 0}[predictor()(tiny_pictures[0][0]).label]
+    answer = predictor(days=-1, **lines, dangerous=(other,))(tiny_pictures[0][0])
+    inputs = ("adversarial", "out_of_distribution", "low_confidence", "danger_not_excluded")
+    assert answer.reasons == (*inputs, "model_degraded")
 
 
 def test_a_query_attack_adds_its_reason_and_leaves_the_detectors_verdict(predictor, tiny_pictures):
