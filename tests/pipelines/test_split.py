@@ -28,6 +28,7 @@ NO_FLOORS = {
     "min_clean_accuracy": 0.0,
     "min_robust_accuracy": {},
     "min_malignant_recall": 0.0,
+    "max_accepted_misses": 1.0,
     "min_robust_sensitivity": {},
     "min_robust_specificity": {},
     "min_class_records": 1,

@@ -117,8 +117,15 @@ class Demands:
         yield from self._floors(every, "min_robust_accuracy")
         if dangerous:  # the gate judges the other rates only of data with dangerous labels
             yield from self._floor("test", dangerous, "min_malignant_recall", self.policy.min_malignant_recall)
+            yield from self._accepted_misses(dangerous)
             yield from self._floors(dangerous, "min_robust_sensitivity")
             yield from self._floors(harmless, "min_robust_specificity")
+
+    def _accepted_misses(self, dangerous: tuple[str, ...]) -> Iterator[Need]:
+        ceiling, margin = self.policy.max_accepted_misses, self.policy.max_margin_of_error
+        if ceiling < 1:  # as the gate judges it
+            reason = f"gate.max_accepted_misses {ceiling:g} with gate.max_margin_of_error {margin:g}"
+            yield Need("test", dangerous, smallest_sample(ceiling, margin), reason)
 
     def _floors(self, labels: tuple[str, ...], name: str) -> Iterator[Need]:
         floors: Floors = getattr(self.policy, name)

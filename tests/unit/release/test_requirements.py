@@ -40,6 +40,7 @@ def test_a_floor_needs_pictures_of_the_classes_that_it_judges():
         ("test", ("bcc", "mel", "nv"), "gate.min_clean_accuracy"),
         ("attacked", ("bcc", "mel", "nv"), "gate.min_robust_accuracy"),
         ("test", ("bcc", "mel"), "gate.min_malignant_recall"),
+        ("test", ("bcc", "mel"), "gate.max_accepted_misses"),
         ("attacked", ("bcc", "mel"), "gate.min_robust_sensitivity"),
         ("attacked", ("nv",), "gate.min_robust_specificity"),
     }
@@ -73,6 +74,7 @@ def test_settings_that_judge_nothing_need_nothing():
         min_clean_accuracy=0.0,
         min_robust_accuracy={1: 0.0},
         min_malignant_recall=0.0,
+        max_accepted_misses=1.0,
         min_robust_sensitivity={},
         min_robust_specificity={1: 0.0},
     )
