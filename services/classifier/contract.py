@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from buckler.detection.reasons import Reason
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing it for real would load TensorFlow into the superv
     from services.classifier.served import Served
 
 Decision = Literal["accept", "review"]
+Opinion = Literal["agree", "disagree", "unsure"]
 
 
 class DetectorAnswer(BaseModel):
@@ -111,6 +112,26 @@ class BatchAnswer(BaseModel):
     """Answers to several pictures, in order; an unusable picture has its error instead."""
 
     answers: list[Answer | ErrorAnswer]
+
+
+class Feedback(BaseModel):
+    """What a clinician thinks of an answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    request_id: str = Field(description="Id of the answer", pattern=r"^[0-9a-f]{32}(-[1-9][0-9]*)?$", max_length=64)
+    opinion: Opinion
+    label: str | None = Field(
+        default=None, max_length=200, description="The label that the clinician would give, one of the model's"
+    )
+
+
+class FeedbackReceived(BaseModel):
+    """An opinion that is recorded."""
+
+    request_id: str = Field(description="Id of the answer")
+    opinion: Opinion
+    line: int = Field(description="Number of its line in the audit log")
 
 
 class RefusalError(BucklerError):

@@ -5,7 +5,8 @@ To add an endpoint, write its handler in ``interfaces`` and add a row.
 
 from buckler.error_codes import ErrorCode
 from buckler.serving.api_keys import Role
-from services.classifier.interfaces import documentation, explain, oip, operation, predict
+from services.classifier.contract import Feedback
+from services.classifier.interfaces import documentation, explain, feedback, oip, operation, predict
 from services.classifier.interfaces.bodies import PICTURES, json_of
 from services.classifier.routing import BATCH, Endpoint, Format, Table
 
@@ -59,6 +60,25 @@ ENDPOINTS = Table(
             audited=True,
             receipts=True,
             codes=(ErrorCode.LABEL_UNKNOWN,),
+        ),
+        Endpoint(
+            name="feedback",
+            method="POST",
+            paths=("/feedback",),
+            handler=feedback.feedback,
+            tag=PREDICTION,
+            summary="Record what a clinician thinks of an answer",
+            description=feedback.DESCRIPTION,
+            role=Role.PREDICT,
+            takes=(json_of(Feedback),),
+            gives=feedback.GIVES,
+            counted=True,
+            codes=(
+                ErrorCode.ANSWER_UNKNOWN,
+                ErrorCode.LABEL_UNKNOWN,
+                ErrorCode.AUDIT_UNAVAILABLE,
+                ErrorCode.FEEDBACK_UNAVAILABLE,
+            ),
         ),
         Endpoint(
             name="oipServer",

@@ -8,7 +8,7 @@ from the start, so that a rate includes the first event.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from buckler.detection.reasons import Reason
 from buckler.serving.assessment import ReasonCode
 from buckler.trust.standing import STATES
-from services.classifier.contract import Decision
+from services.classifier.contract import Decision, Opinion
 from services.classifier.routing import Table
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ DECISIONS = Counter(
     "buckler_decisions_total",
     "Answered pictures by decision and reason; one with two reasons counts under both",
     ["decision", "reason"],
+)
+FEEDBACK = Counter(
+    "buckler_feedback_total",
+    "Opinions of clinicians about answers, by the decision of the answer",
+    ["opinion", "decision"],
 )
 DETECTOR_SCORE = Histogram(
     "buckler_detector_score",
@@ -156,6 +161,9 @@ def create_series(table: Table) -> None:
     review: Decision = "review"
     for reason in Reason:
         DECISIONS.labels(decision=review, reason=reason)
+    for opinion in get_args(Opinion):
+        for decision in get_args(Decision):
+            FEEDBACK.labels(opinion=opinion, decision=decision)
     for cause in (SLOW_HEAD, SLOW_ANSWER, TOO_MANY):
         CONNECTIONS_DROPPED.labels(reason=cause)
     for cause in REFUSED_REASONS:

@@ -17,14 +17,14 @@ from buckler.errors import UnusableImageError
 from buckler.modality.picture import images, overlay, uploads
 from buckler.modality.picture.uploads import Upload
 from services.classifier import metrics
-from services.classifier.contract import Answer, RefusalError
+from services.classifier.contract import Answer, Feedback, RefusalError
 from services.classifier.records.audit import AuditTrail, Recorded
 from services.classifier.records.query_attack import QueryGuard
 from services.classifier.records.traffic import Recorder
 from services.classifier.releases.follower import Follower, follow
 from services.classifier.releases.shadow import Shadow
 from services.classifier.releases.slot import ModelSlot
-from services.classifier.requests import Answered, HeatMap, Picture, PictureRequest
+from services.classifier.requests import Answered, HeatMap, Picture, PictureRequest, Sender
 from services.classifier.routing import Table
 from services.classifier.served import Served
 from services.classifier.settings import Settings
@@ -117,6 +117,17 @@ class ClassifierPipeline:
         if relevance is None or upload.shown is None:
             return Answered(answer)
         return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
+
+    def record_feedback(self, feedback: Feedback, sender: Sender) -> int:
+        """Record an opinion about an answer and return the number of its line in the audit log.
+
+        Raises:
+            RefusalError: As `AuditTrail.record_feedback`.
+        """
+        line, decision = self._audit.record_feedback(feedback, sender)
+        if not sender.from_watch:
+            metrics.FEEDBACK.labels(opinion=feedback.opinion, decision=decision).inc()
+        return line
 
     async def _predicted(
         self, request: PictureRequest, picture: Picture

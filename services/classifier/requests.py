@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starlette.datastructures import Headers, QueryParams
 
 from buckler.error_codes import ErrorCode, Group
-from services.classifier.contract import Answer, RefusalError
+from services.classifier.contract import Answer, Feedback, RefusalError
 from services.classifier.routing import Format, Table
 from services.classifier.settings import Settings
 from services.classifier.threads import Threads
@@ -126,6 +126,15 @@ class Pipeline(Protocol):
 
         Raises:
             RefusalError: The picture is unusable, or the whole request is refused; the code says which.
+        """
+        ...
+
+    def record_feedback(self, feedback: Feedback, sender: Sender) -> int:
+        """Record an opinion about an answer and return the number of its line in the audit log.
+
+        Raises:
+            RefusalError: ``answer_unknown``, ``label_unknown``, ``body_malformed``, ``audit_unavailable`` or
+                ``feedback_unavailable``.
         """
         ...
 

@@ -100,7 +100,8 @@ class Endpoint:
         label: Its label in metrics and log; default: the first path.
         role: Role that a client's key needs; None: open to everyone.
         takes: Media types of its bodies.
-        pictures: Most pictures of one request; with pictures, the requests are limited.
+        pictures: Most pictures of one request.
+        counted: Whether a request without pictures counts towards the limits, like one picture.
         audited: Whether each answer has a line in the audit log.
         receipts: Whether an answer can carry a signed receipt.
         queries: Parameters of the query string.
@@ -121,6 +122,7 @@ class Endpoint:
     role: Role | None = None
     takes: tuple[Body, ...] = ()
     pictures: Most = 0
+    counted: bool = False
     audited: bool = False
     receipts: bool = False
     queries: tuple[Query, ...] = ()
@@ -141,7 +143,7 @@ class Endpoint:
     @property
     def limited(self) -> bool:
         """Whether its requests count towards the limits; a full service still answers probes and scrapes."""
-        return bool(self.pictures)
+        return bool(self.pictures) or self.counted
 
     @property
     def error_codes(self) -> tuple[ErrorCode, ...]:
@@ -154,7 +156,9 @@ class Endpoint:
         if self.pictures == BATCH:
             found |= {ErrorCode.TOO_MANY_PICTURES}
         if self.limited:
-            found |= _OF_LIMITS | _OF_ANSWERS | {code for code in ErrorCode if code.group is Group.IMAGE}
+            found |= _OF_LIMITS
+        if self.pictures:
+            found |= _OF_ANSWERS | {code for code in ErrorCode if code.group is Group.IMAGE}
         if self.audited:
             found |= {ErrorCode.AUDIT_UNAVAILABLE, ErrorCode.RECEIPT_UNSUPPORTED}
         if self.receipts:

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from buckler.client import ServiceError, UnreachableError
+from buckler.client import Opinion, ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
 from buckler.serving.api_keys import Role
 from buckler.trust import audit
@@ -35,6 +35,7 @@ FORM_LIMIT_BYTES = 4096
 
 logger = logging.getLogger("buckler.console")
 
+T = TypeVar("T")
 Handler = Callable[[Request, Session], Awaitable[Response]]
 
 
@@ -82,6 +83,7 @@ class Console:
                 Route("/sign-in", self._post(self._sign_in, None), methods=["POST"]),
                 Route("/sign-out", self._post(self._sign_out, None), methods=["POST"]),
                 Route("/ask", self._post(self._ask, predict), methods=["POST"]),
+                Route("/feedback", self._post(self._feedback, predict), methods=["POST"]),
                 Route("/attack", self._post(self._attack, predict), methods=["POST"]),
                 Route("/attack/prepare", self._post(self._prepare, predict), methods=["POST"]),
                 Route("/engineer/models", self._part(self._models)),
@@ -206,9 +208,17 @@ class Console:
         found = await run_in_threadpool(self._service.classify, picture)
         return pages.render("answer", found=found, answer=found.answer)
 
+    async def _feedback(self, request: Request, _: Session) -> Response:
+        form = await _form(request)
+        opinion: Opinion = _choice("opinion", form.get("opinion", ""), {each: each for each in get_args(Opinion)})
+        label = form.get("label") or None
+        line = await run_in_threadpool(self._service.feedback, form.get("request_id", ""), opinion, label)
+        return pages.render("feedback", opinion=opinion, label=label, line=line)
+
     async def _attack(self, request: Request, _: Session) -> Response:
         picture = await _body(request, self._settings.body_limit_bytes)
-        radius = _radius(request.query_params.get("epsilon_255", ""))
+        radii = {f"{radius:g}": radius for radius in attack_preview.RADII}
+        radius = _choice("radius", request.query_params.get("epsilon_255", ""), radii)
         attack = await run_in_threadpool(self._attacks.attack, picture, radius)
         return pages.render("attack", attack=attack, amplification=attack_preview.AMPLIFICATION)
 
@@ -342,10 +352,10 @@ def _next(path: str | None) -> str:
     return path if path in ("/", "/engineer") else "/"
 
 
-def _radius(text: str) -> float:
-    known = {f"{radius:g}": radius for radius in attack_preview.RADII}
+def _choice(name: str, text: str, known: Mapping[str, T]) -> T:
+    """Return the one of ``known`` that a page has sent."""
     if text not in known:
-        raise BucklerError(f"expected a radius of {', '.join(known)} in 1/255, got another; reload the page")
+        raise BucklerError(f"expected {name} to be one of {', '.join(known)}, got another; reload the page")
     return known[text]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from buckler.client import Answer, Client
+from buckler.client import Answer, Client, Opinion
 from buckler.errors import BucklerError
 from services.console.settings import Settings
 
@@ -60,6 +60,11 @@ class ServiceClient:
             found = client.explain(picture)
             card = self._card_of(found.answer.model.verdict, client)
         return PictureAnswer(found.answer, data_url(found.picture), data_url(found.overlay), card)
+
+    def feedback(self, request_id: str, opinion: Opinion, label: str | None) -> int:
+        """Record what the user thinks of an answer; arguments, result and errors as `Client.feedback`."""
+        with self.client() as client:
+            return client.feedback(request_id, opinion, label=label)
 
     def _card_of(self, verdict: str, client: Client) -> Card | None:
         """Return the card of the model with this verdict; None if not available."""

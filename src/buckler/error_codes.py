@@ -136,6 +136,13 @@ class ErrorCode(StrEnum):
         "the model has no such label",
         "use one of the labels in the model card",
     )
+    ANSWER_UNKNOWN = (
+        "answer_unknown",
+        HTTPStatus.NOT_FOUND,
+        Group.REQUEST,
+        "this service has no answer with this request id among its recent ones",
+        "send the request id of an answer of this service, soon after it",
+    )
     BODY_MALFORMED = (
         "body_malformed",
         HTTPStatus.BAD_REQUEST,
@@ -283,6 +290,13 @@ class ErrorCode(StrEnum):
         Group.UNAVAILABLE,
         "the answer could not be written to the audit log and is withheld",
         "try again later, and tell an operator of the service",
+    )
+    FEEDBACK_UNAVAILABLE = (
+        "feedback_unavailable",
+        HTTPStatus.NOT_FOUND,
+        Group.UNAVAILABLE,
+        "this service keeps no audit log, so it can record no opinion",
+        "ask an operator of the service to turn the audit log on",
     )
     RECEIPT_UNAVAILABLE = (
         "receipt_unavailable",

@@ -233,6 +233,20 @@ DECISIONS = Row(
             "sum by (le) (increase(buckler_detector_score_bucket[$__rate_interval]))",
             span=16,
         ),
+        lines(
+            "Opinions of clinicians",
+            "Opinions of the last day about answers of this service, by opinion and by the decision of the answer",
+            [("sum by (opinion, decision) (increase(buckler_feedback_total[1d]))", "{{opinion}}, {{decision}}")],
+            COUNT,
+            span=16,
+        ),
+        value(
+            "Disagreement, last week",
+            "Share of the opinions that disagree with the answer, among those that agree or disagree",
+            "job:buckler_feedback_disagreement:ratio_increase7d",
+            RATIO,
+            span=8,
+        ),
         value(
             "Query attacks, last day",
             "Runs of near-identical pictures from one client",

@@ -87,6 +87,7 @@ class Access:
         """
         if endpoint.limited:
             _enter(places, self._limiter.place(key.id if key else None))
+        if endpoint.pictures:
             places.enter_context(metrics.IN_PROGRESS.track_inprogress())
 
     def reserve_pictures(self, key: ApiKey | None, places: ExitStack, pictures: int) -> None:

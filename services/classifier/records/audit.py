@@ -1,7 +1,8 @@
-"""Writes the line of each answer to the audit log, and signs a receipt for a client that requests one."""
+"""Writes the lines of answers and opinions to the audit log, and signs a receipt for a client that requests one."""
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ from buckler.error_codes import ErrorCode
 from buckler.errors import AuditError, BucklerError
 from buckler.trust import audit, receipt
 from buckler.trust.audit import AuditLog
+from buckler.trust.audit_search import find_answer
 from buckler.trust.signing_key import SigningKey
-from services.classifier.contract import Answer, ReceiptAnswer, RefusalError
+from services.classifier.contract import Answer, Feedback, ReceiptAnswer, RefusalError
 from services.classifier.requests import Picture, PictureRequest, Sender
 from services.classifier.settings import Settings
 
@@ -121,6 +123,57 @@ class AuditTrail:
         moment, digest = datetime.now(UTC), _digest(picture)
         self._write(audit.event(event, client=sender.client, input_digest=digest, moment=moment, details=details))
 
+    def record_feedback(self, feedback: Feedback, sender: Sender) -> tuple[int, str]:
+        """Write the line of an opinion about an answer that the log contains.
+
+        Args:
+            feedback: The opinion.
+            sender: Who sent it; whoever knows the id of an answer may have an opinion about it.
+
+        Returns:
+            The number of the line, and the decision of the answer.
+
+        Raises:
+            RefusalError: ``feedback_unavailable`` without a log, ``answer_unknown``, ``label_unknown``,
+                ``body_malformed`` if opinion and label contradict each other, or ``audit_unavailable``.
+        """
+        if self._log is None:
+            raise RefusalError(ErrorCode.FEEDBACK_UNAVAILABLE)
+        found = self._answer_line(self._log, feedback.request_id)
+        answer = found["answer"]
+        _check_label(feedback, answer)
+        entry = audit.event(
+            "feedback",
+            client=sender.client,
+            input_digest=found["input"],
+            moment=datetime.now(UTC),
+            details={
+                **feedback.model_dump(mode="json", exclude_none=True),
+                "answered": {"line": found["sequence"], "label": answer["label"], "decision": answer["decision"]},
+                "model": answer["model"]["digest"],
+            },
+        )
+        try:
+            line = self._log.append(entry).sequence
+        except AuditError as error:
+            logger.error("an opinion is not recorded: %s", error)
+            raise RefusalError(
+                ErrorCode.AUDIT_UNAVAILABLE,
+                "the opinion could not be written to the audit log; try again later, and tell an operator of the"
+                " service",
+            ) from error
+        return line, answer["decision"]
+
+    def _answer_line(self, log: AuditLog, request_id: str) -> dict[str, Any]:
+        try:
+            found = find_answer(log.path, request_id)
+        except AuditError as error:
+            logger.error("an opinion is not recorded: %s", error)
+            raise RefusalError(ErrorCode.AUDIT_UNAVAILABLE, "the audit log cannot be read; try again later") from error
+        if found is None:
+            raise RefusalError(ErrorCode.ANSWER_UNKNOWN)
+        return found
+
     def _write(self, entry: dict[str, Any]) -> tuple[int, str] | None:
         if self._log is None:
             return None
@@ -131,6 +184,19 @@ class AuditTrail:
             logger.error("%s: answer withheld: %s", subject, error)
             raise RefusalError(ErrorCode.AUDIT_UNAVAILABLE) from error
         return head.sequence, head.digest
+
+
+def _check_label(feedback: Feedback, answer: Mapping[str, Any]) -> None:
+    if feedback.label is None:
+        return
+    if feedback.label not in answer["probabilities"]:
+        raise RefusalError(ErrorCode.LABEL_UNKNOWN)
+    same = feedback.label == answer["label"]
+    if (feedback.opinion, same) in (("agree", False), ("disagree", True)):
+        raise RefusalError(
+            ErrorCode.BODY_MALFORMED,
+            "expected the label of the answer with agree, and another with disagree; correct one of the two",
+        )
 
 
 def _digest(picture: Picture) -> str:

@@ -16,7 +16,7 @@ from buckler.client.errors import (
     UnavailableError,
     UnreachableError,
 )
-from buckler.client.service import Answer, Client, Detector, Explanation, Model
+from buckler.client.service import Answer, Client, Detector, Explanation, Model, Opinion
 
 __all__ = [
     "AccessError",
@@ -26,6 +26,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "Model",
+    "Opinion",
     "RequestError",
     "ServiceError",
     "UnavailableError",

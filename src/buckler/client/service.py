@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import Strict, TypeAdapter
 
 from buckler.client.errors import ServiceError, UnreachableError, service_error
 from buckler.errors import BucklerError
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.receipt import Receipt, check
+
+Opinion = Literal["agree", "disagree", "unsure"]
 
 BACKOFF_SECONDS = 0.5  # before the first new attempt to connect; doubles each time
 
@@ -178,6 +180,23 @@ class Client:
                 overlay=base64.b64decode(found["overlay"]),
             )
 
+    def feedback(self, request_id: str, opinion: Opinion, *, label: str | None = None) -> int:
+        """Record what a clinician thinks of an answer and return the number of its line in the audit log.
+
+        Args:
+            request_id: Of the answer.
+            opinion: ``agree``, ``disagree`` or ``unsure``.
+            label: The label that the clinician would give, if known.
+
+        Raises:
+            ServiceError: As ``predict``; ``answer_unknown`` if the service did not give this answer lately.
+            UnreachableError: As ``predict``.
+        """
+        content = {"request_id": request_id, "opinion": opinion} | ({"label": label} if label is not None else {})
+        response = self._send("POST", "/feedback", json=content)
+        with self._understood():
+            return _LINE.validate_python(response.json()["line"])
+
     def model_card(self) -> dict[str, Any]:
         """Return the model card of the live model.
 
@@ -244,6 +263,7 @@ class Client:
 # Fields of a newer service are ignored; `content` has them.
 _ANSWER = TypeAdapter(Answer)
 _CARD = TypeAdapter(dict[str, Any])
+_LINE = TypeAdapter(Annotated[int, Strict()])
 
 
 def _read(picture: Path | bytes) -> bytes:

@@ -204,7 +204,8 @@ def test_errors_are_in_the_order_of_the_list(row: Endpoint):
     assert places == sorted(set(places))
     assert ErrorCode.INTERNAL_ERROR in row.error_codes
     assert (ErrorCode.KEY_MISSING in row.error_codes) == (row.role is not None)
-    assert (ErrorCode.IMAGE_UNREADABLE in row.error_codes) == row.limited
+    assert (ErrorCode.IMAGE_UNREADABLE in row.error_codes) == bool(row.pictures)
+    assert (ErrorCode.RATE_LIMITED in row.error_codes) == row.limited
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The console without a browser: access, figures, texts, and its behaviour while no other server answers."""
 
+import html
+import json
 import re
 from itertools import pairwise
 
@@ -98,6 +100,30 @@ def test_a_look_at_a_picture_is_one_request_one_computation_and_one_line_in_the_
     wait_for(lambda: counts()["/explain"] > before["/explain"])  # a request is counted after its answer was sent
     after = {name: count - before[name] for name, count in counts().items() if count != before[name]}
     assert after == {"/explain": 1, "computations": 1, "audit lines": 1}
+
+
+@pytest.mark.slow
+def test_an_opinion_about_an_answer_reaches_the_audit_log(server: Server, picture):
+    browser, answer = client(service_url=server.url), server.predict(picture).json()
+    about = {"token": token_of(browser), "request_id": answer["request_id"]}
+    recorded = browser.post("/feedback", data=about | {"opinion": "agree", "label": answer["label"]})
+    line = json.loads(server.audit.read_text().splitlines()[-1])
+    assert (line["event"], line["request_id"], line["opinion"]) == ("feedback", answer["request_id"], "agree")
+    assert recorded.status_code == 200
+    assert f"you agree with this answer ({answer['label']})." in recorded.text
+    assert f"line {line['sequence']} of the audit log" in recorded.text
+    unknown = browser.post("/feedback", data=about | {"opinion": "unsure", "request_id": "0" * 32})
+    assert unknown.status_code == 404
+    assert "no answer with this request id" in unknown.text
+
+
+def test_an_opinion_needs_the_token_of_a_page_and_must_be_a_known_one():
+    browser = client()
+    about = {"request_id": "0" * 32, "opinion": "agree"}
+    assert browser.post("/feedback", data=about).status_code == 403
+    other = browser.post("/feedback", data=about | {"token": token_of(browser), "opinion": "maybe"})
+    assert other.status_code == 422
+    assert "expected opinion to be one of agree, disagree, unsure" in html.unescape(other.text)
 
 
 @pytest.mark.slow

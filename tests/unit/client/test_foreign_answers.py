@@ -24,6 +24,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "predict": lambda client: client.predict(b"pixels"),
     "predict_many": lambda client: client.predict_many([b"pixels", b"pixels"]),
     "explain": lambda client: client.explain(b"pixels"),
+    "feedback": lambda client: client.feedback("0" * 32, "agree"),
     "model_card": lambda client: client.model_card(),
 }
 

@@ -130,7 +130,7 @@ def test_the_authorization_scheme_is_case_insensitive(keys: Keys):
 
 
 def test_endpoints_that_query_or_describe_the_model_need_a_predict_key():
-    wanted = {"predict", "explain", "oipServer", "oipModel", "oipInfer", "modelCard", "modelCardPage"}
+    wanted = {"predict", "explain", "feedback", "oipServer", "oipModel", "oipInfer", "modelCard", "modelCardPage"}
     assert {row.name for row in ENDPOINTS if row.role == Role.PREDICT} == wanted
     assert {row.name for row in ENDPOINTS if row.role == Role.OPERATE} == {"metrics"}
 
