@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
-from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,14 +23,22 @@ from buckler.client import Opinion, ServiceError, UnreachableError
 from buckler.errors import AuditError, BucklerError, PromotionRefusedError
 from buckler.serving.api_keys import Role
 from buckler.trust import audit
-from services.console import attack_preview, jobs_and_alerts, messages, pages, registry, robustness_chart
+from services.console import (
+    attack_preview,
+    bodies,
+    jobs_and_alerts,
+    messages,
+    model_facts,
+    pages,
+    registry,
+    robustness_chart,
+    samples,
+)
 from services.console.attack_preview import AttackPreview
 from services.console.live_metrics import MetricsReader
 from services.console.service_client import ServiceClient
-from services.console.sessions import COOKIE, TOKEN_HEADER, DeniedError, Session, Sessions
+from services.console.sessions import COOKIE, DeniedError, Session, Sessions
 from services.console.settings import Settings
-
-FORM_LIMIT_BYTES = 4096
 
 logger = logging.getLogger("buckler.console")
 
@@ -82,6 +89,7 @@ class Console:
                 Route("/sign-in", self._page(self._sign_in_page, None)),
                 Route("/sign-in", self._post(self._sign_in, None), methods=["POST"]),
                 Route("/sign-out", self._post(self._sign_out, None), methods=["POST"]),
+                Route("/samples/{number:int}.png", self._page(self._sample, predict)),
                 Route("/ask", self._post(self._ask, predict), methods=["POST"]),
                 Route("/feedback", self._post(self._feedback, predict), methods=["POST"]),
                 Route("/attack", self._post(self._attack, predict), methods=["POST"]),
@@ -151,7 +159,7 @@ class Console:
             session = self._sessions.of(request)
             try:
                 self._check(request, session, role)
-                self._sessions.check_token(session, await _token(request))
+                self._sessions.check_token(session, await bodies.token(request))
                 return await handler(request, session)
             except DeniedError as error:
                 return pages.problem(messages.refusal(error), error.status)
@@ -160,30 +168,34 @@ class Console:
 
         return answer
 
-    def _shared(self, session: Session, page: str) -> dict[str, Any]:
-        """Return the template values that every page needs."""
+    async def _shared(self, session: Session, page: str) -> dict[str, Any]:
+        """Return the template values that every page needs; ``model`` is None if the service does not answer."""
         keys = self._sessions.keys(session) if self._settings.keys_required else ()
         return {
             "page": page,
             "token": self._sessions.token(session),
             "keys": keys,
             "keys_required": self._settings.keys_required,
+            "model": model_facts.of(await run_in_threadpool(self._service.live_card)),
         }
 
     # --- sign-in
 
     async def _sign_in_page(self, request: Request, session: Session) -> Response:
         return pages.render(
-            "sign_in", **self._shared(session, "sign-in"), next=_next(request.query_params.get("next")), problem=None
+            "sign_in",
+            **await self._shared(session, "sign-in"),
+            next=_next(request.query_params.get("next")),
+            problem=None,
         )
 
     async def _sign_in(self, request: Request, session: Session) -> Response:
-        form = await _form(request)
+        form = await bodies.form(request)
         try:
             signed_in = await run_in_threadpool(self._sessions.sign_in, session, form.get("key", "").strip())
         except DeniedError as error:
             logger.warning("sign-in refused: %s", error)
-            shared = self._shared(session, "sign-in")
+            shared = await self._shared(session, "sign-in")
             problem = messages.refusal(error)
             return pages.render("sign_in", status=error.status, **shared, next=_next(form.get("next")), problem=problem)
         logger.info("signed in with key %s", signed_in.keys[-1])
@@ -200,23 +212,36 @@ class Console:
     # --- the picture page
 
     async def _picture_page(self, request: Request, session: Session) -> Response:
-        limit = self._settings.body_limit_bytes
-        return pages.render("picture", **self._shared(session, "picture"), radii=attack_preview.RADII, limit=limit)
+        return pages.render(
+            "picture",
+            **await self._shared(session, "picture"),
+            radii=attack_preview.RADII,
+            limit=self._settings.body_limit_bytes,
+            samples=samples.SAMPLES,
+        )
+
+    async def _sample(self, request: Request, _: Session) -> Response:
+        number = request.path_params["number"]
+        model = model_facts.of(await run_in_threadpool(self._service.live_card))
+        if model is None or not model.synthetic or number >= len(samples.SAMPLES):
+            return await _not_found(request)
+        png = await run_in_threadpool(samples.draw, samples.SAMPLES[number], model.image_size)
+        return Response(png, media_type="image/png")
 
     async def _ask(self, request: Request, _: Session) -> Response:
-        picture = await _body(request, self._settings.body_limit_bytes)
+        picture = await bodies.content(request, self._settings.body_limit_bytes)
         found = await run_in_threadpool(self._service.classify, picture)
-        return pages.render("answer", found=found, answer=found.answer)
+        return pages.answer(found)
 
     async def _feedback(self, request: Request, _: Session) -> Response:
-        form = await _form(request)
+        form = await bodies.form(request)
         opinion: Opinion = _choice("opinion", form.get("opinion", ""), {each: each for each in get_args(Opinion)})
         label = form.get("label") or None
         line = await run_in_threadpool(self._service.feedback, form.get("request_id", ""), opinion, label)
         return pages.render("feedback", opinion=opinion, label=label, line=line)
 
     async def _attack(self, request: Request, _: Session) -> Response:
-        picture = await _body(request, self._settings.body_limit_bytes)
+        picture = await bodies.content(request, self._settings.body_limit_bytes)
         radii = {f"{radius:g}": radius for radius in attack_preview.RADII}
         radius = _choice("radius", request.query_params.get("epsilon_255", ""), radii)
         attack = await run_in_threadpool(self._attacks.attack, picture, radius)
@@ -230,7 +255,7 @@ class Console:
 
     async def _engineer_page(self, request: Request, session: Session) -> Response:
         name = self._settings.model_name
-        return pages.render("engineer", **self._shared(session, "engineer"), model_name=name)
+        return pages.render("engineer", **await self._shared(session, "engineer"), model_name=name)
 
     async def _models(self, request: Request, session: Session) -> Response:
         def read() -> registry.Overview:
@@ -255,7 +280,7 @@ class Console:
         return pages.render("alerts", found=await run_in_threadpool(jobs_and_alerts.alerts, self._settings))
 
     async def _promote(self, request: Request, session: Session) -> Response:
-        number = (await _form(request)).get("version", "")
+        number = (await bodies.form(request)).get("version", "")
         if not number.isascii() or not number.isdecimal():
             raise BucklerError("expected the number of a version; reload the page")
         return await self._move(session, "promotion", lambda: self._registry.promote(number))
@@ -307,44 +332,9 @@ def _status(error: BucklerError) -> int:
     if isinstance(error, ServiceError) and error.status:
         # An internal error of the service is a 502 of the console.
         return error.status if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else HTTPStatus.BAD_GATEWAY
-    if isinstance(error, TooLargeError):
+    if isinstance(error, bodies.TooLargeError):
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return HTTPStatus.BAD_GATEWAY if isinstance(error, UnreachableError) else HTTPStatus.UNPROCESSABLE_ENTITY
-
-
-class TooLargeError(BucklerError):
-    """A request body exceeds its limit."""
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Return a request's body; it stays in memory, whereas the files of a form would be written to disk.
-
-    Raises:
-        TooLargeError: The body has more than ``limit`` bytes.
-    """
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise TooLargeError(f"expected at most {messages.file_size(limit)}, got more; choose a smaller picture")
-    return bytes(content)
-
-
-async def _form(request: Request) -> dict[str, str]:
-    if not hasattr(request.state, "form"):  # a body can be read only once
-        body = await _body(request, FORM_LIMIT_BYTES)
-        request.state.form = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-    form: dict[str, str] = request.state.form
-    return form
-
-
-async def _token(request: Request) -> str:
-    """Return the token in the header or, for a form, in the body; empty if there is none."""
-    if TOKEN_HEADER in request.headers:
-        return request.headers[TOKEN_HEADER]
-    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return (await _form(request)).get("token", "")
-    return ""
 
 
 def _next(path: str | None) -> str:
@@ -359,7 +349,7 @@ def _choice(name: str, text: str, known: Mapping[str, T]) -> T:
     return known[text]
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception | None = None) -> Response:
     return pages.problem(messages.Problem("Page not found", "Go to the start page."), HTTPStatus.NOT_FOUND)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from buckler.client import ServiceError
 from buckler.error_codes import KEY_CODES, ErrorCode, Group
 from buckler.measurements.results import Rate
+from services.console.bodies import TooLargeError
 
 # Lowest probability, and its text.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
@@ -81,6 +82,8 @@ def short(digest: str) -> str:
 
 def refusal(error: Exception) -> Problem:
     """Return the text for an expected error."""
+    if isinstance(error, TooLargeError):
+        return Problem("The file is too large", f"Choose one of at most {file_size(error.limit)}.")
     if not isinstance(error, ServiceError):
         return Problem("The request failed", str(error))
     code = ErrorCode.known(error.code)

@@ -1,5 +1,6 @@
 """Renders the templates. Every value is escaped, and no page loads anything from another host."""
 
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -11,12 +12,14 @@ from starlette.responses import HTMLResponse, Response
 
 from buckler.detection.reasons import Reason
 from buckler.serving.aliases import CHALLENGER, CHAMPION
-from services.console import messages, robustness_chart, sparkline
+from services.console import messages, model_facts, robustness_chart, sparkline
+from services.console.service_client import PictureAnswer
 
+SYNTHETIC_BANNER = "Demo model, synthetic pictures, not for clinical use"
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",
@@ -30,6 +33,20 @@ HEADERS = {
 def render(name: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
     """Return ``templates/<name>.html`` with ``values``: a page or a part of a page."""
     return HTMLResponse(_templates().get_template(f"{name}.html").render(values), status_code=status)
+
+
+def answer(found: PictureAnswer) -> Response:
+    """Return an answer to a picture as a part of a page."""
+    answer, card = found.answer, found.card
+    return render(
+        "answer",
+        found=found,
+        answer=answer,
+        model=model_facts.of(card),
+        similar=model_facts.similar_answers(card, answer.probabilities[answer.label]),
+        heat_map=model_facts.heat_map(card, flat=found.flat),
+        answered_at=datetime.now(UTC),
+    )
 
 
 def problem(problem: messages.Problem, status: int) -> Response:
@@ -68,6 +85,7 @@ def _templates() -> jinja2.Environment:
         "interval": messages.interval,
     }
     environment.globals |= {
+        "SYNTHETIC_BANNER": SYNTHETIC_BANNER,
         "CHAMPION": CHAMPION,
         "CHALLENGER": CHALLENGER,
         "REASONS": {str(reason): reason for reason in Reason},

@@ -12,6 +12,7 @@ from services.console.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 5.0
+CARD_TIMEOUT_SECONDS = 2.0  # every page waits for the card
 CARD_SECONDS = 60.0  # the standing of a model may change while its verdict stays the same
 
 Card = dict[str, Any]
@@ -32,6 +33,11 @@ class PictureAnswer:
     picture: str
     overlay: str
     card: Card | None
+
+    @property
+    def flat(self) -> bool:
+        """Whether no region is marked."""
+        return self.picture == self.overlay
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,18 @@ class ServiceClient:
         # Another model may have gone live since the answer.
         return kept.card if kept and _describes(kept.card, verdict) else None
 
-    def client(self) -> Client:
+    def live_card(self) -> Card | None:
+        """Return the card of the live model; None if the service does not answer at once or has no model."""
+        with self.client(timeout=CARD_TIMEOUT_SECONDS, retries=0) as client:
+            return _card_or_none(client)
+
+    def client(self, *, timeout: float = TIMEOUT_SECONDS, retries: int = 1) -> Client:
         """Return a client for a few requests; it retries only once, because a person is waiting."""
         return Client(
             self._settings.service_url,
             key=self._settings.key,
-            timeout=TIMEOUT_SECONDS,
-            retries=1,
+            timeout=timeout,
+            retries=retries,
             longest_wait=LONGEST_WAIT_SECONDS,
         )
 

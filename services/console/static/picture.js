@@ -1,62 +1,137 @@
+// The picture page: sends the pictures that the user gives, two at a time, and shows the answers.
+
 import { offerAttack } from "./attack.js";
+import { onFiles } from "./choose.js";
+import { clear, count, Entry, mark, open, showList } from "./entries.js";
+import "./print.js";
 import { show } from "./progress.js";
-import { post } from "./send.js";
+import { failure } from "./send.js";
+import { upload } from "./upload.js";
+import "./zoom.js";
 
-const file = document.getElementById("file");
-const drop = document.getElementById("drop");
+const AT_ONCE = 2;
+
 const status = document.getElementById("status");
+const bar = document.getElementById("progress");
 const answer = document.getElementById("answer");
+const start = document.getElementById("start");
+const cancel = document.getElementById("cancel");
+const { limit, limitText } = document.querySelector(".choose").dataset;
 
-let classifyRequest = null;
+let batch = []; // the entries since the queue was last empty
+let current = null; // the entry whose answer is on the page
+let running = 0;
 
-async function classify(chosen) {
-  classifyRequest?.abort();
-  classifyRequest = new AbortController();
-  const { signal } = classifyRequest;
-  offerAttack(null);
-  answer.replaceChildren(); // an old answer must not be taken for the new picture's
-  answer.setAttribute("aria-busy", "true");
-  // The file name is not sent: it may name a patient.
-  show(status, `Classifying ${chosen.name || "the picture"} …`, true);
+function add(files) {
+  if (!open().length) {
+    batch = [];
+  }
+  const added = files.map((file) => new Entry(file, display));
+  batch.push(...added);
+  start.hidden = true;
+  showList();
+  added.filter((entry) => entry.file.size > limit).forEach((entry) => finish(entry, false, tooLarge(entry.file)));
+  display(added[0]);
+  work();
+}
+
+/** Start to send entries that wait, up to AT_ONCE at the same time. */
+function work() {
+  const waiting = open().filter((entry) => entry.state === "waiting");
+  for (const entry of waiting.slice(0, AT_ONCE - running)) {
+    running += 1;
+    send(entry).finally(() => {
+      running -= 1;
+      work();
+    });
+  }
+  report();
+}
+
+async function send(entry) {
+  entry.request = new AbortController();
+  entry.become("sending");
+  const onProgress = (share) => {
+    entry.share = share;
+    if (entry.state === "sending" && share === 1) {
+      entry.become("checking");
+    }
+    report();
+  };
   try {
-    const { ok, part } = await post("/ask", chosen, { signal });
-    answer.replaceChildren(part);
-    show(status, ok ? `Answer for ${chosen.name || "the picture"}` : "", false);
-    offerAttack(ok ? chosen : null);
-    answer.focus({ preventScroll: true });
-    answer.removeAttribute("aria-busy");
+    const { ok, part } = await upload("/ask", entry.file, { signal: entry.request.signal, onProgress });
+    finish(entry, ok, part);
   } catch {
-    // another picture was chosen in the meantime
+    entry.become("cancelled");
   }
 }
 
-file.addEventListener("change", () => {
-  if (file.files.length) {
-    classify(file.files[0]);
+function finish(entry, ok, part) {
+  entry.finish(ok, part);
+  if (entry === current) {
+    display(entry);
   }
-  file.value = ""; // lets the user choose the same file again
-});
-
-for (const name of ["dragenter", "dragover"]) {
-  document.addEventListener(name, (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
-  });
 }
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) {
-    drop.classList.remove("over");
+
+/** Show the answer of `entry`, or that it is not there yet. */
+function display(entry) {
+  current = entry;
+  mark(entry);
+  answer.replaceChildren(...(entry?.part ? [entry.part] : [])); // an old answer must not be taken for this picture's
+  offerAttack(entry?.answer ? entry.file : null);
+  if (entry?.part) {
+    answer.focus({ preventScroll: true });
+    if (answer.getBoundingClientRect().top > innerHeight / 2) {
+      answer.scrollIntoView(); // on a phone, the answer begins below the screen
+    }
   }
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  if (event.dataTransfer.files.length) {
-    classify(event.dataTransfer.files[0]);
+  report();
+}
+
+/** Say how far the batch is. */
+function report() {
+  const { done, failed, review } = count(batch);
+  const busy = done < batch.length;
+  cancel.hidden = !busy || batch.length < 2;
+  const sending = batch.filter((entry) => entry.state === "sending");
+  bar.hidden = !sending.length;
+  bar.value = sending.reduce((sum, entry) => sum + (entry.share || 0), 0) / (sending.length || 1);
+  if (batch.length > 1) {
+    const more = [review && `${review} need${review > 1 ? "" : "s"} review`, failed && `${failed} not answered`];
+    show(status, [`${done} of ${batch.length} done`, ...more.filter(Boolean)].join(", "), busy);
+  } else if (batch.length) {
+    const [{ name, answer: found, state }] = batch;
+    const texts = { sending: `Sending ${name} …`, checking: `Classifying ${name} …`, waiting: `Classifying ${name} …` };
+    show(status, found ? `Answer for ${name}` : texts[state] || "", busy);
+  } else {
+    show(status, "", false);
   }
-});
-document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) {
-    classify(event.clipboardData.files[0]);
+}
+
+function tooLarge(file) {
+  const size = `${(file.size / 1e6).toFixed(1)} MB`;
+  return failure("The file is too large", `Choose one of at most ${limitText}. This one has ${size}.`);
+}
+
+function stop() {
+  for (const entry of open()) {
+    if (entry.request) {
+      entry.request.abort();
+    } else {
+      entry.become("cancelled");
+    }
   }
+  report();
+}
+
+cancel.addEventListener("click", stop);
+document.getElementById("clear").addEventListener("click", () => {
+  stop();
+  clear();
+  batch = [];
+  start.hidden = false;
+  display(null);
+  document.getElementById("file").focus();
 });
+onFiles(add);
+showList();

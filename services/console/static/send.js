@@ -1,6 +1,6 @@
 // Requests parts of a page from the console, which has escaped every value in them.
 
-const NO_ANSWER = ["The console does not answer", "Check the connection and that the console is running. Then try again."];
+export const NO_ANSWER = ["The console does not answer", "Check the connection and that the console is running. Then try again."];
 
 /** Return the part of a page at `path`, whatever its status; without an answer, the part is an error message. */
 export async function fetchPart(path, options = {}) {
@@ -25,13 +25,15 @@ export function post(path, body, options = {}) {
   return fetchPart(path, { method: "POST", body, headers, ...options });
 }
 
-function parse(text) {
+/** Return the elements of the HTML `text`. */
+export function parse(text) {
   const template = document.createElement("template");
   template.innerHTML = text;
   return template.content;
 }
 
-function failure(title, advice) {
+/** Return an error message. */
+export function failure(title, advice) {
   const box = document.createElement("div");
   box.className = "problem";
   box.setAttribute("role", "alert");

@@ -142,7 +142,8 @@ def test_a_body_over_the_limit_is_refused():
     browser = client(body_limit_bytes=2048)
     answer = browser.post("/ask", content=bytes(4096), headers={"x-buckler-token": token_of(browser)})
     assert answer.status_code == 413
-    assert "choose a smaller picture" in answer.text
+    assert "The file is too large" in answer.text
+    assert "Choose one of at most 2 kB" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The console's pages in a real browser, with a real service and small real releases."""
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,8 +9,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from buckler.release.restate import restate
 from buckler.serving import api_keys, registry
@@ -20,17 +18,14 @@ from buckler.trust.standing import Claim
 from services.console.registry import ConsoleRegistry
 from services.console.settings import Settings
 from tests.monitoring.tools import needs
-from tests.services.console.scene import CHROMIUM, Scene, small_project, wait_for_prometheus
+from tests.services.console.chromium import SECOND, choose, open_all, violations
+from tests.services.console.scene import Scene, small_project, wait_for_prometheus
 from tests.services.running import encode
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
 NAME = "haut-läsion"
-SECOND = 1000
-expect.set_options(timeout=40 * SECOND)  # the machine may be busy
-# Chromium logs each response of 400 or more; 4xx responses that a test provokes are not errors of the page.
-REFUSED = re.compile(r"the server responded with a status of 4\d\d")
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +40,6 @@ def scene(module_tmp_path: Path, mlflow_database: str) -> Iterator[Scene]:
             scene.promote(scene.publish())
         scene.publish(min_robust_accuracy={1: 0.9})
         yield scene
-
-
-@pytest.fixture(scope="module")
-def service(scene: Scene) -> Iterator[str]:
-    with scene.service() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def console(scene: Scene, service: str) -> Iterator[str]:
-    with scene.console(service) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -84,45 +67,11 @@ def guarded(scene: Scene, service: str, module_tmp_path: Path, request: pytest.F
         yield Guarded(url, secret)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Chromium does not support its sandbox for root, which CI runs as.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, console: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page that fails its test if it reports an error or sends a request to another host."""
-    options = {"color_scheme": "light", "viewport": {"width": 1100, "height": 800}} | getattr(request, "param", {})
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(60 * SECOND)
-    errors: list[str] = []
-    hosts: set[str] = set()
-    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda each: hosts.add(each.url) if not each.url.startswith((console, "data:")) else None)
-    yield page
-    context.close()
-    assert [error for error in errors if not REFUSED.search(error)] == []
-    assert hosts == set()
-
-
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "Größe – Läsion Ü.jpg"
     path.write_bytes(encode("JPEG", (160, 120)))
     return path
-
-
-def choose(page: Page, console: str, picture: Path) -> None:
-    page.goto(console)
-    page.set_input_files("#file", picture)
-    page.wait_for_selector("article.answer")
 
 
 def open_engineer(page: Page, console: str) -> None:
@@ -152,7 +101,7 @@ def test_a_dropped_picture_is_answered(page, console, picture):
     page.wait_for_selector("article.answer")
     expect(page.get_by_role("status").first).to_have_text(f"Answer for {picture.name}")
     expect(page.locator(".answer .label")).to_contain_text(re.compile("benign|malignant"))
-    expect(page.locator(".answer .advice")).to_have_text(re.compile("No check found a reason for review|Needs review"))
+    expect(page.locator(".answer .advice")).to_have_text(re.compile("No automatic warning|Needs review"))
     expect(page.locator(".answer .bar-value").first).to_contain_text("%")
     expect(page.locator(".answer")).to_contain_text("flagged above")
     expect(page.locator(".answer")).to_contain_text(NAME)
@@ -166,6 +115,8 @@ def test_the_picture_page_works_with_the_keyboard_alone(page, console, picture):
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("All limits")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
     with page.expect_file_chooser() as chosen:
@@ -266,7 +217,7 @@ def test_a_roll_back_reaches_the_service_and_the_audit_log(page, console, scene,
     assert audit_chain.verify(log).problem is None
     wait_for(lambda: httpx.get(f"{service}/model", timeout=60).json()["model"]["version"] == "1")
     choose(page, console, picture)
-    page.get_by_text("Model and request").click()
+    page.get_by_text("Model, request and limits").click()
     expect(page.locator(".answer-more")).to_contain_text(re.compile(r"version 1\b.*valid until", re.DOTALL))
 
 
@@ -308,15 +259,6 @@ def test_both_pages_are_accessible(page, console, picture):
     assert violations(page) == []
     page.get_by_role("button", name=re.compile("Promote version 3")).click()
     assert violations(page) == []
-
-
-def open_all(page: Page) -> None:
-    page.locator("details").evaluate_all("all => all.forEach(each => { each.open = true; })")
-
-
-def violations(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {[node['html'] for node in each['nodes']]}" for each in found]
 
 
 @pytest.mark.parametrize("page", [{"color_scheme": "light"}], indirect=True)
