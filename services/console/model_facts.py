@@ -4,16 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from buckler.measurements.data_source import DataSource
+from buckler.serving.model_card import SOURCES
 from services.console import messages
 
 Card = Mapping[str, Any]
-
-SYNTHETIC = "synthetic"
-_SOURCES: dict[str | None, str] = {
-    SYNTHETIC: "pictures drawn by a program, none of a patient",
-    "directory": "pictures from a folder",
-}
-BINS = 10  # of the reliability table
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +26,7 @@ class ModelFacts:
     version: str
     labels: tuple[str, ...]
     intended_use: str | None
-    source: str | None
+    source: DataSource | None
     limits: tuple[str, ...]
     expires_at: str
     image_size: int
@@ -39,12 +34,12 @@ class ModelFacts:
     @property
     def source_text(self) -> str:
         """The source of its training pictures in words."""
-        return _SOURCES.get(self.source, "not stated")
+        return SOURCES.get(self.source, SOURCES[None])
 
     @property
     def synthetic(self) -> bool:
         """Whether it was trained on drawn pictures."""
-        return self.source == SYNTHETIC
+        return self.source == "synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +48,6 @@ class SimilarAnswers:
 
     pictures: int
     right: int
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    """Whether the page shows the heat map, and what it says about it."""
-
-    shown: bool
-    note: str
 
 
 def of(card: Card | None) -> ModelFacts | None:
@@ -81,31 +68,26 @@ def of(card: Card | None) -> ModelFacts | None:
 
 
 def similar_answers(card: Card | None, probability: float) -> SimilarAnswers | None:
-    """Return how test pictures with an estimate like ``probability`` were answered; None if the card does not say.
-
-    Source: the card's reliability table, whose bins have equal widths.
-    """
+    """Return how test pictures with an estimate like ``probability`` were answered; None if the card does not say."""
     for each in (card or {}).get("clean", {}).get("reliability") or ():
-        if _bin(each["confidence"]) == _bin(probability):
+        if each["low"] <= probability < each["high"] or probability == each["high"] == 1:
             return SimilarAnswers(each["pictures"], each["right"])
     return None
 
 
-def _bin(probability: float) -> int:
-    return min(int(probability * BINS), BINS - 1)
+def heat_map_note(card: Card | None, state: str) -> str:
+    """Return what the page says about the heat map of an answer.
 
-
-def heat_map(card: Card | None, *, flat: bool) -> HeatMap:
-    """Return what the page says about the heat map of an answer; ``flat``: it marks no region."""
+    Args:
+        card: Of the model that answered; None if not available.
+        state: As `PictureAnswer.heat_map`.
+    """
     stated = (card or {}).get("heat_map") or {}
-    if not stated.get("shown", True):
-        return HeatMap(False, stated["reason"])
-    if flat:
-        return HeatMap(False, "No region raised the estimate.")
-    checked = stated.get("checked")
-    if checked is None:
-        return HeatMap(True, "A rough hint. It was not checked whether the marked regions are those that matter.")
-    share = messages.percent(checked["value"])
-    return HeatMap(
-        True, f"A rough hint. In {share} of the pictures it was checked on, the strongest mark lay on the lesion."
-    )
+    if state == "flat":
+        return "No region raised the estimate."
+    if state == "unreliable":
+        return stated.get("reason") or "The model's heat maps failed their check."
+    if not stated.get("checked"):
+        return stated.get("reason") or "It was not checked whether the marked regions are those that matter."
+    share = messages.percent(stated["checked"]["value"])
+    return f"In {share} of the pictures that it was checked on, the strongest mark lay on the lesion."

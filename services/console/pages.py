@@ -12,10 +12,10 @@ from starlette.responses import HTMLResponse, Response
 
 from buckler.detection.reasons import Reason
 from buckler.serving.aliases import CHALLENGER, CHAMPION
+from buckler.serving.model_card import SYNTHETIC_BANNER
 from services.console import messages, model_facts, robustness_chart, sparkline
 from services.console.service_client import PictureAnswer
 
-SYNTHETIC_BANNER = "Demo model, synthetic pictures, not for clinical use"
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 HEADERS = {
@@ -44,7 +44,7 @@ def answer(found: PictureAnswer) -> Response:
         answer=answer,
         model=model_facts.of(card),
         similar=model_facts.similar_answers(card, answer.probabilities[answer.label]),
-        heat_map=model_facts.heat_map(card, flat=found.flat),
+        heat_map_note=model_facts.heat_map_note(card, found.heat_map),
         answered_at=datetime.now(UTC),
     )
 

@@ -25,19 +25,16 @@ class PictureAnswer:
     Attributes:
         answer: The answer.
         picture: The picture as the service decoded it, scaled down, as a ``data:`` URL.
-        overlay: The picture with the regions that support the label, as a ``data:`` URL.
+        heat_map: ``shown``; ``flat``: no region stands out; ``unreliable``: the model's heat maps failed their check.
+        overlay: The picture with the regions marked, as a ``data:`` URL; None unless shown.
         card: The card of the model that answered; None if not available.
     """
 
     answer: Answer
     picture: str
-    overlay: str
+    heat_map: str
+    overlay: str | None
     card: Card | None
-
-    @property
-    def flat(self) -> bool:
-        """Whether no region is marked."""
-        return self.picture == self.overlay
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,9 @@ class ServiceClient:
         with self.client() as client:
             found = client.explain(picture)
             card = self._card_of(found.answer.model.verdict, client)
-        return PictureAnswer(found.answer, data_url(found.picture), data_url(found.overlay), card)
+        state = "flat" if found.overlay == found.picture else "shown"
+        overlay = data_url(found.overlay) if state == "shown" else None
+        return PictureAnswer(found.answer, data_url(found.picture), state, overlay, card)
 
     def feedback(self, request_id: str, opinion: Opinion, label: str | None) -> int:
         """Record what the user thinks of an answer; arguments, result and errors as `Client.feedback`."""

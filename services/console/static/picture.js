@@ -3,6 +3,7 @@
 import { offerAttack } from "./attack.js";
 import { onFiles } from "./choose.js";
 import { clear, count, Entry, mark, open, showList } from "./entries.js";
+import "./feedback.js";
 import "./print.js";
 import { show } from "./progress.js";
 import { failure } from "./send.js";

@@ -50,7 +50,9 @@ def small_project(root: Path) -> Path:
     network = TINY.build(IMAGE_SIZE, 2, head=HeadShape((8,)), seed=7)
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     classifier, runtime = root / "models/classifier", root / "models/runtime"
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), IMAGE_SIZE, "sha256:data", architecture="tiny")
+    info = checkpoint.ModelInfo(
+        projects.LABELS, ("malignant",), IMAGE_SIZE, "sha256:data", architecture="tiny", data_source="synthetic"
+    )
     checkpoint.save(network, info, classifier)
     export.write(network, pictures, runtime)
     RuntimeInfo(("float32",), "test").save(runtime)

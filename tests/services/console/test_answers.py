@@ -8,8 +8,9 @@ import pytest
 from buckler.client import Answer, Detector, Model
 from buckler.detection.reasons import Reason
 from buckler.modality.picture import images, synthetic
+from buckler.serving.model_card import SYNTHETIC_BANNER
 from services.console import model_facts, pages, samples
-from services.console.model_facts import HeatMap, ModelFacts, SimilarAnswers
+from services.console.model_facts import ModelFacts, SimilarAnswers
 from services.console.service_client import PictureAnswer, ServiceClient
 from tests.services.console.browser import client, token_of
 
@@ -21,11 +22,10 @@ CARD: dict[str, Any] = {
     "intended_use": "To try Buckler.",
     "limits": ["It sees one picture."],
     "standing": {"expires_at": "2099-01-01T00:00:00Z"},
-    "clean": {"reliability": [{"confidence": 0.64, "pictures": 49, "right": 40}]},
+    "clean": {"reliability": [{"low": 0.6, "high": 0.7, "confidence": 0.64, "pictures": 49, "right": 40}]},
     "verdict": {"id": "sha256:verdict"},
 }
 OLD_CARD = {**CARD, "data": {"version": "sha256:data"}, "clean": {}, "intended_use": None}
-BANNER = "Demo model, synthetic pictures, not for clinical use"
 
 
 def answer_of(*reasons: str, flagged: bool = False) -> Answer:
@@ -42,9 +42,9 @@ def answer_of(*reasons: str, flagged: bool = False) -> Answer:
     )
 
 
-def rendered(answer: Answer, *, card: dict[str, Any] | None = CARD, flat: bool = False) -> str:
-    overlay = "data:image/png;base64,AAAA" if flat else "data:image/png;base64,BBBB"
-    found = PictureAnswer(answer, "data:image/png;base64,AAAA", overlay, card)
+def rendered(answer: Answer, *, card: dict[str, Any] | None = CARD, heat_map: str = "shown") -> str:
+    overlay = "data:image/png;base64,BBBB" if heat_map == "shown" else None
+    found = PictureAnswer(answer, "data:image/png;base64,AAAA", heat_map, overlay, card)
     return bytes(pages.answer(found).body).decode()
 
 
@@ -102,41 +102,63 @@ def test_a_probability_belongs_to_one_bin(probability, found):
 
 
 def test_certainty_belongs_to_the_last_bin():
-    card = {"clean": {"reliability": [{"confidence": 0.97, "pictures": 9, "right": 9}]}}
+    card = {"clean": {"reliability": [{"low": 0.9, "high": 1.0, "confidence": 0.97, "pictures": 9, "right": 9}]}}
     assert model_facts.similar_answers(card, 1.0) == SimilarAnswers(9, 9)
 
 
-def test_a_heat_map_that_failed_its_check_is_replaced_by_the_reason():
-    card = CARD | {"heat_map": {"shown": False, "checked": None, "reason": "it misses the lesion"}}
-    html = rendered(answer_of(), card=card)
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        (
+            CARD | {"heat_map": {"shown": False, "checked": None, "reason": "It misses the lesion."}},
+            "It misses the lesion.",
+        ),
+        (None, "The model's heat maps failed their check."),
+    ],
+)
+def test_a_heat_map_that_failed_its_check_is_replaced_by_the_reason(card, sentence):
+    html = rendered(answer_of(), card=card, heat_map="unreliable")
     assert html.count("<img") == 1
-    assert "No heat map available It misses the lesion" in text_of(html)
+    assert f"No heat map available {sentence}" in text_of(html).replace("&#39;", "'")
 
 
 def test_a_flat_heat_map_is_replaced_by_a_sentence():
-    html = rendered(answer_of(), flat=True)
+    html = rendered(answer_of(), heat_map="flat")
     assert html.count("<img") == 1
-    assert "No region raised the estimate." in html
+    assert "No heat map available No region raised the estimate." in text_of(html)
 
 
-@pytest.mark.parametrize("card", [None, OLD_CARD, CARD, CARD | {"heat_map": {"shown": True, "checked": None}}])
-def test_a_heat_map_that_was_not_checked_says_so(card):
-    html = rendered(answer_of(), card=card)
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        (None, "It was not checked whether the marked regions are those that matter."),
+        (
+            {"shown": True, "checked": None, "reason": "Not checked: no lesion is known."},
+            "Not checked: no lesion is known.",
+        ),
+        (
+            {"shown": True, "checked": {"value": 0.92}, "reason": None},
+            "In 92.0 % of the pictures that it was checked on, the strongest mark lay on the lesion.",
+        ),
+    ],
+)
+def test_a_heat_map_says_whether_it_was_checked(stated, sentence):
+    html = rendered(answer_of(), card=CARD | {"heat_map": stated})
     assert html.count("<img") == 2
-    assert "It was not checked" in html
-
-
-def test_a_checked_heat_map_says_how_often_it_was_right():
-    checked = {"value": 0.92, "low": 0.85, "high": 0.96, "pictures": 100}
-    card = CARD | {"heat_map": {"shown": True, "checked": checked, "reason": None}}
-    assert model_facts.heat_map(card, flat=False) == HeatMap(
-        True, "A rough hint. In 92.0\u202f% of the pictures it was checked on, the strongest mark lay on the lesion."
-    )
+    assert f"A rough hint. {sentence}" in text_of(html)
 
 
 def test_a_printed_answer_names_model_verdict_request_limits_and_source():
     text = text_of(rendered(answer_of()))
-    for part in ("skin, version 3", "sha256:verdict", "0f0f", "UTC", "It sees one picture.", "To try Buckler.", BANNER):
+    for part in (
+        "skin, version 3",
+        "sha256:verdict",
+        "0f0f",
+        "UTC",
+        "It sees one picture.",
+        "To try Buckler.",
+        SYNTHETIC_BANNER,
+    ):
         assert part in text
 
 
@@ -144,7 +166,7 @@ def test_a_printed_answer_without_a_card_claims_nothing_about_the_model():
     text = text_of(rendered(answer_of(), card=None))
     assert "The model card was not available." in text
     assert "Intended use" not in text
-    assert BANNER not in text
+    assert SYNTHETIC_BANNER not in text
 
 
 def test_what_an_old_card_lacks_is_not_stated():
@@ -157,7 +179,7 @@ def test_what_an_old_card_lacks_is_not_stated():
 @pytest.mark.parametrize("path", ["/", "/engineer", "/sign-in"])
 def test_an_unreachable_service_leads_to_no_claim_about_its_model(path):
     html = client().get(path).text
-    assert BANNER not in html
+    assert SYNTHETIC_BANNER not in html
     assert "Intended use" not in html
     assert "Trained on" not in html
 
@@ -177,7 +199,7 @@ def source(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("stated", "shown"), [("synthetic", True), ("directory", False), (None, False)])
 def test_every_page_says_that_the_model_learnt_from_drawn_pictures(source, path, stated, shown):
     source(stated)
-    assert (BANNER in client().get(path).text) is shown
+    assert (SYNTHETIC_BANNER in client().get(path).text) is shown
 
 
 @pytest.mark.parametrize(("stated", "count"), [("synthetic", len(samples.SAMPLES)), ("directory", 0)])

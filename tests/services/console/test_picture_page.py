@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from buckler.modality.picture import images, synthetic
+from buckler.serving.model_card import SYNTHETIC_BANNER
 from tests.services.console.chromium import SECOND, choose, open_all, violations
 from tests.services.console.scene import Scene, small_project
 
@@ -218,7 +219,15 @@ def test_a_print_is_the_answer_on_white_paper(page, console, picture):
     )
     assert background == "rgb(255, 255, 255)"
     assert max(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) < 60
-    for part in ("version 1", "valid until", "UTC", "sha256:", "Limits of the model", "No automatic warning"):
+    for part in (
+        "version 1",
+        "valid until",
+        "UTC",
+        "sha256:",
+        "Limits of the model",
+        "No automatic warning",
+        SYNTHETIC_BANNER,
+    ):
         expect(page.locator("article.answer")).to_contain_text(part, use_inner_text=True)
     request = page.locator("article.answer").get_attribute("data-request")
     assert page.title() == f"Buckler answer {request}"
@@ -233,6 +242,15 @@ def test_a_printed_answer_fits_one_page(page, console, picture):
     choose(page, console, picture)
     pdf = page.pdf(prefer_css_page_size=True, format="A4")
     assert pdf.count(b"/Type /Page\n") == 1
+
+
+def test_a_sample_is_answered_like_any_picture(page, console):
+    page.goto(console)
+    expect(page.get_by_text("Generated, like those the model was trained on")).to_be_visible()
+    page.locator("[data-sample]").nth(1).click()
+    page.wait_for_selector("article.answer")
+    expect(page.locator("#status")).to_have_text("Answer for drawn picture 2 (malignant)")
+    expect(page.locator("#start")).to_be_hidden()
 
 
 def test_a_pasted_picture_is_answered(page, console, picture):
@@ -291,3 +309,34 @@ def test_the_page_is_accessible(page, console, files, tmp_path):
     wait_until_done(page)
     open_all(page)
     assert violations(page) == []
+
+
+def test_the_banner_stands_on_every_page(page, console):
+    for path in ("/", "/engineer", "/sign-in"):
+        page.goto(console + path)
+        expect(page.get_by_role("complementary", name="Warning")).to_have_text(SYNTHETIC_BANNER)
+
+
+def test_an_opinion_is_recorded_and_can_be_changed(page, console, files, scene):
+    give(page, console, files[:2])
+    wait_until_done(page)
+    page.locator("#entries button").first.click()
+    request = page.locator("article.answer").get_attribute("data-request")
+    for button, opinion in (("Agree", "you agree"), ("Not sure", "you are not sure")):
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(page.locator(".opinion-outcome")).to_contain_text(f"Recorded: {opinion}")
+    log = (scene.root / "audit/audit.jsonl").read_text()
+    lines = [line for line in map(json.loads, log.splitlines()) if line.get("event") == "feedback"]
+    assert [(line["request_id"], line["opinion"]) for line in lines[-2:]] == [(request, "agree"), (request, "unsure")]
+    page.locator("#entries button").nth(1).click()
+    page.locator("#entries button").first.click()
+    expect(page.get_by_role("button", name="Not sure")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Agree", exact=True)).to_have_attribute("aria-pressed", "false")
+
+
+def test_an_opinion_that_cannot_be_recorded_says_so(page, console, picture):
+    choose(page, console, picture)
+    page.locator("[name=request_id]").evaluate("field => { field.value = '0'.repeat(32); }")
+    page.get_by_role("button", name="Disagree").click()
+    expect(page.locator(".opinion-outcome").get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("button", name="Disagree")).to_have_attribute("aria-pressed", "false")
