@@ -1,7 +1,7 @@
 """Stage ``report``: draws every page and plot from the reports. It measures nothing, so a new colour attacks nothing.
 
-Reads   reports/{validation,evaluation,robustness,detector}.json, data/validation_pages/, reports/illustrations.npz,
-        reports/training/history.csv, reports/curves/{roc,detector_roc}.csv
+Reads   reports/{validation,evaluation,robustness,detector,decisions}.json, data/validation_pages/,
+        reports/illustrations.npz, reports/training/history.csv, reports/curves/{roc,detector_roc}.csv
 Writes  reports/robustness.html, reports/data_docs/, reports/plots/robustness.csv,
         reports/plots/{training,confusion,roc,reliability,robustness,confusion_attacked,triptych,detector_roc,
         detector_risk}.png
@@ -14,7 +14,13 @@ import numpy as np
 
 from buckler.evaluation import illustrations, reports
 from buckler.evaluation.illustrations import Illustrated
-from buckler.evaluation.reports import DetectorReport, EvaluationReport, RobustnessReport, ValidationReport
+from buckler.evaluation.reports import (
+    DecisionsReport,
+    DetectorReport,
+    EvaluationReport,
+    RobustnessReport,
+    ValidationReport,
+)
 from buckler.measurements.results import Cell, Rate
 from buckler.reporting import data_docs, page, plots
 from buckler.state import documents
@@ -33,23 +39,34 @@ def run() -> None:
     data_docs.write(reports.read(ValidationReport, REPORTS), VALIDATION_PAGES, REPORTS / "data_docs")
     history = documents.read_csv(REPORTS / "training/history.csv")
     plots.training_curves([_numbers(row) for row in history], PLOTS / "training.png")
-    draw_evaluation(reports.read(EvaluationReport, REPORTS))
+    evaluation, decisions = reports.read(EvaluationReport, REPORTS), reports.read(DecisionsReport, REPORTS)
+    draw_evaluation(evaluation)
+    draw_reliability(evaluation, decisions)
     draw_detector(reports.read(DetectorReport, REPORTS))
     robustness = reports.read(RobustnessReport, REPORTS)
     shown = illustrations.read(REPORTS, robustness.illustrations)
     draw_robustness(robustness)
     draw_triptych(shown[0])
-    (REPORTS / "robustness.html").write_text(page.render(robustness, shown), encoding="utf-8")
+    (REPORTS / "robustness.html").write_text(page.render(robustness, decisions, shown), encoding="utf-8")
 
 
 def draw_evaluation(report: EvaluationReport) -> None:
-    """Draw confusion matrix, ROC curve and reliability on clean pictures."""
+    """Draw confusion matrix and ROC curve on clean pictures."""
     title = f"Clean accuracy {report.clean_accuracy.value:.3f}"
     plots.confusion(report.confusion, report.labels, title, PLOTS / "confusion.png")
     points = documents.read_csv(CURVES / "roc.csv")
     plots.roc({points[0]["label"]: _curve(points)}, f"ROC AUC {report.roc_auc:.3f}", PLOTS / "roc.png")
-    bins = [(each.confidence, each.accuracy, each.pictures) for each in report.reliability]
-    plots.reliability(bins, report.calibration_error, PLOTS / "reliability.png")
+
+
+def draw_reliability(evaluation: EvaluationReport, decisions: DecisionsReport) -> None:
+    """Draw the reliability of the probabilities before and after the temperature."""
+    before = [(each.confidence, each.accuracy, each.pictures) for each in evaluation.reliability]
+    after = [(each.confidence, each.right / each.pictures, each.pictures) for each in decisions.reliability]
+    series = {
+        f"network: error {decisions.uncalibrated_error:.3f}": before,
+        f"as served: error {decisions.calibration_error:.3f}": after,
+    }
+    plots.reliability(series, PLOTS / "reliability.png")
 
 
 def draw_robustness(report: RobustnessReport) -> None:

@@ -98,14 +98,15 @@ def risk_coverage(points: Sequence[RiskPoint], path: Path) -> None:
         axis.set(xlim=(0, 1.02), ylim=(0, None), title="Risk against coverage, clean test pictures")
 
 
-def reliability(bins: Sequence[tuple[float, float, int]], error: float, path: Path) -> None:
-    """Draw bins of (confidence, accuracy, pictures); the points of a calibrated model are on the diagonal."""
+def reliability(series: Mapping[str, Sequence[tuple[float, float, int]]], path: Path) -> None:
+    """Draw bins of (confidence, accuracy, pictures) by name; the points of a calibrated model are on the diagonal."""
     with _figure(path) as axis:
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
-        confidence, accuracy, pictures = np.asarray(bins).T
-        axis.scatter(confidence, accuracy, s=20 + 300 * pictures / pictures.sum(), label="pictures in a bin")
+        for name, bins in series.items():
+            confidence, accuracy, pictures = np.asarray(bins).T
+            axis.scatter(confidence, accuracy, s=20 + 300 * pictures / pictures.sum(), alpha=0.6, label=name)
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
-        axis.set_title(f"Calibration error {error:.3f}")
+        axis.set_title("Accuracy by confidence; larger: more pictures")
         axis.legend(loc="upper left")
 
 

@@ -75,6 +75,13 @@ def illustrated():
     ]
 
 
+DECISIONS = projects.decisions(MeasuredModel("sha256:" + 64 * "a", "sha256:0"))
+
+
+def rendered(report, shown=(), decisions=DECISIONS):
+    return page.render(report, decisions, shown)
+
+
 def rows(text):
     """Return the words of each table row, after checking that the page is well-formed."""
     tree = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
@@ -99,7 +106,7 @@ def tags(text, name=None):
 @pytest.mark.parametrize("more", [dict, optional])
 def test_the_page_is_well_formed_and_has_every_number_of_the_report(more):
     report = document(**more())
-    text = page.render(report, illustrated())
+    text = rendered(report, illustrated())
     found = rows(text)
     for cell in report.cells:
         rate = cell.robust_accuracy
@@ -119,13 +126,13 @@ def test_the_page_is_well_formed_and_has_every_number_of_the_report(more):
 @pytest.mark.parametrize(("source", "warned"), [("synthetic", True), ("directory", False), (None, False)])
 def test_the_page_says_whether_the_pictures_were_drawn(source, warned):
     data = AttackedData("sha256:" + 64 * "b", 100, 64 * "0", source)
-    text = page.render(document(data=data))
+    text = rendered(document(data=data))
     assert ("It is not for clinical use." in text) == warned
     rows(text)  # well-formed
 
 
 def test_optional_parts_are_shown_only_if_present():
-    bare, full = page.render(document()), page.render(document(**optional()))
+    bare, full = rendered(document()), rendered(document(**optional()))
     for heading in ("Convergence of the attack", "<h2>Subgroups", '<th scope="col">sensitivity'):
         assert heading in full
         assert heading not in bare
@@ -135,8 +142,32 @@ def test_optional_parts_are_shown_only_if_present():
     assert "Examples of attacked pictures" not in full
 
 
+def test_the_page_shows_what_decisions_miss_and_cost_with_and_without_the_limit():
+    text = rendered(document())
+    found = rows(text)
+    assert "accepted misses 2.0% (0.4% to 10.5%) 20.0% (11.2% to 33.0%)" in found
+    assert "reviews of all pictures 12.0% (7.0% to 19.8%) 3.0% (1.0% to 8.5%)" in found
+    assert "The model is not sure low_confidence 3.0% (1.0% to 8.5%) 3.0% (1.0% to 8.5%)" in found
+    assert "80.0% to 90.0% 49 40" in found
+    words = " ".join(text.split())
+    assert "more probable than 20.0%. At this limit, 1 of 93 dangerous calibration pictures pass as harmless" in words
+    assert "Calibration error 5.0%; 8.0% before the logits were divided by the temperature 1.50." in words
+
+
+def test_the_page_says_that_there_is_no_limit_or_no_need_of_one():
+    without = DECISIONS.model_copy(update={"danger": replace(DECISIONS.danger, limit=None, pictures=50)})
+    words = " ".join(rendered(document(), decisions=without).split())
+    assert "The 50 dangerous calibration pictures set no limit for an answer with a harmless label" in words
+    rates = {"accepted_misses": None, "dangerous_reviews": None}
+    served = {name: replace(getattr(DECISIONS, name), **rates) for name in ("with_limit", "without_limit")}
+    harmless = rendered(document(), decisions=DECISIONS.model_copy(update={"danger": None, **served}))
+    assert "No label is marked as dangerous to miss" in harmless
+    assert "reviews of dangerous pictures" not in harmless
+    rows(harmless)  # well-formed
+
+
 def test_the_page_states_whether_the_attack_has_converged():
-    text = page.render(document(**optional()))
+    text = rendered(document(**optional()))
     in_last_quarter = "percentage points of that in the last quarter of the steps"
     assert f"At 1/255: 90.0% flipped after 4 steps, 0.0 {in_last_quarter}: converged." in text
     assert f"At 2/255: 95.0% flipped after 4 steps, 5.0 {in_last_quarter}: not converged" in text
@@ -144,11 +175,11 @@ def test_the_page_states_whether_the_attack_has_converged():
 
 def test_every_check_is_listed_and_a_failed_one_also_at_the_top():
     report = document()
-    text = page.render(report)
+    text = rendered(report)
     assert "✔ All 2 checks of this evaluation passed" in text
     assert "noise not stronger than fgsm at 2 ✔ passed 0.790 & 0.390" in rows(text)
     failed = replace(report.checks[0], passed=False)
-    text = page.render(report.model_copy(update={"checks": (failed, report.checks[1])}))
+    text = rendered(report.model_copy(update={"checks": (failed, report.checks[1])}))
     assert "gradients not zero ✘ failed 0 of 32 < 1" in rows(text)
     assert "✘ 1 of 2 checks of this evaluation failed:\n  gradients_not_zero." in text
     assert text.index("1 of 2 checks") < text.index("<main>")
@@ -156,11 +187,11 @@ def test_every_check_is_listed_and_a_failed_one_also_at_the_top():
 
 def test_a_check_of_an_unknown_kind_is_listed_too():
     report = document(checks=(CheckResult("xyz", "of a later version", True, "as expected"),))
-    assert "xyz ✔ passed as expected" in rows(page.render(report))
+    assert "xyz ✔ passed as expected" in rows(rendered(report))
 
 
 def test_the_page_loads_nothing_and_runs_no_script():
-    text = page.render(document(**optional()), illustrated())
+    text = rendered(document(**optional()), illustrated())
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|\son\w+=", text)
     pictures = [image["src"] for image in tags(text, "img")]
     assert len(pictures) == 6
@@ -170,13 +201,13 @@ def test_the_page_loads_nothing_and_runs_no_script():
 def test_markup_in_labels_attacks_and_checks_is_escaped():
     evil = '"><script>alert(1)</script>'
     report = document()
-    harmless = page.render(report)
+    harmless = rendered(report)
     changed = {
         "labels": (evil, "bösartig"),
         "cells": (replace(report.cells[0], attack="'><b>"), *report.cells[1:]),
         "checks": (replace(report.checks[0], detail="<img src=x>"), *report.checks[1:]),
     }
-    text = page.render(report.model_copy(update=changed))
+    text = rendered(report.model_copy(update=changed))
     assert "<script" not in text
     assert not tags(text, "img")
     assert not tags(text, "b")
@@ -185,7 +216,7 @@ def test_markup_in_labels_attacks_and_checks_is_escaped():
 
 
 def test_images_and_tables_are_described_for_screen_readers():
-    text = page.render(document(**optional()), illustrated())
+    text = rendered(document(**optional()), illustrated())
     assert all(image["alt"] for image in tags(text, "img"))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") == "true" for svg in tags(text, "svg"))
     assert all(header["scope"] in ("col", "row", "rowgroup") for header in tags(text, "th"))
@@ -198,13 +229,13 @@ def test_images_and_tables_are_described_for_screen_readers():
 
 def test_the_same_report_gives_the_same_page():
     report = document(**optional())
-    assert page.render(report, illustrated()) == page.render(report, illustrated())
+    assert rendered(report, illustrated()) == rendered(report, illustrated())
 
 
 def test_each_norm_has_its_own_chart_and_attacks_on_survivors_are_marked():
     first, late, control = document().cells
     late = replace(late, norm="l2", name="late", only_survivors=True, knowledge="score", queries=77)
-    text = page.render(document(cells=(first, late, replace(control, knowledge="none"))))
+    text = rendered(document(cells=(first, late, replace(control, knowledge="none"))))
     assert text.count("Line chart: robust accuracy by radius") == 2
     assert any(row.startswith("late l2 2/255 77 queries") for row in rows(text))
     assert any(row.startswith("late black box, scores after all attacks before it in the suite") for row in rows(text))
@@ -212,7 +243,7 @@ def test_each_norm_has_its_own_chart_and_attacks_on_survivors_are_marked():
 
 
 def test_the_page_describes_its_attacks_and_checks():
-    text = " ".join(page.render(document()).split())
+    text = " ".join(rendered(document()).split())
     for words in (FGSM.description, Noise.description, CHECKS["gradients"].failure, CHECKS["noise"].description):
         assert words in text
 

@@ -21,7 +21,8 @@ def test_every_plot_draws_a_picture(tmp_path):
     matrix = np.eye(7, dtype=int).tolist()
     plots.confusions({"a": matrix, "b": matrix}, [f"class {i}" for i in range(7)], tmp_path / "seven.png")
     plots.roc({"fgsm@1": (np.array([0, 1.0]), np.array([0, 1.0]))}, "ROC", tmp_path / "roc.png")
-    plots.reliability([(0.6, 0.5, 10), (0.9, 0.8, 30)], 0.1, tmp_path / "reliability.png")
+    bins = [(0.6, 0.5, 10), (0.9, 0.8, 30)]
+    plots.reliability({"network": bins, "as served": bins[:1]}, tmp_path / "reliability.png")
     rates = {1: wilson(3, 10), 2: wilson(0, 10)}
     plots.robustness({"fgsm": rates}, rates, 0.9, 0.5, tmp_path / "robustness.png")
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
