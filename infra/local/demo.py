@@ -1,6 +1,5 @@
 """The demo: pipeline, promotion, servers, the story of an attack; prints where the time went and what to do next."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +51,8 @@ def _say_next(*, running: bool) -> None:
     if not running:
         print("\nsuccess: the servers are stopped; `make up` starts them and leaves them running")
         return
-    buckler = os.path.relpath(BIN / "buckler", places.ROOT)
+    inside = BIN.is_relative_to(places.ROOT)
+    buckler = (BIN.relative_to(places.ROOT) if inside else BIN) / "buckler"
     print(f"""
 success: the servers run on. Next:
   look at the console      {url(ports.current()["console"])}/

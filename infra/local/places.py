@@ -23,5 +23,10 @@ def environment() -> dict[str, str]:
     """Return the environment of child processes."""
     path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
     # No usage data goes to the vendors of the tools.
-    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "BENTOML_DO_NOT_TRACK": "True"}
+    silent = {
+        "BENTOML_DO_NOT_TRACK": "True",
+        "DO_NOT_TRACK": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     return {**os.environ, **silent, "PATH": path}

@@ -162,9 +162,8 @@ def _write(story: Story) -> dict[str, Any]:
             (OUT / f"{kind}_{side}.png").write_bytes(images.to_png(getattr(found, side)))
         facts = {name: getattr(found, name) for name in ("name", "truth", "attack", "epsilon_255")}
         answers[kind] = facts | {side: dict(getattr(asked, side).content) for side in ("clean", "attacked")}
-        rows.append(
-            (found.clean, found.attacked, (_caption("clean", asked.clean), _caption(found.attack, asked.attacked)))
-        )
+        captions = (_caption(f"clean, {found.truth}", asked.clean), _caption(_budget(found), asked.attacked))
+        rows.append((found.clean, found.attacked, captions))
     documents.write_json(OUT / "answers.json", answers)
     if rows:
         clean, attacked, captions = zip(*rows, strict=True)
@@ -173,7 +172,7 @@ def _write(story: Story) -> dict[str, Any]:
 
 
 def _caption(title: str, answer: Answer) -> str:
-    return f"{title}: {_sure(answer)}\n{answer.decision}"
+    return f"{title}\nanswer: {_sure(answer)}, {answer.decision}"
 
 
 def main() -> None:
