@@ -10,6 +10,7 @@ Writes  reports/ask/: the pictures sent, {flipped,missed}_{clean,attacked}.png, 
 import argparse
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from buckler.cli.answers import CLIENT_KEY_ENV
 from buckler.client import Answer, Client
+from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
 from buckler.state import documents
@@ -27,6 +29,7 @@ from pipelines.stage import stage
 RELEASE = Path("models/release")
 TEST = Path("data/splits/test.csv")
 OUT = Path("reports/ask")
+FOLLOW_SECONDS = 90  # until a running service has loaded a promoted model; it looks every BUCKLER_FOLLOW_SECONDS
 UNSEEN = 2  # largest change, in 1/255, of which the story says that the eye does not see it
 
 
@@ -64,13 +67,12 @@ def run(url: str, *, show_json: bool = False) -> None:
     """
     search = Search.load(RELEASE, TEST)
     with Client(url, key=os.environ.get(CLIENT_KEY_ENV)) as service:
-        flipped, missed = (
-            _ask(service, found, search.predictor.digest) for found in (search.flipped(), search.missed())
-        )
+        _wait_for(service, search.predictor.digest)
+        flipped, missed = _ask(service, search.flipped()), _ask(service, search.missed())
     story = Story(flipped, missed, search.candidates.about, len(search.candidates.pictures.ids))
     answers = _write(story)
     print("\n".join(told(story)))
-    print(f"\nThe pictures and the whole answers are in {OUT}.")
+    print(f"\nPictures (triptych.png) and whole answers (answers.json) are in {OUT}.")
     if show_json:
         print(json.dumps(answers, indent=2))
 
@@ -129,20 +131,36 @@ def _noticed(answer: Answer) -> str:
         return f"The detector does not notice it ({score}): ACCEPT, a wrong answer without a warning"
     if answer.detector.verdict == "adversarial":
         return f"The detector notices it ({score}): review, a person must look at it"
-    return f"The detector does not notice it ({score}), but the answer goes to review: {', '.join(answer.reasons)}"
+    reasons = ", ".join(map(_meant, answer.reasons))
+    return f"The detector does not notice it ({score}), but the answer goes to review: {reasons}"
 
 
-def _ask(service: Client, found: Found | None, digest: str) -> Asked | None:
-    """Return the answers to both pictures of ``found`` by the model ``digest``."""
+def _meant(reason: str) -> str:
+    """Return the sentence of a reason; a newer service may have others."""
+    known = {str(each): each.meaning for each in Reason}
+    return known.get(reason, reason)
+
+
+def _wait_for(service: Client, digest: str) -> None:
+    """Wait until ``service`` serves the model ``digest``: one that ran before the promotion loads it after a while.
+
+    Raises:
+        BucklerError: It still serves another one after `FOLLOW_SECONDS`.
+    """
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while (live := service.model_card()["model"]["digest"]) != digest:
+        if time.monotonic() > deadline:
+            raise BucklerError(
+                f"the service serves model {live}, {RELEASE} is {digest}: promote it with `buckler promote`"
+            )
+        time.sleep(1)
+
+
+def _ask(service: Client, found: Found | None) -> Asked | None:
+    """Return the answers to both pictures of ``found``."""
     if found is None:
         return None
-    clean, attacked = (service.predict(images.to_png(pixels)) for pixels in (found.clean, found.attacked))
-    if clean.model.digest != digest:
-        raise BucklerError(
-            f"the service serves model {clean.model.digest}, {RELEASE} is {digest}: run `buckler promote`, or wait"
-            " until the service has loaded the promoted version"
-        )
-    return Asked(found, clean, attacked)
+    return Asked(found, *(service.predict(images.to_png(pixels)) for pixels in (found.clean, found.attacked)))
 
 
 def _write(story: Story) -> dict[str, Any]:
@@ -162,8 +180,8 @@ def _write(story: Story) -> dict[str, Any]:
             (OUT / f"{kind}_{side}.png").write_bytes(images.to_png(getattr(found, side)))
         facts = {name: getattr(found, name) for name in ("name", "truth", "attack", "epsilon_255")}
         answers[kind] = facts | {side: dict(getattr(asked, side).content) for side in ("clean", "attacked")}
-        captions = (_caption(f"clean, {found.truth}", asked.clean), _caption(_budget(found), asked.attacked))
-        rows.append((found.clean, found.attacked, captions))
+        titles = (_caption(f"clean, {found.truth}", asked.clean), _caption(_budget(found), asked.attacked))
+        rows.append((found.clean, found.attacked, titles))
     documents.write_json(OUT / "answers.json", answers)
     if rows:
         clean, attacked, captions = zip(*rows, strict=True)

@@ -101,10 +101,10 @@ def test_json_is_printed_only_on_request(here, server, capsys):
     assert json.loads(said[said.index("\n{") :]) == json.loads((here / "reports/ask/answers.json").read_text())
 
 
-def test_a_service_with_another_model_is_an_error(here, server):
-    found = Search.load(story.RELEASE, story.TEST).flipped()
-    with Client(server.url) as service, pytest.raises(BucklerError, match=r"serves model .* run `buckler promote`"):
-        story._ask(service, found, "sha256:other")
+def test_a_service_with_another_model_is_an_error_after_a_while(server, monkeypatch):
+    monkeypatch.setattr(story, "FOLLOW_SECONDS", 0.1)
+    with Client(server.url) as service, pytest.raises(BucklerError, match=r"serves model .* with `buckler promote`"):
+        story._wait_for(service, "sha256:other")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def asked(project, keys, server) -> Asked:
         patch.setenv(VERDICT_KEY_ENV, str(keys / PUBLIC_KEY_FILE))
         search = Search.load(story.RELEASE, story.TEST)
         with Client(server.url) as service:
-            made = story._ask(service, search.flipped(), search.predictor.digest)
+            made = story._ask(service, search.flipped())
     assert made is not None
     return made
 
@@ -132,7 +132,7 @@ def test_the_story_says_what_the_service_made_of_the_attack(asked):
     )
     unsure = answered(asked, decision="review", reasons=("low_confidence",))
     assert "does not notice it" in story.told(Story(unsure, None, "rule", 3))[2]
-    assert story.told(Story(unsure, None, "rule", 3))[2].endswith("the answer goes to review: low_confidence")
+    assert story.told(Story(unsure, None, "rule", 3))[2].endswith("the answer goes to review: The model is not sure")
     assert "ACCEPT, a wrong answer without a warning" in story.told(Story(asked, None, "rule", 3))[2]
 
 

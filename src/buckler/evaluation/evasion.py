@@ -44,8 +44,20 @@ class Evader(Classifier):
         precision: Precision = "float32",
         *,
         batch_size: int = 8,
+        lead: float = 0.0,
     ) -> None:
-        self._screening, self._objective = screening, objective
+        """Combine network and screening.
+
+        Args:
+            network: Maps pixels to logits.
+            screening: Its detector is to be evaded.
+            objective: What the gradient follows.
+            precision: Number format of the network's base.
+            batch_size: Pictures per call of a compiled function.
+            lead: By how much, in logits, the wrong label must exceed the right one: an attacker who knows a limit of
+                the decision wants a surer answer than one that is just wrong.
+        """
+        self._screening, self._objective, self._lead = screening, objective, lead
         super().__init__(network, precision, batch_size=batch_size)
 
     def _loss_gradients(self, network: keras.Model) -> dict[LossName, Callable[[Any, Any], tuple[Any, Any]]]:
@@ -57,6 +69,7 @@ class Evader(Classifier):
             logits, features = self._with_features(images, training=False)
             own = tf.one_hot(labels, self.classes, on_value=True, off_value=False, dtype=tf.bool)
             margin = tf.reduce_max(tf.where(own, -float("inf"), logits), 1) - tf.gather(logits, labels, batch_dims=1)
+            margin -= self._lead
             below = self._screening.threshold - _score(self._screening, logits, features)
             total = tf.reduce_sum(self._value(margin, below, features, labels))
         evaded = tf.minimum(margin, below) - CLEAR

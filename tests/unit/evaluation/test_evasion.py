@@ -38,6 +38,20 @@ def test_logits_give_the_margin_by_which_network_and_detector_are_evaded(
     assert not logits[np.arange(11), labels].any()
 
 
+def test_a_lead_asks_for_an_answer_that_is_wrong_by_more(tiny_network, tiny_classifier, tiny_pictures, screening):
+    images, labels = tiny_pictures
+    blind = replace(screening, threshold=1e9)
+    evader = Evader(tiny_network, blind, "joint", batch_size=4, lead=1.5)
+    leading = PGD(steps=20)(evader, Batch(images, labels), Radius(32 / 255))
+    just = PGD(steps=20)(Evader(tiny_network, blind, "joint", batch_size=4), Batch(images, labels), Radius(32 / 255))
+
+    def led(pictures):
+        logits = tiny_classifier.logits(pictures)
+        return (logits[np.arange(11), 1 - labels] - logits[np.arange(11), labels] > 1.5).mean()
+
+    assert led(leading) > led(just) + 0.3
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_small_step_along_the_gradient_raises_the_objective(
     objective, tiny_network, tiny_classifier, tiny_pictures, screening
