@@ -146,6 +146,9 @@ def _summary(measured: Measured) -> Iterator[Point]:
     yield from _rate("malignant_recall", measured.malignant_recall)
     yield from _number("roc_auc", measured.roc_auc)
     yield from _number("calibration_error", measured.calibration_error)
+    if measured.decisions:
+        yield from _rate("accepted_misses", measured.decisions.with_limit.accepted_misses)
+        yield from _rate("reviews", measured.decisions.with_limit.reviews)
     for row in measured.worst_case:
         yield from _rate("worst_case_robust_accuracy", row.robust_accuracy, row.epsilon_255)
         yield from _rate("worst_case_malignant_to_benign_rate", row.malignant_to_benign_rate, row.epsilon_255)

@@ -18,6 +18,11 @@ def test_what_a_verdict_states_is_read_back_as_it_was_measured(project):
     assert found.worst_case == robustness.worst_case
     assert found.checks == robustness.checks
     assert found.detector.threshold == 2.1
+    decisions = projects.decisions(MeasuredModel("", ""))
+    assert (found.reliability, found.calibration_error) == (decisions.reliability, decisions.calibration_error)
+    assert (found.decisions.danger, found.decisions.with_limit) == (decisions.danger, decisions.with_limit)
+    assert found.headline()["accepted_misses"] == 0.02
+    assert found.headline()["reviews"] == 0.12
     assert Measured.read(found.document()) == found
 
 

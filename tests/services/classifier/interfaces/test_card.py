@@ -96,6 +96,15 @@ def test_the_page_shows_the_numbers_and_loads_and_runs_nothing(judged: Server, s
     assert "prefers-color-scheme: dark" in page
 
 
+def test_the_card_states_what_decisions_miss_and_how_reliable_probabilities_are(judged: Server, stated):
+    card, page = judged.get("/model").json(), " ".join(judged.get("/model.html").text.split())
+    assert card["clean"]["reliability"] == stated.measured["reliability"]
+    assert card["decisions"] == stated.measured["decisions"]
+    assert "1 of 93 dangerous calibration pictures pass as harmless" in page
+    assert re.search(r"accepted misses</th><td>2\.0% .*?</td><td>20\.0% ", page)
+    assert "<th>80.0% to 90.0%</th><td>49</td><td>40</td>" in page
+
+
 def test_the_page_begins_with_banner_intended_use_source_and_limits(judged: Server):
     card, page = judged.get("/model").json(), html.unescape(judged.get("/model.html").text)
     assert card["data"]["source"] == "synthetic"
