@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -25,6 +26,7 @@ from buckler.serving.api_keys import Role
 from buckler.trust import audit
 from services.console import (
     attack_preview,
+    attackers,
     bodies,
     jobs_and_alerts,
     messages,
@@ -93,6 +95,7 @@ class Console:
                 Route("/ask", self._post(self._ask, predict), methods=["POST"]),
                 Route("/feedback", self._post(self._feedback, predict), methods=["POST"]),
                 Route("/attack", self._post(self._attack, predict), methods=["POST"]),
+                Route("/attack/progress", self._part(self._attack_progress, predict)),
                 Route("/attack/prepare", self._post(self._prepare, predict), methods=["POST"]),
                 Route("/engineer/models", self._part(self._models)),
                 Route("/engineer/live", self._part(self._live)),
@@ -137,13 +140,13 @@ class Console:
 
         return answer
 
-    def _part(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a panel of the engineer's page, which the page requests again at intervals."""
+    def _part(self, handler: Handler, role: Role = Role.OPERATE) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a part of a page, which the page requests again at intervals."""
 
         async def answer(request: Request) -> Response:
             session = self._sessions.of(request)
             try:
-                self._check(request, session, Role.OPERATE)
+                self._check(request, session, role)
                 return await handler(request, session)
             except DeniedError as error:
                 return pages.problem(messages.refusal(error), error.status)
@@ -215,7 +218,8 @@ class Console:
         return pages.render(
             "picture",
             **await self._shared(session, "picture"),
-            radii=attack_preview.RADII,
+            attackers=attackers.ATTACKERS,
+            radii=attackers.RADII,
             limit=self._settings.body_limit_bytes,
             samples=samples.SAMPLES,
         )
@@ -240,12 +244,16 @@ class Console:
         line = await run_in_threadpool(self._service.feedback, form.get("request_id", ""), opinion, label)
         return pages.render("feedback", opinion=opinion, label=label, line=line)
 
-    async def _attack(self, request: Request, _: Session) -> Response:
+    async def _attack(self, request: Request, session: Session) -> Response:
         picture = await bodies.content(request, self._settings.body_limit_bytes)
-        radii = {f"{radius:g}": radius for radius in attack_preview.RADII}
-        radius = _choice("radius", request.query_params.get("epsilon_255", ""), radii)
-        attack = await run_in_threadpool(self._attacks.attack, picture, radius)
-        return pages.render("attack", attack=attack, amplification=attack_preview.AMPLIFICATION)
+        attacker = _choice("attack", request.query_params.get("attack", ""), {a.name: a for a in attackers.ATTACKERS})
+        radius = _choice("radius", request.query_params.get("epsilon_255", ""), {str(r): r for r in attackers.RADII})
+        attack = partial(self._attacks.attack, picture, attacker, radius, session=session.id)
+        found = await run_in_threadpool(attack)
+        return pages.render("attack", attack=found, amplification=attack_preview.AMPLIFICATION)
+
+    async def _attack_progress(self, request: Request, session: Session) -> Response:
+        return pages.render("attack_progress", progress=self._attacks.progress(session.id))
 
     async def _prepare(self, request: Request, _: Session) -> Response:
         self._attacks.prepare()

@@ -1,4 +1,4 @@
-"""Shows what an attacker with the model's weights can do: FGSM on the float32 reference of the model that answers.
+"""Shows what an attacker can do to a picture: computed on the float32 reference of the model that answers.
 
 The picture is resized to the model's input before the attack and sent as a PNG afterwards. The service therefore reads
 exactly the attacked pixels: whole levels of 255, within the radius.
@@ -8,11 +8,12 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from buckler.client import Answer
+from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError
 from buckler.modality.picture import images, uploads
 from buckler.serving import release_cache
@@ -20,26 +21,14 @@ from buckler.serving.registry import Registry
 from buckler.serving.release_files import read_release
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
+from services.console import attackers
+from services.console.attackers import Attacker, Progress, Reference
 from services.console.service_client import ServiceClient, data_url
 from services.console.settings import Settings
 
-if TYPE_CHECKING:  # TensorFlow takes seconds to load, and most users never run an attack
-    from buckler.models.classifier import Classifier
-    from buckler.state.locations import Location
-
-RADII = (0.5, 1.0, 2.0, 4.0, 8.0)  # in 1/255
-AMPLIFICATION = 15  # the largest radius then spans nearly the whole range around grey
+AMPLIFICATION = 10  # at every radius, so that perturbations compare; at the largest one no pixel is cut off
 
 logger = logging.getLogger("buckler.console")
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The float32 network of the released model with ``digest``."""
-
-    digest: str
-    image_size: int
-    classifier: "Classifier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +36,16 @@ class AttackResult:
     """A picture and its answer before and after an attack; pictures are ``data:`` URLs.
 
     Attributes:
-        epsilon_255: Radius: the largest change of a pixel that is allowed, in levels of 255.
-        largest: Largest change that was made, in whole levels; 0 if the radius is below one level.
+        attacker: Who attacked.
+        epsilon_255: Radius: the largest change of a colour value that is allowed, in levels of 255.
+        largest: Largest change that was made, in levels.
         clean, attacked: The picture at the model's size.
         perturbation: Their difference, amplified ``AMPLIFICATION`` times around grey.
         before, after: The service's answers to both.
     """
 
-    epsilon_255: float
+    attacker: Attacker
+    epsilon_255: int
     largest: int
     clean: str
     attacked: str
@@ -67,6 +58,20 @@ class AttackResult:
         """Whether the attack changed the label."""
         return self.before.label != self.after.label
 
+    @property
+    def flagged(self) -> bool:
+        """Whether the detector flagged the picture after the attack."""
+        return self.after.detector.verdict == "adversarial"
+
+    @property
+    def slipped_through(self) -> bool:
+        """Whether the attack changed the label and nothing in the attacked picture or its answer asks for review.
+
+        ``query_attack`` does not count: it comes from the many similar pictures that this page sends, and an attacker
+        who computes elsewhere sends only one.
+        """
+        return self.changed and not set(self.after.reasons) - {Reason.QUERY_ATTACK}
+
 
 class AttackPreview:
     """Attacks pictures; keeps the reference of the live model and loads it again when the live model changes."""
@@ -74,7 +79,9 @@ class AttackPreview:
     def __init__(self, settings: Settings, service: ServiceClient) -> None:
         self._settings, self._service = settings, service
         self._lock = threading.Lock()
+        self._computing = threading.Lock()  # attacks compute one after the other: each uses all processors
         self._reference: Reference | None = None
+        self._running: dict[str, Progress] = {}  # by session
 
     def prepare(self) -> None:
         """Start to load the reference in the background, so that the first attack waits less."""
@@ -86,19 +93,45 @@ class AttackPreview:
         except BucklerError as error:  # the attack raises it again and shows it
             logger.info("the attack is not ready: %s", error)
 
-    def attack(self, picture: bytes, epsilon_255: float) -> AttackResult:
+    def attack(self, picture: bytes, attacker: Attacker, epsilon_255: int, *, session: str) -> AttackResult:
         """Attack a picture within a radius and query the service before and after.
 
+        Args:
+            picture: The file.
+            attacker: One of `attackers.ATTACKERS`.
+            epsilon_255: One of `attackers.RADII`.
+            session: Id of the session; its earlier attack, if one still runs, is stopped.
+
         Raises:
-            BucklerError: The service does not answer, or the model's release is not available or not valid.
+            BucklerError: The service does not answer, the model's release is not available or not valid, or the attack
+                was stopped or took too long.
         """
+        progress = Progress(attacker.passes)
+        if earlier := self._running.get(session):
+            earlier.stop()
+        self._running[session] = progress
+        try:
+            return self._attack(picture, attacker, epsilon_255, progress)
+        finally:
+            if self._running.get(session) is progress:
+                del self._running[session]
+
+    def progress(self, session: str) -> Progress | None:
+        """Return how far the attack of a session is; None if none runs."""
+        return self._running.get(session)
+
+    def _attack(self, picture: bytes, attacker: Attacker, epsilon_255: int, progress: Progress) -> AttackResult:
         reference = self._current()
+        progress.loading = False
         clean = uploads.load_pixels(picture, size=reference.image_size)
-        attacked = _craft(reference.classifier, clean, epsilon_255)
+        with self._computing:
+            progress.start()
+            attacked = attackers.craft(reference, attacker, clean, epsilon_255, progress)
         with self._service.client() as client:
             before, after = (client.predict(images.to_png(pixels)) for pixels in (clean, attacked))
         levels = np.rint((attacked - clean) * 255)
         return AttackResult(
+            attacker=attacker,
             epsilon_255=epsilon_255,
             largest=int(np.abs(levels).max()),
             clean=data_url(images.to_png(clean)),
@@ -128,30 +161,6 @@ class AttackPreview:
                     f"the service answers with model {model['digest']}, {self._settings.release} contains {digest};"
                     " BUCKLER_RELEASE must name the release that the service serves"
                 )
-            return _reference(release.files / MODEL_DIR, model["digest"])
+            return attackers.load(release.files / MODEL_DIR, model["digest"])
         with release_cache.reported(card, Registry(model["name"])) as cached:
-            return _reference(cached.files / MODEL_DIR, model["digest"])
-
-
-def _reference(model: "Location", digest: str) -> Reference:
-    try:
-        from buckler.models import checkpoint
-        from buckler.models.classifier import Classifier
-    except ModuleNotFoundError as error:
-        raise BucklerError(
-            f"an attack needs gradients, and {error.name} is not installed; install the extra `cpu`"
-        ) from error
-    info = checkpoint.load_info(model)
-    return Reference(digest, info.image_size, Classifier(checkpoint.load_network(model), batch_size=1))
-
-
-def _craft(classifier: "Classifier", pixels: Any, epsilon_255: float) -> Any:
-    from buckler.attacks.ball import as_8_bit
-    from buckler.attacks.base import Batch
-    from buckler.attacks.gradient import FGSM
-    from buckler.modality.base import Radius
-
-    images, radius = pixels[None], Radius(epsilon_255 / 255)
-    # The true label is not known: move away from the present answer.
-    label = classifier.logits(images).argmax(axis=1)
-    return as_8_bit(FGSM()(classifier, Batch(images, label), radius), images, radius)[0]
+            return attackers.load(cached.files / MODEL_DIR, model["digest"])

@@ -1,11 +1,13 @@
 // The panel that attacks the picture of the answer on the page.
 
 import { show } from "./progress.js";
-import { post } from "./send.js";
+import { fetchPart, post } from "./send.js";
+
+const POLL_MILLISECONDS = 700;
 
 const panel = document.getElementById("attack");
 const attackSwitch = document.getElementById("attack-switch");
-const radii = document.getElementById("radii");
+const choices = document.getElementById("attack-choices");
 const status = document.getElementById("attack-status");
 const attacked = document.getElementById("attacked");
 
@@ -27,17 +29,38 @@ async function run() {
   request?.abort();
   request = new AbortController();
   const { signal } = request;
-  const radius = document.querySelector("input[name=epsilon_255]:checked").value;
+  const attack = chosen("attack");
+  const radius = chosen("epsilon_255").value;
+  const title = attack.nextElementSibling.textContent;
   attacked.setAttribute("aria-busy", "true");
-  show(status, "Attacking … The first attack takes up to a minute, because the model's weights must be loaded.", true);
+  show(status, "Attacking …", true);
+  const polling = setInterval(() => showProgress(signal), POLL_MILLISECONDS);
   try {
-    const { ok, part } = await post(`/attack?epsilon_255=${radius}`, picture, { signal });
+    const { ok, part } = await post(`/attack?attack=${attack.value}&epsilon_255=${radius}`, picture, { signal });
+    clearInterval(polling);
     attacked.replaceChildren(part);
-    show(status, ok ? `Attacked within ${radius}/255` : "", false);
+    show(status, ok ? `${title}, at most ${radius}/255` : "", false);
     attacked.removeAttribute("aria-busy");
   } catch {
-    // another radius or picture was chosen in the meantime
+    // another attack, radius or picture was chosen in the meantime
+  } finally {
+    clearInterval(polling);
   }
+}
+
+async function showProgress(signal) {
+  try {
+    const { ok, part } = await fetchPart("/attack/progress", { signal });
+    if (ok && !signal.aborted && attacked.hasAttribute("aria-busy")) {
+      show(status, part.textContent.trim(), true);
+    }
+  } catch {
+    // the attack was aborted
+  }
+}
+
+function chosen(name) {
+  return panel.querySelector(`input[name=${name}]:checked`);
 }
 
 function clear() {
@@ -47,7 +70,7 @@ function clear() {
 }
 
 attackSwitch.addEventListener("change", () => {
-  radii.hidden = !attackSwitch.checked;
+  choices.hidden = !attackSwitch.checked;
   if (attackSwitch.checked) {
     run();
   } else {
@@ -55,7 +78,12 @@ attackSwitch.addEventListener("change", () => {
     clear();
   }
 });
-radii.addEventListener("change", run);
+choices.addEventListener("change", () => {
+  for (const about of choices.querySelectorAll("[data-attack]")) {
+    about.hidden = about.dataset.attack !== chosen("attack").value;
+  }
+  run();
+});
 // Loading the weights takes seconds: start when the user approaches the attack, not for every picture.
 for (const name of ["pointerenter", "focusin"]) {
   panel.addEventListener(name, () => post("/attack/prepare"), { once: true });

@@ -141,14 +141,21 @@ def test_the_attack_switch_shows_the_picture_before_and_after_within_the_radius(
     page.get_by_role("switch", name="Attack").check()
     page.wait_for_selector(".pair", timeout=180 * SECOND)
     expect(page.locator(".perturbation")).to_contain_text("Largest change 2 of 255 levels")
-    expect(page.locator("#attacked .advice")).to_have_count(2)
-    expect(page.locator("#attacked")).to_contain_text(re.compile(r"The label\s+(changed|stays)"))
+    expect(page.locator("#attacked .bars")).to_have_count(2)
+    expect(page.locator("#attacked")).to_contain_text(re.compile("This attack (changed|did not change) the answer"))
     page.get_by_role("radio", name="8/255").check()
     expect(page.locator(".perturbation")).to_contain_text("Largest change 8 of 255 levels")
     assert largest_change(page) == 8
-    page.get_by_role("radio", name="0.5/255").check()
-    expect(page.locator(".outcome")).to_contain_text("This attack changes nothing")
-    assert largest_change(page) == 0
+    for name, words in (
+        ("Random noise", "This noise"),
+        ("PGD", "This attack"),
+        ("Knows the detector", "This attack"),
+    ):
+        page.get_by_role("radio", name=name).check()
+        expect(page.locator("#attack-status")).to_have_text(f"{name}, at most 8/255")
+        expect(page.locator(".outcome")).to_contain_text(words)
+        assert 0 < largest_change(page) <= 8
+    expect(page.locator("[data-attack]:visible")).to_have_text(re.compile("has the model and the detector"))
 
 
 def largest_change(page: Page) -> int:
