@@ -1,5 +1,6 @@
 """The pipeline as a user runs it: `dvc repro` in a copy of the project, from pictures to a served answer."""
 
+import json
 import re
 import shutil
 import socket
@@ -54,6 +55,24 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     assert [row["adaptive"] for row in detector["attacks"]] == [False] * 4 + [True] * 2
     assert [row["epsilon_255"] for row in detector["worst"]] == [1, 2, 8]
     assert detector["scored_in"] == project.report("runtime.json")["serves"]
+    decisions = project.report("decisions.json")
+    assert decisions["model"] == detector["model"]
+    assert decisions["uncalibrated_error"] == pytest.approx(evaluation["calibration_error"])
+    assert sum(row["pictures"] for row in decisions["reliability"]) == 30
+    right = sum(row["right"] for row in decisions["reliability"])
+    assert right / 30 == pytest.approx(evaluation["clean_accuracy"]["value"])
+    released = project.root / "models/release"
+    assert json.loads((released / "evidence/decisions.json").read_text()) == decisions
+    assert json.loads((released / "model/detector.json").read_text())["danger_limit"] == decisions["danger"]["limit"]
+
+
+def test_reviews_and_accepted_misses_are_tabulated(project):
+    result = project("python", "-m", "benchmarks.accepted_misses", "--name", "tiny", "--out", "reports/results")
+    assert result.returncode == 0, result.stderr
+    found = project.report("decisions.json")
+    for shown in ("with_limit", "without_limit"):
+        assert f"| {found[shown]['accepted_misses']['value']:.1%} (" in result.stdout
+        assert f"| {found[shown]['reviews']['value']:.1%} (" in result.stdout
 
 
 def test_the_comparison_with_the_paper_has_the_numbers_of_the_reports(project):

@@ -77,4 +77,5 @@ def test_of_equally_probable_labels_the_first_is_the_label():
 def test_a_record_at_the_limit_exceeds_the_next_lower_one_whatever_the_precision_of_its_probability():
     shares = np.array([[0.9, 0.1]] * 59, np.float32)
     scores = harmless_scores(np.log(shares), shares, [1])
+    assert scores.dtype == np.float64
     assert (scores > danger_limit(scores, 0.95, 0.95)).all()
