@@ -1,6 +1,5 @@
 """Searches the pictures for the end of the demo, by fixed rules, with the released model on this machine."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.detection.screening import Screening
-from buckler.evaluation.evasion import OBJECTIVES, Evader
+from buckler.evaluation.evasion import OBJECTIVES, Evader, accepted_lead
 from buckler.modality.base import Images, Radius
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
@@ -89,7 +88,7 @@ class Search:
         self._unaware = Classifier(network, precision, batch_size=BATCH_SIZE)
         screening = Screening.load(model)
         self._aware = [
-            Evader(network, screening, objective, precision, batch_size=BATCH_SIZE, lead=_lead(screening))
+            Evader(network, screening, objective, precision, batch_size=BATCH_SIZE, lead=accepted_lead(screening))
             for objective in OBJECTIVES
         ]
 
@@ -143,16 +142,6 @@ class Search:
                 answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
                 if answer.label != truth and answer.label in self._harmless:
                     yield Found(some.ids[row], truth, some.images[row], pixels, name, epsilon_255), answer
-
-
-def _lead(screening: Screening) -> float:
-    """Return by how much, in logits, a harmless label must exceed a dangerous one so that the answer is accepted.
-
-    With several labels of a kind it is less than needed: all dangerous labels together must be improbable.
-    """
-    excluded = 1 - (screening.danger_limit or 0.0) if screening.dangerous else 0.0
-    share = min(max(screening.min_confidence, excluded), 1 - 1e-6)
-    return screening.temperature * max(0.0, math.log(share / (1 - share)))
 
 
 def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) -> Candidates:

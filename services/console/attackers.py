@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError
 from buckler.modality.base import Images, Labels
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # change would round to nothing.
 RADII = (1, 2, 4, 8)
 PGD_STEPS, INFORMED_STEPS = 20, 10
+BEST = 3
 LIMIT_SECONDS = 60.0  # without loading and waiting; VGG-19 needs about half of it on two cores
 
 
@@ -53,7 +55,8 @@ NOISE, FGSM, PGD, INFORMED = ATTACKERS = (
     Attacker(
         "informed",
         "Knows the detector",
-        "The attacker has the model and the detector, and seeks a wrong answer that is not flagged.",
+        "The attacker has the model, the detector and the limits of the decision, and seeks a wrong answer without a"
+        " warning.",
         3 * INFORMED_STEPS + PGD_STEPS,  # one search for each of evasion.OBJECTIVES, then PGD
     ),
 )
@@ -128,7 +131,7 @@ def load(model: "Location", digest: str) -> Reference:
     """
     try:
         from buckler.detection.screening import Screening
-        from buckler.evaluation.evasion import OBJECTIVES, Evader
+        from buckler.evaluation.evasion import OBJECTIVES, Evader, accepted_lead
         from buckler.models import checkpoint
         from buckler.models.classifier import Classifier
     except ModuleNotFoundError as error:
@@ -137,7 +140,8 @@ def load(model: "Location", digest: str) -> Reference:
         ) from error
     info, network, screening = checkpoint.load_info(model), checkpoint.load_network(model), Screening.load(model)
     objectives = () if info.defence == "randomised" else OBJECTIVES
-    evaders = tuple(Evader(network, screening, objective, batch_size=1) for objective in objectives)
+    lead = accepted_lead(screening)
+    evaders = tuple(Evader(network, screening, objective, batch_size=1, lead=lead) for objective in objectives)
     reference = Reference(digest, info.image_size, Classifier(network, batch_size=1), screening, evaders)
     _warm_up(reference)
     return reference
@@ -195,7 +199,7 @@ def _pgd(reference: Reference, batch: "Batch", radius: "Radius", progress: Progr
 
 
 def _informed(reference: Reference, batch: "Batch", radius: "Radius", progress: Progress) -> Images:
-    """Return the first result that changes the answer and is not flagged, else one that changes it, else any.
+    """Return the first result that changes the answer without a warning, else the best one by `_rank`.
 
     With PGD as the last try, an attacker who knows more is never weaker.
     """
@@ -204,9 +208,9 @@ def _informed(reference: Reference, batch: "Batch", radius: "Radius", progress: 
     found = [batch.images]
     for attacked in _tries(reference, batch, radius, progress):
         found.append(attacked)
-        if _evaded(reference, attacked, batch.labels) == 2:
+        if _rank(reference, attacked, batch.labels) == BEST:
             break
-    return max(reversed(found), key=lambda attacked: _evaded(reference, attacked, batch.labels))
+    return max(reversed(found), key=lambda attacked: _rank(reference, attacked, batch.labels))
 
 
 def _tries(reference: Reference, batch: "Batch", radius: "Radius", progress: Progress) -> Iterator[Images]:
@@ -217,12 +221,15 @@ def _tries(reference: Reference, batch: "Batch", radius: "Radius", progress: Pro
     yield _pgd(reference, batch, radius, progress)
 
 
-def _evaded(reference: Reference, attacked: Images, labels: Labels) -> int:
-    """Return 0 for an answer that stays the same, 1 for one that changes, 2 if the detector does not flag it either."""
+def _rank(reference: Reference, attacked: Images, labels: Labels) -> int:
+    """Return 0 for the same answer, 1 for a changed one, 2 if the detector misses it, `BEST` if every check does."""
     forward = reference.classifier.forward(attacked)
-    changed = forward.logits.argmax(axis=1) != labels
-    unflagged = reference.screening.detector.score(forward) <= reference.screening.threshold
-    return int(changed[0]) + int((changed & unflagged)[0])
+    if forward.logits.argmax(axis=1)[0] == labels[0]:
+        return 0
+    _, flags = reference.screening.flags(attacked, forward)
+    if not any(found[0] for found in flags.values()):
+        return BEST
+    return 1 if flags[Reason.ADVERSARIAL][0] else 2
 
 
 def _rounded(attack: Any, model: Any, batch: "Batch", radius: "Radius") -> Images:

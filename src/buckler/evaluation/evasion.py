@@ -8,6 +8,7 @@ Source: Carlini & Wagner, "Adversarial examples are not easily detected", arXiv 
 Madry, "On adaptive attacks to adversarial example defenses", arXiv 2002.08347.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -82,6 +83,16 @@ class Evader(Classifier):
         if self._objective == "joint":
             return wrong + WEIGHT * tf.minimum(below, CLEAR * 2)
         return wrong - CAMOUFLAGE * _other_cloud(self._screening, features, labels)
+
+
+def accepted_lead(screening: Screening) -> float:
+    """Return by how much, in logits, a harmless label must exceed a dangerous one so that the answer is accepted.
+
+    With several labels of a kind it is less than needed: all dangerous labels together must be improbable.
+    """
+    excluded = 1 - (screening.danger_limit or 0.0) if screening.dangerous else 0.0
+    share = min(max(screening.min_confidence, excluded, 0.5), 1 - 1e-6)
+    return screening.temperature * math.log(share / (1 - share))
 
 
 def _score(screening: Screening, logits: Any, features: Any) -> Any:

@@ -46,7 +46,7 @@ def test_an_attack_that_slips_through_is_named_as_such():
     assert "This attack changed the answer and no check noticed. The label was malignant and is now benign." in (
         text.replace("</strong>", "")
     )
-    assert "No check gave a reason for review." in text
+    assert "No check gave a reason for review." not in text  # said already
 
 
 def test_a_flagged_attack_and_one_that_another_check_stops_are_told_apart():
@@ -73,6 +73,7 @@ def test_an_attack_that_fails_says_so_and_promises_nothing():
     text = said(answer())
     assert "This attack did not change the answer." in text
     assert "The detector did not flag the changed picture." in text
+    assert "No check gave a reason for review." in text
     assert "An attack that fails here proves nothing" in text
 
 

@@ -67,6 +67,19 @@ def score_of(reference, pixels):
     return float(reference.screening.detector.score(reference.classifier.forward(pixels[None]))[0])
 
 
+def screened(model, directory, screening):
+    """Return the reference of the network in ``model`` with other thresholds."""
+    for file in model.iterdir():
+        (directory / file.name).write_bytes(file.read_bytes())
+    screening.save(directory)
+    return attackers.load(directory, "sha256:stricter")
+
+
+def warnings(reference, pixels):
+    _, flags = reference.screening.flags(pixels[None], reference.classifier.forward(pixels[None]))
+    return {str(reason) for reason, found in flags.items() if found[0]}
+
+
 @pytest.mark.parametrize("epsilon_255", RADII)
 @pytest.mark.parametrize("attacker", ATTACKERS, ids=lambda each: each.name)
 def test_every_attack_stays_within_the_radius_in_whole_levels_and_within_its_passes(
@@ -88,14 +101,20 @@ def test_the_attacks_change_the_answer_and_random_noise_of_the_same_size_does_no
 
 def test_who_knows_the_detector_stays_below_a_threshold_that_flags_pgd(reference, model, lesion, tmp_path):
     flagged, _ = craft(reference, PGD, lesion, 8)
-    for file in model.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    replace(reference.screening, threshold=score_of(reference, flagged) - 0.05).save(tmp_path)
-    stricter = attackers.load(tmp_path, "sha256:stricter")
+    stricter = screened(model, tmp_path, replace(reference.screening, threshold=score_of(reference, flagged) - 0.05))
     assert score_of(stricter, flagged) > stricter.screening.threshold
     evading, _ = craft(stricter, INFORMED, lesion, 8)
     assert label_of(stricter, evading) != label_of(stricter, lesion)
     assert score_of(stricter, evading) <= stricter.screening.threshold
+
+
+def test_who_knows_the_limits_reaches_an_answer_without_a_warning(reference, model, lesion, tmp_path):
+    unsure, _ = craft(reference, PGD, lesion, 8)
+    stricter = screened(model, tmp_path, replace(reference.screening, danger_limit=0.47))
+    assert warnings(stricter, unsure) == {"danger_not_excluded"}
+    sure, _ = craft(stricter, INFORMED, lesion, 8)
+    assert label_of(stricter, sure) != label_of(stricter, lesion)
+    assert warnings(stricter, sure) == set()
 
 
 def test_who_knows_more_is_never_weaker(reference, lesion):

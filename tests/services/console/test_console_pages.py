@@ -155,7 +155,7 @@ def test_the_attack_switch_shows_the_picture_before_and_after_within_the_radius(
         expect(page.locator("#attack-status")).to_have_text(f"{name}, at most 8/255")
         expect(page.locator(".outcome")).to_contain_text(words)
         assert 0 < largest_change(page) <= 8
-    expect(page.locator("[data-attack]:visible")).to_have_text(re.compile("has the model and the detector"))
+    expect(page.locator("[data-attack]:visible")).to_have_text(re.compile("has the model, the detector"))
 
 
 def largest_change(page: Page) -> int:

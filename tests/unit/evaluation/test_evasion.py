@@ -7,7 +7,7 @@ import pytest
 
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
-from buckler.evaluation.evasion import CLEAR, OBJECTIVES, Evader
+from buckler.evaluation.evasion import CLEAR, OBJECTIVES, Evader, accepted_lead
 from buckler.modality.base import Radius
 from tests import screenings
 
@@ -50,6 +50,20 @@ def test_a_lead_asks_for_an_answer_that_is_wrong_by_more(tiny_network, tiny_clas
         return (logits[np.arange(11), 1 - labels] - logits[np.arange(11), labels] > 1.5).mean()
 
     assert led(leading) > led(just) + 0.3
+
+
+@pytest.mark.parametrize("limits", [{"min_confidence": 0.8}, {"danger_limit": 0.2}])
+def test_an_answer_with_that_lead_is_just_sure_enough(screening, limits):
+    wants = replace(screening, temperature=2.0, **{"min_confidence": 0.0, "danger_limit": 1.0} | limits)
+    lead = accepted_lead(wants)
+    assert wants.probabilities(np.array([[lead, 0.0]], np.float32))[0] == pytest.approx([0.8, 0.2])
+
+
+def test_without_a_limit_that_lets_answers_pass_there_is_no_lead_or_the_largest(screening):
+    passing = replace(screening, min_confidence=0.0, danger_limit=1.0)
+    assert accepted_lead(passing) == 0
+    assert accepted_lead(replace(passing, dangerous=(), danger_limit=None)) == 0
+    assert accepted_lead(replace(passing, danger_limit=None)) > 10
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
