@@ -1,11 +1,11 @@
 """Stage ``evaluate``: accuracy on clean pictures, in the runtime that serves.
 
-Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list
+Reads   models/classifier/, models/runtime/, data/splits/{calibration,test}.csv and the pictures they list, data/masks/
 Writes  reports/evaluation.json, reports/plots/predictions.csv, reports/curves/roc.csv,
         data/features/clean.npz: logits and detector features of the calibration and the test pictures
 """
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.compute.machine import instruction_set
-from buckler.data import pictures
-from buckler.evaluation import accuracy, crafter_and_scorer, reports
+from buckler.data import masks, pictures
+from buckler.evaluation import accuracy, crafter_and_scorer, pointing, reports
 from buckler.evaluation.reports import EvaluationReport, MeasuredModel
 from buckler.measurements.results import DataVersion
 from buckler.models import checkpoint
+from buckler.models.features import head_of
 from buckler.state import documents
 from buckler.trust import digests
 from pipelines.settings import EvaluateParams
@@ -41,15 +42,19 @@ def run(cfg: EvaluateParams) -> None:
     )
     network = checkpoint.load_network(CLASSIFIER)
     _, scorer = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
+    # A randomised network answers with the mean of many draws, whose maps differ: its heat maps are not checked.
+    lesions = masks.load(test.ids) if info.defence != "randomised" else None
+    with_maps = {"maps": True} if lesions else {}
     with tqdm(
         total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {scorer.precision}"
     ) as bar:
         passes = {
             "calibration": scorer.forward(calibration.images, bar.update),
-            "test": scorer.forward(test.images, bar.update),
+            "test": scorer.forward(test.images, bar.update, **with_maps),
         }
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(CLEAN, **{f"{split}_{k}": v for split, p in passes.items() for k, v in asdict(p).items()})
+    stored = ("logits", "features")
+    np.savez(CLEAN, **{f"{split}_{name}": getattr(p, name) for split, p in passes.items() for name in stored})
 
     logits = passes["test"].logits
     result = accuracy.evaluate(
@@ -65,6 +70,7 @@ def run(cfg: EvaluateParams) -> None:
         labels=info.labels,
         scored_in=scorer.precision,
         computed_on=instruction_set(),
+        heat_map=pointing.measure(passes["test"], head_of(network), lesions, info.labels) if lesions else None,
         **{field.name: getattr(result, field.name) for field in fields(result)},
     )
     reports.write(report, REPORTS)

@@ -2,6 +2,7 @@
 
 Reads   the folder data.path of params.yaml; nothing if data.source is synthetic
 Writes  data/images/<id>   a copy of each picture drawn
+        data/masks/<id>    which of its pixels show the lesion, if the source knows; else the folder stays empty
         data/manifest.csv  one row a picture
 """
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import manifest, sources
+from buckler.data.masks import MASKS
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 from pipelines.settings import DataParams
@@ -25,7 +27,9 @@ MANIFEST = Path("data/manifest.csv")
 def run(cfg: DataParams) -> None:
     """Copy the pictures that ``cfg`` selects and write their manifest; earlier pictures are removed."""
     items = _items(cfg)
-    shutil.rmtree(IMAGES, ignore_errors=True)
+    for outputs in (IMAGES, MASKS):
+        shutil.rmtree(outputs, ignore_errors=True)
+    MASKS.mkdir(parents=True)
     rows = [_ingest(item, cfg.source) for item in tqdm(items, desc=f"ingest {cfg.source}", unit="picture")]
     manifest.write(manifest.build(rows), MANIFEST)
 
@@ -38,9 +42,9 @@ def _items(cfg: DataParams) -> list[sources.Item]:
 
 def _ingest(item: sources.Item, source: str) -> dict[str, object]:
     content = item.read()
-    path = IMAGES / item.id
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    path = _written(IMAGES / item.id, content)
+    if item.mask:
+        _written(MASKS / item.id, item.mask())
     row: dict[str, object] = {
         "id": item.id,
         "path": path.as_posix(),
@@ -59,6 +63,12 @@ def _ingest(item: sources.Item, source: str) -> dict[str, object]:
     except UnusableImageError:
         return row  # kept in the manifest, so that the stage validate can report it
     return {**row, "width": info.width, "height": info.height, "mode": info.mode}
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def main() -> None:

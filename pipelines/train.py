@@ -1,6 +1,6 @@
 """Stage ``train``: trains the classifier, with its defence, and a surrogate of it.
 
-A network with a frozen base (VGG-19) learns its head on cached features; any other (tiny) learns on pixels.
+A network with a frozen base (VGG-19) learns its head on cached features; any other (small) learns on pixels.
 
 Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list,
         data/weights.json and the weights it identifies

@@ -116,7 +116,8 @@ class ClassifierPipeline:
             answer = await self._signing.run(partial(self._audit.with_receipt, recorded))
         if relevance is None or upload.shown is None:
             return Answered(answer)
-        return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance))
+        reliable = request.served.predictor.heat_maps_reliable
+        return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance, reliable))
 
     def record_feedback(self, feedback: Feedback, sender: Sender) -> int:
         """Record an opinion about an answer and return the number of its line in the audit log.

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -73,19 +73,31 @@ class PictureRequest:
         return self.id if len(self.pictures) == 1 else f"{self.id}-{number}"
 
 
+HeatMapState = Literal["shown", "flat", "unreliable"]
+
+
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Where a picture supports a label.
+    """Which places of a picture decide between a label and the others.
 
     Attributes:
         label: The label.
         picture: The picture, upright, RGB, scaled down to be shown.
         relevance: ``(h, w)`` in 0..1, to be stretched over the picture.
+        reliable: Whether the model's heat maps may be shown.
     """
 
     label: str
     picture: "Image.Image"
     relevance: "Relevance"
+    reliable: bool = True
+
+    @property
+    def state(self) -> HeatMapState:
+        """Whether the map is shown: not an unreliable one, nor one in which no place stands out."""
+        if not self.reliable:
+            return "unreliable"
+        return "shown" if self.relevance.any() else "flat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def heat_map_note(card: Card | None, state: str) -> str:
     """
     stated = (card or {}).get("heat_map") or {}
     if state == "flat":
-        return "No region raised the estimate."
+        return "No region stands out."
     if state == "unreliable":
         return stated.get("reason") or "The model's heat maps failed their check."
     if not stated.get("checked"):

@@ -62,9 +62,8 @@ class ServiceClient:
         with self.client() as client:
             found = client.explain(picture)
             card = self._card_of(found.answer.model.verdict, client)
-        state = "flat" if found.overlay == found.picture else "shown"
-        overlay = data_url(found.overlay) if state == "shown" else None
-        return PictureAnswer(found.answer, data_url(found.picture), state, overlay, card)
+        overlay = data_url(found.overlay) if found.overlay else None
+        return PictureAnswer(found.answer, data_url(found.picture), found.heat_map, overlay, card)
 
     def feedback(self, request_id: str, opinion: Opinion, label: str | None) -> int:
         """Record what the user thinks of an answer; arguments, result and errors as `Client.feedback`."""

@@ -1,10 +1,12 @@
 import hashlib
 import os
 
+import numpy as np
 import pytest
 
-from buckler.data import manifest
+from buckler.data import manifest, masks
 from buckler.errors import DataError
+from buckler.modality.picture import synthetic
 from pipelines import ingest
 from pipelines.settings import DataParams
 from tests import datasets
@@ -64,6 +66,18 @@ def test_generated_pictures_give_the_same_manifest_every_time(pictures):
     ingest.run(data("synthetic", per_class=3))
     assert ingest.MANIFEST.read_bytes() == first
     assert set(manifest.read(ingest.MANIFEST)["source"]) == {"synthetic"}
+
+
+def test_only_generated_pictures_have_masks_of_their_lesions(pictures):
+    ingest.run(data("synthetic", per_class=3))
+    ids = list(manifest.read(ingest.MANIFEST)["id"])
+    found = masks.load(ids)
+    assert len(found) == 6
+    for name, mask in zip(ids, found, strict=True):
+        label, number = name.removesuffix(".png").split("/")
+        np.testing.assert_array_equal(mask, synthetic.lesion_mask(label, int(number), seed=7, size=datasets.SIZE))
+    ingest.run(data())
+    assert list(ingest.MASKS.iterdir()) == []
 
 
 def test_a_bad_source_stops_before_older_pictures_are_lost(pictures):

@@ -70,7 +70,11 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
             40,
             r"data\.per_class 40: too few pictures: .*; one of these changes is enough: raise data\.per_class from 40",
         ),
-        ("split.test", 0.2, r"at least 111 test pictures of malignant for gate\.min_malignant_recall 0\.6 with .* got"),
+        (
+            "split.test",
+            0.15,
+            r"at least 111 test pictures of malignant for gate\.min_malignant_recall 0\.6 with .* got",
+        ),
         (
             "attack.records",
             96,
@@ -161,7 +165,7 @@ def test_an_unknown_key_of_a_late_section_is_refused(settings):
 
 
 def test_a_network_that_does_not_exist_or_needs_larger_pictures_is_refused(settings):
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got vgg16"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got vgg16"):
         preflight.run(settings(**{"train.network": "vgg16"}))
     with pytest.raises(ModelError, match=r"expected data\.image_size of at least 8 for the tiny network, got 4"):
         preflight.run(settings(**{"data.image_size": 4}))

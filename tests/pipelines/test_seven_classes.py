@@ -32,6 +32,9 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data,
             "detect.suite": [{"attack": "fgsm", "epsilon_255": [2]}],
             "detect.evasion": {"records": 4, "epsilon_255": [2], "steps": 2, "objectives": ["joint"]},
             "attack.subgroups": {"sex": [], "age": [40, 60], "localization": []},
+            "train.network": "vgg19",
+            "train.hidden": [128, 64],
+            "train.learning_rate": 5.0e-4,
             "train.weights": str(real_data / "weights/vgg19_imagenet_notop.h5"),
         },
     )
@@ -43,6 +46,7 @@ def test_seven_classes_of_real_pictures_need_no_code_change(tmp_path, real_data,
     counted = {}
     for row in project.report("robustness.json")["subgroups"]:
         counted[row["column"]] = counted.get(row["column"], 0) + row["pictures"]
+    assert project.report("evaluation.json")["heat_map"] is None  # nobody knows where these lesions are
     assert counted == dict.fromkeys(
         ("label", "sex", "age", "localization"), project.report("robustness.json")["data"]["images"]
     )

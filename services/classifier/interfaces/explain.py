@@ -1,4 +1,4 @@
-"""``/explain``: an answer with a heat map of the regions that support a label (Grad-CAM).
+"""``/explain``: an answer with a heat map of the regions that decide about a label.
 
 The answer is that of ``/predict``, from the same decoding and the same forward pass, with the same audit line.
 """
@@ -17,34 +17,43 @@ from buckler.modality.picture import images
 from buckler.modality.picture.overlay import overlay
 from services.classifier.contract import Answer, RefusalError
 from services.classifier.interfaces.bodies import JSON
-from services.classifier.requests import Call, HeatMap
+from services.classifier.requests import Call, HeatMap, HeatMapState
 from services.classifier.routing import Format, Query
 
 PNG = "image/png"
 LABEL_HEADER = "X-Buckler-Label"  # percent-encoded: a label may be written in any script
 DECISION_HEADER = "X-Buckler-Decision"
+HEAT_MAP_HEADER = "X-Buckler-Heat-Map"  # see Explanation.heat_map
 LABEL = Query("label", "The label to explain; default: the predicted label")
 
 
 class Explanation(BaseModel):
-    """An answer, and where the picture supports a label."""
+    """An answer, and which regions of the picture decide about a label."""
 
     answer: Answer
     label: str = Field(description="The explained label")
     picture: str = Field(
         description="The picture as the model's decoder read it, at most 512 pixels a side: a PNG in base64"
     )
-    overlay: str = Field(description="The same picture with the regions marked: a PNG in base64")
+    heat_map: HeatMapState = Field(
+        description="`shown`; `flat`: no region stands out; `unreliable`: the model's heat maps failed their check, see"
+        " `heat_map` in the model card"
+    )
+    overlay: str | None = Field(
+        description="The same picture with the regions marked: a PNG in base64; null unless the heat map is shown"
+    )
 
 
-DESCRIPTION = """Draws a Grad-CAM map over the picture; yellow regions speak most for the label. The map is coarse, \
-with cells of a sixteenth of the side. It is a hint where to look and no evidence that the answer is right. The \
-picture is classified and logged as by `/predict`; with `Accept: application/json`, the response has this answer too."""
+DESCRIPTION = """Draws a heat map over the picture; yellow regions decide most between the label and the strongest \
+other one, for or against it. The map is coarse. It is a hint where to look and no evidence that the answer is right. \
+If the map is flat, or the model's heat maps failed their check, the picture has no marks, and the header \
+`X-Buckler-Heat-Map` says so. The picture is classified and logged as by `/predict`; with `Accept: application/json`, \
+the response has this answer too."""
 GIVES = (
     Format(
         PNG,
         description="The picture with the regions marked, at most 512 pixels a side",
-        headers=(LABEL_HEADER, DECISION_HEADER),
+        headers=(LABEL_HEADER, DECISION_HEADER, HEAT_MAP_HEADER),
     ),
     Format(JSON, (Explanation,), "The answer, the picture, and the picture with the regions marked"),
 )
@@ -84,15 +93,33 @@ def requested_label(query: QueryParams) -> str | None:
 
 
 def _png(answer: Answer, heat_map: HeatMap) -> Response:
-    headers = {LABEL_HEADER: quote(heat_map.label), DECISION_HEADER: answer.decision}
-    return Response(_encoded(overlay(heat_map.picture, heat_map.relevance)), media_type=PNG, headers=headers)
+    headers = {
+        LABEL_HEADER: quote(heat_map.label),
+        DECISION_HEADER: answer.decision,
+        HEAT_MAP_HEADER: heat_map.state,
+    }
+    return Response(_encoded(_marked(heat_map) or heat_map.picture), media_type=PNG, headers=headers)
 
 
 def _json(answer: Answer, heat_map: HeatMap) -> Response:
-    pictures = (heat_map.picture, overlay(heat_map.picture, heat_map.relevance))
-    picture, marked = (base64.b64encode(_encoded(each)).decode() for each in pictures)
-    found = Explanation(answer=answer, label=heat_map.label, picture=picture, overlay=marked)
+    marked = _marked(heat_map)
+    found = Explanation(
+        answer=answer,
+        label=heat_map.label,
+        picture=_text(heat_map.picture),
+        heat_map=heat_map.state,
+        overlay=_text(marked) if marked else None,
+    )
     return JSONResponse(found.model_dump(mode="json"))
+
+
+def _marked(heat_map: HeatMap) -> Image.Image | None:
+    """Return the picture with the regions marked; None if the heat map is not shown."""
+    return overlay(heat_map.picture, heat_map.relevance) if heat_map.state == "shown" else None
+
+
+def _text(image: Image.Image) -> str:
+    return base64.b64encode(_encoded(image)).decode()
 
 
 def _encoded(image: Image.Image) -> bytes:

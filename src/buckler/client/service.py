@@ -70,19 +70,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer to one picture, and the regions of the picture that support a label.
+    """The answer to one picture, and the regions of the picture that decide about a label.
 
     Attributes:
         answer: The answer, as ``Client.predict`` returns it.
         label: The explained label.
         picture: The picture as the service decoded it, at most 512 pixels a side: a PNG file.
-        overlay: The same picture with the regions marked: a PNG file.
+        heat_map: ``shown``; ``flat``: no region stands out; ``unreliable``: the model's heat maps failed their check.
+        overlay: The same picture with the regions marked: a PNG file; None unless the heat map is shown.
     """
 
     answer: Answer
     label: str
     picture: bytes = field(repr=False)
-    overlay: bytes = field(repr=False)
+    heat_map: str
+    overlay: bytes | None = field(repr=False)
 
 
 class Client:
@@ -162,7 +164,7 @@ class Client:
             ]
 
     def explain(self, picture: Path | bytes, *, label: str | None = None) -> Explanation:
-        """Return the answer to one picture, and the regions that support ``label`` (default: the answer's label).
+        """Return the answer to one picture, and the regions that decide about ``label`` (default: the answer's label).
 
         Raises:
             ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``.
@@ -177,7 +179,8 @@ class Client:
                 answer=self._answer(found["answer"], content),
                 label=_text(found["label"]),
                 picture=base64.b64decode(found["picture"]),
-                overlay=base64.b64decode(found["overlay"]),
+                heat_map=_text(found["heat_map"]),
+                overlay=None if found["overlay"] is None else base64.b64decode(found["overlay"]),
             )
 
     def feedback(self, request_id: str, opinion: Opinion, *, label: str | None = None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from buckler.data import manifest
+from buckler.data import manifest, masks
 from buckler.data.folder import Folder
 from buckler.errors import DataError
 from buckler.modality.picture import images, synthetic
@@ -29,6 +29,7 @@ class Item:
         group: Identifier of the lesion; empty if unknown.
         extra: Further columns for the manifest.
         read: Returns the bytes.
+        mask: Returns which pixels show the lesion, as a black and white PNG; None if the source does not know.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Item:
     read: Callable[[], bytes]
     group: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    mask: Callable[[], bytes] | None = None
 
 
 def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
@@ -83,11 +85,8 @@ def generated(*, per_class: int, seed: int, size: int) -> list[Item]:
     """
     if per_class < 1:
         raise DataError(f"expected data.per_class of at least 1 for the synthetic source, got {per_class}")
-    return [
-        Item(f"{label}/{index:05}.png", label, _Drawing(label, index, seed, size))
-        for label in synthetic.LABELS
-        for index in range(per_class)
-    ]
+    drawings = [_Drawing(label, index, seed, size) for label in synthetic.LABELS for index in range(per_class)]
+    return [Item(f"{each.label}/{each.index:05}.png", each.label, each, mask=each.mask) for each in drawings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,9 @@ class _Drawing:
 
     def __call__(self) -> bytes:
         return images.to_png(synthetic.draw(self.label, self.index, seed=self.seed, size=self.size))
+
+    def mask(self) -> bytes:
+        return masks.to_png(synthetic.lesion_mask(self.label, self.index, seed=self.seed, size=self.size))
 
 
 def _files(folder: Folder, label: str) -> list[str]:

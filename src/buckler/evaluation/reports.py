@@ -29,6 +29,7 @@ from buckler.measurements.results import (
     Convergence,
     DataVersion,
     Expectation,
+    HeatMapCheck,
     Illustration,
     Parity,
     ParityAttack,
@@ -191,7 +192,11 @@ def _scored_at_top(old: dict[str, Any]) -> dict[str, Any]:
 
 
 class EvaluationReport(Report):
-    """Report of the stage ``evaluate``: clean performance, as `measurements.CleanEvaluation`."""
+    """Report of the stage ``evaluate``: clean performance, as `measurements.CleanEvaluation`.
+
+    Attributes:
+        heat_map: None if the source of the pictures has no masks of their lesions.
+    """
 
     FILE: ClassVar[str] = "evaluation.json"
     SCHEMA: ClassVar[int] = 2
@@ -209,6 +214,7 @@ class EvaluationReport(Report):
     classes: dict[str, ClassRow]
     confusion: list[list[int]]
     reliability: list[ReliabilityBin]
+    heat_map: HeatMapCheck | None = None
 
 
 # --- robustness

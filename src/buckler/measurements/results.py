@@ -136,6 +136,31 @@ class CleanEvaluation:
     reliability: list[ReliabilityBin]
 
 
+# --- heat maps
+
+MIN_POINTED = 0.8  # share of pictures whose heat map must point at the lesion
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMapCheck:
+    """Pointing game on clean pictures with known lesions: does the hottest spot of the heat map lie on the lesion?
+
+    Attributes:
+        pointed: Share of all pictures; a picture whose map is flat has no hottest spot and counts as missed.
+        by_label: The same by predicted label.
+        flat: Pictures with a flat map.
+    """
+
+    pointed: Rate
+    by_label: dict[str, Rate]
+    flat: int
+
+    @property
+    def reliable(self) -> bool:
+        """Return whether heat maps point at the lesion often enough to be shown."""
+        return self.pointed.value >= MIN_POINTED
+
+
 # --- attacked pictures
 
 

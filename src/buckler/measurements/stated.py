@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from buckler.errors import VerdictError, faults_of
 from buckler.measurements.decisions import ConfidenceBin, DangerLimit, Decisions
 from buckler.measurements.detection import DetectedAttack
-from buckler.measurements.results import AttackedData, Cell, CheckResult, DataVersion, Parity, Rate, Subgroup, WorstCase
+from buckler.measurements.results import (
+    AttackedData,
+    Cell,
+    CheckResult,
+    DataVersion,
+    HeatMapCheck,
+    Parity,
+    Rate,
+    Subgroup,
+    WorstCase,
+)
 
 _CONFIG = ConfigDict(frozen=True, extra="ignore")
 
@@ -63,6 +73,7 @@ class Measured(BaseModel):
     Attributes:
         data: The splits' digest and the attacked pictures.
         calibration_error, reliability: Of the probabilities that the model serves.
+        heat_map: None also where the pictures have no masks of their lesions.
         attacks: Every attack of the suite at every radius.
     """
 
@@ -76,6 +87,7 @@ class Measured(BaseModel):
     calibration_error: float | None = None
     reliability: tuple[ConfidenceBin, ...] = ()
     decisions: MeasuredDecisions | None = None
+    heat_map: HeatMapCheck | None = None
     attacks: tuple[Cell, ...] = ()
     worst_case: tuple[WorstCase, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
@@ -110,6 +122,7 @@ class Measured(BaseModel):
         rates = {
             "clean_accuracy": self.clean_accuracy,
             "malignant_recall": self.malignant_recall,
+            "heat_map_pointed": self.heat_map.pointed if self.heat_map else None,
             **{f"worst_case_{row.epsilon_255}": row.robust_accuracy for row in self.worst_case},
             **{f"sensitivity_{row.epsilon_255}": row.sensitivity for row in self.worst_case},
             **{f"specificity_{row.epsilon_255}": row.specificity for row in self.worst_case},

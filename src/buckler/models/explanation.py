@@ -1,7 +1,12 @@
-"""Heat maps: Grad-CAM from the maps of one forward pass, in NumPy.
+"""Heat maps: which places of a picture decide between a label and the strongest other one.
 
-After the maps of a network's last tap come only pooling and a few dense layers. The gradient for Grad-CAM therefore has
-a closed form, and a runtime without gradients can explain its answers.
+Grad-CAM weighs the maps of the last tap with the gradient of a label's logit. Here it is the gradient of the margin,
+the label's logit minus the largest other logit, because only differences of logits decide. Each place is compared with
+the median place of its picture: a label such as `benign` rests on what a lesion lacks, so Grad-CAM shows the skin
+around it, which is the same in every picture. A place counts whether it speaks for the label or against it.
+
+After these maps come only pooling and a few dense layers. The gradient therefore has a closed form, and a runtime
+without gradients can explain its answers.
 
 Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
 """
@@ -20,6 +25,7 @@ from buckler.state.locations import Location
 
 HEAD_FILE = "head.npz"
 MAX_POOL = 2  # pixels a side
+FLAT = 0.01  # logits: a map without a larger change is flat
 
 Pooling = Literal["max", "mean"]  # 2x2, or over all positions; see `buckler.models.networks.base.Architecture.pooling`
 Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last tap, for one picture
@@ -64,26 +70,30 @@ class HeadWeights:
             raise ModelError(f"{path} contains no valid weights of a head: {error!r}") from error
 
 
-def grad_cam(maps: Maps, head: HeadWeights, label: int) -> Relevance:
-    """Return how much each position of ``maps`` supports class ``label``, at most 1; zero if none does."""
-    height, width, _ = maps.shape
-    gradient = _pooled_gradient(maps, head, label)
+def relevance_of(maps: Maps, head: HeadWeights, label: int) -> Relevance:
+    """Return how much each position of ``maps`` decides between class ``label`` and the strongest other class.
+
+    The largest value is 1. All are zero if the map is flat: no position stands out.
+    """
     # Grad-CAM needs only the sum of the gradient over all positions. Max pooling passes each gradient on to one
     # position, mean pooling distributes it over all: the sum is the same.
-    weights = gradient.sum(axis=(0, 1)) / (height * width)
-    relevance = np.maximum(maps @ weights, 0)
-    largest = relevance.max()
-    return np.asarray(relevance / largest if largest > 0 else relevance, np.float32)
+    weights = _pooled_gradient(maps, head, label).sum(axis=(0, 1))
+    # By how many logits the margin would change if all of the picture were like this place, not like the median one.
+    change = np.abs((maps - np.median(maps, axis=(0, 1))) @ weights)
+    largest = change.max()
+    return np.asarray(change / largest if largest > FLAT else np.zeros_like(change), np.float32)
 
 
 def _pooled_gradient(maps: Maps, head: HeadWeights, label: int) -> npt.NDArray[np.float32]:
-    """Return the gradient of the logit ``label`` with respect to the pooled maps, in their shape."""
+    """Return the gradient of the margin of ``label`` with respect to the pooled maps, in their shape."""
     pooled = pool(maps, head.pooling)
     values, active = pooled.ravel(), []
     for kernel, bias in zip(head.kernels[:-1], head.biases[:-1], strict=True):
         values = np.maximum(values @ kernel + bias, 0)
         active.append(values > 0)
-    gradient = head.kernels[-1][:, label]
+    logits = values @ head.kernels[-1] + head.biases[-1]
+    others = np.where(np.arange(len(logits)) == label, -np.inf, logits)
+    gradient = head.kernels[-1][:, label] - head.kernels[-1][:, others.argmax()]
     for kernel, on in zip(head.kernels[-2::-1], reversed(active), strict=True):
         gradient = kernel @ (gradient * on)
     return np.asarray(gradient.reshape(pooled.shape), np.float32)

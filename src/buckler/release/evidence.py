@@ -66,6 +66,7 @@ class Reports:
             calibration_error=self.calibration_error,
             reliability=decisions.reliability if decisions else (),
             decisions=MeasuredDecisions.model_validate(decisions, from_attributes=True) if decisions else None,
+            heat_map=evaluation.heat_map,
             attacks=robustness.cells,
             worst_case=robustness.worst_case,
             subgroups=robustness.subgroups,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from buckler.measurements.data_source import DataSource
 from buckler.measurements.decisions import ConfidenceBin
-from buckler.measurements.results import Cell, CheckResult, Rate, Subgroup, WorstCase
+from buckler.measurements.results import MIN_POINTED, Cell, CheckResult, HeatMapCheck, Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector
 from buckler.trust.standing import HOLDS, Standing, State
 from buckler.trust.verdict import Verdict
@@ -89,6 +89,28 @@ class CardClean(BaseModel):
     reliability: tuple[ConfidenceBin, ...] = Field(description="How many answers of each probability were right")
 
 
+class CardHeatMap(BaseModel):
+    """Whether the service draws heat maps over pictures."""
+
+    checked: Rate | None = Field(description="Share of the test pictures on whose lesion the hottest spot lay")
+    shown: bool
+    reason: str | None = Field(description="Why heat maps are not shown, or shown without a check")
+
+    @classmethod
+    def of(cls, check: HeatMapCheck | None) -> "CardHeatMap":
+        """Return the entry for a check's result; None if there was no check."""
+        if check is None:
+            unknown = "Not checked: it is not known where the lesions are on the pictures that the model was tested on."
+            return cls(checked=None, shown=True, reason=unknown)
+        if check.reliable:
+            return cls(checked=check.pointed, shown=True, reason=None)
+        found = (
+            f"Not shown: the hottest spot lay on the lesion in only {check.pointed.value:.0%} of"
+            f" {check.pointed.pictures} test pictures; at least {MIN_POINTED:.0%} are required."
+        )
+        return cls(checked=check.pointed, shown=False, reason=found)
+
+
 class ModelCard(BaseModel):
     """The complete card of a live model."""
 
@@ -109,6 +131,7 @@ class ModelCard(BaseModel):
     checks: tuple[CheckResult, ...]
     floors: dict[str, Any] = Field(description="The policy of the gate")
     detector: MeasuredDetector | None
+    heat_map: CardHeatMap
     limits: list[str] = Field(description="Limits of the model")
 
 
@@ -173,6 +196,7 @@ def card(
         checks=measured.checks,
         floors=dict(verdict.policy),
         detector=measured.detector,
+        heat_map=CardHeatMap.of(measured.heat_map),
         limits=[
             *limits(info, measured),
             f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",

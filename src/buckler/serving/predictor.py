@@ -12,9 +12,10 @@ from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
 from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
+from buckler.measurements.stated import Measured
 from buckler.modality.base import Images
 from buckler.models import runtime
-from buckler.models.explanation import HeadWeights, Relevance, grad_cam
+from buckler.models.explanation import HeadWeights, Relevance, relevance_of
 from buckler.models.forward import Forward
 from buckler.models.info import ModelInfo, load_info
 from buckler.state.locations import Location
@@ -72,6 +73,7 @@ class Predictor:
         digest: Digest of the model directory, as in the verdict.
         verdict: The signed verdict under which it serves.
         precision: Number format of its computation.
+        heat_maps_reliable: Whether its heat maps may be shown; without a check, they may.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Predictor:
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
+        check = Measured.read(verdict.measured).heat_map
+        self.heat_maps_reliable = check is None or check.reliable
         self._network, self._screening, self._head = network, screening, head
         self._sketch = Sketch.of(screening.detector)
 
@@ -149,7 +153,7 @@ class Predictor:
     def predict_and_explain(
         self, pixels: Images, label: str | None = None, *, review_from: datetime | None = None
     ) -> tuple[Prediction, Relevance]:
-        """Return the answer to one picture, and which places of it support a label, from one forward pass.
+        """Return the answer to one picture, and which places of it decide about a label, from one forward pass.
 
         Args:
             pixels: As ``__call__``.
@@ -170,7 +174,7 @@ class Predictor:
             raise ModelError("expected a network that returns its maps, got one without; export the model again")
         prediction = self._prediction(pixels, forward, review_from)
         explained = self.labels.index(prediction.label if label is None else label)
-        return prediction, grad_cam(forward.maps[0], self._head, explained)
+        return prediction, relevance_of(forward.maps[0], self._head, explained)
 
     def _prediction(self, pixels: Images, forward: Forward, review_from: datetime | None) -> Prediction:
         shares = self._screening.probabilities(forward.logits)[0]

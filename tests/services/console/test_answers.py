@@ -125,7 +125,7 @@ def test_a_heat_map_that_failed_its_check_is_replaced_by_the_reason(card, senten
 def test_a_flat_heat_map_is_replaced_by_a_sentence():
     html = rendered(answer_of(), heat_map="flat")
     assert html.count("<img") == 1
-    assert "No heat map available No region raised the estimate." in text_of(html)
+    assert "No heat map available No region stands out." in text_of(html)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from buckler.errors import VerdictError
 from buckler.evaluation.reports import MeasuredModel
 from buckler.evaluation.statistics import wilson
+from buckler.measurements.results import HeatMapCheck
 from buckler.measurements.stated import Measured
 from tests import projects
 
@@ -44,9 +45,11 @@ def test_the_headline_is_flat_and_leaves_out_what_was_not_measured():
         worst_case=(projects.worst_case(40, 100),),
         attacks=(projects.cell(2, 39, 80),),
         calibration_error=0.0512345,
+        heat_map=HeatMapCheck(wilson(90, 100), {}, 0),
     )
     assert measured.headline() == {
         "clean_accuracy": 0.8,
+        "heat_map_pointed": 0.9,
         "worst_case_1": 0.4,
         "sensitivity_1": 0.4,
         "specificity_1": 0.4,

@@ -4,7 +4,7 @@ import pytest
 from buckler.errors import ModelError
 from buckler.models import explanation
 from buckler.models.classifier import Classifier
-from buckler.models.explanation import HeadWeights, grad_cam
+from buckler.models.explanation import FLAT, HeadWeights, relevance_of
 from buckler.models.features import head_of, last_maps
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.table import NETWORKS
@@ -31,16 +31,17 @@ def maps(network, pixels):
 
 
 def by_tape(network, pixels, label):
-    """Return Grad-CAM as the paper defines it, with TensorFlow's gradient."""
+    """Return the map with TensorFlow's gradient of the margin."""
     from buckler.models.backend import keras, tf
 
     maps_and_logits = keras.Model(network.input, [last_maps(network), network.output])
     with tf.GradientTape() as tape:
         maps, logits = maps_and_logits(pixels[None], training=False)
-        score = logits[0, label]
-    weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
-    relevance = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()[0]
-    return relevance / relevance.max()
+        margin = logits[0, label] - tf.reduce_max(tf.boolean_mask(logits[0], np.arange(logits.shape[1]) != label))
+    weights = tf.reduce_sum(tape.gradient(margin, maps), axis=(1, 2)).numpy()[0]
+    maps = maps.numpy()[0]
+    change = np.abs((maps - np.median(maps, axis=(0, 1))) @ weights)
+    return change / change.max()
 
 
 def logits_of(maps, head):
@@ -52,10 +53,10 @@ def logits_of(maps, head):
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_heat_maps_equal_grad_cam_with_tensorflows_gradient(network, pixels, maps, label):
+def test_heat_maps_equal_those_with_tensorflows_gradient(network, pixels, maps, label):
     expected = by_tape(network, pixels, label)
-    assert expected.shape == {"vgg19": (5, 5), "tiny": (10, 10)}[network.name]
-    found = grad_cam(maps, head_of(network), label)
+    assert expected.shape == {"vgg19": (5, 5), "small": (10, 10), "tiny": (10, 10)}[network.name]
+    found = relevance_of(maps, head_of(network), label)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.dtype, found.max()) == (np.float32, 1)
 
@@ -74,26 +75,47 @@ def test_maps_and_logits_of_a_randomised_network_come_from_the_same_draws(pixels
         np.testing.assert_allclose(logits_of(one.maps[0], head_of(network)), one.logits[0], rtol=1e-3, atol=1e-5)
 
 
-def test_the_heat_map_shows_the_channel_that_supports_the_class():
-    maps = np.zeros((2, 2, 2), np.float32)
-    maps[0, 1, 0], maps[1, 0, 1] = 4, 2
-    # No hidden layer: channel 0 supports class 0 and opposes class 1, channel 1 the reverse.
-    head = HeadWeights((np.array([[1, -1], [-1, 1]], np.float32),), (np.zeros(2, np.float32),))
-    np.testing.assert_array_equal(grad_cam(maps, head, 0), [[0, 1], [0, 0]])
-    np.testing.assert_array_equal(grad_cam(maps, head, 1), [[0, 0], [1, 0]])
+def evidence():
+    """Return maps of nine places, of which four differ from the others, and a head without a hidden layer.
+
+    Of channels 0 to 2, each supports its class; the last supports all of them alike.
+    """
+    maps = np.full((3, 3, 4), 5, np.float32)
+    for place, channel, value in (((0, 0), 0, 9), ((0, 2), 1, 3), ((2, 0), 2, 8), ((2, 2), 3, 99)):
+        maps[(*place, channel)] = value
+    kernel = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], np.float32)
+    return maps, kernel
 
 
-def test_without_support_for_a_class_the_heat_map_is_zero():
-    head = HeadWeights((np.full((4, 1), -1, np.float32),), (np.zeros(1, np.float32),))
-    np.testing.assert_array_equal(grad_cam(np.ones((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
-    np.testing.assert_array_equal(grad_cam(np.zeros((4, 4, 1), np.float32), head, 0), np.zeros((4, 4)))
+def test_places_that_stand_out_for_or_against_the_label_are_hot_and_skin_is_not():
+    maps, kernel = evidence()
+    # Class 2 is the strongest other one of class 0; channels of class 1 and of all classes decide nothing.
+    head = HeadWeights((kernel,), (np.array([0, -5, 0], np.float32),), "mean")
+    np.testing.assert_array_equal(relevance_of(maps, head, 0), [[1, 0, 0], [0, 0, 0], [0.75, 0, 0]])
+    np.testing.assert_array_equal(relevance_of(maps, head, 2), relevance_of(maps, head, 0))
+
+
+def test_a_label_is_compared_with_the_strongest_other_label():
+    maps, kernel = evidence()
+    head = HeadWeights((kernel,), (np.array([0, 5, 0], np.float32),), "mean")
+    np.testing.assert_array_equal(relevance_of(maps, head, 0), [[1, 0, 0.5], [0, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("change", [0, FLAT / 2])
+def test_the_map_is_flat_if_no_place_stands_out(change):
+    maps = np.full((4, 4, 1), 7, np.float32)
+    maps[1, 2] += change
+    head = HeadWeights((np.array([[1, 0]], np.float32),), (np.zeros(2, np.float32),), "mean")
+    assert not relevance_of(maps, head, 0).any()
+    maps[1, 2] += 2 * FLAT
+    assert relevance_of(maps, head, 0).any()
 
 
 def test_a_loaded_head_equals_the_saved_one(network, tmp_path):
     head = head_of(network)
     head.save(tmp_path)
     loaded = HeadWeights.load(tmp_path)
-    inputs, pooling = {"vgg19": (2048, "max"), "tiny": (64, "mean")}[network.name]
+    inputs, pooling = {"vgg19": (2048, "max"), "small": (64, "mean"), "tiny": (64, "mean")}[network.name]
     assert [kernel.shape for kernel in loaded.kernels] == [(inputs, 16), (16, 8), (8, 3)]
     assert loaded.pooling == pooling
     for one, other in zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from buckler.evaluation.statistics import wilson
 from buckler.models.checkpoint import ModelInfo
 from buckler.serving import model_card
 from tests import projects, verdicts
@@ -101,6 +102,21 @@ def test_the_limits_say_how_many_dangerous_pictures_are_accepted(verdict):
     assert "It is not known how many dangerous pictures it accepts as harmless." in unknown
     without = "\n".join(card(verdict, replace(INFO, dangerous=())).limits)
     assert "No label is marked as dangerous to miss: no answer gets the reason `danger_not_excluded`." in without
+
+
+@pytest.mark.parametrize(("hits", "shown"), [(80, True), (79, False)])
+def test_heat_maps_that_miss_the_lesion_too_often_are_not_shown(verdict, hits, shown):
+    check = {"pointed": asdict(wilson(hits, 100)), "by_label": {}, "flat": 0}
+    found = card(replace(verdict, measured={**verdict.measured, "heat_map": check})).heat_map
+    assert (found.checked, found.shown) == (wilson(hits, 100), shown)
+    words = "Not shown: the hottest spot lay on the lesion in only 79% of 100 test pictures; at least 80% are required."
+    assert found.reason == (None if shown else words)
+
+
+def test_heat_maps_without_a_check_are_shown_with_a_note(verdict):
+    found = card(verdict).heat_map
+    assert (found.checked, found.shown) == (None, True)
+    assert found.reason.startswith("Not checked: it is not known where the lesions are")
 
 
 def test_values_that_a_verdict_lacks_are_none():

@@ -10,10 +10,13 @@ from benchmarks.signing import write_verdict
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
 from buckler.errors import ModelError
+from buckler.evaluation.statistics import wilson
+from buckler.measurements.results import HeatMapCheck
+from buckler.measurements.stated import Measured
 from buckler.models import checkpoint, export
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
-from buckler.models.explanation import grad_cam
+from buckler.models.explanation import relevance_of
 from buckler.models.features import head_of, last_maps
 from buckler.models.forward import probabilities
 from buckler.models.info import ModelInfo
@@ -58,19 +61,30 @@ def test_answer_is_the_most_probable_class(predictor, tiny_pictures):
 
 
 @pytest.mark.parametrize("engine", ["keras", "exported"])
-def test_an_explained_answer_is_the_plain_answer_with_grad_cam_of_a_label(
+def test_an_explained_answer_is_the_plain_answer_with_the_heat_map_of_a_label(
     predictor, tiny_network, tiny_pictures, exported, engine
 ):
     made = predictor() if engine == "keras" else predictor(Runtime(exported / "float32.xml", "float32"))
     pixels, until_maps = tiny_pictures[0][0], keras.Model(tiny_network.input, last_maps(tiny_network))
     maps = until_maps(pixels[None], training=False).numpy()[0]
-    expected = {label: grad_cam(maps, head_of(tiny_network), place) for place, label in enumerate(INFO.labels)}
-    assert np.abs(expected["benign"] - expected["malignant"]).max() > 0.5
+    expected = {label: relevance_of(maps, head_of(tiny_network), place) for place, label in enumerate(INFO.labels)}
+    np.testing.assert_array_equal(expected["benign"], expected["malignant"])  # the same places decide between two
     for label in (*INFO.labels, None):
         answer, relevance = made.predict_and_explain(pixels, label)
         assert answer.probabilities == pytest.approx(made(pixels).probabilities, abs=1e-6)
         assert answer.score == pytest.approx(made(pixels).score, rel=1e-4)
         np.testing.assert_allclose(relevance, expected[label or answer.label], atol=1e-4)
+
+
+@pytest.mark.parametrize(("hits", "reliable"), [(80, True), (79, False)])
+def test_heat_maps_are_reliable_if_they_pointed_at_the_lesion_or_were_not_checked(
+    tiny_network, screening, hits, reliable
+):
+    network, head = Classifier(tiny_network, batch_size=1), head_of(tiny_network)
+    measured = Measured(heat_map=HeatMapCheck(wilson(hits, 100), {}, 0)).document()
+    checked = Predictor(network, screening, INFO, verdicts.verdict(measured=measured), head)
+    assert checked.heat_maps_reliable is reliable
+    assert Predictor(network, screening, INFO, verdicts.verdict(), head).heat_maps_reliable
 
 
 def test_the_answer_and_the_explanation_of_a_randomised_network_are_of_one_draw(predictor, tiny_pictures):
@@ -81,7 +95,7 @@ def test_the_answer_and_the_explanation_of_a_randomised_network_are_of_one_draw(
     first, second = (network.forward(pixels[None], maps=True) for _ in range(2))
     network.reseed(5)
     answer, relevance = made.predict_and_explain(pixels, "malignant")
-    np.testing.assert_array_equal(relevance, grad_cam(first.maps[0], made._head, 1))
+    np.testing.assert_array_equal(relevance, relevance_of(first.maps[0], made._head, 1))
     assert list(answer.probabilities.values()) == pytest.approx(probabilities(first.logits)[0], abs=1e-6)
     # The next pass is the second after the seed: the answer drew once.
     np.testing.assert_array_equal(network.forward(pixels[None], maps=True).logits, second.logits)

@@ -28,9 +28,14 @@ def overlay(image: Image.Image, relevance: NDArray[np.float32]) -> Image.Image:
         relevance: ``(h, w)`` in 0..1, stretched over the whole picture.
     """
     picture = images.shrunk(image, LONGEST_SIDE)
-    stretched = Image.fromarray(relevance).resize(picture.size, Image.Resampling.BICUBIC)
-    share = np.clip(np.asarray(stretched), 0, 1)
+    share = stretched(relevance, picture.size)
     red, green, blue, opacity = (np.interp(share, RAMP[:, 0], column) for column in RAMP.T[1:])
     colours = np.stack([red, green, blue], axis=-1)
     mixed = np.asarray(picture) * (1 - opacity[..., None]) + colours * opacity[..., None]
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def stretched(relevance: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a relevance map ``(h, w)`` stretched over a picture of ``size`` (width, height), clipped to 0..1."""
+    resized = Image.fromarray(relevance).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(np.clip(np.asarray(resized), 0, 1), np.float32)

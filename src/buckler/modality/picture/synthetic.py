@@ -68,18 +68,35 @@ def draw(label: str, index: int, *, seed: int, size: int) -> Picture:
     Raises:
         ValueError: The label is not one of ``LABELS``, or ``size`` is below 16.
     """
+    picture, criteria, rng = _begin(label, index, seed, size)
+    picture = _lesion(picture, criteria, rng)
+    picture = _overlay(picture, rng)
+    picture = _light(picture, rng)
+    return _photograph(picture, size, rng)
+
+
+def lesion_mask(label: str, index: int, *, seed: int, size: int) -> NDArray[np.bool_]:
+    """Return which pixels of the same arguments' picture lie in the lesion, at least half of each, ``(size, size)``.
+
+    The edge of a lesion is soft; its outline is where half of the pigment's depth is reached.
+
+    Raises:
+        ValueError: As for `draw`.
+    """
+    skin, criteria, rng = _begin(label, index, seed, size)
+    inside, _ = _shape(len(skin), criteria, rng)
+    return np.asarray(_shrunk((inside > 0).astype(np.float32), size) >= 0.5)
+
+
+def _begin(label: str, index: int, seed: int, size: int) -> tuple[Picture, Criteria, np.random.Generator]:
+    """Return a picture's skin, its lesion's criteria, and the generator of everything drawn next."""
     if label not in LABELS:
         raise ValueError(f"expected a label of {LABELS}, got {label!r}")
     if size < 16:
         raise ValueError(f"expected at least 16 pixels a side, got {size}")
     rng = np.random.default_rng([seed, LABELS.index(label), index])
     criteria = draw_criteria(label, rng)
-    side = size * _SUPERSAMPLING
-    picture = _skin(side, rng)
-    picture = _lesion(picture, criteria, rng)
-    picture = _overlay(picture, rng)
-    picture = _light(picture, rng)
-    return _photograph(picture, size, rng)
+    return _skin(size * _SUPERSAMPLING, rng), criteria, rng
 
 
 def draw_criteria(label: str, rng: np.random.Generator) -> Criteria:
@@ -110,15 +127,19 @@ def _freckles(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _lesion(picture: Picture, criteria: Criteria, rng: np.random.Generator) -> Picture:
-    side = len(picture)
+    inside, radius = _shape(len(picture), criteria, rng)
+    softness = radius.mean() * (0.16 + 0.40 * rng.beta(2, 3)) * (1.2 - 0.5 * criteria.border)
+    cover = _smoothstep(inside / softness + 0.5)
+    return _pigment(picture, cover, _smoothstep(inside / radius.mean()), criteria, rng)
+
+
+def _shape(side: int, criteria: Criteria, rng: np.random.Generator) -> tuple[Field, Field]:
+    """Return how far each pixel is inside the lesion, and the lesion's radius in its direction, in half sides."""
     x, y = _plane(side)
     centre = _single(rng.normal(0, 0.07, 2))
     distance, angle = _polar(x - centre[0], y - centre[1], criteria, rng)
     radius = _outline(angle, side, criteria, rng)
-    inside = radius - distance  # in half sides of the picture; positive inside
-    softness = radius.mean() * (0.16 + 0.40 * rng.beta(2, 3)) * (1.2 - 0.5 * criteria.border)
-    cover = _smoothstep(inside / softness + 0.5)
-    return _pigment(picture, cover, _smoothstep(inside / radius.mean()), criteria, rng)
+    return radius - distance, radius
 
 
 def _polar(dx: Field, dy: Field, criteria: Criteria, rng: np.random.Generator) -> tuple[Field, Field]:
@@ -268,10 +289,16 @@ def _light(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def _photograph(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
     """Average the canvas down to ``size``, add the sensor's grain, clip."""
-    small: Picture = picture.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    small: Picture = _shrunk(picture, size)
     grain = rng.normal(0, rng.uniform(0.003, 0.010), small.shape)
     noisy: Picture = np.clip(small + _single(grain), 0, 1)
     return noisy
+
+
+def _shrunk(canvas: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return a canvas averaged down to ``size`` pixels a side."""
+    blocks = canvas.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, *canvas.shape[2:])
+    return np.asarray(blocks.mean(axis=(1, 3)))
 
 
 def _plane(side: int) -> tuple[Field, Field]:

@@ -3,10 +3,11 @@
 from buckler.errors import ModelError
 from buckler.models.backend import keras
 from buckler.models.networks.base import Architecture, Tap
+from buckler.models.networks.small import SMALL
 from buckler.models.networks.tiny import TINY
 from buckler.models.networks.vgg import VGG19
 
-NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, TINY)}
+NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, SMALL, TINY)}
 
 
 def find(name: str) -> Architecture:

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.datastructures import QueryParams
+from starlette.responses import Response
 
 from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_keys
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
-from services.classifier.contract import RefusalError
+from services.classifier.contract import Answer, DetectorAnswer, ModelAnswer, RefusalError
 from services.classifier.interfaces.explain import GIVES, Explanation, requested_label
 from services.classifier.interfaces.explain import explain as answer_explain
 from services.classifier.requests import Answered, Call, HeatMap, PictureRequest
+from services.classifier.routing import Format
 from services.classifier.threads import Threads
 from tests.services.classifier.test_http import error_code, scrape, total
 from tests.services.running import LABELS, Server, encode
@@ -43,13 +45,14 @@ def test_the_overlay_is_the_picture_with_the_map_of_the_predicted_label(server: 
         assert (image.size, image.mode) == ((160, 120), "RGB")
 
 
-def test_each_label_has_its_own_overlay(server: Server, picture: bytes):
+def test_between_two_labels_the_same_regions_decide(server: Server, picture: bytes):
     shown = {}
     for label in LABELS:
         response = explain(server, picture, f"?label={label}")
-        assert response.headers["x-buckler-label"] == label
+        assert (response.headers["x-buckler-label"], response.headers["x-buckler-heat-map"]) == (label, "shown")
         shown[label] = np.asarray(Image.open(io.BytesIO(response.content))).astype(int)
-    assert np.abs(shown["benign"] - shown["malignant"]).max() > 10
+    np.testing.assert_array_equal(shown["benign"], shown["malignant"])
+    assert np.abs(shown["benign"] - np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))).max() > 10
 
 
 def test_an_explanation_is_recorded_in_the_audit_log_like_any_answer(server: Server, picture: bytes):
@@ -79,18 +82,45 @@ def test_an_invalid_request_is_refused_with_its_code(server: Server, picture: by
     assert error_code(httpx.post(f"{server.url}/explain", files=files, timeout=60)) == "field_repeated"
 
 
-def test_the_header_states_a_label_in_any_script():
-    picture, relevance = Image.new("RGB", (40, 40)), np.zeros((2, 2), np.float32)
-    answer = SimpleNamespace(label="黒色腫", decision="accept")
+GREY = Image.new("RGB", (40, 40), "grey")
+ANSWER = Answer(
+    request_id="id",
+    label="黒色腫",
+    probabilities={"黒色腫": 0.75, "母斑": 0.25},
+    decision="accept",
+    reasons=[],
+    detector=DetectorAnswer(score=0.0, threshold=1.0, verdict="clean"),
+    model=ModelAnswer(name="model", version="1", digest="sha256:0", verdict="id"),
+)
+
+
+def answer_with(heat_map: HeatMap, form: Format) -> Response:
+    """Return the response to a picture whose answer comes with ``heat_map``."""
     served = SimpleNamespace(predictor=SimpleNamespace(labels=("黒色腫", "母斑")), withdrawn=False)
 
     async def answered(request: PictureRequest, number: int) -> Answered:
-        return Answered(answer, HeatMap("黒色腫", picture, relevance))
+        return Answered(ANSWER, heat_map)
 
     pipeline = SimpleNamespace(live=served, answer=answered, drawing=Threads("Test"))
-    call = Call(id="id", format=GIVES[0], pipeline=pipeline, files=(b"",))
-    response = asyncio.run(answer_explain(call))
+    return asyncio.run(answer_explain(Call(id="id", format=form, pipeline=pipeline, files=(b"",))))
+
+
+def test_the_header_states_a_label_in_any_script():
+    response = answer_with(HeatMap("黒色腫", GREY, np.ones((2, 2), np.float32)), GIVES[0])
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
+
+
+@pytest.mark.parametrize(
+    ("relevance", "reliable", "state"),
+    [(1, True, "shown"), (0, True, "flat"), (1, False, "unreliable"), (0, False, "unreliable")],
+)
+def test_a_heat_map_that_is_not_shown_says_why(relevance: float, reliable: bool, state: str):
+    heat_map = HeatMap("黒色腫", GREY, np.full((2, 2), relevance, np.float32), reliable)
+    png, document = (answer_with(heat_map, form) for form in GIVES)
+    marked = np.any(np.asarray(Image.open(io.BytesIO(png.body))) != np.asarray(GREY))
+    assert (png.headers["x-buckler-heat-map"], marked) == (state, state == "shown")
+    found = Explanation.model_validate_json(document.body)
+    assert (found.heat_map, found.overlay is not None) == (state, state == "shown")
 
 
 def test_the_query_names_at_most_one_label():

@@ -30,10 +30,33 @@ def test_a_picture_looks_the_same_at_every_size():
     assert np.corrcoef(large.ravel(), draw(size=32).ravel())[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("label", synthetic.LABELS)
+@pytest.mark.parametrize("size", [32, 64])
+def test_the_mask_is_where_the_same_picture_without_pigment_differs(label, size, monkeypatch):
+    masks = [synthetic.lesion_mask(label, index, seed=7, size=size) for index in range(6)]
+    seen = [draw(label, index, size=size) for index in range(6)]
+    pigment = synthetic._pigment
+
+    def transparent(picture, cover, *others):
+        pigment(picture, cover, *others)  # takes the same random numbers
+        return picture
+
+    monkeypatch.setattr(synthetic, "_pigment", transparent)
+    for index, (mask, picture) in enumerate(zip(masks, seen, strict=True)):
+        assert (mask.shape, mask.dtype) == ((size, size), bool)
+        darker = draw(label, index, size=size).mean(axis=2) - picture.mean(axis=2)
+        assert darker[mask].mean() > 10 * abs(darker[~mask]).mean()
+        # The soft edge reaches a little beyond the outline.
+        assert (darker > 0.05)[mask].mean() > 0.9
+        assert (darker > 0.05)[~mask].mean() < 0.12
+
+
 @pytest.mark.parametrize(("label", "size", "message"), [("mole", 32, "expected a label"), ("benign", 8, "at least 16")])
 def test_invalid_labels_and_sizes_are_rejected(label, size, message):
     with pytest.raises(ValueError, match=message):
         draw(label=label, size=size)
+    with pytest.raises(ValueError, match=message):
+        synthetic.lesion_mask(label, 3, seed=7, size=size)
 
 
 def test_an_ideal_reader_reaches_the_stated_accuracy():

@@ -28,7 +28,7 @@ def test_columns_of_taps_are_their_means_and_standard_deviations():
 
 
 def test_an_error_names_an_unknown_architecture_and_the_known_ones():
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, tiny, got resnet"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got resnet"):
         table.find("resnet")
 
 
