@@ -126,7 +126,7 @@ bench: setup ## Measure the speed of attacks and serving, ours and others': make
 fuzz: setup ## Fuzz every parser of foreign bytes, ten minutes each (SECONDS=N, TARGETS="jpeg dicom" for some)
 	@failed=0; for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || failed=1; done; exit $$failed
 
-screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (12 minutes, needs Debian's chromium)
+screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (6 minutes, needs Debian's chromium and poppler-utils)
 	@$(BIN)/python -m tests.services.console.screenshots
 
 clean: down ## Remove the files of the pipeline and the servers; keep .venv

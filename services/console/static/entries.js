@@ -3,7 +3,7 @@
 import { earlier, forget, remember } from "./history.js";
 import { thumbnail } from "./thumbnail.js";
 
-const STATES = { waiting: "waiting", sending: "sending", checking: "checking", failed: "not answered", cancelled: "cancelled" };
+const STATES = { waiting: "waiting", sending: "sending", checking: "checking", failed: "not answered" };
 const DECISIONS = { review: "needs review", accept: "no automatic warning" };
 
 const section = document.getElementById("session");

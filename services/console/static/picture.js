@@ -24,16 +24,21 @@ let current = null; // the entry whose answer is on the page
 let running = 0;
 
 function add(files) {
-  if (!open().length) {
-    batch = [];
-  }
   const added = files.map((file) => new Entry(file, display));
-  batch.push(...added);
+  enqueue(added);
   start.hidden = true;
   showList();
   added.filter((entry) => entry.file.size > limit).forEach((entry) => finish(entry, false, tooLarge(entry.file)));
   display(added[0]);
   work();
+}
+
+/** Make `added`, which wait to be sent, part of the batch. */
+function enqueue(added) {
+  if (open().every((entry) => added.includes(entry))) {
+    batch = [];
+  }
+  batch = [...batch.filter((entry) => !added.includes(entry)), ...added];
 }
 
 /** Start to send entries that wait, up to AT_ONCE at the same time. */
@@ -62,9 +67,32 @@ async function send(entry) {
   try {
     const { ok, part } = await upload("/ask", entry.file, { signal: entry.request.signal, onProgress });
     finish(entry, ok, part);
+    if (!ok) {
+      offerRetry(entry);
+    }
   } catch {
-    entry.become("cancelled");
+    cancelled(entry);
   }
+}
+
+function cancelled(entry) {
+  finish(entry, false, failure("Cancelled", "The picture was not classified."));
+  offerRetry(entry);
+}
+
+function offerRetry(entry) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Try again";
+  button.addEventListener("click", () => {
+    entry.request = null;
+    entry.part = null;
+    entry.become("waiting");
+    enqueue([entry]);
+    display(entry);
+    work();
+  });
+  entry.part.querySelector(".problem").append(button);
 }
 
 function finish(entry, ok, part) {
@@ -119,7 +147,7 @@ function stop() {
     if (entry.request) {
       entry.request.abort();
     } else {
-      entry.become("cancelled");
+      cancelled(entry);
     }
   }
   report();

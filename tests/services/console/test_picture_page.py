@@ -115,8 +115,14 @@ def test_two_pictures_are_sent_at_a_time_and_the_rest_can_be_cancelled(page, con
     page.get_by_role("button", name="Cancel the rest").click()
     expect(page.locator("#status")).to_have_text("3 of 3 done, 2 not answered")
     for number in (1, 2):
-        expect(page.locator("#entries li").nth(number)).to_contain_text("cancelled")
+        expect(page.locator("#entries li").nth(number)).to_contain_text("Cancelled")
     expect(page.get_by_role("button", name="Cancel the rest")).to_be_hidden()
+    page.unroute("**/ask")
+    page.locator("#entries button").nth(2).click()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#entries li").nth(2)).to_contain_text("no automatic warning")
+    expect(page.locator("#status")).to_have_text(f"Answer for {files[2].name}")
+    expect(page.locator("article.answer")).to_have_count(1)
 
 
 def test_what_needs_review_comes_first_on_request(page, console, files, tmp_path):
