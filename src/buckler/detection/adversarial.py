@@ -135,17 +135,25 @@ class AdversarialDetector:
 def _regress(rows: npt.NDArray[np.float64], truth: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the weights ``(width,)`` and the intercept ``(1,)`` of the penalised logistic regression.
 
-    With more columns than rows, the penalty keeps the weights in the space that the rows span. The problem is solved
-    exactly in that space: an iterative solver that stops early would amplify rounding differences of the features.
+    The penalty keeps the weights in the space that the rows span. The problem is solved exactly in that space: an
+    iterative solver that stops early would amplify rounding differences of the features.
     """
     from sklearn.linear_model import LogisticRegression  # the service, which only loads detectors, lacks it
 
-    squares, directions = np.linalg.eigh(rows @ rows.T)
-    kept = squares > squares.max() * 1e-12
-    lengths, spanned = np.sqrt(squares[kept]), directions[:, kept]
+    basis = _spanned(rows)
     model = LogisticRegression(C=INVERSE_PENALTY, solver="newton-cholesky", class_weight="balanced")
-    fitted = model.fit(spanned * lengths, truth)
-    return rows.T @ (spanned @ (fitted.coef_[0] / lengths)), fitted.intercept_
+    fitted = model.fit(rows @ basis, truth)
+    return basis @ fitted.coef_[0], fitted.intercept_
+
+
+def _spanned(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return an orthonormal basis, ``(columns, rank)``, of the space that ``rows`` span."""
+    wide = rows.shape[1] > rows.shape[0]
+    # The eigenvectors of the smaller of the two products: the larger one takes a minute with thousands of rows.
+    squares, directions = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = squares > squares.max() * 1e-12
+    found = directions[:, kept]
+    return np.asarray(rows.T @ (found / np.sqrt(squares[kept])) if wide else found)
 
 
 def _fit_probe(clean: Forward, probed: Columns) -> tuple[Features, Logits, npt.NDArray[np.float32]]:

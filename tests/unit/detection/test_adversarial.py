@@ -101,13 +101,14 @@ def test_seven_classes_have_seven_directions():
     assert detected(detector.score(clean), detector.score(marked)) > 0.9
 
 
-def test_the_weights_equal_those_of_a_direct_solution():
+@pytest.mark.parametrize("count", [60, 300])
+def test_the_weights_equal_those_of_a_direct_solution_with_few_and_with_many_rows(count):
     from sklearn.linear_model import LogisticRegression
 
     from buckler.detection.adversarial import INVERSE_PENALTY, _regress
 
     generator = np.random.default_rng(7)
-    rows, truth = generator.normal(size=(60, 200)), np.arange(60) % 3 == 0
+    rows, truth = generator.normal(size=(count, 200)), np.arange(count) % 3 == 0
     weights, bias = _regress(rows, truth)
     direct = LogisticRegression(C=INVERSE_PENALTY, tol=1e-10, max_iter=10_000, class_weight="balanced").fit(rows, truth)
     np.testing.assert_allclose(weights, direct.coef_[0], atol=1e-6)
