@@ -252,13 +252,13 @@ def decisions(model: MeasuredModel, *, accepted: int = 1) -> DecisionsReport:
     half = PICTURES // 2
 
     def decided(missed: int, reviews: int) -> Decisions:
-        held = {"danger_not_excluded": wilson(reviews, PICTURES), "low_confidence": wilson(3, PICTURES)}
+        held = {"danger_not_excluded": wilson(reviews, PICTURES)} if reviews else {}
         return Decisions(
             accepted_misses=wilson(missed, half),
             reviews=wilson(3 + reviews, PICTURES),
             harmless_reviews=wilson(3, half),
             dangerous_reviews=wilson(reviews, half),
-            reasons=held,
+            reasons={**held, "low_confidence": wilson(3, PICTURES)},
         )
 
     return DecisionsReport(

@@ -20,7 +20,8 @@ from buckler.evaluation.reports import (
 )
 from tests import projects
 
-EARLIER = Path(__file__).parent / "earlier_reports"  # of version 0.1.0 before reports had types, made by `dvc repro`
+# Of version 0.1.0 before reports had types, made by `dvc repro`; decisions.json is of the first version that had it.
+EARLIER = Path(__file__).parent / "earlier_reports"
 KINDS = pytest.mark.parametrize("kind", reports.REPORTS, ids=lambda kind: kind.FILE)
 
 

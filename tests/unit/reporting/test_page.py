@@ -147,6 +147,7 @@ def test_the_page_shows_what_decisions_miss_and_cost_with_and_without_the_limit(
     found = rows(text)
     assert "accepted misses 2.0% (0.4% to 10.5%) 20.0% (11.2% to 33.0%)" in found
     assert "reviews of all pictures 12.0% (7.0% to 19.8%) 3.0% (1.0% to 8.5%)" in found
+    assert "The picture may show something dangerous danger_not_excluded 9.0% (4.8% to 16.2%) –" in found
     assert "The model is not sure low_confidence 3.0% (1.0% to 8.5%) 3.0% (1.0% to 8.5%)" in found
     assert "80.0% to 90.0% 49 40" in found
     words = " ".join(text.split())
