@@ -10,6 +10,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from buckler import cli, watch
+from buckler.detection.screening import SCHEMA
 from buckler.errors import PromotionRefusedError
 from buckler.release.promote import rollback
 from buckler.release.restate import restate
@@ -103,7 +104,7 @@ def by_a_later_version_of_the_product(scene: Scene) -> None:
     detector = scene.project / "models/detector/detector.json"
     kept = detector.read_text()
     try:
-        detector.write_text(kept.replace('"schema": 4', '"schema": 5'))
+        detector.write_text(kept.replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'))
         number = scene.publish()
     finally:
         detector.write_text(kept)
