@@ -45,6 +45,11 @@ def _ingest(item: sources.Item, source: str) -> dict[str, object]:
     path = _written(IMAGES / item.id, content)
     if item.mask:
         _written(MASKS / item.id, item.mask())
+    return row_of(item, content, path, source)
+
+
+def row_of(item: sources.Item, content: bytes, path: Path, source: str) -> dict[str, object]:
+    """Return the manifest's row of a picture with the bytes ``content``, which is stored at ``path``."""
     row: dict[str, object] = {
         "id": item.id,
         "path": path.as_posix(),

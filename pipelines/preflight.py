@@ -6,7 +6,8 @@ Writes  data/preflight.txt, which is always the same: the stage ``ingest`` depen
 Every stage checks its own section again when it runs; only this one sees all sections and whether they agree.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -80,7 +81,11 @@ def load(path: Path = PARAMS_FILE) -> RunParams:
     Raises:
         ParamsError: As `buckler.params.load`, for the first section with an error.
     """
-    values = params.read(path)
+    return parse(params.read(path), path)
+
+
+def parse(values: Mapping[str, Any], path: Path = PARAMS_FILE) -> RunParams:
+    """Return all sections that the pipeline reads from ``values``, the content of ``path``; errors as `load`."""
     sections: dict[str, Any] = {
         name: params.parse(name, section, values.get(name), path) for name, section in get_type_hints(RunParams).items()
     }
@@ -145,13 +150,16 @@ def _of_pictures(cfg: RunParams) -> Iterator[str]:
     demands = demands_of(cfg.data, cfg.calibrate, cfg.gate, attacked=attack.records, seed=attack.seed)
     attacked = [need for need in demands.needs([*cfg.data.malignant, "other"]) if need.part == "attacked"]
     most = max(attacked, key=lambda need: need.count, default=None)
-    if most and 0 < attack.records < most.count:
+    if most and attack.records < most.count:
         yield f"attack.records: expected 0 (all) or at least {most.count} for {most.reason}, got {attack.records}"
     if cfg.data.source == "synthetic":
         yield from _of_generator(cfg, replace(demands, attacked=0))
 
 
 def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
+    if not cfg.data.per_class:
+        yield "data.per_class: expected at least 1 for the synthetic source, got 0"
+        return
     rows = [(f"{label}/{index}", label) for label in synthetic.LABELS for index in range(cfg.data.per_class)]
     frame = pd.DataFrame(rows, columns=["id", "label"]).assign(sha256=lambda frame: frame["id"])
     shares = {"test": cfg.split.test, "calibration": cfg.split.calibration}
@@ -161,7 +169,7 @@ def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
     except DataError as error:
         yield f"data.per_class {cfg.data.per_class}: {error}"
         return
-    if short := remedies.shortage(demands, division, counts, cfg.data.per_class, drawn=True):
+    if short := remedies.shortage(demands, division, counts, cfg.data.per_class, available=math.inf):
         yield f"data.per_class {cfg.data.per_class}: {short.text('; ')}"
 
 

@@ -5,6 +5,7 @@ Writes  data/splits/{train,calibration,test}.csv
         reports/split.json   counts, groups and near-duplicate pairs
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,8 @@ def run(cfg: SplitParams, data: DataParams, demands: Demands) -> None:
     division = remedies.Division(frame, groups, {"test": cfg.test, "calibration": cfg.calibration}, cfg.seed)
     assigned = division.assigned()
     counts = demands.counts(frame, assigned)
-    short = remedies.shortage(demands, division, counts, data.per_class, drawn=data.source == "synthetic")
+    available = math.inf if data.source == "synthetic" else 0
+    short = remedies.shortage(demands, division, counts, data.per_class, available=available)
     if short:
         raise DataError(short.text("\n  "))
     for name in pictures.SPLITS:

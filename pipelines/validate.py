@@ -13,6 +13,7 @@ impossible, such as identical files in two classes, stops the pipeline. Other fa
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,7 @@ VALIDATED = Path("data/validated.csv")
 QUARANTINE = Path("data/quarantine")
 REPORTS = Path("reports")
 PAGES = Path("data/validation_pages")
+Faults = Mapping[str, UnusableImageError]  # id -> why the file does not decode
 
 
 def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.Bands) -> None:
@@ -53,25 +55,41 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
     subgroups.groups({str(name): list(map(str, frame[name])) for name in frame}, bands)  # as the stage attack will
     faults = _faults(frame)
     _quarantine(frame, faults)
+    found = judge(frame, faults, limits, data.malignant)
+    _write_pages(found.outcome.pages())
+    reports.write(found.report, REPORTS)
+    if critical := found.outcome.violated("critical"):
+        raise DataError("\n  - ".join(["the pictures cannot be used, see reports/validation.json", *lines(critical)]))
+    for line in lines(found.outcome.violated("warning")):
+        print(f"warning: {line}")
+    manifest.write(found.kept, VALIDATED)
+    left_out = f"{len(faults)} in quarantine, {len(found.report.repeated)} repeated files left out"
+    print(f"{len(found.kept)} pictures validated, {left_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The rows that later stages use, ``kept``, the ``outcome`` of the expectations, and the ``report``."""
+
+    kept: pd.DataFrame
+    outcome: expectations.ValidationResult
+    report: ValidationReport
+
+
+def judge(
+    frame: pd.DataFrame, faults: Faults, limits: expectations.ValidateParams, malignant: Sequence[str]
+) -> Validated:
+    """Check the manifest ``frame``, whose ``faults`` do not decode, against the expectations."""
     decodable = frame[~frame["id"].isin(faults)]
     repeated = decodable.duplicated(["sha256", "label"])
     kept = decodable[~repeated]
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
-    outcome = expectations.check(frame, problems, kept, limits, data.malignant)
-    _write_pages(outcome.pages())
-    reports.write(_report(frame, kept, faults, decodable[repeated], outcome), REPORTS)
-    if critical := outcome.violated("critical"):
-        raise DataError("\n  - ".join(["the pictures cannot be used, see reports/validation.json", *_lines(critical)]))
-    for line in _lines(outcome.violated("warning")):
-        print(f"warning: {line}")
-    manifest.write(kept, VALIDATED)
-    left_out = f"{len(faults)} in quarantine, {int(repeated.sum())} repeated files left out"
-    print(f"{len(kept)} pictures validated, {left_out}")
+    outcome = expectations.check(frame, problems, kept, limits, malignant)
+    return Validated(kept, outcome, _report(frame, kept, faults, decodable[repeated], outcome))
 
 
-def _faults(frame: pd.DataFrame) -> dict[str, UnusableImageError]:
-    """Decoding errors by id."""
-    faults = {}
+def _faults(frame: pd.DataFrame) -> Faults:
+    faults: dict[str, UnusableImageError] = {}
     rows = zip(frame["id"], manifest.paths(frame), strict=True)
     for name, path in tqdm(rows, desc="decode", unit="picture", total=len(frame)):
         try:
@@ -81,7 +99,7 @@ def _faults(frame: pd.DataFrame) -> dict[str, UnusableImageError]:
     return faults
 
 
-def _quarantine(frame: pd.DataFrame, faults: dict[str, UnusableImageError]) -> None:
+def _quarantine(frame: pd.DataFrame, faults: Faults) -> None:
     """Copy undecodable files; the originals are outputs of the stage before."""
     shutil.rmtree(QUARANTINE, ignore_errors=True)
     QUARANTINE.mkdir(parents=True)
@@ -101,14 +119,15 @@ def _write_pages(pages: Mapping[str, str]) -> None:
         (PAGES / name).write_text(page, encoding="utf-8")
 
 
-def _lines(violated: Sequence[Expectation]) -> list[str]:
+def lines(violated: Sequence[Expectation]) -> list[str]:
+    """Return one line for each violated expectation."""
     return [f"{one.name}: expected {one.expected}; seen: {one.seen}" for one in violated]
 
 
 def _report(
     frame: pd.DataFrame,
     kept: pd.DataFrame,
-    faults: dict[str, UnusableImageError],
+    faults: Faults,
     repeated: pd.DataFrame,
     outcome: expectations.ValidationResult,
 ) -> ValidationReport:

@@ -1,10 +1,17 @@
 """The committed reference is up to date and describes every setting and parameter."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from buckler import params
+from buckler.data import splits
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
-from docs import generate
+from buckler.release.requirements import unmet
+from docs import generate, profile_needs
+from pipelines import preflight
+from pipelines.split import demands_of
 
 
 @pytest.mark.parametrize("name", generate.FILES)
@@ -39,3 +46,29 @@ def test_every_reason_and_every_error_code_has_a_row_that_says_what_to_do():
     rows = [line.strip("| ").split(" | ") for line in generate.answers().splitlines() if line.startswith("| `")]
     assert sorted(name.strip("`") for name, *_ in rows) == sorted([*Reason, *ErrorCode])
     assert all(row[-1] for row in rows)
+
+
+def test_the_table_of_the_pictures_that_a_profile_needs_is_up_to_date():
+    page = profile_needs.PAGE.read_text(encoding="utf-8")
+    assert page == profile_needs.fill(page), "docs/how-to/own-pictures.md is out of date; run `make reference`"
+    profiles = params.read(generate.ROOT / "params.yaml")["profiles"]
+    assert [row for row in profiles if f"| `{row}` |" in page] == list(profiles)
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper", "hardened"])
+def test_so_many_pictures_are_enough_and_fewer_are_not(profile):
+    cfg = preflight.parse(params.with_profile(profile, {}, generate.ROOT / "params.yaml"))
+    demands = demands_of(cfg.data, cfg.calibrate, cfg.gate, attacked=0, seed=7)
+    dangerous, others, _ = profile_needs.least(cfg)
+
+    def unmet_with(missing):
+        labels = ["benign"] * others + list(cfg.data.malignant) * (dangerous - missing)
+        frame = pd.DataFrame({"id": map(str, range(len(labels))), "label": labels})
+        frame["sha256"] = frame["id"]
+        assigned = splits.assign(
+            frame, np.arange(len(frame)), test=cfg.split.test, calibration=cfg.split.calibration, seed=7
+        )
+        return unmet(demands.needs(["benign", *cfg.data.malignant]), demands.counts(frame, assigned))
+
+    assert unmet_with(missing=0) == []
+    assert unmet_with(missing=8) != []

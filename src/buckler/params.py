@@ -96,21 +96,45 @@ def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_F
     editor.preserve_quotes = True
     editor.indent(mapping=2, sequence=4, offset=2)
     editor.width = 4096  # do not wrap lines: only values may change
-    profiles = read(path).get("profiles", {})  # plain values: the editor's values carry comments
+    values = _profile(read(path), name, path)  # plain values: the editor's values carry comments
     document = editor.load(path)
-    if name not in profiles:
-        raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
-    for key, value in {**profiles[name], **overrides}.items():
-        *sections, entry = key.split(".")
-        place = document
-        for section in sections:
-            place = place.get(section, {}) if isinstance(place, dict) else {}
-        if not isinstance(place, dict) or entry not in place:
-            raise ParamsError(f"{path.name}: profile {name!r} sets {key!r}, which the file lacks")
+    for key, value in {**values, **overrides}.items():
+        place, entry = _place_of(document, key, f"profile {name!r}", path)
         place[entry] = _in_place(place[entry], value)
     text = io.StringIO()
     editor.dump(document, text)
     files.write(path.resolve(), text.getvalue().encode(), mode=stat.S_IMODE(path.stat().st_mode))
+
+
+def with_profile(name: str | None, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return the content of ``path`` as if the profile ``name``, if any, and ``overrides`` had been applied.
+
+    Raises:
+        ParamsError: As `read` and `apply_profile`.
+    """
+    content = read(path)
+    for key, value in {**(_profile(content, name, path) if name else {}), **overrides}.items():
+        place, entry = _place_of(content, key, f"profile {name!r}" if name else "--set", path)
+        place[entry] = value
+    return content
+
+
+def _profile(content: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    profiles: Mapping[str, Mapping[str, Any]] = content.get("profiles", {})
+    if name not in profiles:
+        raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
+    return profiles[name]
+
+
+def _place_of(document: Any, key: str, who: str, path: Path) -> tuple[dict[str, Any], str]:
+    """Return the mapping of ``document`` that has the last part of ``key``, and that part."""
+    *sections, entry = key.split(".")
+    place = document
+    for section in sections:
+        place = place.get(section, {}) if isinstance(place, dict) else {}
+    if not isinstance(place, dict) or entry not in place:
+        raise ParamsError(f"{path.name}: {who} sets {key!r}, which the file lacks")
+    return place, entry
 
 
 def _in_place(old: Any, new: Any) -> Any:

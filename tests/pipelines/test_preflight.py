@@ -64,6 +64,7 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
             r"data\.malignant: expected labels of the synthetic source.*got \['melanoma'\]",
         ),
         ("validate.labels", ["benign", "naevus"], r"data\.malignant: expected labels of validate\.labels"),
+        ("data.per_class", 0, r"data\.per_class: expected at least 1 for the synthetic source, got 0"),
         ("data.per_class", 1, r"data\.per_class 1: expected pictures of class 'benign' in every split"),
         (
             "data.per_class",

@@ -69,7 +69,7 @@ def test_the_splits_share_out_every_row(validated):
     [
         (CALIBRATED, r"at least 59 calibration pictures of malignant for calibrate\.min_sensitivity 0\.95 .*, got 2$"),
         (CALIBRATED, r"at least 59 calibration pictures of benign \+ malignant for calibrate\.max_fpr .*, got 4$"),
-        (STRICT, r"at least 111 attacked test pictures of malignant for gate\.min_robust_sensitivity .*, got 6$"),
+        (STRICT, r"at least 111 test pictures of malignant for gate\.min_malignant_recall 0\.6 .*, got 6$"),
         (replace(LENIENT, attacked=5, policy=STRICT.policy), r"97 attacked test pictures of benign \+ .*, got 5$"),
         (STRICT, "one of these changes is enough: add about .* pictures of malignant"),
     ],

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from buckler.cli import answers, approve, audit, keys, profile, releases, trust, watch
+from buckler.cli import answers, approve, audit, check, keys, profile, releases, trust, watch
 from buckler.cli.parsers import Command
 from buckler.errors import BucklerError, PromotionRefusedError, ReceiptError, VerdictError
 
@@ -37,6 +37,6 @@ def parser() -> argparse.ArgumentParser:
         prog="buckler", description="Promote, watch and verify models. `dvc repro` trains and publishes them."
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for group in (releases, approve, trust, watch, profile, keys, audit, answers):
+    for group in (releases, approve, trust, watch, check, profile, keys, audit, answers):
         group.add_to(commands)
     return whole

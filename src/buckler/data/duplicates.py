@@ -68,12 +68,16 @@ def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fi
     thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, images.CHANNELS), np.uint8)
     for index, path in enumerate(images.with_progress(paths, description)):
         try:
-            pixels = images.load_pixels(path, size=THUMBNAIL)
+            thumbnails[index] = thumbnail(path)
         except UnusableImageError as error:
             raise UnusableImageError(error.code, f"{path}: {error}") from error
-        thumbnails[index] = np.rint(pixels * 255)
         hashes[index] = perceptual_hashes(thumbnails[index])
     return Fingerprints(hashes, thumbnails)
+
+
+def thumbnail(source: Path | bytes) -> NDArray[np.uint8]:
+    """Return a picture reduced to ``(32, 32, 3)``; errors as `images.load_pixels`."""
+    return np.rint(images.load_pixels(source, size=THUMBNAIL) * 255).astype(np.uint8)
 
 
 def perceptual_hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -31,9 +31,13 @@ class Folder:
         """Return the names of the folders directly below, sorted.
 
         Raises:
-            DataError: An entry is a link, a special file or has an unreadable name.
+            DataError: An entry is a link, a special file or has an unreadable name, or the folder cannot be read.
         """
         return sorted(entry.name for entry in self._entries("") if entry.is_dir(follow_symlinks=False))
+
+    def names(self) -> list[str]:
+        """Return the names of the files directly below, sorted; errors as for ``folders``."""
+        return [entry.name for entry in self._entries("") if entry.is_file(follow_symlinks=False)]
 
     def files(self, folder: str) -> Iterator[str]:
         """Yield the paths of all files below ``folder``, relative to the root.
@@ -73,8 +77,11 @@ class Folder:
                 ) from error
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        with os.scandir(self.root / folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda each: each.name)
+        try:
+            with os.scandir(self.root / folder) as found:
+                entries = sorted((each for each in found if not each.name.startswith(".")), key=lambda each: each.name)
+        except OSError as error:
+            raise DataError(f"expected a readable folder at {self.root / folder}: {error.strerror}") from error
         for entry in entries:
             self._check(entry, f"{folder}/{entry.name}".removeprefix("/"))
         return entries

@@ -16,7 +16,7 @@ from buckler.modality.picture import images, synthetic
 
 METADATA = "metadata.csv"
 METADATA_COLUMNS = ("file", "label", "lesion_id")
-_NO_PICTURES = frozenset({METADATA, "SHA256SUMS"})
+NO_PICTURES = frozenset({METADATA, "SHA256SUMS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,15 @@ def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
         DataError: There is no such folder, there are fewer than two classes, a class is empty, the metadata are
             inconsistent, or the folder contains links, special files or unreadable names.
     """
+    folder, files, table = Folder(path), class_files(path), metadata(path)
+    return sorted(
+        (_item(folder, file, label, table) for label in files for file in _drawn(files[label], per_class, seed)),
+        key=lambda item: item.id,
+    )
+
+
+def class_files(path: Path) -> dict[str, list[str]]:
+    """Return the ids of the files in each class folder of ``path``, all of them; errors as `directory`."""
     if not path.is_dir():
         raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
     folder = Folder(path)
@@ -66,15 +75,7 @@ def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
             f"expected at least two class folders in {path}, got {names}; put the pictures of each class"
             " into a folder with the class's name"
         )
-    metadata = _metadata(folder)
-    return sorted(
-        (
-            _item(folder, file, label, metadata)
-            for label in names
-            for file in _drawn(_files(folder, label), per_class, seed)
-        ),
-        key=lambda item: item.id,
-    )
+    return {label: _files(folder, label) for label in names}
 
 
 def generated(*, per_class: int, seed: int, size: int) -> list[Item]:
@@ -105,7 +106,7 @@ class _Drawing:
 
 def _files(folder: Folder, label: str) -> list[str]:
     """Return the ids of the files of a class."""
-    ids = [file for file in folder.files(label) if PurePosixPath(file).name not in _NO_PICTURES]
+    ids = [file for file in folder.files(label) if PurePosixPath(file).name not in NO_PICTURES]
     if not ids:
         raise DataError(f"expected pictures in the class folder {folder.root / label}, it is empty; fill or remove it")
     return ids
@@ -116,25 +117,29 @@ def _drawn(ids: list[str], per_class: int, seed: int) -> list[str]:
     return ordered[:per_class] if per_class else ordered
 
 
-def _item(folder: Folder, name: str, label: str, metadata: pd.DataFrame | None) -> Item:
+def _item(folder: Folder, name: str, label: str, table: pd.DataFrame | None) -> Item:
     read = partial(folder.read, name)
-    if metadata is None:
+    if table is None:
         return Item(name, label, read)
-    if name not in metadata.index:
-        return Item(name, label, read, extra=dict.fromkeys(metadata.columns.drop(["label", "lesion_id"]), ""))
-    row = {str(column): str(value) for column, value in metadata.loc[name].items()}
+    if name not in table.index:
+        return Item(name, label, read, extra=dict.fromkeys(table.columns.drop(["label", "lesion_id"]), ""))
+    row = {str(column): str(value) for column, value in table.loc[name].items()}
     if row.pop("label") != label:
-        raise DataError(f"{folder.root / METADATA} labels {name} {metadata.loc[name, 'label']!r}, its folder {label!r}")
+        raise DataError(f"{folder.root / METADATA} labels {name} {table.loc[name, 'label']!r}, its folder {label!r}")
     return Item(name, label, read, group=row.pop("lesion_id"), extra=row)
 
 
-def _metadata(folder: Folder) -> pd.DataFrame | None:
-    """Return the rows of metadata.csv by file; columns named like one of the manifest are renamed."""
-    file = folder.root / METADATA
+def metadata(path: Path) -> pd.DataFrame | None:
+    """Return the rows of the metadata.csv in ``path`` by file; columns named like one of the manifest are renamed.
+
+    Raises:
+        DataError: It is no CSV, lacks a column, or has several rows of a file.
+    """
+    file = path / METADATA
     if not file.exists():
         return None
     try:
-        table = pd.read_csv(io.BytesIO(folder.read(METADATA)), dtype="str", keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(Folder(path).read(METADATA)), dtype="str", keep_default_na=False)
     except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
         raise DataError(f"expected {file} to be a CSV in UTF-8: {error}") from error
     missing = [name for name in METADATA_COLUMNS if name not in table.columns]

@@ -59,7 +59,9 @@ class Shortage:
         return f"too few pictures: {between.join([*self.missing, *ways])}"
 
 
-def shortage(demands: Demands, division: Division, counts: Counts, per_class: int, *, drawn: bool) -> Shortage | None:
+def shortage(
+    demands: Demands, division: Division, counts: Counts, per_class: int, *, available: float
+) -> Shortage | None:
     """Return which demands are not met; None if all are.
 
     Args:
@@ -67,7 +69,7 @@ def shortage(demands: Demands, division: Division, counts: Counts, per_class: in
         division: The pictures and their shares.
         counts: Pictures in each part of ``division``, of `Demands.counts`.
         per_class: ``data.per_class``, 0 for all.
-        drawn: Whether the pictures come from the generator, which draws as many as it is asked for.
+        available: How many pictures of every class the source has: infinite for the generator, 0 if that is unknown.
     """
     short = unmet(demands.needs(division.labels), counts)
     if not short:
@@ -75,7 +77,7 @@ def shortage(demands: Demands, division: Division, counts: Counts, per_class: in
     parts = {need.part for need in short}
     found = [
         *_other_shares(demands, division, counts),
-        *_more_pictures(division, short, per_class, drawn=drawn),
+        *_more_pictures(division, short, per_class, available),
     ]
     if demands.attacked and "attacked" in parts:
         found.append("set attack.records to 0: all test pictures are attacked")
@@ -117,7 +119,7 @@ def _grown(shares: Mapping[str, float], division: Division, short: Sequence[Need
     return grown
 
 
-def _more_pictures(division: Division, short: Sequence[Need], per_class: int, *, drawn: bool) -> list[str]:
+def _more_pictures(division: Division, short: Sequence[Need], per_class: int, available: float) -> list[str]:
     """Return how many pictures are missing at the present shares."""
     lacking: dict[tuple[str, ...], int] = {}
     most = 0  # of a class
@@ -127,11 +129,22 @@ def _more_pictures(division: Division, short: Sequence[Need], per_class: int, *,
         have = sum(division.frame["label"].isin(need.labels))
         most = max(most, math.ceil(total / len(need.labels)))
         lacking[need.labels] = max(lacking.get(need.labels, 1), total - have)
-    if drawn:
+    lacking = _apart(lacking)
+    if per_class and most <= available:
         return [f"raise data.per_class from {per_class} to {max(most, per_class + 1)}"]
     added = " and ".join(f"{count} pictures of {' + '.join(labels)}" for labels, count in lacking.items())
     limit = f", and raise data.per_class from {per_class} to {most}" if 0 < per_class < most else ""
     return [f"add about {added}{limit}"]
+
+
+def _apart(lacking: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    """Return ``lacking`` without the pictures of several classes that those of single classes already bring."""
+    added: dict[tuple[str, ...], int] = {}
+    for labels in sorted(lacking, key=len):
+        brought = sum(count for others, count in added.items() if set(others) <= set(labels))
+        if lacking[labels] > brought:
+            added[labels] = lacking[labels] - brought
+    return added
 
 
 def _wider_margin(demands: Demands, labels: Sequence[str], counts: Counts) -> list[str]:

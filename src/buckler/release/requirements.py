@@ -49,9 +49,13 @@ class Need:
         """Return whether ``counts`` has enough pictures."""
         return self.seen(counts) >= self.count
 
+    @property
+    def what(self) -> str:
+        """Return in words which pictures are counted, and why."""
+        return f"{_NAMES.get(self.part, self.part)} pictures of {' + '.join(self.labels)} for {self.reason}"
+
     def __str__(self) -> str:
-        part = _NAMES.get(self.part, self.part)
-        return f"at least {self.count} {part} pictures of {' + '.join(self.labels)} for {self.reason}"
+        return f"at least {self.count} {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,9 @@ class Demands:
 
     def _floors(self, labels: tuple[str, ...], name: str) -> Iterator[Need]:
         floors: Floors = getattr(self.policy, name)
+        part: Part = "attacked" if self.attacked else "test"
         for radius, floor in sorted(floors.items()):
-            yield from self._floor("attacked", labels, name, floor, f"{{{radius}: {floor:g}}}")
+            yield from self._floor(part, labels, name, floor, f"{{{radius}: {floor:g}}}")
 
     def _floor(self, part: Part, labels: tuple[str, ...], name: str, floor: float, value: str = "") -> Iterator[Need]:
         """Yield the need of a floor, with its ``value`` in params.yaml; a floor of zero requires nothing."""

@@ -114,3 +114,17 @@ def test_other_names_are_read(folder, name):
 def test_a_missing_file_is_named(folder):
     with pytest.raises(DataError, match=r"at 'benign/gone\.jpg' in .*: No such file"):
         folder.read("benign/gone.jpg")
+
+
+def test_a_folder_that_may_not_be_read_is_refused(folder):
+    closed = folder.root / "benign"
+    closed.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root reads everything
+        with pytest.raises(DataError, match=r"expected a readable folder at .*: Permission denied"):
+            list(folder.files("benign"))
+    finally:
+        os.seteuid(user)
+        closed.chmod(0o755)

@@ -1,5 +1,6 @@
 """A proposed change is applied to the settings, and must then be enough."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -24,9 +25,9 @@ def division(benign, malignant, *, test=0.3, calibration=0.3, group=1):
     return Division(frame, np.arange(len(frame)) // group * group, {"test": test, "calibration": calibration}, seed=7)
 
 
-def short(divided, demands=DEMANDS, *, per_class=0, drawn=False):
+def short(divided, demands=DEMANDS, *, per_class=0, available=0):
     counts = demands.counts(divided.frame, divided.assigned())
-    return shortage(demands, divided, counts, per_class, drawn=drawn)
+    return shortage(demands, divided, counts, per_class, available=available)
 
 
 def way(found, pattern):
@@ -67,8 +68,11 @@ def test_the_limit_of_pictures_a_class_is_raised_with_them():
     assert least == 100 + count
 
 
-def test_the_generator_draws_more_pictures():
-    (least,) = way(short(division(100, 100), per_class=100, drawn=True), r"^raise data\.per_class from 100 to (\d+)$")
+@pytest.mark.parametrize("available", [math.inf, 197])
+def test_a_source_that_has_more_pictures_is_asked_for_more(available):
+    (least,) = way(
+        short(division(100, 100), per_class=100, available=available), r"^raise data\.per_class from 100 to (\d+)$"
+    )
     assert short(division(int(least), int(least))) is None
 
 

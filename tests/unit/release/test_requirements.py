@@ -38,16 +38,16 @@ def test_a_floor_needs_pictures_of_the_classes_that_it_judges():
     asked = needs()
     assert set(asked) >= {
         ("test", ("bcc", "mel", "nv"), "gate.min_clean_accuracy"),
-        ("attacked", ("bcc", "mel", "nv"), "gate.min_robust_accuracy"),
+        ("test", ("bcc", "mel", "nv"), "gate.min_robust_accuracy"),
         ("test", ("bcc", "mel"), "gate.min_malignant_recall"),
         ("test", ("bcc", "mel"), "gate.max_accepted_misses"),
-        ("attacked", ("bcc", "mel"), "gate.min_robust_sensitivity"),
-        ("attacked", ("nv",), "gate.min_robust_specificity"),
+        ("test", ("bcc", "mel"), "gate.min_robust_sensitivity"),
+        ("test", ("nv",), "gate.min_robust_specificity"),
     }
 
 
 def test_a_floor_needs_as_many_as_its_interval_is_wide():
-    count = needs()["attacked", ("bcc", "mel"), "gate.min_robust_sensitivity"]
+    count = needs()["test", ("bcc", "mel"), "gate.min_robust_sensitivity"]
     halves = [(wilson(round(0.3 * n), n).high - wilson(round(0.3 * n), n).low) / 2 for n in (count, count // 2)]
     assert halves[0] <= POLICY.max_margin_of_error < halves[1]
 
@@ -66,6 +66,14 @@ def test_the_detectors_need_is_the_one_that_its_threshold_enforces():
     check_enough(count, 0.05, 0.95)
     with pytest.raises(ParamsError, match=f"expected at least {count}"):
         check_enough(count - 1, 0.05, 0.95)
+
+
+def test_floors_under_attack_count_the_attacked_pictures_if_not_all_are_attacked():
+    asked = needs(replace(DEMANDS, attacked=50))
+    assert {part for part, _, name in asked if name.startswith("gate.min_robust")} == {"attacked"}
+    assert {part for part, _, name in asked if name in ("gate.min_clean_accuracy", "gate.min_malignant_recall")} == {
+        "test"
+    }
 
 
 def test_settings_that_judge_nothing_need_nothing():
@@ -114,5 +122,5 @@ def test_only_the_largest_of_several_needs_of_the_same_pictures_is_reported():
     twice = replace(DEMANDS, policy=replace(POLICY, min_robust_specificity={1: 0.2, 2: 0.5}))
     frame, assigned = divided(train=(90, 80, 70), calibration=(30, 30, 30), test=(60, 60, 3))
     short = unmet(twice.needs(LABELS), twice.counts(frame, assigned))
-    assert [(need.part, need.labels) for need in short] == [("attacked", ("nv",))]
+    assert [(need.part, need.labels) for need in short] == [("test", ("nv",))]
     assert "for gate.min_robust_specificity {2: 0.5} with gate.max_margin_of_error 0.15" in str(short[0])

@@ -29,7 +29,13 @@ _OTHERS = (
     ("a TIFF", 0, b"II*\0"),
     ("a TIFF", 0, b"MM\0*"),
     ("a WebP", 8, b"WEBP"),
-    ("a HEIF", 4, b"ftyp"),
+    ("a HEIF", 4, b"ftyphei"),
+    ("a HEIF", 4, b"ftyphev"),
+    ("a HEIF", 4, b"ftypmif1"),
+    ("an AVIF", 4, b"ftypavi"),
+    ("a video", 4, b"ftyp"),  # MP4 and its relatives
+    ("a video", 0, b"\x1aE\xdf\xa3"),  # Matroska, WebM
+    ("a video", 8, b"AVI "),
     ("a BMP", 0, b"BM"),
     ("a DICOM file", 128, b"DICM"),
     ("a PDF", 0, b"%PDF"),

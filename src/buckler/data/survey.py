@@ -1,0 +1,131 @@
+"""Reads a folder of class folders once, as the stages would, and writes nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from buckler.data import sources
+from buckler.data.duplicates import Pair
+from buckler.data.folder import Folder
+from buckler.errors import UnusableImageError
+
+# What to do with files of other formats, by the words of the decoder's message.
+_CONVERSIONS: Final[Mapping[str, str]] = {
+    "got a HEIF": "convert them to JPEG with `heif-convert FILE.heic FILE.jpg`, or let the phone save JPEG",
+    "got a DICOM file": "convert them to PNG with `dcmj2pnm --write-png FILE.dcm FILE.png`",
+    "got a video": "remove them, or save single pictures with `ffmpeg -i FILE -vf fps=1 FILE-%03d.png`",
+    "got a TIFF": "convert them to PNG with `magick FILE.tif FILE.png`",
+    "got something else": "remove them: they are not pictures",
+    "convert it first": "convert them to JPEG or PNG, or remove them",
+}
+_SPLITS: Final = {"train", "training", "test", "testing", "val", "valid", "validation", "calibration"}
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableFiles:
+    """Files that cannot be used for one ``reason``: their ``ids`` and what to ``do``."""
+
+    reason: str
+    do: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What ``metadata.csv`` says.
+
+    Attributes:
+        rows: Its number of rows.
+        without_file: Rows whose file is in no class folder.
+        without_row: Files without a row.
+        lesions: Different lesion ids.
+        columns: Its columns that describe pictures, as the manifest calls them.
+    """
+
+    rows: int
+    without_file: tuple[str, ...]
+    without_row: tuple[str, ...]
+    lesions: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Pictures in groups: identical or near-identical ones, and those of one lesion.
+
+    Attributes:
+        groups: Groups with several pictures.
+        pictures: Pictures in these groups.
+        contradictions: Near-identical pictures of different classes.
+    """
+
+    groups: int
+    pictures: int
+    contradictions: tuple[tuple[str, str], ...]
+
+
+def unusable(faults: Mapping[str, UnusableImageError]) -> list[UnusableFiles]:
+    """Return ``faults`` (by id) by their reason, the most frequent first."""
+    by_reason: dict[str, list[str]] = {}
+    for name, fault in sorted(faults.items()):
+        by_reason.setdefault(str(fault), []).append(name)
+    ordered = sorted(by_reason.items(), key=lambda each: (-len(each[1]), each[0]))
+    return [UnusableFiles(reason, _advice(reason), tuple(ids)) for reason, ids in ordered]
+
+
+def _advice(reason: str) -> str:
+    known = [advice for words, advice in _CONVERSIONS.items() if words in reason]
+    return known[0] if known else "replace them by intact copies, or remove them"
+
+
+def described(path: Path, files: Mapping[str, Sequence[str]]) -> Metadata | None:
+    """Return what the metadata.csv in ``path`` says of ``files``, of `sources.class_files`; None if there is none."""
+    table = sources.metadata(path)
+    if table is None:
+        return None
+    ids = {name for names in files.values() for name in names}
+    lesions = {str(value) for value in table["lesion_id"] if value}
+    return Metadata(
+        rows=len(table),
+        without_file=tuple(sorted(set(map(str, table.index)) - ids)),
+        without_row=tuple(sorted(ids - set(map(str, table.index)))),
+        lesions=len(lesions),
+        columns=tuple(str(name) for name in table.columns.drop(["label", "lesion_id"])),
+    )
+
+
+def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64]) -> Related:
+    """Return which rows of the manifest ``frame`` belong together.
+
+    Args:
+        frame: A manifest.
+        pairs: Near-duplicates among its rows, of `duplicates.near_duplicates`.
+        groups: Result of `splits.group`.
+    """
+    sizes = np.unique(groups, return_counts=True)[1]
+    ids, labels = frame["id"].tolist(), frame["label"].tolist()
+    across = [(ids[pair.first], ids[pair.second]) for pair in pairs if labels[pair.first] != labels[pair.second]]
+    several = sizes[sizes > 1]
+    return Related(len(several), int(several.sum()), tuple(sorted((min(pair), max(pair)) for pair in across)))
+
+
+def stray(path: Path) -> list[str]:
+    """Return the files directly in ``path``, which belong to no class and are ignored."""
+    return [name for name in Folder(path).names() if name not in sources.NO_PICTURES]
+
+
+def hints(files: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what looks like a mistake in the arrangement of the folder."""
+    if {label.lower() for label in files} <= _SPLITS:
+        return [
+            f"the class folders are called {', '.join(files)}: expected one folder for each class, not for each split; "
+            "Buckler makes the splits itself"
+        ]
+    nested = Counter(PurePosixPath(name).parts[1] for names in files.values() for name in names if name.count("/") > 1)
+    return [f"folders inside the class folders ({', '.join(sorted(nested))}) are read as their class"] if nested else []

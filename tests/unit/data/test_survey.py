@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from buckler.data import sources, survey
+from buckler.data.duplicates import Pair
+from buckler.errors import DataError, UnusableImageError
+from buckler.modality.picture import images
+from tests import datasets
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return datasets.make_folder(tmp_path, per_class=3)
+
+
+def faults_of(files):
+    found = {}
+    for name, content in files.items():
+        with pytest.raises(UnusableImageError) as caught:
+            images.inspect(content)
+        found[name] = caught.value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "advice"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(50), "got a HEIF", "heif-convert"),
+        (b"\0\0\0\x18ftypmif1" + bytes(50), "got a HEIF", "heif-convert"),
+        (bytes(128) + b"DICM" + bytes(50), "got a DICOM file", "dcmj2pnm"),
+        (b"\0\0\0\x18ftypisom" + bytes(50), "got a video", "ffmpeg"),
+        (b"II*\0" + bytes(50), "got a TIFF", "magick"),
+        (b"GIF89a" + bytes(50), "got a GIF", "convert them to JPEG or PNG"),
+        (b"patient: Jane Doe", "got something else", "they are not pictures"),
+        (b"", "got no bytes", "replace them by intact copies"),
+        (datasets.png()[:-30], "got a truncated one", "replace them by intact copies"),
+    ],
+)
+def test_each_kind_of_unusable_file_says_what_to_do(content, reason, advice):
+    (kind,) = survey.unusable(faults_of({"benign/a.jpg": content}))
+    assert reason in kind.reason
+    assert advice in kind.do
+    assert "Jane" not in kind.reason + kind.do
+
+
+def test_unusable_files_are_counted_by_reason_the_most_frequent_first():
+    heic, gif = b"\0\0\0\x18ftypheic" + bytes(50), b"GIF89a" + bytes(50)
+    kinds = survey.unusable(faults_of({"b/3.gif": gif, "a/1.heic": heic, "b/2.heic": heic}))
+    assert [kind.ids for kind in kinds] == [("a/1.heic", "b/2.heic"), ("b/3.gif",)]
+
+
+def test_metadata_is_compared_with_the_files(folder):
+    (folder / "metadata.csv").write_text(
+        "file,label,lesion_id,age\n"
+        "benign/0.png,benign,L1,40\nbenign/1.png,benign,L1,50\nmalignant/0.png,malignant,,60\nbenign/gone.png,benign,L2,70\n"
+    )
+    found = survey.described(folder, sources.class_files(folder))
+    assert found == survey.Metadata(
+        rows=4,
+        without_file=("benign/gone.png",),
+        without_row=("benign/2.png", "malignant/1.png", "malignant/2.png"),
+        lesions=2,
+        columns=("age",),
+    )
+
+
+def test_a_folder_without_metadata_has_none(folder):
+    assert survey.described(folder, sources.class_files(folder)) is None
+
+
+def test_damaged_metadata_are_refused_as_by_ingest(folder):
+    (folder / "metadata.csv").write_text("file,age\nbenign/0.png,40\n")
+    with pytest.raises(DataError, match="to have the columns"):
+        survey.described(folder, sources.class_files(folder))
+
+
+def test_related_pictures_are_counted_and_contradictions_named():
+    labels = ["benign", "malignant", "benign", "benign", "malignant"]
+    frame = pd.DataFrame({"id": [f"{label}/{i}" for i, label in enumerate(labels)], "label": labels})
+    pairs = [Pair(1, 0, 2, 0.99), Pair(2, 3, 1, 0.97)]
+    found = survey.related(frame, pairs, np.array([0, 0, 2, 2, 4]))
+    assert found == survey.Related(groups=2, pictures=4, contradictions=(("benign/0", "malignant/1"),))
+
+
+def test_files_beside_the_class_folders_are_stray_but_not_the_known_ones(folder):
+    for name in ("notes.txt", "cover.jpg", "metadata.csv", "SHA256SUMS", ".hidden"):
+        (folder / name).write_text("")
+    assert survey.stray(folder) == ["cover.jpg", "notes.txt"]
+
+
+def test_folders_of_splits_are_recognised_as_a_mistake(tmp_path):
+    folder = datasets.make_folder(tmp_path, per_class=1, labels=("Test", "train"))
+    (hint,) = survey.hints(sources.class_files(folder))
+    assert "one folder for each class, not for each split" in hint
+
+
+def test_nested_folders_are_mentioned(folder):
+    (folder / "benign/2021").mkdir()
+    (folder / "benign/2021/7.png").write_bytes(datasets.png(index=7))
+    assert survey.hints(sources.class_files(folder)) == [
+        "folders inside the class folders (2021) are read as their class"
+    ]
+    (folder / "benign/2021/7.png").unlink()
+    assert survey.hints(sources.class_files(folder)) == []
