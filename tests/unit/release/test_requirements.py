@@ -124,3 +124,10 @@ def test_only_the_largest_of_several_needs_of_the_same_pictures_is_reported():
     short = unmet(twice.needs(LABELS), twice.counts(frame, assigned))
     assert [(need.part, need.labels) for need in short] == [("test", ("nv",))]
     assert "for gate.min_robust_specificity {2: 0.5} with gate.max_margin_of_error 0.15" in str(short[0])
+
+
+@pytest.mark.parametrize(("malignant", "refused"), [(59, False), (58, True)])
+def test_exactly_the_least_number_is_enough(malignant, refused):
+    frame, assigned = divided(train=(90, 80, 70), calibration=(0, malignant, 30), test=(60, 60, 60))
+    short = unmet(DEMANDS.needs(LABELS), DEMANDS.counts(frame, assigned))
+    assert [need.reason.split()[0] for need in short] == ["calibrate.min_sensitivity"] * refused
