@@ -28,6 +28,8 @@ def test_each_answer_is_found_by_its_id_and_no_other(path):
         assert (found["sequence"], found["answer"]["request_id"]) == (number + 1, f"{number:032x}")
     assert find_answer(path, f"{50:032x}") is None
     assert find_answer(path, "0") is None  # a part of an id
+    log.append(audit.entry({"request_id": "f" * 32}, client="e" * 32, input_digest=INPUT, moment=NOW))
+    assert find_answer(path, "e" * 32) is None
 
 
 def test_answers_are_found_across_the_blocks_that_are_read(path):
