@@ -29,8 +29,9 @@ from buckler.evaluation.suite import AttackOutcome, AttackSpec, check_names
 from buckler.measurements.results import AttackedData, AttackedPicture, Illustration
 from buckler.modality.base import Labels, Radius
 from buckler.models import checkpoint
-from buckler.models.classifier import Classifier, GradientClassifier
+from buckler.models.classifier import Classifier
 from buckler.models.forward import Forward
+from buckler.models.gradients import GradientClassifier
 from buckler.params import Count, CountOrAll, Seed
 from buckler.state import documents, paths, timings
 from buckler.trust import digests

@@ -30,8 +30,8 @@ from buckler.evaluation import crafter_and_scorer
 from buckler.modality.base import Images, Labels, Radius
 from buckler.modality.picture import benign_changes
 from buckler.models import checkpoint
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward, Logits, probabilities
+from buckler.models.gradients import GradientClassifier
 from buckler.models.networks import table
 from pipelines.settings import CalibrateParams
 from pipelines.stage import stage

@@ -50,6 +50,10 @@ def test_importing_common_modules_loads_nothing_heavy(module: str):
     assert loaded_by(module) == set()
 
 
+def test_the_stage_that_draws_the_reports_loads_no_tensorflow():
+    assert loaded_by("pipelines.report", ("tensorflow", "jinja2")) == {"jinja2"}
+
+
 def test_importing_the_service_loads_neither_model_nor_registry_nor_database():
     assert loaded_by("services.classifier.service", (*HEAVY, "sqlalchemy")) == {"bentoml"}
 

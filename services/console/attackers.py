@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from buckler.detection.screening import Screening
     from buckler.evaluation.evasion import Evader
     from buckler.modality.base import Radius
-    from buckler.models.classifier import Classifier, GradientClassifier, LossName
+    from buckler.models.classifier import Classifier
     from buckler.models.forward import Logits
+    from buckler.models.gradients import GradientClassifier, LossName
     from buckler.state.locations import Location
 
 # In 1/255, the same for all attacks, so that random noise is a fair control. Files store whole levels of 255: a smaller

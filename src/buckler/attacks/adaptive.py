@@ -13,9 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from buckler.modality.base import Images, Labels
-from buckler.models.backend import tf
-from buckler.models.classifier import GradientClassifier, LossName
 from buckler.models.forward import Forward, Logits
+from buckler.models.gradients import GradientClassifier, LossName
 
 Preprocess = Callable[[Images], Images]  # (batch, height, width, channels) in 0..1 to the same
 
@@ -118,6 +117,8 @@ class StraightThrough:
         gradient, logits = self.classifier.loss_gradient(self.preprocess(images), labels, loss)
         if self.surrogate is None:
             return gradient, logits
+        from buckler.models.backend import tf  # whoever only names attacks loads faster
+
         pixels = tf.constant(images)
         with tf.GradientTape() as tape:
             tape.watch(pixels)

@@ -10,8 +10,8 @@ from buckler.attacks.ball import project, spread, uniform
 from buckler.attacks.base import Attack, Batch, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 Loss = Literal["cross_entropy", "margin"]
 Values = npt.NDArray[np.float32]  # (batch,), the loss of each input

@@ -13,7 +13,7 @@ from buckler.attacks.base import Attack, Batch, Guess, LogitModel, guess_of
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
 from buckler.modality.base import BOUNDS, Images, Labels, Radius
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 # Sides of the random mosaics that a search starts from, flat colours first: a network may give all full-size noise
 # the same label, and noise alone would find no start for pictures of that class.

@@ -11,8 +11,8 @@ from buckler.attacks.ball import largest, project, spread, uniform
 from buckler.attacks.base import Attack, Batch, Guess, Tuning, guess_of
 from buckler.attacks.iterative import margins
 from buckler.modality.base import BOUNDS, Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 Flat = npt.NDArray[np.float64]  # (values,) of an input, or (batch, values)
 PerInput = npt.NDArray[np.float64]  # (batch,)

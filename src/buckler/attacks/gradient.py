@@ -11,8 +11,8 @@ import numpy.typing as npt
 from buckler.attacks.ball import BALLS, generators, inner_axes, project, spread
 from buckler.attacks.base import Attack, Batch, Norm, Tuning
 from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 
 class OneGradient(Attack[GradientClassifier]):

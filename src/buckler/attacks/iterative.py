@@ -11,8 +11,8 @@ from buckler.attacks.ball import BALLS, inner_axes
 from buckler.attacks.base import Attack, Batch, Norm, Tuning
 from buckler.attacks.gradient import chosen_target, least_likely
 from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 # Early exit: an input is left alone once its answer is wrong by this share of its largest logit. A smaller margin may
 # not survive rounding to 8 bits or the change to the scorer's precision.

@@ -9,7 +9,7 @@ from buckler.attacks.ball import unit_l2
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import OneGradient
 from buckler.attacks.iterative import PGD
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from buckler.attacks.base import Attack, Batch
 from buckler.attacks.gradient import check_target
 from buckler.attacks.iterative import margins
 from buckler.modality.base import BOUNDS, Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 Floats = npt.NDArray[np.float64]
 # An input and a class to that class's cross-entropy gradient and the logits.

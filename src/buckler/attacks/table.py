@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from buckler.attacks import autopgd, black_box, fab, gradient, iterative, l2, minimal, noise, square, universal
 from buckler.attacks.base import Attack
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 # Attacks that need less of a model than gradients run on it, too.
 AnyAttack = Attack[GradientClassifier]

@@ -9,7 +9,7 @@ from buckler.attacks.ball import project
 from buckler.attacks.base import Attack, Batch, Tuning
 from buckler.attacks.iterative import EXIT_MARGIN, margins
 from buckler.modality.base import BOUNDS, Images, Labels
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

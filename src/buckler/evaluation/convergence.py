@@ -16,8 +16,8 @@ from buckler.attacks.iterative import PGD, Walk, climb
 from buckler.evaluation.robustness import Right
 from buckler.measurements.results import Convergence
 from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Logits
+from buckler.models.gradients import GradientClassifier
 
 PICTURES = 64
 STEPS = 40

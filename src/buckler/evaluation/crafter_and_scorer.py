@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from buckler.attacks.adaptive import Expectation
 from buckler.compute.machine import crafting_precision
 from buckler.modality.base import Images
-from buckler.models.classifier import Classifier, GradientClassifier
 from buckler.models.forward import Forward, Logits
+from buckler.models.gradients import GradientClassifier
 from buckler.models.info import ModelInfo
 from buckler.models.runtime import Runtime, is_exported
 from buckler.state.locations import Location
@@ -45,6 +45,8 @@ def choose(
         seed: For the draws of a randomised network.
         runtime: Directory of the exported network; None scores with ``network`` in float32.
     """
+    from buckler.models.classifier import Classifier  # loads TensorFlow, which the reports of an evaluation do without
+
     crafter = Classifier(network, crafting_precision(), batch_size=batch_size)
     if runtime and is_exported(runtime):
         return crafter, Runtime.load(runtime)

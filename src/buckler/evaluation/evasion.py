@@ -16,7 +16,8 @@ from buckler.compute.machine import Precision
 from buckler.detection.adversarial import MAX_SURPRISE
 from buckler.detection.screening import Screening
 from buckler.models.backend import keras, tf
-from buckler.models.classifier import Classifier, LossName
+from buckler.models.classifier import Classifier
+from buckler.models.gradients import LossName
 
 # joint: away from the label and below the detector's threshold at the same time.
 # selective: away from the label until the answer is wrong, then below the threshold; Bryniarski et al., "Evading

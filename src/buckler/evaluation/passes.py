@@ -15,8 +15,8 @@ from buckler.evaluation import convergence, sanity
 from buckler.evaluation.robustness import worst_case
 from buckler.evaluation.suite import AttackSpec, run_suite
 from buckler.modality.base import Images, Labels, Radius
-from buckler.models.classifier import LossName
 from buckler.models.forward import Forward, Logits
+from buckler.models.gradients import LossName
 
 _PICTURES = 4
 _SIDE = 8  # of a picture, in pixels

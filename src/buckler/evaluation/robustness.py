@@ -20,8 +20,8 @@ from buckler.evaluation.statistics import share_of, wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown
 from buckler.measurements.results import Cell, Rate, Subgroup, WorstCase
 from buckler.modality.base import Labels
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Forward
+from buckler.models.gradients import GradientClassifier
 from buckler.models.info import ModelInfo
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture

@@ -21,8 +21,8 @@ from buckler.attacks.table import AnyAttack, build
 from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
 from buckler.modality.base import Images, Labels, Radius
-from buckler.models.classifier import GradientClassifier
 from buckler.models.forward import Features, Forward, Logits
+from buckler.models.gradients import GradientClassifier
 
 Rows = npt.NDArray[np.int64]  # positions of pictures
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -11,24 +11,7 @@ from buckler.modality.base import Images, Labels, check_pixels
 from buckler.models.backend import keras, tf
 from buckler.models.features import add_features, last_maps
 from buckler.models.forward import Forward, Logits
-
-# Loss that an attack maximises: the cross-entropy; the margin by which the largest other logit exceeds the label's
-# logit, which does not saturate; or the label's logit.
-LossName = Literal["cross_entropy", "margin", "logit"]
-
-
-class GradientClassifier(Protocol):
-    """Interface of a model for gradient attacks."""
-
-    precision: str
-
-    def logits(self, images: Images) -> Logits:
-        """Return ``(batch, classes)`` for pixels ``(batch, height, width, 3)`` in 0..1."""
-        ...
-
-    def loss_gradient(self, images: Images, labels: Labels, loss: LossName = "cross_entropy") -> tuple[Images, Logits]:
-        """Return the gradient of the summed ``loss`` with respect to ``images``, and the logits of the same pass."""
-        ...
+from buckler.models.gradients import LossName
 
 
 class Classifier:

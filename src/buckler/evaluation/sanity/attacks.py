@@ -9,7 +9,7 @@ from buckler.attacks.gradient import FGSM
 from buckler.attacks.square import Square
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation, Observation, linf, tolerated
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 # Every picture is within this radius of plain grey, which has one label at most: no model can be robust here.
 HUGE_255 = 128

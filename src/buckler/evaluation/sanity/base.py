@@ -14,7 +14,7 @@ from buckler.evaluation.robustness import Right
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
 from buckler.measurements.results import Convergence
 from buckler.modality.base import Images, Labels, Radius
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 # Share of the pictures, and never less than one picture: by how many a weaker attack may be ahead by chance, and how
 # many a budget twice as large may flip in addition to the suite.

@@ -15,7 +15,7 @@ from buckler.evaluation.sanity.base import Check, CheckedEvaluation
 from buckler.evaluation.suite import AttackOutcome
 from buckler.measurements.results import CheckResult, Convergence
 from buckler.modality.base import Images, Labels
-from buckler.models.classifier import GradientClassifier
+from buckler.models.gradients import GradientClassifier
 
 CHECKS: Final[Mapping[str, Check]] = {
     "logits": gradients.LOGITS,
