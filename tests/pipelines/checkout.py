@@ -30,6 +30,7 @@ SMALL = {
     "data.per_class": 50,
     "data.image_size": 32,
     "validate.min_side": 32,
+    "split.test": 0.3,
     "split.calibration": 0.2,
     "features.copies": 1,
     "train.epochs": 4,

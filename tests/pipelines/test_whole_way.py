@@ -36,17 +36,17 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     for cell in cells.values():
         rate = cell["robust_accuracy"]
         assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
-        assert sum(map(sum, cell["confusion"])) == robustness["data"]["images"] == 20
+        assert sum(map(sum, cell["confusion"])) == robustness["data"]["images"] == 30
         assert cell["scored_in"] == evaluation["scored_in"] == project.report("runtime.json")["serves"]
     heat_map = evaluation["heat_map"]
-    assert heat_map["pointed"]["pictures"] == sum(row["pictures"] for row in heat_map["by_label"].values()) == 20
+    assert heat_map["pointed"]["pictures"] == sum(row["pictures"] for row in heat_map["by_label"].values()) == 30
     worst = [row["robust_accuracy"]["value"] for row in robustness["worst_case"]]
     assert worst == sorted(worst, reverse=True)
     assert worst[0] <= robustness["clean_accuracy"]["value"] == evaluation["clean_accuracy"]["value"]
     for row in robustness["worst_case"]:  # two classes of one size
         kinds = (row["sensitivity"]["value"] + row["specificity"]["value"]) / 2
         assert kinds == pytest.approx(row["robust_accuracy"]["value"])
-    assert [(row["group"], row["pictures"]) for row in robustness["subgroups"]] == [("benign", 10), ("malignant", 10)]
+    assert [(row["group"], row["pictures"]) for row in robustness["subgroups"]] == [("benign", 15), ("malignant", 15)]
     detector = project.report("detector.json")
     rows = [(row["attack"], row["epsilon_255"], row["stops_at_boundary"]) for row in detector["attacks"]]
     assert rows == [
@@ -69,7 +69,7 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
 
 
 def test_reviews_and_accepted_misses_are_tabulated(project):
-    result = project("python", "-m", "benchmarks.accepted_misses", "--name", "tiny", "--out", "reports/results")
+    result = project("python", "-m", "benchmarks.accepted_misses", "--name", "small", "--out", "reports/results")
     assert result.returncode == 0, result.stderr
     found = project.report("decisions.json")
     for shown in ("with_limit", "without_limit"):
