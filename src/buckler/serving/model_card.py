@@ -262,7 +262,7 @@ def limits(info: "ModelInfo", measured: Measured) -> list[str]:
 
 def _limits_of_decisions(info: "ModelInfo", decisions: MeasuredDecisions | None) -> list[str]:
     if not info.dangerous:
-        return ["No label is marked as dangerous to miss: no answer gets the reason `danger_not_excluded`."]
+        return ["No label is marked as dangerous to miss: no answer goes to review because danger is not excluded."]
     if decisions is None or decisions.danger is None:
         return ["It is not known how many dangerous pictures it accepts as harmless."]
     if decisions.danger.limit is None:
@@ -271,7 +271,7 @@ def _limits_of_decisions(info: "ModelInfo", decisions: MeasuredDecisions | None)
             f"{pictures} dangerous calibration pictures set no limit: every answer with a harmless label needs review."
         ]
     missed = _percent(decisions.with_limit.accepted_misses)
-    return [f"Of the dangerous test pictures, {missed} got a harmless label and the decision `accept`."]
+    return [f"Of the dangerous test pictures, {missed} got a harmless label and no reason for review."]
 
 
 LONGEST_MARKDOWN = 5000  # characters that MLflow's databases store of a version's description

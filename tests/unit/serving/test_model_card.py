@@ -95,13 +95,13 @@ def with_limit(verdict, limit):
 
 
 def test_the_limits_say_how_many_dangerous_pictures_are_accepted(verdict):
-    assert "2.0% (0.4% to 10.5%) got a harmless label and the decision `accept`" in "\n".join(card(verdict).limits)
+    assert "2.0% (0.4% to 10.5%) got a harmless label and no reason for review" in "\n".join(card(verdict).limits)
     none = "\n".join(card(with_limit(verdict, None)).limits)
     assert "93 dangerous calibration pictures set no limit: every answer with a harmless label needs review." in none
     unknown = "\n".join(card(verdicts.verdict()).limits)
     assert "It is not known how many dangerous pictures it accepts as harmless." in unknown
     without = "\n".join(card(verdict, replace(INFO, dangerous=())).limits)
-    assert "No label is marked as dangerous to miss: no answer gets the reason `danger_not_excluded`." in without
+    assert "No label is marked as dangerous to miss: no answer goes to review because danger is not excluded." in without
 
 
 @pytest.mark.parametrize(("hits", "shown"), [(80, True), (79, False)])
