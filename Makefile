@@ -34,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@sed -n '/^uv==/,/^    #/p' requirements.lock > $(VENV)/uv.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@# With the setuptools of the lock: an isolated build would download one without a hash.
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
@@ -91,18 +91,18 @@ tables: setup ## Write the measured tables of README and docs from docs/results/
 paper: setup ## Repeat the paper's experiment: make paper IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make paper IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile paper --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python -m infra.local demo
+	@$(BIN)/python -m infra.local demo --stop
 	@$(BIN)/python -m benchmarks.paper
 
 ham10000: setup ## Train on seven classes: make ham10000 IMAGES=<class-per-folder pictures> WEIGHTS=<VGG-19 weights>
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make ham10000 IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile ham10000 --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python -m infra.local demo
+	@$(BIN)/python -m infra.local demo --stop
 
 hardened: setup ## Compare a hardened and an undefended network: make hardened IMAGES=DIR WEIGHTS=FILE
 	@test -n "$(IMAGES)" && test -n "$(WEIGHTS)" || { echo "error: expected make hardened IMAGES=DIR WEIGHTS=FILE|imagenet"; exit 1; }
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS)
-	@$(BIN)/python -m infra.local demo
+	@$(BIN)/python -m infra.local demo --stop
 	@rm -rf reports/hardened .buckler/hardened && cp -R reports .buckler/hardened && mv .buckler/hardened reports/hardened
 	@echo "== the undefended network on the same pictures"
 	@$(BIN)/buckler profile hardened --set data.path=$(IMAGES) --set train.weights=$(WEIGHTS) \

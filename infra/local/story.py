@@ -151,7 +151,8 @@ def _wait_for(service: Client, digest: str) -> None:
     while (live := service.model_card()["model"]["digest"]) != digest:
         if time.monotonic() > deadline:
             raise BucklerError(
-                f"the service serves model {live}, {RELEASE} is {digest}: promote it with `buckler promote`"
+                f"the service serves model {live}, {RELEASE} is {digest}: promote it with `buckler promote`; after an"
+                " update of the product restart the servers, too (`make down`, `make up`)"
             )
         time.sleep(1)
 

@@ -84,24 +84,36 @@ class Checkout:
         assert self("dvc", "init", "--no-scm", "--quiet").returncode == 0
 
     def __call__(self, *command, **variables):
+        return subprocess.run(
+            [BIN / command[0], *command[1:]],
+            cwd=self.root,
+            env=self._environment(variables),
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    def started(self, *command, **variables):
+        """Return a process that runs, with its output in one pipe."""
+        return subprocess.Popen(
+            [BIN / command[0], *command[1:]],
+            cwd=self.root,
+            env=self._environment(variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _environment(self, variables):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("BUCKLER_", "MLFLOW_"))
         }
-        environment |= {
+        return environment | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}",
             "DVC_NO_ANALYTICS": "1",
             **variables,
         }
-        program = BIN / command[0]
-        return subprocess.run(
-            [program, *command[1:]],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
 
     def report(self, name):
         return json.loads((self.root / "reports" / name).read_text())

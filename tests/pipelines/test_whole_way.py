@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import signal
 import socket
+import time
 
 import pytest
 import yaml
@@ -172,6 +174,27 @@ def test_the_demo_promotes_idempotently_asks_the_served_model_and_stops_what_it_
     for port in ports.values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+
+def test_an_interrupted_demo_goes_on_where_it_stopped(project):
+    project.set(**{"split.seed": 8})
+    try:
+        with project.started("python", "-m", "infra.local", "demo") as demo:
+            said = ""
+            while "] features " not in said:  # then the stage `train` begins
+                said += demo.stdout.readline()
+                assert demo.poll() is None, said
+            time.sleep(1)
+            demo.send_signal(signal.SIGINT)
+            said += demo.communicate(timeout=60)[0]
+        assert demo.returncode == 130, said
+        assert said.endswith("interrupted: finished stages are kept, the next run resumes there\n")
+        assert not list((project.root / ".buckler/run").glob("*.pid"))
+        again = project("dvc", "repro", "train")
+        assert re.findall("Running stage '(.*)'", again.stdout) == ["weights", "train"]
+    finally:
+        project.set()
+        assert project("dvc", "repro").returncode == 0  # the results of before, from the cache
 
 
 def test_an_occupied_port_is_one_clear_error_and_leaves_no_process(project):

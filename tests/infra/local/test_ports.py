@@ -6,11 +6,8 @@ from infra.local.places import LocalError
 
 
 @pytest.fixture
-def defaults(root, monkeypatch):
-    """Free ports as the defaults, so that the test may run beside servers of the developer."""
-    chosen = {name: free_port() for name in ports.DEFAULTS}
-    monkeypatch.setattr(ports, "DEFAULTS", chosen)
-    return chosen
+def defaults(root) -> dict[str, int]:
+    return ports.DEFAULTS
 
 
 def test_a_free_default_is_taken_and_nothing_is_said(defaults, capsys):

@@ -69,27 +69,6 @@ def test_the_scrape_key_is_copied_and_a_missing_one_is_an_error_with_the_command
     assert (root / ".buckler/monitoring/prometheus/keys/service.key").read_text() == "bk_test"
 
 
-@pytest.fixture
-def pages(root: Path, monkeypatch: pytest.MonkeyPatch):
-    """Small servers in place of the platform's: each serves the files of the root."""
-
-    def described(at: ports.Ports) -> list[processes.Process]:
-        return [
-            processes.Process(
-                name,
-                [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(at[name])],
-                at[name],
-                "/params.yaml",
-                {name: "/"},
-            )
-            for name in ("service", "console")
-        ]
-
-    monkeypatch.setattr(servers, "described", described)
-    yield described
-    servers.stop()
-
-
 def test_a_taken_port_moves_one_server_and_all_commands_agree_on_it_until_down(root: Path, pages, taken, capsys):
     service = ports.current()["service"]
     with taken(service):
