@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +23,10 @@ from buckler.serving.predictor import Prediction, Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
 
-BATCH_SIZE = 8
-TRIED = 24  # pictures to attack, the surest first
-FLIP_RADII = (1, 2, 4, 8)  # in 1/255, smallest first
-MISS_RADII = (1, 2, 4)
-STEPS = 20
+BATCH_SIZE = 32
+TRIED = 128  # pictures of 64 pixels a side to attack; fewer larger ones, so that it takes as long
+RADII = (1, 2, 4, 8)  # in 1/255, smallest first
+STEPS = 10
 UNAWARE = "PGD"
 AWARE = "PGD that knows the detector"
 
@@ -55,7 +55,7 @@ class Candidates:
     """Dangerous test pictures that the model answers right, the surest first.
 
     Attributes:
-        pictures: At most `TRIED`; none if the model answers all wrong.
+        pictures: At most as many as `_most` allows; none if the model answers all wrong.
         about: Which pictures they were chosen from, in words.
     """
 
@@ -103,45 +103,43 @@ class Search:
         predictor = Predictor.load(release, keys.load_public_keys())
         return cls(predictor, release / MODEL_DIR, pictures.load(test, predictor.labels, size=predictor.image_size))
 
-    def flipped(self) -> Found | None:
-        """Return the surest candidate that PGD turns into a harmless label, at the smallest radius that does."""
-        # Without early exit: a patient attacker takes the surest wrong answer, not the first.
-        attack = PGD(steps=STEPS, early_exit=False)
-        for radius in FLIP_RADII:
-            for found, _ in self._turned(self._unaware, attack, UNAWARE, radius):
+    def run(self) -> tuple[Found | None, Found | None]:
+        """Return the surest candidate that PGD turns into a harmless label, and the surest that is accepted then.
+
+        Each at the smallest radius at which there is one. PGD that knows the detector seeks an answer that the service
+        would accept among the candidates that PGD turns at all.
+        """
+        flipped = missed = None
+        for radius in RADII:
+            turned = list(self._turned(self._unaware, UNAWARE, radius, self.candidates.pictures))
+            if turned:
+                flipped = flipped or turned[0][0]
+                missed = missed or self._accepted(turned, radius)
+            if missed:
+                break
+        return flipped, missed
+
+    def _accepted(self, turned: Sequence[tuple[Found, Prediction]], epsilon_255: int) -> Found | None:
+        """Return the first of ``turned`` that is accepted, as it is or attacked with knowledge of the detector."""
+        some = self.candidates.pictures
+        some = some.at(some.rows_of([found.name for found, _ in turned]))
+        aware = (self._turned(evader, AWARE, epsilon_255, some) for evader in self._aware)
+        for found, answer in (*turned, *chain.from_iterable(aware)):
+            if answer.decision == "accept":
                 return found
         return None
 
-    def missed(self) -> Found | None:
-        """Return the surest candidate that an attack turns into a harmless label that the service would accept.
-
-        The smallest radius first, then the attacks in their order: without and with knowledge of the detector.
-        """
-        attacks: list[tuple[str, Classifier, PGD]] = [
-            (UNAWARE, self._unaware, PGD(steps=STEPS, early_exit=False)),
-            (UNAWARE, self._unaware, PGD(steps=STEPS)),
-            *((AWARE, evader, PGD(steps=STEPS)) for evader in self._aware),
-        ]
-        for radius in MISS_RADII:
-            for name, attacker, attack in attacks:
-                for found, answer in self._turned(attacker, attack, name, radius):
-                    if answer.decision == "accept":
-                        return found
-        return None
-
     def _turned(
-        self, attacker: Classifier, attack: PGD, name: str, epsilon_255: int
+        self, attacker: Classifier, name: str, epsilon_255: int, some: Pictures
     ) -> Iterator[tuple[Found, Prediction]]:
-        """Yield the candidates that ``attack`` turns into a harmless label, with the answers to them."""
-        radius, some = Radius(epsilon_255 / 255), self.candidates.pictures
-        for first in range(0, len(some.ids), BATCH_SIZE):
-            rows = np.arange(first, min(first + BATCH_SIZE, len(some.ids)))
-            clean = some.images[rows]
-            crafted = attack(attacker, Batch(clean, some.truth[rows], rows.tolist()), radius)
-            for row, pixels in zip(rows, as_8_bit(crafted, clean, radius), strict=True):
-                answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
-                if answer.label != truth and answer.label in self._harmless:
-                    yield Found(some.ids[row], truth, some.images[row], pixels, name, epsilon_255), answer
+        """Yield those of ``some`` that PGD on ``attacker`` turns into a harmless label, with the answers to them."""
+        # An attacker without knowledge takes all steps: a patient one wants the surest wrong answer, not the first.
+        attack, radius = PGD(steps=STEPS, early_exit=name == AWARE), Radius(epsilon_255 / 255)
+        sent = as_8_bit(attack(attacker, Batch(some.images, some.truth), radius), some.images, radius)
+        for row, pixels in enumerate(sent):
+            answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
+            if answer.label != truth and answer.label in self._harmless:
+                yield Found(some.ids[row], truth, some.images[row], pixels, name, epsilon_255), answer
 
 
 def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) -> Candidates:
@@ -153,7 +151,12 @@ def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) 
     chosen, said = (accepted, "answered right and accepted") if any(accepted) else (right, "answered right")
     sureness = np.array([max(answer.probabilities.values()) for answer in answers])
     rows = np.flatnonzero(chosen)
-    surest = rows[np.argsort(-sureness[rows], kind="stable")][:TRIED]
-    tried = f"the {len(surest)} surest" if len(rows) > TRIED else "all of them"
+    surest = rows[np.argsort(-sureness[rows], kind="stable")][: _most(predictor.image_size)]
+    tried = f"the {len(surest)} surest" if len(rows) > len(surest) else "all of them"
     about = f"of {len(some.ids)} {' or '.join(dangerous)} test pictures, {len(rows)} are {said}, and {tried} attacked"
     return Candidates(some.at(surest), about)
+
+
+def _most(side: int) -> int:
+    """Return how many pictures of ``side`` pixels to attack."""
+    return min(TRIED, max(BATCH_SIZE // 4, TRIED * 64**2 // side**2))

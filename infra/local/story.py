@@ -23,7 +23,7 @@ from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
 from buckler.state import documents
-from infra.local.search import AWARE, FLIP_RADII, MISS_RADII, Found, Search
+from infra.local.search import AWARE, RADII, Found, Search
 from pipelines.stage import stage
 
 RELEASE = Path("models/release")
@@ -68,7 +68,7 @@ def run(url: str, *, show_json: bool = False) -> None:
     search = Search.load(RELEASE, TEST)
     with Client(url, key=os.environ.get(CLIENT_KEY_ENV)) as service:
         _wait_for(service, search.predictor.digest)
-        flipped, missed = _ask(service, search.flipped()), _ask(service, search.missed())
+        flipped, missed = (_ask(service, found) for found in search.run())
     story = Story(flipped, missed, search.candidates.about, len(search.candidates.pictures.ids))
     answers = _write(story)
     print("\n".join(told(story)))
@@ -93,7 +93,7 @@ def told(story: Story) -> list[str]:
 
 def _flipped(story: Story) -> list[str]:
     if story.flipped is None:
-        return [f"PGD within {FLIP_RADII[-1]}/255 flipped none of {story.tried} pictures."]
+        return [f"PGD within {RADII[-1]}/255 flipped none of {story.tried} pictures."]
     found, before, after = story.flipped.found, story.flipped.clean, story.flipped.attacked
     unseen = ", which the eye cannot see," if found.epsilon_255 <= UNSEEN else ""
     return [
@@ -106,7 +106,7 @@ def _flipped(story: Story) -> list[str]:
 def _missed(story: Story) -> list[str]:
     if story.missed is None:
         return [
-            f"None of {story.tried} pictures slipped through: within {MISS_RADII[-1]}/255 neither PGD nor {AWARE}",
+            f"None of {story.tried} pictures slipped through: within {RADII[-1]}/255 neither PGD nor {AWARE}",
             "found a wrong answer without a warning. That is no proof: a stronger attacker may find one.",
         ]
     found, before, after = story.missed.found, story.missed.clean, story.missed.attacked
@@ -131,7 +131,7 @@ def _noticed(answer: Answer) -> str:
         return f"The detector does not notice it ({score}): ACCEPT, a wrong answer without a warning"
     if answer.detector.verdict == "adversarial":
         return f"The detector notices it ({score}): review, a person must look at it"
-    reasons = ", ".join(map(_meant, answer.reasons))
+    reasons = "; ".join(map(_meant, answer.reasons))
     return f"The detector does not notice it ({score}), but the answer goes to review: {reasons}"
 
 
