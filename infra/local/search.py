@@ -26,6 +26,7 @@ from buckler.trust.verdict import MODEL_DIR
 BATCH_SIZE = 32
 TRIED = 128  # pictures of 64 pixels a side to attack; fewer larger ones, so that it takes as long
 RADII = (1, 2, 4, 8)  # in 1/255, smallest first
+UNSEEN = 2  # largest radius of a change that the eye does not see
 STEPS = 10
 UNAWARE = "PGD"
 AWARE = "PGD that knows the detector"
@@ -104,20 +105,27 @@ class Search:
         return cls(predictor, release / MODEL_DIR, pictures.load(test, predictor.labels, size=predictor.image_size))
 
     def run(self) -> tuple[Found | None, Found | None]:
-        """Return the surest candidate that PGD turns into a harmless label, and the surest that is accepted then.
+        """Return a candidate that PGD turns into a harmless label, and one whose harmless answer is accepted.
 
-        Each at the smallest radius at which there is one. PGD that knows the detector seeks an answer that the service
-        would accept among the candidates that PGD turns at all.
+        The first is the surest within `UNSEEN`, or without one at the smallest radius that turns any. The second is the
+        surest at the smallest radius at which one is accepted: PGD that knows the detector seeks an accepted answer
+        among the candidates that PGD turns at all.
         """
         flipped = missed = None
         for radius in RADII:
-            turned = list(self._turned(self._unaware, UNAWARE, radius, self.candidates.pictures))
-            if turned:
-                flipped = flipped or turned[0][0]
+            if turned := list(self._turned(self._unaware, UNAWARE, radius, self.candidates.pictures)):
+                flipped = self._surer(flipped, turned[0][0])
                 missed = missed or self._accepted(turned, radius)
-            if missed:
+            if missed and radius >= UNSEEN:
                 break
         return flipped, missed
+
+    def _surer(self, known: Found | None, other: Found) -> Found:
+        """Return ``other`` instead of ``known``, of a smaller radius, if it is surer and the eye does not see its change."""
+        if known is None:
+            return other
+        place = self.candidates.pictures.ids.index  # the surest first
+        return other if other.epsilon_255 <= UNSEEN and place(other.name) < place(known.name) else known
 
     def _accepted(self, turned: Sequence[tuple[Found, Prediction]], epsilon_255: int) -> Found | None:
         """Return the first of ``turned`` that is accepted, as it is or attacked with knowledge of the detector."""

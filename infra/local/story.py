@@ -23,14 +23,13 @@ from buckler.detection.reasons import Reason
 from buckler.errors import BucklerError
 from buckler.modality.picture import images
 from buckler.state import documents
-from infra.local.search import AWARE, RADII, Found, Search
+from infra.local.search import AWARE, RADII, UNSEEN, Found, Search
 from pipelines.stage import stage
 
 RELEASE = Path("models/release")
 TEST = Path("data/splits/test.csv")
 OUT = Path("reports/ask")
 FOLLOW_SECONDS = 90  # until a running service has loaded a promoted model; it looks every BUCKLER_FOLLOW_SECONDS
-UNSEEN = 2  # largest change, in 1/255, of which the story says that the eye does not see it
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,8 @@ def told(story: Story) -> list[str]:
         *_missed(story),
         "",
         f"The pictures are chosen by a rule: {story.about}.",
-        "Each is the surest one that the attack turns at the smallest radius.",
+        f"The first is the surest one that PGD turns within {UNSEEN}/255, the other the surest one that is accepted,",
+        "at the smallest radius at which there is one.",
     ]
 
 

@@ -16,7 +16,7 @@ from buckler.errors import BucklerError
 from buckler.modality.picture.images import load_pixels
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV
 from infra.local import story
-from infra.local.search import AWARE, Search
+from infra.local.search import AWARE, UNSEEN, Search
 from infra.local.story import Asked, Story
 from tests.services.running import IMAGE_SIZE, LABELS
 
@@ -81,7 +81,7 @@ def test_the_story_is_what_the_service_answers(here, server, capsys):
         assert triptych.width > 300
 
 
-def test_the_shown_picture_is_the_surest_that_flips_at_the_smallest_radius(here):
+def test_the_shown_picture_is_the_surest_that_flips_within_an_unseen_change(here):
     search = Search.load(story.RELEASE, story.TEST)
     found, _ = search.run()
     assert found is not None
@@ -92,7 +92,17 @@ def test_the_shown_picture_is_the_surest_that_flips_at_the_smallest_radius(here)
         surer = search.candidates.pictures.at(np.arange(place))
         search.candidates = replace(search.candidates, pictures=surer)
         later, _ = search.run()
-        assert later is None or later.epsilon_255 > found.epsilon_255
+        assert later is None or later.epsilon_255 > max(found.epsilon_255, UNSEEN)
+
+
+def test_a_surer_picture_replaces_a_found_one_only_within_an_unseen_change(here):
+    search = Search.load(story.RELEASE, story.TEST)
+    found, _ = search.run()
+    assert found is not None
+    surest, less_sure = (replace(found, name=name) for name in search.candidates.pictures.ids[:2])
+    assert search._surer(less_sure, replace(surest, epsilon_255=UNSEEN)).name == surest.name
+    assert search._surer(less_sure, replace(surest, epsilon_255=UNSEEN + 1)).name == less_sure.name
+    assert search._surer(surest, replace(less_sure, epsilon_255=UNSEEN)).name == surest.name
 
 
 def test_json_is_printed_only_on_request(here, server, capsys):
