@@ -121,7 +121,7 @@ class Search:
         return flipped, missed
 
     def _surer(self, known: Found | None, other: Found) -> Found:
-        """Return ``other`` instead of ``known``, of a smaller radius, if it is surer and the eye does not see its change."""
+        """Return ``other`` instead of ``known``, found earlier, if it is surer and the eye does not see its change."""
         if known is None:
             return other
         place = self.candidates.pictures.ids.index  # the surest first
