@@ -50,7 +50,7 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("gate.min_robust_accuracy", {1: 0.3, 16: 0.1}, r"radii of attack\.suite, \[1, 2, 4, 8\], got \[16\]"),
+        ("gate.min_robust_accuracy", {1: 0.3, 16: 0.1}, r"radii of attack\.suite, \[1, 2, 4\], got \[16\]"),
         ("gate.min_robust_sensitivity", {3: 0.1}, r"gate\.min_robust_sensitivity: .* got \[3\]"),
         ("gate.min_robust_specificity", {3: 0.1}, r"gate\.min_robust_specificity: .* got \[3\]"),
         ("gate.min_subgroup_robust_accuracy", {3: 0.1}, r"gate\.min_subgroup_robust_accuracy: .* got \[3\]"),
