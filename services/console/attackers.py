@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RADII = (1, 2, 4, 8)
 PGD_STEPS, INFORMED_STEPS = 20, 10
 BEST = 3
-LIMIT_SECONDS = 60.0  # without loading and waiting; VGG-19 needs about half of it on two cores
+LIMIT_SECONDS = 60.0  # without loading and waiting
 
 
 @dataclass(frozen=True, slots=True)
