@@ -1,4 +1,4 @@
-"""Writes the times of `make demo RESULTS=DIR` to docs/results/demo.json."""
+"""Writes the times and the last lines of `make demo RESULTS=DIR` to docs/results/demo.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,8 @@ COLUMNS = (
 )
 
 
-def write(rows: Sequence[Mapping[str, CellValue]], out: Path) -> Path:
-    """Write rows with the cells of `COLUMNS` into the folder ``out`` and return the file."""
-    return results.new("demo", "make demo", {"time": Table(COLUMNS, tuple(map(dict, rows)))}).write(out)
+def write(rows: Sequence[Mapping[str, CellValue]], story: Sequence[str], out: Path) -> Path:
+    """Write rows with the cells of `COLUMNS` and the lines of the story into the folder ``out``; return the file."""
+    lines = Table((Column("line", "line"),), tuple({"line": line} for line in story))
+    tables = {"time": Table(COLUMNS, tuple(map(dict, rows))), "story": lines}
+    return results.new("demo", "make demo", tables).write(out)

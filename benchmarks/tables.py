@@ -3,6 +3,7 @@
 The command replaces the text between each marker and the next ``<!-- end -->``::
 
     <!-- table: serving.load -->               the table ``load`` of serving.json
+    <!-- text: demo.story -->                  the lines of a table with one column, as they were printed
     <!-- measured: serving -->                 command, commit and machine of serving.json
     <!-- figure: serving.load[Buckler; 16].requests_per_second -->      one cell, inside a line
 
@@ -21,7 +22,7 @@ from buckler.errors import DataError
 from pipelines.stage import stage
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKER = re.compile(r"<!-- (table|measured|figure): (.+?) -->(.*?)<!-- end -->", re.DOTALL)
+MARKER = re.compile(r"<!-- (table|text|measured|figure): (.+?) -->(.*?)<!-- end -->", re.DOTALL)
 FIGURE = re.compile(r"([^\[]+)\[(.+)\]\.(\w+)")
 
 Library = Mapping[str, Results]
@@ -42,7 +43,7 @@ def fill(text: str, known: Library) -> str:
 
     def content(match: re.Match[str]) -> str:
         kind, target, _ = match.groups()
-        filled = {"table": _table, "measured": _measured, "figure": _figure}[kind](target, known)
+        filled = {"table": _table, "text": _text, "measured": _measured, "figure": _figure}[kind](target, known)
         gap = "" if kind == "figure" else "\n\n"
         return f"<!-- {kind}: {target} -->{gap}{filled}{gap}<!-- end -->"
 
@@ -51,7 +52,7 @@ def fill(text: str, known: Library) -> str:
 
 def unshown(texts: Iterable[str], known: Library) -> set[str]:
     """Return the tables without a marker."""
-    shown = {target for text in texts for kind, target, _ in MARKER.findall(text) if kind == "table"}
+    shown = {target for text in texts for kind, target, _ in MARKER.findall(text) if kind in ("table", "text")}
     return {f"{name}.{table}" for name, document in known.items() for table in document.tables} - shown
 
 
@@ -86,6 +87,12 @@ def _cell(cell: CellValue, column: Column) -> str:
 
 def _table(target: str, known: Library) -> str:
     return markdown(_find(target, known))
+
+
+def _text(target: str, known: Library) -> str:
+    table = _find(target, known)
+    (column,) = table.columns
+    return "\n".join(["```", *(str(row[column.key]) for row in table.rows), "```"])
 
 
 def _measured(name: str, known: Library) -> str:

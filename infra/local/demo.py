@@ -11,7 +11,7 @@ from infra.local.times import PIPELINE, Clock
 
 
 def run(*, stop: bool, out: Path | None) -> None:
-    """Run all steps; leave the servers running unless ``stop``; write the times into the folder ``out``.
+    """Run all steps; leave the servers running unless ``stop``; write times and story into the folder ``out``.
 
     Raises:
         LocalError: A step failed. Servers that this call started are stopped.
@@ -36,8 +36,10 @@ def run(*, stop: bool, out: Path | None) -> None:
     print("\n".join(times.table(clock.steps, stages)))
     if out:
         from benchmarks import demo  # loads the libraries of the pipeline
+        from infra.local import story
 
-        print(f"\nwritten to {demo.write(list(times.rows(clock.steps, stages)), out)}")
+        lines = (story.OUT / story.TEXT).read_text(encoding="utf-8").splitlines()
+        print(f"\nwritten to {demo.write(list(times.rows(clock.steps, stages)), lines, out)}")
     _say_next(running=not stop or not started)
 
 

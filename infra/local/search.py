@@ -51,6 +51,9 @@ class Found:
     epsilon_255: int
 
 
+_Turned = tuple[Found, Prediction]  # and the answer to the attacked copy
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Dangerous test pictures that the model answers right, the surest first.
@@ -107,27 +110,28 @@ class Search:
     def run(self) -> tuple[Found | None, Found | None]:
         """Return a candidate that PGD turns into a harmless label, and one whose harmless answer is accepted.
 
-        The first is the surest within `UNSEEN`, or without one at the smallest radius that turns any. The second is the
-        surest at the smallest radius at which one is accepted: PGD that knows the detector seeks an accepted answer
-        among the candidates that PGD turns at all.
+        The first is the one within `UNSEEN` whose two answers are both sure, before and under attack; without one,
+        the same at the smallest radius that turns any. The second is the surest at the smallest radius at which one is
+        accepted: PGD that knows the detector seeks an accepted answer among the candidates that PGD turns at all.
         """
-        flipped = missed = None
+        flipped: _Turned | None = None
+        missed = None
         for radius in RADII:
             if turned := list(self._turned(self._unaware, UNAWARE, radius, self.candidates.pictures)):
-                flipped = self._surer(flipped, turned[0][0])
+                if flipped is None or radius <= UNSEEN:
+                    flipped = max([*([flipped] if flipped else []), *turned], key=self._sureness)
                 missed = missed or self._accepted(turned, radius)
             if missed and radius >= UNSEEN:
                 break
-        return flipped, missed
+        return flipped[0] if flipped else None, missed
 
-    def _surer(self, known: Found | None, other: Found) -> Found:
-        """Return ``other`` instead of ``known``, found earlier, if it is surer and the eye does not see its change."""
-        if known is None:
-            return other
-        place = self.candidates.pictures.ids.index  # the surest first
-        return other if other.epsilon_255 <= UNSEEN and place(other.name) < place(known.name) else known
+    def _sureness(self, turned: _Turned) -> float:
+        """Return the smaller of the probabilities of the right answer before and the wrong one under the attack."""
+        found, wrong = turned
+        right = self.predictor(found.clean)
+        return min(right.probabilities[right.label], wrong.probabilities[wrong.label])
 
-    def _accepted(self, turned: Sequence[tuple[Found, Prediction]], epsilon_255: int) -> Found | None:
+    def _accepted(self, turned: Sequence[_Turned], epsilon_255: int) -> Found | None:
         """Return the first of ``turned`` that is accepted, as it is or attacked with knowledge of the detector."""
         some = self.candidates.pictures
         some = some.at(some.rows_of([found.name for found, _ in turned]))
@@ -137,9 +141,7 @@ class Search:
                 return found
         return None
 
-    def _turned(
-        self, attacker: Classifier, name: str, epsilon_255: int, some: Pictures
-    ) -> Iterator[tuple[Found, Prediction]]:
+    def _turned(self, attacker: Classifier, name: str, epsilon_255: int, some: Pictures) -> Iterator[_Turned]:
         """Yield those of ``some`` that PGD on ``attacker`` turns into a harmless label, with the answers to them."""
         # An attacker without knowledge takes all steps: a patient one wants the surest wrong answer, not the first.
         attack, radius = PGD(steps=STEPS, early_exit=name == AWARE), Radius(epsilon_255 / 255)

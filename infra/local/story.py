@@ -4,7 +4,8 @@
 requires one. The pictures are searched with the released model on this machine; every printed answer is the service's.
 
 Reads   models/release/, data/splits/test.csv and its pictures, the public keys
-Writes  reports/ask/: the pictures sent, {flipped,missed}_{clean,attacked}.png, triptych.png and answers.json
+Writes  reports/ask/: the pictures sent, {flipped,missed}_{clean,attacked}.png, triptych.png, answers.json
+        and story.txt
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pipelines.stage import stage
 RELEASE = Path("models/release")
 TEST = Path("data/splits/test.csv")
 OUT = Path("reports/ask")
+TEXT = "story.txt"
 FOLLOW_SECONDS = 90  # until a running service has loaded a promoted model; it looks every BUCKLER_FOLLOW_SECONDS
 
 
@@ -69,8 +71,9 @@ def run(url: str, *, show_json: bool = False) -> None:
         _wait_for(service, search.predictor.digest)
         flipped, missed = (_ask(service, found) for found in search.run())
     story = Story(flipped, missed, search.candidates.about, len(search.candidates.pictures.ids))
-    answers = _write(story)
-    print("\n".join(told(story)))
+    answers, lines = _write(story), told(story)
+    (OUT / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
     print(f"\nPictures (triptych.png) and whole answers (answers.json) are in {OUT}.")
     if show_json:
         print(json.dumps(answers, indent=2))
@@ -86,8 +89,8 @@ def told(story: Story) -> list[str]:
         *_missed(story),
         "",
         f"The pictures are chosen by a rule: {story.about}.",
-        f"The first is the surest one that PGD turns within {UNSEEN}/255, the other the surest one that is accepted,",
-        "at the smallest radius at which there is one.",
+        f"The first is the one within {UNSEEN}/255 whose right and wrong answer are both sure, the other the surest",
+        "that is accepted under attack, at the smallest radius at which one is.",
     ]
 
 

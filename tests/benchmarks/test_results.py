@@ -1,6 +1,7 @@
 """Documents of measured results, and the tables of the documentation that are generated from them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,15 @@ def test_markers_are_filled_and_the_rest_of_the_text_is_kept():
     assert "*Measured: `make bench`; commit 0123456789ab with changes; a processor. One run.*" in filled
     assert "answers <!-- figure: serving.load[ours; 1].rate -->1,234.6 (1,200.0 to 1,300.0)<!-- end --> a" in filled
     assert tables.fill(filled, KNOWN) == filled
+
+
+def test_printed_lines_are_shown_as_they_were_printed():
+    lines = Table((Column("line", "line"),), ({"line": "1  a | b"}, {"line": ""}, {"line": "3"}))
+    known = {"serving": replace(KNOWN["serving"], tables={"said": lines})}
+    text = "<!-- text: serving.said -->old<!-- end -->"
+    assert tables.fill(text, known) == "<!-- text: serving.said -->\n\n```\n1  a | b\n\n3\n```\n\n<!-- end -->"
+    assert tables.unshown([text], known) == set()
+    assert tables.unshown([], known) == {"serving.said"}
 
 
 @pytest.mark.parametrize(
