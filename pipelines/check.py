@@ -147,7 +147,14 @@ def _settings(folder: Path, profile: str | None, overrides: dict[str, Any]) -> R
 
 
 def _demands(cfg: RunParams) -> Demands:
-    return demands_of(cfg.data, cfg.calibrate, cfg.gate, attacked=cfg.attack.records, seed=cfg.attack.seed)
+    return demands_of(
+        cfg.data,
+        cfg.calibrate,
+        cfg.gate,
+        attacked=cfg.attack.records,
+        seed=cfg.attack.seed,
+        max_imbalance=cfg.validate.max_imbalance,
+    )
 
 
 def _validation_refusals(found: validate.Validated, cfg: RunParams) -> Iterator[str]:

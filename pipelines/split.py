@@ -49,10 +49,31 @@ class SplitParams:
             raise ValueError(f"expected test and calibration below 1 together, got {self.test} and {self.calibration}")
 
 
-def demands_of(data: DataParams, calibrate: CalibrateParams, gate: Policy, *, attacked: int, seed: int) -> Demands:
-    """Return the settings that need pictures; ``attacked`` and ``seed`` are of section ``attack``."""
+def demands_of(
+    data: DataParams,
+    calibrate: CalibrateParams,
+    gate: Policy,
+    *,
+    attacked: int,
+    seed: int,
+    max_imbalance: float = math.inf,
+) -> Demands:
+    """Return the settings that need pictures.
+
+    Args:
+        data, calibrate, gate: Sections of params.yaml.
+        attacked, seed: Of section ``attack``.
+        max_imbalance: Of section ``validate``.
+    """
     return Demands(
-        gate, data.malignant, calibrate.max_fpr, calibrate.confidence, calibrate.min_sensitivity, attacked, seed
+        gate,
+        data.malignant,
+        calibrate.max_fpr,
+        calibrate.confidence,
+        calibrate.min_sensitivity,
+        attacked,
+        seed,
+        max_imbalance,
     )
 
 
@@ -115,9 +136,16 @@ def _by(groups: np.ndarray, ids: np.ndarray) -> Any:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    data, attack = params.load("data", DataParams), params.read()["attack"]  # checked by the stage preflight
+    data, sections = params.load("data", DataParams), params.read()  # checked by the stage preflight
     calibrate, gate = params.load("calibrate", CalibrateParams), params.load("gate", Policy)
-    demands = demands_of(data, calibrate, gate, attacked=attack["records"], seed=attack["seed"])
+    demands = demands_of(
+        data,
+        calibrate,
+        gate,
+        attacked=sections["attack"]["records"],
+        seed=sections["attack"]["seed"],
+        max_imbalance=sections["validate"]["max_imbalance"],
+    )
     run(params.load("split", SplitParams), data, demands)
 
 

@@ -77,7 +77,7 @@ def shortage(
     parts = {need.part for need in short}
     found = [
         *_other_shares(demands, division, counts),
-        *_more_pictures(division, short, per_class, available),
+        *_more_pictures(division, short, per_class, available, demands.max_imbalance),
     ]
     if demands.attacked and "attacked" in parts:
         found.append("set attack.records to 0: all test pictures are attacked")
@@ -119,8 +119,10 @@ def _grown(shares: Mapping[str, float], division: Division, short: Sequence[Need
     return grown
 
 
-def _more_pictures(division: Division, short: Sequence[Need], per_class: int, available: float) -> list[str]:
-    """Return how many pictures are missing at the present shares."""
+def _more_pictures(
+    division: Division, short: Sequence[Need], per_class: int, available: float, max_imbalance: float
+) -> list[str]:
+    """Return how many pictures are missing at the present shares, and to keep the classes within ``max_imbalance``."""
     lacking: dict[tuple[str, ...], int] = {}
     most = 0  # of a class
     for need in short:
@@ -129,7 +131,7 @@ def _more_pictures(division: Division, short: Sequence[Need], per_class: int, av
         have = sum(division.frame["label"].isin(need.labels))
         most = max(most, math.ceil(total / len(need.labels)))
         lacking[need.labels] = max(lacking.get(need.labels, 1), total - have)
-    lacking = _apart(lacking)
+    lacking = _balanced(_apart(lacking), division, max_imbalance)
     if per_class and most <= available:
         return [f"raise data.per_class from {per_class} to {max(most, per_class + 1)}"]
     added = " and ".join(f"{count} pictures of {' + '.join(labels)}" for labels, count in lacking.items())
@@ -145,6 +147,16 @@ def _apart(lacking: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]
         if lacking[labels] > brought:
             added[labels] = lacking[labels] - brought
     return added
+
+
+def _balanced(
+    lacking: Mapping[tuple[str, ...], int], division: Division, max_imbalance: float
+) -> dict[tuple[str, ...], int]:
+    """Return ``lacking`` with the pictures of other classes that must then be added, too."""
+    sizes = {label: int((division.frame["label"] == label).sum()) for label in division.labels}
+    after = {label: size + lacking.get((label,), 0) for label, size in sizes.items()}
+    least = math.ceil(max(after.values()) / max_imbalance)
+    return {**lacking, **{(label,): least - sizes[label] for label, size in after.items() if size < least}}
 
 
 def _wider_margin(demands: Demands, labels: Sequence[str], counts: Counts) -> list[str]:

@@ -4,6 +4,7 @@ Counted before anything is trained: with fewer the stage `calibrate` cannot set 
 the model is worth.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,6 +68,7 @@ class Demands:
         malignant: ``data.malignant``: labels that must not be missed.
         max_fpr, confidence, min_sensitivity: Of section ``calibrate``.
         attacked, attack_seed: ``attack.records`` (0: all test pictures are attacked) and ``attack.seed``.
+        max_imbalance: Of section ``validate``: size of the largest class divided by that of the smallest.
     """
 
     policy: Policy
@@ -76,6 +78,7 @@ class Demands:
     min_sensitivity: float
     attacked: int
     attack_seed: int
+    max_imbalance: float = math.inf
 
     def needs(self, labels: Sequence[str]) -> list[Need]:
         """Return what these settings need for the classes ``labels``."""

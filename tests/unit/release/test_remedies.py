@@ -63,6 +63,15 @@ def test_the_pictures_that_are_missing_are_enough_at_the_present_shares():
     assert short(division(300, 100 + int(count) - 6)) is not None
 
 
+def test_more_pictures_of_one_class_need_more_of_the_others_for_the_balance():
+    few, balanced = division(90, 40), replace(DEMANDS, max_imbalance=2)
+    malignant, benign = way(
+        short(few, balanced), r"add about (\d+) pictures of malignant and (\d+) pictures of benign$"
+    )
+    assert 90 + benign == math.ceil((40 + malignant) / 2)
+    assert way(short(few), r"add about (\d+) pictures of malignant$") == [malignant]
+
+
 def test_the_limit_of_pictures_a_class_is_raised_with_them():
     count, least = way(short(division(100, 100), per_class=100), r"add about (\d+) .*data\.per_class from 100 to (\d+)")
     assert least == 100 + count
