@@ -120,7 +120,7 @@ def test_the_error_for_a_missing_manifest_names_the_command_to_run(tmp_path, mon
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "per_class", "malignant"),
-    [("skin", 400, ("malignant",)), ("ham7", 0, ("akiec", "bcc", "mel"))],
+    [("skin", 640, ("malignant",)), ("ham7", 0, ("akiec", "bcc", "mel"))],
     ids=["skin", "ham7"],
 )
 def test_real_pictures_pass_with_the_parameters_of_the_project(
