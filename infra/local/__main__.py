@@ -28,6 +28,8 @@ def main() -> None:
         "--stop", action="store_true", help="stop the servers after `demo`; the default if the output is no terminal"
     )
     given = parser.parse_args()
+    # A script's background process inherits that SIGINT is ignored, and would pass it on to the stages, which must end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, signal.default_int_handler)

@@ -38,7 +38,7 @@ def run(*, stop: bool, out: Path | None) -> None:
         from benchmarks import demo  # loads the libraries of the pipeline
         from infra.local import story
 
-        lines = (story.OUT / story.TEXT).read_text(encoding="utf-8").splitlines()
+        lines = (places.ROOT / story.OUT / story.TEXT).read_text(encoding="utf-8").splitlines()
         print(f"\nwritten to {demo.write(list(times.rows(clock.steps, stages)), lines, out)}")
     _say_next(running=not stop or not started)
 

@@ -43,6 +43,7 @@ class Mean:
 
     labels, image_size, shape = LABELS, SIDE, (SIDE, SIDE, 3)
     precision = "float32"
+    heat_maps_reliable = True
 
     def __init__(self) -> None:
         self.verdict = verdict()

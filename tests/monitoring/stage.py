@@ -224,11 +224,14 @@ def has_result(job: str, cfg: "WatchParams") -> bool:
 
 
 def send_traffic(url: str, key: str) -> None:
-    """Send typical requests: pictures, a search by queries, an invalid picture, a request without a key."""
+    """Send typical requests: pictures, an opinion, a search by queries, an invalid picture, one without a key."""
     shown = {"authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, timeout=60) as client:
         for number in range(GROUP):  # what the service stores together
             assert ask(client, lesion(20 + number), shown) == 200
+        answer = client.post("/predict", files={"image": ("a.png", lesion(3))}, headers=shown).json()
+        opinion = {"request_id": answer["request_id"], "opinion": "disagree"}
+        assert client.post("/feedback", json=opinion, headers=shown).status_code == 200
         searched = np.asarray(images.load_pixels(lesion(7)))
         for step in range(16):
             changed = np.clip(searched + np.random.default_rng(step).choice([-2, 2], searched.shape) / 255, 0, 1)

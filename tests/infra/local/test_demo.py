@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import demo, pipeline, places, ports, processes, servers, times
+from infra.local import demo, pipeline, ports, processes, servers, times
 from infra.local.places import LocalError
 from infra.local.progress import RAN, StageRun
 from infra.local.times import PIPELINE, TOTAL
@@ -84,12 +84,15 @@ def test_the_times_name_long_stages_and_sum_up_short_ones():
     ]
 
 
-def test_the_document_has_every_stage_and_the_row_that_the_readme_quotes(steps, tmp_path):
+def test_the_document_has_every_stage_and_the_row_that_the_readme_quotes(steps, root, tmp_path):
+    (root / "reports/ask").mkdir(parents=True)
+    (root / "reports/ask/story.txt").write_text("1  a picture\n\n2  the same\n")
     demo.run(stop=True, out=tmp_path / "results")
     from benchmarks import results
 
-    table = results.read(tmp_path / "results/demo.json").tables["time"]
-    rows = {row["step"]: row for row in table.rows}
+    tables = results.read(tmp_path / "results/demo.json").tables
+    rows = {row["step"]: row for row in tables["time"].rows}
+    assert [row["line"] for row in tables["story"].rows] == ["1  a picture", "", "2  the same"]
     assert rows["stage train"] == {"step": "stage train", "seconds": 31.4, "silent": 8.2}
     assert rows["stage weights"]["source"] == "unchanged"
     assert rows[TOTAL]["seconds"] >= rows["start the servers"]["seconds"] > 0
@@ -107,7 +110,8 @@ threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
 sys.argv = ["infra.local", "up"]
 __main__.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=places.ROOT, capture_output=True, text=True, timeout=60)
+    project = Path(__file__).parents[3]  # from which `infra` is imported
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, timeout=60)
     assert done.returncode == 130, done.stderr
     assert done.stderr == "\ninterrupted: finished stages are kept, the next run resumes there\n"
     assert not list((root / ".buckler/run").glob("*.pid"))
