@@ -27,11 +27,11 @@ def run(*, stop: bool, out: Path | None) -> None:
     try:
         with clock.step("ask the service"):
             _call(sys.executable, "-m", "infra.local.story", "--url", url(ports.current()["service"]))
+        clock.stop()
         told = True
     finally:
         if stop or not told:
             servers.stop(started)
-    clock.stop()
     print("\n== where the time went")
     print("\n".join(times.table(clock.steps, stages)))
     if out:

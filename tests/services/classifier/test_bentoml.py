@@ -76,14 +76,18 @@ def test_bentomls_client_gets_the_answer_that_every_client_gets(server: Server, 
     assert without_id(answer) == without_id(server.predict(picture).json())
 
 
-def test_bentomls_asynchronous_client_answers_several_at_once(server: Server, picture: bytes, path: Path):
-    async def ask() -> list[dict[str, Any]]:
+def test_bentomls_asynchronous_clients_are_answered_at_once(server: Server, picture: bytes, path: Path):
+    async def ask() -> dict[str, Any]:
+        # A client for each call: the first call of a client that ends closes the files of its other calls.
         async with bentoml.AsyncHTTPClient(server.url) as client:
             with client._temp_dir:
                 assert await client.is_ready()
-                return await asyncio.gather(*(client.predict(image=path) for _ in range(4)))
+                return dict(await client.predict(image=path))
 
-    answers = asyncio.run(ask())
+    async def ask_all() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(ask() for _ in range(4)))
+
+    answers = asyncio.run(ask_all())
     assert [without_id(each) for each in answers] == [without_id(server.predict(picture).json())] * 4
     assert len({each["request_id"] for each in answers}) == 4
 
