@@ -9,7 +9,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 from tests.fuzz.table import Inputs
-from tests.malformed import PNG, SECRET, chunk, exif, header, noise, repeated_scan, rows, saved, segment
+from tests.malformed import SECRET
+from tests.picture_bytes import PNG, chunk, exif, header, noise, repeated_scan, rows, saved, segment
 from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
 SMALL = 12

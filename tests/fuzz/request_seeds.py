@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.table import Inputs
-from tests.malformed import noise, saved
+from tests.picture_bytes import noise, saved
 from tests.unit.modality.picture.dicom_files import dicom
 
 SMALL = 12

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz import mutation, seeds
 from tests.fuzz.table import TARGETS, Target
-from tests.malformed import chunk, png
+from tests.picture_bytes import chunk, png
 
 STRUCTURED = [target for target in TARGETS.values() if target.mutator()]
 DRAWS = range(30)

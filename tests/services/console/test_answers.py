@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from buckler.client import Answer, Detector, Model
+from buckler.client import Answer
 from buckler.detection.reasons import Reason
 from buckler.modality.picture import images, synthetic
 from buckler.serving.model_card import SYNTHETIC_BANNER
 from services.console import model_facts, pages, samples
 from services.console.model_facts import ModelFacts, SimilarAnswers
 from services.console.service_client import PictureAnswer, ServiceClient
+from tests.services.console.answers import answer
 from tests.services.console.browser import client, token_of
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -28,23 +29,9 @@ CARD: dict[str, Any] = {
 OLD_CARD = {**CARD, "data": {"version": "sha256:data"}, "clean": {}, "intended_use": None}
 
 
-def answer_of(*reasons: str, flagged: bool = False) -> Answer:
-    return Answer(
-        request_id="0f0f",
-        label="benign",
-        probabilities={"benign": 0.61, "malignant": 0.39},
-        decision="review" if reasons else "accept",
-        reasons=reasons,
-        detector=Detector(3.0 if flagged else 1.0, 2.0, "adversarial" if flagged else "clean"),
-        model=Model("skin", "3", "sha256:model", "sha256:verdict"),
-        receipt=None,
-        content={},
-    )
-
-
-def rendered(answer: Answer, *, card: dict[str, Any] | None = CARD, heat_map: str = "shown") -> str:
+def rendered(given: Answer, *, card: dict[str, Any] | None = CARD, heat_map: str = "shown") -> str:
     overlay = "data:image/png;base64,BBBB" if heat_map == "shown" else None
-    found = PictureAnswer(answer, "data:image/png;base64,AAAA", heat_map, overlay, card)
+    found = PictureAnswer(given, "data:image/png;base64,AAAA", heat_map, overlay, card)
     return bytes(pages.answer(found).body).decode()
 
 
@@ -53,14 +40,14 @@ def text_of(html: str) -> str:
 
 
 def test_an_answer_without_a_warning_is_not_called_good():
-    html = rendered(answer_of())
+    html = rendered(answer("benign"))
     assert "No automatic warning" in html
     assert not re.search(r'class="[^"]*\b(good|bad|warn|review)\b', html)
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_a_warning_with_its_meaning_and_advice(reason):
-    html = rendered(answer_of(reason))
+    html = rendered(answer("benign", reason))
     assert '<p class="advice review">' in html
     assert reason.meaning in html
     assert reason.advice.replace("'", "&#39;") in html
@@ -68,30 +55,30 @@ def test_every_reason_is_a_warning_with_its_meaning_and_advice(reason):
 
 
 def test_a_reason_of_a_newer_service_is_shown_by_its_name():
-    assert "tide too high" in rendered(answer_of("tide_too_high"))
+    assert "tide too high" in rendered(answer("benign", "tide_too_high"))
 
 
 def test_the_detectors_line_does_not_contradict_the_warning_about_a_series():
-    html = rendered(answer_of(Reason.QUERY_ATTACK))
+    html = rendered(answer("benign", Reason.QUERY_ATTACK))
     assert "The detector did not flag this picture alone" in html
     assert "the series of near-identical pictures" in html
     assert '<p class="finding ">' in html
 
 
 def test_the_detectors_line_is_a_warning_only_if_it_flags():
-    assert '<p class="finding warn">' in rendered(answer_of(Reason.ADVERSARIAL, flagged=True))
-    assert '<p class="finding ">' in rendered(answer_of(Reason.LOW_CONFIDENCE))
+    assert '<p class="finding warn">' in rendered(answer("benign", Reason.ADVERSARIAL, flagged=True))
+    assert '<p class="finding ">' in rendered(answer("benign", Reason.LOW_CONFIDENCE))
 
 
 def test_an_estimate_is_compared_with_test_pictures_of_its_bin():
     assert "Of 49 test pictures with an estimate about this high, 40 were answered rightly." in text_of(
-        rendered(answer_of())
+        rendered(answer("benign"))
     )
 
 
 @pytest.mark.parametrize("card", [None, OLD_CARD, {**CARD, "clean": {"reliability": None}}])
 def test_without_a_table_of_reliability_nothing_is_said_of_it(card):
-    assert "answered rightly" not in rendered(answer_of(), card=card)
+    assert "answered rightly" not in rendered(answer("benign"), card=card)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +104,13 @@ def test_certainty_belongs_to_the_last_bin():
     ],
 )
 def test_a_heat_map_that_failed_its_check_is_replaced_by_the_reason(card, sentence):
-    html = rendered(answer_of(), card=card, heat_map="unreliable")
+    html = rendered(answer("benign"), card=card, heat_map="unreliable")
     assert html.count("<img") == 1
     assert f"No heat map available {sentence}" in text_of(html).replace("&#39;", "'")
 
 
 def test_a_flat_heat_map_is_replaced_by_a_sentence():
-    html = rendered(answer_of(), heat_map="flat")
+    html = rendered(answer("benign"), heat_map="flat")
     assert html.count("<img") == 1
     assert "No heat map available No region stands out." in text_of(html)
 
@@ -143,13 +130,13 @@ def test_a_flat_heat_map_is_replaced_by_a_sentence():
     ],
 )
 def test_a_heat_map_says_whether_it_was_checked(stated, sentence):
-    html = rendered(answer_of(), card=CARD | {"heat_map": stated})
+    html = rendered(answer("benign"), card=CARD | {"heat_map": stated})
     assert html.count("<img") == 2
     assert f"A rough hint. {sentence}" in text_of(html)
 
 
 def test_a_printed_answer_names_model_verdict_request_limits_and_source():
-    text = text_of(rendered(answer_of()))
+    text = text_of(rendered(answer("benign")))
     for part in (
         "skin, version 3",
         "sha256:verdict",
@@ -163,7 +150,7 @@ def test_a_printed_answer_names_model_verdict_request_limits_and_source():
 
 
 def test_a_printed_answer_without_a_card_claims_nothing_about_the_model():
-    text = text_of(rendered(answer_of(), card=None))
+    text = text_of(rendered(answer("benign"), card=None))
     assert "The model card was not available." in text
     assert "Intended use" not in text
     assert SYNTHETIC_BANNER not in text

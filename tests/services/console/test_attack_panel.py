@@ -7,31 +7,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from buckler.client import Answer, Detector, Model
+from buckler.client import Answer
 from services.console import attack_preview, pages
 from services.console.app import create
 from services.console.attack_preview import AttackResult
 from services.console.attackers import ATTACKERS, INFORMED, NOISE, PGD
 from services.console.settings import Settings
 from tests.key_files import public_env
+from tests.services.console.answers import answer
 from tests.services.console.browser import NO_SERVERS, TOKEN, client, token_of
 from tests.services.running import LABELS, Server
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
-
-
-def answer(label: str = "malignant", *reasons: str, flagged: bool = False) -> Answer:
-    return Answer(
-        request_id="0" * 32,
-        label=label,
-        probabilities={"benign": 0.3, "malignant": 0.7},
-        decision="review" if reasons else "accept",
-        reasons=reasons,
-        detector=Detector(3.0 if flagged else 0.5, 2.0, "adversarial" if flagged else "clean"),
-        model=Model("skin-lesion", "3", "sha256:a", "sha256:b"),
-        receipt=None,
-        content={},
-    )
 
 
 def said(after: Answer, before: Answer | None = None, *, attacker=PGD, largest: int = 2) -> str:

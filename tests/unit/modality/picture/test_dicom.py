@@ -18,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import dicom, images, uploads
-from tests.malformed import saved
+from tests.picture_bytes import saved
 from tests.unit.modality.picture.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.modality.picture.dicom_files import dicom as write
 

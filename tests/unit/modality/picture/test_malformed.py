@@ -15,7 +15,7 @@ from PIL import Image
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import decode_budget, images
-from tests import malformed
+from tests import malformed, picture_bytes
 
 CORPUS = malformed.corpus()
 CODES = {"image_empty", "image_unreadable", "image_unsupported", "image_too_large"}
@@ -79,7 +79,7 @@ def test_every_file_becomes_pixels_or_an_error_within_a_second(name: str):
         assert result != "pixels"
     if " cut at " in name:
         # The end of a PNG and the last marker of a JPEG do not affect the pixels.
-        assert result != "pixels" or len(CORPUS[name]) > 0.9 * len(malformed.saved(malformed.noise()))
+        assert result != "pixels" or len(CORPUS[name]) > 0.9 * len(picture_bytes.saved(picture_bytes.noise()))
     if name.startswith("whole"):
         assert result == "pixels"
 
@@ -148,26 +148,26 @@ def test_the_error_names_the_format_and_does_not_quote_the_file(name: str, messa
 
 
 def test_the_cost_counts_only_the_picture_itself():
-    baseline, progressive = (malformed.saved(malformed.noise(), progressive=each) for each in (False, True))
+    baseline, progressive = (picture_bytes.saved(picture_bytes.noise(), progressive=each) for each in (False, True))
     assert decode_budget.jpeg_cost(baseline).passes == 1
     assert decode_budget.jpeg_cost(progressive).passes == progressive.count(b"\xff\xda")
-    thumbnail = malformed.after_start(malformed.segment(0xE1, b"Exif\0\0" + baseline))
+    thumbnail = picture_bytes.after_start(picture_bytes.segment(0xE1, b"Exif\0\0" + baseline))
     assert decode_budget.jpeg_cost(thumbnail).passes == 1
     assert decode_budget.jpeg_cost(baseline + 1000 * progressive).passes == 1
     plain = decode_budget.jpeg_cost(baseline).parts
-    assert decode_budget.jpeg_cost(malformed.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
-    assert decode_budget.png_cost(malformed.png()).parts == 3
-    assert decode_budget.png_cost(malformed.png() + 1000 * malformed.chunk(b"tEXt")).parts == 3
+    assert decode_budget.jpeg_cost(picture_bytes.after_start(b"\xff\xff\xff" + bytes(4), baseline)).parts == plain + 7
+    assert decode_budget.png_cost(picture_bytes.png()).parts == 3
+    assert decode_budget.png_cost(picture_bytes.png() + 1000 * picture_bytes.chunk(b"tEXt")).parts == 3
 
 
 @pytest.mark.parametrize(
     "mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "palette with transparency", "RGB with a key"]
 )
 def test_conversion_in_strips_equals_conversion_of_the_whole_picture(mode: str, monkeypatch: pytest.MonkeyPatch):
-    picture = malformed.noise("L" if mode == "I;16" else mode.split()[0].replace("palette", "P"), side=50)
+    picture = picture_bytes.noise("L" if mode == "I;16" else mode.split()[0].replace("palette", "P"), side=50)
     picture = picture.convert("I;16") if mode == "I;16" else picture
     options = {"transparency": 7} if "palette" in mode else {"transparency": (1, 2, 3)} if "key" in mode else {}
-    content = malformed.saved(picture, "JPEG" if mode == "CMYK" else "PNG", **options)
+    content = picture_bytes.saved(picture, "JPEG" if mode == "CMYK" else "PNG", **options)
     whole = images.load_pixels(content)
     monkeypatch.setattr(images, "_STRIP_PIXELS", 7 * 50)
     np.testing.assert_array_equal(images.load_pixels(content), whole)
@@ -179,7 +179,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     mode = draw(st.sampled_from(["RGB", "L", "P", "CMYK"]))
     kind = "JPEG" if mode in ("CMYK",) or (mode != "P" and draw(st.booleans())) else "PNG"
     options = {"progressive": draw(st.booleans())} if kind == "JPEG" else {}
-    content = bytearray(malformed.saved(malformed.noise(mode), kind, **options))
+    content = bytearray(picture_bytes.saved(picture_bytes.noise(mode), kind, **options))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(2, len(content) - 1))
         match draw(st.sampled_from(["flip", "cut", "insert", "repeat", "number"])):
@@ -206,16 +206,17 @@ def test_damaged_files_raise_no_other_exception(content: bytes):
 
 @settings(max_examples=200, deadline=2000)
 @given(
-    st.sampled_from([b"\xff\xd8\xff", malformed.PNG, malformed.PNG + malformed.header(9, 9)]), st.binary(max_size=2000)
+    st.sampled_from([b"\xff\xd8\xff", picture_bytes.PNG, picture_bytes.PNG + picture_bytes.header(9, 9)]),
+    st.binary(max_size=2000),
 )
 def test_random_bytes_after_a_signature_raise_no_other_exception(signature: bytes, rest: bytes):
     assert decode(signature + rest) in {*CODES, "pixels"}
 
 
 def test_the_exif_orientation_swaps_the_sides():
-    upright = Image.open(io.BytesIO(malformed.saved(Image.new("RGB", (8, 4)))))
+    upright = Image.open(io.BytesIO(picture_bytes.saved(Image.new("RGB", (8, 4)))))
     assert upright.size == (8, 4)
     tag = Image.Exif()
     tag[0x0112] = 6
-    turned = malformed.saved(Image.new("RGB", (8, 4)), exif=tag)
+    turned = picture_bytes.saved(Image.new("RGB", (8, 4)), exif=tag)
     assert images.load_pixels(turned).shape == (8, 4, 3)
