@@ -1,11 +1,14 @@
 """The committed reference is up to date and describes every setting and parameter."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from buckler import params
 from buckler.data import splits
+from buckler.detection.danger import dangerous_needed
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
 from buckler.release.requirements import unmet
@@ -53,6 +56,15 @@ def test_the_table_of_the_pictures_that_a_profile_needs_is_up_to_date():
     assert page == profile_needs.fill(page), "docs/how-to/own-pictures.md is out of date; run `make reference`"
     profiles = params.read(generate.ROOT / "params.yaml")["profiles"]
     assert [row for row in profiles if f"| `{row}` |" in page] == list(profiles)
+
+
+def test_the_page_states_how_many_dangerous_pictures_a_sensitivity_takes():
+    rows = re.findall(r"^\| (0\.\d+) \| (\d+) \| (\d+) \| (\d+) \|$", profile_needs.PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == 2
+    for sensitivity, *stated in rows:
+        assert [int(count) for count in stated] == [
+            dangerous_needed(float(sensitivity), 0.95, misses=misses) for misses in range(3)
+        ]
 
 
 @pytest.mark.parametrize("profile", ["demo", "paper", "hardened"])
