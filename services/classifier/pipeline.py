@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import images, overlay, uploads
+from buckler.modality.picture import overlay, uploads
+from buckler.modality.picture.decode_budget import MAX_PIXELS
 from buckler.modality.picture.uploads import Upload
 from services.classifier import metrics
 from services.classifier.contract import Answer, Feedback, RefusalError
@@ -140,7 +141,7 @@ class ClassifierPipeline:
         except RefusalError as refusal:
             if refusal.code is not ErrorCode.IMAGE_TOO_LARGE:
                 raise
-        upload = await self._decoded(request, picture, self._large, images.MAX_PIXELS)
+        upload = await self._decoded(request, picture, self._large, MAX_PIXELS)
         return upload, await self._model.run(partial(self._predict, request, upload, picture))
 
     async def _decoded(self, request: PictureRequest, picture: Picture, threads: Threads, most_pixels: int) -> Upload:

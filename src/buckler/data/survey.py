@@ -18,7 +18,6 @@ from buckler.errors import UnusableImageError
 # What to do with files of other formats, by the words of the decoder's message.
 _CONVERSIONS: Final[Mapping[str, str]] = {
     "got a HEIF": "convert them to JPEG with `heif-convert FILE.heic FILE.jpg`, or let the phone save JPEG",
-    "got a DICOM file": "convert them to PNG with `dcmj2pnm --write-png FILE.dcm FILE.png`",
     "got a video": "remove them, or save single pictures with `ffmpeg -i FILE -vf fps=1 FILE-%03d.png`",
     "got a TIFF": "convert them to PNG with `magick FILE.tif FILE.png`",
     "got something else": "remove them: they are not pictures",

@@ -28,7 +28,6 @@ def faults_of(files):
     [
         (b"\0\0\0\x18ftypheic" + bytes(50), "got a HEIF", "heif-convert"),
         (b"\0\0\0\x18ftypmif1" + bytes(50), "got a HEIF", "heif-convert"),
-        (bytes(128) + b"DICM" + bytes(50), "got a DICOM file", "dcmj2pnm"),
         (b"\0\0\0\x18ftypisom" + bytes(50), "got a video", "ffmpeg"),
         (b"II*\0" + bytes(50), "got a TIFF", "magick"),
         (b"GIF89a" + bytes(50), "got a GIF", "convert them to JPEG or PNG"),

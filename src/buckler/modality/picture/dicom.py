@@ -17,13 +17,10 @@ from PIL import Image
 
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import images
+from buckler.modality.picture.decode_budget import check_parts, check_size
 
 if TYPE_CHECKING:  # the import takes a quarter of a second; a service without DICOM files never spends it
     from pydicom import Dataset
-
-MAGIC = b"DICM"
-PREAMBLE = 128  # bytes before it
 
 IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
@@ -48,12 +45,7 @@ logging.getLogger("pydicom").propagate = False
 warnings.filterwarnings("ignore", module=r"(pydicom\.|buckler\.modality\.picture\.dicom$)")
 
 
-def is_dicom(content: bytes) -> bool:
-    """Return whether ``content`` begins like a DICOM file."""
-    return content[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC
-
-
-def load_image(content: bytes, *, most_pixels: int = images.MAX_PIXELS) -> Image.Image:
+def decode(content: bytes, most_pixels: int) -> Image.Image:
     """Return the frame of a DICOM file as 8-bit RGB or grey.
 
     The file's first window maps stored grey values to brightness; without a window, the whole range of the stored bits
@@ -123,7 +115,7 @@ def _check(dataset: "Dataset", most_pixels: int) -> str:
     for what, met in expected.items():
         if not met:
             raise _unsupported(what)
-    images.check_budget(int(dataset.Columns), int(dataset.Rows), most_pixels=most_pixels)
+    check_size(int(dataset.Columns), int(dataset.Rows), most_pixels=most_pixels)
     return kind
 
 
@@ -136,15 +128,13 @@ def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    passes = images.check_parts("JPEG", frame).passes
+    passes = check_parts("JPEG", frame).passes
     with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
         if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
             raise UnusableImageError(
                 ErrorCode.IMAGE_UNREADABLE, "expected a JPEG of the size and colours in the DICOM header"
             )
-        images.check_budget(
-            *image.size, passes
-        )  # one for each colour in a baseline JPEG, but a file can have any number
+        check_size(*image.size, passes)  # one for each colour in a baseline JPEG, but a file can have any number
         if image.info.get("progressive"):
             raise UnusableImageError(
                 ErrorCode.IMAGE_UNSUPPORTED, "expected a baseline JPEG in the DICOM file, got another"

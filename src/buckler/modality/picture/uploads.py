@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.modality.picture import dicom, images
+from buckler.modality.picture import images
+from buckler.modality.picture.decode_budget import MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Upload:
     shown: Image.Image | None = field(default=None, repr=False)
 
 
-def load(source: Path | bytes, *, size: int, shown: int | None = None, most_pixels: int = images.MAX_PIXELS) -> Upload:
+def load(source: Path | bytes, *, size: int, shown: int | None = None, most_pixels: int = MAX_PIXELS) -> Upload:
     """Return the decoded and resized picture with the facts of its file; errors as for ``load_pixels``.
 
     Args:
@@ -38,7 +39,7 @@ def load(source: Path | bytes, *, size: int, shown: int | None = None, most_pixe
         most_pixels: Most pixels that are decoded; a larger picture is refused by its header.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
-    image = load_image(content, most_pixels=most_pixels)
+    image = images.load_image(content, most_pixels=most_pixels)
     kept = None if shown is None else _without_metadata(images.shrunk(image, shown))
     return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content), kept)
 
@@ -50,14 +51,6 @@ def load_pixels(source: Path | bytes, *, size: int) -> NDArray[np.float32]:
         UnusableImageError: The file is in another format, damaged or too large; ``code`` states the fault.
     """
     return load(source, size=size).pixels
-
-
-def load_image(source: Path | bytes, *, most_pixels: int = images.MAX_PIXELS) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB; ``most_pixels`` as for ``load``, errors as for ``load_pixels``."""
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    if dicom.is_dicom(content):
-        return dicom.load_image(content, most_pixels=most_pixels).convert("RGB")
-    return images.load_image(content, most_pixels=most_pixels)
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import dicom, images, uploads
+from buckler.modality.picture.decode_budget import MAX_PIXELS
 from tests.picture_bytes import saved
 from tests.unit.modality.picture.dicom_files import PATIENT, jpeg_dicom
 from tests.unit.modality.picture.dicom_files import dicom as write
@@ -34,7 +35,7 @@ def colours():
 
 
 def decoded(content):
-    return np.asarray(uploads.load_image(content))
+    return np.asarray(images.load_image(content))
 
 
 def png(pixels):
@@ -47,7 +48,7 @@ def code_of(content):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UnusableImageError) as caught:
-            uploads.load_image(content)
+            images.load_image(content)
     assert "Mustermann" not in str(caught.value)
     assert caught.value.__cause__ is None  # the error of pydicom may quote a tag
     return caught.value.code
@@ -62,7 +63,7 @@ def test_a_dicom_file_and_a_png_of_the_same_picture_give_the_same_pixels(colours
 def test_a_path_and_its_bytes_give_the_same_picture(colours, tmp_path):
     path = tmp_path / "image"
     path.write_bytes(write(colours, "RGB"))
-    np.testing.assert_array_equal(np.asarray(uploads.load_image(path)), colours)
+    np.testing.assert_array_equal(np.asarray(images.load_image(path)), colours)
 
 
 def test_planes_16_bits_12_bits_and_implicit_types_give_the_same_picture(colours):
@@ -114,10 +115,10 @@ def test_the_largest_picture_needs_no_more_memory_than_a_plain_jpeg():
 import re
 from pathlib import Path
 from PIL import Image
-from buckler.modality.picture import uploads
+from buckler.modality.picture import images
 from tests.unit.modality.picture.dicom_files import jpeg_dicom
 content = jpeg_dicom(Image.new("RGB", (7000, 7000), (200, 120, 90)))
-uploads.load_pixels(content, size=112)
+images.load_pixels(content, size=112)
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -249,7 +250,7 @@ def test_truncated_or_changed_files_decode_or_are_rejected(colours):
         for place in generator.integers(128, len(changed) // 3, size=1 + number % 4):
             changed[place] = generator.integers(256)
         with suppress(UnusableImageError):
-            assert uploads.load_image(bytes(changed)).mode == "RGB"
+            assert images.load_image(bytes(changed)).mode == "RGB"
 
 
 def test_patient_tags_are_not_parsed(colours, monkeypatch):
@@ -261,7 +262,7 @@ def test_patient_tags_are_not_parsed(colours, monkeypatch):
         return read[-1]
 
     monkeypatch.setattr(pydicom, "dcmread", reading)
-    dicom.load_image(write(colours, "RGB"))
+    dicom.decode(write(colours, "RGB"), MAX_PIXELS)
     assert "PatientName" not in read[0]
     assert "PatientID" not in read[0]
 
@@ -275,11 +276,11 @@ def test_the_first_dicom_file_of_a_process_causes_no_log_and_no_warning(name, co
 import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.DEBUG)
-from buckler.modality.picture import uploads
+from buckler.modality.picture import images
 from buckler.errors import UnusableImageError
 assert "pydicom" not in sys.modules
 try:
-    uploads.load_image(Path(sys.argv[1]))
+    images.load_image(Path(sys.argv[1]))
 except UnusableImageError as error:
     print(error.code)
 """

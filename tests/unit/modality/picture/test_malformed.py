@@ -137,7 +137,6 @@ def test_costly_files_are_rejected_before_they_are_decoded(name: str, code: str)
     ("name", "message"),
     [
         ("GIF named .jpg", "got a GIF"),
-        ("DICOM named .jpg", "got a DICOM file"),
         ("text with a name named .jpg", "got something else"),
         ("HEIF named .jpg", "got a HEIF"),
     ],
