@@ -8,7 +8,7 @@ from pathlib import Path
 
 from buckler.compute.machine import machine
 from buckler.errors import BucklerError
-from buckler.state import timings
+from buckler.state import startup, timings
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = Path("reports")
@@ -26,6 +26,7 @@ def stage(run: Callable[[], None]) -> None:
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it
     began = time.perf_counter()
     try:
+        startup.begin(ROOT)
         run()
         _record(time.perf_counter() - began)
     except BucklerError as error:

@@ -13,7 +13,9 @@ import signal
 import sys
 from pathlib import Path
 
-from infra.local import demo, servers
+from buckler.errors import FolderError
+from buckler.state import startup
+from infra.local import demo, places, servers
 from infra.local.places import LocalError
 
 INTERRUPTED = 130  # exit code, as of a shell
@@ -34,13 +36,15 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, signal.default_int_handler)
     try:
+        if given.action == "down":
+            servers.stop()
+            return
+        startup.begin(places.ROOT)
         if given.action == "up":
             servers.up()
-        elif given.action == "down":
-            servers.stop()
         else:
             demo.run(stop=given.stop or not sys.stdout.isatty(), out=given.results)
-    except LocalError as error:
+    except (FolderError, LocalError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept, the next run resumes there", file=sys.stderr)

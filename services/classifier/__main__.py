@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from buckler.errors import BucklerError
-from buckler.state import paths
+from buckler.state import parents, paths, startup
 from services.classifier.edge import supervisor
 from services.classifier.settings import Settings
 
@@ -34,10 +34,12 @@ SERVICE = "services.classifier.service:Classifier"
 def main() -> None:
     """Become the server's supervisor."""
     try:
+        startup.begin()
         arguments, environment = server(sys.argv[1:])
     except BucklerError as error:
         sys.exit(f"error: {error}")
     os.environ.update(environment)
+    os.environ.update(parents.ending_with_this_process())  # for its workers
     supervisor.main(arguments)
 
 

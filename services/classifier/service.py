@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import bentoml
 from bentoml.validators import ContentType
 
+from buckler.state import parents, proxies
 from services.classifier import metrics
 from services.classifier.contract import Answer
 from services.classifier.edge import connections
@@ -60,6 +61,8 @@ class ClassifierService:
         schema: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """Serve ``served``; by default, the releases that the source in the settings names."""
+        parents.end_with_parent()
+        proxies.exempt_loopback()  # without `python -m services.classifier`, nothing else has
         configure_logging()
         announce(settings)
         metrics.create_series(table)

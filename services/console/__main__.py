@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import uvicorn
 
 from buckler.errors import BucklerError
+from buckler.state import startup
 from services.classifier.edge.heads import StrictProtocol
 from services.console.app import create
 from services.console.settings import Settings
@@ -28,6 +29,7 @@ def main() -> None:
     # At INFO, httpx logs the URL of every request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        startup.begin()
         settings = Settings.from_env()
     except BucklerError as error:
         sys.exit(f"error: {error}")

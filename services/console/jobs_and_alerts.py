@@ -9,7 +9,7 @@ import httpx
 
 from buckler import watch
 from buckler.errors import BucklerError
-from buckler.state import paths
+from buckler.state import paths, proxies
 from services.console.live_metrics import TIMEOUT_SECONDS
 from services.console.settings import Settings
 
@@ -71,7 +71,7 @@ def _reasons(name: str) -> tuple[str, ...]:
 
 def alerts(settings: Settings) -> Alerts:
     """Return the alerts of Prometheus, or of Alertmanager if Prometheus does not answer."""
-    with httpx.Client(timeout=TIMEOUT_SECONDS) as http:
+    with httpx.Client(timeout=TIMEOUT_SECONDS, mounts=proxies.DIRECT) as http:
         try:
             entries = _json(http, f"{settings.prometheus_url}/api/v1/alerts")["data"]["alerts"]
             return Alerts("Prometheus", _sorted(map(_of_prometheus, entries)))

@@ -16,6 +16,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from buckler.errors import BucklerError
+from buckler.state import proxies
 from services.classifier.endpoints import ENDPOINTS
 from services.console import messages
 from services.console.settings import Settings
@@ -117,7 +118,7 @@ class MetricsReader:
 
     def read(self) -> LiveMetrics:
         """Return the metrics that are available; a server that does not answer is one of the problems."""
-        with httpx.Client(timeout=TIMEOUT_SECONDS) as http:
+        with httpx.Client(timeout=TIMEOUT_SECONDS, mounts=proxies.DIRECT) as http:
             try:
                 figures, of_watch = self._from_prometheus(http)
             except MetricsUnavailableError as error:

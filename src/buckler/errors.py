@@ -17,6 +17,10 @@ class ParamsError(BucklerError):
     """A setting is missing, unknown or has an invalid value."""
 
 
+class FolderError(BucklerError):
+    """The project's folder and the code that runs do not belong together."""
+
+
 class InputRangeError(BucklerError, ValueError):
     """Pixels lie outside 0..1."""
 

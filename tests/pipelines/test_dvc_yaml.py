@@ -11,6 +11,7 @@ import yaml
 
 from buckler import params
 from pipelines import dependencies
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -75,6 +76,22 @@ def test_a_stage_runs_with_the_python_of_dvc_in_a_shell_that_has_nothing_activat
     for command in (["init", "--no-scm", "-q"], ["repro", "-q"]):
         subprocess.run([dvc, *command], cwd=project, env=environment, check=True, timeout=120)
     assert (project / "note").read_text() == sys.executable
+
+
+def test_a_stage_ends_when_dvc_alone_is_killed(project, tmp_path):
+    """Otherwise an attack would run on beside the one that the next `dvc repro` starts."""
+    (project / "pipelines/note.py").write_text(
+        "import os, time; from buckler.state import parents; parents.end_with_parent();"
+        "open('note', 'w').write(str(os.getpid())); time.sleep(120)"
+    )
+    dvc = Path(sys.executable).parent / "dvc"
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([dvc, "init", "--no-scm", "-q"], cwd=project, env=environment, check=True, timeout=120)
+    with subprocess.Popen([dvc, "repro", "-q"], cwd=project, env=environment) as running:
+        wait_for(lambda: (project / "note").is_file() and (project / "note").read_text() != "")
+        running.kill()
+    stage = Path("/proc", (project / "note").read_text())
+    wait_for(lambda: not stage.exists() or ") Z " in (stage / "stat").read_text(), 10)
 
 
 def test_make_deps_corrects_missing_and_superfluous_dependencies(tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from buckler.cli import answers, approve, audit, check, keys, profile, releases, trust, watch
 from buckler.cli.parsers import Command
 from buckler.errors import BucklerError, PromotionRefusedError, ReceiptError, VerdictError
+from buckler.state import startup
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     command: Command = arguments.command
     try:
+        startup.begin()
         return command(arguments)
     except (PromotionRefusedError, ReceiptError, VerdictError) as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from pydantic import Strict, TypeAdapter
 
 from buckler.client.errors import ServiceError, UnreachableError, service_error
 from buckler.errors import BucklerError
+from buckler.state import proxies
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.receipt import Receipt, check
 
@@ -115,7 +116,9 @@ class Client:
             sleep: Function that waits; replaced in tests.
         """
         authorization = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers={**(headers or {}), **authorization}, timeout=timeout)
+        self._http = httpx.Client(
+            base_url=url, headers={**(headers or {}), **authorization}, timeout=timeout, mounts=proxies.DIRECT
+        )
         self._url, self._receipt_key = url, receipt_key
         self._retries, self._longest_wait, self._sleep = retries, longest_wait, sleep
 
@@ -231,7 +234,7 @@ class Client:
             else:
                 if response.status_code < HTTPStatus.BAD_REQUEST:
                     return response
-                refusal = _refusal(response)
+                refusal = _refusal(response, proxies.through(self._url))
                 if refusal.retry_after is None:
                     raise refusal
                 wait, failure = refusal.retry_after, refusal
@@ -242,7 +245,8 @@ class Client:
 
     def _unreachable(self, error: httpx.HTTPError) -> BucklerError:
         reason = str(error) or type(error).__name__
-        return UnreachableError(f"no answer from {self._url}: {reason}; is the service running at this address?")
+        way = proxies.through(self._url)
+        return UnreachableError(f"no answer from {self._url}: {reason}{way}; is the service running at this address?")
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
@@ -289,11 +293,11 @@ def _text(value: Any) -> str:
     return value
 
 
-def _refusal(response: httpx.Response) -> ServiceError:
+def _refusal(response: httpx.Response, way: str) -> ServiceError:
     try:
         code, message = _error_in(response.json())
     except (KeyError, RecursionError, TypeError, ValueError):  # for example a proxy's error page
-        code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not an answer of the service"
+        code, message = "unknown", f"{response.status_code} {response.reason_phrase}, not an answer of the service{way}"
     waits = response.headers.get("retry-after", "")
     return service_error(
         code,

@@ -24,7 +24,7 @@ from buckler.serving.artifact_sources import allowed_source
 from buckler.serving.downloads import Access, DownloadSettings, download
 from buckler.serving.fetching import AWS_SIGNATURE
 from buckler.serving.version import Version
-from buckler.state import paths
+from buckler.state import paths, proxies
 from buckler.trust.keys import Keys
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def calling(action: str) -> Iterator["MlflowClient"]:
         lines = str(error).splitlines() or [type(error).__name__]
         # MLflow repeats the address, password included.
         reason = _without_credentials(lines[0])
-        where = f"registry {shown_uri()}; MLFLOW_TRACKING_URI names another"
+        way = proxies.through(tracking_uri())
+        where = f"registry {shown_uri()}{way}; MLFLOW_TRACKING_URI names another"
         raise RegistryError(f"{action}: {reason} ({where})") from error
 
 

@@ -1,7 +1,7 @@
 """Runs jobs on a schedule, records their history, applies the policy and exports metrics to Prometheus.
 
 Each scheduled run is a separate process with the command that an external scheduler would use
-(``buckler watch --once JOB``). A run can crash, be killed or outlive the scheduler without affecting other runs, and
+(``buckler watch --once JOB``). A run can crash or be killed without affecting other runs, ends with the scheduler, and
 frees its memory when it ends. All state is on disk below ``.buckler/watch``. The exporter reads it at each scrape,
 so a restart loses nothing and runs started elsewhere are included.
 

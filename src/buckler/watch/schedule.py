@@ -1,6 +1,7 @@
 """The schedule: stores due times across restarts, runs each job in a child process and serves the metrics."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, start_http_server
 
 from buckler.errors import BucklerError, ParamsError
-from buckler.state import paths
+from buckler.state import parents, paths
 from buckler.state.database import Database
 from buckler.watch import locks
 from buckler.watch.exporter import Exporter
@@ -118,7 +119,7 @@ def build_scheduler(cfg: WatchParams) -> Any:
 def resume_interrupted(scheduler: Any, history: History) -> None:
     """Start each job whose last run was killed again, now; a job that keeps a journal resumes from it.
 
-    A run that survived the watch that started it still holds its lock and continues undisturbed.
+    A run that somebody else started holds its lock and continues undisturbed.
     """
     for name in JOBS:
         if history.unfinished(name) and name not in _running:
@@ -195,7 +196,7 @@ def _run(name: str, attempt: int, limit: float) -> int:
     """Return the exit code of one attempt; a killed process counts as an error."""
     log.info("%s starts, attempt %d", name, attempt)
     command = [sys.executable, "-m", "buckler.cli", "watch", "--once", name, "--attempt", str(attempt)]
-    child = subprocess.Popen(command)  # noqa: S603
+    child = subprocess.Popen(command, env={**os.environ, **parents.ending_with_this_process()})  # noqa: S603
     _children.add(child)
     try:
         code = child.wait(limit + GRACE_SECONDS)

@@ -16,6 +16,7 @@ from buckler import watch
 from buckler.errors import ParamsError
 from buckler.watch import locks, schedule
 from tests.unit.watch import made
+from tests.waiting import wait_for
 
 
 def with_job(**changes) -> watch.WatchParams:
@@ -85,7 +86,7 @@ def child(here, monkeypatch):
     """A function that runs a job whose process ends with the given exit code; it returns (time, attempt) of each."""
     start_process = subprocess.Popen
     monkeypatch.setattr(
-        schedule.subprocess, "Popen", lambda command: start_process([sys.executable, "-c", CHILD, *command[3:]])
+        schedule.subprocess, "Popen", lambda command, **_: start_process([sys.executable, "-c", CHILD, *command[3:]])
     )
 
     def run(code):
@@ -112,14 +113,16 @@ def test_a_pass_or_a_failure_is_not_retried(child, code):
 def test_a_killed_process_counts_as_an_error(here, monkeypatch):
     start_process = subprocess.Popen
     killing_itself = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    monkeypatch.setattr(schedule.subprocess, "Popen", lambda _: start_process(killing_itself))
+    monkeypatch.setattr(schedule.subprocess, "Popen", lambda *_, **__: start_process(killing_itself))
     assert schedule._run("reevaluate", 1, 60) == 2
 
 
 def test_a_process_that_exceeds_its_limit_is_killed(here, monkeypatch):
     start_process = subprocess.Popen
     monkeypatch.setattr(
-        schedule.subprocess, "Popen", lambda _: start_process([sys.executable, "-c", "import time; time.sleep(60)"])
+        schedule.subprocess,
+        "Popen",
+        lambda *_, **__: start_process([sys.executable, "-c", "import time; time.sleep(60)"]),
     )
     monkeypatch.setattr(schedule, "GRACE_SECONDS", 0)
     began = time.monotonic()
@@ -234,17 +237,10 @@ def test_a_new_watch_starts_the_job_that_was_killed_with_the_old_one(here, monke
     assert running in scraped(port, running, process)
     process.kill()
     process.wait(timeout=30)
-    # The job survives the watch and still holds its lock.
-    assert locks.is_running("canary")
-    assert watch.History().unfinished("canary")
-    (child,) = _jobs_of(here)
-    os.kill(child, signal.SIGKILL)
     process.stdout.close()
     listener.close()
-    deadline = time.monotonic() + 10
-    while locks.is_running("canary"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not locks.is_running("canary"), 10)  # the job ends with the watch
+    assert watch.History().unfinished("canary")
 
     process = start()
     try:
@@ -258,15 +254,3 @@ def test_a_new_watch_starts_the_job_that_was_killed_with_the_old_one(here, monke
     newest, oldest = watch.History().runs("canary")  # in the second run, the service no longer listens
     assert oldest.message == "was interrupted"
     assert "no answer from" in newest.message
-
-
-def _jobs_of(directory: Path) -> list[int]:
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            command, place = (path / "cmdline").read_bytes(), (path / "cwd").readlink()
-        except OSError:
-            continue
-        if b"--once\0canary" in command and place == directory:
-            found.append(int(path.name))
-    return found
