@@ -3,7 +3,7 @@
 The libraries behind HEIC, AVIF, TIFF or JPEG 2000 are large, written in C and C++, and read files of strangers. A file
 that makes one of them crash, hang or take all memory costs a child process, never the service. The child gets the file
 and returns pixels, with facts as JSON: even a decoder that a file has taken over runs no code here. It inherits neither
-environment nor open files, and it can write no file. Its own side is `child_main`.
+environment nor open files, and writes no large file. Its own side is `child_main`.
 """
 
 import atexit

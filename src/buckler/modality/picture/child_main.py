@@ -19,6 +19,7 @@ from buckler.errors import UnusableImageError
 from buckler.modality.picture.child import ANSWER, MEMORY, READY, REQUEST, Decoded
 
 _OPEN_FILES = 128
+_FILE_BYTES = 1_000_000  # of a file that it writes: decoders catch their libraries' messages in one
 _LOOK_SECONDS = 10.0  # between two looks whether the parent is alive
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python 3.11 does not name on all systems
@@ -44,11 +45,12 @@ def main(parent: int) -> None:
 
 
 def _lower_limits() -> None:
-    """Allow no new process or thread, no written file, few open ones, and no image of the memory on disk."""
+    """Allow no new process or thread, no large file, few open ones, and no image of the memory on disk."""
     with suppress(OSError):  # when memory is short, the kernel ends this process first, not the service
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
-    limits = {resource.RLIMIT_NPROC: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
-    for limit, most in {**limits, resource.RLIMIT_NOFILE: _OPEN_FILES}.items():
+    limits = {resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0}
+    limits |= {resource.RLIMIT_FSIZE: _FILE_BYTES, resource.RLIMIT_NOFILE: _OPEN_FILES}
+    for limit, most in limits.items():
         resource.setrlimit(limit, (most, most))
 
 
