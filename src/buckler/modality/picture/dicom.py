@@ -17,7 +17,8 @@ from PIL import Image
 
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
-from buckler.modality.picture.decode_budget import check_parts, check_size
+from buckler.modality.picture import jpeg, jpeg_file
+from buckler.modality.picture.decode_budget import check_size
 
 if TYPE_CHECKING:  # the import takes a quarter of a second; a service without DICOM files never spends it
     from pydicom import Dataset
@@ -122,27 +123,24 @@ def _check(dataset: "Dataset", most_pixels: int) -> str:
 def _from_jpeg(dataset: "Dataset", kind: str) -> NDArray[np.uint8]:
     """Decode the embedded JPEG; its size must be that of the DICOM header, which `_check` has checked.
 
-    Pillow decodes it: pydicom would convert the colours as floats, in a gigabyte and many seconds for the largest
+    pydicom would convert the colours as floats, in a gigabyte and many seconds for the largest
     picture.
     """
     from pydicom.encaps import get_frame
 
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    passes = check_parts("JPEG", frame).passes
-    with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
-        if (*image.size, len(image.getbands())) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
-            raise UnusableImageError(
-                ErrorCode.IMAGE_UNREADABLE, "expected a JPEG of the size and colours in the DICOM header"
-            )
-        check_size(*image.size, passes)  # one for each colour in a baseline JPEG, but a file can have any number
-        if image.info.get("progressive"):
-            raise UnusableImageError(
-                ErrorCode.IMAGE_UNSUPPORTED, "expected a baseline JPEG in the DICOM file, got another"
-            )
-        if kind == "RGB" and "adobe_transform" not in image.info:
-            # Pillow takes three components without Adobe's marker for YCbCr; the DICOM header states RGB.
-            image.draft("YCbCr", image.size)
-        return np.asarray(image)
+    file = jpeg_file.read(frame)
+    if (file.width, file.height, len(file.components)) != (dataset.Columns, dataset.Rows, SAMPLES[kind]):
+        raise UnusableImageError(
+            ErrorCode.IMAGE_UNREADABLE, "expected a JPEG of the size and colours in the DICOM header"
+        )
+    # One scan for each colour in a baseline JPEG, but a file can have any number.
+    check_size(file.width, file.height, file.scans)
+    if file.frame in jpeg_file.PROGRESSIVE:
+        raise UnusableImageError(ErrorCode.IMAGE_UNSUPPORTED, "expected a baseline JPEG in the DICOM file, got another")
+    # Without Adobe's marker, three components are taken for YCbCr; the DICOM header states RGB.
+    transform = jpeg.RGB if kind == "RGB" and file.adobe is None else None
+    return np.asarray(jpeg.decode_pixels(file, transform=transform))
 
 
 def _palette_to_rgb(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.uint8]:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from buckler.errors import DataError, UnusableImageError
-from buckler.modality.picture import dicom, pillow_decoder
+from buckler.modality.picture import dicom, jpeg, pillow_decoder
 from buckler.modality.picture.decode_budget import MAX_PIXELS
+from buckler.modality.picture.decoded import Decoded
+from buckler.modality.picture.faults import decoding_errors
 from buckler.modality.picture.formats import format_of
-from buckler.modality.picture.pillow_decoder import decoding_errors
 
 CHANNELS = 3  # RGB
 
@@ -39,8 +40,8 @@ def inspect(source: Path | bytes) -> ImageInfo:
         DataError: ``source`` is a path that cannot be read.
     """
     content = _read(source)
-    image = _decode(content, MAX_PIXELS)
-    return ImageInfo(image.width, image.height, image.mode, format_of(content))
+    found = _decode(content, MAX_PIXELS)
+    return ImageInfo(found.width, found.height, found.image.mode, format_of(content))
 
 
 def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.float32]:
@@ -68,9 +69,9 @@ def load_image(source: Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Image.
         most_pixels: Most pixels that are decoded.
     """
     content = _read(source)
-    image = _decode(content, most_pixels)
+    found = _decode(content, most_pixels)
     with decoding_errors(format_of(content)):
-        return _to_rgb(image)
+        return _to_rgb(found.image)
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
@@ -143,12 +144,16 @@ def _read(source: Path | bytes) -> bytes:
         raise DataError(f"cannot read the picture {source}: {error.strerror or error}") from error
 
 
-def _decode(content: bytes, most_pixels: int) -> Image.Image:
+def _decode(content: bytes, most_pixels: int) -> Decoded:
     """Return the decoded, upright picture in its own mode."""
     name = format_of(content)
     if name == "DICOM":
-        return dicom.decode(content, most_pixels)
-    return pillow_decoder.decode(name, content, most_pixels)
+        image = dicom.decode(content, most_pixels)
+        return Decoded(image, *image.size)
+    return _DECODERS[name](content, most_pixels)
+
+
+_DECODERS = {"JPEG": jpeg.decode, "PNG": pillow_decoder.decode}
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
