@@ -1,5 +1,6 @@
 """Texts for people: probabilities, numbers, times and error messages."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +11,8 @@ from services.console.bodies import TooLargeError
 
 # Lowest probability, and its text.
 SURENESS = ((0.95, "very likely"), (0.80, "likely"), (0.60, "probably"), (0.0, "uncertain, slightly in favour of"))
+
+FUTURE_SECONDS = 300  # clocks of two machines differ by less
 
 # The key that the service rejects is the console's own; its user has no part in it.
 KEY_ADVICE = "The operator of the console must set BUCKLER_CLIENT_KEY to a valid key with the role predict."
@@ -64,6 +67,12 @@ def moment(when: datetime | float | str) -> str:
     else:
         aware = (datetime.fromisoformat(when) if isinstance(when, str) else when).astimezone(UTC)
     return f"{aware:%Y-%m-%d %H:%M} UTC"
+
+
+def run_time(started_at: float) -> str:
+    """Return when a run started, a Unix time; a time in the future is called what it is."""
+    text = moment(started_at)
+    return f"{text}, in the future: the clock was wrong" if started_at > time.time() + FUTURE_SECONDS else text
 
 
 def duration(seconds: float) -> str:

@@ -76,6 +76,7 @@ def _templates() -> jinja2.Environment:
         "percent": messages.percent,
         "file_size": messages.file_size,
         "moment": messages.moment,
+        "run_time": messages.run_time,
         "duration": messages.duration,
         "short": messages.short,
         "sureness": messages.sureness,

@@ -36,9 +36,10 @@ LAST = Row(
         ),
         value(
             "Last check",
-            "Time since the job drift last completed",
+            "Time since the job drift last completed; negative: in the future, after a wrong clock",
             'time() - max(buckler_watch_last_success_timestamp_seconds{exported_job="drift"})',
             SECONDS,
+            steps=[(RED, None), (GREEN, -300)],
         ),
         value(
             "Smallest p",

@@ -54,7 +54,7 @@ SCHEDULE = Row(
     [
         bars(
             "Last completed",
-            "Time since each job last had a result, passed or failed",
+            "Time since each job last had a result, passed or failed; negative: in the future, after a wrong clock",
             "time() - (buckler_watch_last_success_timestamp_seconds > 0)",
             "{{exported_job}}",
             SECONDS,
@@ -68,7 +68,8 @@ SCHEDULE = Row(
         ),
         lines(
             "Age in periods",
-            "Time since a job completed, divided by the longest time between two of its runs; above 1.1 it is late",
+            "Time since a job completed, divided by the longest time between two of its runs; above 1.1 it is late; "
+            "below 0 it completed in the future, after a wrong clock",
             [
                 (
                     "(time() - (buckler_watch_last_success_timestamp_seconds > 0)) / buckler_watch_period_seconds",
@@ -76,7 +77,7 @@ SCHEDULE = Row(
                 )
             ],
             COUNT,
-            steps=[(GREEN, None), (RED, 1.1)],
+            steps=[(RED, None), (GREEN, -5), (RED, 1.1)],
             span=8,
         ),
         states(

@@ -26,9 +26,10 @@ CHAMPION = Row(
         ).text_mode(BigValueTextMode.NAME),
         value(
             "Verdict issued",
-            "Time since the champion's verdict was issued, or renewed by a re-evaluation",
+            "Time since the champion's verdict was issued, or last renewed; negative: after a wrong clock",
             "time() - max(buckler_verdict_issued_timestamp_seconds)",
             SECONDS,
+            steps=[(RED, None), (GREEN, -300)],
         ),
         value(
             "Verdict valid for",

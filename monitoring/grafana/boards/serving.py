@@ -78,10 +78,10 @@ NOW = Row(
         ),
         value(
             "Last check",
-            "Time since the slowest worker last checked which release to serve",
+            "Time since the slowest worker last checked which release to serve; negative: after a wrong clock",
             "time() - min(buckler_release_check_timestamp_seconds)",
             SECONDS,
-            steps=[(GREEN, None), (RED, 600)],
+            steps=[(RED, None), (GREEN, -300), (RED, 600)],
             span=3,
         ),
     ],

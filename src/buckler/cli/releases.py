@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def _print_move(move: "Move", done: str) -> None:
 
 def _champion(arguments: argparse.Namespace) -> int:
     from buckler.release.assess import Assessor
+    from buckler.serving import clocks
     from buckler.serving.registry import Registry, shown_uri
 
     if arguments.lift is not None:
@@ -92,6 +94,8 @@ def _champion(arguments: argparse.Namespace) -> int:
     if champion is None:
         raise BucklerError(f"{name} has no champion in {shown_uri()}; `buckler promote` makes one")
     _print_champion(champion)
+    for sentence in clocks.from_future(champion, datetime.now(UTC)):
+        print(f"note       {sentence}", file=sys.stderr)
     for reason in champion.reasons:
         print(f"{reason.code.ljust(10)} {reason}", file=sys.stderr)
     return int(bool(champion.reasons))

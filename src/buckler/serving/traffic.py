@@ -6,6 +6,7 @@ of many. The database is a SQLite file, or PostgreSQL where a URL names one; any
 write to it.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,13 +174,14 @@ class Traffic:
             which = old if beyond is None else old | (_TABLE.c.id <= beyond)
             return connection.execute(sql.delete(_TABLE).where(which)).rowcount
 
-    def window(self, *, since: float, limit: int) -> list[TrafficObservation]:
-        """Return the newest ``limit`` observations since that moment, oldest first.
+    def window(self, *, since: float, until: float = math.inf, limit: int) -> list[TrafficObservation]:
+        """Return the newest ``limit`` observations between two moments, oldest first.
 
         Raises:
             DatabaseError: The database cannot be read.
         """
-        newest = sql.select(_TABLE).where(_TABLE.c.moment >= since).order_by(*_NEWEST).limit(limit)
+        within = (_TABLE.c.moment >= since) & (_TABLE.c.moment <= until)
+        newest = sql.select(_TABLE).where(within).order_by(*_NEWEST).limit(limit)
         with self._database.reading() as connection:
             rows = connection.execute(newest).mappings().all()
         return [_observation(dict(row)) for row in reversed(rows)]

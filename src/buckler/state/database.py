@@ -26,6 +26,7 @@ CONNECT_SECONDS = 5
 # Driver for each scheme; SQLAlchemy's default driver for the first two is no longer maintained.
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 _BEGIN = "buckler_begin"
+_BUSY = ("database is locked", "lock timeout")  # of SQLite and of PostgreSQL
 _upgrading = threading.Lock()  # Alembic keeps its context in module globals
 
 Store = Literal["traffic", "history", "schedule"]
@@ -83,13 +84,30 @@ class Database:
         return self._engine.url.render_as_string(hide_password=True)
 
     @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the driver into a `DatabaseError`, also for libraries that use the engine.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+        """
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            self._current = False  # the file may have been removed: the next use creates its tables again
+            reason = _reason(error)
+            raise DatabaseError(
+                f"the {self._store} database {self.shown_url} cannot be used: {reason}; {self._advice(reason)}",
+                passing=isinstance(error, OperationalError | InterfaceError | OSError),
+            ) from error
+
+    @contextmanager
     def reading(self) -> Iterator[sql.Connection]:
         """Yield a connection in a transaction that reads.
 
         Raises:
             DatabaseError: The database cannot be used.
         """
-        with self._explained():
+        with self.explained():
             self._ensure_current()
             with self._engine.begin() as connection:
                 yield connection
@@ -101,7 +119,7 @@ class Database:
         Raises:
             DatabaseError: The database cannot be used.
         """
-        with self._explained():
+        with self.explained():
             self._ensure_current()
             with self._begun_for_writing() as connection:
                 yield connection
@@ -112,8 +130,13 @@ class Database:
         Raises:
             DatabaseError: The database cannot be used, or a newer version of this package has upgraded it.
         """
-        with self._explained():
+        with self.explained():
             self._upgrade()
+
+    def _advice(self, reason: str) -> str:
+        if any(word in reason for word in _BUSY):
+            return "another process is writing to it: try again when that has ended"
+        return f"set {self._named_by} to use another"
 
     def close(self) -> None:
         """Close all connections."""
@@ -153,18 +176,6 @@ class Database:
             connection = connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
                 yield connection
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, OSError) as error:
-            self._current = False  # the file may have been removed: the next use creates its tables again
-            raise DatabaseError(
-                f"the {self._store} database {self.shown_url} cannot be used: {_reason(error)}; "
-                f"set {self._named_by} to use another",
-                passing=isinstance(error, OperationalError | InterfaceError | OSError),
-            ) from error
 
 
 def head(store: Store) -> str:

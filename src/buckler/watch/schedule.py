@@ -8,12 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from buckler.errors import BucklerError, ParamsError
+from buckler.errors import BucklerError, DatabaseError
 from buckler.state import parents, paths
 from buckler.state.database import Database
 from buckler.watch import locks
@@ -26,7 +25,7 @@ TABLE = "buckler_watch_jobs"
 STOP_SECONDS = 10  # from SIGTERM to SIGKILL for a job, when the watch stops
 GRACE_SECONDS = 30  # from a job's own time limit to SIGKILL
 RESUME_SECONDS = 20.0  # between two searches for interrupted runs
-SAMPLED_DUE_TIMES = 400  # to find the longest pause between two
+LOCK_SECONDS = 5.0  # for the schedule of another watch, if its database is a file
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,8 @@ def serve(cfg: WatchParams) -> None:
         try:
             resume_interrupted(scheduler, history)
             while not _stopping.wait(RESUME_SECONDS):
-                resume_interrupted(scheduler, history)
+                with _outlasting_a_busy_database():
+                    resume_interrupted(scheduler, history)
         finally:
             log.info("stopping")
             scheduler.shutdown(wait=False)
@@ -55,9 +55,21 @@ def serve(cfg: WatchParams) -> None:
 
 
 @contextmanager
+def _outlasting_a_busy_database() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        if not error.passing:
+            raise
+        log.warning("cannot look for interrupted runs, trying again in %g s: %s", RESUME_SECONDS, error)
+
+
+@contextmanager
 def _metrics_served(cfg: WatchParams, history: History) -> Iterator[None]:
+    from buckler.watch import due_times
+
     registry = CollectorRegistry()
-    registry.register(Exporter(history, {name: period(name, job) for name, job in cfg.jobs.items()}))
+    registry.register(Exporter(history, {name: due_times.period(name, job) for name, job in cfg.jobs.items()}))
     try:
         server, thread = start_http_server(cfg.port, cfg.host, registry)
     except OSError as error:
@@ -77,43 +89,55 @@ def _metrics_served(cfg: WatchParams, history: History) -> Iterator[None]:
 def build_scheduler(cfg: WatchParams) -> Any:
     """Return a running scheduler with every job of ``JOBS``.
 
-    Due times are stored across restarts. A job that became due once or more while the watch was off runs once.
+    Due times are stored across restarts. A job that became due once or more while the watch was off runs once. A due
+    time that the schedule cannot have led to is put right, now and while the scheduler runs.
 
     Raises:
         ParamsError: A cron expression is invalid.
         DatabaseError: The schedule's database cannot be used.
     """
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
-    from apscheduler.schedulers.background import BackgroundScheduler
 
-    triggers = {name: _trigger(name, job) for name, job in cfg.jobs.items()}
-    database = Database(database_url(paths.WATCH_SCHEDULE), "schedule", named_by=URL_ENV, pooled=True)
+    from buckler.watch import due_times
+    from buckler.watch.scheduler import Scheduler
+
+    triggers = {name: due_times.trigger_of(name, job) for name, job in cfg.jobs.items()}
+    database = Database(
+        database_url(paths.WATCH_SCHEDULE), "schedule", named_by=URL_ENV, pooled=True, lock_seconds=LOCK_SECONDS
+    )
     database.upgrade()
-    scheduler = BackgroundScheduler(
+    scheduler = Scheduler(
+        database,
         jobstores={"default": SQLAlchemyJobStore(engine=database.engine, tablename=TABLE)},
         job_defaults={"coalesce": True, "max_instances": 1},
     )
-    scheduler.start(paused=True)
-    for job in scheduler.get_jobs():
-        if job.id not in triggers:
-            job.remove()
-    for name, trigger in triggers.items():
-        known = scheduler.get_job(name)
-        # Adding a job computes a new due time; keep the stored one unless the trigger has changed.
-        due = {"next_run_time": known.next_run_time} if known and repr(known.trigger) == repr(trigger) else {}
-        scheduler.add_job(
-            "buckler.watch.schedule:run_scheduled",
-            trigger,
-            args=[name, _retries(cfg.jobs[name])],
-            id=name,
-            name=name,
-            replace_existing=True,
-            misfire_grace_time=cfg.jobs[name].misfire_grace_seconds,
-            **due,
-        )
-        log.info("%s is next due at %s", name, scheduler.get_job(name).next_run_time)
-    scheduler.resume()
+    with database.explained():
+        scheduler.start(paused=True)
+        for job in scheduler.get_jobs():
+            if job.id not in triggers:
+                job.remove()
+        scheduler.put_due_times_right()
+        for name, trigger in triggers.items():
+            _add(scheduler, name, trigger, cfg.jobs[name])
+        scheduler.resume()
     return scheduler
+
+
+def _add(scheduler: Any, name: str, trigger: Any, job: JobParams) -> None:
+    known = scheduler.get_job(name)
+    # Adding a job computes a new due time; keep the stored one unless the trigger has changed.
+    due = {"next_run_time": known.next_run_time} if known and repr(known.trigger) == repr(trigger) else {}
+    scheduler.add_job(
+        "buckler.watch.schedule:run_scheduled",
+        trigger,
+        args=[name, _retries(job)],
+        id=name,
+        name=name,
+        replace_existing=True,
+        misfire_grace_time=job.misfire_grace_seconds,
+        **due,
+    )
+    log.info("%s is next due at %s", name, scheduler.get_job(name).next_run_time)
 
 
 def resume_interrupted(scheduler: Any, history: History) -> None:
@@ -129,38 +153,7 @@ def resume_interrupted(scheduler: Any, history: History) -> None:
             except BucklerError:
                 continue
             log.info("%s was interrupted and starts again", name)
-            scheduler.modify_job(name, next_run_time=datetime.now(UTC))
-
-
-def period(name: str, job: JobParams) -> float:
-    """Return the longest time between two due runs, including jitter, in seconds.
-
-    Raises:
-        ParamsError: The cron expression is invalid.
-    """
-    trigger = _trigger(name, job)
-    trigger.jitter = None
-    now = datetime.now(UTC)
-    before, longest = trigger.get_next_fire_time(None, now), 0.0
-    for _ in range(SAMPLED_DUE_TIMES):
-        after = trigger.get_next_fire_time(before, before)
-        if after is None:
-            break
-        longest, before = max(longest, (after - before).total_seconds()), after
-    return longest + job.jitter_seconds
-
-
-def _trigger(name: str, job: JobParams) -> Any:
-    from apscheduler.triggers.cron import CronTrigger
-
-    try:
-        trigger = CronTrigger.from_crontab(job.cron)
-    except ValueError as error:
-        raise ParamsError(
-            f"params.yaml: watch.jobs.{name}.cron: expected a cron expression, got {job.cron!r}: {error}"
-        ) from error
-    trigger.jitter = job.jitter_seconds or None
-    return trigger
+            scheduler.run_now(name)
 
 
 def _retries(job: JobParams) -> dict[str, float]:

@@ -77,6 +77,18 @@ def test_runs_come_from_the_database_that_the_settings_name(tmp_path):
     assert "3 of 3 known answers" in client(watch_database_url=url).get("/engineer/jobs").text
 
 
+def test_a_run_of_a_clock_that_was_ahead_is_marked(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+    history = watch.History(url)
+    with monkeypatch.context() as patch:
+        patch.setattr("buckler.watch.history.time.time", lambda: 4_102_444_800.0)
+        history.start("canary")
+    history.start("drift")
+    text = client(watch_database_url=url).get("/engineer/jobs").text
+    assert text.count("2100-01-01 00:00 UTC, in the future: the clock was wrong") == 2  # last run, latest runs
+    assert text.count("in the future") == 2
+
+
 def test_without_a_service_a_picture_gets_a_clear_error():
     browser = client()
     answer = browser.post("/ask", content=b"\xff\xd8\xff", headers={"x-buckler-token": token_of(browser)})

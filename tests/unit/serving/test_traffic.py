@@ -70,6 +70,7 @@ def test_a_window_contains_the_newest_in_order(database):
     database.write([seen(moment) for moment in moments])
     assert [each.moment for each in database.window(since=150, limit=2)] == [300.0, 400.0]
     assert [each.moment for each in database.window(since=150, limit=9)] == [200.0, 300.0, 400.0]
+    assert [each.moment for each in database.window(since=150, until=300, limit=9)] == [200.0, 300.0]
 
 
 def test_old_and_excess_observations_are_deleted(database):

@@ -1,10 +1,13 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +16,10 @@ import pytest
 import yaml
 
 from buckler import watch
-from buckler.errors import ParamsError
+from buckler.errors import DatabaseError, ParamsError
+from buckler.state import paths
 from buckler.watch import locks, schedule
+from buckler.watch import scheduler as scheduling
 from tests.unit.watch import made
 from tests.waiting import wait_for
 
@@ -56,19 +61,68 @@ def test_a_job_follows_its_cron_expression_and_never_runs_twice_at_once(schedule
 
 
 def test_a_restart_keeps_the_due_time_unless_the_cron_expression_changed(scheduler):
-    due = datetime.now(UTC) + timedelta(days=300)
-    scheduler(made.watching()).modify_job("reevaluate", next_run_time=due)
-    assert scheduler(made.watching()).get_job("reevaluate").next_run_time == due
+    late = with_job(jitter_seconds=3600)
+    due = scheduler(made.watching()).get_job("reevaluate").next_run_time + timedelta(minutes=30)
+    scheduler(late).modify_job("reevaluate", next_run_time=due)
+    assert scheduler(late).get_job("reevaluate").next_run_time == due
     assert scheduler(with_job(cron="18 3 * * *")).get_job("reevaluate").next_run_time < due
 
 
-@pytest.mark.parametrize(
-    ("cron", "seconds"),
-    [("* * * * *", 60), ("41 */6 * * *", 6 * 3600), ("0 3 * * mon-fri", 3 * 86400), ("0 3 * * sun", 7 * 86400)],
-)
-def test_period_is_the_longest_pause_between_two_due_runs_plus_jitter(cron, seconds, monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
-    assert schedule.period("job", made.job(cron=cron, jitter_seconds=30)) == seconds + 30
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=40)])
+def test_at_the_start_no_due_time_of_a_wrong_clock_is_kept(scheduler, caplog, ahead):
+    """As after a minute in which the clock was ahead: each job is due one period after that minute."""
+    cfg = replace(made.watching(), jobs={**made.watching().jobs, "canary": made.job(cron="* * * * *")})
+    stored = datetime.now(UTC) + ahead + timedelta(days=1)
+    before = scheduler(cfg)
+    before.pause()
+    for name in watch.JOBS:
+        before.modify_job(name, next_run_time=stored)
+    before._process_jobs = lambda: None  # it has the wrong clock, too
+    after, now = scheduler(cfg), datetime.now(UTC)
+    assert after.get_job("canary").next_run_time <= now + timedelta(minutes=1)
+    for name in set(watch.JOBS) - {"canary"}:
+        due = after.get_job(name).next_run_time
+        assert now < due <= now + timedelta(days=1, hours=1)
+        assert (due.hour, due.minute) == (3, 17)
+        assert f"{name} was due at" in caplog.text
+    assert "the clock was ahead" in caplog.text
+
+
+def test_while_the_watch_runs_no_due_time_of_a_wrong_clock_is_kept(scheduler, monkeypatch):
+    monkeypatch.setattr(scheduling, "CHECK_SECONDS", 0.1)
+    running = scheduler(made.watching())
+    right = running.get_job("reevaluate").next_run_time
+    store = running._jobstores["default"]
+    job = store.lookup_job("reevaluate")
+    job._modify(next_run_time=right + timedelta(days=40))
+    store.update_job(job)  # as the scheduler itself did while the clock was wrong
+    wait_for(lambda: running.get_job("reevaluate").next_run_time == right)
+
+
+def test_a_locked_database_stops_the_jobs_only_while_it_is_locked(scheduler, monkeypatch, caplog):
+    monkeypatch.setattr(scheduling, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(scheduling, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(schedule, "LOCK_SECONDS", 0.1)
+    running = scheduler(made.watching())
+    with closing(sqlite3.connect(paths.WATCH_SCHEDULE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        wait_for(lambda: "no job can start, trying again" in caplog.text)
+        other.rollback()
+    assert "database is locked; another process is writing to it" in caplog.text
+    with pytest.MonkeyPatch.context() as patch:
+        started = threading.Event()
+        patch.setattr(schedule, "_run", lambda *_: started.set() or 0)
+        running.run_now("drift")
+        assert started.wait(30)
+
+
+def test_a_watch_does_not_start_with_a_locked_schedule_and_says_why(here, monkeypatch):
+    monkeypatch.setattr(schedule, "LOCK_SECONDS", 0.1)
+    watch.build_scheduler(made.watching()).shutdown()
+    with closing(sqlite3.connect(paths.WATCH_SCHEDULE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DatabaseError, match="another process is writing to it: try again when that has ended"):
+            watch.build_scheduler(made.watching())
 
 
 CHILD = """

@@ -37,6 +37,7 @@ from buckler.watch.table import Finding
 SPLITS = Path("data/splits")
 REFERENCE_SCHEMA = 2
 JOB = "drift"
+AHEAD_SECONDS = 300  # by which the clocks of watch and service may differ
 
 
 def run() -> Finding:
@@ -73,9 +74,12 @@ def _window(cfg: DriftParams) -> list[TrafficObservation]:
     url = WatchSettings.from_env().traffic_url
     if url == traffic.OFF:
         raise DatabaseError(f"no traffic is recorded: {traffic.URL_ENV} is {url!r}", passing=False)
-    since = time.time() - cfg.window_hours * 3600
+    now = time.time()
+    since = now - cfg.window_hours * 3600
     with Traffic(url) as database:
-        return database.window(since=since - since % MOMENT_SECONDS, limit=cfg.window_records)
+        # Rows of a clock that was ahead would count as the newest ones until their time comes.
+        until = now + AHEAD_SECONDS
+        return database.window(since=since - since % MOMENT_SECONDS, until=until, limit=cfg.window_records)
 
 
 def _described(window: list[TrafficObservation], cfg: DriftParams) -> dict[str, Any]:

@@ -229,6 +229,14 @@ def test_traffic_before_the_window_is_ignored(served, project):
     assert "too few" in watch.run_once("drift").message
 
 
+def test_traffic_of_a_clock_that_was_ahead_is_ignored(served):
+    served(others(), lambda pixels: pixels * 0.5, hours_ago=-40 * 24)
+    served(others())
+    run = watch.run_once("drift")
+    assert run.outcome == "passed", run.message
+    assert state()["window"]["pictures"] == 80
+
+
 def test_the_reference_is_measured_once_for_a_champion_and_again_if_damaged(served, monkeypatch):
     served(others())
     measured = []
