@@ -5,7 +5,8 @@ import numpy as np
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces.form import CODES, PictureForm
-from services.classifier.interfaces.oip import Tensors
+from services.classifier.interfaces.oip import OUTPUTS
+from services.classifier.interfaces.tensors import Tensors
 from tests.fuzz.contract import require
 from tests.fuzz.mutation import of_json, of_parts
 
@@ -40,9 +41,13 @@ def _form(content_type: str, body: bytes, step: int) -> tuple[bytes, ...] | Erro
 
 
 def tensors(data: bytes) -> bool:
-    """A request of the Open Inference Protocol."""
+    """A request of the Open Inference Protocol: as JSON, and with what follows the last brace as bytes of tensors."""
+    return any([_tensors(data, None), _tensors(data, str(data.rfind(b"}") + 1))])
+
+
+def _tensors(data: bytes, json_length: str | None) -> bool:
     try:
-        parsed = Tensors.parse(data, MOST)
+        parsed = Tensors.parse(data, MOST, tuple(OUTPUTS), json_length)
         pictures = parsed.pictures(SIDE)
     except RefusalError as refusal:
         check_refusal(refusal, OF_TENSORS)

@@ -88,7 +88,21 @@ def tensors_inputs() -> Inputs:
         "deep": _tensor(data=json.loads("[" * 70 + "0" + "]" * 70)),
         "no number": _tensor(data=[float("nan"), float("inf")] * 24),
     }
-    return {name: json.dumps(body).encode() for name, body in bodies.items()}
+    in_json = {name: json.dumps(body).encode() for name, body in bodies.items()}
+    return in_json | {
+        "bytes": _with_bytes(bytes(48), datatype="UINT8"),
+        "half": _with_bytes(np.full(48, 0.5, "<f2").tobytes(), datatype="FP16"),
+        "elements": _with_bytes(b"\x04\0\0\0AAAA", name="files", shape=[1, 1], datatype="BYTES"),
+        "torn elements": _with_bytes(b"\xff\xff\xff\xffAAAA", name="files", shape=[1], datatype="BYTES"),
+        "lines": json.dumps(_tensor(name="files", shape=[1, 1], datatype="BYTES", data=[["AA\r\nAA\n"]])).encode(),
+        "null": json.dumps({**_tensor(parameters=None), "outputs": None, "id": None, "model_name": "x"}).encode(),
+    }
+
+
+def _with_bytes(content: bytes, **changes: object) -> bytes:
+    """Return a request whose tensor follows the JSON."""
+    request = _tensor(data=None, parameters={"binary_data_size": len(content)}, **changes)
+    return json.dumps({**request, "parameters": {"binary_data_output": True}}).encode() + content
 
 
 def door_inputs() -> Inputs:
@@ -98,6 +112,7 @@ def door_inputs() -> Inputs:
     two = multipart((FILE, picture), (FILE, b"no picture"))
     of_form, fhir = f"content-type: {FORM}", "accept: application/fhir+json, application/json;q=0.5"
     tensor = json.dumps(_tensor(shape=[1, 8, 8, 3], data=[0.5] * 192)).encode()
+    binary = _with_bytes(bytes(192), datatype="UINT8", shape=[1, 8, 8, 3])
     infer = "POST /v2/models/skin-lesion/infer HTTP/1.1"
     return {
         "predict": _head("POST /predict HTTP/1.1", key, of_form, body=form),
@@ -117,6 +132,9 @@ def door_inputs() -> Inputs:
         "explain json": _head("POST /explain HTTP/1.1", key, of_form, "accept: application/json", body=form),
         "tensor": _head(infer, key, body=tensor),
         "binary tensor": _head(infer, key, "inference-header-content-length: 9", body=tensor),
+        "binary tensors": _head(
+            infer, key, f"inference-header-content-length: {len(binary) - 192}", "accept: */*", body=binary
+        ),
         "other model": _head("POST /v2/models/x/versions/9/infer HTTP/1.1", key, body=tensor),
         "metadata": _head("GET /v2/models/skin-lesion HTTP/1.1", key),
         "card": _head("GET /model HTTP/1.1", operate),

@@ -11,7 +11,7 @@ import pytest
 from h11._receivebuffer import ReceiveBuffer
 
 from buckler.trust.public_keys import PublicKeys
-from services.classifier.interfaces.oip import RequestInput
+from services.classifier.interfaces.tensors import RequestInput
 from tests.fuzz import engine, replay, results, seeds
 from tests.fuzz.table import CORPUS, TARGETS, Target
 from tests.fuzz.worker import Measured
@@ -55,7 +55,7 @@ def any_signature(_: object, keys: PublicKeys, __: object) -> tuple[str, ...]:
     return keys.ids
 
 
-def any_value(tensor: RequestInput) -> np.ndarray:
+def any_value(tensor: RequestInput, _: object) -> np.ndarray:
     return np.full(tensor.shape, 7, np.float32)
 
 
@@ -65,7 +65,7 @@ def any_value(tensor: RequestInput) -> np.ndarray:
         ("heads", "tests.fuzz.heads.StrictBuffer", ReceiveBuffer, "a bare line feed was accepted"),
         ("envelope", "buckler.trust.envelope._signers", any_signature, "InvalidSignature"),
         ("png", "buckler.modality.picture.images.as_pixels", pixels_of_another_shape, "got ((9, 9, 3)"),
-        ("tensors", "services.classifier.interfaces.oip._pixels", any_value, "pixels outside 0..1"),
+        ("tensors", "services.classifier.interfaces.tensors._pixels", any_value, "pixels outside 0..1"),
     ],
 )
 def test_the_corpus_finds_a_broken_parser(

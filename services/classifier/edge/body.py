@@ -6,6 +6,7 @@ from starlette.types import Receive
 
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
+from services.classifier.edge.encoding import Compressed, Plain
 from services.classifier.routing import Reader
 from services.classifier.settings import Settings
 
@@ -14,14 +15,17 @@ class ClientGoneError(Exception):
     """The client closed the connection before it got its answer."""
 
 
-async def read(reader: Reader, receive: Receive, announced: str, settings: Settings) -> tuple[bytes, ...]:
+async def read(
+    reader: Reader, decoder: Plain | Compressed, receive: Receive, announced: str, settings: Settings
+) -> tuple[bytes, ...]:
     """Feed a body to ``reader`` and return its files.
 
     Args:
         reader: Parses the body.
+        decoder: Decompresses it.
         receive: Returns the messages of the request.
         announced: The header ``Content-Length``; empty without one.
-        settings: The limits.
+        settings: The limits; the one on its size counts before and after decompression.
 
     Raises:
         RefusalError: The body is malformed, too large or too slow.
@@ -32,7 +36,7 @@ async def read(reader: Reader, receive: Receive, announced: str, settings: Setti
     # Before the first read, so that a client that waits for "100 continue" sends nothing.
     if announced.isdecimal() and int(announced) > limit:
         raise too_large
-    received = 0
+    received = content = 0
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
             while True:
@@ -43,8 +47,13 @@ async def read(reader: Reader, receive: Receive, announced: str, settings: Setti
                 received += len(chunk)
                 if received > limit:
                     raise too_large
-                reader.feed(chunk)
+                for piece in decoder.pieces(chunk):
+                    content += len(piece)
+                    if content > limit:
+                        raise too_large
+                    reader.feed(piece)
                 if not message.get("more_body", False):
+                    decoder.end()
                     return reader.files()
     except TimeoutError as error:
         raise RefusalError(ErrorCode.BODY_TIMEOUT) from error

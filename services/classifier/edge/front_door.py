@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
-from services.classifier.edge import body
+from services.classifier.edge import body, encoding
 from services.classifier.edge.access import Access
 from services.classifier.edge.body import ClientGoneError
 from services.classifier.edge.exchange import Exchange
@@ -129,7 +129,8 @@ class FrontDoor:
             return ()
         most = endpoint.most_pictures(self._settings.batch_limit)
         reader = endpoint.reader(headers.get("content-type", ""), most)
-        return await body.read(reader, receive, headers.get("content-length", ""), self._settings)
+        decoder = encoding.decoder(headers.getlist("content-encoding"))
+        return await body.read(reader, decoder, receive, headers.get("content-length", ""), self._settings)
 
     async def _answered(self, endpoint: Endpoint, call: Call, receive: Receive) -> Response:
         """Return the handler's response.

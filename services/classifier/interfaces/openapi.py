@@ -26,8 +26,10 @@ DESCRIPTION = """Classifies pictures and states whether a person must review the
 
 Every served model has a signed verdict of an adversarial evaluation. A picture that looks manipulated gets the
 decision `review`. Every answer is recorded in the service's audit log and carries a signed receipt on request. Every
-error has a stable code and the same format; under `/v2`, the protocol's own format. If the service requires keys, a key
-for predictions cannot read the metrics, and a key for metrics cannot request predictions."""
+error has a stable code and the same format; under `/v2`, the protocol's own format. A body may be compressed
+(`Content-Encoding: gzip` or `deflate`); the limit on its size counts before and after. Every path may end in a slash.
+If the service requires keys, a key for predictions cannot read the metrics, and a key for metrics cannot request
+predictions."""
 
 KEY = "key"
 KEY_SCHEME = {
@@ -164,7 +166,8 @@ def _content(form: Format) -> dict[str, Any]:
         return {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
     if form.media_type.endswith("json"):
         return {"schema": {"type": "object", "description": form.description}}
-    return {"schema": BINARY} if form.media_type.startswith("image/") else {}
+    binary = form.media_type.startswith("image/") or form.media_type == "application/octet-stream"
+    return {"schema": BINARY} if binary else {}
 
 
 def _errors(row: Endpoint) -> dict[str, Any]:

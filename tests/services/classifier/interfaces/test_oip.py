@@ -196,9 +196,19 @@ NUMBERS = math.prod(SIDES)
         ([], "tensor_invalid"),
         ({}, "tensor_invalid"),
         ({"inputs": []}, "tensor_invalid"),
-        ({**tensor(pixels()), "GEHEIM": 1}, "tensor_invalid"),
         (changed(name="GEHEIM"), "tensor_invalid"),
         (changed(datatype="UINT8"), "tensor_invalid"),
+        (changed(datatype="INT8"), "tensor_invalid"),
+        (changed(datatype="BOOL"), "tensor_invalid"),
+        (changed(datatype="UINT8", data=[256] * NUMBERS), "tensor_invalid"),
+        (changed(datatype="INT32", data=[-1] * NUMBERS), "tensor_invalid"),
+        (changed(datatype="FP64", data=[255] * NUMBERS), "tensor_invalid"),
+        (changed(data=None), "tensor_invalid"),
+        (changed(parameters={"shared_memory_region": "GEHEIM"}, data=None), "tensor_invalid"),
+        (changed(parameters={"binary_data_size": NUMBERS * 4}), "tensor_invalid"),
+        (changed(parameters={"binary_data_size": NUMBERS * 4}, data=None), "body_malformed"),
+        (changed(parameters={"binary_data_size": -1}, data=None), "tensor_invalid"),
+        (changed(parameters={"binary_data_size": True}, data=None), "tensor_invalid"),
         (changed(shape=[1, 3]), "tensor_invalid"),
         (changed(shape=[0, *SIDES[1:]]), "tensor_invalid"),
         (changed(shape=[-1, *SIDES[1:]]), "tensor_invalid"),
@@ -255,8 +265,6 @@ def test_other_paths_are_not_found_in_the_protocols_format(server: Server, path:
 def test_a_foreign_method_or_content_type_is_refused(server: Server):
     assert error_code(server.get(f"{MODEL}/infer")) == "method_not_allowed"
     assert error_code(infer(server, b"x", **{"content-type": "text/plain"})) == "media_type_unsupported"
-    binary = infer(server, tensor(pixels()), **{"inference-header-content-length": "10"})
-    assert error_code(binary) == "media_type_unsupported"
 
 
 def test_no_model_name_from_a_client_becomes_a_label(server: Server):
