@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from buckler import params
 from buckler.cli.check import add_arguments
 from buckler.cli.profile import settings_of
-from buckler.data import duplicates, manifest, sources, splits, survey
+from buckler.data import duplicates, inventory, manifest, sources, splits, survey
 from buckler.errors import BucklerError, DataError, UnusableImageError
 from buckler.evaluation import subgroups
 from buckler.modality.picture import images
@@ -103,23 +103,28 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
     cfg = _settings(folder, profile, overrides)
     words = f"profile {profile}" if profile else "the values in params.yaml"
     try:
-        files = sources.class_files(folder)
-        items = sources.directory(folder, per_class=cfg.data.per_class, seed=cfg.data.seed)
-        metadata = survey.described(folder, files)
+        folders = sources.class_folders(folder)
     except DataError as error:
         return FolderCheck(str(folder), words, refusals=(str(error),))
-    found = read(items)
+    files = folders.files
+    found = read(folders.items(per_class=cfg.data.per_class, seed=cfg.data.seed))
     validated = validate.judge(found.frame, found.faults, cfg.validate, cfg.data.malignant)
     demands = _demands(cfg)
-    refusals = [*preflight.contradictions(cfg), *_validation_refusals(validated, cfg), *_subgroup_refusals(found, cfg)]
+    refusals = [
+        *preflight.contradictions(cfg),
+        *_folder_refusals(folders, cfg),
+        *_validation_refusals(validated, cfg),
+        *_subgroup_refusals(found, cfg),
+    ]
     result = FolderCheck(
         str(folder),
         words,
         refusals=tuple(refusals),
-        notes=tuple(_notes(folder, files, validated, cfg)),
+        found=inventory.line(folders, found.frame["id"].tolist(), sorted(found.faults)),
+        notes=tuple(_notes(files, validated, cfg)),
         classes=tuple(_classes(files, found, validated.kept, {})),
         unusable=tuple(survey.unusable(found.faults)),
-        metadata=metadata,
+        metadata=folders.table.found if folders.table else None,
     )
     try:
         division, pairs = found.divided(validated.kept, cfg)
@@ -136,7 +141,7 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
         related=survey.related(division.frame, pairs, division.groups),
         needs=tuple(_needs(demands, division.labels, counts)),
         remedies=short.remedies,
-        profiles=tuple(_other_profiles(folder, profile, found, validated.kept)) if short.missing else (),
+        profiles=tuple(_other_profiles(folders, profile, found, validated.kept)) if short.missing else (),
         duration=_duration(cfg, counts, found.seconds) if timed and not refusals else None,
     )
 
@@ -157,6 +162,13 @@ def _demands(cfg: RunParams) -> Demands:
     )
 
 
+def _folder_refusals(folders: sources.ClassFolders, cfg: RunParams) -> Iterator[str]:
+    try:
+        folders.check(dangerous=cfg.data.malignant, max_unmatched=cfg.data.max_unmatched)
+    except DataError as error:
+        yield str(error)
+
+
 def _validation_refusals(found: validate.Validated, cfg: RunParams) -> Iterator[str]:
     # The least number of records of a class is one of the needs.
     policy = replace(cfg.gate, min_class_records=1)
@@ -173,9 +185,7 @@ def _subgroup_refusals(found: Pictures, cfg: RunParams) -> Iterator[str]:
         yield str(error)
 
 
-def _notes(folder: Path, files: dict[str, list[str]], found: validate.Validated, cfg: RunParams) -> Iterator[str]:
-    if stray := survey.stray(folder):
-        yield f"{len(stray)} files are in no class folder and are ignored: {folder_check.names(stray)}"
+def _notes(files: Mapping[str, Sequence[str]], found: validate.Validated, cfg: RunParams) -> Iterator[str]:
     yield from survey.hints(files)
     yield from data_floors.allowed(found.report, cfg.gate)
 
@@ -188,7 +198,9 @@ def _small_subgroups(counts: Counts, cfg: RunParams) -> Iterator[str]:
         yield f"classes with {few} are not judged as subgroups: {', '.join(small)}"
 
 
-def _classes(files: dict[str, list[str]], found: Pictures, kept: pd.DataFrame, counts: Counts) -> Iterator[ClassRow]:
+def _classes(
+    files: Mapping[str, Sequence[str]], found: Pictures, kept: pd.DataFrame, counts: Counts
+) -> Iterator[ClassRow]:
     for label, ids in files.items():
         taken, usable = (int((frame["label"] == label).sum()) for frame in (found.frame, kept))
         parts = (counts.get(part, {}).get(label, 0) for part in ("train", "calibration", "test"))
@@ -200,11 +212,13 @@ def _needs(demands: Demands, labels: Sequence[str], counts: Counts) -> Iterator[
         yield NeedRow(need.count, need.seen(counts), need.what)
 
 
-def _other_profiles(folder: Path, profile: str | None, found: Pictures, kept: pd.DataFrame) -> Iterator[str]:
+def _other_profiles(
+    folders: sources.ClassFolders, profile: str | None, found: Pictures, kept: pd.DataFrame
+) -> Iterator[str]:
     """Yield the profiles whose needs are met by those of the pictures read that they would take."""
     for name in params.read()["profiles"]:
-        cfg = _settings(folder, name, {})
-        items = sources.directory(folder, per_class=cfg.data.per_class, seed=cfg.data.seed)
+        cfg = _settings(folders.folder.root, name, {})
+        items = folders.items(per_class=cfg.data.per_class, seed=cfg.data.seed)
         taken = kept[kept["id"].isin([item.id for item in items])]
         if name != profile and set(cfg.data.malignant) <= set(taken["label"]) and _enough(found, taken, cfg):
             yield name

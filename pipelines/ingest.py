@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from buckler import params
-from buckler.data import manifest, sources
+from buckler.data import inventory, manifest, sources
 from buckler.data.masks import MASKS
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
@@ -25,19 +25,27 @@ MANIFEST = Path("data/manifest.csv")
 
 
 def run(cfg: DataParams) -> None:
-    """Copy the pictures that ``cfg`` selects and write their manifest; earlier pictures are removed."""
-    items = _items(cfg)
+    """Copy the pictures that ``cfg`` selects in place of earlier ones, write their manifest and print a summary."""
+    folders = sources.class_folders(Path(cfg.path)) if cfg.source == "directory" else None
+    items = _items(cfg, folders)
     for outputs in (IMAGES, MASKS):
         shutil.rmtree(outputs, ignore_errors=True)
     MASKS.mkdir(parents=True)
     rows = [_ingest(item, cfg.source) for item in tqdm(items, desc=f"ingest {cfg.source}", unit="picture")]
-    manifest.write(manifest.build(rows), MANIFEST)
+    frame = manifest.build(rows)
+    manifest.write(frame, MANIFEST)
+    if folders is None:
+        print(f"{len(frame)} pictures generated")
+        return
+    undecodable = frame["id"][frame["width"].isna()].tolist()
+    print(inventory.line(folders, frame["id"].tolist(), undecodable))
 
 
-def _items(cfg: DataParams) -> list[sources.Item]:
-    if cfg.source == "synthetic":
+def _items(cfg: DataParams, folders: sources.ClassFolders | None) -> list[sources.Item]:
+    if folders is None:
         return sources.generated(per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
-    return sources.directory(Path(cfg.path), per_class=cfg.per_class, seed=cfg.seed)
+    folders.check(dangerous=cfg.malignant, max_unmatched=cfg.max_unmatched)
+    return folders.items(per_class=cfg.per_class, seed=cfg.seed)
 
 
 def _ingest(item: sources.Item, source: str) -> dict[str, object]:

@@ -102,10 +102,19 @@ def contradictions(cfg: RunParams) -> Iterator[str]:
 
 
 def _of_labels(cfg: RunParams) -> Iterator[str]:
+    """Yield dangerous labels that no record can have; a folder's labels are known to the stage ingest only."""
+    known: dict[str, tuple[str, ...]] = {}
     if cfg.data.source == "synthetic":
-        yield from _missing("data.malignant", cfg.data.malignant, "labels of the synthetic source", synthetic.LABELS)
+        known["the synthetic source"] = synthetic.LABELS
     if cfg.validate.labels:
-        yield from _missing("data.malignant", cfg.data.malignant, "labels of validate.labels", cfg.validate.labels)
+        known["validate.labels"] = cfg.validate.labels
+    for place, labels in known.items():
+        yield from _missing("data.malignant", cfg.data.malignant, f"labels of {place}", labels)
+        if set(labels) <= set(cfg.data.malignant):
+            yield (
+                f"data.malignant: expected some labels of {place}, got all, {list(cfg.data.malignant)}: if every label "
+                "is dangerous, no answer can be a miss"
+            )
 
 
 def _of_training(cfg: RunParams) -> Iterator[str]:

@@ -18,7 +18,8 @@ class DataParams:
     path: str
     per_class: CountOrAll
     image_size: Count
-    malignant: tuple[str, ...]
+    malignant: Annotated[tuple[str, ...], Field(min_length=1)]
+    max_unmatched: Share
     seed: Seed
 
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from buckler.data import metadata as table
 from buckler.data import sources
 from buckler.errors import DataError
 from tests.fuzz.contract import require
@@ -23,7 +24,7 @@ def _folder() -> Path:
 
 def metadata(data: bytes) -> bool:
     """Any bytes as ``metadata.csv``."""
-    (_folder() / sources.METADATA).write_bytes(data)
+    (_folder() / table.NAME).write_bytes(data)
     try:
         found = sources.directory(_folder(), per_class=0, seed=0)
     except DataError:

@@ -12,8 +12,8 @@ from pipelines.settings import DataParams
 from tests import datasets
 
 
-def data(source="directory", path="pictures", per_class=0, seed=7):
-    return DataParams(source, path, per_class, datasets.SIZE, ("malignant",), seed)
+def data(source="directory", path="pictures", per_class=0, seed=7, malignant=("malignant",), max_unmatched=0.05):
+    return DataParams(source, path, per_class, datasets.SIZE, malignant, max_unmatched, seed)
 
 
 @pytest.fixture
@@ -54,10 +54,46 @@ def test_a_second_run_leaves_only_its_own_pictures(pictures):
 
 def test_group_and_further_columns_come_from_the_metadata(pictures):
     (pictures / "metadata.csv").write_text("file,label,lesion_id,age\nbenign/1.png,benign,L7,80\n")
-    ingest.run(data())
+    ingest.run(data(max_unmatched=1.0))
     frame = manifest.read(ingest.MANIFEST).set_index("id")
     assert frame.loc["benign/1.png", ["group", "age"]].tolist() == ["L7", "80"]
     assert frame.loc["benign/2.png", ["group", "age"]].tolist() == ["", ""]
+
+
+def test_a_table_written_on_windows_gives_every_picture_its_lesion(pictures, capsys):
+    rows = [f"{label}\\{i}.PNG,{label},{label}{i // 2}" for label in ("benign", "malignant") for i in range(6)]
+    (pictures / "Metadata.csv").write_text("\r\n".join(["file;label;lesion_id", *rows]).replace(",", ";"), "utf-8-sig")
+    ingest.run(data())
+    frame = manifest.read(ingest.MANIFEST)
+    assert list(frame["group"]) == [f"{label}{i // 2}" for label in ("benign", "malignant") for i in range(6)]
+    assert capsys.readouterr().out == (
+        "12 files found, 12 used, 0 skipped; metadata.csv: 12 rows, 0 rows without a picture, 0 pictures without a "
+        "row, 6 lesions; 12 rows name their picture in another spelling\n"
+    )
+
+
+def test_a_table_of_other_pictures_stops_before_older_pictures_are_lost(pictures):
+    ingest.run(data())
+    (pictures / "metadata.csv").write_text("file,label,lesion_id\nbenign/ISIC_1.jpg,benign,L7\n")
+    with pytest.raises(DataError, match=r"got 1 of 1 rows and 12 of 12 pictures: .* 'benign/ISIC_1\.jpg'"):
+        ingest.run(data())
+    assert (ingest.IMAGES / "benign/0.png").exists()
+
+
+def test_the_last_line_says_what_was_found_used_and_skipped(pictures, capsys):
+    for name in ("benign/notes.txt", "benign/Thumbs.db", "cover.jpg"):
+        (pictures / name).write_text("no picture")
+    ingest.run(data())
+    assert capsys.readouterr().out == (
+        "15 files found, 12 used, 3 skipped: 1 left by an operating system or program (benign/Thumbs.db), "
+        "1 outside the class folders (cover.jpg), 1 undecodable, for quarantine (benign/notes.txt); "
+        "no metadata.csv, so no lesion is known\n"
+    )
+
+
+def test_a_dangerous_label_without_a_folder_names_the_folders_found(pictures):
+    with pytest.raises(DataError, match=r"got \['melanoma'\]; there are \['benign', 'malignant'\]"):
+        ingest.run(data(malignant=("melanoma",)))
 
 
 def test_generated_pictures_give_the_same_manifest_every_time(pictures):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from buckler.data import leftovers
 from buckler.errors import DataError
 
 # Line ends and control characters would break lists and terminals; these change the direction of the text around them.
@@ -18,11 +19,20 @@ _NO_LINKS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """An entry that is not read: its path ``name`` relative to the root, with a slash behind a folder, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Folder:
     """A folder whose contents are refused unless they are folders and regular files with readable names.
 
     A symbolic link in it may lead to any file of this machine, such as a private key, which would be copied with the
-    pictures. Hidden entries are ignored. ``root`` itself may be a link: the operator names it.
+    pictures. Entries for which `leftovers.reason` has a reason are skipped, and `skipped` names them. ``root`` itself
+    may be a link: the operator names it.
     """
 
     root: Path
@@ -52,6 +62,15 @@ class Folder:
             else:
                 yield name
 
+    def skipped(self, folder: str = "") -> Iterator[Skipped]:
+        """Yield the entries below ``folder`` that the other methods skip; errors as for ``folders``."""
+        for entry in self._listed(folder):
+            name, is_folder = f"{folder}/{entry.name}".removeprefix("/"), entry.is_dir(follow_symlinks=False)
+            if reason := leftovers.reason(entry.name, folder=is_folder):
+                yield Skipped(_shown(name) + "/" * is_folder, reason)
+            elif is_folder:
+                yield from self.skipped(name)
+
     def read(self, name: str) -> bytes:
         """Return the bytes of the file ``name``; a link that has replaced a part of its path is not followed.
 
@@ -77,21 +96,27 @@ class Folder:
                 ) from error
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.root / folder) as found:
-                entries = sorted((each for each in found if not each.name.startswith(".")), key=lambda each: each.name)
-        except OSError as error:
-            raise DataError(f"expected a readable folder at {self.root / folder}: {error.strerror}") from error
+        entries = [
+            entry
+            for entry in self._listed(folder)
+            if not leftovers.reason(entry.name, folder=entry.is_dir(follow_symlinks=False))
+        ]
         for entry in entries:
             self._check(entry, f"{folder}/{entry.name}".removeprefix("/"))
         return entries
 
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.root / folder) as found:
+                return sorted(found, key=lambda each: each.name)
+        except OSError as error:
+            raise DataError(f"expected a readable folder at {self.root / folder}: {error.strerror}") from error
+
     def _check(self, entry: os.DirEntry[str], name: str) -> None:
         if not _readable(entry.name):
-            shown = repr(os.fsencode(name)).removeprefix("b")
             raise DataError(
-                f"expected file names in UTF-8 without control characters in {self.root}, got {shown}; rename it, "
-                "or convert the names with `convmv -f latin1 -t utf8`"
+                f"expected file names in UTF-8 without control characters in {self.root}, got {_escaped(name)}; rename "
+                "it, or convert the names with `convmv -f latin1 -t utf8`"
             )
         if entry.is_symlink():
             raise DataError(_refused(self.root, name, f"a symbolic link to {str(Path(entry.path).readlink())!r}"))
@@ -107,6 +132,14 @@ def _readable(name: str) -> bool:
         or "\ud800" <= each <= "\udfff"
         for each in name
     )
+
+
+def _escaped(name: str) -> str:
+    return repr(os.fsencode(name)).removeprefix("b")
+
+
+def _shown(name: str) -> str:
+    return name if _readable(name) else _escaped(name)
 
 
 def _refused(root: Path, name: str, found: str) -> str:

@@ -35,6 +35,8 @@ def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, kno
     if not root.is_dir():
         raise DataError(f"expected a folder of class folders at {root}, there is none; see watch.recent.path")
     folder = Folder(root)
+    for entry in folder.skipped():
+        log.warning("left out: %s: %s", root / entry.name, entry.reason)
     unknown = [name for name in folder.folders() if name not in labels]
     if unknown:
         raise DataError(f"{root} has folders {unknown}, expected classes of the model: {list(labels)}")

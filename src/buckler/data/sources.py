@@ -1,22 +1,23 @@
 """Data sources: a folder of class folders, or the seeded generator."""
 
 import hashlib
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Final
 
-import pandas as pd
-
-from buckler.data import manifest, masks
+from buckler.data import masks, metadata
 from buckler.data.folder import Folder
+from buckler.data.names import class_key
 from buckler.errors import DataError
 from buckler.modality.picture import images, synthetic
 
-METADATA = "metadata.csv"
-METADATA_COLUMNS = ("file", "label", "lesion_id")
-NO_PICTURES = frozenset({METADATA, "SHA256SUMS"})
+CHECKSUMS = frozenset({"SHA256SUMS", "SHA512SUMS", "MD5SUMS"})
+# Reasons why files are not pictures, besides those of `leftovers`.
+OUTSIDE: Final = "outside the class folders"
+_CHECKSUMS: Final = "lists of checksums"
+_TABLES: Final = "tables in class folders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +41,74 @@ class Item:
     mask: Callable[[], bytes] | None = None
 
 
-def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
-    """Return pictures of the class folders in ``path``, sorted by id.
+@dataclass(frozen=True, slots=True)
+class ClassFolders:
+    """A folder with one folder of pictures for each class.
 
-    Files of any name in class folders are included, so that broken files are reported, except hidden files,
-    ``SHA256SUMS`` and ``metadata.csv``. The optional ``metadata.csv`` must have the columns ``file``, ``label`` and
-    ``lesion_id``. ``lesion_id`` becomes the group; other columns are added to the manifest, under ``metadata_<name>``
-    if the manifest already has a column of that name.
+    Attributes:
+        files: Ids of the files of each class.
+        skipped: Further files and folders by the reason why they are not pictures.
+        table: Its ``metadata.csv``, if there is one.
+    """
 
-    Args:
-        path: Folder with one subfolder per class; their names are the labels.
-        per_class: Number of pictures per class, chosen at random; 0 takes all.
-        seed: Seed of the choice, which does not depend on the order of the files.
+    folder: Folder
+    files: Mapping[str, Sequence[str]]
+    skipped: Mapping[str, Sequence[str]]
+    table: metadata.Table | None
+
+    def items(self, *, per_class: int, seed: int) -> list[Item]:
+        """Return pictures, sorted by id.
+
+        Args:
+            per_class: Number of pictures per class, chosen at random; 0 takes all.
+            seed: Seed of the choice, which does not depend on the order of the files.
+        """
+        drawn = [(label, name) for label, ids in self.files.items() for name in _drawn(ids, per_class, seed)]
+        return sorted((self._item(label, name) for label, name in drawn), key=lambda item: item.id)
+
+    def _item(self, label: str, name: str) -> Item:
+        read = partial(self.folder.read, name)
+        if self.table is None:
+            return Item(name, label, read)
+        row = self.table.row_of(name)
+        return Item(name, label, read, group=row.lesion, extra=row.extra)
+
+    def check(self, *, dangerous: Sequence[str], max_unmatched: float) -> None:
+        """Check that the folder is the one that the settings describe.
+
+        Args:
+            dangerous: Labels that must be class folders, ``data.malignant``.
+            max_unmatched: Largest share of rows without a picture and of pictures without a row.
+
+        Raises:
+            DataError: It is not.
+        """
+        unknown = [label for label in dangerous if label not in self.files]
+        if unknown:
+            raise DataError(
+                f"expected data.malignant to name class folders of {self.folder.root}, got {unknown}; there are "
+                f"{list(self.files)}: set data.malignant in params.yaml to those that must not be missed"
+            )
+        if dangerous and not set(self.files) - set(dangerous):
+            raise DataError(
+                f"expected class folders in {self.folder.root} besides data.malignant, got {list(self.files)}: if "
+                "every label is dangerous, no answer can be a miss; set data.malignant in params.yaml"
+            )
+        if self.table is not None:
+            pictures, where = sum(map(len, self.files.values())), str(self.folder.root)
+            metadata.check_matched(self.table.found, pictures, largest=max_unmatched, where=where)
+
+
+def class_folders(path: Path) -> ClassFolders:
+    """Return what the folder ``path`` of class folders contains.
+
+    Files of any name in class folders are included, so that broken files are reported, except what `Folder` skips,
+    lists of checksums and ``metadata.csv``, whose ``lesion_id`` becomes the group of a picture.
 
     Raises:
-        DataError: There is no such folder, there are fewer than two classes, a class is empty, the metadata are
-            inconsistent, or the folder contains links, special files or unreadable names.
+        DataError: There is no such folder, there are fewer than two classes, two folders mean the same class, a class
+            is empty, the folder contains links, special files or unreadable names, or as for `metadata.read`.
     """
-    folder, files, table = Folder(path), class_files(path), metadata(path)
-    return sorted(
-        (_item(folder, file, label, table) for label in files for file in _drawn(files[label], per_class, seed)),
-        key=lambda item: item.id,
-    )
-
-
-def class_files(path: Path) -> dict[str, list[str]]:
-    """Return the ids of the files in each class folder of ``path``, all of them; errors as `directory`."""
     if not path.is_dir():
         raise DataError(f"expected a folder of class folders at {path}, there is none; set data.path in params.yaml")
     folder = Folder(path)
@@ -75,7 +118,18 @@ def class_files(path: Path) -> dict[str, list[str]]:
             f"expected at least two class folders in {path}, got {names}; put the pictures of each class"
             " into a folder with the class's name"
         )
-    return {label: _files(folder, label) for label in names}
+    _check_distinct(path, names)
+    files = {label: [name for name in folder.files(label) if not _reason(name)] for label in names}
+    for label, ids in files.items():
+        if not ids:
+            raise DataError(f"expected pictures in the class folder {path / label}, it is empty; fill or remove it")
+    skipped = _skipped(folder, names)
+    return ClassFolders(folder, files, skipped, metadata.read(folder, files, elsewhere=skipped.get(_TABLES, ())))
+
+
+def directory(path: Path, *, per_class: int, seed: int) -> list[Item]:
+    """Return pictures of the class folders in ``path``, sorted by id; arguments and errors as of `class_folders`."""
+    return class_folders(path).items(per_class=per_class, seed=seed)
 
 
 def generated(*, per_class: int, seed: int, size: int) -> list[Item]:
@@ -104,52 +158,41 @@ class _Drawing:
         return masks.to_png(synthetic.lesion_mask(self.label, self.index, seed=self.seed, size=self.size))
 
 
-def _files(folder: Folder, label: str) -> list[str]:
-    """Return the ids of the files of a class."""
-    ids = [file for file in folder.files(label) if PurePosixPath(file).name not in NO_PICTURES]
-    if not ids:
-        raise DataError(f"expected pictures in the class folder {folder.root / label}, it is empty; fill or remove it")
-    return ids
+def _check_distinct(path: Path, names: Sequence[str]) -> None:
+    """Refuse two names of folders by which people mean the same class, such as ``Benign`` and ``benign ``."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(class_key(name), []).append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            raise DataError(
+                f"expected one folder for each class in {path}, got {', '.join(map(ascii, same))}, which differ only "
+                "in case, blanks, separators or Unicode form; move their pictures into one folder"
+            )
 
 
-def _drawn(ids: list[str], per_class: int, seed: int) -> list[str]:
+def _reason(name: str) -> str | None:
+    """Return why the file ``name`` of a class folder is no picture; None if it may be one."""
+    last = PurePosixPath(name).name
+    if last in CHECKSUMS:
+        return _CHECKSUMS
+    return _TABLES if metadata.is_metadata(last) else None
+
+
+def _skipped(folder: Folder, labels: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in folder.skipped():
+        found.setdefault(entry.reason, []).append(entry.name)
+    for name in folder.names():
+        if not metadata.is_metadata(name):
+            found.setdefault(_CHECKSUMS if name in CHECKSUMS else OUTSIDE, []).append(name)
+    for label in labels:
+        for name in folder.files(label):
+            if reason := _reason(name):
+                found.setdefault(reason, []).append(name)
+    return found
+
+
+def _drawn(ids: Sequence[str], per_class: int, seed: int) -> list[str]:
     ordered = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     return ordered[:per_class] if per_class else ordered
-
-
-def _item(folder: Folder, name: str, label: str, table: pd.DataFrame | None) -> Item:
-    read = partial(folder.read, name)
-    if table is None:
-        return Item(name, label, read)
-    if name not in table.index:
-        return Item(name, label, read, extra=dict.fromkeys(table.columns.drop(["label", "lesion_id"]), ""))
-    row = {str(column): str(value) for column, value in table.loc[name].items()}
-    if row.pop("label") != label:
-        raise DataError(f"{folder.root / METADATA} labels {name} {table.loc[name, 'label']!r}, its folder {label!r}")
-    return Item(name, label, read, group=row.pop("lesion_id"), extra=row)
-
-
-def metadata(path: Path) -> pd.DataFrame | None:
-    """Return the rows of the metadata.csv in ``path`` by file; columns named like one of the manifest are renamed.
-
-    Raises:
-        DataError: It is no CSV, lacks a column, or has several rows of a file.
-    """
-    file = path / METADATA
-    if not file.exists():
-        return None
-    try:
-        table = pd.read_csv(io.BytesIO(Folder(path).read(METADATA)), dtype="str", keep_default_na=False)
-    except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
-        raise DataError(f"expected {file} to be a CSV in UTF-8: {error}") from error
-    missing = [name for name in METADATA_COLUMNS if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"expected {file} to have the columns {list(METADATA_COLUMNS)}, {missing} are missing; "
-            f"it has {list(table.columns)}"
-        )
-    twice = table.loc[table["file"].duplicated(), "file"]
-    if len(twice):
-        raise DataError(f"expected one row per file in {file}, {twice.iloc[0]!r} has several")
-    clash = {name: f"metadata_{name}" for name in manifest.COLUMNS if name != "label"}
-    return table.set_index("file").rename(columns=clash)

@@ -3,16 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from buckler.data import sources
 from buckler.data.duplicates import Pair
-from buckler.data.folder import Folder
 from buckler.errors import UnusableImageError
 
 # What to do with files of other formats, by the words of the decoder's message.
@@ -33,25 +31,6 @@ class UnusableFiles:
     reason: str
     do: str
     ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What ``metadata.csv`` says.
-
-    Attributes:
-        rows: Its number of rows.
-        without_file: Rows whose file is in no class folder.
-        without_row: Files without a row.
-        lesions: Different lesion ids.
-        columns: Its columns that describe pictures, as the manifest calls them.
-    """
-
-    rows: int
-    without_file: tuple[str, ...]
-    without_row: tuple[str, ...]
-    lesions: int
-    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +62,6 @@ def _advice(reason: str) -> str:
     return known[0] if known else "replace them by intact copies, or remove them"
 
 
-def described(path: Path, files: Mapping[str, Sequence[str]]) -> Metadata | None:
-    """Return what the metadata.csv in ``path`` says of ``files``, of `sources.class_files`; None if there is none."""
-    table = sources.metadata(path)
-    if table is None:
-        return None
-    ids = {name for names in files.values() for name in names}
-    lesions = {str(value) for value in table["lesion_id"] if value}
-    return Metadata(
-        rows=len(table),
-        without_file=tuple(sorted(set(map(str, table.index)) - ids)),
-        without_row=tuple(sorted(ids - set(map(str, table.index)))),
-        lesions=len(lesions),
-        columns=tuple(str(name) for name in table.columns.drop(["label", "lesion_id"])),
-    )
-
-
 def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64]) -> Related:
     """Return which rows of the manifest ``frame`` belong together.
 
@@ -112,11 +75,6 @@ def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64
     across = [(ids[pair.first], ids[pair.second]) for pair in pairs if labels[pair.first] != labels[pair.second]]
     several = sizes[sizes > 1]
     return Related(len(several), int(several.sum()), tuple(sorted((min(pair), max(pair)) for pair in across)))
-
-
-def stray(path: Path) -> list[str]:
-    """Return the files directly in ``path``, which belong to no class and are ignored."""
-    return [name for name in Folder(path).names() if name not in sources.NO_PICTURES]
 
 
 def hints(files: Mapping[str, Sequence[str]]) -> list[str]:

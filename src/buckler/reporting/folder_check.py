@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from buckler.data.survey import Metadata, Related, UnusableFiles
+from buckler.data.metadata import Metadata
+from buckler.data.survey import Related, UnusableFiles
 
 _SHOWN = 5  # names listed of a kind
 
@@ -52,6 +53,7 @@ class FolderCheck:
         folder: Its path.
         settings: The settings that it was checked with, in words.
         refusals: Why it will not do, a sentence each; none if it will.
+        found: What the folder contains and what of it is used, as the stage ``ingest`` prints it.
         notes: What is worth knowing, but no obstacle.
         remedies: Changes, one of which would meet all ``needs``.
         profiles: Other profiles whose needs it meets.
@@ -60,6 +62,7 @@ class FolderCheck:
     folder: str
     settings: str
     refusals: tuple[str, ...]
+    found: str = ""
     notes: tuple[str, ...] = ()
     classes: tuple[ClassRow, ...] = ()
     unusable: tuple[UnusableFiles, ...] = ()
@@ -79,10 +82,9 @@ class FolderCheck:
 def text(check: FolderCheck) -> str:
     """Return ``check`` for people."""
     parts = [
-        [f"{check.folder}, with {check.settings}"],
+        [f"{check.folder}, with {check.settings}", *[check.found] * bool(check.found)],
         _classes(check.classes),
         _unusable(check.unusable),
-        _metadata(check.metadata),
         _related(check.related),
         _needs(check.needs),
         _listed("Notes", check.notes),
@@ -110,16 +112,6 @@ def _unusable(kinds: Sequence[UnusableFiles]) -> Iterator[str]:
             yield f"  {len(kind.ids)}: {kind.reason}"
             yield f"    {names(kind.ids)}"
             yield f"    {kind.do}"
-
-
-def _metadata(found: Metadata | None) -> Iterator[str]:
-    if found:
-        columns = f"; columns {', '.join(found.columns)}" if found.columns else ""
-        yield f"metadata.csv: {found.rows} rows, {found.lesions} lesions{columns}"
-        if found.without_file:
-            yield f"  {len(found.without_file)} rows whose file is missing: {names(found.without_file)}"
-        if found.without_row:
-            yield f"  {len(found.without_row)} files without a row: {names(found.without_row)}"
 
 
 def _related(found: Related | None) -> Iterator[str]:

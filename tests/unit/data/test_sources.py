@@ -32,11 +32,65 @@ def test_every_file_of_a_class_folder_is_a_picture_of_that_class(folder):
     assert {(item.group, *item.extra) for item in items} == {("",)}
 
 
-def test_hidden_files_and_lists_are_not_pictures(folder):
-    for name in ("nv/.DS_Store", ".git/x", "nv/.thumbs/1.jpg", "SHA256SUMS", "nv/SHA256SUMS", "README.md"):
-        (folder / name).parent.mkdir(exist_ok=True)
+def test_what_is_no_picture_is_left_out_and_named_by_its_reason(folder):
+    for name in (
+        *("nv/.DS_Store", ".git/x", "nv/.thumbs/1.jpg", "SHA256SUMS", "nv/SHA256SUMS", "README.md", "nv/more.zip"),
+        *("__MACOSX/nv/._1.jpg", "nv/@eaDir/1.jpg", "$RECYCLE.BIN/1.jpg", "lost+found/1.jpg", "mel/Thumbs.db"),
+        *("mel/~$notes.docx", "mel/2.jpg.part", "bcc/DESKTOP.INI", "bcc/Icon\r", "bcc/1.jpg:Zone.Identifier"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
+    (folder / "nv/.gone.jpg").symlink_to("/nowhere")
     assert ids(folder) == ["bcc/a, b.txt", "mel/1.jpg", "nv/1.jpg", "nv/2.png", "nv/sub/3"]
+    skipped = {reason: sorted(names) for reason, names in sources.class_folders(folder).skipped.items()}
+    assert skipped == {
+        "archives, not opened: unpack them": ["nv/more.zip"],
+        "hidden": [".git/", "nv/.gone.jpg", "nv/.thumbs/"],
+        "left by an operating system or program": [
+            *("$RECYCLE.BIN/", "'bcc/Icon\\r'", "__MACOSX/", "bcc/1.jpg:Zone.Identifier", "bcc/DESKTOP.INI"),
+            *("lost+found/", "mel/2.jpg.part", "mel/Thumbs.db", "mel/~$notes.docx", "nv/.DS_Store", "nv/@eaDir/"),
+        ],
+        "lists of checksums": ["SHA256SUMS", "nv/SHA256SUMS"],
+        "outside the class folders": ["README.md"],
+    }
+
+
+@pytest.mark.parametrize("name", ["NV", "nv ", "\u2003nv", "n\u200bv"])
+def test_two_folders_that_mean_one_class_are_refused(folder, name):
+    (folder / name).mkdir()
+    with pytest.raises(DataError, match=r"expected one folder for each class .*; move their pictures into one folder"):
+        ids(folder)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Nävus", "Na\u0308vus"), ("basal cell", "Basal_Cell")])
+def test_other_spellings_of_a_class_are_refused_too(folder, one, other):
+    for name in (one, other):
+        (folder / name).mkdir()
+    with pytest.raises(DataError) as caught:
+        ids(folder)
+    assert ascii(one) in str(caught.value)
+    assert ascii(other) in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("HER2+", "HER2-"), ("1", "-1"), ("grade 1", "grade 2")])
+def test_classes_that_differ_in_a_sign_or_number_are_distinct(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_text(name)
+    assert list(sources.class_folders(tmp_path).files) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("dangerous", "message"),
+    [
+        (["melanoma"], r"got \['melanoma'\]; there are \['bcc', 'mel', 'nv'\]: set data\.malignant"),
+        (["mel", "MEL"], r"got \['MEL'\]; there are"),
+        (["bcc", "mel", "nv"], "besides data.malignant, .*: if every label is dangerous, no answer can be a miss"),
+    ],
+)
+def test_dangerous_labels_are_some_of_the_class_folders(folder, dangerous, message):
+    with pytest.raises(DataError, match=message):
+        sources.class_folders(folder).check(dangerous=dangerous, max_unmatched=0.05)
 
 
 def test_a_larger_draw_with_the_same_seed_contains_the_smaller_one(tmp_path):
@@ -46,40 +100,6 @@ def test_a_larger_draw_with_the_same_seed_contains_the_smaller_one(tmp_path):
     assert len({tuple(drawn) for drawn in draws.values()}) > 1
     assert set(draws[0]) < set(ids(folder, 9, 0)) < set(ids(folder, 0, 0))
     assert ids(folder, 100, 0) == ids(folder, 0, 0)
-
-
-def test_metadata_provide_the_group_and_further_columns(folder):
-    (folder / "metadata.csv").write_text(
-        "file,label,lesion_id,sex,sha256\nnv/1.jpg,nv,L1,female,abc\nnv/2.png,nv,L1,,\nnv/gone.jpg,nv,L9,male,\n"
-    )
-    items = {item.id: item for item in sources.directory(folder, per_class=0, seed=1)}
-    assert items["nv/1.jpg"].group == items["nv/2.png"].group == "L1"
-    assert items["nv/1.jpg"].extra == {"sex": "female", "metadata_sha256": "abc"}
-    assert items["mel/1.jpg"].group == ""
-    assert items["mel/1.jpg"].extra == {"sex": "", "metadata_sha256": ""}
-    assert "nv/gone.jpg" not in items
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        (
-            "file,sex\n",
-            r"expected .*metadata\.csv to have the columns .*\['label', 'lesion_id'\] are missing",
-        ),
-        ("file,label,lesion_id\nnv/1.jpg,mel,L1\n", r"labels nv/1\.jpg 'mel', its folder 'nv'"),
-        (
-            "file,label,lesion_id\nnv/1.jpg,nv,L1\nnv/1.jpg,nv,L2\n",
-            r"one row per file .*'nv/1\.jpg' has several",
-        ),
-        ("", "expected .* to be a CSV"),
-        ("file,label,lesion_id\n\xff\xfe,\n", "expected .* to be a CSV in UTF-8"),
-    ],
-)
-def test_inconsistent_metadata_are_rejected(folder, metadata, message):
-    (folder / "metadata.csv").write_bytes(metadata.encode("latin-1"))
-    with pytest.raises(DataError, match=message):
-        ids(folder)
 
 
 def test_an_error_names_a_missing_folder(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from buckler.data import sources, survey
 from buckler.data.duplicates import Pair
-from buckler.errors import DataError, UnusableImageError
+from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 from tests import datasets
 
@@ -49,31 +49,6 @@ def test_unusable_files_are_counted_by_reason_the_most_frequent_first():
     assert [kind.ids for kind in kinds] == [("a/1.heic", "b/2.heic"), ("b/3.gif",)]
 
 
-def test_metadata_is_compared_with_the_files(folder):
-    (folder / "metadata.csv").write_text(
-        "file,label,lesion_id,age\n"
-        "benign/0.png,benign,L1,40\nbenign/1.png,benign,L1,50\nmalignant/0.png,malignant,,60\nbenign/gone.png,benign,L2,70\n"
-    )
-    found = survey.described(folder, sources.class_files(folder))
-    assert found == survey.Metadata(
-        rows=4,
-        without_file=("benign/gone.png",),
-        without_row=("benign/2.png", "malignant/1.png", "malignant/2.png"),
-        lesions=2,
-        columns=("age",),
-    )
-
-
-def test_a_folder_without_metadata_has_none(folder):
-    assert survey.described(folder, sources.class_files(folder)) is None
-
-
-def test_damaged_metadata_are_refused_as_by_ingest(folder):
-    (folder / "metadata.csv").write_text("file,age\nbenign/0.png,40\n")
-    with pytest.raises(DataError, match="to have the columns"):
-        survey.described(folder, sources.class_files(folder))
-
-
 def test_related_pictures_are_counted_and_contradictions_named():
     labels = ["benign", "malignant", "benign", "benign", "malignant"]
     frame = pd.DataFrame({"id": [f"{label}/{i}" for i, label in enumerate(labels)], "label": labels})
@@ -82,23 +57,17 @@ def test_related_pictures_are_counted_and_contradictions_named():
     assert found == survey.Related(groups=2, pictures=4, contradictions=(("benign/0", "malignant/1"),))
 
 
-def test_files_beside_the_class_folders_are_stray_but_not_the_known_ones(folder):
-    for name in ("notes.txt", "cover.jpg", "metadata.csv", "SHA256SUMS", ".hidden"):
-        (folder / name).write_text("")
-    assert survey.stray(folder) == ["cover.jpg", "notes.txt"]
-
-
 def test_folders_of_splits_are_recognised_as_a_mistake(tmp_path):
     folder = datasets.make_folder(tmp_path, per_class=1, labels=("Test", "train"))
-    (hint,) = survey.hints(sources.class_files(folder))
+    (hint,) = survey.hints(sources.class_folders(folder).files)
     assert "one folder for each class, not for each split" in hint
 
 
 def test_nested_folders_are_mentioned(folder):
     (folder / "benign/2021").mkdir()
     (folder / "benign/2021/7.png").write_bytes(datasets.png(index=7))
-    assert survey.hints(sources.class_files(folder)) == [
+    assert survey.hints(sources.class_folders(folder).files) == [
         "folders inside the class folders (2021) are read as their class"
     ]
     (folder / "benign/2021/7.png").unlink()
-    assert survey.hints(sources.class_files(folder)) == []
+    assert survey.hints(sources.class_folders(folder).files) == []

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from buckler.data.survey import Metadata, Related, UnusableFiles
+from buckler.data.survey import Related, UnusableFiles
 from buckler.reporting.folder_check import ClassRow, Duration, FolderCheck, NeedRow, spoken, text
 
 GOOD = FolderCheck(
@@ -58,11 +58,11 @@ def test_contradictions_are_named():
     assert "benign/4 and malignant/4\n    and 2 more" in shown
 
 
-def test_metadata_that_do_not_fit_the_files_are_named():
-    shown = text(replace(GOOD, metadata=Metadata(9, ("benign/gone.png",), ("benign/new.png",), 3, ("age",))))
-    assert "metadata.csv: 9 rows, 3 lesions; columns age" in shown
-    assert "1 rows whose file is missing: benign/gone.png" in shown
-    assert "1 files without a row: benign/new.png" in shown
+def test_what_the_folder_contains_follows_its_name():
+    assert text(replace(GOOD, found="9 files found, 9 used")).splitlines()[:2] == [
+        "/data/skin, with profile paper",
+        "9 files found, 9 used",
+    ]
 
 
 def test_the_time_is_a_range_with_the_stages_that_take_most_of_it():
