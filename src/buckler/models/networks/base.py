@@ -21,6 +21,7 @@ from buckler.modality.picture.images import CHANNELS
 from buckler.models.backend import keras
 from buckler.models.explanation import Pooling
 from buckler.models.forward import Columns
+from buckler.models.pretrained import Download, download
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,6 @@ class Tap:
 
     layer: str
     channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """Pretrained weights of a base, as a Keras file."""
-
-    url: str
-    md5: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +189,3 @@ def join(base: keras.Model, head: keras.Sequential) -> keras.Model:
 def flatten(base: keras.Model) -> keras.Model:
     """Return ``base`` with its pooled maps flattened to ``(batch, features)`` float32."""
     return keras.Model(base.input, keras.layers.Flatten(name="flatten", dtype="float32")(base.output))
-
-
-def download(weights: Download) -> Path:
-    """Return the path of ``weights`` in Keras's cache; download the file and check its MD5 if it is not there.
-
-    Raises:
-        ModelError: The server cannot be reached, or the file has another MD5.
-    """
-    try:
-        name = Path(weights.url).name
-        return Path(keras.utils.get_file(name, weights.url, cache_subdir="models", file_hash=weights.md5))
-    except Exception as error:  # get_file raises bare Exception when the server cannot be reached
-        raise ModelError(
-            f"the pretrained weights cannot be downloaded from {weights.url} ({error}); "
-            "without internet, set train.weights to a local copy of that file"
-        ) from error

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from buckler.models.backend import keras
-from buckler.models.networks.base import Architecture, Download, Tap
+from buckler.models.networks.base import Architecture, Tap
+from buckler.models.pretrained import Download
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 

@@ -4,7 +4,7 @@ import pytest
 from buckler.errors import ModelError
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
-from buckler.models.networks.base import Download, HeadShape, download, flatten
+from buckler.models.networks.base import HeadShape, flatten
 from buckler.models.networks.vgg import VGG19, ImageNetNormalisation
 from buckler.training.adversarial import unfreeze
 
@@ -62,19 +62,6 @@ def test_an_error_names_a_file_without_weights(tmp_path):
     (tmp_path / "weights.h5").write_bytes(b"not weights")
     with pytest.raises(ModelError, match=r"weights\.h5 is not a Keras file with the weights of VGG-19"):
         VGG19.base(32, weights=str(tmp_path / "weights.h5"), seed=0)
-
-
-def test_a_failed_download_is_an_error_with_the_next_step(tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=r"set train\.weights to a local copy"):
-        download(Download("http://127.0.0.1:9/absent.h5", md5="0" * 32))
-
-
-def test_a_download_with_another_digest_is_an_error(tmp_path, monkeypatch, file_server):
-    monkeypatch.setattr(keras.config, "_KERAS_DIR", None, raising=False)
-    address = file_server({"weights-a.h5": b"tampered"})
-    with pytest.raises(ModelError, match="cannot be downloaded"):
-        download(Download(f"{address}/weights-a.h5", md5="0" * 32))
 
 
 def test_too_small_pictures_are_rejected():
