@@ -15,11 +15,9 @@ from buckler.modality.picture.decode_budget import MAX_PIXELS
 from buckler.modality.picture.decoded import Decoded
 from buckler.modality.picture.faults import decoding_errors
 from buckler.modality.picture.formats import format_of
+from buckler.modality.picture.rgb import to_rgb
 
 CHANNELS = 3  # RGB
-
-_STRIP_PIXELS = 4_000_000
-_SIXTEEN_BIT_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,8 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
     """Return a picture as ``(height, width, 3)`` float32 in 0..1.
 
     EXIF orientation is applied. Transparent pixels are blended with white, as viewers do, so that the model sees what
-    a person sees. Grey, palette, CMYK and 16-bit pictures become 8-bit RGB.
+    a person sees. Colours are converted to sRGB by the file's colour profile. Grey, palette, CMYK and 16-bit pictures
+    become 8-bit RGB.
 
     Args:
         source: A JPEG, PNG or DICOM file, recognised by its content, never by its name.
@@ -71,7 +70,7 @@ def load_image(source: Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Image.
     content = _read(source)
     found = _decode(content, most_pixels)
     with decoding_errors(format_of(content)):
-        return _to_rgb(found.image)
+        return to_rgb(found)
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
@@ -154,28 +153,3 @@ def _decode(content: bytes, most_pixels: int) -> Decoded:
 
 
 _DECODERS = {"JPEG": jpeg.decode, "PNG": pillow_decoder.decode}
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return ``image`` as RGB, converted in strips to save memory: each conversion step copies its input."""
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    rows = max(1, _STRIP_PIXELS // image.width)
-    if image.height <= rows:
-        return _strip_to_rgb(image)
-    result = Image.new("RGB", image.size)
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        result.paste(_strip_to_rgb(strip), (0, top))
-    return result
-
-
-def _strip_to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT_GREY:
-        # convert("RGB") would clip the values at 255, which is nearly always white.
-        grey = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray((np.minimum(grey, 0xFFFF) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image if image.mode == "RGB" else image.convert("RGB")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import decode_budget, images
+from buckler.modality.picture import decode_budget, images, rgb
 from tests import malformed, picture_bytes
 
 CORPUS = malformed.corpus()
@@ -162,7 +162,7 @@ def test_conversion_in_strips_equals_conversion_of_the_whole_picture(mode: str, 
     options = {"transparency": 7} if "palette" in mode else {"transparency": (1, 2, 3)} if "key" in mode else {}
     content = picture_bytes.saved(picture, "JPEG" if mode == "CMYK" else "PNG", **options)
     whole = images.load_pixels(content)
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 7 * 50)
+    monkeypatch.setattr(rgb, "_STRIP_PIXELS", 7 * 50)
     np.testing.assert_array_equal(images.load_pixels(content), whole)
 
 
