@@ -34,7 +34,7 @@ from pipelines.stage import stage
 
 COMMAND = "python -m benchmarks.request_path CHECKOUT"
 PLAN = serving.Plan(32, "tiny")
-PACKAGES = ("services", "buckler", "bentoml", "opentelemetry", "starlette", "anyio", "python_multipart", "PIL")
+PACKAGES = ("services", "buckler", "bentoml", "opentelemetry", "starlette", "anyio", "PIL")
 BENTOML_PARTS = ("_bentoml_impl", "_bentoml_sdk")
 STANDARD, OTHERS, ALL = "standard library", "other packages", "all"
 GROUPS = (*PACKAGES, OTHERS, STANDARD, ALL)

@@ -42,7 +42,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A media type of request bodies.
+    """A media type of request bodies, or a range of them such as ``image/*``.
 
     Attributes:
         reader: Makes a reader from the header ``Content-Type`` and the most pictures of a request.
@@ -58,6 +58,15 @@ class Body:
     schema: Callable[[int], Mapping[str, Any]] | None = None
     codes: tuple[ErrorCode, ...] = ()
     assumed: bool = False
+
+    def has(self, named: str) -> bool:
+        """Return whether a body is of this type: ``named`` is its own, in lower case, or empty if it states none."""
+        if not named:
+            return self.assumed
+        kind, _, range_of = self.media_type.partition("/")
+        if range_of != "*":
+            return named == self.media_type
+        return re.fullmatch(rf"{re.escape(kind)}/[^\s,/;]+", named) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +186,7 @@ class Endpoint:
         """
         named = content_type.partition(";")[0].strip().lower()
         for body in self.takes:
-            if named == body.media_type or (body.assumed and not named):
+            if body.has(named):
                 return body.reader(content_type, most)
         raise RefusalError(
             ErrorCode.MEDIA_TYPE_UNSUPPORTED,

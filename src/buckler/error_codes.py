@@ -169,8 +169,8 @@ class ErrorCode(StrEnum):
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         Group.REQUEST,
         "the content type of the request is not supported",
-        "send multipart/form-data with a boundary, image/jpeg, image/png or application/dicom; application/json for the"
-        " Open Inference Protocol",
+        "send multipart/form-data with a boundary, or the file itself as image/jpeg (or its own type),"
+        " application/dicom or application/octet-stream; application/json for the Open Inference Protocol",
     )
     RECEIPT_UNSUPPORTED = (
         "receipt_unsupported",

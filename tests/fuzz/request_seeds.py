@@ -58,6 +58,10 @@ def form_inputs() -> Inputs:
         "empty": b"--b--\r\n",
         "torn": multipart((FILE, b"pixels"))[:-9],
         "before": b"hello\r\n" + multipart((FILE, b"x")),
+        "after": multipart((FILE, b"x")) + b"hello\r\n--b\r\n",
+        "padding": multipart((FILE, b"x")).replace(b"--b", b"--b \t"),
+        "folded": multipart((FILE.replace("; ", ";\r\n\t"), b"x")),
+        "star alone": multipart(("Content-Disposition: form-data; name=\"image\"; filename*=UTF-8''%C3%A4", b"x")),
         "semicolons": multipart((f"{FILE};{';' * 200}", b"x")),
     }
     found = {name: f"{FORM}\n".encode() + body for name, body in forms.items()}

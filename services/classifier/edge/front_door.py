@@ -128,7 +128,7 @@ class FrontDoor:
         if not endpoint.takes:
             return ()
         most = endpoint.most_pictures(self._settings.batch_limit)
-        reader = endpoint.reader(headers.get("content-type", ""), most)
+        reader = endpoint.reader(", ".join(headers.getlist("content-type")), most)  # two are none of the known ones
         decoder = encoding.decoder(headers.getlist("content-encoding"))
         return await body.read(reader, decoder, receive, headers.get("content-length", ""), self._settings)
 

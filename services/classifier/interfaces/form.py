@@ -1,4 +1,4 @@
-"""Reads pictures from a multipart body chunk by chunk and rejects forms with other content.
+"""Reads pictures from a multipart body and rejects forms with other content.
 
 BentoML's own form reader is not used: it fetches a URL that is sent as text instead of a file, stores the client's file
 name on disk, and answers 500 to a malformed body.
@@ -6,15 +6,14 @@ name on disk, and answers 500 to a malformed body.
 
 from typing import Any
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
+from services.classifier.interfaces.multipart import Headers, MalformedError, Multipart, parameters
 
 MULTIPART = "multipart/form-data"
 FIELD = "image"
 MAX_PARTS = 16
+AS_THEY_ARE = ("", "7bit", "8bit", "binary")  # transfer encodings of which none changes the content
 CODES = (ErrorCode.FIELD_MISSING, ErrorCode.FIELD_REPEATED, ErrorCode.FIELD_UNKNOWN)
 
 
@@ -27,8 +26,10 @@ class PictureForm:
         Raises:
             RefusalError: ``media_type_unsupported``: it has no valid boundary.
         """
-        _, options = parse_options_header(content_type)
-        boundary = options.get(b"boundary", b"")
+        try:
+            boundary = parameters(content_type).get("boundary", "")
+        except MalformedError:
+            boundary = ""
         if not 1 <= len(boundary) <= 70:
             raise RefusalError(
                 ErrorCode.MEDIA_TYPE_UNSUPPORTED, f"expected {MULTIPART} with a boundary of 1 to 70 characters"
@@ -37,23 +38,8 @@ class PictureForm:
         self._pictures: list[bytearray] = []
         self._parts = 0
         self._others = False
-        self._complete = False
         self._in_picture = False
-        self._header = bytearray()
-        self._value = bytearray()
-        self._disposition = b""
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._on_part_begin,
-                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_headers_finished,
-                "on_part_data": self._on_part_data,
-                "on_end": self._on_end,
-            },
-        )
+        self._parser = Multipart(boundary.encode("latin-1"))
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next bytes of the body.
@@ -61,10 +47,11 @@ class PictureForm:
         Raises:
             RefusalError: ``body_malformed``, ``field_repeated``, ``too_many_pictures`` or ``field_unknown``.
         """
-        try:
-            self._parser.write(chunk)
-        except FormParserError as error:
-            raise RefusalError(ErrorCode.BODY_MALFORMED) from error
+        for found in self._parser.feed(chunk):
+            if not isinstance(found, bytes):
+                self._begin_part(found)
+            elif self._in_picture:
+                self._pictures[-1] += found
 
     def files(self) -> tuple[bytes, ...]:
         """Return the content of the files, at least one, in order. Call it after the last chunk.
@@ -72,7 +59,7 @@ class PictureForm:
         Raises:
             RefusalError: ``body_malformed``, ``field_missing`` or ``field_unknown``.
         """
-        if not self._complete:
+        if not self._parser.complete:
             raise RefusalError(ErrorCode.BODY_MALFORMED)
         if not self._pictures:
             raise RefusalError(ErrorCode.FIELD_MISSING)
@@ -80,35 +67,34 @@ class PictureForm:
             raise RefusalError(ErrorCode.FIELD_UNKNOWN)
         return tuple(map(bytes, self._pictures))
 
-    def _on_part_begin(self) -> None:
+    def _begin_part(self, headers: Headers) -> None:
         self._parts += 1
         if self._parts > max(MAX_PARTS, self._most):
             raise RefusalError(ErrorCode.FIELD_UNKNOWN)
-        self._disposition = b""
-
-    def _on_header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = bytes(self._value)
-        self._header.clear()
-        self._value.clear()
-
-    def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        is_file = b"filename" in options or b"filename*" in options
-        if options.get(b"name") != FIELD.encode() or not is_file:  # a text field of that name is not a picture
-            self._in_picture, self._others = False, True
+        self._in_picture = _is_picture(headers)
+        if not self._in_picture:
+            self._others = True
         elif len(self._pictures) == self._most:
             raise _too_many(self._most)
         else:
-            self._in_picture = True
             self._pictures.append(bytearray())
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_picture:
-            self._pictures[-1] += data[start:end]
 
-    def _on_end(self) -> None:
-        self._complete = True
+def _is_picture(headers: Headers) -> bool:
+    """Return whether a part is a file in the field; a text of that name is none.
+
+    Raises:
+        RefusalError: ``body_malformed``.
+    """
+    if headers.get("content-transfer-encoding", "").lower() not in AS_THEY_ARE:
+        message = "expected the file itself in the form, got it in a Content-Transfer-Encoding"
+        raise RefusalError(ErrorCode.BODY_MALFORMED, message)
+    try:
+        named = parameters(headers.get("content-disposition", ""))
+    except MalformedError as error:
+        raise RefusalError(ErrorCode.BODY_MALFORMED, f"the form is malformed: {error}") from error
+    # `filename*` alone has the name in another character set: some clients send no other one.
+    return named.get("name") == FIELD and any(each.partition("*")[0] == "filename" for each in named)
 
 
 def schema(most: int) -> dict[str, Any]:

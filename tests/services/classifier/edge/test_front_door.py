@@ -58,7 +58,10 @@ def count_of(status: int, endpoint: str = "/predict") -> float:
         ("multipart/form-data; boundary=b", HEAD + b"pixels\r\n--b--\r\n"),
         ("image/jpeg", b"pixels"),
         ("Image/PNG; name=Erika.png", b"pixels"),
-        ("application/dicom", b"pixels"),
+        ("image/jpg", b"pixels"),
+        ("IMAGE/webp", b"pixels"),
+        ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", b"pixels"),
+        ("application/octet-stream", b"pixels"),
     ],
 )
 def test_a_handler_gets_the_picture_whatever_the_form_of_the_body(content_type: str, content: bytes):

@@ -30,6 +30,10 @@ def read_all(body: bytes, content_type: str = TYPE, *, most: int = 1, step: int 
 END = b"--frontier--\r\n"
 
 
+def with_header(header: bytes, content: bytes) -> bytes:
+    return part(b"image", content).replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n\r\n", 1)
+
+
 @pytest.mark.parametrize("step", [1, 7, None])
 def test_the_picture_is_read_in_chunks_of_any_size(step):
     content = bytes(range(256)) + b"\r\n--front"
@@ -70,6 +74,20 @@ def test_a_text_field_beside_pictures_is_an_unknown_field(text_first):
         (part(b"image", b"x") + part(b"image", b"y") + END, "field_repeated"),
         (part(b"image", b"x") + part(b"note", b"y", filename=None) + END, "field_unknown"),
         (part(b"image", b"x") + part(b"n", b"") * MAX_PARTS + END, "field_unknown"),
+        (b"x" + part(b"image", b"x") + END, "field_missing"),  # all of it is a preamble
+        (part(b"image", b"x") + b"--frontierX\r\n" + END, "body_malformed"),
+        (part(b"image", b"x") + b"--frontier" + b" " * 300 + b"\r\n" + END, "body_malformed"),
+        (part(b"image", b"x") + b"--frontier--X", "body_malformed"),
+        (part(b"image", b"x").replace(b"\r\n", b"\n") + END, "body_malformed"),
+        (part(b"image", b"x", filename=b'a.jpg"; name="other') + END, "body_malformed"),
+        (part(b"image", b"x", filename=b'a.jpg"; filename="b.jpg') + END, "body_malformed"),
+        (part(b"image", b"x", filename=b"a.jpg\r\nContent-Disposition: form-data") + END, "body_malformed"),
+        (part(b"image", b"x", filename=b'a.jpg"b"') + END, "body_malformed"),
+        (part(b"image", b"x", filename=b"a" * 9000) + END, "body_malformed"),
+        (with_header(b"Content-Transfer-Encoding: base64", b"eA==") + END, "body_malformed"),
+        (with_header(b"no header", b"x") + END, "body_malformed"),
+        (with_header(b"X-A: b\nX-C: d", b"x") + END, "body_malformed"),
+        (b"--frontier\r\n\r\nx\r\n" + END, "field_missing"),
     ],
 )
 def test_every_other_form_is_refused_with_its_code(body, code):
@@ -78,7 +96,48 @@ def test_every_other_form_is_refused_with_its_code(body, code):
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'b' * 71}", "; charset=utf-8"])
+def named(disposition: bytes) -> bytes:
+    return b"--frontier\r\nContent-Disposition: form-data; %b\r\nContent-Type: image/jpeg\r\n\r\nx\r\n" % disposition
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        named(b"name=\"image\"; filename*=UTF-8''L%C3%A4sion.jpg") + END,
+        named(b'name="image"; filename="L_sion.jpg"; filename*=utf-8\'de\'L%C3%A4sion.jpg') + END,
+        named(b'name="image"; filename*0="Erika"; filename*1=".jpg"') + END,
+        named(b"name=image; filename=a.jpg") + END,
+        named(b'NAME="image" ; FileName = ""') + END,
+        named(b'name="image"; filename="a;\\"b=c.jpg"; size=3') + END,
+        named(b'name="image"; filename="C:\\Erika\\a.jpg";;') + END,
+        named(b'name="image";\r\n\tfilename="L\xc3\xa4sion.jpg"') + END,
+        b"This is a multi-part message in MIME format.\r\n" + named(b'name="image"; filename="a"') + END,
+        b"\r\n" + named(b'name="image"; filename="a"') + END,
+        b"a preamble with --frontier in a line\r\n" + named(b'name="image"; filename="a"') + END,
+        named(b'name="image"; filename="a"') + END + b"an epilogue\r\n--frontier\r\n",
+        named(b'name="image"; filename="a"') + b"--frontier--",
+        named(b'name="image"; filename="a"') + b"--frontier--\t \r\n",
+        named(b'name="image"; filename="a"').replace(b"--frontier", b"--frontier \t ") + b"--frontier-- \r\nx",
+        with_header(b"Content-Transfer-Encoding: Binary", b"x") + END,
+    ],
+)
+@pytest.mark.parametrize("step", [1, 5, None])
+def test_what_the_standards_let_clients_send_is_a_form(body: bytes, step: int | None):
+    assert read(body, step=step) == b"x"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\r\n", b"\r\n--", b"--frontier", b"\n--frontier--\r\n", b"-\r\n-\r\n--frontie"]
+)
+@pytest.mark.parametrize("step", [1, 3, None])
+def test_a_content_that_resembles_a_boundary_is_content(content: bytes, step: int | None):
+    assert read(part(b"image", content) + END, step=step) == content
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    ["", "; boundary=", f"; boundary={'b' * 71}", "; charset=utf-8", "; boundary=a; boundary=b", '; boundary="a'],
+)
 def test_a_form_without_a_valid_boundary_is_refused_before_it_is_read(boundary: str):
     with pytest.raises(RefusalError) as caught:
         PictureForm(f"multipart/form-data{boundary}")
