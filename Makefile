@@ -16,11 +16,14 @@ SECONDS ?= 600
 # process: several wait for each other, and idle ones spin.
 WORKERS ?= 2
 THREADS := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+# What the pipeline writes.
+MADE := models reports dvc_plots data/manifest.csv data/validated.csv data/weights.json data/signer.json data/preflight.txt \
+	data/images data/quarantine data/validation_pages data/splits data/features
 # DVC unpickles its cache of file states, by default in /var/tmp/dvc, where every user of the machine can write.
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.buckler/dvc
 PYTEST  := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch drill-trust bench fuzz screenshots paper ham10000 hardened clean
+.PHONY: help setup demo up down test quick check format lock audit deps reference dashboards tables drill-service drill-watch drill-trust bench fuzz screenshots paper ham10000 hardened clean purge
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,5 +132,15 @@ fuzz: setup ## Fuzz every parser of foreign bytes, ten minutes each (SECONDS=N, 
 screenshots: setup ## After `make demo`: write the console's screenshots in docs/images (6 minutes, needs Debian's chromium and poppler-utils)
 	@$(BIN)/python -m tests.services.console.screenshots
 
-clean: down ## Remove the files of the pipeline and the servers; keep .venv
-	@rm -rf models reports .buckler dvc_plots data/manifest.csv data/validated.csv data/weights.json data/preflight.txt data/images data/quarantine data/validation_pages data/splits data/features
+clean: down ## Remove the files of the pipeline and the servers; keep .venv, keys, model registry, signed records, audit log
+	@rm -rf $(MADE) $(addprefix .buckler/,attack bentoml detect downloads dvc monitoring run training)
+
+purge: ## Ask, then remove what `make clean` keeps, too, except .venv: keys and audit log are lost (YES=1 does not ask)
+	@if [ "$(YES)" != 1 ]; then \
+		test -t 0 || { echo "error: expected a terminal to ask on, got none; make purge YES=1 does not ask"; exit 1; }; \
+		echo "This removes the signing keys, the model registry, the journal of signed records and the audit log in .buckler."; \
+		read -r -p "Type yes to remove them: " answer; \
+		test "$$answer" = yes || { echo "error: expected yes, got '$$answer'; nothing was removed"; exit 1; }; \
+	fi
+	@$(MAKE) --no-print-directory clean
+	@rm -rf .buckler

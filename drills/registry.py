@@ -128,6 +128,7 @@ class ScratchRegistry:
         root.mkdir(parents=True)
         (root / "params.yaml").write_text(f"publish: {{experiment: {NAME}, model_name: {NAME}}}\n", encoding="utf-8")
         for role, key in pairs.items():
+            (root / role.private_file).touch(mode=0o600)  # nothing signs with a key that others can read
             (root / role.private_file).write_bytes(keys.private_pem(key))
             (root / role.public_file).write_bytes(PublicKeys.of(key.public_key()).pem)
         self.env = {

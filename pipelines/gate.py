@@ -2,7 +2,7 @@
 
 Reads   models/classifier/, models/runtime/, models/detector/,
         reports/{validation,runtime,evaluation,robustness,detector}.json,
-        reports/outcomes.csv, requirements.lock, the signing key
+        reports/outcomes.csv, requirements.lock, data/signer.json, the signing key
 Writes  models/release/{model/,evidence/,verdict.json}, reports/gate.json, reports/metrics.json
 
 A model that fails is released too, with a verdict that says so: nothing promotes or serves it, everybody can
@@ -20,8 +20,8 @@ from buckler.release import bundle, packages
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
 from buckler.serving import selftest
-from buckler.state import documents, paths
-from buckler.trust import keys
+from buckler.state import documents
+from pipelines.signer import signing_key
 from pipelines.stage import stage
 
 CLASSIFIER = Path("models/classifier")
@@ -40,10 +40,6 @@ def run(policy: Policy, names: PublishParams, write_self_test: Callable[[Path], 
         names: Name and intended use of the registered model.
         write_self_test: As in `buckler.release.bundle.build`.
     """
-    key, created = keys.load_or_create_signing_key()
-    if created:
-        pairs = f"{keys.PRIVATE_KEY_FILE} signs verdicts, {keys.PROMOTION_PRIVATE_FILE} promotions"
-        print(f"made key pairs in {paths.KEYS}: {pairs} (keep both secret; the .pub files verify)")
     verdict = bundle.build(
         RELEASE,
         classifier=CLASSIFIER,
@@ -55,7 +51,7 @@ def run(policy: Policy, names: PublishParams, write_self_test: Callable[[Path], 
         intended_use=names.intended_use,
         source=bundle.source_of(Path.cwd()),
         packages=packages.of_project(LOCK),
-        key=key,
+        key=signing_key(),
         write_self_test=write_self_test,
     )
     decision = {name: getattr(verdict, name) for name in ("passed", "reasons", "notes", "policy")}

@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
-from buckler.trust.keys import PROMOTIONS, VERDICTS, Keys, Role, load_private_key, load_public_keys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler.trust.keys import PROMOTIONS, VERDICTS, Keys, Role, load_private_key, load_public_keys, private_pem
 from buckler.trust.public_keys import TrustedKeys
 
 KEY_VARIABLES = [name for role in (VERDICTS, PROMOTIONS) for name in (role.signing_env, role.public_env)]
+
+
+def write_private(path: Path, key: Ed25519PrivateKey) -> None:
+    """Write a private key that only its owner can read; nothing signs with any other."""
+    path.touch(mode=0o600)
+    path.write_bytes(private_pem(key))
 
 
 def trusted_in(directory: Path) -> TrustedKeys:

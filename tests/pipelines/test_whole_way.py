@@ -1,10 +1,12 @@
 """The pipeline as a user runs it: `dvc repro` in a copy of the project, from pictures to a served answer."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -13,7 +15,7 @@ import yaml
 from benchmarks.servers import free_port
 from buckler.data import pictures
 from buckler.trust import digests
-from tests.pipelines.checkout import ROOT, Checkout
+from tests.pipelines.checkout import BIN, ROOT, Checkout
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +109,70 @@ def test_plots_are_drawn_and_dvc_shows_them(project):
     assert "robust accuracy by epsilon" in page
 
 
-def test_a_second_repro_only_looks_whether_the_initial_weights_have_changed(project):
+def make(root, *arguments):
+    """Run a target of the project's Makefile on the files in ``root``."""
+    command = ["make", "--file", ROOT / "Makefile", "--directory", root, f"BIN={BIN}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+    )
+
+
+def stages_run(result):
+    assert result.returncode == 0, result.stdout + result.stderr
+    return re.findall("Running stage '(.*)'", result.stdout)
+
+
+def test_a_second_repro_only_looks_at_weights_key_time_and_registry(project):
     again = project("dvc", "repro")
-    assert again.returncode == 0
-    assert re.findall("Running stage '(.*)'", again.stdout) == ["weights"]
+    assert sorted(stages_run(again)) == ["publish", "signer", "weights"]
+    assert "already registered as version 1" in again.stdout
+
+
+def test_what_was_removed_comes_back_from_the_cache_and_the_registry_stays(project):
+    done = make(project.root, "clean")
+    assert done.returncode == 0, done.stderr
+    assert not (project.root / "models").exists()
+    assert {"keys", "mlflow.db", "mlartifacts"} <= {path.name for path in (project.root / ".buckler").iterdir()}
+    again = project("dvc", "repro")
+    assert sorted(stages_run(again)) == ["publish", "signer", "weights"]
+    assert "already registered as version 1" in again.stdout
+
+
+def test_whoever_has_the_cache_and_no_key_gets_a_verdict_of_a_new_key_and_an_empty_registry_is_filled(project):
+    state, aside = project.root / ".buckler", project.root / "aside"
+    state.rename(aside)
+    try:
+        again = project("dvc", "repro")
+        assert sorted(stages_run(again)) == ["gate", "publish", "signer", "weights"]
+        assert "made key pairs in .buckler/keys" in again.stdout
+        assert "registered as version 1 (challenger)" in again.stdout
+        assert project("buckler", "verify", "models/release").returncode == 0
+        promoted = project("buckler", "promote")
+        assert promoted.returncode == 0, promoted.stderr
+        assert project("buckler", "champion").returncode == 0
+    finally:
+        shutil.rmtree(state)
+        aside.rename(state)
+    again = project("dvc", "repro")  # the verdict of the first key comes back with the key
+    assert sorted(stages_run(again)) == ["publish", "signer", "weights"]
+    assert "already registered as version 1" in again.stdout
+
+
+def test_purge_asks_first_and_then_leaves_nothing(module_tmp_path):
+    root = module_tmp_path / "purged"
+    (root / ".buckler/keys").mkdir(parents=True)
+    (root / ".buckler/keys/verdict.pem").write_text("key")
+    shutil.copytree(ROOT / "infra", root / "infra")
+    shutil.copytree(ROOT / "src", root / "src")
+    shutil.copy(ROOT / "params.yaml", root)
+    refused = make(root, "purge", "--no-print-directory")
+    assert refused.returncode == 2
+    assert "expected a terminal to ask on, got none; make purge YES=1 does not ask" in refused.stdout
+    assert (root / ".buckler/keys/verdict.pem").exists()
+    done = make(root, "purge", "YES=1")
+    assert done.returncode == 0, done.stderr
+    assert not (root / ".buckler").exists()
 
 
 def test_two_clones_of_the_project_make_the_same_files(project, module_tmp_path):
@@ -118,7 +180,7 @@ def test_two_clones_of_the_project_make_the_same_files(project, module_tmp_path)
     result = clone("dvc", "repro", "gate", "report")
     assert result.returncode == 0, result.stdout + result.stderr
     first, second = (yaml.safe_load((each.root / "dvc.lock").read_text())["stages"] for each in (project, clone))
-    for stage in first.keys() - {"gate", "publish"}:  # keys and times of signatures differ
+    for stage in first.keys() - {"signer", "gate", "publish"}:  # keys and times of signatures differ
         assert first[stage] == second[stage], stage
     assert project.report("gate.json") == clone.report("gate.json")
     # The whole release differs in its signed verdict only.
@@ -218,7 +280,7 @@ def test_a_change_of_the_style_sheet_draws_again_and_measures_nothing(project):
     finally:
         style.write_text(before)
     assert again.returncode == 0, again.stderr
-    assert re.findall("Running stage '(.*)'", again.stdout) == ["weights", "report", "publish"]
+    assert sorted(stages_run(again)) == ["publish", "report", "signer", "weights"]
 
 
 def test_a_model_below_its_floor_is_published_but_never_promoted(project):

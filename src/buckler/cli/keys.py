@@ -153,7 +153,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
     for key in pair.earlier:
         print(f"replaced   {key}: still trusted")
         if role.name == "verdicts":
-            print("next       run the gate again, publish and promote, so that no live release needs the replaced key")
+            print("next       dvc repro, then buckler promote: no live release may need the replaced key")
         print(f"then       buckler keys retire {rotation.short(key)} --for {role.name}")
     return 0
 

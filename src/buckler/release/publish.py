@@ -16,14 +16,16 @@ from buckler.release import tracking
 from buckler.release.evidence import read_reports
 from buckler.release.settings import PublishParams
 from buckler.release.tracking import Point
-from buckler.serving import model_card, registry
+from buckler.serving import model_card, registry, release_cache
 from buckler.serving.aliases import CHALLENGER
+from buckler.serving.version import Version
 from buckler.state import documents, timings
 from buckler.state.timings import Timings
 from buckler.trust import digests
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, Source, Verdict
 
+_PIPELINE, _ATTACK = _KINDS = ("pipeline", "attack")  # of runs
 _IDENTITY = (registry.DIGEST_TAG, registry.VERDICT_TAG, registry.OUTCOME_TAG)
 
 
@@ -61,6 +63,8 @@ def publish(
         RegistryError: The registry cannot be reached.
     """
     model = tracking.WritableRegistry(names.model_name)
+    # DVC's lock on the stages lets one publication run at a time in a project.
+    tracking.end_unfinished(names.experiment, _KINDS)
     published = _published(model, verdict)
     if published is None:
         # Runs of an earlier publication that was killed before it registered its version.
@@ -75,10 +79,18 @@ def publish(
 
 
 def _published(model: registry.Registry, verdict: Verdict) -> Published | None:
-    for entry in model.versions():
-        if (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest):
+    """Return the version of the registry that has this release, files included; None without one."""
+    for entry in reversed(model.versions()):
+        same = (entry.verdict, entry.digest) == (verdict.id, verdict.subject_digest)
+        if same and _is_whole(model, entry):
             return Published(entry.run_id, entry.version, False)
     return None
+
+
+def _is_whole(model: registry.Registry, entry: Version) -> bool:
+    """Return whether the files of ``entry`` are still where the registry says: it may have lost them."""
+    with release_cache.shared(model) as cache, cache.opened(entry, fresh=True, store=False) as found:
+        return found.authentic
 
 
 def _name(names: PublishParams, verdict: Verdict) -> str:
@@ -94,7 +106,7 @@ def _card(release: OpenedFiles, verdict: Verdict, name: str) -> str:
 
 def _tags(release: OpenedFiles, source: Source, verdict: Verdict, lock: Path) -> dict[str, str]:
     return {
-        tracking.KIND_TAG: "pipeline",
+        tracking.KIND_TAG: _PIPELINE,
         "data_version": load_info(release / MODEL_DIR).data_version,
         "git_commit": f"{source.commit or 'none'}{'+dirty' if source.dirty else ''}",
         "defence": load_info(release / MODEL_DIR).defence,
@@ -211,7 +223,7 @@ _CELL_RESULTS = {  # the rest are the attack's parameters
 def _record_cell(parent: str, experiment: str, cell: Cell, seconds: float | None, tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
     name = f"{cell.name} {cell.epsilon_255}/255"
-    run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: "attack"}, parent=parent)
+    run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: _ATTACK}, parent=parent)
     tracking.log(
         run_id,
         params={key: value for key, value in asdict(cell).items() if key not in _CELL_RESULTS},

@@ -65,7 +65,7 @@ def _require_unneeded(registry: WritableRegistry, key: str) -> None:
     if champion and ReasonCode.SIGNATURE in champion.codes:
         raise BucklerError(
             f"{key} signed the verdict of the champion, version {champion.version.version}: a service that restarts"
-            " would have no model; run the gate again, publish and promote, then retire the key (--stolen: at once)"
+            " would have no model; run `dvc repro`, `buckler promote`, then retire the key (--stolen: at once)"
         )
 
 

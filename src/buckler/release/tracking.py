@@ -1,10 +1,12 @@
 """Writes runs, models, versions and aliases to MLflow; `buckler.serving.registry` reads them."""
 
+import hashlib
 import json
+import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -23,6 +25,8 @@ from buckler.state import locks, paths
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 KIND_TAG = "buckler.kind"
+ORIGIN_TAG = "buckler.origin"
+DAY_SECONDS = 86400
 NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
 
 
@@ -111,14 +115,35 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str], *, parent: st
     """
     nesting = {"mlflow.parentRunId": parent} if parent else {}
     with calling(f"starting run {name}") as client:
-        run = client.create_run(_experiment(client, experiment), run_name=name, tags={**tags, **nesting})
+        named = {**tags, **nesting, ORIGIN_TAG: _origin()}
+        run = client.create_run(_experiment(client, experiment), run_name=name, tags=named)
         return str(run.info.run_id)
+
+
+def _origin() -> str:
+    """Return what identifies this project's folder on this machine, without its name or path."""
+    return hashlib.sha256(f"{socket.gethostname()}:{Path.cwd()}".encode()).hexdigest()[:16]
 
 
 def finish_run(run_id: str) -> None:
     """Mark a run as complete."""
     with calling(f"finishing run {run_id}") as client:
         client.set_terminated(run_id, "FINISHED")
+
+
+def end_unfinished(experiment: str, kinds: Collection[str]) -> None:
+    """Mark the runs of some kinds as failed that this project began and never finished, because a process died.
+
+    Call it while no other process of this project records runs of these kinds. A run of an earlier version of Buckler,
+    which did not record the project, counts once it is a day old.
+    """
+    yesterday = int((time.time() - DAY_SECONDS) * 1000)
+    with calling(f"cleaning up experiment {experiment}") as client:
+        for run in client.search_runs([_experiment(client, experiment)], "attributes.status = 'RUNNING'"):
+            tags = run.data.tags
+            ours = tags.get(ORIGIN_TAG) == _origin() or (ORIGIN_TAG not in tags and run.info.start_time < yesterday)
+            if ours and tags.get(KIND_TAG) in kinds:
+                client.set_terminated(run.info.run_id, "FAILED")
 
 
 def delete_runs(experiment: str, tag: str, value: str) -> None:

@@ -287,7 +287,7 @@ def _judged(version: Version, proof: Verdict, current: Standing, now: datetime) 
     if now >= current.expires_at:
         sentence = (
             f"the verdict {proof.id} expired at {current.expires_at.isoformat()}; `buckler watch --once reevaluate`"
-            " renews it if the model still passes, else run the gate again"
+            " renews it if the model still passes, `dvc repro` and `buckler promote` make and promote a new one"
         )
         reasons.append(Reason(ReasonCode.EXPIRED, sentence))
     return tuple(reasons)

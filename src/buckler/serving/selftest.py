@@ -143,7 +143,7 @@ def _read(path: Location, precision: str) -> Mapping[str, npt.NDArray[Any]]:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return {name: arrays[kept] for name, kept in names.items()}
     except FileNotFoundError as error:
-        raise SelfTestError(f"expected reference pictures in {path}; run the gate again (`dvc repro`)") from error
+        raise SelfTestError(f"expected reference pictures in {path}; run `dvc repro`") from error
     except (OSError, KeyError, ValueError) as error:
         raise SelfTestError(f"{path} does not contain reference pictures and answers: {error!r}") from error
 

@@ -6,6 +6,7 @@ key for both.
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,17 +164,38 @@ def load_signing_key(role: Role = VERDICTS) -> SigningKey:
     """Return the key that signs for ``role``.
 
     Raises:
-        BucklerError: It is missing or not a private key; or the project trusts a promotion key whose private half is
-            not on this machine: the verdict key does not stand in for it.
+        BucklerError: As `load_private_key` and `check_fits`; or the project trusts a promotion key whose private half
+            is not on this machine: the verdict key does not stand in for it.
     """
     if named := role.signing_key:
-        return open_signing_key(named, named_by=role.signing_env)
+        key = open_signing_key(named, named_by=role.signing_env)
+        check_fits(key, role, named)
+        return key
     if role is PROMOTIONS and (trusted := role.public_keys):
         raise BucklerError(
             f"cannot sign: {trusted} says which key signs promotions, and its private half is not here; name it in"
             f" {role.signing_env}, or sign where it is"
         )
     return load_signing_key() if role is PROMOTIONS else load_private_key(paths.KEYS / role.private_file)
+
+
+def check_fits(key: SigningKey, role: Role, named: str) -> None:
+    """Check that ``key``, which ``named`` names, is one of the public keys of its role, if the project has some.
+
+    Raises:
+        BucklerError: It is not, and nobody would accept what it signs; or a public key cannot be read.
+    """
+    path = role.public_keys
+    if path is None:
+        return
+    trusted = load_public_keys(path, named_by=role.public_env)
+    if not trusted.contain(key.public_key()):
+        together = f"{role.signing_env} and {role.public_env} must belong together. " if role.public_env else ""
+        raise BucklerError(
+            f"cannot sign {role.name}: expected {named} to be the private half of a key in {path} ({trusted}), it is"
+            f" that of {key_id(key.public_key())}. {together}If this private key is the right one, `buckler keys public"
+            f" '{named}' > '{path}'` writes its public half"
+        )
 
 
 def open_signing_key(named: str, *, named_by: str) -> SigningKey:
@@ -218,15 +240,36 @@ def load_private_key(path: Path, *, named_by: str = SIGNING_KEY_ENV) -> Ed25519P
         named_by: The variable or option that sets the path, for the error message.
 
     Raises:
-        BucklerError: The file is missing or is not an unencrypted Ed25519 key in PEM form.
+        BucklerError: The file is missing, others than its owner can read it, or it is not an unencrypted Ed25519 key in
+            PEM form.
     """
+    content = _read_key(path, named_by)
+    _check_private(path)
     try:
-        key = serialization.load_pem_private_key(_read_key(path, named_by), password=None)
+        key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BucklerError(f"{path} is not an unencrypted private key in PEM form: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise BucklerError(f"expected an Ed25519 private key in {path}, got {type(key).__name__}")
     return key
+
+
+def _check_private(path: Path) -> None:
+    """Check that nobody else can read or write ``path``, as far as this process can do something about it.
+
+    A file of another owner, such as a mounted secret, may be readable by a group: that is how a container gets it.
+
+    Raises:
+        BucklerError: Somebody else can.
+    """
+    found = path.stat()
+    shared = stat.S_IRWXG | stat.S_IRWXO if found.st_uid == os.geteuid() else stat.S_IWGRP | stat.S_IRWXO
+    if found.st_mode & shared:
+        mode = stat.S_IMODE(found.st_mode)
+        raise BucklerError(
+            f"expected a private key that only its owner can read, {path} has the mode {mode:04o}: others can sign with"
+            f" it; `chmod 600 '{path}'`, and replace the key (`buckler keys rotate`) if somebody may have read it"
+        )
 
 
 def load_public_keys(path: Path | None = None, *, named_by: str = VERDICT_KEY_ENV) -> PublicKeys:
@@ -266,11 +309,27 @@ def _trusted(role: Role) -> PublicKeys | None:
 def _read_key(path: Path, named_by: str) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BucklerError(f"there is no key {path}; {_to_get(path, named_by)}") from error
     except OSError as error:
         raise BucklerError(
-            f"cannot read the key {path} ({error.strerror}); `buckler keys init` creates a pair,"
-            f" {named_by} names another file"
+            f"cannot read the key {path} ({error.strerror}); run as its owner, or name another file in {named_by}"
         ) from error
+
+
+def _to_get(path: Path, named_by: str) -> str:
+    """Return what to do about a missing key, in a form that leads to one."""
+    if os.environ.get(named_by) == str(path):
+        return f"{named_by} names it: correct the variable, or unset it"
+    if not path.is_relative_to(paths.KEYS) and path.parent != approvers.directory():
+        return f"expected the path of a key in {named_by}"
+    if path.parent == approvers.directory():
+        command = f"buckler keys init --for approvals --as {path.stem}"
+    elif path.stem == Path(PRIVATE_KEY_FILE).stem and (PROMOTIONS.signing_key or PROMOTIONS.public_keys):
+        command = f"buckler keys init --for {VERDICTS.name}"
+    else:
+        command = "buckler keys init"
+    return f"`{command}` creates a pair, {named_by} names another file"
 
 
 # --- of a registry

@@ -95,12 +95,15 @@ def load_key(named: str | None) -> SigningKey | None:
         named: File of the key, or URI of a key in hardware; default: the project's own file, if it exists.
 
     Raises:
-        BucklerError: There is no such key, it is not an Ed25519 key, or it signs verdicts or promotions, too.
+        BucklerError: There is no such key, others can read it, or it signs verdicts or promotions, too; or its public
+            half beside it is another's.
     """
     default = paths.KEYS / PRIVATE_KEY_FILE
     if named is None and not default.exists():
         return None
     key = keys.open_signing_key(named or str(default), named_by=RECEIPT_KEY_ENV)
+    if named is None:
+        keys.check_fits(key, RECEIPTS, str(default))
     if signs := _other_role(key):
         raise BucklerError(
             f"the key of receipts ({RECEIPT_KEY_ENV}) is the key that signs {signs}, which no service may have;"

@@ -176,7 +176,7 @@ def verify_release(
         raise VerdictError("failed", f"the gate did not pass the model (verdict {verdict.id}): {reasons}")
     if verdict.expired(now):
         end = verdict.expires_at.isoformat()
-        raise VerdictError("expired", f"the verdict {verdict.id} expired at {end}; run the gate again")
+        raise VerdictError("expired", f"the verdict {verdict.id} expired at {end}; `dvc repro` makes a new one")
     return verdict
 
 

@@ -24,13 +24,13 @@ from buckler.release.settings import PublishParams
 from buckler.release.tracking import WritableRegistry
 from buckler.serving import selftest
 from buckler.trust.digests import directory_digest
-from buckler.trust.keys import PROMOTIONS, VERDICTS, private_pem
+from buckler.trust.keys import PROMOTIONS, VERDICTS
 from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.public_keys import public_pem
 from buckler.trust.verdict import Source
 from services.classifier.endpoints import ENDPOINTS
 from tests import projects, screenings
-from tests.key_files import public_env, signing_env
+from tests.key_files import public_env, signing_env, write_private
 from tests.services.running import IMAGE_SIZE, SERVICES, TLS
 
 ROOT = Path(__file__).parents[3]
@@ -77,7 +77,7 @@ class Scene:
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         for role, key in {VERDICTS: projects.KEY, PROMOTIONS: projects.PROMOTION_KEY}.items():
-            (self.root / role.private_file).write_bytes(private_pem(key))
+            write_private(self.root / role.private_file, key)
             (self.root / role.public_file).write_bytes(public_pem(key.public_key()))
         self.model = WritableRegistry(self.name, projects.KEYS)
         self._count = 0

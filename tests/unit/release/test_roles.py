@@ -26,6 +26,7 @@ from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.recovery import Recovery
 from buckler.trust.standing import Claim
 from tests import projects
+from tests.key_files import write_private
 from tests.unit.release.promoted import NOW, at, promote, registry_of
 
 pytestmark = pytest.mark.slow
@@ -96,7 +97,7 @@ def write_keys(**files: Ed25519PrivateKey) -> None:
     """Write the private half as ``<name>.pem`` and the public one as ``<name>.pub``."""
     paths.KEYS.mkdir(parents=True)
     for name, key in files.items():
-        (paths.KEYS / f"{name}.pem").write_bytes(keys.private_pem(key))
+        write_private(paths.KEYS / f"{name}.pem", key)
         (paths.KEYS / f"{name}.pub").write_bytes(PublicKeys.of(key.public_key()).pem)
 
 
@@ -132,7 +133,7 @@ def test_where_a_promotion_key_is_trusted_the_verdict_key_does_not_stand_in_for_
 
 def test_a_promotion_key_that_nobody_trusts_signs_nothing(project, registry, publish, monkeypatch):
     write_keys(verdict=projects.KEY, promotion=projects.PROMOTION_KEY)
-    (project / "other.pem").write_bytes(keys.private_pem(Ed25519PrivateKey.generate()))
+    write_private(project / "other.pem", Ed25519PrivateKey.generate())
     monkeypatch.setenv(keys.PROMOTION_SIGNING_KEY_ENV, str(project / "other.pem"))
     publish()
     with pytest.raises(BucklerError, match="must belong together"):

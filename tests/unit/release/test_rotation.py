@@ -25,6 +25,7 @@ from buckler.trust.keys import PROMOTIONS, VERDICTS, Keys
 from buckler.trust.public_keys import PublicKeys, TrustedKeys, key_id
 from buckler.trust.standing import Claim
 from tests import projects
+from tests.key_files import write_private
 from tests.unit.release.promoted import NOW, at
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def write_keys(**files: Ed25519PrivateKey) -> None:
     """Write the private half as ``<name>.pem`` and the public one as ``<name>.pub``."""
     paths.KEYS.mkdir(parents=True)
     for name, key in files.items():
-        (paths.KEYS / f"{name}.pem").write_bytes(keys.private_pem(key))
+        write_private(paths.KEYS / f"{name}.pem", key)
         (paths.KEYS / f"{name}.pub").write_bytes(PublicKeys.of(key.public_key()).pem)
 
 

@@ -16,6 +16,7 @@ from buckler.trust.approval import Approval, Approvals, Signatures
 from buckler.trust.document import PAYLOAD_TYPE
 from buckler.trust.public_keys import Approvers, PublicKeys, TrustedKeys
 from tests import projects, verdicts
+from tests.key_files import write_private
 
 ALICE, BOB, CAROL, MALLORY = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2, 3, 4))
 EXPECTED = Approval("skin", "3", verdicts.MODEL_DIGEST, f"sha256:{'7d' * 32}", "production")
@@ -221,7 +222,7 @@ def directory(project):
 def test_the_files_of_the_directory_are_the_people(directory, monkeypatch):
     (directory / "alice.pub").write_bytes(public(ALICE).pem)
     (directory / "bob.pub").write_bytes(public(BOB, CAROL).pem)
-    (directory / "bob.pem").write_bytes(keys.private_pem(BOB))
+    write_private(directory / "bob.pem", BOB)
     (directory / ".carol.pub").write_bytes(b"half written")
     monkeypatch.setenv("BUCKLER_SIGNATURES", "2")
     assert approvers.load() == Approvers({"alice": public(ALICE), "bob": public(BOB, CAROL)}, 2)

@@ -1,14 +1,21 @@
+import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler import cli
 from buckler.errors import BucklerError, VerdictError
 from buckler.state import paths
 from buckler.trust import keys
 from buckler.trust.envelope import open_payload, sign
 from buckler.trust.public_keys import PublicKeys, TrustedKeys, public_pem
+
+BIN = Path(sys.executable).parent
 
 
 def test_a_key_pair_signs_and_verifies_and_only_its_owner_can_read_the_private_half(tmp_path):
@@ -38,7 +45,7 @@ def test_the_projects_own_key_pair_is_created_once(tmp_path, monkeypatch):
 def test_a_missing_signing_key_named_by_the_setting_is_an_error_and_none_is_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUCKLER_SIGNING_KEY", "secrets/verdict.pem")
-    with pytest.raises(BucklerError, match=r"secrets/verdict\.pem.*buckler keys init"):
+    with pytest.raises(BucklerError, match=r"no key secrets/verdict\.pem; BUCKLER_SIGNING_KEY names it: correct"):
         keys.load_or_create_signing_key()
     assert list(tmp_path.iterdir()) == []
 
@@ -102,8 +109,77 @@ def test_a_promotion_key_that_a_variable_names_and_that_is_missing_is_an_error(t
     monkeypatch.chdir(tmp_path)
     keys.generate_key_pair(paths.KEYS)
     monkeypatch.setenv("BUCKLER_PROMOTION_KEY", "none/promotion.pub")
-    with pytest.raises(BucklerError, match=r"none/promotion\.pub.*BUCKLER_PROMOTION_KEY names another file"):
+    with pytest.raises(BucklerError, match=r"no key none/promotion\.pub; BUCKLER_PROMOTION_KEY names it: correct"):
         keys.load_trusted_keys()
+
+
+# --- who can read a private key, and what it belongs to
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A project with a pair for verdicts and one for promotions."""
+    monkeypatch.chdir(tmp_path)
+    keys.generate_key_pair(paths.KEYS, keys.VERDICTS, keys.PROMOTIONS)
+    return paths.KEYS
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666, 0o777])
+@pytest.mark.parametrize("role", [keys.VERDICTS, keys.PROMOTIONS])
+def test_a_private_key_that_others_can_read_or_write_signs_nothing_until_that_is_corrected(made, role, mode):
+    path = made / role.private_file
+    path.chmod(mode)
+    with pytest.raises(BucklerError, match=f"{path} has the mode {mode:04o}") as caught:
+        keys.load_signing_key(role)
+    subprocess.run(["sh", "-c", advised(caught)], check=True)
+    assert keys.load_signing_key(role).public_key()
+
+
+def test_a_mounted_secret_of_another_owner_may_be_readable_by_a_group(made, monkeypatch):
+    path = made / "verdict.pem"
+    path.chmod(0o440)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert keys.load_signing_key().public_key()
+    path.chmod(0o444)
+    with pytest.raises(BucklerError, match="has the mode 0444"):
+        keys.load_signing_key()
+
+
+@pytest.mark.parametrize("role", [keys.VERDICTS, keys.PROMOTIONS])
+def test_a_public_half_of_another_key_is_reported_and_the_advice_replaces_it(made, tmp_path, role):
+    keys.generate_key_pair(tmp_path / "other", role)
+    (tmp_path / "other" / role.public_file).replace(made / role.public_file)
+    with pytest.raises(BucklerError, match=rf"expected \S+{role.private_file} to be the private half") as caught:
+        keys.load_signing_key(role)
+    command = advised(caught)
+    assert command.startswith("buckler keys public")
+    subprocess.run(["sh", "-c", command], check=True, env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
+    key = keys.load_signing_key(role)
+    assert keys.load_public_keys(made / role.public_file) == PublicKeys.of(key.public_key())
+
+
+@pytest.mark.parametrize("role", [keys.VERDICTS, keys.PROMOTIONS])
+def test_a_variable_that_names_the_key_of_another_pair_is_reported(made, tmp_path, monkeypatch, role):
+    keys.generate_key_pair(tmp_path / "other", role)
+    monkeypatch.setenv(role.signing_env, str(tmp_path / "other" / role.private_file))
+    with pytest.raises(BucklerError, match=f"{role.signing_env} and {role.public_env} must belong together"):
+        keys.load_signing_key(role)
+    monkeypatch.setenv(role.public_env, str(tmp_path / "other" / role.public_file))
+    assert keys.load_signing_key(role).public_key()
+
+
+def test_the_advice_about_a_missing_verdict_key_makes_one_beside_the_promotion_key(made):
+    for name in (keys.PRIVATE_KEY_FILE, keys.PUBLIC_KEY_FILE):
+        (made / name).unlink()
+    with pytest.raises(BucklerError, match="there is no key") as caught:
+        keys.load_trusted_keys()
+    assert cli.main(advised(caught).split()[1:]) == 0
+    assert keys.load_trusted_keys().verdict != keys.load_trusted_keys().promotion
+
+
+def advised(caught):
+    """Return the first command that an error names."""
+    return re.search("`(.+?)`", str(caught.value)).group(1)
 
 
 # --- several public keys

@@ -142,7 +142,9 @@ def test_a_signed_receipt_of_another_form_is_refused(tmp_path, image, field, val
 
 def test_a_service_without_a_receipt_key_signs_none_and_a_named_key_must_exist(project):
     assert receipts.load_key(None) is None
-    with pytest.raises(BucklerError, match=r"receipts\.pem.*BUCKLER_RECEIPT_KEY"):
+    with pytest.raises(
+        BucklerError, match=r"no key secrets/receipts\.pem; expected the path of a key in BUCKLER_RECEIPT_KEY"
+    ):
         receipts.load_key("secrets/receipts.pem")
 
 
@@ -151,6 +153,14 @@ def test_the_projects_own_key_is_found(project):
     key = receipts.load_key(None)
     assert PublicKeys.of(key.public_key()).pem == (paths.KEYS / "receipts.pub").read_bytes()
     assert stat.S_IMODE((paths.KEYS / "receipts.pem").stat().st_mode) == 0o600
+
+
+def test_the_projects_own_key_needs_its_own_public_half(project):
+    receipts.generate_key_pair(paths.KEYS)
+    receipts.generate_key_pair(project / "other")
+    (project / "other/receipts.pub").replace(paths.KEYS / "receipts.pub")
+    with pytest.raises(BucklerError, match=r"expected \S+receipts\.pem to be the private half of a key in"):
+        receipts.load_key(None)
 
 
 @pytest.mark.parametrize(("file", "signs"), [("verdict.pem", "verdicts"), ("promotion.pem", "promotions")])
@@ -199,5 +209,5 @@ def test_verify_receipt_exits_1_on_a_mismatch_and_2_on_an_unreadable_file(answer
     assert (code, "gone.jpg" in error) == (2, True)
     assert run(tmp_path / "gone.json", image, key)[0] == 2
     code, error = run(answer, image, tmp_path / "gone.pub")
-    assert (code, "--key names another file" in error) == (2, True)
+    assert (code, "expected the path of a key in --key" in error) == (2, True)
     assert run(answer, image, answer)[0] == 2
