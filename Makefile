@@ -30,10 +30,20 @@ help: ## List the targets
 
 setup: $(STAMP) ## Install everything into .venv from the hashed lock file
 
+# An environment contains its own path. After copying or renaming the project it is that of the other folder.
+BELONGS := $(shell sed -n "s/^ *VIRTUAL_ENV=[\"']\{0,1\}\(\/[^\"']*\)[\"']\{0,1\}$$/\1/p" $(BIN)/activate 2>/dev/null | head -n 1)
+FOREIGN := $(if $(BELONGS),$(shell test "$(BELONGS)" = "$(CURDIR)/$(VENV)" || echo foreign))
+ifdef FOREIGN
+.PHONY: $(STAMP)
+endif
+
 $(STAMP): requirements.lock pyproject.toml
+	@test "$$(id -u)" != 0 || test -O . || test -n "$${BUCKLER_ALLOW_ROOT:-}" || \
+		{ echo "error: root does not install into the folder of another user, who could not use root's files; run make without sudo, or set BUCKLER_ALLOW_ROOT=1"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "error: expected Python 3.11, got $$($(PYTHON) --version) at $(PYTHON); run make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing the packages of requirements.lock into $(VENV) (one to three minutes) ..."
+	@test -z "$(FOREIGN)" || { echo "$(VENV) belongs to $(BELONGS), as after copying or renaming the project, and is made anew"; rm -rf $(VENV); }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@sed -n '/^uv==/,/^    #/p' requirements.lock > $(VENV)/uv.lock
@@ -51,8 +61,9 @@ demo: setup ## Train, gate and serve a model, attack it; from a terminal the ser
 up: setup ## Start MLflow, service, watch, console (Prometheus, Alertmanager if installed) and leave them running
 	@$(BIN)/python -m infra.local up
 
+# Needs neither packages nor a .venv that works: servers run on when their folder is renamed.
 down: ## Stop what `make up` or `make demo` started
-	@$(BIN)/python -m infra.local down
+	@python=$(BIN)/python; test -x $$python || python="$(PYTHON)"; PYTHONPATH=src "$$python" -m infra.local down
 
 test: setup ## Run all tests in two processes (WORKERS=N)
 	@$(PYTEST)

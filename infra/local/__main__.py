@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from buckler.errors import FolderError
-from buckler.state import startup
-from infra.local import demo, places, servers
+from buckler.state import owners, startup
+from infra.local import places, servers
 from infra.local.places import LocalError
 
 INTERRUPTED = 130  # exit code, as of a shell
@@ -37,15 +37,20 @@ def main() -> None:
             signal.signal(number, signal.default_int_handler)
     try:
         if given.action == "down":
-            servers.stop()
+            ran = servers.stop()
+            print(f"  stopped {', '.join(ran)}" if ran else "  no server runs")
             return
         startup.begin(places.ROOT)
         if given.action == "up":
             servers.up()
         else:
+            from infra.local import demo
+
             demo.run(stop=given.stop or not sys.stdout.isatty(), out=given.results)
     except (FolderError, LocalError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {owners.explained(error)}")
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept, the next run resumes there", file=sys.stderr)
         sys.exit(INTERRUPTED)

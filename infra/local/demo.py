@@ -16,6 +16,7 @@ def run(*, stop: bool, out: Path | None) -> None:
     Raises:
         LocalError: A step failed. Servers that this call started are stopped.
     """
+    places.refuse_root()
     clock = Clock()
     with clock.step(PIPELINE):
         stages = pipeline.repro()

@@ -4,8 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from buckler.state import paths
+from buckler.state import owners, paths
 
+ALLOW_ROOT = "BUCKLER_ALLOW_ROOT"
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -17,6 +18,20 @@ class LocalError(Exception):
 def run_directory() -> Path:
     """Return the folder of pid files, logs and ports."""
     return ROOT / paths.RUN
+
+
+def refuse_root() -> None:
+    """Refuse to write as root into the folder of another user, who could then neither change nor replace the files.
+
+    Raises:
+        LocalError: That is so, and BUCKLER_ALLOW_ROOT is not set.
+    """
+    if os.geteuid() == 0 and ROOT.stat().st_uid != 0 and not os.environ.get(ALLOW_ROOT):
+        user = owners.owner(ROOT)
+        raise LocalError(
+            f"expected {user}, whose folder {ROOT} is, got root: {user} could not use root's files afterwards; "
+            f"run it without sudo, or set {ALLOW_ROOT}=1"
+        )
 
 
 def environment() -> dict[str, str]:

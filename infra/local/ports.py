@@ -4,15 +4,14 @@ A port is the value of BUCKLER_<SERVER>_PORT, which must be free. Without it, it
 another program has taken that: so two copies of the project can run side by side.
 """
 
+import contextlib
 import json
 import os
 import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import yaml
-
-from infra.local import places
+from infra.local import members, places
 from infra.local.places import LocalError
 
 Ports = Mapping[str, int]
@@ -39,7 +38,7 @@ def choose(names: Collection[str], running: Collection[str]) -> Ports:
 
     Args:
         names: Servers of this machine.
-        running: Those of them that run already, at their remembered port.
+        running: Those of them that run already, at their present port.
 
     Raises:
         LocalError: Another program has taken the port of an environment variable, or no port is free.
@@ -67,22 +66,39 @@ def remember(ports: Ports) -> None:
     _file().write_text(json.dumps(dict(ports), indent=2) + "\n", encoding="utf-8")
 
 
+def forget(names: Collection[str]) -> None:
+    """Drop the ports of servers that have ended; on a disk that cannot be written they stay, which does no harm."""
+    with contextlib.suppress(OSError):
+        remember({name: port for name, port in _remembered().items() if name not in names})
+
+
 def _defaults() -> dict[str, int]:
+    import yaml  # not for `down`, which must work without packages
+
     settings = yaml.safe_load((places.ROOT / "params.yaml").read_text(encoding="utf-8"))
     return {**DEFAULTS, "watch": int(settings["watch"]["port"])}
 
 
 def _explicit() -> dict[str, int]:
     names = {name: _variable(name) for name in TITLES}
-    return {name: int(os.environ[variable]) for name, variable in names.items() if os.environ.get(variable)}
+    return {name: _number(variable) for name, variable in names.items() if os.environ.get(variable)}
+
+
+def _number(variable: str) -> int:
+    text = os.environ[variable]
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise LocalError(f"{variable}: expected a port from 1 to 65535, got {text!r}")
+    return int(text)
 
 
 def _remembered() -> dict[str, int]:
+    """Return the ports that servers have: as their processes say, else as stored."""
+    marked = {member.name: member.port for member in members.found() if member.name in TITLES}
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
-        return {str(name): int(port) for name, port in found.items()}
-    except (FileNotFoundError, ValueError, AttributeError):
-        return {}
+        return {**{str(name): int(port) for name, port in found.items()}, **marked}
+    except (OSError, ValueError, AttributeError):
+        return marked
 
 
 def _checked(name: str, port: int) -> int:

@@ -86,6 +86,7 @@ class Console:
         return Starlette(
             routes=[
                 Route("/livez", lambda _: PlainTextResponse("alive\n")),
+                Route("/runbooks/{alert}", self._page(self._runbook, operate)),
                 Route("/", self._page(self._picture_page, predict)),
                 Route("/engineer", self._page(self._engineer_page, operate)),
                 Route("/sign-in", self._page(self._sign_in_page, None)),
@@ -286,6 +287,9 @@ class Console:
 
     async def _alerts(self, request: Request, session: Session) -> Response:
         return pages.render("alerts", found=await run_in_threadpool(jobs_and_alerts.alerts, self._settings))
+
+    async def _runbook(self, request: Request, session: Session) -> Response:
+        return pages.runbook(request.path_params["alert"]) or await _not_found(request)
 
     async def _promote(self, request: Request, session: Session) -> Response:
         number = (await bodies.form(request)).get("version", "")

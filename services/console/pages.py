@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from buckler.detection.reasons import Reason
 from buckler.serving.aliases import CHALLENGER, CHAMPION
@@ -18,6 +18,7 @@ from services.console.service_client import PictureAnswer
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+RUNBOOKS = HERE.parents[1] / "docs/runbooks"
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -47,6 +48,12 @@ def answer(found: PictureAnswer) -> Response:
         heat_map_note=model_facts.heat_map_note(card, found.heat_map),
         answered_at=datetime.now(UTC),
     )
+
+
+def runbook(alert: str) -> Response | None:
+    """Return the runbook of an alert as text; None if there is none, as in an image without documentation."""
+    known = {path.stem: path for path in RUNBOOKS.glob("*.md")}
+    return PlainTextResponse(known[alert].read_text(encoding="utf-8")) if alert in known else None
 
 
 def problem(problem: messages.Problem, status: int) -> Response:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,34 @@ CONTENT: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
 ALERTS = {alert["alert"] for alert in rules("alert")}
 
 
+def values(matchers: list[str]) -> dict[str, str]:
+    """Return the pattern of each label in a list of matchers; one is on the name."""
+    found = [re.fullmatch(r'(\w+)=~?"(.+)"', matcher) for matcher in matchers]
+    assert all(found), matchers
+    return {match[1]: match[2] for match in found if match}
+
+
 def matched(matchers: list[str]) -> set[str]:
-    """Return the alerts that match a list of exactly one matcher on the name."""
-    (matcher,) = matchers
-    name = re.fullmatch(r'alertname=~?"(.+)"', matcher)
-    assert name, matcher
-    return {alert for alert in ALERTS if re.fullmatch(name[1], alert)}
+    """Return the alerts whose name matches."""
+    name = values(matchers)["alertname"]
+    return {alert for alert in ALERTS if re.fullmatch(name, alert)}
 
 
-def pairs() -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return source, target and the labels that must be equal, for every inhibition."""
+def pairs() -> list[tuple[str, str, tuple[str, ...], dict[str, str]]]:
+    """Return source, target, the labels that must be equal, and the target's other labels, for every inhibition."""
     return [
-        (source, target, tuple(rule.get("equal", ())))
+        (source, target, tuple(rule.get("equal", ())), others)
         for rule in CONTENT["inhibit_rules"]
         for source in sorted(matched(rule["source_matchers"]))
         for target in sorted(matched(rule["target_matchers"]))
+        for others in _labels(values(rule["target_matchers"]))
     ]
+
+
+def _labels(patterns: dict[str, str]) -> list[dict[str, str]]:
+    """Return labels that match, besides the name: one set for each alternative."""
+    others = [(label, pattern.split("|")) for label, pattern in patterns.items() if label != "alertname"]
+    return [dict(zip(dict(others), each, strict=True)) for each in product(*(names for _, names in others))]
 
 
 class Alertmanager:
@@ -98,12 +111,17 @@ def test_every_matcher_matches_an_alert_that_exists():
         assert matched(rule["target_matchers"])
 
 
-@pytest.mark.parametrize(("source", "target", "equal"), pairs())
+@pytest.mark.parametrize(("source", "target", "equal", "others"), pairs())
 def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_or_instance(
-    alertmanager: Alertmanager, source: str, target: str, equal: tuple[str, ...], request: pytest.FixtureRequest
+    alertmanager: Alertmanager,
+    source: str,
+    target: str,
+    equal: tuple[str, ...],
+    others: dict[str, str],
+    request: pytest.FixtureRequest,
 ):
-    here = dict.fromkeys(("job", "instance"), request.node.name)
-    elsewhere = {label: f"not {text}" for label, text in here.items()}
+    here = {**dict.fromkeys(("job", "instance"), request.node.name), **others}
+    elsewhere = {label: f"not {text}" for label, text in here.items()} | others
     alertmanager.send({"alertname": target, **here}, {"alertname": target, **elsewhere})
     before = alertmanager.suppressed(alertname=target, **here)
     alertmanager.send({"alertname": source, **here})
@@ -112,3 +130,11 @@ def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_
     if equal:
         assert not before
         assert alertmanager.suppressed(alertname=target, **elsewhere) is before
+
+
+def test_a_job_that_does_not_ask_the_service_is_reported_while_it_is_down(alertmanager: Alertmanager):
+    failing = {"alertname": "BucklerWatchError", "job": "buckler-watch", "instance": "offline"}
+    alertmanager.send({"alertname": "BucklerServiceDown", "job": "buckler-service", "instance": "offline"})
+    alertmanager.send({**failing, "exported_job": "canary"}, {**failing, "exported_job": "reevaluate"})
+    wait_for(lambda: alertmanager.suppressed(**failing, exported_job="canary"), 10)
+    assert not alertmanager.suppressed(**failing, exported_job="reevaluate")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.local import places, ports, processes, servers
+from infra.local import monitoring, places, ports, processes, servers
 from infra.local.places import LocalError
 from tests.monitoring.tools import run
 
@@ -35,7 +35,7 @@ def test_prometheus_scrapes_the_chosen_ports_and_reads_only_the_rules_of_this_ve
     config = root / ".buckler/monitoring/prometheus"
     (config / "rules").mkdir(parents=True)
     (config / "rules/old.yml").write_text("groups: []")
-    servers.configure_monitoring(PORTS)
+    monitoring.configure(PORTS)
     for name in ("service", "watch", "alertmanager"):
         assert yaml.safe_load((config / f"targets/{name}.yml").read_text()) == [
             {"targets": [f"127.0.0.1:{PORTS[name]}"]}
@@ -63,9 +63,9 @@ def test_the_scrape_key_is_copied_and_a_missing_one_is_an_error_with_the_command
 ):
     monkeypatch.setenv("BUCKLER_SCRAPE_KEY_FILE", str(tmp_path / "absent.key"))
     with pytest.raises(LocalError, match="keys create --role operate"):
-        servers.configure_monitoring(PORTS)
+        monitoring.configure(PORTS)
     (tmp_path / "absent.key").write_text("bk_test")
-    servers.configure_monitoring(PORTS)
+    monitoring.configure(PORTS)
     assert (root / ".buckler/monitoring/prometheus/keys/service.key").read_text() == "bk_test"
 
 

@@ -225,3 +225,12 @@ def test_a_picture_over_the_limit_is_called_too_large():
 
 def test_the_page_knows_the_limit_before_it_sends():
     assert 'data-limit="3000000"' in client(body_limit_bytes=3_000_000).get("/").text
+
+
+def test_a_runbook_is_a_page_to_which_alerts_link():
+    page = client().get("/runbooks/BucklerServiceDown")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/plain; charset=utf-8"
+    assert page.text.startswith("# BucklerServiceDown")
+    for unknown in ("Absent", "..%2F..%2FREADME", "BucklerServiceDown.md"):
+        assert client().get(f"/runbooks/{unknown}").status_code == 404
