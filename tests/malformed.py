@@ -352,7 +352,7 @@ def _valid() -> Iterator[tuple[str, bytes]]:
         tag = Image.Exif()
         tag[0x0112] = orientation
         yield f"whole jpeg of orientation {orientation}", saved(noise(), exif=tag)
-    frames = [noise(side=8 + number) for number in range(3)]
+    frames = [noise().rotate(90 * number) for number in range(3)]
     yield "whole animated png", saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
     for kind in ("PNG", "JPEG"):
         yield f"whole {kind} of one pixel", saved(noise(side=1), kind)

@@ -1,5 +1,6 @@
 """Reads a folder of class folders once, as the stages would, and writes nothing."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from buckler.data.duplicates import Pair
 from buckler.errors import UnusableImageError
 
+_NUMBERS: Final = re.compile(r"\d[\d,]*")
 # What to do with files of other formats, by the words of the decoder's message.
 _CONVERSIONS: Final[Mapping[str, str]] = {
     "got a HEIF": "convert them to JPEG with `heif-convert FILE.heic FILE.jpg`, or let the phone save JPEG",
@@ -49,12 +51,15 @@ class Related:
 
 
 def unusable(faults: Mapping[str, UnusableImageError]) -> list[UnusableFiles]:
-    """Return ``faults`` (by id) by their reason, the most frequent first."""
+    """Return ``faults`` (by id) by their reason, the most frequent first.
+
+    Reasons that differ only in numbers, such as those of missing rows, are one; the first one is stated.
+    """
     by_reason: dict[str, list[str]] = {}
     for name, fault in sorted(faults.items()):
-        by_reason.setdefault(str(fault), []).append(name)
-    ordered = sorted(by_reason.items(), key=lambda each: (-len(each[1]), each[0]))
-    return [UnusableFiles(reason, _advice(reason), tuple(ids)) for reason, ids in ordered]
+        by_reason.setdefault(_NUMBERS.sub("N", str(fault)), []).append(name)
+    ordered = sorted(by_reason.values(), key=lambda ids: (-len(ids), str(faults[ids[0]])))
+    return [UnusableFiles(reason := str(faults[ids[0]]), _advice(reason), tuple(ids)) for ids in ordered]
 
 
 def _advice(reason: str) -> str:

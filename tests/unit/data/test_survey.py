@@ -23,6 +23,12 @@ def faults_of(files):
     return found
 
 
+def test_files_with_different_numbers_of_missing_rows_are_of_one_kind():
+    whole = datasets.png()
+    (kind,) = survey.unusable(faults_of({f"benign/{cut}.png": whole[:-cut] for cut in (200, 900, 1500)}))
+    assert len(kind.ids) == 3
+
+
 @pytest.mark.parametrize(
     ("content", "reason", "advice"),
     [
@@ -33,7 +39,7 @@ def faults_of(files):
         (b"GIF89a" + bytes(50), "got a GIF", "convert them to JPEG or PNG"),
         (b"patient: Jane Doe", "got something else", "they are not pictures"),
         (b"", "got no bytes", "replace them by intact copies"),
-        (datasets.png()[:-30], "got a truncated one", "replace them by intact copies"),
+        (datasets.png()[:-30], "got one whose data end after about", "replace them by intact copies"),
     ],
 )
 def test_each_kind_of_unusable_file_says_what_to_do(content, reason, advice):

@@ -18,27 +18,11 @@ MAX_PARTS = 20_000
 """Maximum number of chunks of a PNG, or of segments of a JPEG and bytes between them. A camera writes tens of segments;
 a PNG encoder writes one chunk per 8 kB."""
 
+MAX_RAW_BYTES = 256 * 1024 * 1024
+"""Maximum number of bytes of uncompressed pixels in a PNG: 64 megapixels with alpha, half of them with 16 bits."""
+
 MAX_PASSED_PIXELS = 1_000_000_000
 """Maximum of pixels times passes. Progressive JPEGs usually have 10 passes: at most 100 megapixels."""
-
-
-def check_parts(content: bytes) -> None:
-    """Check the number of chunks of a PNG, up to its end chunk.
-
-    Raises:
-        UnusableImageError: There are too many (``image_unreadable``).
-    """
-    parts, position = 0, 8
-    while position < len(content):
-        parts += 1
-        if parts > MAX_PARTS:
-            raise UnusableImageError(
-                ErrorCode.IMAGE_UNREADABLE,
-                f"expected a PNG of at most {MAX_PARTS:,} parts, got more; save the picture again",
-            )
-        if content[position + 4 : position + 8] == b"IEND":
-            return
-        position += 12 + int.from_bytes(content[position : position + 4], "big")
 
 
 def check_size(width: int, height: int, passes: int = 1, *, most_pixels: int = MAX_PIXELS) -> None:
@@ -58,6 +42,19 @@ def check_size(width: int, height: int, passes: int = 1, *, most_pixels: int = M
         raise UnusableImageError(
             ErrorCode.IMAGE_UNREADABLE,
             f"expected fewer scans over {width} x {height} pixels, got {passes}; save the picture again",
+        )
+
+
+def check_raw_bytes(count: int) -> None:
+    """Check the number of bytes of a picture's pixels in the file's own format, uncompressed.
+
+    Raises:
+        UnusableImageError: There are too many (``image_too_large``).
+    """
+    if count > MAX_RAW_BYTES:
+        raise UnusableImageError(
+            ErrorCode.IMAGE_TOO_LARGE,
+            f"expected at most {MAX_RAW_BYTES:,} bytes of uncompressed pixels, got {count:,}; send a smaller picture",
         )
 
 

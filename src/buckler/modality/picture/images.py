@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from buckler.errors import DataError, UnusableImageError
-from buckler.modality.picture import dicom, jpeg, pillow_decoder
+from buckler.modality.picture import dicom, jpeg, png
 from buckler.modality.picture.decode_budget import MAX_PIXELS
 from buckler.modality.picture.decoded import Decoded
 from buckler.modality.picture.faults import decoding_errors
@@ -152,4 +152,4 @@ def _decode(content: bytes, most_pixels: int) -> Decoded:
     return _DECODERS[name](content, most_pixels)
 
 
-_DECODERS = {"JPEG": jpeg.decode, "PNG": pillow_decoder.decode}
+_DECODERS = {"JPEG": jpeg.decode, "PNG": png.decode}

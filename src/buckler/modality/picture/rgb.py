@@ -33,13 +33,16 @@ def _strip_to_rgb(image: Image.Image, convert: Conversion | None) -> Image.Image
     if image.mode in _SIXTEEN_BIT_GREY:
         # convert("RGB") would clip the values at 255, which is nearly always white.
         grey = np.asarray(image).astype(np.uint32)
+        key = image.info.get("transparency")
         image = Image.fromarray((np.minimum(grey, 0xFFFF) >> 8).astype(np.uint8))
+        if key is not None:
+            image.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
     if not image.has_transparency_data:
         return convert(image) if convert else image.convert("RGB")
     layer = image.convert("RGBA")
     if convert:
         alpha = layer.getchannel("A")
-        layer = convert(image if image.mode == "LA" else layer)
+        layer = convert(layer)
         layer.putalpha(alpha)
     # The blend comes after the conversion, as in browsers.
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

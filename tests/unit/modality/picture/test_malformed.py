@@ -148,9 +148,9 @@ def test_the_error_names_the_format_and_does_not_quote_the_file(name: str, messa
 
 def test_chunks_are_counted_up_to_the_end_of_the_picture():
     chunks = decode_budget.MAX_PARTS * picture_bytes.chunk(b"tEXt")
-    decode_budget.check_parts(picture_bytes.png() + chunks)
+    assert decode(picture_bytes.png() + chunks) == "pixels"
     with pytest.raises(UnusableImageError, match="at most 20,000 parts"):
-        decode_budget.check_parts(picture_bytes.png(chunks))
+        images.load_pixels(picture_bytes.png(chunks))
 
 
 @pytest.mark.parametrize(
