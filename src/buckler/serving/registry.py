@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from buckler.errors import DownloadError, RegistryError
+from buckler.serving import bounded_client
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.artifact_sources import allowed_source
+from buckler.serving.bounded_client import BoundedClient
 from buckler.serving.downloads import Access, DownloadSettings, download
 from buckler.serving.fetching import AWS_SIGNATURE
 from buckler.serving.version import Version
@@ -50,7 +52,7 @@ LOCAL = "local"
 # Messages below these levels are about MLflow's internals: tables created, pip not found.
 _LOG_LEVELS = {
     "alembic": logging.WARNING,
-    "mlflow.store.db.utils": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,  # a traceback for a locked file, which `calling` reports in a line
     "mlflow.pyfunc": logging.WARNING,
     "mlflow.utils.environment": logging.ERROR,
 }
@@ -90,8 +92,7 @@ def connect() -> "MlflowClient":
     """Return a client of the tracking server; the project's own database is created if missing."""
     import mlflow
 
-    # By default MLflow retries for minutes before it reports an unreachable server.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    bounded_client.set_defaults()
     # Progress bars would fill the log of a service that polls the registry.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for chatty, level in _LOG_LEVELS.items():
@@ -100,7 +101,8 @@ def connect() -> "MlflowClient":
     if uri == f"sqlite:///{paths.MLFLOW_DATABASE}":
         paths.STATE.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    client: Any = mlflow.MlflowClient(tracking_uri=uri)
+    return cast("MlflowClient", BoundedClient(client) if urlsplit(uri).scheme in ("http", "https") else client)
 
 
 def _resolved(uri: str, client: "MlflowClient") -> str:
@@ -154,15 +156,16 @@ def calling(action: str) -> Iterator["MlflowClient"]:
     """Yield a client; errors of MLflow become a RegistryError that names the ``action``."""
     from mlflow.exceptions import MlflowException
 
+    from buckler.state import database  # loads SQLAlchemy, as MLflow does
+
     try:
         yield connect()
-    except (MlflowException, OSError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
+    except (MlflowException, OSError, database.DriverError) as error:
         # MLflow repeats the address, password included.
-        reason = _without_credentials(lines[0])
+        reason = _without_credentials(database.reason_of(error))
         way = proxies.through(tracking_uri())
-        where = f"registry {shown_uri()}{way}; MLFLOW_TRACKING_URI names another"
-        raise RegistryError(f"{action}: {reason} ({where})") from error
+        advice = database.advice_if_busy(reason) or "MLFLOW_TRACKING_URI names another"
+        raise RegistryError(f"{action}: {reason} (registry {shown_uri()}{way}; {advice})") from error
 
 
 # --- a registered model

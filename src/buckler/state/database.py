@@ -5,6 +5,7 @@ stores can share a database. Migrations are numbered files that run in order; th
 """
 
 import logging
+import re
 import sqlite3
 import threading
 import time
@@ -25,8 +26,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_SECONDS = 5
 # Driver for each scheme; SQLAlchemy's default driver for the first two is no longer maintained.
 _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+DriverError = SQLAlchemyError  # for those who use a database through another library, such as MLflow
 _BEGIN = "buckler_begin"
-_BUSY = ("database is locked", "lock timeout")  # of SQLite and of PostgreSQL
+_BUSY = re.compile("database is locked|lock timeout")  # of SQLite and of PostgreSQL
 _upgrading = threading.Lock()  # Alembic keeps its context in module globals
 
 Store = Literal["traffic", "history", "schedule"]
@@ -94,9 +96,10 @@ class Database:
             yield
         except (SQLAlchemyError, OSError) as error:
             self._current = False  # the file may have been removed: the next use creates its tables again
-            reason = _reason(error)
+            reason = reason_of(error)
+            advice = advice_if_busy(reason) or f"set {self._named_by} to use another"
             raise DatabaseError(
-                f"the {self._store} database {self.shown_url} cannot be used: {reason}; {self._advice(reason)}",
+                f"the {self._store} database {self.shown_url} cannot be used: {reason}; {advice}",
                 passing=isinstance(error, OperationalError | InterfaceError | OSError),
             ) from error
 
@@ -132,11 +135,6 @@ class Database:
         """
         with self.explained():
             self._upgrade()
-
-    def _advice(self, reason: str) -> str:
-        if any(word in reason for word in _BUSY):
-            return "another process is writing to it: try again when that has ended"
-        return f"set {self._named_by} to use another"
 
     def close(self) -> None:
         """Close all connections."""
@@ -176,6 +174,11 @@ class Database:
             connection = connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
                 yield connection
+
+
+def advice_if_busy(reason: str) -> str:
+    """Return what to do about ``reason`` if another process holds the database; empty otherwise."""
+    return "another process is writing to it: try again when that has ended" if _BUSY.search(reason) else ""
 
 
 def head(store: Store) -> str:
@@ -266,8 +269,8 @@ def _run_migrations(connection: sql.Connection, store: Store) -> None:
     command.upgrade(config, "head")
 
 
-def _reason(error: Exception) -> str:
-    # Only the first line of the driver's message; SQLAlchemy's contains the statement and its values.
+def reason_of(error: Exception) -> str:
+    """Return the first line of the driver's message; SQLAlchemy's contains the statement and its values."""
     origin = getattr(error, "orig", None) or error
     lines = str(origin).splitlines() or [type(origin).__name__]
     return lines[0]
