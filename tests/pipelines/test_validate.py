@@ -6,6 +6,7 @@ import pytest
 
 from buckler.data import expectations, manifest
 from buckler.errors import DataError
+from buckler.modality.picture.formats import LISTED
 from pipelines import ingest, validate
 from pipelines.settings import DataParams
 from tests import datasets
@@ -49,7 +50,7 @@ def test_undecodable_files_are_quarantined_with_the_reason(pictures):
     with (validate.QUARANTINE / "reasons.csv").open(newline="") as file:
         reasons = {row["id"]: (row["code"], row["reason"]) for row in csv.DictReader(file)}
     assert reasons.keys() == {"benign/half, cut.png", "malignant/empty.jpg"}
-    assert reasons["malignant/empty.jpg"] == ("image_empty", "expected a JPEG or PNG picture, got no bytes")
+    assert reasons["malignant/empty.jpg"] == ("image_empty", f"expected a picture ({LISTED}), got no bytes")
     assert reasons["benign/half, cut.png"][0] == "image_unreadable"
     assert (validate.QUARANTINE / "benign/half, cut.png").read_bytes() == content[: len(content) // 2]
     assert not set(reasons) & set(manifest.read(validate.VALIDATED)["id"])

@@ -12,17 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from buckler.data.duplicates import Pair
+from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 
 _NUMBERS: Final = re.compile(r"\d[\d,]*")
-# What to do with files of other formats, by the words of the decoder's message.
-_CONVERSIONS: Final[Mapping[str, str]] = {
-    "got a HEIF": "convert them to JPEG with `heif-convert FILE.heic FILE.jpg`, or let the phone save JPEG",
-    "got a video": "remove them, or save single pictures with `ffmpeg -i FILE -vf fps=1 FILE-%03d.png`",
-    "got a TIFF": "convert them to PNG with `magick FILE.tif FILE.png`",
-    "got something else": "remove them: they are not pictures",
-    "convert it first": "convert them to JPEG or PNG, or remove them",
-}
+_STILLS: Final = "remove them, or save single pictures with `ffmpeg -i FILE -vf fps=1 FILE-%03d.png`"
+_INTACT: Final = "replace them by intact copies, or remove them"
 _SPLITS: Final = {"train", "training", "test", "testing", "val", "valid", "validation", "calibration"}
 
 
@@ -59,12 +54,20 @@ def unusable(faults: Mapping[str, UnusableImageError]) -> list[UnusableFiles]:
     for name, fault in sorted(faults.items()):
         by_reason.setdefault(_NUMBERS.sub("N", str(fault)), []).append(name)
     ordered = sorted(by_reason.values(), key=lambda ids: (-len(ids), str(faults[ids[0]])))
-    return [UnusableFiles(reason := str(faults[ids[0]]), _advice(reason), tuple(ids)) for ids in ordered]
+    return [UnusableFiles(*_reason_and_advice(faults[ids[0]]), tuple(ids)) for ids in ordered]
 
 
-def _advice(reason: str) -> str:
-    known = [advice for words, advice in _CONVERSIONS.items() if words in reason]
-    return known[0] if known else "replace them by intact copies, or remove them"
+def _reason_and_advice(fault: UnusableImageError) -> tuple[str, str]:
+    """Return the reason in the decoder's words, and what to do with several files in a folder."""
+    reason, mark, do = str(fault).rpartition("; ")
+    reason = reason if mark else do
+    if fault.code is not ErrorCode.IMAGE_UNSUPPORTED or not mark:
+        return reason, _INTACT
+    if " video" in reason:
+        return reason, _STILLS
+    if do.startswith("send"):
+        return reason, "remove them: they are not pictures"
+    return reason, f"{do}, one by one, or remove them"
 
 
 def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64]) -> Related:

@@ -32,12 +32,10 @@ def test_files_with_different_numbers_of_missing_rows_are_of_one_kind():
 @pytest.mark.parametrize(
     ("content", "reason", "advice"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(50), "got a HEIF", "heif-convert"),
-        (b"\0\0\0\x18ftypmif1" + bytes(50), "got a HEIF", "heif-convert"),
-        (b"\0\0\0\x18ftypisom" + bytes(50), "got a video", "ffmpeg"),
-        (b"II*\0" + bytes(50), "got a TIFF", "magick"),
-        (b"GIF89a" + bytes(50), "got a GIF", "convert them to JPEG or PNG"),
-        (b"patient: Jane Doe", "got something else", "they are not pictures"),
+        (b"\0\0\0\x14ftypisom" + bytes(50), "got an MP4 video", "ffmpeg"),
+        (b"\0\0\0\x14ftypcrx " + bytes(50), "got a Canon CR3 raw picture", "export it as JPEG, one by one, or remove"),
+        (b"GIF89a" + bytes(50), "got a GIF", "convert it to PNG, one by one, or remove them"),
+        (b"patient: Jane Doe", "got a text", "they are not pictures"),
         (b"", "got no bytes", "replace them by intact copies"),
         (datasets.png()[:-30], "got one whose data end after about", "replace them by intact copies"),
     ],
@@ -50,9 +48,9 @@ def test_each_kind_of_unusable_file_says_what_to_do(content, reason, advice):
 
 
 def test_unusable_files_are_counted_by_reason_the_most_frequent_first():
-    heic, gif = b"\0\0\0\x18ftypheic" + bytes(50), b"GIF89a" + bytes(50)
-    kinds = survey.unusable(faults_of({"b/3.gif": gif, "a/1.heic": heic, "b/2.heic": heic}))
-    assert [kind.ids for kind in kinds] == [("a/1.heic", "b/2.heic"), ("b/3.gif",)]
+    raw, gif = b"\0\0\0\x14ftypcrx " + bytes(50), b"GIF89a" + bytes(50)
+    kinds = survey.unusable(faults_of({"b/3.gif": gif, "a/1.cr3": raw, "b/2.cr3": raw}))
+    assert [kind.ids for kind in kinds] == [("a/1.cr3", "b/2.cr3"), ("b/3.gif",)]
 
 
 def test_related_pictures_are_counted_and_contradictions_named():

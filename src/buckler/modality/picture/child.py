@@ -59,7 +59,7 @@ MEMORY: Final = "memory"
 """Stands in an answer's place for an error code."""
 
 _START_SECONDS = 60.0
-_MAX_JSON = 1_000_000
+_MAX_JSON = 8_000_000  # with a colour profile
 _DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32")
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,9 @@
 """Decodes picture files, the same in training and in the service, and writes PNG."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from buckler.errors import DataError, UnusableImageError
-from buckler.modality.picture import dicom, jpeg, png
+from buckler.modality.picture import dicom, foreign, jpeg, png
 from buckler.modality.picture.decode_budget import MAX_PIXELS
 from buckler.modality.picture.decoded import Decoded
 from buckler.modality.picture.faults import decoding_errors
@@ -50,7 +51,7 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
     become 8-bit RGB.
 
     Args:
-        source: A JPEG, PNG or DICOM file, recognised by its content, never by its name.
+        source: A file of one of `formats.FORMATS`, recognised by its content, never by its name.
         size: Side of the square to resize to (bilinear, antialiased); ``None`` keeps the picture's own sides.
 
     Raises:
@@ -152,4 +153,8 @@ def _decode(content: bytes, most_pixels: int) -> Decoded:
     return _DECODERS[name](content, most_pixels)
 
 
-_DECODERS = {"JPEG": jpeg.decode, "PNG": png.decode}
+_DECODERS: Mapping[str, Callable[[bytes, int], Decoded]] = {
+    "JPEG": jpeg.decode,
+    "PNG": png.decode,
+    **{name: partial(foreign.decode, name) for name in foreign.FORMATS},
+}

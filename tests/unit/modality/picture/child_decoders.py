@@ -2,8 +2,8 @@
 
 import ctypes
 import os
+import resource
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -79,6 +79,5 @@ def writes(content: bytes, path: str) -> Decoded:
     return Decoded(ONE)
 
 
-def starts_thread(content: bytes) -> Decoded:
-    threading.Thread(target=print).start()
-    return Decoded(ONE)
+def limit(content: bytes, name: str) -> Decoded:
+    return Decoded(ONE, {"limit": list(resource.getrlimit(getattr(resource, name)))})

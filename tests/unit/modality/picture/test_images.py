@@ -111,7 +111,7 @@ def test_an_empty_file_is_an_empty_image():
     assert code_of(b"") == "image_empty"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM"])
 def test_other_formats_are_unsupported(kind):
     assert code_of(encode(gradient(), kind)) == "image_unsupported"
     assert code_of(b"%PDF-1.7 " + bytes(100)) == "image_unsupported"
@@ -143,7 +143,7 @@ def test_an_error_names_the_picture_of_a_batch_that_does_not_decode(tmp_path, ca
     (tmp_path / "bad.png").write_bytes(b"bad")
     assert images.load_batch([tmp_path / "good.png"] * 3, size=8, description="decode").shape == (3, 8, 8, 3)
     assert "decode: 100%" in capsys.readouterr().err
-    with pytest.raises(UnusableImageError, match=r"bad\.png: expected a JPEG or PNG") as caught:
+    with pytest.raises(UnusableImageError, match=r"bad\.png: expected a picture") as caught:
         images.load_batch([tmp_path / "good.png", tmp_path / "bad.png"], size=8)
     assert caught.value.code == "image_unsupported"
 
