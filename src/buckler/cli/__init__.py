@@ -1,25 +1,46 @@
 """The command ``buckler``; one module per group of commands.
 
 Exit codes: 0 done; 1 refused: a promotion was refused, or a verdict, receipt or audit log is not valid; 2 the command
-could not run.
+could not run; 130 it was interrupted; 141 the reader of its output has gone.
 
-Each command imports what it needs: `buckler --help` must not wait for MLflow or TensorFlow.
+Each command imports what it needs: `buckler --help` must not wait for MLflow or TensorFlow. This module imports little,
+so that `main` catches an interrupt during all other imports.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from buckler.cli import answers, approve, audit, check, keys, profile, releases, trust, watch
-from buckler.cli.parsers import Command
 from buckler.errors import BucklerError, PromotionRefusedError, ReceiptError, VerdictError
-from buckler.state import startup
+from buckler.state import exits
+
+if TYPE_CHECKING:
+    import argparse
+
+    from buckler.cli.parsers import Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return exits.reader_gone()
+    except (OSError, MemoryError) as error:
+        print(f"error: {exits.explain(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return exits.interrupted()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from buckler.state import startup
+
     arguments = parser().parse_args(argv)
     command: Command = arguments.command
     try:
@@ -33,8 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> "argparse.ArgumentParser":
     """Return the parser of all commands."""
+    import argparse
+
+    from buckler.cli import answers, approve, audit, check, keys, profile, releases, trust, watch
+
     whole = argparse.ArgumentParser(
         prog="buckler", description="Promote, watch and verify models. `dvc repro` trains and publishes them."
     )
