@@ -222,6 +222,15 @@ ENDPOINTS = Table(
         Endpoint(name="index", method="GET", paths=("/",), handler=documentation.index, gives=PAGE, documented=False),
         Endpoint(name="docs", method="GET", paths=("/docs",), handler=documentation.page, gives=PAGE, documented=False),
         Endpoint(
+            name="docsWithSlash",
+            method="GET",
+            paths=("/docs/",),
+            label="/docs",
+            handler=documentation.page_without_slash,
+            gives=PAGE,
+            documented=False,
+        ),
+        Endpoint(
             name="docsStart",
             method="GET",
             paths=("/docs/start.js",),

@@ -11,6 +11,7 @@ from starlette.routing import compile_path
 from buckler.error_codes import ErrorCode, Group
 from buckler.serving.api_keys import Role
 from services.classifier.contract import ERROR_FORM, ErrorForm, RefusalError
+from services.classifier.negotiation import choose
 
 OTHER = "other"  # the metric label of every unknown path
 BATCH: Literal["batch"] = "batch"  # as many pictures as the settings allow
@@ -78,6 +79,9 @@ class Format:
         description: What the answer contains, where the types do not say it.
         headers: Names of the answer's own headers.
         error_form: How errors are written to clients that ask for this media type.
+        aliases: Other names of the media type.
+        parameters: Parameters of the media type that a client may state with this value only.
+        standard: All media types of a foreign standard, whose clients get this format or an error.
     """
 
     media_type: str
@@ -85,6 +89,9 @@ class Format:
     description: str = ""
     headers: tuple[str, ...] = ()
     error_form: ErrorForm = ERROR_FORM
+    aliases: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+    standard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,8 @@ class Endpoint:
     def error_codes(self) -> tuple[ErrorCode, ...]:
         """The codes of all its errors, in the order of the list."""
         found = {ErrorCode.INTERNAL_ERROR, ErrorCode.HOST_UNKNOWN, *self.codes}
+        if any(each.standard for each in self.gives):
+            found |= {ErrorCode.NOT_ACCEPTABLE}
         if self.role:
             found |= _OF_KEYS
         if self.takes:
@@ -194,14 +203,12 @@ class Endpoint:
         )
 
     def format(self, accept: str) -> Format:
-        """Return the format that an ``Accept`` header prefers; the default unless it names another one.
+        """Return the format that an ``Accept`` header prefers.
 
-        Of two with the same weight the later row wins: a client that names a special format wants it.
+        Raises:
+            NotAcceptableError: As `negotiation.choose`.
         """
-        weights = dict(_weights(accept.lower().split(",")))
-        named = [(weights.get(each.media_type, 0.0), place) for place, each in enumerate(self.gives)]
-        weight, place = max(named)
-        return self.gives[place if weight > 0 else 0]
+        return choose(self.gives, accept)
 
 
 _OF_KEYS = {
@@ -248,7 +255,16 @@ class Table:
         return iter(self.rows)
 
     def find(self, path: str) -> tuple[Sequence[Endpoint], Mapping[str, str]]:
-        """Return the rows of a path, one for each method, and the values of its parameters; no rows if unknown."""
+        """Return the rows of a path, one for each method, and the values of its parameters; no rows if unknown.
+
+        A path with a slash at its end is the one without, unless it is in the table itself.
+        """
+        found = self._find(path)
+        if found[0] or len(path) < 2 or not path.endswith("/") or path.endswith("//"):
+            return found
+        return self._find(path[:-1])
+
+    def _find(self, path: str) -> tuple[Sequence[Endpoint], Mapping[str, str]]:
         if path in self._fixed:
             return self._fixed[path], {}
         matches = [(found.groupdict(), row) for pattern, row in self._patterns if (found := pattern.match(path))]
@@ -276,13 +292,3 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 
 def _first(path: str) -> str:
     return path.split("/")[1] if path.count("/") else ""
-
-
-def _weights(ranges: Iterable[str]) -> Iterator[tuple[str, float]]:
-    for each in ranges:
-        kind, *parameters = (part.strip() for part in each.split(";"))
-        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        try:
-            yield kind, float(quality)
-        except ValueError:  # an invalid quality: ignore the media type
-            continue

@@ -1,9 +1,10 @@
 """Settings of the service; what belongs to a model (threshold, input size, labels) comes with the release instead."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from buckler.serving.settings import TRAFFIC_URL, EnvironmentSettings, SettingUnit
 from buckler.state import paths
@@ -15,6 +16,12 @@ MEBIBYTE = 1024 * 1024
 Bytes = Annotated[int, SettingUnit("bytes")]
 Pictures = Annotated[int, SettingUnit("pictures")]
 Seconds = Annotated[float, SettingUnit("seconds")]
+
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]+)?")
+
+
+def _listed(text: str | None) -> set[str]:
+    return {each.strip() for each in (text or "").split(",")} - {""}
 
 
 class SharedSettings(EnvironmentSettings):
@@ -57,8 +64,18 @@ class SharedSettings(EnvironmentSettings):
         """
         if self.keys_required_on(bound) or not header:
             return True
-        names = {name.strip().lower() for name in (self.host_names or "").split(",")} - {""}
+        names = {name.lower() for name in _listed(self.host_names)}
         return host_names.is_own(header, bound=bound, names=names)
+
+
+def _check_origins(text: str | None) -> str | None:
+    for origin in _listed(text):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "expected origins as browsers send them, such as https://viewer.hospital.example or"
+                " http://localhost:8080, separated by commas; `*`, which would allow every page, is not one"
+            )
+    return text
 
 
 class Settings(SharedSettings):
@@ -74,6 +91,12 @@ class Settings(SharedSettings):
     workers: Annotated[int, SettingUnit("processes")] = Field(default=1, ge=1)
     """Worker processes. Each loads the model and applies the limits below to its own requests only: two workers
     together accept up to twice as many."""
+
+    cors_origins: Annotated[str | None, AfterValidator(_check_origins), SettingUnit("origins separated by commas")] = (
+        None
+    )
+    """Origins whose pages may read answers (CORS), such as `https://viewer.hospital.example`. Without it, browsers show
+    answers to no foreign page. Where no keys are required, these pages can send pictures and read metrics."""
 
     batch_limit: Pictures = Field(default=8, ge=1)
     """Most pictures in one request."""
@@ -164,3 +187,8 @@ class Settings(SharedSettings):
     def keys_required(self) -> bool:
         """Whether a client must send a key."""
         return self.keys_required_on(self.bound_host)
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Origins whose pages may read answers."""
+        return frozenset(_listed(self.cors_origins))

@@ -172,6 +172,13 @@ class ErrorCode(StrEnum):
         "send multipart/form-data with a boundary, or the file itself as image/jpeg (or its own type),"
         " application/dicom or application/octet-stream; application/json for the Open Inference Protocol",
     )
+    NOT_ACCEPTABLE = (
+        "not_acceptable",
+        HTTPStatus.NOT_ACCEPTABLE,
+        Group.REQUEST,
+        "the answer cannot be written in a format that the header Accept names",
+        "ask for application/json, or for application/fhir+json with fhirVersion=4.0",
+    )
     RECEIPT_UNSUPPORTED = (
         "receipt_unsupported",
         HTTPStatus.BAD_REQUEST,

@@ -24,6 +24,7 @@ from buckler.serving.api_keys import ApiKey, Role
 from buckler.serving.predictor import Prediction
 from services.classifier import metrics
 from services.classifier.edge.front_door import FrontDoor
+from services.classifier.edge.heads import StrictBuffer
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.pipeline import ClassifierPipeline
 from services.classifier.served import Served
@@ -133,6 +134,7 @@ def door(data: bytes) -> bool:
 def _parsed(data: bytes) -> tuple[dict[str, Any], bytes] | None:
     """Return the scope of a request and its body, as uvicorn passes them on; None if there is no whole request."""
     connection = h11.Connection(h11.SERVER)
+    connection._receive_buffer = StrictBuffer()
     head, body = None, b""
     try:
         connection.receive_data(data)
@@ -186,6 +188,7 @@ def _check(scope: dict[str, Any], head: dict[str, Any], content: bytes) -> None:
     status, headers = head["status"], dict(head["headers"])
     rows, _ = ENDPOINTS.find(scope["path"])
     allowed = {307 if scope["path"] == "/" else 200, ErrorCode.NOT_FOUND.status, ErrorCode.METHOD_NOT_ALLOWED.status}
+    allowed |= {204, ErrorCode.HOST_UNKNOWN.status} if scope["method"] == "OPTIONS" else set()
     allowed |= {code.status for row in rows for code in row.error_codes} - {ErrorCode.INTERNAL_ERROR.status}
     require(status in allowed, f"the status {status} is not documented: {content[:200]!r}")
     require(headers[b"x-request-id"], "no request id")

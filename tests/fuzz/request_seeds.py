@@ -32,6 +32,7 @@ def heads_inputs() -> Inputs:
         "expect": _head("POST /predict HTTP/1.1", "expect: 100-continue", body=b"x"),
         "folded": b"GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n z\r\n\r\n",
         "bare": b"GET / HTTP/1.1\nhost: a\r\n\r\n",
+        "absolute": b"GET HTTP://[::1]:3000/livez?a=b HTTP/1.1\r\nhost: a\r\n\r\n",
         "lengths": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx",
     }
 
@@ -149,6 +150,8 @@ def door_inputs() -> Inputs:
         "wrong key": _head("POST /predict HTTP/1.1", "authorization: Bearer \xe9", of_form, body=form),
         "unknown path": _head("GET /%e9/x?%00 HTTP/1.1"),
         "method": _head("DELETE /predict HTTP/1.1"),
+        "options": _head("OPTIONS /predict HTTP/1.1", "origin: http://a", "access-control-request-method: POST"),
+        "absolute": _head("POST http://127.0.0.1:3000/predict/ HTTP/1.1", key, "content-type: image/png", body=picture),
         "chunks": _head("POST /predict HTTP/1.1", key, "content-type: image/png", "transfer-encoding: chunked")
         + b"1\r\nx\r\n0\r\n\r\n",
     }

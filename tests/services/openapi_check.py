@@ -27,6 +27,7 @@ from tests.services import running
 Responses = Mapping[str, Mapping[str, Any]]  # OpenAPI response objects by status
 
 REDIRECT = 307
+TEXT = {"required": True, "schema": {"type": "string"}}
 
 
 class MismatchError(AssertionError):
@@ -61,6 +62,8 @@ class Contract:
         operations = self._operations(path)
         if not operations:
             return {"404": _error(self._error_forms(path), ErrorCode.NOT_FOUND)}
+        if method == "OPTIONS":
+            return {"204": {"headers": {"Allow": TEXT, "X-Request-ID": TEXT}}}
         operation = operations.get("get" if method == "HEAD" else method.lower())
         if operation is None:
             return {"405": _error(self._error_forms(path), ErrorCode.METHOD_NOT_ALLOWED, "Allow")}
@@ -68,6 +71,7 @@ class Contract:
         return responses
 
     def _operations(self, path: str) -> Mapping[str, Any]:
+        path = path[:-1] if path.endswith("/") and len(path) > 1 else path
         return next((operations for pattern, operations in self._paths if pattern.fullmatch(path)), {})
 
     def _error_forms(self, path: str) -> Mapping[str, Any]:
@@ -156,10 +160,9 @@ def _not_json(constant: str) -> None:
 
 def _error(forms: Mapping[str, Any], code: ErrorCode | None = None, *headers: str) -> dict[str, Any]:
     """Return the response object of an error with this code, any without one, and with these headers."""
-    text = {"required": True, "schema": {"type": "string"}}
     examples = {"examples": {str(code): {}}} if code else {}
     content = {kind: {"schema": form["schema"], **examples} for kind, form in forms.items()}
-    return {"headers": dict.fromkeys(("X-Request-ID", *headers), text), "content": content}
+    return {"headers": dict.fromkeys(("X-Request-ID", *headers), TEXT), "content": content}
 
 
 def _code(body: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from services.classifier import metrics
 from services.classifier.contract import ErrorForm, RefusalError
+from services.classifier.edge.cross_origin import CrossOrigin
+from services.classifier.negotiation import NotAcceptableError
 from services.classifier.requests import new_id
 from services.classifier.routing import OTHER, Endpoint, Format
 
@@ -27,8 +29,9 @@ class Exchange:
         key_id: Id of the client's key, for the log.
     """
 
-    def __init__(self, scope: Scope, send: Send, error_form: ErrorForm) -> None:
+    def __init__(self, scope: Scope, send: Send, error_form: ErrorForm, cross_origin: CrossOrigin) -> None:
         """Begin; errors are written by ``error_form`` until the endpoint is known."""
+        self._cross_origin = cross_origin
         self.scope, self.headers = scope, Headers(scope=scope)
         self.request_id = new_id()
         self.endpoint: Endpoint | None = None
@@ -40,9 +43,17 @@ class Exchange:
         self._code = NOT_LOGGED
 
     def enter(self, endpoint: Endpoint) -> Format:
-        """Note the endpoint and return the format of the answer that the client asks for."""
+        """Note the endpoint and return the format of the answer that the client asks for.
+
+        Raises:
+            NotAcceptableError: It is not served.
+        """
         self.endpoint = endpoint
-        chosen = endpoint.format(self.headers.get("accept", ""))
+        try:
+            chosen = endpoint.format(",".join(self.headers.getlist("accept")))
+        except NotAcceptableError as refusal:
+            self._error_form = refusal.form
+            raise
         self._error_form = chosen.error_form
         return chosen
 
@@ -74,6 +85,7 @@ class Exchange:
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers[REQUEST_ID_HEADER] = self.request_id
         headers["x-content-type-options"] = "nosniff"
+        self._cross_origin.add_to(headers, self.headers)
         if self.endpoint and self.endpoint.pictures:
             headers["cache-control"] = "no-store"
 

@@ -7,9 +7,10 @@ is logged, counted or quoted; of a key, only its id.
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,7 @@ from services.classifier.contract import RefusalError
 from services.classifier.edge import body, encoding
 from services.classifier.edge.access import Access
 from services.classifier.edge.body import ClientGoneError
+from services.classifier.edge.cross_origin import CrossOrigin
 from services.classifier.edge.exchange import Exchange
 from services.classifier.records.audit import RECEIPT_HEADER, wants_receipt
 from services.classifier.records.traffic import is_from_watch
@@ -46,6 +48,8 @@ class FrontDoor:
         """
         self._app, self._settings, self._table, self._pipeline = app, settings, table, pipeline
         self._access = Access(settings)
+        exposed = (name for row in table for each in row.gives for name in each.headers)
+        self._cross_origin = CrossOrigin(settings.allowed_origins, exposed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -55,7 +59,7 @@ class FrontDoor:
         if scope["type"] != "http":  # our protocol has no WebSocket; another one must not bypass the table
             await send({"type": "websocket.close"})
             return
-        exchange = Exchange(scope, send, self._table.error_form(scope["path"]))
+        exchange = Exchange(scope, send, self._table.error_form(scope["path"]), self._cross_origin)
         try:
             response = await self._response(exchange, receive)
             await exchange.answer(response, receive)
@@ -68,6 +72,8 @@ class FrontDoor:
         # Its places are free before the answer is sent: a client that reads slowly must not count against the limits.
         with ExitStack() as places:
             try:
+                if exchange.scope["method"] == "OPTIONS":
+                    return self._options(exchange)
                 endpoint, call = await self._admitted(exchange, receive, places)
                 return await self._answered(endpoint, call, receive)
             except RefusalError as refusal:
@@ -110,6 +116,23 @@ class FrontDoor:
             reserve=partial(self._access.reserve_pictures, key, places),
         )
 
+    def _options(self, exchange: Exchange) -> Response:
+        """Return the methods of a path, or of all of them (``*``); no key is needed, since /docs lists them too.
+
+        Raises:
+            RefusalError: ``not_found`` or ``host_unknown``.
+        """
+        path = exchange.scope["path"]
+        rows = self._table.rows if path == "*" else self._table.find(path)[0]
+        if not rows:
+            raise RefusalError(ErrorCode.NOT_FOUND)
+        if path != "*":
+            exchange.endpoint = rows[0]
+        self._access.check_host(exchange.headers)
+        methods = _methods(rows)
+        allowed = {"allow": methods, **self._cross_origin.preflight(exchange.headers, methods)}
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=allowed)
+
     def _find(self, exchange: Exchange) -> tuple[Endpoint, Mapping[str, str], Format]:
         """Return the endpoint, the parameters of its path and the format of its answer."""
         method = exchange.scope["method"]
@@ -120,8 +143,7 @@ class FrontDoor:
         endpoint = (fitting or rows)[0]
         chosen = exchange.enter(endpoint)
         if not fitting:
-            allowed = ", ".join(each for row in rows for each in row.methods)
-            raise RefusalError(ErrorCode.METHOD_NOT_ALLOWED, headers={"allow": allowed})
+            raise RefusalError(ErrorCode.METHOD_NOT_ALLOWED, headers={"allow": _methods(rows)})
         return endpoint, parameters, chosen
 
     async def _read(self, endpoint: Endpoint, headers: Headers, receive: Receive) -> tuple[bytes, ...]:
@@ -155,3 +177,7 @@ class FrontDoor:
         if gone.done() and not gone.cancelled():
             raise ClientGoneError
         raise RefusalError(ErrorCode.TIMEOUT)
+
+
+def _methods(rows: Sequence[Endpoint]) -> str:
+    return ", ".join(dict.fromkeys((*(each for row in rows for each in row.methods), "OPTIONS")))

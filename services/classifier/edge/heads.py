@@ -3,6 +3,8 @@
 h11 accepts heads that RFC 9112 lets a server reject: lines that end in a bare line feed, folded lines, and a length
 beside a transfer encoding. A proxy that reads them in another way sees other requests than this process, so that one
 client's bytes become another client's request. See docs/adr/0032.
+
+A request for a whole URL, as clients of a forward proxy send it, becomes one for its path at the host in the URL.
 """
 
 import re
@@ -14,7 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _END = b"\r\n\r\n"
-_LENGTH, _ENCODING = b"content-length", b"transfer-encoding"
+_LENGTH, _ENCODING, _HOST = b"content-length", b"transfer-encoding", b"host"
+_ABSOLUTE = re.compile(rb"([^\s:]+) https?://(\S*) (HTTP/1\.[01])", re.IGNORECASE)
+_AUTHORITY = re.compile(rb"(?:\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]*)?", re.IGNORECASE)
 
 
 class StrictProtocol(H11Protocol):
@@ -63,7 +67,7 @@ class StrictBuffer(ReceiveBuffer):
             return None
         lines = self._extract(end + len(_END))[: -len(_END)].split(b"\r\n")
         _check(lines)
-        return lines
+        return _in_origin_form(lines)
 
 
 def _check(lines: list[bytearray]) -> None:
@@ -77,3 +81,26 @@ def _check(lines: list[bytearray]) -> None:
         raise h11.LocalProtocolError("the head has a transfer encoding and a length, or an old version of HTTP")
     if len(lengths) > 1 or any(b"," in each for each in lengths):
         raise h11.LocalProtocolError("the head has several lengths")
+
+
+def _in_origin_form(lines: list[bytearray]) -> list[bytearray]:
+    """Return a head whose target is a path, and whose host is the one of the target: RFC 9112, section 3.2.2.
+
+    Raises:
+        h11.LocalProtocolError: The target is a URL without a host, or with a user.
+    """
+    found = _ABSOLUTE.fullmatch(lines[0])
+    if not found:
+        return lines
+    method, url, version = found.groups()
+    authority = re.split(rb"[/?#]", url, maxsplit=1)[0]
+    if not _AUTHORITY.fullmatch(authority) or b"#" in url:
+        raise h11.LocalProtocolError("the target in the head has no host, or a user or fragment")
+    target = url[len(authority) :]
+    if not target.startswith(b"/"):  # the request is for the server itself, section 3.2.4
+        target = b"*" if method.upper() == b"OPTIONS" and not target else b"/" + target
+    hosts = [place for place, line in enumerate(lines) if line.partition(b":")[0].lower() == _HOST and place]
+    if len(hosts) > 1 or (not hosts and version.upper() == b"HTTP/1.1"):
+        return lines  # h11 refuses it
+    others = [line for place, line in enumerate(lines) if place not in (0, *hosts)]
+    return [bytearray(b"%b %b %b" % (method, target, version)), bytearray(b"Host: " + authority), *others]

@@ -64,6 +64,11 @@ async def index(_: Call) -> Response:
     return RedirectResponse("docs")
 
 
+async def page_without_slash(_: Call) -> Response:
+    """Lead to the page, whose links are relative to its own path."""
+    return RedirectResponse("../docs")
+
+
 async def page(_: Call) -> Response:
     """Return the page."""
     return HTMLResponse(PAGE, headers={"content-security-policy": POLICY, "referrer-policy": "no-referrer"})

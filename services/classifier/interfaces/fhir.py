@@ -21,6 +21,16 @@ from buckler.error_codes import ErrorCode
 from services.classifier.contract import Answer, ErrorForm, RefusalError
 
 FHIR_JSON = "application/fhir+json"
+ALIASES = ("application/json+fhir",)  # of earlier versions of the standard
+VERSION = "4.0"
+MEDIA_TYPES = (
+    FHIR_JSON,
+    *ALIASES,
+    "application/fhir+xml",
+    "application/xml+fhir",
+    "application/fhir+turtle",
+    "application/fhir+ndjson",
+)
 OWN = "urn:buckler:fhir"
 # From the value set "LOINC Imaging Document Codes", which has no narrower code for dermoscopy.
 STUDY = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
@@ -31,6 +41,7 @@ ISSUES: Mapping[ErrorCode, str] = {
     ErrorCode.IMAGE_UNSUPPORTED: "not-supported",
     ErrorCode.IMAGE_TOO_LARGE: "too-long",
     ErrorCode.IMAGE_EMPTY: "required",
+    ErrorCode.NOT_ACCEPTABLE: "not-supported",
 }
 ISSUES_OF_STATUS: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "login",

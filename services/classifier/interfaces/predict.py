@@ -47,10 +47,15 @@ field `image`; one picture may also be the body itself. The request has at most 
 picture is its answer; the response to several is `answers` in their order, with an `error` in the place of each \
 unusable picture. Each picture counts towards the key's limits, and each answer is recorded in the audit log. With \
 `Accept: application/fhir+json`, the answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a \
-`Bundle`, and an error is an `OperationOutcome`."""
+`Bundle`, and an error is an `OperationOutcome`; FHIR as XML or of another version is refused."""
 GIVES = (
     Format(JSON, (Answer, BatchAnswer), "The answer; for several pictures, the answers"),
     Format(
-        FHIR_JSON, description="FHIR R4 `DiagnosticReport`, for several pictures a `Bundle`", error_form=fhir.ERROR_FORM
+        FHIR_JSON,
+        description="FHIR R4 `DiagnosticReport`, for several pictures a `Bundle`",
+        error_form=fhir.ERROR_FORM,
+        aliases=fhir.ALIASES,
+        parameters=(("fhirVersion", fhir.VERSION),),
+        standard=fhir.MEDIA_TYPES,
     ),
 )

@@ -18,7 +18,9 @@ from buckler.trust import audit_chain
 from drills.service import metric_sum
 from services.classifier.contract import ERROR_FORM
 from services.classifier.endpoints import ENDPOINTS
+from services.classifier.interfaces.fhir import FHIR_JSON
 from services.classifier.interfaces.openapi import document
+from services.classifier.negotiation import NotAcceptableError
 from services.classifier.routing import OTHER, Endpoint, Table
 from services.classifier.settings import MEBIBYTE, Settings
 from tests.services.classifier.size_endpoint import SIZE, SIZE_LIMIT, TABLE
@@ -79,8 +81,10 @@ def test_a_new_row_is_routed_by_path_and_method(extended: Extended, picture: byt
     assert extended.ask("HEAD", key=None).content == b""
     refused = extended.ask("PUT")
     assert code(refused) == (405, "method_not_allowed")
-    assert refused.headers["allow"] == "POST, GET, HEAD"
-    assert extended.ask("GET", path="/size/").status_code == 404
+    assert refused.headers["allow"] == "POST, GET, HEAD, OPTIONS"
+    assert extended.ask("GET", key=None, path="/size/").json() == {"bytes": MEBIBYTE}
+    options = extended.ask("OPTIONS", key=None)
+    assert (options.status_code, options.headers["allow"]) == (204, "POST, GET, HEAD, OPTIONS")
 
 
 @pytest.mark.slow
@@ -183,6 +187,13 @@ def test_a_row_is_found_by_each_of_its_paths(row: Endpoint):
 
 
 @pytest.mark.parametrize("row", ROWS)
+def test_a_slash_at_the_end_of_a_path_finds_the_same_row(row: Endpoint):
+    for path in {*row.paths} - {"/", "/docs"}:  # /docs/ leads to /docs
+        path = re.sub("{.*?}", "skin", path)
+        assert TABLE.find(f"{path}/") == TABLE.find(path) or path.endswith("/") or "assets" in path
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_a_handler_takes_the_call_and_says_what_it_does(row: Endpoint):
     assert len(inspect.signature(row.handler).parameters) == 1
     assert inspect.getdoc(row.handler)
@@ -221,6 +232,21 @@ def test_errors_are_in_the_order_of_the_list(row: Endpoint):
         ("predict", "application/json;q=0.2, application/fhir+json;q=0.5", "application/fhir+json"),
         ("predict", "application/fhir+json;q=0", "application/json"),
         ("predict", "application/fhir+json;q=high", "application/json"),
+        ("predict", "application/fhir+json; fhirVersion=4.0", "application/fhir+json"),
+        ("predict", 'application/fhir+json;fhirversion="4.0.1";charset=UTF-8;q=0.3', "application/fhir+json"),
+        (
+            "predict",
+            "application/fhir+json;fhirVersion=5.0, application/fhir+json;fhirVersion=4.0;q=0.1",
+            "application/fhir+json",
+        ),
+        ("predict", "application/json+fhir", "application/fhir+json"),
+        ("predict", "application/fhir+xml;q=1.0, application/fhir+json;q=0.9", "application/fhir+json"),
+        ("predict", "application/fhir+xml, */*;q=0.1", "application/fhir+json"),
+        ("predict", "application/fhir+xml, application/json;q=0.5", "application/fhir+json"),
+        ("predict", "application/fhir+json;fhirVersion=5.0, application/*", "application/fhir+json"),
+        ("predict", "application/xml+fhir;q=0, application/json", "application/json"),
+        ("predict", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json"),
+        ("predict", "application/xml, application/json;q=0.1", "application/json"),
         ("explain", "", "image/png"),
         ("explain", "application/json", "application/json"),
         ("modelCard", "text/html,application/xhtml+xml,*/*;q=0.8", "text/html"),
@@ -233,7 +259,29 @@ def test_the_format_of_an_answer_follows_the_accept_header(name: str, accept: st
     assert row.format(accept).media_type == media_type
 
 
-@pytest.mark.parametrize("path", ["", "nothing", "/nothing", "/predict/", "/v2/models", "/v2/models/a/b/infer"])
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("application/fhir+xml", FHIR_JSON),
+        ("application/xml+fhir", FHIR_JSON),
+        ("application/fhir+turtle, text/turtle;q=0.5", FHIR_JSON),
+        ("application/fhir+xml, text/xml;q=0.9", FHIR_JSON),
+        ("application/fhir+json;fhirVersion=3.0", FHIR_JSON),
+        ("application/fhir+json;fhirVersion=4.3", FHIR_JSON),
+        ("application/fhir+json;fhirVersion=40", FHIR_JSON),
+        ("application/fhir+xml;fhirVersion=4.0, application/fhir+json;q=0", FHIR_JSON),
+        ("text/xml", "application/json"),
+        ("application/xml;q=0.9, text/xml", "application/json"),
+    ],
+)
+def test_a_client_of_a_standard_that_is_not_served_is_refused_in_a_form_that_it_can_read(accept: str, form: str):
+    (row,) = (row for row in ENDPOINTS if row.name == "predict")
+    with pytest.raises(NotAcceptableError, match="application/fhir") as caught:
+        row.format(accept)
+    assert (caught.value.code, caught.value.form.media_type) == (ErrorCode.NOT_ACCEPTABLE, form)
+
+
+@pytest.mark.parametrize("path", ["", "nothing", "/nothing", "/predict//", "//", "/v2/models/", "/v2/models/a/b/infer"])
 def test_no_row_is_found_for_an_unknown_path(path: str):
     assert ENDPOINTS.find(path) == ([], {})
 

@@ -73,6 +73,86 @@ def test_a_clear_head_is_a_request(name: str, at_once: int):
     assert events[-1] is h11.EndOfMessage
 
 
+ABSOLUTE = b"POST %b HTTP/1.1\r\nX-A: 1\r\nHost: other.example\r\nX-B: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+@pytest.mark.parametrize(
+    ("url", "host", "target"),
+    [
+        (b"http://127.0.0.1:3000/predict", b"127.0.0.1:3000", b"/predict"),
+        (b"HTTPS://Ward.example/a%2Fb?c=http://d/e", b"Ward.example", b"/a%2Fb?c=http://d/e"),
+        (b"http://[::1]:3000", b"[::1]:3000", b"/"),
+        (b"http://ward.example:?label=x", b"ward.example:", b"/?label=x"),
+        (b"http://ward.example//evil.example/", b"ward.example", b"//evil.example/"),
+    ],
+)
+def test_a_request_for_a_url_is_one_for_its_path_at_its_host(url: bytes, host: bytes, target: bytes, at_once: int):
+    connection = h11.Connection(h11.SERVER)
+    connection._receive_buffer = StrictBuffer()
+    content = ABSOLUTE % url
+    for start in range(0, len(content), at_once):
+        connection.receive_data(content[start : start + at_once])
+    request = connection.next_event()
+    assert request.target == target
+    assert sorted(request.headers) == [(b"host", host), (b"x-a", b"1"), (b"x-b", b"2")]
+
+
+def test_options_of_a_host_are_those_of_the_whole_server():
+    connection = h11.Connection(h11.SERVER)
+    connection._receive_buffer = StrictBuffer()
+    connection.receive_data(b"OPTIONS http://127.0.0.1:3000 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert connection.next_event().target == b"*"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ABSOLUTE % b"http:///predict",
+        ABSOLUTE % b"http://",
+        ABSOLUTE % b"http://Erika@127.0.0.1/predict",
+        ABSOLUTE % b"http://127.0.0.1@evil.example/predict",
+        ABSOLUTE % b"http://127.0.0.1:3000:1/predict",
+        ABSOLUTE % b"http://127.0.0.1:80x/predict",
+        ABSOLUTE % b"http://127.0.0.1/predict#x",
+        ABSOLUTE % b"http://a b/predict",
+        (ABSOLUTE % b"http://127.0.0.1/predict").replace(b"X-B", b"Host"),
+        (ABSOLUTE % b"http://127.0.0.1/predict").replace(b"Host", b"X-C"),
+    ],
+)
+def test_a_url_without_one_clear_host_is_no_request(head: bytes):
+    with pytest.raises(h11.RemoteProtocolError):
+        parsed(head, 1000)
+
+
+def test_an_old_client_without_a_host_gets_the_one_of_its_url():
+    assert parsed(b"GET http://127.0.0.1/livez HTTP/1.0\r\n\r\n", 1000) == [h11.Request, h11.EndOfMessage]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "host", "status"),
+    [
+        (b"http://127.0.0.1:3000/livez", b"127.0.0.1:3000", 200),
+        (b"http://127.0.0.1:3000/livez/", b"evil.example", 200),  # the target's host counts
+        (b"http://evil.example/livez", b"127.0.0.1:3000", 421),
+        (b"http://127.0.0.1/nothing", b"127.0.0.1", 404),
+        (b"http://127.0.0.1@evil.example/livez", b"127.0.0.1", 400),
+    ],
+)
+def test_a_server_answers_a_url_by_its_own_host(exposed: Server, url: bytes, host: bytes, status: int):
+    answer = exchange(exposed, b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (url, host))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.slow
+def test_options_of_the_whole_server_lists_the_methods(exposed: Server):
+    answer = exchange(exposed, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b"\r\nallow: POST, GET, HEAD, OPTIONS\r\n" in answer
+
+
 def test_a_trailer_is_as_strict_as_a_head():
     start = LINE + b"Host: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: 1"
     for trailer in (b"\n\r\n", b"\r\n folded\r\n\r\n"):

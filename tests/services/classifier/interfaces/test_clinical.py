@@ -150,6 +150,27 @@ def test_an_error_is_an_outcome_with_the_contracts_code_and_status(server: Serve
     assert found.diagnostics
 
 
+@pytest.mark.parametrize("accept", ["application/fhir+xml", "application/fhir+json; fhirVersion=5.0"])
+def test_fhir_that_is_not_served_is_refused_as_an_outcome(server: Server, picture: bytes, accept: str):
+    response = server.predict(picture, Accept=accept)
+    assert (response.status_code, response.headers["content-type"]) == (406, "application/fhir+json")
+    (found,) = OperationOutcome.model_validate_json(response.content).issue
+    assert (found.code, found.details.text) == ("not-supported", "not_acceptable")
+    assert found.diagnostics == "expected a header Accept with application/fhir+json, fhirVersion=4.0, got others only"
+
+
+def test_plain_xml_is_refused(server: Server, picture: bytes):
+    response = server.predict(picture, Accept="text/xml")
+    assert (response.status_code, response.json()["error"]["code"]) == (406, "not_acceptable")
+
+
+@pytest.mark.parametrize("accept", ["application/json+fhir", "application/fhir+xml, */*;q=0.1"])
+def test_a_client_that_accepts_another_name_of_fhirs_json_gets_a_report(server: Server, picture: bytes, accept: str):
+    response = server.predict(picture, Accept=accept)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/fhir+json")
+    DiagnosticReport.model_validate_json(response.content)
+
+
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_code_makes_a_valid_outcome(code: ErrorCode):
     OperationOutcome.model_validate(outcome(RefusalError(code)))
