@@ -27,9 +27,9 @@ DESCRIPTION = """Classifies pictures and states whether a person must review the
 Every served model has a signed verdict of an adversarial evaluation. A picture that looks manipulated gets the
 decision `review`. Every answer is recorded in the service's audit log and carries a signed receipt on request. Every
 error has a stable code and the same format; under `/v2`, the protocol's own format. A body may be compressed
-(`Content-Encoding: gzip` or `deflate`); the limit on its size counts before and after. Every path may end in a slash.
-If the service requires keys, a key for predictions cannot read the metrics, and a key for metrics cannot request
-predictions."""
+(`Content-Encoding: gzip` or `deflate`); the limit on its size counts before and after. Every path may end in a slash,
+and `OPTIONS` lists its methods. If the service requires keys, a key for predictions cannot read the metrics, and a key
+for metrics cannot request predictions."""
 
 KEY = "key"
 KEY_SCHEME = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buckler.cli.parsers import add, digest
-from buckler.errors import BucklerError
 
 if TYPE_CHECKING:
-    from buckler.client import Answer, ServiceError
+    from buckler.client import Answer
 
 CLIENT_KEY_ENV = "BUCKLER_CLIENT_KEY"
+UNREADABLE = "file_unreadable"  # beside the codes of the service, which never gets such a file
 
 
 def add_to(commands: Any) -> None:
@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
         "--receipt-key", type=Path, metavar="FILE", help="the service's public key: reject answers without a receipt"
     )
     predict.add_argument(
-        "--json", action="store_true", help="print one JSON object per line: file, and answer or error"
+        "--json", action="store_true", help="print one JSON object per line: file, and answer or error (code, message)"
     )
 
     receipt = add(commands, "verify-receipt", _verify_receipt, "verify a signed answer of the service, offline")
@@ -42,38 +42,48 @@ def add_to(commands: Any) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from buckler.client import Client, ServiceError
+    from buckler.client import Client, ServiceError, UnreadableFileError
     from buckler.trust.keys import load_public_keys
 
     key = load_public_keys(arguments.receipt_key, named_by="--receipt-key") if arguments.receipt_key else None
-    print_answer = _print_json if arguments.json else _print_line
+    print_answer, print_error = (_print_json, _print_json_error) if arguments.json else (_print_line, _print_error)
     codes = [0]
     with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
         for picture in arguments.pictures:
             try:
-                answer: Answer | ServiceError = service.predict(picture)
+                codes.append(print_answer(picture, service.predict(picture)))
             except ServiceError as error:
-                answer = error
-            codes.append(print_answer(picture, answer))
+                codes.append(print_error(picture, error.code, str(error).removeprefix(f"{error.code}: ")))
+            except UnreadableFileError as error:  # the other pictures still get their answers
+                codes.append(print_error(picture, UNREADABLE, f"cannot read it: {error.reason}"))
     return max(codes)
 
 
-def _print_line(picture: Path, answer: "Answer | ServiceError") -> int:
-    if isinstance(answer, BucklerError):
-        print(f"{picture}: {answer}", file=sys.stderr)
-        return 2
+def _print_line(picture: Path, answer: "Answer") -> int:
     reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
-    print(f"{picture}: {answer.label} {answer.probabilities[answer.label]:.1%}, {answer.decision}{reasons}")
+    share = answer.probabilities[answer.label]
+    print(f"{_shown(picture)}: {answer.label} {share:.1%}, {answer.decision}{reasons}")
     return int(answer.decision == "review")
 
 
-def _print_json(picture: Path, answer: "Answer | ServiceError") -> int:
-    if isinstance(answer, BucklerError):
-        error = {"code": answer.code, "message": str(answer).removeprefix(f"{answer.code}: ")}
-        print(json.dumps({"file": str(picture), "error": error}))
-        return 2
+def _print_error(picture: Path, code: str, message: str) -> int:
+    print(f"{_shown(picture)}: {code}: {message}", file=sys.stderr)
+    return 2
+
+
+def _print_json(picture: Path, answer: "Answer") -> int:
     print(json.dumps({"file": str(picture), "answer": dict(answer.content)}))
     return int(answer.decision == "review")
+
+
+def _print_json_error(picture: Path, code: str, message: str) -> int:
+    print(json.dumps({"file": str(picture), "error": {"code": code, "message": message}}))
+    return 2
+
+
+def _shown(picture: Path) -> str:
+    """Return a name that can be printed, even if it is not UTF-8."""
+    return str(picture).encode(errors="backslashreplace").decode()
 
 
 def _verify_receipt(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from buckler.client.errors import (
     ServiceError,
     UnavailableError,
     UnreachableError,
+    UnreadableFileError,
 )
 from buckler.client.service import Answer, Client, Detector, Explanation, Model, Opinion
 
@@ -31,4 +32,5 @@ __all__ = [
     "ServiceError",
     "UnavailableError",
     "UnreachableError",
+    "UnreadableFileError",
 ]

@@ -1,11 +1,25 @@
 """Exceptions of the client: one class for each group of `buckler.error_codes`."""
 
+from pathlib import Path
+
 from buckler.error_codes import ErrorCode, Group
 from buckler.errors import BucklerError
 
 
 class UnreachableError(BucklerError):
     """The service cannot be reached or did not answer in time."""
+
+
+class UnreadableFileError(BucklerError):
+    """A picture's file cannot be read, so it is not sent.
+
+    Attributes:
+        reason: Why not.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}")
+        self.reason = reason
 
 
 class ServiceError(BucklerError):

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import httpx
 from pydantic import Strict, TypeAdapter
 
-from buckler.client.errors import ServiceError, UnreachableError, service_error
+from buckler.client.errors import ServiceError, UnreachableError, UnreadableFileError, service_error
 from buckler.errors import BucklerError
 from buckler.state import proxies
 from buckler.trust.public_keys import PublicKeys
@@ -141,7 +143,7 @@ class Client:
             ServiceError: The service refused it; the subclass says what to do, ``code`` why.
             ReceiptError: The receipt is missing or invalid.
             UnreachableError: The service cannot be reached or did not answer in time.
-            BucklerError: The file cannot be read.
+            UnreadableFileError: The file cannot be read, or is a folder, pipe or device.
         """
         content = _read(picture)
         response = self._post("/predict", [content], self._receipt_headers())
@@ -152,7 +154,7 @@ class Client:
         """Return the answers to several pictures, sent in one request; for an unusable picture its error.
 
         Raises:
-            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``, about the whole request.
+            ServiceError, ReceiptError, UnreachableError, UnreadableFileError: As ``predict``, about the whole request.
         """
         contents = [_read(picture) for picture in pictures]
         response = self._post("/predict", contents, self._receipt_headers())
@@ -170,7 +172,7 @@ class Client:
         """Return the answer to one picture, and the regions that decide about ``label`` (default: the answer's label).
 
         Raises:
-            ServiceError, ReceiptError, UnreachableError, BucklerError: As ``predict``.
+            ServiceError, ReceiptError, UnreachableError, UnreadableFileError: As ``predict``.
         """
         content = _read(picture)
         query = {"label": label} if label is not None else {}
@@ -277,9 +279,17 @@ def _read(picture: Path | bytes) -> bytes:
     if isinstance(picture, bytes):
         return picture
     try:
-        return picture.read_bytes()
-    except OSError as error:
-        raise BucklerError(f"cannot read {picture}: {error.strerror}") from error
+        with open(picture, "rb", opener=_open_at_once) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise UnreadableFileError(picture, getattr(error, "strerror", None) or str(error)) from error
+    raise UnreadableFileError(picture, "it is a pipe or a device, not a file")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer too, which would otherwise wait for one without end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _error_in(content: Any) -> tuple[str, str]:

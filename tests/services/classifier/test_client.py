@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,54 @@ def test_the_command_prints_a_line_per_picture_and_exits_with_the_worst_code(ser
     captured = capsys.readouterr()
     assert captured.err.startswith(f"{tmp_path / 'bad.jpg'}: image_unsupported: ")
     assert captured.out == out
+
+
+def unreadable_paths(folder: Path) -> dict[Path, str]:
+    """Return paths that cannot be read, with the reason."""
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "link.jpg").symlink_to(folder / "gone.jpg")
+    (folder / "file").touch()
+    return {
+        folder / "missing.jpg": "No such file or directory",
+        folder: "Is a directory",
+        folder / "pipe.jpg": "it is a pipe or a device, not a file",
+        folder / "link.jpg": "No such file or directory",
+        folder / "file/picture.jpg": "Not a directory",
+        folder / f"{'x' * 300}.jpg": "File name too long",
+        Path("/dev/zero"): "it is a pipe or a device, not a file",
+        Path("/proc/self/mem"): "Input/output error",  # opens, but cannot be read
+    }
+
+
+def test_the_command_answers_the_other_pictures_if_a_path_cannot_be_read(server, path, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    reasons = unreadable_paths(tmp_path / "folder")
+    names = [str(path), *map(str, reasons), str(path)]
+    assert cli.main(["predict", *names, "--url", server.url]) == 2
+    captured = capsys.readouterr()
+    assert [line.startswith(f"{path}: ") for line in captured.out.splitlines()] == [True, True]
+    assert captured.err.splitlines() == [
+        f"{name}: file_unreadable: cannot read it: {reason}" for name, reason in reasons.items()
+    ]
+    assert cli.main(["predict", *names, "--url", server.url, "--json"]) == 2
+    first, *errors, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["answer"]["label"] == last["answer"]["label"]
+    assert errors == [
+        {"file": str(name), "error": {"code": "file_unreadable", "message": f"cannot read it: {reason}"}}
+        for name, reason in reasons.items()
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_printed(server, picture, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/L\xe4sion.jpg")
+    Path(name).write_bytes(picture)
+    command = [sys.executable, "-m", "buckler.cli", "predict", name, f"{name}.none", "--url", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{tmp_path}/L\\udce4sion.jpg: ")
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}/L\\udce4sion.jpg.none: file_unreadable: cannot read it: No such file or directory"
+    ]
 
 
 def test_the_command_prints_json_for_programs(server, path, tmp_path, capsys):

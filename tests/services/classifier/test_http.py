@@ -100,10 +100,13 @@ def test_png_and_jpeg_are_accepted_whatever_their_file_name(server: Server):
         assert server.predict(encode(kind, (40, 40)), "holiday.txt").status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_picture_may_be_the_body_itself(server: Server, kind: str):
+@pytest.mark.parametrize(
+    ("kind", "media_type"),
+    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("JPEG", "image/jpg"), ("PNG", "application/octet-stream")],
+)
+def test_a_picture_may_be_the_body_itself(server: Server, kind: str, media_type: str):
     picture = encode(kind, (40, 40))
-    headers = {"content-type": f"image/{kind.lower()}"}
+    headers = {"content-type": media_type}
     response = httpx.post(f"{server.url}/predict", content=picture, headers=headers, timeout=60)
     answer, in_form = Answer.model_validate_json(response.content), server.predict(picture).json()
     assert answer.probabilities == in_form["probabilities"]
@@ -133,7 +136,7 @@ def test_a_bad_picture_is_refused_with_its_code(server: Server, content: bytes, 
     ("content_type", "content", "code"),
     [
         pytest.param(None, b"", "media_type_unsupported", id="empty body"),
-        pytest.param("image/gif", GIF, "media_type_unsupported", id="bare GIF"),
+        pytest.param("image/gif", GIF, "image_unsupported", id="bare GIF"),
         pytest.param("image/jpeg", b"", "image_empty", id="bare picture without bytes"),
         pytest.param("image/jpeg", b"text", "image_unsupported", id="bare text"),
         pytest.param("application/json", b'{"image": "x"}', "media_type_unsupported", id="JSON"),
@@ -192,18 +195,18 @@ def test_a_picture_just_below_the_limit_is_decoded(server: Server):
     assert server.predict(padded).status_code == 200
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 def test_a_wrong_method_is_refused_and_the_right_one_named(server: Server, method: str):
     response = httpx.request(method, f"{server.url}/predict", timeout=60)
     assert error_code(response) == "method_not_allowed"
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "POST, OPTIONS"
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/nothing",
-        "/predict/",
+        "/predict//",
         "/predict%0A",
         "//predict",
         "/bento.json",

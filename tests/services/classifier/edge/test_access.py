@@ -147,7 +147,7 @@ def test_unknown_paths_and_wrong_methods_are_refused_with_or_without_a_key(keys:
         assert code(ask(app, "GET", "/nothing", headers)) == (404, "not_found")
         response = ask(app, "GET", "/predict", headers)
         assert code(response) == (405, "method_not_allowed")
-        assert response.headers["allow"] == "POST"
+        assert response.headers["allow"] == "POST, OPTIONS"
 
 
 def test_on_loopback_keys_are_ignored(keys: Keys):
