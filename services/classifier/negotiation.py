@@ -8,13 +8,10 @@ Source: RFC 9110, section 12.5.1; https://hl7.org/fhir/R4/http.html#mime-type.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from buckler.error_codes import ErrorCode
 from services.classifier.contract import ErrorForm, RefusalError
-
-if TYPE_CHECKING:
-    from services.classifier.routing import Format
+from services.classifier.routing import Format
 
 _XML = ("application/xml", "text/xml")
 _ANY = ("application/json", "application/*", "*/*")  # what a client of FHIR also names for its JSON
@@ -27,7 +24,7 @@ class NotAcceptableError(RefusalError):
         form: How the error is written to this client.
     """
 
-    def __init__(self, formats: Sequence["Format"], form: ErrorForm) -> None:
+    def __init__(self, formats: Sequence[Format], form: ErrorForm) -> None:
         served = " or ".join(each.media_type for each in formats)
         versions = "".join(f", {name}={value}" for each in formats for name, value in each.parameters)
         super().__init__(ErrorCode.NOT_ACCEPTABLE, f"expected a header Accept with {served}{versions}, got others only")
@@ -43,7 +40,7 @@ class _Range:
     weight: float
 
 
-def choose(formats: Sequence["Format"], accept: str) -> "Format":
+def choose(formats: Sequence[Format], accept: str) -> Format:
     """Return the format that an ``Accept`` header prefers; the first of ``formats`` unless it names another one.
 
     Of two with the same weight the later one wins: a client that names a special format wants it.
@@ -64,7 +61,7 @@ def choose(formats: Sequence["Format"], accept: str) -> "Format":
     return formats[0]
 
 
-def _weight(form: "Format", wanted: Sequence[_Range]) -> float:
+def _weight(form: Format, wanted: Sequence[_Range]) -> float:
     """Return the largest weight of what names a format, or else of what its standard's clients also accept."""
     named = [each.weight for each in wanted if _names(form, each)]
     if not named and any(_of_standard(form, each) for each in wanted):
@@ -72,13 +69,13 @@ def _weight(form: "Format", wanted: Sequence[_Range]) -> float:
     return max(named, default=0.0)
 
 
-def _names(form: "Format", wanted: _Range) -> bool:
+def _names(form: Format, wanted: _Range) -> bool:
     stated = ((wanted.parameters.get(name.lower(), value), value) for name, value in form.parameters)
     fitting = all(_fits(each, served) for each, served in stated)
     return wanted.media_type in (form.media_type, *form.aliases) and fitting
 
 
-def _of_standard(form: "Format", wanted: _Range) -> bool:
+def _of_standard(form: Format, wanted: _Range) -> bool:
     """Return whether a client asks for the standard of a format, in whatever form and version."""
     return wanted.media_type in form.standard
 

@@ -11,7 +11,6 @@ from starlette.routing import compile_path
 from buckler.error_codes import ErrorCode, Group
 from buckler.serving.api_keys import Role
 from services.classifier.contract import ERROR_FORM, ErrorForm, RefusalError
-from services.classifier.negotiation import choose
 
 OTHER = "other"  # the metric label of every unknown path
 BATCH: Literal["batch"] = "batch"  # as many pictures as the settings allow
@@ -201,14 +200,6 @@ class Endpoint:
             ErrorCode.MEDIA_TYPE_UNSUPPORTED,
             f"expected the content type {' or '.join(body.media_type for body in self.takes)}, got another or none",
         )
-
-    def format(self, accept: str) -> Format:
-        """Return the format that an ``Accept`` header prefers.
-
-        Raises:
-            NotAcceptableError: As `negotiation.choose`.
-        """
-        return choose(self.gives, accept)
 
 
 _OF_KEYS = {

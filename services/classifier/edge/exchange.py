@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from services.classifier import metrics
 from services.classifier.contract import ErrorForm, RefusalError
 from services.classifier.edge.cross_origin import CrossOrigin
-from services.classifier.negotiation import NotAcceptableError
+from services.classifier.negotiation import NotAcceptableError, choose
 from services.classifier.requests import new_id
 from services.classifier.routing import OTHER, Endpoint, Format
 
@@ -50,7 +50,7 @@ class Exchange:
         """
         self.endpoint = endpoint
         try:
-            chosen = endpoint.format(",".join(self.headers.getlist("accept")))
+            chosen = choose(endpoint.gives, ",".join(self.headers.getlist("accept")))
         except NotAcceptableError as refusal:
             self._error_form = refusal.form
             raise

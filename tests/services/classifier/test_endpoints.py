@@ -20,7 +20,7 @@ from services.classifier.contract import ERROR_FORM
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.fhir import FHIR_JSON
 from services.classifier.interfaces.openapi import document
-from services.classifier.negotiation import NotAcceptableError
+from services.classifier.negotiation import NotAcceptableError, choose
 from services.classifier.routing import OTHER, Endpoint, Table
 from services.classifier.settings import MEBIBYTE, Settings
 from tests.services.classifier.size_endpoint import SIZE, SIZE_LIMIT, TABLE
@@ -256,7 +256,7 @@ def test_errors_are_in_the_order_of_the_list(row: Endpoint):
 )
 def test_the_format_of_an_answer_follows_the_accept_header(name: str, accept: str, media_type: str):
     (row,) = (row for row in ENDPOINTS if row.name == name)
-    assert row.format(accept).media_type == media_type
+    assert choose(row.gives, accept).media_type == media_type
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_the_format_of_an_answer_follows_the_accept_header(name: str, accept: st
 def test_a_client_of_a_standard_that_is_not_served_is_refused_in_a_form_that_it_can_read(accept: str, form: str):
     (row,) = (row for row in ENDPOINTS if row.name == "predict")
     with pytest.raises(NotAcceptableError, match="application/fhir") as caught:
-        row.format(accept)
+        choose(row.gives, accept)
     assert (caught.value.code, caught.value.form.media_type) == (ErrorCode.NOT_ACCEPTABLE, form)
 
 

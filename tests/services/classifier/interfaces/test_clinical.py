@@ -20,6 +20,7 @@ from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
 from services.classifier.contract import RefusalError
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.interfaces.fhir import FHIR_JSON, outcome
+from services.classifier.negotiation import choose
 from tests.services.running import LABELS, Server, encode
 from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
@@ -192,4 +193,4 @@ def test_every_code_makes_a_valid_outcome(code: ErrorCode):
 )
 def test_fhir_is_the_answer_only_to_a_request_for_it(accept: str, fhir: bool):
     (row,) = (row for row in ENDPOINTS if row.name == "predict")
-    assert (row.format(accept).media_type == FHIR_JSON) is fhir
+    assert (choose(row.gives, accept).media_type == FHIR_JSON) is fhir
