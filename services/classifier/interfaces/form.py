@@ -13,6 +13,7 @@ from services.classifier.interfaces.multipart import Headers, MalformedError, Mu
 MULTIPART = "multipart/form-data"
 FIELD = "image"
 MAX_PARTS = 16
+OF_FILES = ("image/", "application/dicom", "application/octet-stream")  # media types of parts without a file name
 AS_THEY_ARE = ("", "7bit", "8bit", "binary")  # transfer encodings of which none changes the content
 CODES = (ErrorCode.FIELD_MISSING, ErrorCode.FIELD_REPEATED, ErrorCode.FIELD_UNKNOWN)
 
@@ -93,8 +94,10 @@ def _is_picture(headers: Headers) -> bool:
         named = parameters(headers.get("content-disposition", ""))
     except MalformedError as error:
         raise RefusalError(ErrorCode.BODY_MALFORMED, f"the form is malformed: {error}") from error
-    # `filename*` alone has the name in another character set: some clients send no other one.
-    return named.get("name") == FIELD and any(each.partition("*")[0] == "filename" for each in named)
+    # `filename*` alone has the name in another character set: some clients send no other one. A file needs no name.
+    has_file_name = any(each.partition("*")[0] == "filename" for each in named)
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return named.get("name") == FIELD and (has_file_name or media_type.startswith(OF_FILES))
 
 
 def schema(most: int) -> dict[str, Any]:

@@ -30,6 +30,10 @@ def read_all(body: bytes, content_type: str = TYPE, *, most: int = 1, step: int 
 END = b"--frontier--\r\n"
 
 
+def named(disposition: bytes) -> bytes:
+    return b"--frontier\r\nContent-Disposition: form-data; %b\r\nContent-Type: image/jpeg\r\n\r\nx\r\n" % disposition
+
+
 def with_header(header: bytes, content: bytes) -> bytes:
     return part(b"image", content).replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n\r\n", 1)
 
@@ -72,6 +76,7 @@ def test_a_text_field_beside_pictures_is_an_unknown_field(text_first):
         (part(b"picture", b"x") + END, "field_missing"),
         (part(b"image", b"http://10.0.0.1/", filename=None) + END, "field_missing"),
         (part(b"image", b"x") + part(b"image", b"y") + END, "field_repeated"),
+        (named(b'name="image"').replace(b"image/jpeg", b"text/plain") + END, "field_missing"),
         (part(b"image", b"x") + part(b"note", b"y", filename=None) + END, "field_unknown"),
         (part(b"image", b"x") + part(b"n", b"") * MAX_PARTS + END, "field_unknown"),
         (b"x" + part(b"image", b"x") + END, "field_missing"),  # all of it is a preamble
@@ -96,10 +101,6 @@ def test_every_other_form_is_refused_with_its_code(body, code):
     assert caught.value.code == code
 
 
-def named(disposition: bytes) -> bytes:
-    return b"--frontier\r\nContent-Disposition: form-data; %b\r\nContent-Type: image/jpeg\r\n\r\nx\r\n" % disposition
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -107,6 +108,8 @@ def named(disposition: bytes) -> bytes:
         named(b'name="image"; filename="L_sion.jpg"; filename*=utf-8\'de\'L%C3%A4sion.jpg') + END,
         named(b'name="image"; filename*0="Erika"; filename*1=".jpg"') + END,
         named(b"name=image; filename=a.jpg") + END,
+        named(b'name="image"') + END,  # RFC 7578, section 4.2: a file may have no name
+        named(b'name="image"').replace(b"image/jpeg", b"Application/DICOM; x=y") + END,
         named(b'NAME="image" ; FileName = ""') + END,
         named(b'name="image"; filename="a;\\"b=c.jpg"; size=3') + END,
         named(b'name="image"; filename="C:\\Erika\\a.jpg";;') + END,
