@@ -34,6 +34,7 @@ PRECISIONS = 4  # that the stage `export` compares, the reference included
 CONVERSION_SECONDS = 25.0
 QUANTISATION_PASSES = 10
 # Stages, the seconds that each takes whatever it does, and the number of those that load TensorFlow.
+START_SECONDS = 600  # at most, to load TensorFlow
 STAGES = 15
 STAGE_SECONDS = 3.0
 STAGES_WITH_NETWORK = 9
@@ -182,5 +183,5 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _start() -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import buckler.models.classifier"], check=True)
+    subprocess.run([sys.executable, "-c", "import buckler.models.classifier"], timeout=START_SECONDS, check=True)
     return time.perf_counter() - began

@@ -103,7 +103,7 @@ def works_here(pid: int) -> bool:
 
 def _ps(column: str, pid: int) -> str:
     command = ["/bin/ps", "-o", f"{column}=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
 
 
 def _member(pid: int) -> Member | None:

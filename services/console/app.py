@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -37,12 +38,16 @@ from services.console import (
     samples,
 )
 from services.console.attack_preview import AttackPreview
+from services.console.latest import Latest, SlowError
 from services.console.live_metrics import MetricsReader
+from services.console.model_facts import ModelFacts
 from services.console.service_client import ServiceClient
 from services.console.sessions import COOKIE, DeniedError, Session, Sessions
 from services.console.settings import Settings
 
 logger = logging.getLogger("buckler.console")
+
+CARD_SECONDS = 2.5  # that a page waits for the card of the live model
 
 T = TypeVar("T")
 Handler = Callable[[Request, Session], Awaitable[Response]]
@@ -78,7 +83,12 @@ class Console:
         self._service = ServiceClient(settings)
         self._attacks = AttackPreview(settings, self._service)
         self._registry = registry.ConsoleRegistry(settings)
-        self._metrics = MetricsReader(settings)
+        self._card = Latest("the service", self._service.live_card)
+        self._live_version = Latest("the service", self._service.live_version)
+        self._overview = Latest("the registry", self._registry.overview)
+        self._figures = Latest("Prometheus, service or watch", MetricsReader(settings).read)
+        self._runs = Latest("the history of the watch", partial(jobs_and_alerts.jobs, settings))
+        self._active_alerts = Latest("Prometheus or Alertmanager", partial(jobs_and_alerts.alerts, settings))
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -152,7 +162,8 @@ class Console:
             except DeniedError as error:
                 return pages.problem(messages.refusal(error), error.status)
             except BucklerError as error:
-                return pages.render("notice", text=str(error))  # one panel fails, the page does not
+                # One panel fails, the page does not.
+                return pages.render("notice", text=str(error), slow=isinstance(error, SlowError))
 
         return answer
 
@@ -180,8 +191,13 @@ class Console:
             "token": self._sessions.token(session),
             "keys": keys,
             "keys_required": self._settings.keys_required,
-            "model": model_facts.of(await run_in_threadpool(self._service.live_card)),
+            "model": await self._live_model(),
         }
+
+    async def _live_model(self) -> ModelFacts | None:
+        with suppress(SlowError):  # nothing old: a page must not describe another model than the one that answers
+            return model_facts.of(await self._card.now(CARD_SECONDS))
+        return None
 
     # --- sign-in
 
@@ -227,7 +243,7 @@ class Console:
 
     async def _sample(self, request: Request, _: Session) -> Response:
         number = request.path_params["number"]
-        model = model_facts.of(await run_in_threadpool(self._service.live_card))
+        model = await self._live_model()
         if model is None or not model.synthetic or number >= len(samples.SAMPLES):
             return await _not_found(request)
         png = await run_in_threadpool(samples.draw, samples.SAMPLES[number], model.image_size)
@@ -267,26 +283,33 @@ class Console:
         return pages.render("engineer", **await self._shared(session, "engineer"), model_name=name)
 
     async def _models(self, request: Request, session: Session) -> Response:
-        def read() -> registry.Overview:
-            with registry.registry_errors():
-                return self._registry.overview()
-
-        overview, live = await asyncio.gather(run_in_threadpool(read), run_in_threadpool(self._service.live_version))
+        reading, live = await asyncio.gather(self._overview.newest(), self._answering_version())
+        overview = reading.value
         versions = [(f"{each.alias} (version {each.version.version})", each.rates) for each in overview.versions]
         chart = robustness_chart.draw(versions[:1] if overview.same else versions)
         return pages.render(
-            "models", overview=overview, chart=chart, live_version=live, model_name=self._settings.model_name
+            "models",
+            overview=overview,
+            age=reading.age,
+            chart=chart,
+            live_version=live,
+            model_name=self._settings.model_name,
         )
 
+    async def _answering_version(self) -> str | None:
+        with suppress(SlowError):
+            return await self._live_version.now()
+        return None
+
     async def _live(self, request: Request, session: Session) -> Response:
-        return pages.render("live", live=await run_in_threadpool(self._metrics.read))
+        return pages.render("live", live=await self._figures.now())
 
     async def _jobs(self, request: Request, session: Session) -> Response:
-        jobs, runs = await run_in_threadpool(jobs_and_alerts.jobs, self._settings)
+        jobs, runs = await self._runs.now()
         return pages.render("jobs", jobs=jobs, runs=runs)
 
     async def _alerts(self, request: Request, session: Session) -> Response:
-        return pages.render("alerts", found=await run_in_threadpool(jobs_and_alerts.alerts, self._settings))
+        return pages.render("alerts", found=await self._active_alerts.now())
 
     async def _runbook(self, request: Request, session: Session) -> Response:
         return pages.runbook(request.path_params["alert"]) or await _not_found(request)
@@ -315,6 +338,8 @@ class Console:
             failures = error.failures if isinstance(error, PromotionRefusedError) else ()
             title = str(error).partition("\n")[0]
             return pages.render("refused", status=HTTPStatus.CONFLICT, title=title, failures=failures)
+        finally:
+            self._overview.forget()  # also after an error: a registry that is slow may have moved the alias
         logger.info("%s by %s: version %s, before: %s", action, client, done.version, done.previous)
         unrecorded = await run_in_threadpool(_record, self._settings.audit_log, action, client, done)
         return pages.render("moved", move=done, action=action, unrecorded=unrecorded)

@@ -133,11 +133,12 @@ class ConsoleRegistry:
             RegistryError: The registry cannot be reached.
             BucklerError: There is no key to check signatures with.
         """
-        registry = self._registry()
-        with self._lock:  # one download at a time
-            champion, challenger = self._version(registry, CHAMPION), self._version(registry, CHALLENGER)
-        can_roll_back = champion is not None and _can_roll_back(registry, champion.version)
-        return Overview(champion, challenger, _refusals(challenger, champion), can_roll_back)
+        with registry_errors():
+            registry = self._registry()
+            with self._lock:  # one download at a time
+                champion, challenger = self._version(registry, CHAMPION), self._version(registry, CHALLENGER)
+            can_roll_back = champion is not None and _can_roll_back(registry, champion.version)
+            return Overview(champion, challenger, _refusals(challenger, champion), can_roll_back)
 
     def promote(self, number: str) -> "Move":
         """Promote a version as `buckler promote --version` does.

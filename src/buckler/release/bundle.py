@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buckler import params
-from buckler.errors import DataError
+from buckler.errors import BucklerError, DataError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured
 from buckler.models.info import load_info
@@ -29,6 +29,8 @@ from buckler.trust.digests import digest_of, file_digest, file_digests
 from buckler.trust.public_keys import PublicKeys
 from buckler.trust.signing_key import SigningKey
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR, VERDICT_FILE, JudgedModel, Judgement, Source, Verdict
+
+GIT_SECONDS = 60  # a repository on a slow disk answers within seconds
 
 
 def policy_of(verdict: Verdict) -> Policy:
@@ -182,7 +184,14 @@ def _git(root: Path, *arguments: str) -> str:
     program = shutil.which("git")
     if program is None:
         return ""
-    done = subprocess.run([program, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    try:
+        done = subprocess.run(  # noqa: S603
+            [program, *arguments], cwd=root, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BucklerError(
+            f"expected an answer of `git {arguments[0]}` within {GIT_SECONDS} s, got none; find out what holds {root}"
+        ) from error
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

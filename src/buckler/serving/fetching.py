@@ -21,7 +21,7 @@ RESULT = "release"  # the directory that is written
 CHUNK_BYTES = 256 * 1024
 LIST_BYTES = 1024 * 1024
 MOST_NAMES, DEEPEST = 1000, 10
-CONNECT_SECONDS = 15
+WAITS = (15, 60)  # seconds to connect, and between two pieces of an answer; the parent process limits the whole
 AWS_SIGNATURE = "aws-sigv4"  # in place of a plugin's name
 GATEWAY_STATUS = frozenset({502, 503, 504})  # a server that is down, behind a gateway that is up
 
@@ -152,7 +152,7 @@ def _getter(access: Mapping[str, Any]) -> Callable[..., Any]:
 
     def get(url: str, **options: Any) -> Any:
         try:
-            answer = session.get(url, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, None), **options)
+            answer = session.get(url, stream=True, allow_redirects=False, timeout=WAITS, **options)
         except (requests.ConnectionError, requests.Timeout) as error:
             raise FetchError(f"{error}", unreachable=True) from error
         if answer.is_redirect or answer.status_code != requests.codes.ok:
