@@ -146,15 +146,12 @@ def _read(source: Path | bytes) -> bytes:
 
 def _decode(content: bytes, most_pixels: int) -> Decoded:
     """Return the decoded, upright picture in its own mode."""
-    name = format_of(content)
-    if name == "DICOM":
-        image = dicom.decode(content, most_pixels)
-        return Decoded(image, *image.size)
-    return _DECODERS[name](content, most_pixels)
+    return _DECODERS[format_of(content)](content, most_pixels)
 
 
 _DECODERS: Mapping[str, Callable[[bytes, int], Decoded]] = {
     "JPEG": jpeg.decode,
     "PNG": png.decode,
+    "DICOM": dicom.decode,
     **{name: partial(foreign.decode, name) for name in foreign.FORMATS},
 }

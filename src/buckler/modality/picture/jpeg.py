@@ -72,7 +72,13 @@ def decode_pixels(file: JpegFile, *, transform: int | None = None) -> Image.Imag
 
 
 def _pixels(file: JpegFile, stream: bytes, *, scale: int = 1, strict: bool = True) -> NDArray[np.uint8]:
-    """Return ``(height, width, components)``, each side divided by ``scale``."""
+    """Return ``(height, width, components)``, each side divided by ``scale``.
+
+    A lossless frame always has its full size: libjpeg does not scale it, though it says so, and writes behind the end
+    of a buffer of the smaller size.
+    """
+    if file.frame in jpeg_file.LOSSLESS:
+        scale = 1
     pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
         stream,
         _SPACES[len(file.components)],

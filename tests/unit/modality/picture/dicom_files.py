@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
@@ -38,7 +39,7 @@ def dicom(pixels: np.ndarray | bytes, photometric: str, *, syntax: str = Explici
     dataset.PixelData = content if len(content) % 2 == 0 else content + b"\0"
     dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
     buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
+    dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
 
 
