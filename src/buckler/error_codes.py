@@ -71,7 +71,7 @@ class ErrorCode(StrEnum):
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         Group.IMAGE,
         "the file is not a picture of a supported format",
-        "send a JPEG, a PNG or a DICOM file with one frame",
+        "send one of these with one picture: JPEG, PNG, DICOM, HEIC, AVIF, WebP, TIFF or BMP",
     )
     IMAGE_TOO_LARGE = (
         "image_too_large",

@@ -7,6 +7,7 @@ name on disk, and answers 500 to a malformed body.
 from typing import Any
 
 from buckler.error_codes import ErrorCode
+from buckler.modality.picture.formats import LISTED
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces.multipart import Headers, MalformedError, Multipart, parameters
 
@@ -104,7 +105,7 @@ def schema(most: int) -> dict[str, Any]:
     """Return the OpenAPI media type object of a form with up to ``most`` files."""
     file = {"type": "string", "format": "binary"}
     files = {"type": "array", "items": file, "minItems": 1, "maxItems": most}
-    described = {**(files if most > 1 else file), "description": "JPEG, PNG or DICOM; the file's name is ignored"}
+    described = {**(files if most > 1 else file), "description": f"{LISTED}; the file's name is ignored"}
     return {
         "schema": {
             "type": "object",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from starlette.responses import JSONResponse, Response
 
+from buckler.modality.picture.formats import LISTED
 from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer, RefusalError, error_answer
 from services.classifier.interfaces import fhir
 from services.classifier.interfaces.bodies import JSON
@@ -41,9 +42,9 @@ def _item(each: Answer | RefusalError) -> Answer | ErrorAnswer:
 
 
 WRITERS: Mapping[str, Callable[[Items], Response]] = {JSON: _as_json, FHIR_JSON: fhir.response}
-DESCRIPTION = """Takes JPEG, PNG or DICOM (one frame, uncompressed or baseline JPEG), recognised by content. Of a \
-DICOM file, only the elements that describe the pixels are read. A form has one to {batch_limit} pictures in the \
-field `image`; one picture may also be the body itself. The request has at most {body_limit}. The response to one \
+DESCRIPTION = f"""Takes {LISTED}, recognised by content. Of a DICOM file, only the elements that describe the pixels \
+are read. A form has one to {{batch_limit}} pictures in the \
+field `image`; one picture may also be the body itself. The request has at most {{body_limit}}. The response to one \
 picture is its answer; the response to several is `answers` in their order, with an `error` in the place of each \
 unusable picture. Each picture counts towards the key's limits, and each answer is recorded in the audit log. With \
 `Accept: application/fhir+json`, the answer is a FHIR R4 `DiagnosticReport` with status `preliminary`, several are a \

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buckler.cli.parsers import add, digest
+from buckler.modality.picture.formats import LISTED
 
 if TYPE_CHECKING:
     from buckler.client import Answer
@@ -24,7 +25,7 @@ def add_to(commands: Any) -> None:
         _predict,
         "send pictures to a running service; exit code 1 if an answer needs review, 2 if a picture has no answer",
     )
-    predict.add_argument("pictures", metavar="FILE", nargs="+", type=Path, help="JPEG, PNG or DICOM")
+    predict.add_argument("pictures", metavar="FILE", nargs="+", type=Path, help=LISTED)
     predict.add_argument("--url", default="http://127.0.0.1:3000", help="of the service (default: %(default)s)")
     predict.add_argument("--key", help=f"API key; safer in {CLIENT_KEY_ENV}: a list of processes shows arguments")
     predict.add_argument(

@@ -137,7 +137,7 @@ class Client:
         self._http.close()
 
     def predict(self, picture: Path | bytes) -> Answer:
-        """Return the answer to one picture: JPEG, PNG or DICOM.
+        """Return the answer to one picture: JPEG, PNG, DICOM, HEIC, AVIF, WebP, TIFF or BMP.
 
         Raises:
             ServiceError: The service refused it; the subclass says what to do, ``code`` why.

@@ -1,4 +1,4 @@
-"""Decodes uploads of clients: JPEG, PNG or DICOM, recognised by their content, never by their name."""
+"""Decodes uploads of clients, recognised by their content, never by their name."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -17,6 +17,8 @@ from buckler.modality.picture import formats, iso_media, tiff_header
 from tests.absent import absent
 from tests.unit.modality.picture.heic_files import heic
 
+ROOT = Path(__file__).parents[4]
+
 
 def refusal(content: bytes) -> UnusableImageError:
     with pytest.raises(UnusableImageError) as caught:
@@ -237,3 +239,21 @@ def test_a_case_of_a_video_is_called_a_video(real_data: Path):
 
 def test_a_case_without_preamble_is_dicom(real_data: Path):
     assert formats.format_of(case(real_data, "F09-no-preamble/input.dcm")) == "DICOM"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "src/buckler/error_codes.py",
+        "src/buckler/client/service.py",
+        "services/console/templates/picture.html",
+        "docs/how-to/own-pictures.md",
+        "docs/how-to/use-the-service.md",
+        "docs/reference/cli.md",
+        "docs/reference/answers.md",
+    ],
+)
+def test_every_text_that_lists_the_formats_lists_these(document: str):
+    text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+    assert formats.LISTED in text
+    assert not re.search(r"JPEG, (a )?PNG or (a )?DICOM|JPEG (and|or) PNG only", text)
