@@ -2,8 +2,8 @@
 
 settings.md comes from the settings classes, params.md from params.yaml and its comments, cli.md from the parser of
 ``buckler``, signed-documents.md from the dataclasses that are signed, answers.md from the lists of reasons and error
-codes. The table of pictures in docs/how-to/own-pictures.md comes from the profiles. A test compares the committed files
-with what this module writes.
+codes, schemas.json from the types of stored documents. The table of pictures in docs/how-to/own-pictures.md comes from
+the profiles. A test compares the committed files with what this module writes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from buckler.error_codes import ErrorCode, Group
 from buckler.serving.downloads import DownloadSettings
 from buckler.serving.settings import EnvironmentSettings, SettingUnit, variable
 from buckler.watch.settings import WatchSettings
-from docs import profile_needs, signed_documents
+from docs import profile_needs, schemas, signed_documents
 from services.classifier.settings import Settings as ServiceSettings
 from services.console.settings import Settings as ConsoleSettings
 
@@ -178,6 +178,7 @@ def main() -> None:
     REFERENCE.mkdir(exist_ok=True)
     for name, content in FILES.items():
         (REFERENCE / name).write_text(content(), encoding="utf-8")
+    schemas.write()
     page = profile_needs.PAGE
     page.write_text(profile_needs.fill(page.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -294,9 +294,10 @@ class Follower:
         try:
             return load(release, assessment, self.settings)
         except (ModelError, SelfTestError) as error:
-            code = ReasonCode.SELF_TEST if isinstance(error, SelfTestError) else ReasonCode.UNLOADABLE
-            found = Reason(code, str(error))
-            raise RefusedError(f"{assessment.version} is not loaded", (*assessment.reasons, found)) from error
+            from buckler.serving.loadable import reason_of  # its engine was just loaded
+
+            reasons = (*assessment.reasons, reason_of(error, release))
+            raise RefusedError(f"{assessment.version} is not loaded", reasons) from error
 
     def _kept(self, served: Served, path: Path, assessment: Assessment) -> Served:
         kept = self._source.keep(Candidate(path, served.version, assessment.version.promotion))

@@ -6,7 +6,6 @@ import os
 import time
 
 from buckler.serving.assessment import Assessment, OpenedRelease
-from buckler.trust.verdict import MODEL_DIR
 from services.classifier.served import Served
 from services.classifier.settings import Settings
 
@@ -49,14 +48,10 @@ def load(release: OpenedRelease, assessment: Assessment, settings: Settings) -> 
         ModelError: The verified files cannot be loaded.
         SelfTestError: Its answers to the reference pictures differ from those at the gate.
     """
-    from buckler.serving import selftest  # loads an engine, which the workers' supervisor does not need
-    from buckler.serving.predictor import Predictor
+    from buckler.serving.loadable import loaded  # loads an engine, which the workers' supervisor does not need
 
-    started = time.perf_counter()
-    model, version = release.files / MODEL_DIR, assessment.version
-    predictor = Predictor.of(model, release.require(), threads=threads_each(settings.workers))
-    predictor.warm_up()
-    selftest.check(predictor, model)
+    started, version = time.perf_counter(), assessment.version
+    predictor = loaded(release, threads=threads_each(settings.workers))
     logger.info(
         "%s in %s, digest %s, verdict %s, is ready after %.1f s",
         version,

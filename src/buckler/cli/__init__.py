@@ -9,6 +9,7 @@ so that `main` catches an interrupt during all other imports.
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,9 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception:  # a bug; Python's own exit code, 1, would say that something was refused
+        traceback.print_exc()
         return 2
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from buckler.serving.assessment import Assessment
 
 STANDARD_OUTPUT = "-"
+COULD_NOT_TELL = 2  # exit code, as of every command that could not run
 
 
 def add_to(commands: Any) -> None:
@@ -32,7 +33,7 @@ def add_to(commands: Any) -> None:
         commands,
         "champion",
         _champion,
-        "show the champion, its verdict and standing; exit code 1 with every reason against it",
+        "show the champion, its verdict and standing; exit code 1 with every reason against it, 2 if its release cannot be had",
     )
     champion.add_argument("--lift", metavar="JOB", help="remove the claim of a watch job on the champion")
     champion.add_argument("--version", metavar="N", help="with --lift: the claim on this version")
@@ -57,9 +58,14 @@ def model_name() -> str:
 def _promote(arguments: argparse.Namespace) -> int:
     from buckler.release.promote import promote
     from buckler.release.tracking import WritableRegistry
+    from buckler.serving import loadable
 
-    registry = WritableRegistry(model_name())
-    move = promote(registry, number=arguments.version, without_comparison=arguments.without_comparison)
+    move = promote(
+        WritableRegistry(model_name()),
+        number=arguments.version,
+        without_comparison=arguments.without_comparison,
+        flaws=loadable.flaws,
+    )
     _print_move(move, "promoted")
     return 0
 
@@ -84,13 +90,13 @@ def _print_move(move: "Move", done: str) -> None:
 
 def _champion(arguments: argparse.Namespace) -> int:
     from buckler.release.assess import Assessor
-    from buckler.serving import clocks
+    from buckler.serving import clocks, loadable
     from buckler.serving.registry import Registry, shown_uri
 
     if arguments.lift is not None:
         _lift(arguments.lift, arguments.version)
     name = model_name()
-    champion = Assessor(Registry(name)).champion()
+    champion = Assessor(Registry(name)).champion(loadable.flaws)
     if champion is None:
         raise BucklerError(f"{name} has no champion in {shown_uri()}; `buckler promote` makes one")
     _print_champion(champion)
@@ -98,7 +104,7 @@ def _champion(arguments: argparse.Namespace) -> int:
         print(f"note       {sentence}", file=sys.stderr)
     for reason in champion.reasons:
         print(f"{reason.code.ljust(10)} {reason}", file=sys.stderr)
-    return int(bool(champion.reasons))
+    return COULD_NOT_TELL if champion.not_told else int(bool(champion.reasons))
 
 
 def _lift(job: str, version: str | None) -> None:
@@ -133,15 +139,25 @@ def _consequence(champion: "Assessment") -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from buckler.serving.release_files import unloadable
+    from buckler.serving import clocks, loadable
+    from buckler.serving.assessment import OpenedRelease
     from buckler.trust.digests import checksum_list
     from buckler.trust.keys import load_public_keys
     from buckler.trust.opened_files import opened
-    from buckler.trust.verdict import MODEL_DIR, verify_release
+    from buckler.trust.verdict import verify_release
+
+    if not arguments.release.is_dir():
+        raise BucklerError(f"expected the directory of a release, got {arguments.release}; `dvc repro` writes one")
 
     with opened(arguments.release) as files:
         verdict = verify_release(files, load_public_keys())
-        problem = unloadable(files / MODEL_DIR)  # authentic all the same
+        # Authentic all the same.
+        notes = [str(reason) for reason in loadable.flaws(OpenedRelease(arguments.release, files, verdict))]
+    if verdict.issued_at > datetime.now(UTC) + clocks.TOLERANCE:
+        moment = verdict.issued_at.isoformat()
+        notes.append(
+            f"it is from {moment}, which lies in the future: a clock was or is wrong; `dvc repro`, once it is right"
+        )
     if arguments.checksums:
         _write(arguments.checksums, checksum_list(verdict.signed_files))
     about = sys.stderr if arguments.checksums == STANDARD_OUTPUT else sys.stdout
@@ -149,8 +165,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     print(f"model      {verdict.subject_digest}", file=about)
     print(f"expires    {verdict.expires_at.isoformat()}", file=about)
     print(f"{arguments.release} is valid", file=about)
-    if problem:
-        print(f"note       {problem}", file=about)
+    for note in notes:
+        print(f"note       {note}", file=about)
     return 0
 
 

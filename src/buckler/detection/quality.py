@@ -23,12 +23,14 @@ class QualityLimits:
     high: npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` unless every measure has two limits."""
+        """Raise ``ValueError`` unless every measure has two limits, which may be infinite."""
         if not self.low.shape == self.high.shape == (len(QUALITY_MEASURES),):
             raise ValueError(
                 f"expected low and high of {', '.join(QUALITY_MEASURES)}, got shapes {self.low.shape} and"
                 f" {self.high.shape}"
             )
+        if np.isnan(self.low).any() or np.isnan(self.high).any():
+            raise ValueError("expected limits of the quality, got NaN, beyond which no picture is")
 
     @classmethod
     def fit(cls, images: Images) -> "QualityLimits":

@@ -19,6 +19,7 @@ from buckler.detection.reasons import Reason
 from buckler.detection.threshold import Scores
 from buckler.errors import ModelError
 from buckler.modality.base import Images
+from buckler.models.finite import check_finite
 from buckler.models.forward import Forward, Logits, probabilities
 from buckler.state.locations import Location
 
@@ -105,7 +106,7 @@ class Screening:
         """Return what ``save`` wrote; never unpickles.
 
         Raises:
-            ModelError: A file is missing, damaged or of another schema.
+            ModelError: A file is missing, damaged or of another schema, or contains numbers that are not finite.
         """
         try:
             info = json.loads((directory / INFO_FILE).read_bytes())
@@ -114,11 +115,16 @@ class Screening:
                     f"{directory}: expected a detector of schema {SCHEMA}, got {info['schema']}; run `dvc repro`"
                 )
             with np.load(io.BytesIO((directory / ARRAYS_FILE).read_bytes()), allow_pickle=False) as arrays:
+                # A limit of the quality may be infinite: then it is none.
+                check_finite(
+                    ((name, arrays[name]) for name in arrays.files if not name.startswith("quality.")), directory
+                )
                 parts: dict[str, Any] = {
                     part: kind(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(kind)})
                     for part, kind in _PARTS.items()
                 }
             lines: dict[str, Any] = {name: _LINES[name](info[name]) for name in _LINES}
+            check_finite(((name, np.asarray(value)) for name, value in lines.items() if value is not None), directory)
             return cls(**parts, **lines)
         except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{directory} contains no valid detector: {error!r}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from buckler.errors import ModelError, VerdictError
 from buckler.models.backend import keras
+from buckler.models.finite import check_finite
 from buckler.models.info import INFO_FILE, save_info
 from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
@@ -60,7 +61,8 @@ def load_network(directory: Location) -> keras.Model:
     The file is read once, into memory; Keras gets its content and never its path.
 
     Raises:
-        ModelError: The file is missing or damaged, does not fit ``model.json``, or has an unknown architecture.
+        ModelError: The file is missing or damaged, does not fit ``model.json``, has an unknown architecture, or
+            weights that are not finite.
     """
     info, path = load_info(directory), directory / NETWORK_FILE
     architecture = table.find(info.architecture)
@@ -76,4 +78,5 @@ def load_network(directory: Location) -> keras.Model:
     found = (network.name, *network.input_shape[1:], network.output_shape[-1])
     if found != expected:
         raise ModelError(f"{path}: expected network, input and classes {expected} as in {INFO_FILE}, got {found}")
+    check_finite(((weight.path, weight.numpy()) for weight in network.weights), path)
     return network

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buckler.errors import ModelError
+from buckler.models.finite import check_finite
 from buckler.state.locations import Location
 
 HEAD_FILE = "head.npz"
@@ -65,6 +66,7 @@ class HeadWeights:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 numbers = range(len(arrays) // 2)
                 kernels, biases = ([arrays[f"{name}_{n}"] for n in numbers] for name in ("kernel", "bias"))
+                check_finite(((name, arrays[name]) for name in arrays.files if name != "pooling"), path)
                 return cls(tuple(kernels), tuple(biases), _pooling(str(arrays["pooling"])))
         except (OSError, EOFError, BadZipFile, KeyError, ValueError) as error:
             raise ModelError(f"{path} contains no valid weights of a head: {error!r}") from error

@@ -9,17 +9,19 @@ is skipped: it would be slow, and its rounding has not been evaluated.
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from buckler.compute.machine import cpu_flags
 from buckler.errors import ModelError
 from buckler.modality.base import Images, check_pixels
+from buckler.models.finite import check_finite
 from buckler.models.forward import Features, Forward, Logits
 from buckler.models.info import read_document
 from buckler.state.locations import Location
@@ -90,7 +92,8 @@ class Runtime:
             threads: Number of threads of all streams; default: one for each processor that this process may use.
 
         Raises:
-            ModelError: The file is missing or damaged, or the network lacks an output of ``OUTPUTS``.
+            ModelError: The file is missing or damaged, the network lacks an output of ``OUTPUTS``, or its weights are not
+                finite.
         """
         self.precision: str = precision
         try:
@@ -99,6 +102,7 @@ class Runtime:
             names = {name for output in model.outputs for name in output.names}
             if not names.issuperset(OUTPUTS):
                 raise ModelError(f"{file}: expected a network with the outputs {OUTPUTS}, got {sorted(names)}")
+            check_finite(_constants(model), file)
             compiled = ov.compile_model(model, "CPU", _settings(precision, streams, threads))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{file} cannot be loaded as an exported network: {error}") from error
@@ -173,6 +177,13 @@ class Runtime:
 
     def _empty(self, name: str, count: int) -> Features:
         return np.empty((count, *self._compiled.output(name).shape[1:]), np.float32)
+
+
+def _constants(model: ov.Model) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+    """Yield the name and the values of every constant of real numbers; integers cannot be wrong."""
+    for operation in model.get_ops():
+        if operation.get_type_name() == "Constant" and operation.get_element_type().is_real():
+            yield operation.get_friendly_name(), operation.get_data(dtype=np.float32)
 
 
 def load_info(directory: Location) -> RuntimeInfo:

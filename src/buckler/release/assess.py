@@ -1,6 +1,6 @@
 """Reads the registry to answer whether a version may serve; `buckler.serving.assessment` has the rules."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from buckler.errors import VerdictError
 from buckler.serving import release_cache
 from buckler.serving.aliases import CHAMPION
-from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, approvals_of, assess, promoted_by
+from buckler.serving.assessment import (
+    Accepted,
+    Assessment,
+    OpenedRelease,
+    Reason,
+    approvals_of,
+    assess,
+    promoted_by,
+)
 from buckler.serving.registry import Registry
 from buckler.serving.version import Version
 from buckler.trust.approval import Approvals
@@ -16,6 +24,14 @@ from buckler.trust.journal import Journal
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.signed import Records
 from buckler.trust.verdict import Verdict
+
+
+Flaws = Callable[[OpenedRelease], tuple[Reason, ...]]
+
+
+def no_flaws(_: OpenedRelease) -> tuple[Reason, ...]:
+    """Return no reason against a release."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +50,11 @@ class Assessor:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     signed: Records | None = None
 
-    def champion(self) -> Assessment | None:
+    def champion(self, flaws: Flaws = no_flaws) -> Assessment | None:
         """Assess the champion; None without a champion.
+
+        Args:
+            flaws: Finds more reasons against its release, as `buckler.serving.loadable.flaws`, which loads it.
 
         Raises:
             RegistryError: The registry cannot be reached.
@@ -44,8 +63,8 @@ class Assessor:
         champion = self.registry.by_alias(CHAMPION)
         if champion is None:
             return None
-        with self.opened(champion) as (_, found):
-            return found
+        with self.opened(champion) as (release, found):
+            return found.also(flaws(release))
 
     @contextmanager
     def opened(self, version: Version, *, promoted: bool = True) -> Iterator[tuple[OpenedRelease, Assessment]]:

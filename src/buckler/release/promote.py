@@ -14,7 +14,7 @@ from datetime import datetime
 
 from buckler.errors import BucklerError, PromotionRefusedError, RegistryError
 from buckler.release import bundle, gate, signing
-from buckler.release.assess import Assessor
+from buckler.release.assess import Assessor, Flaws, no_flaws
 from buckler.release.champions import ChampionsEvidence, champions_evidence, release_of
 from buckler.release.evidence import read_evidence
 from buckler.release.signing import Signer
@@ -62,6 +62,7 @@ def promote(
     *,
     number: str | None = None,
     without_comparison: bool = False,
+    flaws: Flaws = no_flaws,
     now: datetime | None = None,
 ) -> Move:
     """Make a version the champion if nothing speaks against it and it is not significantly worse than the champion.
@@ -71,6 +72,7 @@ def promote(
         number: Number of the version; default: the challenger.
         without_comparison: Whether to promote although the champion's evidence is not available, by a person's
             decision. If it is available, the two are compared all the same.
+        flaws: Finds more reasons against its release, as `buckler.serving.loadable.flaws`, which loads it.
         now: Aware time; default: the current time.
 
     Raises:
@@ -82,7 +84,7 @@ def promote(
     bound = registry.signing()
     candidate = bound.named(CHALLENGER) if number is None else bound.version(number)
     with _assessor(bound, now).opened(candidate, promoted=False) as (release, assessment):
-        _require_promotable(assessment)
+        _require_promotable(assessment.also(flaws(release)))
         for _attempt in range(ATTEMPTS):
             other = champions_evidence(bound, before.champion)
             with signing.signing(registry, now) as signer:
@@ -223,7 +225,10 @@ def _require_promotable(assessment: Assessment) -> Verdict:
 
     Raises:
         PromotionRefusedError: Something speaks against it; lists every reason.
+        RegistryError: Its release could not be downloaded.
     """
+    if assessment.not_told:
+        raise RegistryError(f"{assessment.version}: {'; '.join(assessment.sentences)}")
     if assessment.reasons or assessment.verdict is None:
         raise PromotionRefusedError(f"{assessment.version} is not promoted", assessment.sentences)
     return assessment.verdict

@@ -6,7 +6,7 @@ acts on one.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -150,6 +150,15 @@ class Assessment:
     promotion: PromotionRecord | None
     approvals: Approvals | None
     reasons: tuple[Reason, ...]
+
+    def also(self, reasons: tuple[Reason, ...]) -> "Assessment":
+        """Return this assessment with more reasons."""
+        return replace(self, reasons=(*reasons, *self.reasons)) if reasons else self
+
+    @property
+    def not_told(self) -> bool:
+        """Whether nothing speaks against it but that its release could not be downloaded: it may be in order."""
+        return set(self.codes) == {ReasonCode.UNAVAILABLE}
 
     @property
     def codes(self) -> tuple[ReasonCode, ...]:

@@ -12,6 +12,9 @@ from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.verdict import MODEL_DIR, Verdict
 
 
+WHAT_TO_DO = "run `dvc repro` and `buckler promote`, or serve it with the version of the product that made it"
+
+
 def read_release(path: Path, keys: TrustedKeys, *, model: str) -> OpenedRelease:
     """Return what the release in ``path`` says, and every reason for which it cannot be used.
 
@@ -43,7 +46,7 @@ def _contradictions(proof: Verdict, files: OpenedFiles, model: str) -> Iterator[
         yield error
 
 
-_WHAT_TO_DO = {
+_ABOUT_FILES = {
     ReasonCode.MISSING: "publish the release again with `dvc repro`",
     ReasonCode.MALFORMED: "publish the release again with `dvc repro`",
     ReasonCode.SIGNATURE: "find who signed it, or publish it again with this project's key (`dvc repro`)",
@@ -55,7 +58,7 @@ _WHAT_TO_DO = {
 def _unusable(error: VerdictError, path: Path) -> Reason:
     code = ReasonCode(error.reason)
     sentence = str(error).replace(str(path), "the release")  # often a temporary directory
-    return Reason(code, f"{sentence}; {_WHAT_TO_DO[code]}")
+    return Reason(code, f"{sentence}; {_ABOUT_FILES[code]}")
 
 
 def unloadable(model: Location) -> str | None:
@@ -65,14 +68,16 @@ def unloadable(model: Location) -> str | None:
     """
     from buckler.detection.screening import Screening
     from buckler.models import info, runtime
+    from buckler.models.explanation import HeadWeights
 
     try:
         info.load_info(model)
-        runtime.is_exported(model)
+        if runtime.is_exported(model):
+            HeadWeights.load(model)
         Screening.load(model)
     except ModelError as error:
         return (
-            f"this version of the product cannot load the model: {str(error).replace(str(model), 'the release')}; run"
-            " `dvc repro` and `buckler promote`, or serve it with the version of the product that made it"
+            f"this version of the product cannot load the model: {str(error).replace(str(model), 'the release')};"
+            f" {WHAT_TO_DO}"
         )
     return None

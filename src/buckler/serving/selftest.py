@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler.errors import SelfTestError
+from buckler.errors import ModelError, SelfTestError
 from buckler.models import runtime
 from buckler.serving.predictor import Predictor
 from buckler.state.locations import Location
@@ -39,7 +39,7 @@ def write(model: Path) -> None:
     Each precision in which it may serve has its own answers, because processors differ in the precision they use.
 
     Raises:
-        ModelError: The model cannot be loaded.
+        ModelError: The model cannot be loaded, or its answers are not finite.
     """
     arrays: dict[str, Any] = {}
     for precision in runtime.offered(model) or (None,):
@@ -47,6 +47,8 @@ def write(model: Path) -> None:
         arrays["pictures"] = pictures = draw_pictures(predictor.shape)
         draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
         expected = draws.mean(axis=0)
+        if not np.isfinite(expected).all():
+            raise ModelError("expected finite answers to the reference pictures, got NaN or infinite ones; train again")
         arrays[f"expected_{predictor.precision}"] = expected
         arrays[f"tolerance_{predictor.precision}"] = (
             ABSOLUTE + RELATIVE * np.abs(expected) + DEVIATIONS * draws.std(axis=0)

@@ -348,7 +348,7 @@ def test_an_approver_whose_key_was_removed_no_longer_counts(model):
 
 
 @pytest.fixture
-def team(project: Path, registry: str, capsys: pytest.CaptureFixture[str]) -> Path:
+def team(project: Path, registry: str, fake_networks: None, capsys: pytest.CaptureFixture[str]) -> Path:
     """A project whose people have made their keys with the command, and a version to approve."""
     (project / "params.yaml").write_text(f"publish: {{experiment: x, model_name: {registry}}}\n")
     assert cli.main(["keys", "init"]) == 0

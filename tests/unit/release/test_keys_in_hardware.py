@@ -35,7 +35,7 @@ def token(softhsm: SoftHSM, registry: str) -> str:
 
 
 @pytest.fixture
-def published(project, registry, token, softhsm, monkeypatch):
+def published(project, registry, token, softhsm, fake_networks, monkeypatch):
     """A published version that passed, in a project without a file of a private key; the function publishes another."""
     (project / "params.yaml").write_text(f"publish: {{experiment: {registry}, model_name: {registry}}}\n")
     for role in (keys.VERDICTS, keys.PROMOTIONS):

@@ -20,6 +20,7 @@ from buckler.errors import ModelError
 from buckler.modality.picture.images import CHANNELS
 from buckler.models.backend import keras
 from buckler.models.explanation import Pooling
+from buckler.models.finite import check_finite
 from buckler.models.forward import Columns
 from buckler.models.pretrained import Download, download
 
@@ -162,6 +163,7 @@ class Architecture:
             raise ModelError(
                 f"{path} is not a Keras file with the weights of {self.title} without its top: {reason}"
             ) from error
+        check_finite(((weight.path, weight.numpy()) for weight in base.weights), path)
 
 
 def build_head(features: int, classes: int, head: HeadShape, *, seed: int) -> keras.Sequential:
