@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from benchmarks.results import Results
 from benchmarks.results import SCHEMA as RESULTS
+from benchmarks.results import Results
 from buckler.detection import screening
 from buckler.errors import BucklerError
 from buckler.evaluation import reports
@@ -23,6 +23,7 @@ from buckler.measurements.stated import Measured
 from buckler.modality.picture.measures import QUALITY_MEASURES
 from buckler.models import info, initial, runtime
 from buckler.serving import api_keys, model_card
+from buckler.state.database import MIGRATIONS
 from buckler.trust import audit, verdict
 from docs.signed_documents import KINDS
 from services.classifier.contract import Answer
@@ -39,7 +40,6 @@ LITERALS = (
     "src/buckler/trust/journal.py",
     *(f"src/buckler/watch/jobs/{job}.py" for job in ("canary", "drift", "probe", "reevaluate")),
 )
-PACKAGE = ROOT / "src/buckler"  # with numbered migrations of databases
 
 Shapes = dict[str, dict[str, int | str]]  # name of a document -> its number and the digest of its shape
 
@@ -92,10 +92,10 @@ def _documents() -> Iterator[tuple[str, int, Any]]:
     for file in LITERALS:
         number, literals = _of_literals(ROOT / file)
         yield f"written by {file}", number or audit.SCHEMA, literals
-    for folder in sorted({file.parent for file in PACKAGE.rglob("*.sql")}):
-        files = sorted(folder.glob("*.sql"))
-        contents = [file.read_text(encoding="utf-8") for file in files]
-        yield f"database of {folder.relative_to(PACKAGE)}", len(files), contents
+    for folder in sorted({file.parent for file in MIGRATIONS.glob("*/r*.py")}):
+        files = sorted(folder.glob("r*.py"))
+        steps = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files]
+        yield f"tables of the database {folder.name}", len(files), steps
 
 
 def _of_type(kind: Any) -> Any:
@@ -130,7 +130,7 @@ def _of_literals(file: Path) -> tuple[int, list[list[str]]]:
 
     Those of a module that writes no number of its own are all its literals: lines of the audit log get theirs later.
     """
-    number, numbered, others = 0, [], []
+    number, numbered, others = 0, list[list[str]](), list[list[str]]()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Dict):
             keys = [ast.unparse(key) if key else f"**{ast.unparse(value)}" for key, value in _entries(node)]
@@ -147,8 +147,8 @@ def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
 
 def _numbers(node: ast.Dict) -> Iterator[int]:
     for key, value in _entries(node):
-        if key and ast.unparse(key) == "'schema'" and isinstance(value, ast.Constant):
-            yield int(value.value)
+        if key and ast.unparse(key) == "'schema'" and isinstance(value, ast.Constant) and isinstance(value.value, int):
+            yield value.value
 
 
 def _digest(shape: Any) -> str:

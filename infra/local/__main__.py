@@ -15,7 +15,7 @@ from pathlib import Path
 
 from buckler.errors import FolderError
 from buckler.state import owners, startup
-from infra.local import places, servers
+from infra.local import champion, places, servers
 from infra.local.places import LocalError
 
 INTERRUPTED = 130  # exit code, as of a shell
@@ -42,6 +42,7 @@ def main() -> None:
             return
         startup.begin(places.ROOT)
         if given.action == "up":
+            champion.say()
             servers.up()
         else:
             from infra.local import demo

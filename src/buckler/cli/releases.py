@@ -33,7 +33,8 @@ def add_to(commands: Any) -> None:
         commands,
         "champion",
         _champion,
-        "show the champion, its verdict and standing; exit code 1 with every reason against it, 2 if its release cannot be had",
+        "show the champion, its verdict and standing; exit code 1 with every reason against it, 2 if its release cannot"
+        " be downloaded",
     )
     champion.add_argument("--lift", metavar="JOB", help="remove the claim of a watch job on the champion")
     champion.add_argument("--version", metavar="N", help="with --lift: the claim on this version")

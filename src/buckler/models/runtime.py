@@ -92,8 +92,8 @@ class Runtime:
             threads: Number of threads of all streams; default: one for each processor that this process may use.
 
         Raises:
-            ModelError: The file is missing or damaged, the network lacks an output of ``OUTPUTS``, or its weights are not
-                finite.
+            ModelError: The file is missing or damaged, the network lacks an output of ``OUTPUTS``, or some weights are
+                not finite.
         """
         self.precision: str = precision
         try:

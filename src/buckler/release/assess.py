@@ -25,7 +25,6 @@ from buckler.trust.promotion import PromotionRecord
 from buckler.trust.signed import Records
 from buckler.trust.verdict import Verdict
 
-
 Flaws = Callable[[OpenedRelease], tuple[Reason, ...]]
 
 

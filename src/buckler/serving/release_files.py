@@ -11,7 +11,6 @@ from buckler.trust.opened_files import OpenedFiles
 from buckler.trust.public_keys import TrustedKeys
 from buckler.trust.verdict import MODEL_DIR, Verdict
 
-
 WHAT_TO_DO = "run `dvc repro` and `buckler promote`, or serve it with the version of the product that made it"
 
 
