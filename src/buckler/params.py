@@ -73,7 +73,9 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ParamsError(f"no {path.name} in {path.parent.resolve()}; run from the project's root") from error
     except yaml.YAMLError as error:
-        raise ParamsError(f"{path.name} is not valid YAML: {error}") from error
+        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path.name} is not UTF-8 ({error}); save it as UTF-8") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path.name}: expected sections, got {values!r}")
     return values

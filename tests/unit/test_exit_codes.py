@@ -1,5 +1,6 @@
 """Exit code 1 of `champion`, `promote` and `verify` says that something is refused; 2 that they could not tell."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -61,9 +62,13 @@ def settings_that_are_none(project, monkeypatch):
     (project / "params.yaml").write_bytes(b"\x00\xff{")
 
 
+def settings_that_end_too_early(project, monkeypatch):
+    (project / "params.yaml").write_text("publish: {experiment: [")
+
+
 def a_damaged_journal(project, monkeypatch):
     for path in paths.SIGNED.rglob("*.jsonl"):
-        path.write_text("{")
+        path.write_text("{}\n")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,7 @@ def a_damaged_journal(project, monkeypatch):
         a_key_that_is_a_directory,
         a_damaged_key,
         settings_that_are_none,
+        settings_that_end_too_early,
         a_damaged_journal,
     ],
 )
@@ -87,7 +93,7 @@ def test_what_prevents_an_answer_is_no_refusal(promoted, project, monkeypatch, c
 def test_a_database_that_another_program_keeps_locked_is_no_refusal(promoted, project):
     database = project / "own.db"
     command = [Path(sys.executable).parent / "buckler", "champion"]
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{database}", "PATH": "/usr/bin:/bin"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{database}"}
     sqlite3.connect(database).execute("create table one (two)")
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("begin exclusive")
