@@ -24,6 +24,7 @@ from buckler.serving.artifact_sources import local_directories
 from buckler.state import locks, paths
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
+LOCK_SECONDS = 120.0  # several calls of a slow registry
 KIND_TAG = "buckler.kind"
 ORIGIN_TAG = "buckler.origin"
 DAY_SECONDS = 86400
@@ -46,12 +47,16 @@ def one_writer() -> Iterator[None]:
     The kernel releases the lock when the process ends, even by a crash.
 
     Raises:
-        RegistryError: The lock file cannot be opened.
+        RegistryError: The lock file cannot be opened, or another process holds it for long.
     """
     with ExitStack() as stack:
         try:
             paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locks.exclusive(paths.PROMOTION_LOCK))
+            stack.enter_context(locks.exclusive(paths.PROMOTION_LOCK, seconds=LOCK_SECONDS))
+        except locks.HeldError as error:
+            raise RegistryError(
+                f"{error}: a promotion or claim is being signed; try again when that has ended"
+            ) from error
         except OSError as error:
             raise RegistryError(
                 f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"

@@ -44,7 +44,7 @@ class Database:
         wal: SQLite only: readers and writers do not wait for each other. A power failure may lose the last second but
             damages nothing. Readers need write access to the directory.
         pooled: Keep connections open between uses.
-        lock_seconds: SQLite only: how long a transaction waits for another process.
+        lock_seconds: How long a transaction waits for another process.
 
     Raises:
         DatabaseError: The URL has another form, or its driver is missing.
@@ -68,6 +68,8 @@ class Database:
             if wal:
                 sql.event.listen(self._engine, "connect", partial(_use_wal, lock_seconds=lock_seconds))
             sql.event.listen(self._engine, "begin", _begin)
+        else:
+            sql.event.listen(self._engine, "begin", partial(_limit_locks, seconds=lock_seconds))
 
     def __enter__(self) -> Self:
         return self
@@ -240,6 +242,11 @@ def _use_wal(connection: sqlite3.Connection, _: object, *, lock_seconds: float) 
 
 def _begin(connection: sql.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def _limit_locks(connection: sql.Connection, *, seconds: float) -> None:
+    # Local to the transaction: a pooler in between may give the connection to another program.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(1000 * seconds)}")
 
 
 def _lock(connection: sql.Connection, store: Store) -> None:

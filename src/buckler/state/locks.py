@@ -16,16 +16,27 @@ class HeldError(Exception):
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, seconds: float | None = None) -> Iterator[None]:
     """Wait for the lock of the file ``path`` and hold it; also excludes threads of the same process.
 
     The file is created if necessary, readable by its owner only, and never removed.
 
+    Args:
+        path: The file.
+        seconds: How long to wait; None: until its holder ends. Holders of such a lock must be quick.
+
     Raises:
+        HeldError: The lock is still held after ``seconds``.
         OSError: The file cannot be opened.
     """
     with _opened(path) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if seconds is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            end = time.monotonic() + seconds
+            while not _acquired(file):
+                if time.monotonic() >= end:
+                    raise HeldError(f"another process has held {path} for {seconds:g} s")
         yield
 
 

@@ -90,6 +90,16 @@ def test_an_unreachable_server_is_one_readable_error(project, monkeypatch):
     assert "secret" not in str(caught.value)
 
 
+def test_a_promotion_that_does_not_end_is_not_waited_for_without_end(project, monkeypatch):
+    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.2)
+    with (
+        tracking.one_writer(),
+        pytest.raises(RegistryError, match=r"has held .*promotion\.lock for 0\.2 s: a promotion or claim is being"),
+        tracking.one_writer(),
+    ):
+        pass
+
+
 def test_the_shown_address_has_no_credentials(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example:5000/path")
     assert shown_uri() == "https://mlflow.example:5000/path"

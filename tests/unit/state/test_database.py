@@ -173,6 +173,22 @@ def test_processes_that_start_at_the_same_time_upgrade_once(url, tmp_path):
         assert len(History(url).runs()) == 2
 
 
+def test_a_database_that_another_process_holds_is_not_waited_for_without_end(url):
+    opened(url, "history").upgrade()
+    with opened(url, "history").writing() as other:
+        table = sql.table("buckler_watch_counters", sql.column("kind"))
+        if other.dialect.name == "postgresql":
+            other.exec_driver_sql("LOCK TABLE buckler_watch_counters")
+        began = time.monotonic()
+        with (
+            pytest.raises(DatabaseError, match="another process is writing to it: try again") as caught,
+            opened(url, "history", lock_seconds=0.5).writing() as waiting,
+        ):
+            waiting.execute(sql.delete(table))
+        assert time.monotonic() - began < 10
+        assert caught.value.passing
+
+
 def test_a_database_of_a_newer_version_is_rejected(url):
     with opened(url, "traffic") as current, current.writing() as connection:
         connection.execute(sql.text("UPDATE buckler_traffic_version SET version_num = 'r9999_later'"))

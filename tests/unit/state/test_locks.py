@@ -35,6 +35,19 @@ def test_a_lock_is_waited_for_and_a_killed_process_releases_it(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_lock_is_waited_for_with_a_limit(tmp_path):
+    path, began = tmp_path / "lock", time.monotonic()
+    with (
+        locks.exclusive_at_once(path),
+        pytest.raises(locks.HeldError, match=r"has held .*lock for 0\.3 s"),
+        locks.exclusive(path, seconds=0.3),
+    ):
+        pass
+    assert time.monotonic() - began < 10
+    with locks.exclusive(path, seconds=0.3):
+        assert locks.is_held(path)
+
+
 def test_a_held_lock_is_reported_at_once_and_the_query_does_not_hold_it(tmp_path):
     path = tmp_path / "lock"
     with locks.exclusive_at_once(path):
