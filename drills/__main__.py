@@ -19,6 +19,7 @@ from benchmarks import results
 from buckler.compute.machine import machine
 from buckler.errors import BucklerError
 from buckler.release import bundle
+from buckler.state import proxies
 from drills import processes, releases, report, watch
 from drills.registry import DrillError, ReleaseBuilder, ScratchRegistry
 from drills.report import Drill
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--project", type=Path, default=Path(), help="default: this directory")
     parser.add_argument("--report", type=Path, help="default: reports/drills-SUITE.json")
     arguments = parser.parse_args(argv)
+    proxies.exempt_loopback()
     path = arguments.report or Path(f"reports/drills-{arguments.suite}.json")
     source = bundle.source_of(Path.cwd())
     where = {"machine": machine(), "commit": source.commit, "dirty": source.dirty}

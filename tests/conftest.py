@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from buckler.state import proxies
 from tests import projects
 from tests.absent import absent
 from tests.key_files import KEY_VARIABLES
@@ -18,6 +19,7 @@ def pytest_configure() -> None:
     """Remove the developer's own settings; some test modules read settings when they are collected."""
     for name in [name for name in os.environ if name.startswith("BUCKLER_") and name != "BUCKLER_REAL_DATA"]:
         del os.environ[name]
+    proxies.exempt_loopback()
     gc.disable()  # The collection imports for 15 seconds and has no garbage; searching for it takes a quarter of them.
 
 

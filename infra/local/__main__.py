@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from buckler.errors import FolderError
-from buckler.state import owners, startup
-from infra.local import champion, places, servers
+from buckler.state import exits, startup
+from infra.local import places, servers
 from infra.local.places import LocalError
 
 INTERRUPTED = 130  # exit code, as of a shell
@@ -42,6 +42,8 @@ def main() -> None:
             return
         startup.begin(places.ROOT)
         if given.action == "up":
+            from infra.local import champion
+
             champion.say()
             servers.up()
         else:
@@ -51,7 +53,7 @@ def main() -> None:
     except (FolderError, LocalError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {owners.explained(error)}")
+        sys.exit(f"error: {exits.explain(error)}")
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept, the next run resumes there", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -227,3 +227,12 @@ def test_a_command_must_be_given(capsys):
         cli.main([])
     assert caught.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (paths.KEYS / ".api.json.lock").mkdir(parents=True)
+    assert cli.main(["keys", "create", "--role", "predict", "--name", "ward"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the API keys: expected a file at .buckler/keys/.api.json.lock, got a folder; ")
+    assert line.endswith("or BUCKLER_API_KEYS names another file")

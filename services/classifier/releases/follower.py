@@ -19,6 +19,7 @@ from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import Accepted, Assessment, OpenedRelease, Reason, ReasonCode, RefusedError, assess
 from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
+from buckler.state import exits
 from buckler.trust import keys, signed
 from buckler.trust.public_keys import PublicKeys, TrustedKeys
 from buckler.trust.standing import Standing
@@ -336,7 +337,8 @@ class Follower:
         self._count(error)
         expected = isinstance(error, (BucklerError, OSError))
         codes = ", ".join(codes_of(error))
-        logger.error("release refused (%s): %s", codes, error, exc_info=None if expected else error)
+        why = exits.explain(error) if isinstance(error, OSError) else error
+        logger.error("release refused (%s): %s", codes, why, exc_info=None if expected else error)
 
     def _count(self, error: Exception) -> None:
         for code in codes_of(error):

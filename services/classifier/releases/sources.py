@@ -11,6 +11,7 @@ from buckler.serving.aliases import CHAMPION
 from buckler.serving.assessment import OpenedRelease, RefusedError
 from buckler.serving.release_files import read_release
 from buckler.serving.version import Version
+from buckler.state import exits
 from buckler.trust import keys, verdict
 from services.classifier.releases import lookup
 from services.classifier.served import Candidate
@@ -84,7 +85,8 @@ class RegistrySource:
         try:
             return lookup.keep(candidate, self._settings)
         except (OSError, RefusedError, VerdictError) as error:  # a full disk must not stop a verified release
-            logger.warning("cannot keep a copy of the champion's release: %s", error)
+            why = exits.explain(error) if isinstance(error, OSError) else error
+            logger.warning("the champion answers, but a restart needs the registry: no copy of it is kept: %s", why)
             return None
 
 

@@ -21,7 +21,7 @@ from mlflow.entities import LoggedModelOutput, Metric, Param
 
 from buckler.errors import RegistryError
 from buckler.serving.artifact_sources import local_directories
-from buckler.state import locks, paths
+from buckler.state import exits, locks, paths
 
 REQUIREMENTS = ("cryptography", "keras", "numpy", "openvino", "pillow", "pydantic", "pyyaml")
 LOCK_SECONDS = 120.0  # several calls of a slow registry
@@ -58,9 +58,7 @@ def one_writer() -> Iterator[None]:
                 f"{error}: a promotion or claim is being signed; try again when that has ended"
             ) from error
         except OSError as error:
-            raise RegistryError(
-                f"cannot lock {paths.PROMOTION_LOCK} ({error.strerror}); run in a directory that can be written"
-            ) from error
+            raise RegistryError(f"the lock of promotions: {exits.explain(error)}") from error
         yield
 
 

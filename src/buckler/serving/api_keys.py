@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import BucklerError
-from buckler.state import files, locks, paths
+from buckler.state import exits, files, locks, paths
 
 SCHEMA = 1
 API_KEYS_ENV = "BUCKLER_API_KEYS"
@@ -117,9 +117,7 @@ def read(path: Path) -> tuple[ApiKey, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise BucklerError(
-            f"cannot read the API keys {path} ({error.strerror}); {API_KEYS_ENV} names another"
-        ) from error
+        raise BucklerError(f"the API keys: {exits.explain(error)}; or {API_KEYS_ENV} names another file") from error
     try:
         document = json.loads(content)
         if document["schema"] != SCHEMA:
@@ -240,9 +238,7 @@ def _locked(path: Path) -> Iterator[None]:
         with locks.exclusive(path.with_name(f".{path.name}.lock")):
             yield
     except OSError as error:
-        raise BucklerError(
-            f"cannot write the API keys {path} ({error.strerror}); {API_KEYS_ENV} names another file"
-        ) from error
+        raise BucklerError(f"the API keys: {exits.explain(error)}; or {API_KEYS_ENV} names another file") from error
 
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import pwd
 import shutil
 import signal
 import sys
@@ -13,6 +12,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from buckler.state import owners
 
 # As a shell's for a program that a signal ended: SIGINT, and SIGPIPE.
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -69,7 +70,8 @@ def explain(error: OSError | MemoryError) -> str:
     if error.errno in _FULL or (error.errno is None and (full or "requested and" in str(error))):  # NumPy's words
         return f"no space left on the disk of {path or ', '.join(full) or Path.cwd()}; free some and start again"
     if error.errno in _DENIED:
-        return f"permission denied: {where}{_owner(path)}"
+        todo = owners.advice(Path(path)) if path else "allow this user to read and write it"
+        return f"permission denied: {where}; {todo}"
     texts = {
         errno.EFBIG: f"{where} became larger than this user's files may be (`ulimit -f`); raise the limit",
         errno.EROFS: f"{where} is on a disk that is mounted read-only; use another folder or mount it for writing",
@@ -110,22 +112,3 @@ def _is_full(place: Path) -> bool:
         return shutil.disk_usage(place).free < _FULL_BYTES
     except OSError:
         return False
-
-
-def _owner(path: str) -> str:
-    """Return to whom ``path`` or its folder belongs, if not to this user, and how to take it over."""
-    for place in (Path(path), Path(path).parent) if path else ():
-        try:
-            owner = place.lstat().st_uid
-        except OSError:
-            continue
-        if owner != os.geteuid():
-            return f", which belongs to {_user(owner)}; take it over with `sudo chown -R {_user(os.geteuid())} {place}`"
-    return "; allow this user to read and write it"
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)

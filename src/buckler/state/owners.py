@@ -1,31 +1,8 @@
-"""Errors about files in one line: which file, whose it is, and what to do."""
+"""To whom files belong, and what to do about a file of another user."""
 
-import errno
 import os
 import pwd
 from pathlib import Path
-from typing import Final
-
-_DENIED: Final = (errno.EACCES, errno.EPERM)
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-
-
-def explained(error: OSError, *, at: Path | None = None) -> str:
-    """Return one line about a file that could not be read or written, with what to do.
-
-    Args:
-        error: The failure.
-        at: The file, where the error names none.
-    """
-    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else at
-    what = f"{path or 'a file'}: {error.strerror or error}"
-    if error.errno in _FULL:
-        return f"cannot write {what}; free some space on its disk, then repeat the command"
-    if error.errno == errno.EROFS:
-        return f"cannot write {what}; mount its disk writable, or work in another folder"
-    if error.errno in _DENIED and path is not None:
-        return f"cannot use {what}; {_whose(path)}"
-    return f"cannot use {what}"
 
 
 def owner(path: Path) -> str:
@@ -41,7 +18,8 @@ def name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _whose(path: Path) -> str:
+def advice(path: Path) -> str:
+    """Return whose file or folder denies this user the use of ``path``, and what to do."""
     nearest = _nearest(path.absolute())
     # A file of one's own cannot be replaced in somebody else's folder.
     denied = next((each for each in (nearest, nearest.parent) if each.lstat().st_uid != os.geteuid()), None)

@@ -13,6 +13,7 @@ before it writes. A line contains the digest of a record and the answer, never a
     audit.jsonl.torn.000000094317   the incomplete line with this number that a crash left
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from buckler.errors import AuditError
-from buckler.state import locks, paths
+from buckler.state import locks, owners, paths
 from buckler.state.files import sync_directory
 from buckler.trust.digests import canonical
 
@@ -151,9 +152,10 @@ class AuditLog:
         try:
             yield
         except OSError as error:
+            denied = error.errno in (errno.EACCES, errno.EPERM)
+            todo = owners.advice(self.path) if denied else "free or repair the disk"
             raise AuditError(
-                f"cannot write the audit log {self.path}: {error.strerror}; free or repair the disk, or set {LOG_ENV}"
-                " to another file"
+                f"cannot write the audit log {self.path}: {error.strerror}; {todo}, or set {LOG_ENV} to another file"
             ) from error
 
     @contextmanager

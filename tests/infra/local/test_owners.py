@@ -77,7 +77,7 @@ def test_up_names_the_file_of_another_user_its_owner_and_what_to_do(project: Pat
     with as_user():
         said = error_of("up", monkeypatch)
     assert len(said.splitlines()) == 1
-    assert said.startswith(f"error: cannot use {project}/.buckler/")
+    assert said.startswith(f"error: permission denied: {project}/.buckler/")
     assert "belongs to root, as after a command with sudo" in said
     assert said.endswith(f"`sudo chown -R nobody {project}/.buckler`")
     assert not members.found()
