@@ -80,7 +80,9 @@ def test_a_file_of_another_owner_is_named_with_what_to_do(tmp_path):
         text = explained(path.read_bytes)
     finally:
         os.seteuid(0)
-    assert text.startswith(f"permission denied: {path}, which belongs to root; take it over with `sudo chown -R ")
+    assert text.startswith(
+        f"permission denied: {path}; {path} belongs to root, as after a command with sudo; `sudo chown -R "
+    )
 
 
 @needs_full
