@@ -41,6 +41,7 @@ def main() -> None:
             print(f"  stopped {', '.join(ran)}" if ran else "  no server runs")
             return
         startup.begin(places.ROOT)
+        places.refuse_root()
         if given.action == "up":
             from infra.local import champion
 

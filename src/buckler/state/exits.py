@@ -87,7 +87,7 @@ def explain(error: OSError | MemoryError) -> str:
 def _path_of(error: OSError) -> str:
     """Return the file of ``error``; for a failed write, which Python does not name, the file that was open."""
     if error.filename is not None:
-        return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
     values = [value for frame in frames for value in frame.f_locals.values()]
     opened = (name for value in values for name in _names(value))

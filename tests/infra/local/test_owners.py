@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import __main__ as command
-from infra.local import members, places, processes, servers
+from infra.local import champion, members, places, processes, servers
 from infra.local.places import LocalError
 
 pytestmark = [
@@ -48,6 +48,7 @@ def project(root: Path, pages, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 def error_of(action: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "argv", ["infra.local", action])
+    monkeypatch.setattr(champion, "say", lambda: None)  # the user cannot run root's Python
     with pytest.raises(SystemExit) as caught:
         command.main()
     return str(caught.value.code)
