@@ -32,7 +32,7 @@ from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.forward import Forward
 from buckler.models.gradients import GradientClassifier
-from buckler.params import Count, CountOrAll, Seed
+from buckler.params import Count, CountOrAll, Real, Seed
 from buckler.state import documents, paths, timings
 from buckler.trust import digests
 from pipelines.stage import stage
@@ -53,7 +53,7 @@ class AttackParams:
     records: CountOrAll
     batch_size: Count
     seed: Seed
-    subgroups: Mapping[str, tuple[float, ...]]
+    subgroups: Mapping[str, tuple[Real, ...]]
     suite: tuple[AttackSpec, ...]
 
     def __post_init__(self) -> None:

@@ -12,10 +12,10 @@ rows of their own, marked ``stops_at_boundary``.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from tqdm import tqdm
 
 from buckler import params
@@ -70,7 +70,7 @@ class DetectParams:
     """Section ``detect`` of params.yaml; ``records`` of the test split, ``strangers`` of each kind."""
 
     records: CountOrAll
-    strangers: Count
+    strangers: Annotated[Count, Field(le=10_000)]
     batch_size: Count
     seed: Seed
     suite: tuple[AttackSpec, ...]

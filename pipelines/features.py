@@ -7,10 +7,13 @@ Writes  data/features/base/train.npy        (copies + 1, n, features) float16
 A network without a frozen base trains on pixels: the folder stays empty.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from tqdm import tqdm
 
 from buckler import params
@@ -34,8 +37,8 @@ OUT = Path("data/features/base")
 class FeaturesParams:
     """Section ``features`` of params.yaml."""
 
-    copies: CountOrAll
-    rotation_degrees: Number
+    copies: Annotated[CountOrAll, Field(le=1000)]
+    rotation_degrees: Annotated[Number, Field(le=180)]
     batch_size: Count
     seed: Seed
 
@@ -56,6 +59,8 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))
     copies = np.lib.format.open_memmap(out / "train.npy", mode="w+", dtype=np.float16, shape=shape)
+    with (out / "train.npy").open("r+b") as file:  # a disk that fills up later would kill the process without a word
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     total = (cfg.copies + 1) * len(training.ids) + len(validation.ids)
     generator = np.random.default_rng(cfg.seed)
     with tqdm(total=total, unit="picture", desc=f"features in {extractor.precision}") as bar:

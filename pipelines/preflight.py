@@ -38,6 +38,7 @@ from pipelines.split import SplitParams, demands_of
 from pipelines.stage import stage
 from pipelines.weights import WEIGHTS
 
+_MOST_GENERATED = 50_000  # pictures of a class
 PASSED = Path("data/preflight.txt")
 
 
@@ -168,6 +169,9 @@ def _of_pictures(cfg: RunParams) -> Iterator[str]:
 def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
     if not cfg.data.per_class:
         yield "data.per_class: expected at least 1 for the synthetic source, got 0"
+        return
+    if cfg.data.per_class > _MOST_GENERATED:
+        yield f"data.per_class: expected at most {_MOST_GENERATED} for the synthetic source, got {cfg.data.per_class}"
         return
     rows = [(f"{label}/{index}", label) for label in synthetic.LABELS for index in range(cfg.data.per_class)]
     frame = pd.DataFrame(rows, columns=["id", "label"]).assign(sha256=lambda frame: frame["id"])

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from buckler.measurements.data_source import DataSource
-from buckler.params import Between, Count, CountOrAll, Positive, Radii, Seed, Share
+from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class DataParams:
 
     source: DataSource
     path: str
-    per_class: CountOrAll
-    image_size: Count
+    per_class: Annotated[CountOrAll, Field(le=1_000_000)]
+    image_size: Annotated[Count, Field(ge=8, le=2048)]
     malignant: Annotated[tuple[str, ...], Field(min_length=1)]
     max_unmatched: Share
     seed: Seed
@@ -33,11 +33,11 @@ class TrainParams:
 
     network: str
     weights: str
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    hidden: tuple[Count, ...]
+    dropout: Annotated[Real, Field(ge=0, lt=1)]
+    hidden: Annotated[tuple[Annotated[Count, Field(le=65_536)], ...], Field(max_length=10)]
     epochs: Count
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: Annotated[Positive, Field(le=10)]
     seed: Seed
     defence: Literal["none", "adversarial", "randomised"]
 
@@ -46,7 +46,7 @@ class TrainParams:
 class EvaluateParams:
     """Section ``evaluate`` of params.yaml."""
 
-    calibration_bins: Count
+    calibration_bins: Annotated[Count, Field(le=1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class CalibrateParams:
     """Section ``calibrate`` of params.yaml."""
 
     max_fpr: Between
-    confidence: Between
-    stranger_margin: Positive
+    confidence: Mostly
+    stranger_margin: Annotated[Positive, Field(le=10)]
     min_confidence: Share
-    min_sensitivity: Between
+    min_sensitivity: Mostly
     records: CountOrAll
     epsilon_255: Radii
     batch_size: Count

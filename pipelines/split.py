@@ -16,11 +16,12 @@ from pydantic import Field
 
 from buckler import params
 from buckler.data import duplicates, manifest, pictures, splits
+from buckler.data.expectations import ValidateParams
 from buckler.errors import DataError
 from buckler.evaluation import reports
 from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
 from buckler.measurements.results import DataVersion
-from buckler.params import Between, Seed
+from buckler.params import Between, Count, CountOrAll, Real, Seed
 from buckler.release import remedies
 from buckler.release.policy import Policy
 from buckler.release.requirements import Demands
@@ -39,8 +40,8 @@ class SplitParams:
 
     test: Between
     calibration: Between
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
-    near_duplicate_correlation: Annotated[float, Field(ge=-1, le=1)]
+    near_duplicate_bits: Annotated[Count, Field(ge=2, le=32)]
+    near_duplicate_correlation: Annotated[Real, Field(ge=0.5, le=0.99)]
     seed: Seed
 
     def __post_init__(self) -> None:
@@ -136,15 +137,15 @@ def _by(groups: np.ndarray, ids: np.ndarray) -> Any:
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    data, sections = params.load("data", DataParams), params.read()  # checked by the stage preflight
+    data = params.load("data", DataParams)
     calibrate, gate = params.load("calibrate", CalibrateParams), params.load("gate", Policy)
     demands = demands_of(
         data,
         calibrate,
         gate,
-        attacked=sections["attack"]["records"],
-        seed=sections["attack"]["seed"],
-        max_imbalance=sections["validate"]["max_imbalance"],
+        attacked=params.value("attack", "records", CountOrAll),
+        seed=params.value("attack", "seed", Seed),
+        max_imbalance=params.load("validate", ValidateParams).max_imbalance,
     )
     run(params.load("split", SplitParams), data, demands)
 

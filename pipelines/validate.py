@@ -26,6 +26,7 @@ from buckler.evaluation import reports, subgroups
 from buckler.evaluation.reports import ValidationReport
 from buckler.measurements.results import DataVersion, Expectation, Quarantined, Repeated
 from buckler.modality.picture import images
+from buckler.params import Real
 from buckler.state import documents
 from pipelines.settings import DataParams
 from pipelines.stage import stage
@@ -147,7 +148,7 @@ def _report(
 def main() -> None:
     """Run the stage on params.yaml."""
     limits, data = params.load("validate", expectations.ValidateParams), params.load("data", DataParams)
-    run(limits, data, params.read()["attack"]["subgroups"])  # checked by the stage preflight
+    run(limits, data, params.value("attack", "subgroups", Mapping[str, tuple[Real, ...]]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from buckler.errors import ParamsError
 from buckler.state import files
@@ -18,15 +18,27 @@ PARAMS_FILE = Path("params.yaml")
 
 Section = TypeVar("Section")
 
+
+def _no_truth(value: object) -> object:
+    """Reject true and false, which Python would take for the numbers 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")
+    return value
+
+
 # Types of values in a section, which `load` and `parse` check.
-Count = Annotated[int, Field(ge=1)]
-CountOrAll = Annotated[int, Field(ge=0)]  # 0 takes all
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_MOST = 1_000_000_000  # libraries compute with it without overflow
+Whole = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth)]
+Count = Annotated[Whole, Field(ge=1)]
+CountOrAll = Whole  # 0 takes all
+Number = Annotated[Real, Field(ge=0, le=_MOST)]
+Positive = Annotated[Real, Field(gt=0, le=_MOST)]
 Radii = Annotated[tuple[Count, ...], Field(min_length=1)]  # in 1/255
-Seed = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Between = Annotated[float, Field(gt=0, lt=1)]  # a share that is neither nothing nor everything
+Seed = Whole
+Share = Annotated[Real, Field(ge=0, le=1)]
+Between = Annotated[Real, Field(gt=0, lt=1)]  # a share that is neither nothing nor everything
+Mostly = Annotated[Real, Field(ge=0.5, lt=1)]  # a share that a protection must keep
 
 
 def load(section: str, cls: type[Section], path: Path = PARAMS_FILE) -> Section:
@@ -48,15 +60,31 @@ def parse(section: str, cls: type[Section], values: object, path: Path = PARAMS_
         for name, field in known.items()
         if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
-    unknown = sorted(set(values) - set(known))
+    unknown = sorted(set(values) - set(known), key=str)
     if missing or unknown:
         faults = [f"misses {missing}"] * bool(missing) + [f"does not know {unknown}"] * bool(unknown)
         raise ParamsError(f"{path.name}: section {section!r} {', '.join(faults)}")
+    return _checked(section, TypeAdapter(cls), dict(values), path)
+
+
+def value(section: str, key: str, kind: Any, path: Path = PARAMS_FILE) -> Any:
+    """Return one value of ``section``, of the type ``kind``, for who does not need the others.
+
+    Raises:
+        ParamsError: As `load`.
+    """
+    values = read(path).get(section)
+    if not isinstance(values, Mapping) or key not in values:
+        raise ParamsError(f"{path.name}: section {section!r} misses {[key]}")
+    return _checked(f"{section}.{key}", TypeAdapter(kind), values[key], path)
+
+
+def _checked(name: str, adapter: TypeAdapter[Section], values: object, path: Path) -> Section:
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return adapter.validate_python(values)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(map(str, (section, *fault['loc'])))}: {fault['msg']}, got {fault['input']!r}"
+            f"{'.'.join(map(str, (name, *fault['loc'])))}: {fault['msg']}, got {fault['input']!r}"
             for fault in error.errors()
         ]
         raise ParamsError(f"{path.name}: {'; '.join(faults)}") from error
@@ -69,16 +97,28 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
         ParamsError: The file is missing or invalid.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
     except FileNotFoundError as error:
         raise ParamsError(f"no {path.name} in {path.parent.resolve()}; run from the project's root") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path.name} is not UTF-8 ({error}); save it as UTF-8") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ParamsError(f"{path.name}: expected sections, got {values!r}")
+        raise ParamsError(f"{path.name}: expected sections, got {type(values).__name__}")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which takes the last of two equal keys without a word; here they are an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of ``node``."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {twice[0]!r}", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:
@@ -122,10 +162,11 @@ def with_profile(name: str | None, overrides: Mapping[str, Any], path: Path = PA
 
 
 def _profile(content: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    profiles: Mapping[str, Mapping[str, Any]] = content.get("profiles", {})
-    if name not in profiles:
-        raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(profiles)}")
-    return profiles[name]
+    profiles = content.get("profiles")
+    known = {str(key): values for key, values in profiles.items()} if isinstance(profiles, Mapping) else {}
+    if not isinstance(known.get(name), Mapping):
+        raise ParamsError(f"{path.name}: no profile {name!r}; there are {sorted(known)}")
+    return dict(known[name])
 
 
 def _place_of(document: Any, key: str, who: str, path: Path) -> tuple[dict[str, Any], str]:

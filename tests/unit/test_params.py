@@ -33,12 +33,47 @@ def test_a_section_becomes_its_dataclass(tmp_path):
         ("attack: {images: many, seed: 1}", r"attack\.images: .* got 'many'"),
         ("other: {}", "expected a section 'attack'"),
         ("attack: [", "not valid YAML"),
-        ("3", "expected sections"),
+        ("3", "expected sections, got int"),
+        ("- data\n- attack", "expected sections, got list"),
+        ("attack: {images: 3, seed: 1, seed: 2}", "not valid YAML: duplicate key 'seed'"),
+        ("attack:\n  images: 3\nattack:\n  images: 4", "not valid YAML: duplicate key 'attack'"),
+        ("attack:\n\timages: 3", "not valid YAML: .* cannot start any token"),
+        ("attack: {images: 3, seed: 1, 7: x}", r"does not know \[7\]"),
+        ("attack: {images: 3, seed: 1, 7: x, a: y}", r"does not know \[7, 'a'\]"),
+        ("[" * 5000, "not valid YAML"),
     ],
 )
 def test_an_error_names_an_invalid_section(tmp_path, text, message):
     with pytest.raises(ParamsError, match=message):
         params.load("attack", Section, write(tmp_path, text))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_section(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("attack: {images: 3, seed: 1}", encoding="utf-8-sig")
+    assert params.load("attack", Section, path) == Section(3, 1)
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("attack: {images: 3} # für".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"is not UTF-8 .*; save it as UTF-8"):
+        params.read(path)
+
+
+@pytest.mark.parametrize("profiles", ["3", "[a]", "{demo: 3}", "{1: {}, a: {}}"])
+def test_profiles_that_are_none_are_refused(tmp_path, profiles):
+    with pytest.raises(ParamsError, match="no profile 'demo'; there are"):
+        params.apply_profile("demo", {}, write(tmp_path, f"profiles: {profiles}"))
+
+
+def test_one_value_is_read_and_checked(tmp_path):
+    path = write(tmp_path, "attack: {images: 3}")
+    assert params.value("attack", "images", params.Count, path) == 3
+    with pytest.raises(ParamsError, match=r"attack\.images: Input should be less than or equal to 1, got 3"):
+        params.value("attack", "images", params.Share, path)
+    with pytest.raises(ParamsError, match=r"section 'attack' misses \['seed'\]"):
+        params.value("attack", "seed", params.Seed, path)
 
 
 def test_outside_a_project_the_error_states_where_to_run(tmp_path):

@@ -31,6 +31,7 @@ Guess = Callable[[Images], Labels]  # inputs (batch, ...) to class indices (batc
 
 # How much work an attack may do for an input. A setting of such a name is at least 1.
 BUDGET: Final = ("steps", "restarts", "queries")
+_MOST: Final = 1_000_000_000
 # Settings that a report states by name; all others belong to `Attack.tuning`.
 REPORTED: Final = (*BUDGET, "early_exit", "target")
 
@@ -150,9 +151,9 @@ class Attack(ABC, Generic[Model]):
 
     def __post_init__(self) -> None:
         """Reject an empty budget."""
-        empty = {name: value for name, value in self.budget.items() if value < 1}
-        if empty:
-            raise ValueError(f"{self.name}: expected at least 1, got {empty}")
+        outside = {name: value for name, value in self.budget.items() if not 1 <= value <= _MOST}
+        if outside:
+            raise ValueError(f"{self.name}: expected at least 1 and at most {_MOST}, got {outside}")
 
     def __call__(self, model: Model, batch: Batch, radius: Radius) -> Images:
         """Return ``batch.images`` changed by at most ``radius``."""

@@ -1,5 +1,6 @@
 """The attacks by name, as ``params.yaml`` and reports call them."""
 
+import math
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,13 +36,16 @@ def build(name: str, **settings: Any) -> AnyAttack:
         ValueError: There is no such attack or setting, a value has the wrong type or is out of range, or a required
             setting is missing.
     """
-    if name not in ATTACKS:
+    if not isinstance(name, str) or name not in ATTACKS:
         raise ValueError(f"expected an attack of {sorted(ATTACKS)}, got {name!r}")
     kind = ATTACKS[name]
     known = kind.setting_names()
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{name}: expected settings of {known}, got {unknown}")
+    endless = sorted(key for key, value in settings.items() if isinstance(value, float) and not math.isfinite(value))
+    if endless:
+        raise ValueError(f"{name}: expected finite numbers, got {endless} {settings[endless[0]]}")
     if kind.targeted and settings.get("target") is None:
         raise ValueError(f"expected a target class for {name}, got none")
     try:

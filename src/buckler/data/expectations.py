@@ -15,7 +15,7 @@ from pydantic import Field
 from buckler.data import manifest
 from buckler.data.offline_pages import offline
 from buckler.measurements.results import Expectation, Severity
-from buckler.params import Count, CountOrAll, Share
+from buckler.params import Count, CountOrAll, Real, Share
 
 COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
 GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -50,7 +50,7 @@ class ValidateParams:
     min_side: Count
     max_side: Count
     min_per_class: CountOrAll
-    max_imbalance: Annotated[float, Field(ge=1)]
+    max_imbalance: Annotated[Real, Field(ge=1, le=1000)]
     max_undecodable: Share
     labels: tuple[str, ...]
 

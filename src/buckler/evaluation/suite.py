@@ -23,6 +23,7 @@ from buckler.evaluation.journal import Journal
 from buckler.modality.base import Images, Labels, Radius
 from buckler.models.forward import Features, Forward, Logits
 from buckler.models.gradients import GradientClassifier
+from buckler.params import Count
 
 Rows = npt.NDArray[np.int64]  # positions of pictures
 
@@ -52,7 +53,7 @@ class AttackSpec:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     attack: AnyAttack
-    epsilon_255: tuple[int, ...]
+    epsilon_255: tuple[Count, ...]
     name: str = ""
     only_survivors: bool = False
 

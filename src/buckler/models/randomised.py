@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buckler.models.backend import keras
+from buckler.params import Number, Positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +16,13 @@ class Randomisation:
         noise_255: Standard deviation of the noise on each channel of each pixel, in 1/255.
     """
 
-    smallest: float
-    noise_255: float
+    smallest: Positive
+    noise_255: Number
 
     def __post_init__(self) -> None:
         """Reject invalid values."""
-        if not 0 < self.smallest <= 1 or self.noise_255 < 0:
-            raise ValueError(f"expected smallest in 0..1 and noise_255 of at least 0, got {self}")
+        if not 0 < self.smallest <= 1 or not 0 <= self.noise_255 <= 255:
+            raise ValueError(f"expected smallest above 0 and up to 1, and noise_255 in 0..255, got {self}")
 
 
 @keras.saving.register_keras_serializable(package="buckler")

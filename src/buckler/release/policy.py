@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from buckler.params import Between, Count, Share
 from buckler.trust.approval import Signatures
 
 # Kinds of floors that a later measurement may refute, in the order of the rules.
@@ -27,7 +30,8 @@ EARLIER: Mapping[str, Any] = {
     "signatures": {"required": 0, "keys": {}},
 }
 
-Floors = Mapping[int, float]  # radius in 1/255 -> least share under the worst case up to that radius
+_MOST_DAYS = 3650
+Floors = Mapping[int, Share]  # radius in 1/255 -> least share under the worst case up to that radius
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +76,26 @@ class Policy:
         signatures: How many people must approve a promotion, and who may; the signed verdict demands it of services.
     """
 
-    min_clean_accuracy: float
+    min_clean_accuracy: Share
     min_robust_accuracy: Floors
-    min_malignant_recall: float
+    min_malignant_recall: Share
     min_robust_sensitivity: Floors
     min_robust_specificity: Floors
-    min_subgroup_clean_accuracy: float
+    min_subgroup_clean_accuracy: Share
     min_subgroup_robust_accuracy: Floors
-    min_subgroup_records: int
-    max_margin_of_error: float
-    max_calibration_error: float
-    max_accepted_misses: float
-    max_detector_fpr: float
-    max_detector_subgroup_fpr: float
+    min_subgroup_records: Count
+    max_margin_of_error: Share
+    max_calibration_error: Share
+    max_accepted_misses: Share
+    max_detector_fpr: Share
+    max_detector_subgroup_fpr: Share
     min_detector_auc: Floors
     max_evaded: Floors
     allowed_warnings: tuple[str, ...]
-    max_quarantined: float
-    min_class_records: int
-    regression_alpha: float
-    valid_days: int
+    max_quarantined: Share
+    min_class_records: Count
+    regression_alpha: Between
+    valid_days: Annotated[Count, Field(le=_MOST_DAYS)]
     signatures: Signatures
 
     def __post_init__(self) -> None:
@@ -107,6 +111,10 @@ class Policy:
             raise ValueError(f"expected shares in 0..1, got {outside}")
         if not 0 < self.max_margin_of_error < 0.5:
             raise ValueError(f"expected max_margin_of_error above 0 and below 0.5, got {self.max_margin_of_error}")
+        if not 0 < self.regression_alpha < 1:
+            raise ValueError(f"expected regression_alpha above 0 and below 1, got {self.regression_alpha}")
+        if self.valid_days > _MOST_DAYS:
+            raise ValueError(f"expected valid_days of at most {_MOST_DAYS}, got {self.valid_days}")
         radii = chain.from_iterable(by_radius.values())
         if min(*(values[name] for name in counts), *radii) < 1:
             raise ValueError(f"expected radii, {', '.join(sorted(counts))} of at least 1")

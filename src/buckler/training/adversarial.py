@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
@@ -22,6 +23,7 @@ from buckler.modality.base import Images, Labels, Radius
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier, copy_in
 from buckler.models.networks import table
+from buckler.params import Count, Number, Positive, Share, Whole
 from buckler.state import files
 from buckler.training.loop import History, turned
 
@@ -54,20 +56,20 @@ class Recipe:
         averaging: Share of the past kept in the moving average of the weights, which is the result.
     """
 
-    epsilon_255: float
-    rising_epochs: int
-    steps: int
+    epsilon_255: Annotated[Positive, Field(le=255)]
+    rising_epochs: Whole
+    steps: Count
     loss: Literal["cross_entropy", "trades"]
-    trades_beta: float
-    clean_share: float
-    malignant_weight: float
-    label_smoothing: float
-    unfrozen_blocks: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    clip_norm: float
-    averaging: float
+    trades_beta: Number
+    clean_share: Share
+    malignant_weight: Positive
+    label_smoothing: Share
+    unfrozen_blocks: Whole
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[Positive, Field(le=10)]
+    clip_norm: Positive
+    averaging: Share
 
     def __post_init__(self) -> None:
         """Reject invalid values.

@@ -39,7 +39,7 @@ class Signatures:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    required: Annotated[int, Field(ge=0)]
+    required: Annotated[int, Field(ge=0, le=1000)]
     keys: Mapping[Person, KeyId]
 
     def __post_init__(self) -> None:

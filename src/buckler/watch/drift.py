@@ -7,18 +7,21 @@ as drifted only if its distance also exceeds a minimum set by the operator.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from buckler.errors import ParamsError
 from buckler.modality.picture.measures import TRAFFIC_MEASURES
+from buckler.params import Count, Positive, Real, Seed, Share
 from buckler.serving.traffic import TrafficObservation
 
 Kind = Literal["input", "features", "predictions", "detector"]
 KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
 Numbers = npt.NDArray[np.float64]
+Distance = Annotated[Share, Field(lt=1)]  # no distance is larger than 1: with it, nothing ever drifts
 
 BINS = 20
 ROWS_PER_PICTURE = 1.3
@@ -44,15 +47,15 @@ class DriftParams:
         seed: Seed of the permutations.
     """
 
-    window_hours: float
-    window_records: int
-    min_records: int
-    alpha: float
-    min_ks: float
-    min_total_variation: float
-    min_mmd: float
-    permutations: int
-    seed: int
+    window_hours: Annotated[Positive, Field(le=24 * 366)]
+    window_records: Count
+    min_records: Count
+    alpha: Real
+    min_ks: Distance
+    min_total_variation: Distance
+    min_mmd: Distance
+    permutations: Annotated[Count, Field(le=1_000_000)]
+    seed: Seed
 
     def __post_init__(self) -> None:
         """Reject settings that cannot detect drift.

@@ -8,10 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from buckler.errors import BucklerError
+from buckler.params import CountOrAll, Seed, Whole
 from buckler.serving.settings import TRAFFIC_URL, WATCH_HEADER, EnvironmentSettings, SettingUnit, variable
 from buckler.watch.table import JOBS
 
 Action = Literal["alert", "degrade", "rollback", "stop"]
+Seconds = Annotated[Whole, Field(le=31 * 86_400)]
 ACTIONS: tuple[Action, ...] = ("alert", "degrade", "rollback", "stop")
 
 
@@ -47,11 +49,11 @@ class JobParams:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     cron: str
-    jitter_seconds: int
-    limit_seconds: int
-    retries: int
-    backoff_seconds: int
-    misfire_grace_seconds: int
+    jitter_seconds: Seconds
+    limit_seconds: Seconds
+    retries: Annotated[Whole, Field(le=20)]
+    backoff_seconds: Seconds
+    misfire_grace_seconds: Seconds
 
     def __post_init__(self) -> None:
         """Reject invalid values."""
@@ -73,7 +75,7 @@ class RecentParams:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     path: str
-    records: int
+    records: CountOrAll
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class WatchParams:
     policy: Mapping[str, tuple[Action, ...]]
     promote: bool
     suite: tuple[Mapping[str, Any], ...]
-    records: int
-    seed: int
+    records: CountOrAll
+    seed: Seed
     recent: RecentParams
     service_url: str
     key_file: str
     host: str
-    port: int
+    port: Annotated[Whole, Field(le=65_535)]
 
     def __post_init__(self) -> None:
         """Reject jobs without a schedule or a policy, and unknown jobs."""

@@ -355,8 +355,10 @@ def test_the_test_split_of_every_profile_is_large_enough_for_its_floors(tmp_path
         {"max_margin_of_error": 0.0},
         {"max_margin_of_error": 0.5},
         {"valid_days": 0},
+        {"valid_days": 100_000},
+        {"regression_alpha": 0.0},
     ],
 )
 def test_an_invalid_policy_is_rejected(changes):
-    with pytest.raises(ParamsError, match="expected"):
+    with pytest.raises(ParamsError, match=r"params\.yaml: gate.*(expected|Input should be)"):
         params.parse("gate", Policy, {**dataclasses.asdict(POLICY), **changes})

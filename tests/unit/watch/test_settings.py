@@ -27,7 +27,7 @@ def test_an_error_names_the_jobs_that_need_a_policy():
     [
         ({"retires": 2}, "retires"),
         ({"limit_seconds": 0}, "limit_seconds and misfire_grace_seconds of at least 1"),
-        ({"retries": -1}, "of at least 0"),
+        ({"retries": -1}, "retries: Input should be greater than or equal to 0"),
     ],
 )
 def test_invalid_settings_of_a_job_are_rejected(changes, message):

@@ -12,12 +12,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from buckler import params
 from buckler.client import Client
 from buckler.errors import BucklerError
 from buckler.modality.picture.images import to_png
+from buckler.params import Count, Share
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache, selftest
 from buckler.serving.registry import Registry
@@ -40,8 +43,8 @@ class CanaryParams:
         min_right: Minimum share with the expected answer.
     """
 
-    records: int
-    min_right: float
+    records: Count
+    min_right: Annotated[Share, Field(gt=0)]
 
 
 def run() -> Finding:

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from buckler import params
 from buckler.client import Answer, Client, ServiceError
@@ -31,6 +31,7 @@ from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
+from buckler.params import Count, Seed, Share, Whole
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache
 from buckler.serving.assessment import OpenedRelease
@@ -61,8 +62,8 @@ class TransferParams:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     attack: str
-    epsilon_255: int
-    steps: int
+    epsilon_255: Count
+    steps: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +85,18 @@ class ProbeParams:
         min_robust_accuracy: Attack -> minimum robust accuracy.
     """
 
-    records: int
-    square_records: int
-    queries: int
+    records: Annotated[Count, Field(le=100_000)]
+    square_records: Annotated[Whole, Field(le=100_000)]
+    queries: Annotated[Count, Field(le=1_000_000)]
     transfer: TransferParams
     crafted_on: Literal["release", "surrogate"]
-    square_epsilon_255: int
-    seed: int
-    min_parity: float
-    max_probability_gap: float
-    max_flagged: Mapping[Literal["clean"], float]
-    min_flagged: Mapping[Literal["transfer", "square"], float]
-    min_robust_accuracy: Mapping[Literal["transfer", "square"], float]
+    square_epsilon_255: Count
+    seed: Seed
+    min_parity: Annotated[Share, Field(gt=0)]
+    max_probability_gap: Annotated[Share, Field(lt=1)]
+    max_flagged: Mapping[Literal["clean"], Share]
+    min_flagged: Mapping[Literal["transfer", "square"], Share]
+    min_robust_accuracy: Mapping[Literal["transfer", "square"], Share]
 
 
 @dataclass(slots=True)
