@@ -53,6 +53,8 @@ def _run(argv: Sequence[str] | None) -> int:
     except BucklerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (OSError, MemoryError):
+        raise  # `main` explains them
     except Exception:  # a bug; Python's own exit code, 1, would say that something was refused
         traceback.print_exc()
         return 2
