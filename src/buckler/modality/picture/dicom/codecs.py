@@ -10,7 +10,7 @@ from buckler.modality.picture.dicom import jpeg2000, jpeg_stream, objects
 from buckler.modality.picture.dicom.header import Header
 from buckler.modality.picture.dicom.jpeg_stream import Colours
 from buckler.modality.picture.dicom.refusals import unreadable, unsupported
-from buckler.modality.picture.dicom.samples import Cells, run_length
+from buckler.modality.picture.dicom.samples import Cells
 
 _ROOT = "1.2.840.10008.1.2."
 RLE = f"{_ROOT}5"
@@ -22,7 +22,9 @@ COMPRESSED = {RLE, DEFLATED_FRAMES, *_JPEG, *_JPEG_LS, *_JPEG_2000}
 
 # GDCM names the kinds of streams by transfer syntax.
 _GDCM_LOSSLESS, _GDCM_EXTENDED, _GDCM_JPEG_LS = f"{_ROOT}4.57", f"{_ROOT}4.51", f"{_ROOT}4.81"
-_FOREIGN = "buckler.modality.picture.dicom.foreign"
+_PACKAGE = "buckler.modality.picture.dicom"
+_JPEG_DECODER, _JPEG_2000_DECODER = f"{_PACKAGE}.foreign:jpeg", f"{_PACKAGE}.foreign:jpeg2000"
+_RUN_LENGTH = f"{_PACKAGE}.run_length:decode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ def decode(stream: bytes, syntax: str, header: Header) -> Decoded:
         UnusableImageError: The stream is damaged, contradicts the header, or has a kind that is not decoded.
     """
     if syntax == RLE:
-        return Decoded.of(header, run_length(stream, header), by_label(header))
+        shape = (header.columns, header.rows, header.samples)
+        arguments = (*shape, header.allocated)
+        cells = _in_child(_RUN_LENGTH, stream, *arguments, pixels=header.columns * header.rows)
+        return Decoded.of(header, cells, by_label(header))
     if stream.startswith((jpeg2000.CODESTREAM, jpeg2000.JP2)):
         _check_family(syntax, _JPEG_2000, "JPEG 2000")
         return _decode_jpeg2000(jpeg2000.read(stream), header)
@@ -113,18 +118,18 @@ def _decode_jpeg(stream: bytes, header: Header) -> Decoded:
 
 def _gdcm(stream: bytes, syntax: str, header: Header, precision: int) -> Cells:
     shape = (header.columns, header.rows, header.samples)
-    return _in_child("jpeg", stream, syntax, *shape, precision, pixels=header.columns * header.rows)
+    return _in_child(_JPEG_DECODER, stream, syntax, *shape, precision, pixels=header.columns * header.rows)
 
 
 def _in_child(decoder: str, stream: bytes, *arguments: object, pixels: int) -> Cells:
-    return child.run(f"{_FOREIGN}:{decoder}", stream, *arguments, most_pixels=pixels).pixels
+    return child.run(decoder, stream, *arguments, most_pixels=pixels).pixels
 
 
 def _decode_jpeg2000(found: jpeg2000.Codestream, header: Header) -> Decoded:
     _check(header, found.columns, found.rows, found.components, found.precision)
     shape = (found.columns, found.rows, found.components)
     pixels = found.columns * found.rows
-    cells = _in_child("jpeg2000", found.data, *shape, found.precision, found.signed, pixels=pixels)
+    cells = _in_child(_JPEG_2000_DECODER, found.data, *shape, found.precision, found.signed, pixels=pixels)
     if found.components == 1:
         return Decoded.of(header, cells, Colours.GREY, signed=found.signed)
     if header.stored != found.precision:

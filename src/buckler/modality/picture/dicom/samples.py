@@ -1,10 +1,8 @@
-"""Reads uncompressed and run-length encoded pixel data as the cells of the header.
+"""Reads uncompressed pixel data as the cells of the header.
 
-Source: DICOM PS3.3, C.7.6.3.1; PS3.5, section 8 (native encoding) and annex G (run-length encoding).
+Source: DICOM PS3.3, C.7.6.3.1; PS3.5, section 8 (native encoding).
 """
 
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,6 @@ from buckler.modality.picture.dicom.refusals import unreadable
 
 Cells = NDArray[np.unsignedinteger[Any]]
 """Cells of a picture, ``(rows, columns)`` or ``(rows, columns, 3)``: uint8, uint16 or uint32."""
-
-_RLE_HEADER = 64
 
 
 def frame_bits(header: Header) -> int:
@@ -91,58 +87,3 @@ def _from_pairs(cells: Cells, header: Header) -> Cells:
     full[..., 0] = pairs[..., :2]
     full[..., 1:] = pairs[..., None, 2:]
     return full.reshape(header.rows, -1, 3)[:, : header.columns]
-
-
-def run_length(data: bytes, header: Header) -> Cells:
-    """Return the cells of a run-length encoded frame: each byte of each sample has a segment of its own.
-
-    Raises:
-        UnusableImageError: A segment is missing, or ends before the picture does.
-    """
-    width = header.allocated // 8
-    expected = header.samples * width
-    if len(data) < _RLE_HEADER:
-        raise unreadable(f"a header of {_RLE_HEADER} bytes in the run-length encoded PixelData", f"{len(data)} bytes")
-    count, *offsets = struct.unpack("<16I", data[:_RLE_HEADER])
-    if count != expected or header.allocated == 1:
-        raise unreadable(f"{expected} run-length encoded segments in PixelData", f"{count}")
-    size = header.rows * header.columns
-    planes = np.empty((header.samples, size, width), np.uint8)
-    ends = [*offsets[1:count], len(data)]
-    for index, (start, end) in enumerate(zip(offsets[:count], ends, strict=True)):
-        # The most significant byte comes first.
-        planes[index // width, :, width - 1 - index % width] = _segment(data, start, end, size, index)
-    cells = planes.view(f"<u{width}").reshape(header.samples, header.rows, header.columns)
-    return cells[0] if header.samples == 1 else cells.transpose(1, 2, 0)
-
-
-def _segment(data: bytes, start: int, end: int, size: int, index: int) -> NDArray[np.uint8]:
-    if not _RLE_HEADER <= start <= end <= len(data):
-        raise unreadable("run-length encoded segments one behind the other in PixelData", "another order")
-    decoded, length = bytearray(), 0
-    for run in _runs(data, start, end):
-        length += len(run)
-        decoded += run
-        if length >= size:
-            break
-    # Padding to an even length may add a byte, which the picture does not have.
-    if not size <= length <= size + 1:
-        raise unreadable(f"{size:,} bytes in segment {index + 1} of the run-length encoded PixelData", f"{length:,}")
-    return np.frombuffer(decoded, np.uint8)[:size]
-
-
-def _runs(data: bytes, place: int, end: int) -> Iterator[bytes]:
-    while place < end:
-        code = data[place]
-        if code < 128:
-            run = data[place + 1 : min(place + 2 + code, end)]
-            if len(run) < code + 1:
-                yield run
-                return
-            yield run
-            place += 2 + code
-        elif code > 128:
-            yield data[place + 1 : min(place + 2, end)] * (257 - code)
-            place += 2
-        else:
-            place += 1  # reserved: nothing
