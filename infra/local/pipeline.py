@@ -1,9 +1,11 @@
 """Runs `dvc repro` with a line for each stage; what a stage prints follows its line."""
 
+import ctypes
 import os
 import selectors
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -14,6 +16,7 @@ from infra.local.output import Output
 from infra.local.places import LocalError
 from infra.local.progress import Progress, StageRun
 
+PR_SET_PDEATHSIG = 1  # of Linux
 STOP_SECONDS = 20  # after which an interrupted stage is killed
 
 
@@ -35,6 +38,7 @@ def repro() -> list[StageRun]:
         bufsize=0,
         # Ctrl-C reaches this process alone, which then ends DVC and its stage in an orderly way.
         start_new_session=True,
+        preexec_fn=_end_with_parent,
     ) as child:
         try:
             _follow(child, progress)
@@ -47,6 +51,12 @@ def repro() -> list[StageRun]:
     if child.returncode:
         raise LocalError(f"`dvc repro` ended with exit code {child.returncode}; see above")
     return progress.stages
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end DVC, and so its stage, when this process is killed; other systems than Linux cannot."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _descriptions() -> dict[str, str]:

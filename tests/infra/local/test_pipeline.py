@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.local import pipeline, places
+from infra.local import members, pipeline, places
 from infra.local.output import Bar
 from infra.local.places import LocalError
 from infra.local.progress import Progress
+from tests.waiting import wait_for
 
 DVC = """#!{python}
 import subprocess, sys, time
@@ -177,3 +178,12 @@ def test_a_long_stage_is_noted_in_a_log_once_a_minute(capsys):
         "[ 1/1] attack _ s still runs: attack 30 %",
         "[ 1/1] attack _ s still runs: attack 60 %",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_dvc_ends_when_the_command_that_started_it_is_killed(dvc, root: Path):
+    dvc(f"open({str(root / 'begun')!r}, 'w').write(str(__import__('os').getppid())); import time; time.sleep(20)")
+    with subprocess.Popen(run_in(root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+        wait_for(lambda: (root / "begun").is_file() and (root / "begun").read_text() != "", 60)
+        command.kill()
+    wait_for(lambda: members.began(int((root / "begun").read_text())) is None, 10)
