@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from buckler.errors import BucklerError, RegistryError, VerdictError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured
+from buckler.serving import clocks
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
 from services.console.settings import Settings
@@ -71,6 +73,11 @@ class AliasedVersion:
     def standing(self) -> "Standing | None":
         """Its standing; None without an authentic verdict."""
         return self.assessment.standing
+
+    @property
+    def from_future(self) -> tuple[str, ...]:
+        """What of it was signed by a clock that was ahead, one sentence each."""
+        return clocks.from_future(self.assessment, datetime.now(UTC))
 
     @property
     def renewed(self) -> bool:

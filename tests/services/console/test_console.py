@@ -3,6 +3,8 @@
 import html
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -15,11 +17,13 @@ from buckler.measurements.results import Rate
 from services.classifier.endpoints import ENDPOINTS
 from services.console import messages, pages, robustness_chart, sparkline
 from services.console.live_metrics import LiveMetrics, Sample, Totals, between, quantile
+from services.console.registry import AliasedVersion, Overview
 from services.console.service_client import ServiceClient
 from services.console.settings import Settings
 from tests.services.console.browser import client, token_of
 from tests.services.running import Server
 from tests.test_architecture import loaded_by
+from tests.unit.serving.test_assessment import SOUND, Documents
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -87,6 +91,17 @@ def test_a_run_of_a_clock_that_was_ahead_is_marked(tmp_path, monkeypatch):
     text = client(watch_database_url=url).get("/engineer/jobs").text
     assert text.count("2100-01-01 00:00 UTC, in the future: the clock was wrong") == 2  # last run, latest runs
     assert text.count("in the future") == 2
+
+
+def test_a_verdict_of_a_clock_that_was_ahead_is_named():
+    ahead = datetime(2100, 1, 1, tzinfo=UTC)
+    judged = replace(SOUND, issued_at=ahead, expires_at=ahead)
+    champion = AliasedVersion("champion", Documents(judged=judged, promoted_as=judged).assess(), None, (), None)
+    page = pages.render(
+        "models", overview=Overview(champion, None), age=0, chart=None, live_version=None, model_name="skin-lesion"
+    )
+    text = html.unescape(page.body.decode())
+    assert f"The verdict {SOUND.id} is from 2100-01-01T00:00:00+00:00, which lies in the future" in text
 
 
 def test_without_a_service_a_picture_gets_a_clear_error():
