@@ -1,12 +1,20 @@
 """Valid pictures of every kind that the decoder knows."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from tests.fuzz.table import Inputs
 from tests.malformed import SECRET
@@ -75,6 +83,9 @@ def dicom_inputs() -> Inputs:
         for colour in ("Red", "Green", "Blue")
         for part, value in (("Descriptor", [256, 0, 16]), ("Data", bytes(512)))
     }
+    segmented = {name: value for name, value in palette.items() if name.endswith("Descriptor")}
+    for colour in ("Red", "Green", "Blue"):
+        segmented[f"Segmented{colour}PaletteColorLookupTableData"] = struct.pack("<6H", 0, 1, 5, 1, 255, 900)
     jpeg = encapsulate([saved(noise(side=8))])
     return {
         "rgb": dicom(rgb, "RGB"),
@@ -89,4 +100,19 @@ def dicom_inputs() -> Inputs:
         "deflated": dicom(grey, "MONOCHROME2", syntax=DeflatedExplicitVRLittleEndian),
         "jpeg": jpeg_dicom(noise(side=8)),
         "jpeg rgb": dicom(jpeg, "RGB", syntax=JPEGBaseline8Bit, Rows=8, Columns=8),
+        "big endian": dicom(grey, "MONOCHROME2", syntax=ExplicitVRBigEndian),
+        "frames": dicom(rgb, "MONOCHROME2", Rows=8, Columns=8, NumberOfFrames=3),
+        "segments": dicom(grey, "PALETTE COLOR", **segmented),
+        "rle": dicom(encapsulate([_run_lengths()]), "MONOCHROME2", syntax=RLELossless, Rows=2, Columns=4),
+        "jpeg 2000": dicom(encapsulate([_jpeg_2000()]), "YBR_RCT", syntax=JPEG2000Lossless, Rows=8, Columns=8),
     }
+
+
+def _run_lengths() -> bytes:
+    return struct.pack("<16I", 1, 64, *[0] * 14) + b"\xfd\2\3abcd"
+
+
+def _jpeg_2000() -> bytes:
+    buffer = io.BytesIO()
+    noise(side=8).save(buffer, "JPEG2000", no_jp2=True, mct=1)
+    return buffer.getvalue()

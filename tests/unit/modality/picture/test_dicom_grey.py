@@ -176,5 +176,20 @@ def test_palettes_of_bytes_and_of_segments():
     np.testing.assert_array_equal(decoded(dicom(stored, "PALETTE COLOR", **segmented)), expected)
 
 
+def test_segments_that_promise_gigabytes_or_repeat_others_are_refused():
+    def file(segment):
+        tables = {}
+        for colour in ("Red", "Green", "Blue"):
+            name = f"{colour}PaletteColorLookupTable"
+            tables[f"{name}Descriptor"] = [0, 0, 16]
+            tables[f"Segmented{name}Data"] = np.array([0, 1, 7, *segment], "<u2").tobytes()
+        return dicom(np.zeros((2, 2), np.uint8), "PALETTE COLOR", **tables)
+
+    # Each of these lines states 65,535 entries; two of them fill a table.
+    assert decoded(file([1, 65535, 9] * 20_000)).tolist()[0][0] == [7, 7, 7]
+    assert "RedPaletteColorLookupTableData" in refusal(file([2, 1, 0, 0]))
+    assert "RedPaletteColorLookupTableData" in refusal(file([1, 3, 9]))  # too few entries
+
+
 def test_a_missing_palette_is_refused_by_keyword():
     assert "RedPaletteColorLookupTableDescriptor" in refusal(dicom(np.zeros((2, 2), np.uint8), "PALETTE COLOR"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _COLOURS = ("Red", "Green", "Blue")
 _MOST_ENTRIES = 1 << 16
+_DISCRETE, _LINEAR = 0, 1  # kinds of segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,22 @@ def _entries(data: Any, count: int | None, bits: int, *, big_endian: bool) -> ND
 
 
 def _expanded(segments: NDArray[np.unsignedinteger], count: int) -> NDArray[np.unsignedinteger]:
-    """Return the entries that discrete, linear and indirect segments describe."""
-    from pydicom.pixels.processing import _expand_segmented_lut
+    """Return the entries that discrete and linear segments describe.
 
-    if len(segments) > 4 * _MOST_ENTRIES:
-        raise ValueError("segments")
-    kind = "B" if segments.itemsize == 1 else "H"
-    entries = _expand_segmented_lut(tuple(segments.tolist()), f"<{len(segments)}{kind}")
-    if len(entries) < count:
-        raise ValueError("entries")
+    Indirect segments, which repeat others, are refused: programs disagree about the unit of their offsets.
+    """
+    words: list[int] = segments.tolist()
+    entries: list[int] = []
+    place = 0
+    while len(entries) < count:
+        kind, length = words[place], words[place + 1]
+        if kind == _DISCRETE:
+            entries += words[place + 2 : place + 2 + length]
+            place += 2 + length
+        elif kind == _LINEAR:
+            # A line from the last entry, which is not repeated, to the stated one.
+            entries += np.rint(np.linspace(entries[-1], words[place + 2], length + 1)[1:]).astype(int).tolist()
+            place += 3
+        else:
+            raise ValueError("indirect segment")
     return np.asarray(entries[:count], np.uint16)
