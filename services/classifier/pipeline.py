@@ -15,7 +15,7 @@ from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import overlay, uploads
-from buckler.modality.picture.decode_budget import MAX_PIXELS
+from buckler.modality.picture.decode_budget import MAX_PIXELS, ORDINARY_PIXELS
 from buckler.modality.picture.uploads import Upload
 from services.classifier import metrics
 from services.classifier.contract import Answer, Feedback, RefusalError
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from buckler.models.explanation import Relevance
     from buckler.serving.predictor import Prediction
 
-# Enough that a slow picture delays no other one. Pictures of more than SMALL_PIXELS are decoded one at a time, because
-# each takes up to half a gigabyte.
+# Enough that a slow picture delays no other one. Pictures of more than ORDINARY_PIXELS are decoded one at a time: each
+# takes up to 0.6 GB, one of the others up to 0.2 GB.
 DECODERS = 3
-SMALL_PIXELS = 12_500_000
 # Pictures that are decoded or wait for the model; the others wait as files, which take less memory.
 AHEAD = DECODERS + 1
 
@@ -136,7 +135,7 @@ class ClassifierPipeline:
     ) -> tuple[Upload, tuple["Prediction", "Relevance | None"]]:
         try:
             async with self._ahead:
-                upload = await self._decoded(request, picture, self.drawing, SMALL_PIXELS)
+                upload = await self._decoded(request, picture, self.drawing, ORDINARY_PIXELS)
                 return upload, await self._model.run(partial(self._predict, request, upload, picture))
         except RefusalError as refusal:
             if refusal.code is not ErrorCode.IMAGE_TOO_LARGE:

@@ -48,8 +48,8 @@ class SharedSettings(EnvironmentSettings):
     audit_log: Annotated[Literal["off"] | Path, SettingUnit("file or `off`")] = paths.AUDIT_LOG
     """Audit log. `off` turns it off; an empty variable does not, because it counts as not set."""
 
-    body_limit_bytes: Bytes = Field(default=10 * MEBIBYTE, ge=1024)
-    """Largest request body that is read."""
+    body_limit_bytes: Bytes = Field(default=32 * MEBIBYTE, ge=1024)
+    """Largest request body that is read. A 12-megapixel PNG has 18 MB, in base64 24 MB."""
 
     def keys_required_on(self, host: str | None) -> bool:
         """Return whether clients must send a key to a process that is bound to ``host``."""
@@ -134,6 +134,9 @@ class Settings(SharedSettings):
     max_in_progress: Pictures = Field(default=32, ge=1)
     """Unanswered pictures of all clients. A worker computes one picture at a time: at four pictures per second, the
     last of 32 waits 8 seconds, which is within `BUCKLER_REQUEST_TIMEOUT_SECONDS`."""
+
+    bodies_limit_bytes: Bytes = Field(default=320 * MEBIBYTE, ge=1024)
+    """Bytes of all request bodies that one worker holds until their answers are sent."""
 
     query_attack: Literal["flag", "refuse", "off"] = "flag"
     """Response to a run of near-identical pictures from one client: `flag` answers them with `review`, `refuse` answers

@@ -1,6 +1,7 @@
 """Keys, roles and limits of a request, with the errors of the contract."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
 from starlette.datastructures import Headers
@@ -9,7 +10,7 @@ from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, LimitError
 from buckler.serving import api_keys
 from buckler.serving.api_keys import ApiKey, KeyRing
-from buckler.serving.limits import Limiter, RateLimits
+from buckler.serving.limits import ByteBudget, Limiter, RateLimits
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
 from services.classifier.routing import Endpoint
@@ -34,6 +35,7 @@ class Access:
                 in_progress=settings.max_in_progress,
             )
         )
+        self._bodies = ByteBudget(settings.bodies_limit_bytes)
 
     def check_host(self, headers: Headers) -> None:
         """Check the header ``Host``, if no keys are required.
@@ -99,12 +101,31 @@ class Access:
         if pictures > 1:
             _enter(places, self._limiter.more(key.id if key else None, pictures - 1))
 
+    def hold_body(self, places: ExitStack) -> Callable[[int], None]:
+        """Return a function that counts bytes of a body against the memory for all bodies, until ``places`` is closed.
+
+        It raises `RefusalError` (``overloaded``).
+        """
+        hold = places.enter_context(self._bodies.share())
+
+        def count(received: int) -> None:
+            try:
+                hold(received)
+            except LimitError as error:
+                raise _refusal(error) from error
+
+        return count
+
 
 def _enter(places: ExitStack, place: AbstractContextManager[None]) -> None:
     try:
         places.enter_context(place)
     except LimitError as error:
-        raise RefusalError(ErrorCode(error.code), str(error), {"retry-after": str(error.retry_after)}) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: LimitError) -> RefusalError:
+    return RefusalError(ErrorCode(error.code), str(error), {"retry-after": str(error.retry_after)})
 
 
 def announce(settings: Settings) -> None:

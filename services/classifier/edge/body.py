@@ -1,6 +1,7 @@
 """Reads the body of a request, within its limits of size and time."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import Receive
 
@@ -16,7 +17,12 @@ class ClientGoneError(Exception):
 
 
 async def read(
-    reader: Reader, decoder: Plain | Compressed, receive: Receive, announced: str, settings: Settings
+    reader: Reader,
+    decoder: Plain | Compressed,
+    receive: Receive,
+    announced: str,
+    settings: Settings,
+    hold: Callable[[int], None],
 ) -> tuple[bytes, ...]:
     """Feed a body to ``reader`` and return its files.
 
@@ -26,9 +32,10 @@ async def read(
         receive: Returns the messages of the request.
         announced: The header ``Content-Length``; empty without one.
         settings: The limits; the one on its size counts before and after decompression.
+        hold: Counts bytes that stay in memory.
 
     Raises:
-        RefusalError: The body is malformed, too large or too slow.
+        RefusalError: The body is malformed, too large or too slow, or all bodies together are too large.
         ClientGoneError: The client closed the connection.
     """
     limit = settings.body_limit_bytes
@@ -51,6 +58,7 @@ async def read(
                     content += len(piece)
                     if content > limit:
                         raise too_large
+                    hold(len(piece))
                     reader.feed(piece)
                 if not message.get("more_body", False):
                     decoder.end()

@@ -112,7 +112,7 @@ class FrontDoor:
             path=parameters,
             query=QueryParams(exchange.scope["query_string"]),
             headers=headers,
-            files=await self._read(endpoint, headers, receive),
+            files=await self._read(endpoint, headers, receive, places),
             reserve=partial(self._access.reserve_pictures, key, places),
         )
 
@@ -146,13 +146,16 @@ class FrontDoor:
             raise RefusalError(ErrorCode.METHOD_NOT_ALLOWED, headers={"allow": _methods(rows)})
         return endpoint, parameters, chosen
 
-    async def _read(self, endpoint: Endpoint, headers: Headers, receive: Receive) -> tuple[bytes, ...]:
+    async def _read(
+        self, endpoint: Endpoint, headers: Headers, receive: Receive, places: ExitStack
+    ) -> tuple[bytes, ...]:
         if not endpoint.takes:
             return ()
         most = endpoint.most_pictures(self._settings.batch_limit)
         reader = endpoint.reader(", ".join(headers.getlist("content-type")), most)  # two are none of the known ones
         decoder = encoding.decoder(headers.getlist("content-encoding"))
-        return await body.read(reader, decoder, receive, headers.get("content-length", ""), self._settings)
+        hold = self._access.hold_body(places)
+        return await body.read(reader, decoder, receive, headers.get("content-length", ""), self._settings, hold)
 
     async def _answered(self, endpoint: Endpoint, call: Call, receive: Receive) -> Response:
         """Return the handler's response.

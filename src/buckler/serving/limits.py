@@ -158,3 +158,35 @@ class Limiter:
 class _Client:
     bucket: TokenBucket
     taken: int = 0
+
+
+class ByteBudget:
+    """Bounds the bytes that all requests hold in memory together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Return a function that counts further bytes of one request; at the end they are free again.
+
+        The function raises `LimitError` (``overloaded``) if all requests together would hold too many.
+        """
+        mine = 0
+
+        def hold(count: int) -> None:
+            nonlocal mine
+            if self._held + count > self._most:
+                raise LimitError(
+                    ErrorCode.OVERLOADED,
+                    f"requests in progress hold {self._held:,} of {self._most:,} bytes; try again later",
+                    retry_after=BUSY_SECONDS,
+                )
+            self._held += count
+            mine += count
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine

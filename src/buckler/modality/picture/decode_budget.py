@@ -8,8 +8,12 @@ megapixels fit into 0.2 MB and take 10 s.
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 
-MAX_PIXELS = 50_000_000
-"""Maximum number of pixels, checked in the header before any pixel is decoded; enough for a 50-megapixel phone."""
+MAX_PIXELS = 64_000_000
+"""Maximum number of pixels, checked in the header before any pixel is decoded: 50-megapixel phones have up to 8192 x
+6144."""
+
+ORDINARY_PIXELS = 12_600_000
+"""Largest number of pixels of most cameras; phones have up to 4080 x 3072. A larger JPEG is decoded scaled down."""
 
 MAX_SIDE = 65_535
 """Maximum width and height. A JPEG's header allows no more; a PNG of 1 by millions of pixels is slow to decode."""

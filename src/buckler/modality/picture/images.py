@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def inspect(source: Path | bytes) -> ImageInfo:
         DataError: ``source`` is a path that cannot be read.
     """
     content = _read(source)
-    found = _decode(content, MAX_PIXELS)
+    found = _decode(content, MAX_PIXELS, size=1)  # a scaled picture has the same mode, and the sides of the file
     return ImageInfo(found.width, found.height, found.image.mode, format_of(content))
 
 
@@ -58,20 +58,27 @@ def load_pixels(source: Path | bytes, *, size: int | None = None) -> NDArray[np.
         UnusableImageError: The picture is incomplete, of another format or exceeds a limit; ``code`` states the fault.
         DataError: ``source`` is a path that cannot be read.
     """
-    return as_pixels(load_image(source), size=size)
+    return as_pixels(load(source, size=size).image, size=size)
 
 
-def load_image(source: Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return a picture upright, as 8-bit RGB, at its own sides; errors as for ``load_pixels``.
+def load_image(source: Path | bytes) -> Image.Image:
+    """Return a picture upright, as 8-bit RGB, at its own sides; errors as for ``load_pixels``."""
+    return load(source).image
+
+
+def load(source: Path | bytes, *, size: int | None = None, most_pixels: int = MAX_PIXELS) -> Decoded:
+    """Return a picture upright, as 8-bit RGB, with the sides that it has in the file; errors as for ``load_pixels``.
 
     Args:
         source: As for ``load_pixels``.
-        most_pixels: Most pixels that are decoded.
+        size: Side to which the picture will be reduced: a large JPEG then has fewer pixels than the file. None keeps
+            all.
+        most_pixels: Most pixels of a file that is decoded.
     """
     content = _read(source)
-    found = _decode(content, most_pixels)
+    found = _decode(content, most_pixels, size)
     with decoding_errors(format_of(content)):
-        return to_rgb(found)
+        return replace(found, image=to_rgb(found), profile=None)
 
 
 def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.float32]:
@@ -144,13 +151,15 @@ def _read(source: Path | bytes) -> bytes:
         raise DataError(f"cannot read the picture {source}: {error.strerror or error}") from error
 
 
-def _decode(content: bytes, most_pixels: int) -> Decoded:
+def _decode(content: bytes, most_pixels: int, size: int | None) -> Decoded:
     """Return the decoded, upright picture in its own mode."""
-    return _DECODERS[format_of(content)](content, most_pixels)
+    name = format_of(content)
+    if name == "JPEG":
+        return jpeg.decode(content, most_pixels, size)  # the only one that scales while it decodes
+    return _DECODERS[name](content, most_pixels)
 
 
 _DECODERS: Mapping[str, Callable[[bytes, int], Decoded]] = {
-    "JPEG": jpeg.decode,
     "PNG": png.decode,
     "DICOM": dicom.decode,
     **{name: partial(foreign.decode, name) for name in foreign.FORMATS},

@@ -12,7 +12,7 @@ from PIL import Image
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import jpeg_file
-from buckler.modality.picture.decode_budget import check_size
+from buckler.modality.picture.decode_budget import ORDINARY_PIXELS, check_size
 from buckler.modality.picture.decoded import Decoded, upright
 from buckler.modality.picture.faults import decoding_errors
 from buckler.modality.picture.jpeg_file import JpegFile, damaged
@@ -25,22 +25,38 @@ _COARSE = 8  # the largest factor by which libjpeg scales down
 _GREY = 128  # what libjpeg fills missing rows with
 
 
-def decode(content: bytes, most_pixels: int) -> Decoded:
+def decode(content: bytes, most_pixels: int, size: int | None = None) -> Decoded:
     """Return the upright picture of a JPEG in the mode ``L``, ``RGB`` or ``CMYK``.
+
+    A picture of more than ``ORDINARY_PIXELS`` is scaled down while it is decoded, as far as ``size`` allows, to save
+    memory and time. The scale depends on the file's sides and ``size`` only, so that training and service agree.
 
     Args:
         content: The file.
-        most_pixels: Most pixels that are decoded.
+        most_pixels: Most pixels of a file that is decoded.
+        size: Side in pixels to which the picture will be reduced; None keeps all pixels.
 
     Raises:
         UnusableImageError: It is damaged or exceeds a limit; ``code`` states the fault.
     """
     file = jpeg_file.read(content)
     check_size(file.width, file.height, file.scans, most_pixels=most_pixels)
-    return upright(decode_pixels(file), file.exif, (file.width, file.height), file.profile)
+    return upright(decode_pixels(file, scale=_scale(file, size)), file.exif, (file.width, file.height), file.profile)
 
 
-def decode_pixels(file: JpegFile, *, transform: int | None = None) -> Image.Image:
+def _scale(file: JpegFile, size: int | None) -> int:
+    """Return by how much each side can be divided: at most so that both keep twice ``size`` pixels."""
+    if size is None:
+        return 1
+    scale = 1
+    while scale < _COARSE and file.width * file.height > scale**2 * ORDINARY_PIXELS:
+        if min(file.width, file.height) < 2 * scale * 2 * size:
+            break
+        scale *= 2
+    return scale
+
+
+def decode_pixels(file: JpegFile, *, transform: int | None = None, scale: int = 1) -> Image.Image:
     """Return the pixels of a JPEG as they lie in the file, in the mode ``L``, ``RGB`` or ``CMYK``.
 
     The caller checks the size before, with `check_size`.
@@ -49,6 +65,7 @@ def decode_pixels(file: JpegFile, *, transform: int | None = None) -> Image.Imag
         file: The JPEG, as `jpeg_file.read` returns it.
         transform: ``RGB`` or ``YCBCR`` if the stored colours are known from elsewhere; None follows the file's marks
             and the ids of its components, as libjpeg does.
+        scale: What each side is divided by, rounded up: 1, 2, 4 or 8.
 
     Raises:
         UnusableImageError: The picture is damaged (``image_unreadable``) or of a kind that is not decoded
@@ -65,7 +82,7 @@ def decode_pixels(file: JpegFile, *, transform: int | None = None) -> Image.Imag
     stream = file.stream(transform)
     with decoding_errors("JPEG"):
         try:
-            pixels = _pixels(file, stream)
+            pixels = _pixels(file, stream, scale=scale)
         except ValueError as warning:
             raise damaged(_damage(file, stream, str(warning))) from warning
         return _image(pixels)

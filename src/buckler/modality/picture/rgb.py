@@ -31,12 +31,7 @@ def to_rgb(found: Decoded) -> Image.Image:
 
 def _strip_to_rgb(image: Image.Image, convert: Conversion | None) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_GREY:
-        # convert("RGB") would clip the values at 255, which is nearly always white.
-        grey = np.asarray(image).astype(np.uint32)
-        key = image.info.get("transparency")
-        image = Image.fromarray((np.minimum(grey, 0xFFFF) >> 8).astype(np.uint8))
-        if key is not None:
-            image.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
+        image = _eight_bit_grey(image)
     if not image.has_transparency_data:
         return convert(image) if convert else image.convert("RGB")
     layer = image.convert("RGBA")
@@ -46,3 +41,15 @@ def _strip_to_rgb(image: Image.Image, convert: Conversion | None) -> Image.Image
         layer.putalpha(alpha)
     # The blend comes after the conversion, as in browsers.
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _eight_bit_grey(image: Image.Image) -> Image.Image:
+    """Return 16-bit grey as 8-bit; convert("RGB") would clip the values at 255, which is nearly always white."""
+    grey = np.asarray(image)
+    if grey.dtype.itemsize > 2:
+        grey = np.clip(grey, 0, 0xFFFF).astype(np.uint16)
+    eight = Image.fromarray((grey >> 8).astype(np.uint8))
+    key = image.info.get("transparency")
+    if key is not None:
+        eight.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
+    return eight

@@ -39,9 +39,9 @@ def load(source: Path | bytes, *, size: int, shown: int | None = None, most_pixe
         most_pixels: Most pixels that are decoded; a larger picture is refused by its header.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
-    image = images.load_image(content, most_pixels=most_pixels)
-    kept = None if shown is None else _without_metadata(images.shrunk(image, shown))
-    return Upload(images.as_pixels(image, size=size), image.width, image.height, len(content), kept)
+    found = images.load(content, size=size, most_pixels=most_pixels)
+    kept = None if shown is None else _without_metadata(images.shrunk(found.image, shown))
+    return Upload(images.as_pixels(found.image, size=size), found.width, found.height, len(content), kept)
 
 
 def load_pixels(source: Path | bytes, *, size: int) -> NDArray[np.float32]:

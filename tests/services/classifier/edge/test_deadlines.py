@@ -22,7 +22,7 @@ DECODE_SECONDS = 0.15
 @pytest.fixture(scope="module")
 def slow_picture() -> bytes:
     """A picture whose decoding takes several times as long as ``DECODE_SECONDS``."""
-    return malformed.HEAVY["png of 50 megapixels with transparency"]()
+    return malformed.HEAVY["png of 64 megapixels with transparency"]()
 
 
 @pytest.fixture(scope="module")

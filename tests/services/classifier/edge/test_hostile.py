@@ -119,7 +119,7 @@ def test_a_heavy_file_is_answered_in_bounded_memory_while_others_are_served(expo
 
 
 def test_decompression_bombs_are_decoded_one_at_a_time(exposed: Server):
-    bomb = malformed.HEAVY["png of 50 megapixels with transparency"]()
+    bomb = malformed.HEAVY["png of 64 megapixels with transparency"]()
     statuses = []
     with bounded(exposed):
         threads = [

@@ -147,3 +147,31 @@ def test_failed_requests_free_their_place(keys: Keys):
                 await app({"type": "http", "path": "/predict", "method": "POST", "headers": raw}, hang_up, nobody)
 
     asyncio.run(scene())
+
+
+def test_bodies_together_are_bounded_and_their_memory_is_free_after_the_answer(keys: Keys):
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def wait(call: Call) -> Response:
+        entered.set()
+        await leave.wait()
+        return Response()
+
+    async def scene() -> None:
+        app = front_door(required(keys, bodies_limit_bytes=5000), wait)
+        headers = bearer(keys.predict_key)
+        large = {"image": bytes(3000)}
+        async with client(app) as http:
+            first = asyncio.ensure_future(http.post("/predict", files=large, headers=headers))
+            await entered.wait()
+            second = await http.post("/predict", files=large, headers=headers)
+            assert code(second) == (503, "overloaded")
+            assert "hold 3," in second.text
+            assert "of 5,000 bytes; try again later" in second.text
+            assert second.headers["retry-after"] == "1"
+            assert code(await http.post("/predict", files={"image": bytes(6000)}, headers=headers))[0] == 503
+            leave.set()
+            assert (await first).status_code == 200
+            assert (await http.post("/predict", files=large, headers=headers)).status_code == 200
+
+    asyncio.run(scene())

@@ -39,7 +39,7 @@ def shown(content: bytes) -> np.ndarray:
 
 def refusal(content: bytes, **limits) -> UnusableImageError:
     with pytest.raises(UnusableImageError) as caught:
-        images.load_image(content, **limits)
+        images.load(content, **limits)
     return caught.value
 
 

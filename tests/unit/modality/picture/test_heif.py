@@ -93,7 +93,7 @@ def test_too_many_pixels_are_refused_by_the_header():
             images.load_image(lying)
         assert caught.value.code in (ErrorCode.IMAGE_TOO_LARGE, ErrorCode.IMAGE_UNREADABLE)
     with pytest.raises(UnusableImageError) as caught:
-        images.load_image(content, most_pixels=1_000)
+        images.load(content, most_pixels=1_000)
     assert caught.value.code is ErrorCode.IMAGE_TOO_LARGE
 
 

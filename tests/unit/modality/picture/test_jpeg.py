@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import images, jpeg, jpeg_file
+from buckler.modality.picture import images, jpeg, jpeg_file, uploads
 from tests.picture_bytes import after_start, exif, noise, saved, segment
 
 END = b"\xff\xd9"
@@ -244,3 +244,49 @@ def test_scans_are_counted_up_to_the_end_of_the_picture():
     assert jpeg_file.read(progressive).scans == progressive.count(b"\xff\xda")
     assert jpeg_file.read(after_start(segment(0xE1, b"Exif\0\0" + baseline), baseline)).scans == 1
     assert jpeg_file.read(baseline + 1000 * progressive).scans == 1
+
+
+def stated(content, width, height):
+    """The structure of a JPEG whose header states other sides."""
+    file = jpeg_file.read(content)
+    file.width, file.height = width, height
+    return file
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "scale"),
+    [
+        ((4032, 3024), 224, 1),
+        ((4080, 3072), 224, 1),  # the largest ordinary pictures
+        ((6000, 4000), 224, 2),
+        ((8160, 6144), 224, 2),
+        ((8192, 6144), 224, 2),
+        ((8000, 8000), 224, 4),
+        ((8000, 8000), 1000, 4),
+        ((8000, 8000), 1001, 2),
+        ((8000, 8000), 3000, 1),
+        ((8000, 8000), None, 1),
+        ((60_000, 900), 224, 2),
+        ((60_000, 800), 224, 1),
+    ],
+)
+def test_only_large_pictures_are_scaled_down_and_no_side_below_twice_the_target(sides, size, scale):
+    assert jpeg._scale(stated(written("baseline"), *sides), size) == scale
+
+
+def test_a_large_picture_gives_the_pixels_that_the_whole_one_gives_and_its_sides():
+    content = saved(lesion(width=505, height=377).resize((4600, 3450), Image.Resampling.BICUBIC), quality=90)
+    upload = uploads.load(content, size=224, shown=512)
+    assert (upload.width, upload.height, upload.shown.size) == (4600, 3450, (512, 384))
+    whole = images.as_pixels(images.load_image(content), size=224)
+    np.testing.assert_allclose(upload.pixels, whole, atol=2 / 255)
+    np.testing.assert_array_equal(images.load_pixels(content, size=224), upload.pixels)
+    assert (images.inspect(content).width, images.load_image(content).width) == (4600, 4600)
+
+
+def test_a_large_picture_lies_upright_and_damage_in_it_is_noticed():
+    content = after_start(orientation(6), saved(Image.new("RGB", (4600, 3450), (180, 120, 100))))
+    upload = uploads.load(content, size=224)
+    assert (upload.width, upload.height) == (3450, 4600)
+    with pytest.raises(UnusableImageError, match=r"about the last [\d,]+ of 3,450 rows are missing"):
+        uploads.load(content[: len(content) // 2], size=224)

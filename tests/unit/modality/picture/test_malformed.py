@@ -98,7 +98,7 @@ def test_a_heavy_file_costs_little_time_and_memory(name: str):
     assert outcome in {*CODES, "pixels"}
     assert seconds < 15
     if PLATFORM_KEEPS_PEAKS:
-        assert megabytes < 600
+        assert megabytes < (200 if name.startswith("ordinary") else 600)  # as docs/how-to/use-the-service.md says
 
 
 def forget_peak() -> int:
@@ -121,7 +121,7 @@ def memory(kind: str) -> int:
         ("jpeg with 10 MB of fill bytes", "pixels"),
         ("jpeg with 10 MB of junk", "image_unreadable"),
         ("png of 800,000 chunks", "image_unreadable"),
-        ("jpeg of 200 passes over 50 megapixels", "image_unreadable"),
+        ("jpeg of 200 passes over 64 megapixels", "image_unreadable"),
         ("png of 169 megapixels", "image_too_large"),
         ("png of one pixel by fifty million", "image_too_large"),
         ("jpeg of 65535 x 65535", "image_too_large"),
