@@ -91,6 +91,24 @@ def test_an_embedded_jpeg_decodes_like_a_plain_one(colours, photometric):
     assert np.abs(difference).max() <= 3
 
 
+def test_five_megapixels_without_compression_need_little_memory():
+    script = """
+import re
+from pathlib import Path
+import numpy as np
+from buckler.modality.picture import images
+from tests.unit.modality.picture.dicom_files import dicom
+content = dicom(np.full((1944, 2592, 3), (200, 120, 90), np.uint8), "RGB")
+images.load_pixels(content, size=112)
+status = Path("/proc/self/status").read_text()
+print(len(content) > 15_000_000, int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    uncompressed, megabytes = done.stdout.split()
+    assert uncompressed == "True"
+    assert int(megabytes) < 250
+
+
 def test_the_largest_picture_needs_no_more_memory_than_a_plain_jpeg():
     script = """
 import re

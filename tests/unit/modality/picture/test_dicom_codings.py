@@ -1,5 +1,6 @@
 """Every transfer syntax: the right pixels from whole files, a refusal of damaged ones."""
 
+import base64
 import io
 import struct
 from pathlib import Path
@@ -156,6 +157,23 @@ def test_a_codestream_in_a_file_of_its_own_is_decoded():
     assert buffer.getvalue()[4:6] == b"jP"
     content = dicom(encapsulate([buffer.getvalue()]), "YBR_RCT", syntax=codings.JPEG_2000_LOSSLESS, Rows=24, Columns=41)
     np.testing.assert_array_equal(decoded(content), COLOURS)
+
+
+# 12 x 8 pixels, written by OpenJPH 0.26: red 20 x, green 30 y, blue 200 - 5 x.
+HTJ2K = base64.b64decode(
+    "/0//UQAvQAAAAAAMAAAACAAAAAAAAAAAAAAADAAAAAgAAAAAAAAAAAADBwEBBwEBBwEB/1AACAACAAAAA/9SAAwAAgABAQUEBEAB/1wAEyBQWF"
+    "hYWFhYWFhYWFhYUFBQ/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAPAAAf+TwBKA9QAHdADAEoDeAQd0AMASgP4Ax3QAAAAAwAlA"
+    "/gAHdADACUDVAId0AMAJQFQBh3QAwAjgBMAAYwCIiABCNADACSAE4P4XcwARI/4AYjQAwAlgBOD5AEd0ABEj/gBiNADACWAFQO6AS3QAQkH4AO"
+    "R3VQDACaAFSLX+gMt0AIWFwgAAAHdWAMAJoAVIWOyAi3QAhYXCAAAAd1YAwBNAFUCq2CnidQCcmZngDPfJ7LcAwBPAFYBJ8tinQnUA+9577+AA"
+    "9gAB7LgAwBUQBWDGGPPacAJ1APvee+/gAPYAAey4AP/Z"
+)
+
+
+def test_high_throughput_jpeg_2000():
+    x, y = np.meshgrid(np.arange(12), np.arange(8))
+    content = dicom(encapsulate([HTJ2K]), "YBR_RCT", syntax="1.2.840.10008.1.2.4.201", Rows=8, Columns=12)
+    np.testing.assert_array_equal(decoded(content), np.stack([20 * x, 30 * y, 200 - 5 * x], -1))
+    assert "cut off or damaged" in refusal(changed(content, stream=HTJ2K[:-20] + b"\xff\xd9"))
 
 
 @pytest.mark.parametrize("syntax", [codings.JPEG_LOSSLESS, codings.JPEG_LS, codings.JPEG_2000, codings.RLE])
