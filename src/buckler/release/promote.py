@@ -21,6 +21,7 @@ from buckler.release.signing import Signer
 from buckler.release.tracking import WritableRegistry
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.serving.assessment import Assessment, OpenedRelease
+from buckler.serving.registry import REGISTRY_ENV
 from buckler.serving.version import Version
 from buckler.trust.promotion import PromotionRecord
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
@@ -305,9 +306,13 @@ class _Mover:
         ):
             return
         if lost := signing.lost(self._signer.records, self._registry):
+            known = {(entry.version, entry.verdict) for entry in self._registry.versions()}
             what_to_do = (
                 f"find who writes to the registry; `buckler promote --version {champion.version}` or `buckler rollback`"
                 " writes it again"
+                if (champion.version, champion.verdict) in known
+                else f"restore the registry from a backup; if it is a new one, give it an id of its own in"
+                f" {REGISTRY_ENV}, here and for service, watch and console"
             )
             raise PromotionRefusedError(refusal, (*lost, what_to_do))
 

@@ -108,7 +108,9 @@ def check_first(directory: Path, *roles: Role) -> None:
         BucklerError: The verdict key signed promotions here.
     """
     known = PROMOTIONS.signing_key or PROMOTIONS.public_keys
-    if PROMOTIONS in roles and directory == paths.KEYS and not known and any(journal.directory().glob("*/*.jsonl")):
+    lost = not (VERDICTS.signing_key or VERDICTS.public_keys)  # with all keys: nothing here verifies what they signed
+    signed = any(journal.directory().glob("*/*.jsonl"))
+    if PROMOTIONS in roles and directory == paths.KEYS and not known and not lost and signed:
         raise BucklerError(
             "the verdict key signed promotions here; a new pair would devalue them: use `buckler keys rotate --for"
             f" {PROMOTIONS.name}`"
