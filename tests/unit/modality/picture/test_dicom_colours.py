@@ -5,9 +5,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import convert_color_space
 
+from buckler.modality.picture import colour_space
 from tests.picture_bytes import segment
 from tests.unit.modality.picture import dicom_codings as codings
 from tests.unit.modality.picture.dicom_codings import changed, compressed, decoded, refusal, stream_of
@@ -160,3 +162,20 @@ def test_grey_streams_need_a_grey_header_and_colours_a_coloured_one(flat):
     np.testing.assert_array_equal(np.unique(decoded(wrapped(grey, "MONOCHROME2"))), [200])
     assert "SamplesPerPixel" in refusal(wrapped(grey, "RGB"))
     assert "SamplesPerPixel" in refusal(wrapped(codings.jpeg(flat), "MONOCHROME2"))
+
+
+def test_the_profile_of_the_file_or_else_of_its_stream_is_applied(flat):
+    adobe_rgb = colour_space.profile_of((colour_space.D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), (563 / 256,))
+    png = io.BytesIO()
+    Image.fromarray(flat).save(png, "PNG", icc_profile=adobe_rgb)
+    shown = decoded(png.getvalue())
+    assert np.abs(shown.astype(int) - flat).max() > 10
+
+    path = Dataset()
+    path.ICCProfile = adobe_rgb
+    np.testing.assert_array_equal(decoded(dicom(flat, "RGB", ICCProfile=adobe_rgb)), shown)
+    np.testing.assert_array_equal(decoded(dicom(flat, "RGB", OpticalPathSequence=[path])), shown)
+    assert_shows(wrapped(codings.jpeg(flat, icc_profile=adobe_rgb), "YBR_FULL_422"), shown)
+    np.testing.assert_array_equal(decoded(dicom(flat, "RGB", ICCProfile=b"damaged!")), flat)
+    grey = dicom(flat[..., 0].copy(), "MONOCHROME2", ICCProfile=adobe_rgb)
+    np.testing.assert_array_equal(np.unique(decoded(grey)), [200])
