@@ -69,6 +69,7 @@ def test_a_changed_rule_is_read_and_a_wrong_one_refused(monitoring: Path, capsys
     assert processes.running("prometheus")
 
 
+@pytest.mark.slow  # Prometheus repeats an alert that found no Alertmanager after a minute
 def test_the_links_of_an_alert_open(monitoring: Path):
     """Without `--web.external-url` they would name the host, at whose address nothing answers."""
     servers.up()
@@ -76,7 +77,7 @@ def test_the_links_of_an_alert_open(monitoring: Path):
     rule = "groups: [{name: now, interval: 1s, rules: [{alert: Now, expr: vector(1), annotations: {"
     (monitoring / "prometheus/rules/now.yml").write_text(f"{rule}runbook_url: docs/runbooks/BucklerDrift.md}}}}]}}]\n")
     servers.up()
-    wait_for(lambda: json.loads(content("alertmanager", "/api/v2/alerts") or "[]") != [], 90)
+    wait_for(lambda: json.loads(content("alertmanager", "/api/v2/alerts") or "[]") != [], 240)
     (alert,) = [
         each for each in json.loads(content("alertmanager", "/api/v2/alerts")) if each["labels"]["alertname"] == "Now"
     ]
