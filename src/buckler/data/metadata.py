@@ -143,7 +143,7 @@ def check_matched(found: Metadata, pictures: int, *, largest: float, where: str)
     rows, files = found.without_file, found.without_row
     if len(rows) <= largest * found.rows and len(files) <= largest * pictures:
         return
-    examples = [f"the table names {rows[0]!r}"] * bool(rows) + [f"the folder has {files[0]!r}"] * bool(files)
+    examples = [f"the table names {name!r}" for name in rows[:1]] + [f"the folder has {name!r}" for name in files[:1]]
     raise DataError(
         f"expected at most {largest:.0%} of the rows of {NAME} in {where} without a picture, and of the pictures "
         f"without a row (data.max_unmatched), got {len(rows)} of {found.rows} rows and {len(files)} of {pictures} "

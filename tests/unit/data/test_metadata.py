@@ -168,6 +168,15 @@ def test_a_table_that_does_not_fit_the_pictures_stops_with_examples_of_both(fold
     folders.check(dangerous=(), max_unmatched=0.8)
 
 
+def test_only_what_is_missing_is_shown(folder):
+    items(folder, "nv/1.jpg,nv,L1")
+    with pytest.raises(DataError, match=r"got 0 of 1 rows and 4 of 5 pictures: the folder has .bcc/Müller 7\.JPG."):
+        sources.class_folders(folder).check(dangerous=(), max_unmatched=0.5)
+    items(folder, *(f"{name},{name.split('/')[0]},L1" for name in (*FILES, "nv/a.jpg", "nv/b.jpg")))
+    with pytest.raises(DataError, match=r"got 2 of 7 rows and 0 of 5 pictures: the table names 'nv/a\.jpg'; correct"):
+        sources.class_folders(folder).check(dangerous=(), max_unmatched=0.2)
+
+
 def test_the_line_counts_every_file_once(folder):
     items(folder, "nv/1.jpg,nv,L1", "nv/gone.jpg,nv,L2")
     for name in ("nv/Thumbs.db", "nv/more.zip", "cover.jpg", "__MACOSX/x"):
