@@ -10,7 +10,7 @@ from PIL import AvifImagePlugin, Image, ImageFile
 
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
-from buckler.modality.picture import child, heif, tiff
+from buckler.modality.picture import child, heif, nclx, tiff
 from buckler.modality.picture.colour import MAX_PROFILE_BYTES
 from buckler.modality.picture.decode_budget import check_size
 from buckler.modality.picture.decoded import Decoded, upright
@@ -38,6 +38,8 @@ def _still(plugin: str) -> Callable[[bytes, int], Decoded]:
             check_still(getattr(image, "n_frames", 1))
             image.load()
             profile, exif, sides = image.info.get("icc_profile"), image.info.get("exif"), image.size
+            if plugin == "AVIF":
+                profile = profile or nclx.profile(nclx.colours(content))
             return upright(plain(image), exif, sides, profile)
 
     return decode

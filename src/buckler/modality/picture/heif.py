@@ -3,8 +3,11 @@
 The extra ``heic`` is needed: libheif is under the LGPL, so not everybody wants to install it.
 """
 
+from typing import Any
+
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
+from buckler.modality.picture import nclx
 from buckler.modality.picture.decode_budget import check_size
 from buckler.modality.picture.decoded import Decoded
 
@@ -36,4 +39,9 @@ def decode(content: bytes, most_pixels: int) -> Decoded:
     image = file.to_pillow()
     check_size(*image.size, most_pixels=most_pixels)
     image = image.convert("RGBA") if image.mode == "RGBa" else image
-    return Decoded(image, image.width, image.height, file.info.get("icc_profile"))
+    profile = file.info.get("icc_profile") or nclx.profile(_colours(file.info.get("nclx_profile")))
+    return Decoded(image, image.width, image.height, profile)
+
+
+def _colours(found: dict[str, Any] | None) -> tuple[int, int] | None:
+    return (int(found["color_primaries"]), int(found["transfer_characteristics"])) if found else None

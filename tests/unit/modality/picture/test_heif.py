@@ -75,6 +75,30 @@ def test_a_colour_profile_comes_along():
     assert foreign.decode("HEIC", heic(), 10_000).profile is None
 
 
+def with_colours(content: bytes, primaries: int, transfer: int) -> bytes:
+    """Return a HEIC or AVIF whose box ``nclx`` has other numbers."""
+    place = content.index(b"colrnclx") + 8
+    return content[:place] + primaries.to_bytes(2, "big") + transfer.to_bytes(2, "big") + content[place + 4 :]
+
+
+def avif() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (48, 32), (200, 40, 40)).save(file, "AVIF", quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [heic(), avif()], ids=["HEIC", "AVIF"])
+def test_wide_colours_are_converted_and_high_dynamic_range_is_refused(content: bytes):
+    # Display P3 (200, 40, 40) is (218, 0, 27) in sRGB, by the matrices of both: red grows, green leaves the range.
+    red, green, blue = shown(with_colours(content, 12, 13))[4, 4]
+    assert (red, green, blue) == (pytest.approx(218, abs=5), pytest.approx(0, abs=5), pytest.approx(27, abs=9))
+    np.testing.assert_allclose(shown(with_colours(content, 1, 13))[4, 4], (200, 40, 40), atol=4)
+    for transfer, name in ((16, "PQ"), (18, "HLG")):
+        with pytest.raises(UnusableImageError, match=f"got one with {name}; export it as JPEG") as caught:
+            shown(with_colours(content, 9, transfer))
+        assert caught.value.code is ErrorCode.IMAGE_UNSUPPORTED
+
+
 @pytest.mark.parametrize("tenths", range(1, 10))
 @pytest.mark.parametrize("name", ["plain", "transparent", "orientation_6"])
 def test_a_file_that_is_cut_off_is_refused(name: str, tenths: int):
