@@ -153,5 +153,5 @@ purge: ## Ask, then remove what `make clean` keeps, too, except .venv: keys and 
 		read -r -p "Type yes to remove them: " answer; \
 		test "$$answer" = yes || { echo "error: expected yes, got '$$answer'; nothing was removed"; exit 1; }; \
 	fi
-	@$(MAKE) --no-print-directory clean
+	@$(MAKE) --no-print-directory --file $(firstword $(MAKEFILE_LIST)) clean
 	@rm -rf .buckler
