@@ -63,6 +63,11 @@ class Answer(BaseModel):
     )
     detector: DetectorAnswer
     model: ModelAnswer
+    frame: int | None = Field(
+        default=None,
+        exclude_if=lambda frame: frame is None,
+        description="The frame of the file that was classified, counted from 1; only if the request chose one",
+    )
     receipt: ReceiptAnswer | None = Field(
         default=None,
         exclude_if=lambda receipt: receipt is None,
@@ -70,8 +75,8 @@ class Answer(BaseModel):
     )
 
     @classmethod
-    def of(cls, prediction: "Prediction", served: "Served", request_id: str) -> "Answer":
-        """Return the answer for a prediction of ``served``."""
+    def of(cls, prediction: "Prediction", served: "Served", request_id: str, frame: int | None = None) -> "Answer":
+        """Return the answer for a prediction of ``served``, about the chosen ``frame`` of the file."""
         predictor = served.predictor
         return cls.model_validate(
             {
@@ -91,6 +96,7 @@ class Answer(BaseModel):
                     "digest": predictor.digest,
                     "verdict": predictor.verdict.id,
                 },
+                "frame": frame,
             }
         )
 

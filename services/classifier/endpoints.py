@@ -6,7 +6,7 @@ To add an endpoint, write its handler in ``interfaces`` and add a row.
 from buckler.error_codes import ErrorCode
 from buckler.serving.api_keys import Role
 from services.classifier.contract import Feedback
-from services.classifier.interfaces import documentation, explain, feedback, oip, operation, predict
+from services.classifier.interfaces import documentation, explain, feedback, frames, oip, operation, predict
 from services.classifier.interfaces.bodies import PICTURES, json_of
 from services.classifier.routing import BATCH, Endpoint, Format, Table
 
@@ -40,9 +40,11 @@ ENDPOINTS = Table(
             role=Role.PREDICT,
             takes=PICTURES,
             gives=predict.GIVES,
+            queries=(frames.FRAME,),
             pictures=BATCH,
             audited=True,
             receipts=True,
+            codes=(ErrorCode.FRAME_UNKNOWN,),
         ),
         Endpoint(
             name="explain",
@@ -55,11 +57,11 @@ ENDPOINTS = Table(
             role=Role.PREDICT,
             takes=PICTURES,
             gives=explain.GIVES,
-            queries=(explain.LABEL,),
+            queries=(explain.LABEL, frames.FRAME),
             pictures=1,
             audited=True,
             receipts=True,
-            codes=(ErrorCode.LABEL_UNKNOWN,),
+            codes=(ErrorCode.LABEL_UNKNOWN, ErrorCode.FRAME_UNKNOWN),
         ),
         Endpoint(
             name="feedback",

@@ -152,6 +152,7 @@ class ClassifierPipeline:
             size=request.served.predictor.image_size,
             shown=overlay.LONGEST_SIDE if request.explained else None,
             most_pixels=most_pixels,
+            frame=request.frame,
         )
         try:
             return await threads.run(decode, seconds=self.settings.decode_timeout_seconds)
@@ -173,7 +174,7 @@ class ClassifierPipeline:
     def _record(
         self, request: PictureRequest, picture: Picture, upload: Upload, prediction: "Prediction", answer_id: str
     ) -> Recorded:
-        answer = Answer.of(prediction, request.served, answer_id)
+        answer = Answer.of(prediction, request.served, answer_id, request.frame)
         recorded = self._audit.record(answer, picture, request)  # before it is counted: this may refuse the request
         if not request.sender.from_watch:  # its test pictures would distort the metrics of clients' pictures
             metrics.count(prediction)

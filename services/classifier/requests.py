@@ -58,6 +58,7 @@ class PictureRequest:
         receipt: Whether each answer carries a signed receipt.
         explained: Whether each answer comes with a heat map.
         label: The label that the heat map explains; None for the predicted one.
+        frame: The frame of the file that is answered, from 1; None if it has only one.
     """
 
     id: str
@@ -67,6 +68,7 @@ class PictureRequest:
     receipt: bool = False
     explained: bool = False
     label: str | None = None
+    frame: int | None = None
 
     def picture_id(self, number: int) -> str:
         """Return the id of the answer to picture ``number``, counted from 1."""
@@ -205,7 +207,7 @@ class Call:
         Args:
             served: The live model.
             picture: The picture.
-            wishes: ``explained`` and ``label`` of a `PictureRequest`.
+            wishes: ``explained``, ``label`` and ``frame`` of a `PictureRequest`.
 
         Raises:
             RefusalError: The picture is unusable, or as `Pipeline.answer`.

@@ -136,6 +136,13 @@ class ErrorCode(StrEnum):
         "the model has no such label",
         "use one of the labels in the model card",
     )
+    FRAME_UNKNOWN = (
+        "frame_unknown",
+        HTTPStatus.BAD_REQUEST,
+        Group.REQUEST,
+        "the frame is not one whole number from 1, or several pictures came with it",
+        "send one picture, with the number of one of its frames",
+    )
     ANSWER_UNKNOWN = (
         "answer_unknown",
         HTTPStatus.NOT_FOUND,

@@ -16,6 +16,7 @@ from buckler.error_codes import ErrorCode
 from buckler.modality.picture import images
 from buckler.modality.picture.overlay import overlay
 from services.classifier.contract import Answer, RefusalError
+from services.classifier.interfaces import frames
 from services.classifier.interfaces.bodies import JSON
 from services.classifier.requests import Call, HeatMap, HeatMapState
 from services.classifier.routing import Format, Query
@@ -76,7 +77,7 @@ async def explain(call: Call) -> Response:
         raise RefusalError(
             ErrorCode.LABEL_UNKNOWN, f"expected one of the labels {', '.join(served.predictor.labels)}, got another"
         )
-    answered = await call.answer(served, call.files[0], explained=True, label=label)
+    answered = await call.answer(served, call.files[0], explained=True, label=label, frame=frames.chosen(call))
     return await call.pipeline.drawing.run(partial(_png if as_png else _json, answered.answer, answered.explained))
 
 

@@ -98,7 +98,9 @@ def _conclusion(answer: Answer) -> str:
     review = answer.decision == "review"
     advice = "a person must review the picture" if review else "the automatic checks found no reason for review"
     reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
-    return f"{answer.label}, {share:.0%}; {answer.decision}{reasons}: {advice}. Produced by a model, not by a person."
+    frame = f"Frame {answer.frame}: " if answer.frame else ""
+    found = f"{frame}{answer.label}, {share:.0%}; {answer.decision}{reasons}: {advice}."
+    return f"{found} Produced by a model, not by a person."
 
 
 def _device(answer: Answer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 from buckler.modality.picture.formats import LISTED
 from services.classifier.contract import Answer, BatchAnswer, ErrorAnswer, RefusalError, error_answer
-from services.classifier.interfaces import fhir
+from services.classifier.interfaces import fhir, frames
 from services.classifier.interfaces.bodies import JSON
 from services.classifier.interfaces.fhir import FHIR_JSON
 from services.classifier.requests import Call
@@ -25,9 +25,9 @@ async def predict(call: Call) -> Response:
 
 
 async def _items(call: Call) -> Items:
-    served = call.ready()
+    served, frame = call.ready(), frames.chosen(call)
     if len(call.files) == 1:
-        return [(await call.answer(served, call.files[0])).answer]
+        return [(await call.answer(served, call.files[0], frame=frame)).answer]
     return [each if isinstance(each, RefusalError) else each.answer async for each in call.answers(served, call.files)]
 
 
@@ -43,7 +43,7 @@ def _item(each: Answer | RefusalError) -> Answer | ErrorAnswer:
 
 WRITERS: Mapping[str, Callable[[Items], Response]] = {JSON: _as_json, FHIR_JSON: fhir.response}
 DESCRIPTION = f"""Takes {LISTED}, recognised by content. Of a DICOM file, only the elements that describe the pixels \
-are read. A form has one to {{batch_limit}} pictures in the \
+are read; of several frames, the query `frame` chooses one. A form has one to {{batch_limit}} pictures in the \
 field `image`; one picture may also be the body itself. The request has at most {{body_limit}}. The response to one \
 picture is its answer; the response to several is `answers` in their order, with an `error` in the place of each \
 unusable picture. Each picture counts towards the key's limits, and each answer is recorded in the audit log. With \

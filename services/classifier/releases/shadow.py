@@ -125,7 +125,9 @@ class Shadow:
         if challenger is None:
             return
         try:
-            pixels = load_pixels(comparison.picture, size=challenger.predictor.image_size)
+            pixels = load_pixels(
+                comparison.picture, size=challenger.predictor.image_size, frame=comparison.answer.frame
+            )
             self._report(comparison.answer, challenger, pixels)
         except Exception:  # a challenger may fail in many ways; the service goes on
             metrics.SHADOW_PICTURES.labels(outcome=metrics.FAILED).inc()

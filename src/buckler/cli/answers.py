@@ -31,6 +31,7 @@ def add_to(commands: Any) -> None:
     predict.add_argument(
         "--receipt-key", type=Path, metavar="FILE", help="the service's public key: reject answers without a receipt"
     )
+    predict.add_argument("--frame", type=int, metavar="N", help="frame of a DICOM file with several, from 1")
     predict.add_argument(
         "--json", action="store_true", help="print one JSON object per line: file, and answer or error (code, message)"
     )
@@ -52,7 +53,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     with Client(arguments.url, key=arguments.key or os.environ.get(CLIENT_KEY_ENV), receipt_key=key) as service:
         for picture in arguments.pictures:
             try:
-                codes.append(print_answer(picture, service.predict(picture)))
+                codes.append(print_answer(picture, service.predict(picture, frame=arguments.frame)))
             except ServiceError as error:
                 codes.append(print_error(picture, error.code, str(error).removeprefix(f"{error.code}: ")))
             except UnreadableFileError as error:  # the other pictures still get their answers
@@ -63,7 +64,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _print_line(picture: Path, answer: "Answer") -> int:
     reasons = f" ({', '.join(answer.reasons)})" if answer.reasons else ""
     share = answer.probabilities[answer.label]
-    print(f"{_shown(picture)}: {answer.label} {share:.1%}, {answer.decision}{reasons}")
+    frame = f" frame {answer.frame}" if answer.frame else ""
+    print(f"{_shown(picture)}{frame}: {answer.label} {share:.1%}, {answer.decision}{reasons}")
     return int(answer.decision == "review")
 
 
@@ -94,8 +96,9 @@ def _verify_receipt(arguments: argparse.Namespace) -> int:
     key = load_public_keys(arguments.key, named_by="--key")
     receipt = verify(arguments.receipt, arguments.image, key, model_digest=arguments.model_digest)
     answer, model = receipt.answer, receipt.answer["model"]
+    frame = f"frame {answer['frame']} of " if "frame" in answer else ""
     print(
-        f"valid: {answer['label']} ({answer['decision']}) for {receipt.input}, by {model['name']} version"
+        f"valid: {answer['label']} ({answer['decision']}) for {frame}{receipt.input}, by {model['name']} version"
         f" {model['version']} ({model['digest']}) at {receipt.issued_at.isoformat()}"
         + (f", line {receipt.audit.sequence} ({receipt.audit.digest}) of the audit log" if receipt.audit else "")
     )

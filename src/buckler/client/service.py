@@ -57,6 +57,7 @@ class Answer:
         decision: ``review`` if a person must review the answer, else ``accept``.
         reasons: Why it needs review: values of `buckler.detection.reasons.Reason`, or of a newer service.
         receipt: Verified; None unless the client has the public key of the service.
+        frame: The frame of the file that was classified, from 1; None unless the request chose one.
         content: The JSON answer as received, to be stored with the picture.
     """
 
@@ -69,6 +70,7 @@ class Answer:
     model: Model
     receipt: Receipt | None = field(repr=False)
     content: Mapping[str, Any] = field(repr=False)
+    frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,12 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def predict(self, picture: Path | bytes) -> Answer:
+    def predict(self, picture: Path | bytes, *, frame: int | None = None) -> Answer:
         """Return the answer to one picture: JPEG, PNG, DICOM, HEIC, AVIF, WebP, TIFF or BMP.
+
+        Args:
+            picture: Its file.
+            frame: Number of the frame of a DICOM file, from 1; a file of several frames needs one.
 
         Raises:
             ServiceError: The service refused it; the subclass says what to do, ``code`` why.
@@ -146,7 +152,7 @@ class Client:
             UnreadableFileError: The file cannot be read, or is a folder, pipe or device.
         """
         content = _read(picture)
-        response = self._post("/predict", [content], self._receipt_headers())
+        response = self._post("/predict", [content], self._receipt_headers(), _frame(frame))
         with self._understood():
             return self._answer(response.json(), content)
 
@@ -168,14 +174,18 @@ class Client:
                 for item, content in zip(items, contents, strict=True)
             ]
 
-    def explain(self, picture: Path | bytes, *, label: str | None = None) -> Explanation:
+    def explain(self, picture: Path | bytes, *, label: str | None = None, frame: int | None = None) -> Explanation:
         """Return the answer to one picture, and the regions that decide about ``label`` (default: the answer's label).
+
+        Args:
+            picture, frame: As ``predict``.
+            label: One of the model's labels.
 
         Raises:
             ServiceError, ReceiptError, UnreachableError, UnreadableFileError: As ``predict``.
         """
         content = _read(picture)
-        query = {"label": label} if label is not None else {}
+        query = _frame(frame) | ({"label": label} if label is not None else {})
         headers = {**self._receipt_headers(), "accept": "application/json"}
         response = self._post("/explain", [content], headers, query)
         with self._understood():
@@ -290,6 +300,10 @@ def _read(picture: Path | bytes) -> bytes:
 def _open_at_once(path: str, flags: int) -> int:
     """Open a file; a pipe without a writer too, which would otherwise wait for one without end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _frame(frame: int | None) -> dict[str, str]:
+    return {} if frame is None else {"frame": str(frame)}
 
 
 def _error_in(content: Any) -> tuple[str, str]:

@@ -32,7 +32,8 @@ from buckler.state import locks, owners, paths
 from buckler.state.files import sync_directory
 from buckler.trust.digests import canonical
 
-SCHEMA = 1
+SCHEMA = 2  # an answer may state the frame of its file
+READABLE = (1, SCHEMA)
 START = "sha256:" + 64 * "0"  # the previous digest in the first line
 
 LOG_ENV = "BUCKLER_AUDIT_LOG"
@@ -310,7 +311,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
         content = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    known = isinstance(content, dict) and content.get("schema") == SCHEMA
+    known = isinstance(content, dict) and content.get("schema") in READABLE
     if not known or type(content.get("sequence")) is not int or not isinstance(content.get("previous"), str):
         return None
     return dict(content)

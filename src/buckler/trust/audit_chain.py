@@ -11,7 +11,7 @@ from buckler.errors import AuditError
 from buckler.state import locks
 from buckler.trust.audit import (
     LONGEST_LINE,
-    SCHEMA,
+    READABLE,
     START,
     ChainHead,
     line_digest,
@@ -131,7 +131,8 @@ def _invalid_line(line: bytes) -> str:
             f"a torn line of {len(line)} bytes without a line end, as a crash leaves it; the service moves it to"
             " another file before it writes its next line"
         )
-    return f"expected a JSON object with schema {SCHEMA}, sequence and previous, got {line[:60]!r}"
+    numbers = " or ".join(map(str, READABLE))
+    return f"expected a JSON object with schema {numbers}, sequence and previous, got {line[:60]!r}"
 
 
 def _wrong_number(got: int, head: ChainHead) -> str:

@@ -36,12 +36,22 @@ def test_a_line_contains_client_time_input_and_answer_and_the_previous_digest(pa
     write(path, 2)
     first, second = path.read_bytes().splitlines(keepends=True)
     content = json.loads(second)
-    assert (content["schema"], content["sequence"], content["client"]) == (1, 2, "anonymous")
+    assert (content["schema"], content["sequence"], content["client"]) == (audit.SCHEMA, 2, "anonymous")
     assert content["input"] == f"sha256:{1:064x}"
     assert content["answer"]["label"] == "benign"
     assert content["time"].endswith("+00:00")
     assert content["previous"] == f"sha256:{hashlib.sha256(first).hexdigest()}"
     assert json.loads(first)["previous"] == audit.START
+
+
+def test_the_log_of_an_earlier_version_continues(path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(audit, "SCHEMA", 1)
+        write(path, 2)
+    write(path, 1)
+    assert [json.loads(line)["schema"] for line in path.read_bytes().splitlines()] == [1, 1, audit.SCHEMA]
+    report = audit_chain.verify(path)
+    assert (report.problem, report.lines) == (None, 3)
 
 
 def test_only_the_owner_reads_the_log(path):

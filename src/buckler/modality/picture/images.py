@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.error_codes import ErrorCode
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import dicom, foreign, jpeg, png
 from buckler.modality.picture.decode_budget import MAX_PIXELS
@@ -66,7 +67,9 @@ def load_image(source: Path | bytes) -> Image.Image:
     return load(source).image
 
 
-def load(source: Path | bytes, *, size: int | None = None, most_pixels: int = MAX_PIXELS) -> Decoded:
+def load(
+    source: Path | bytes, *, size: int | None = None, most_pixels: int = MAX_PIXELS, frame: int | None = None
+) -> Decoded:
     """Return a picture upright, as 8-bit RGB, with the sides that it has in the file; errors as for ``load_pixels``.
 
     Args:
@@ -74,9 +77,10 @@ def load(source: Path | bytes, *, size: int | None = None, most_pixels: int = MA
         size: Side to which the picture will be reduced: a large JPEG then has fewer pixels than the file. None keeps
             all.
         most_pixels: Most pixels of a file that is decoded.
+        frame: Number of the frame of a DICOM file, from 1; a file of several needs one.
     """
     content = _read(source)
-    found = _decode(content, most_pixels, size)
+    found = _decode(content, most_pixels, size, frame)
     with decoding_errors(format_of(content)):
         return replace(found, image=to_rgb(found), profile=None)
 
@@ -151,9 +155,15 @@ def _read(source: Path | bytes) -> bytes:
         raise DataError(f"cannot read the picture {source}: {error.strerror or error}") from error
 
 
-def _decode(content: bytes, most_pixels: int, size: int | None) -> Decoded:
+def _decode(content: bytes, most_pixels: int, size: int | None, frame: int | None = None) -> Decoded:
     """Return the decoded, upright picture in its own mode."""
     name = format_of(content)
+    if name == "DICOM":
+        return dicom.decode(content, most_pixels, frame)
+    if frame not in (None, 1):
+        raise UnusableImageError(
+            ErrorCode.IMAGE_UNSUPPORTED, f"expected a DICOM file with a frame {frame}, got one picture ({name})"
+        )
     if name == "JPEG":
         return jpeg.decode(content, most_pixels, size)  # the only one that scales while it decodes
     return _DECODERS[name](content, most_pixels)
@@ -161,6 +171,5 @@ def _decode(content: bytes, most_pixels: int, size: int | None) -> Decoded:
 
 _DECODERS: Mapping[str, Callable[[bytes, int], Decoded]] = {
     "PNG": png.decode,
-    "DICOM": dicom.decode,
     **{name: partial(foreign.decode, name) for name in foreign.FORMATS},
 }

@@ -13,7 +13,9 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from PIL import Image
 from pydantic import ValidationError
 
+from buckler.client import Client
 from buckler.error_codes import ErrorCode
+from buckler.modality.picture.images import encode_png
 from buckler.trust import audit_chain
 from buckler.trust.keys import load_public_keys
 from buckler.trust.receipt import PUBLIC_KEY_FILE, verify
@@ -26,6 +28,7 @@ from tests.unit.modality.picture.dicom_files import dicom, jpeg_dicom
 
 pytestmark = pytest.mark.slow
 
+DICOM = {"content-type": "application/dicom"}
 FHIR = {"accept": "application/fhir+json"}
 SECRETS = ("Mustermann", "Erika", "GEHEIM")
 
@@ -35,9 +38,13 @@ def colours() -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(encode("PNG", (41, 30)))))
 
 
-def post(server: Server, content: bytes, **headers: str) -> httpx.Response:
-    given = {"content-type": "application/dicom", **headers}
-    return httpx.post(f"{server.url}/predict", content=content, headers=given, timeout=60)
+def post(server: Server, content: bytes, *, frame: int | None = None, **headers: str) -> httpx.Response:
+    query = {} if frame is None else {"frame": frame}
+    return httpx.post(f"{server.url}/predict", content=content, headers={**DICOM, **headers}, params=query, timeout=60)
+
+
+def encode_array(pixels: np.ndarray) -> bytes:
+    return encode_png(Image.fromarray(pixels))
 
 
 def without_id(response: httpx.Response) -> dict:
@@ -52,6 +59,55 @@ def test_a_dicom_file_in_a_form_or_as_the_body_is_answered_like_a_png_of_its_pic
     for each in (as_form, as_body):
         assert each["probabilities"] == pytest.approx(as_png["probabilities"], abs=1e-5)
     assert without_id(post(server, jpeg_dicom(Image.fromarray(colours))))["label"] in LABELS
+
+
+def test_one_frame_of_a_file_is_answered_where_the_request_chooses_it(server: Server, colours, keys, tmp_path):
+    frames = [colours, 255 - colours, colours // 2]
+    content = dicom(np.stack(frames).tobytes(), "RGB", Rows=30, Columns=41, NumberOfFrames=3)
+    for number, frame in enumerate(frames, 1):
+        alone = without_id(server.predict(encode_array(frame)))
+        chosen = post(server, content, **{"x-buckler-receipt": "ed25519"}, frame=number)
+        answer = without_id(chosen)
+        assert answer["frame"] == number
+        assert answer["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
+        line = json.loads(server.audit.read_text().splitlines()[-1])
+        assert line["answer"]["frame"] == number
+        assert f"Frame {number}: " in post(server, content, **FHIR, frame=number).json()["conclusion"]
+    path = tmp_path / "frames.dcm"
+    path.write_bytes(content)
+    (tmp_path / "answer.json").write_bytes(chosen.content)
+    key = load_public_keys(keys / PUBLIC_KEY_FILE)
+    assert verify(tmp_path / "answer.json", path, key).answer["frame"] == 3
+    with Client(server.url) as client:
+        assert client.predict(path, frame=2).frame == 2
+        assert client.explain(path, frame=2).answer.frame == 2
+    assert post(server, content, frame=4).json()["error"]["code"] == "image_unsupported"
+    assert "frame" not in without_id(server.predict(encode("PNG", (41, 30))))
+
+
+@pytest.mark.parametrize(
+    "query", ["frame=0", "frame=-1", "frame=x", "frame=", "frame=1&frame=2", "frame=1.0", "frame=9999999"]
+)
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_a_frame_is_one_whole_number_from_1(server: Server, colours, path, query):
+    response = httpx.post(f"{server.url}{path}?{query}", content=dicom(colours, "RGB"), headers=DICOM, timeout=60)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "frame_unknown"
+
+
+def test_a_frame_of_several_pictures_is_refused(server: Server, colours):
+    files = [("image", ("1", dicom(colours, "RGB")))] * 2
+    response = httpx.post(f"{server.url}/predict?frame=1", files=files, timeout=60)
+    assert response.json()["error"]["code"] == "frame_unknown"
+
+
+def test_a_picture_of_another_format_has_only_frame_1(server: Server, picture: bytes):
+    found = {
+        number: httpx.post(f"{server.url}/predict?frame={number}", files={"image": picture}, timeout=60)
+        for number in (1, 2)
+    }
+    assert found[1].json()["frame"] == 1
+    assert "expected a DICOM file with a frame 2, got one picture (JPEG)" in found[2].json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

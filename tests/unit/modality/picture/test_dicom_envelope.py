@@ -166,7 +166,7 @@ def test_a_file_of_several_frames_needs_the_choice_of_one(colours, syntax):
     if syntax in (codings.JPEG_LOSSLESS_SV1, codings.RLE):
         pixels = encapsulate([stream_of(compressed(dicom(picture, "RGB"), syntax)) for picture in frames])
     content = dicom(pixels, "RGB", syntax=syntax, Rows=24, Columns=42, NumberOfFrames=3)
-    assert "one frame, got 3 frames; send one frame as a picture of its own" in refusal(content)
+    assert "one frame, got 3 frames; choose one by its number, or save it as a picture of its own" in refusal(content)
     for number, picture in enumerate(frames, 1):
         np.testing.assert_array_equal(np.asarray(decoder.decode(content, 10_000, number).image), picture)
     for number in (0, 4, -1):

@@ -57,7 +57,9 @@ def _load(content: bytes, most_pixels: int, frame: int | None) -> Picture:
 
 def _chosen(frames: int, frame: int | None) -> int:
     if frame is None and frames > 1:
-        raise unsupported("one frame", f"{frames:,} frames", "send one frame as a picture of its own")
+        raise unsupported(
+            "one frame", f"{frames:,} frames", "choose one by its number, or save it as a picture of its own"
+        )
     if frame is not None and not 1 <= frame <= frames:
         raise unsupported("the chosen frame", f"{frames:,} frames", f"choose one from 1 to {frames:,}")
     return frame or 1
