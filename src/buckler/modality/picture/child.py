@@ -66,18 +66,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class Output:
     """What a decoder returns: pixels, and facts that JSON can hold (mode, orientation, remarks)."""
 
     pixels: NDArray[Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(decoder: str, content: bytes, *arguments: Any, most_pixels: int = MAX_PIXELS) -> Decoded:
+def run(decoder: str, content: bytes, *arguments: Any, most_pixels: int = MAX_PIXELS) -> Output:
     """Return what ``decoder`` makes of ``content``, called in a child process.
 
     Args:
-        decoder: ``module:function``. The function takes ``content`` and ``arguments`` and returns `Decoded`, with
+        decoder: ``module:function``. The function takes ``content`` and ``arguments`` and returns `Output`, with
             pixels of an integer type or float32. It checks a picture's size before it decodes it. Its
             ``UnusableImageError`` is raised here again.
         content: The file.
@@ -129,7 +129,7 @@ class _Worker:
         """Whether the child can take another call."""
         return self._answered and not self._killed and self._calls < CALLS and self._process.poll() is None
 
-    def call(self, request: bytes, content: bytes, memory: int) -> Decoded:
+    def call(self, request: bytes, content: bytes, memory: int) -> Output:
         """Return the child's answer; errors as for `run`."""
         self._calls, self._answered = self._calls + 1, False
         try:
@@ -175,7 +175,7 @@ class _Worker:
         to.write(content)
         to.flush()
 
-    def _receive(self, memory: int) -> Decoded | UnusableImageError:
+    def _receive(self, memory: int) -> Output | UnusableImageError:
         """Return the answer; whatever a child sends, it makes this process neither run code nor take more memory."""
         json_length, length = ANSWER.unpack(self._read(ANSWER.size))
         if json_length > _MAX_JSON or length > memory:
@@ -189,7 +189,7 @@ class _Worker:
             return _beyond_limits(memory)
         if head["error"]:
             return UnusableImageError(ErrorCode(head["error"]), str(head["message"]))
-        return Decoded(pixels, dict(head["facts"]))
+        return Output(pixels, dict(head["facts"]))
 
     def _read(self, count: int) -> bytes:
         content = bytearray(count)

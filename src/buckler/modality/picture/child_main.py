@@ -16,7 +16,7 @@ import numpy as np
 
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableImageError
-from buckler.modality.picture.child import ANSWER, MEMORY, READY, REQUEST, Decoded
+from buckler.modality.picture.child import ANSWER, MEMORY, READY, REQUEST, Output
 
 _OPEN_FILES = 128
 _FILE_BYTES = 1_000_000  # of a file that it writes: decoders catch their libraries' messages in one
@@ -91,7 +91,7 @@ def _decoded(decoder: str, content: bytes, arguments: list[Any]) -> tuple[bytes,
     """Return the answer's JSON and pixels."""
     module, function = decoder.split(":")
     try:
-        decoded: Decoded = getattr(importlib.import_module(module), function)(content, *arguments)
+        decoded: Output = getattr(importlib.import_module(module), function)(content, *arguments)
         pixels = np.ascontiguousarray(decoded.pixels)
         return _head(pixels, facts=dict(decoded.facts)), pixels
     except UnusableImageError as error:

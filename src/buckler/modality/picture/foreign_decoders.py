@@ -19,14 +19,14 @@ from buckler.modality.picture.faults import decoding_errors
 _PLAIN_MODES: Final = ("L", "RGB", "RGBA")
 
 
-def decode(content: bytes, name: str, most_pixels: int) -> child.Decoded:
+def decode(content: bytes, name: str, most_pixels: int) -> child.Output:
     """Return a picture of the format ``name``; errors as for `foreign.decode`."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the child starts no thread
     with decoding_errors(name):
         found = DECODERS[name](content, most_pixels)
         profile = found.profile if found.profile and len(found.profile) <= MAX_PROFILE_BYTES else b""
-        return child.Decoded(np.asarray(found.image), {"profile": base64.b64encode(profile).decode()})
+        return child.Output(np.asarray(found.image), {"profile": base64.b64encode(profile).decode()})
 
 
 def _still(plugin: str) -> Callable[[bytes, int], Decoded]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[4]
 DECODERS = "tests.unit.modality.picture.child_decoders"
 
 
-def run(function: str, content: bytes = b"x", *arguments, most_pixels: int = 1_000_000) -> child.Decoded:
+def run(function: str, content: bytes = b"x", *arguments, most_pixels: int = 1_000_000) -> child.Output:
     return child.run(f"{DECODERS}:{function}", content, *arguments, most_pixels=most_pixels)
 
 

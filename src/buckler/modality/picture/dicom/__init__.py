@@ -8,9 +8,9 @@ import warnings
 import zlib
 
 from buckler.errors import UnusableImageError
-from buckler.modality.picture.decoded import Decoded as Picture
+from buckler.modality.picture.decoded import Decoded
 from buckler.modality.picture.dicom import codecs, colours, envelope, fragments, header, objects, samples
-from buckler.modality.picture.dicom.codecs import Decoded
+from buckler.modality.picture.dicom.codecs import Frame
 from buckler.modality.picture.dicom.envelope import Envelope
 from buckler.modality.picture.dicom.header import Header
 from buckler.modality.picture.dicom.refusals import unreadable, unsupported
@@ -22,7 +22,7 @@ logging.getLogger("pydicom").propagate = False
 warnings.filterwarnings("ignore", module=r"(pydicom\.|buckler\.modality\.picture\.dicom(\.|$))")
 
 
-def decode(content: bytes, most_pixels: int, frame: int | None = None) -> Picture:
+def decode(content: bytes, most_pixels: int, frame: int | None = None) -> Decoded:
     """Return a frame of a DICOM file as 8-bit RGB or grey, with its ICC profile.
 
     Grey values become brightness by the file's own tables or first window; without them, the whole range of the stored
@@ -46,13 +46,13 @@ def decode(content: bytes, most_pixels: int, frame: int | None = None) -> Pictur
         raise unreadable("whole and valid attributes", "damaged ones") from None
 
 
-def _load(content: bytes, most_pixels: int, frame: int | None) -> Picture:
+def _load(content: bytes, most_pixels: int, frame: int | None) -> Decoded:
     file = envelope.read(content)
     found = header.read(file.dataset, most_pixels)
     number = _chosen(found.frames, frame) - 1
     decoded = _decode(file, found, number)
     image = colours.to_image(decoded, file.dataset, found.photometric, number, big_endian=file.big_endian)
-    return Picture(image, *image.size, colours.profile(decoded, file.dataset, found.photometric))
+    return Decoded(image, *image.size, colours.profile(decoded, file.dataset, found.photometric))
 
 
 def _chosen(frames: int, frame: int | None) -> int:
@@ -65,7 +65,7 @@ def _chosen(frames: int, frame: int | None) -> int:
     return frame or 1
 
 
-def _decode(file: Envelope, found: Header, number: int) -> Decoded:
+def _decode(file: Envelope, found: Header, number: int) -> Frame:
     if file.syntax not in (*envelope.NATIVE, envelope.UNKNOWN_ENCAPSULATED, *codecs.COMPRESSED):
         raise unsupported(
             "pixels uncompressed, or as JPEG, JPEG-LS, JPEG 2000 or RLE", objects.syntax_name(file.syntax)
@@ -86,6 +86,6 @@ def _decode(file: Envelope, found: Header, number: int) -> Decoded:
     return codecs.decode(stream, file.syntax, found)
 
 
-def _native(data: memoryview, file: Envelope, found: Header, number: int) -> Decoded:
+def _native(data: memoryview, file: Envelope, found: Header, number: int) -> Frame:
     cells = samples.native(data, found, number, big_endian=file.big_endian, words=file.words)
-    return Decoded.of(found, cells, codecs.by_label(found, paired=True))
+    return Frame.of(found, cells, codecs.by_label(found, paired=True))

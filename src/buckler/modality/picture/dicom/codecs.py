@@ -28,7 +28,7 @@ _RUN_LENGTH = f"{_PACKAGE}.run_length:decode"
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class Frame:
     """A decoded frame.
 
     Attributes:
@@ -50,12 +50,12 @@ class Decoded:
     @classmethod
     def of(
         cls, header: Header, cells: Cells, colours: Colours, *, signed: bool = False, profile: bytes | None = None
-    ) -> "Decoded":
+    ) -> "Frame":
         """Return cells that are filled as the DICOM header states; ``signed`` if the stream states it, too."""
         return cls(cells, colours, header.stored, header.low_bit, header.signed or signed, profile)
 
 
-def decode(stream: bytes, syntax: str, header: Header) -> Decoded:
+def decode(stream: bytes, syntax: str, header: Header) -> Frame:
     """Return the decoded frame.
 
     Args:
@@ -70,7 +70,7 @@ def decode(stream: bytes, syntax: str, header: Header) -> Decoded:
         shape = (header.columns, header.rows, header.samples)
         arguments = (*shape, header.allocated)
         cells = _in_child(_RUN_LENGTH, stream, *arguments, pixels=header.columns * header.rows)
-        return Decoded.of(header, cells, by_label(header))
+        return Frame.of(header, cells, by_label(header))
     if stream.startswith((jpeg2000.CODESTREAM, jpeg2000.JP2)):
         _check_family(syntax, _JPEG_2000, "JPEG 2000")
         return _decode_jpeg2000(jpeg2000.read(stream), header)
@@ -81,7 +81,7 @@ def decode(stream: bytes, syntax: str, header: Header) -> Decoded:
         _check_family(syntax, _JPEG_LS, "JPEG-LS")
         _check(header, loco.columns, loco.rows, loco.components, loco.precision)
         cells = _gdcm(stream, _GDCM_JPEG_LS, header, loco.precision)
-        return Decoded.of(header, cells, by_label(header))
+        return Frame.of(header, cells, by_label(header))
     _check_family(syntax, _JPEG, "JPEG")
     return _decode_jpeg(stream, header)
 
@@ -101,7 +101,7 @@ def _check(header: Header, columns: int, rows: int, components: int, precision: 
         raise unreadable(f"BitsStored as in the compressed stream ({precision})", f"{header.stored}")
 
 
-def _decode_jpeg(stream: bytes, header: Header) -> Decoded:
+def _decode_jpeg(stream: bytes, header: Header) -> Frame:
     file = jpeg_file.read(stream)
     _check(header, file.width, file.height, len(file.components), file.precision)
     colours = jpeg_stream.colours(file, header.photometric)
@@ -111,9 +111,9 @@ def _decode_jpeg(stream: bytes, header: Header) -> Decoded:
         convert = colours is Colours.YBR and not lossless  # the decoder converts no lossless ones
         transform = None if colours is Colours.GREY else jpeg.YCBCR if convert else jpeg.RGB
         cells = np.asarray(jpeg.decode_pixels(file, transform=transform))
-        return Decoded.of(header, cells, Colours.RGB if convert else colours, profile=file.profile)
+        return Frame.of(header, cells, Colours.RGB if convert else colours, profile=file.profile)
     cells = _gdcm(stream, _GDCM_LOSSLESS if lossless else _GDCM_EXTENDED, header, file.precision)
-    return Decoded.of(header, cells, colours, profile=file.profile)
+    return Frame.of(header, cells, colours, profile=file.profile)
 
 
 def _gdcm(stream: bytes, syntax: str, header: Header, precision: int) -> Cells:
@@ -125,13 +125,13 @@ def _in_child(decoder: str, stream: bytes, *arguments: object, pixels: int) -> C
     return child.run(decoder, stream, *arguments, most_pixels=pixels).pixels
 
 
-def _decode_jpeg2000(found: jpeg2000.Codestream, header: Header) -> Decoded:
+def _decode_jpeg2000(found: jpeg2000.Codestream, header: Header) -> Frame:
     _check(header, found.columns, found.rows, found.components, found.precision)
     shape = (found.columns, found.rows, found.components)
     pixels = found.columns * found.rows
     cells = _in_child(_JPEG_2000_DECODER, found.data, *shape, found.precision, found.signed, pixels=pixels)
     if found.components == 1:
-        return Decoded.of(header, cells, Colours.GREY, signed=found.signed)
+        return Frame.of(header, cells, Colours.GREY, signed=found.signed)
     if header.stored != found.precision:
         raise unreadable(f"BitsStored as in the JPEG 2000 codestream ({found.precision})", f"{header.stored}")
     ybr = found.sycc or header.photometric.startswith("YBR_FULL")
@@ -140,7 +140,7 @@ def _decode_jpeg2000(found: jpeg2000.Codestream, header: Header) -> Decoded:
             "one statement about the colours of the JPEG 2000 codestream",
             "a transform of RGB and the PhotometricInterpretation YBR at once",
         )
-    return Decoded(cells, Colours.YBR if ybr else Colours.RGB, 8, 0, signed=False)
+    return Frame(cells, Colours.YBR if ybr else Colours.RGB, 8, 0, signed=False)
 
 
 def by_label(header: Header, *, paired: bool = False) -> Colours:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from buckler.modality.picture.dicom import grey, lookup
-from buckler.modality.picture.dicom.codecs import Decoded
+from buckler.modality.picture.dicom.codecs import Frame
 from buckler.modality.picture.dicom.jpeg_stream import Colours
 from buckler.modality.picture.dicom.samples import Cells
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STRIP_CELLS = 1_000_000
 
 
-def to_image(decoded: Decoded, dataset: "Dataset", photometric: str, frame: int, *, big_endian: bool) -> Image.Image:
+def to_image(decoded: Frame, dataset: "Dataset", photometric: str, frame: int, *, big_endian: bool) -> Image.Image:
     """Return the picture: colours as RGB, grey values as the file's own display shows them.
 
     Args:
@@ -40,7 +40,7 @@ def to_image(decoded: Decoded, dataset: "Dataset", photometric: str, frame: int,
     return Image.fromarray(_shown(decoded, display))
 
 
-def _codes(decoded: Decoded) -> Cells:
+def _codes(decoded: Frame) -> Cells:
     """Return the samples without the cell's other bits, where overlays may lie."""
     cells = decoded.cells
     if decoded.low_bit == 0 and decoded.stored == 8 * cells.itemsize:
@@ -48,7 +48,7 @@ def _codes(decoded: Decoded) -> Cells:
     return np.asarray((cells >> decoded.low_bit) & cells.dtype.type((1 << decoded.stored) - 1), cells.dtype)
 
 
-def _values(codes: NDArray[Any], decoded: Decoded) -> NDArray[np.int64]:
+def _values(codes: NDArray[Any], decoded: Frame) -> NDArray[np.int64]:
     """Return the values of codes, which may be two's complements."""
     values = codes.astype(np.int64)
     return (
@@ -56,7 +56,7 @@ def _values(codes: NDArray[Any], decoded: Decoded) -> NDArray[np.int64]:
     )
 
 
-def _coloured(decoded: Decoded) -> Image.Image:
+def _coloured(decoded: Frame) -> Image.Image:
     codes: NDArray[Any] = _codes(decoded)
     if decoded.stored > 8:
         codes = codes >> (decoded.stored - 8)
@@ -69,7 +69,7 @@ def _coloured(decoded: Decoded) -> Image.Image:
     return Image.frombuffer("YCbCr", (width, height), pixels, "raw", "YCbCr", 0, 1).convert("RGB")
 
 
-def _shown(decoded: Decoded, display: grey.Display) -> NDArray[np.uint8]:
+def _shown(decoded: Frame, display: grey.Display) -> NDArray[np.uint8]:
     """Return the brightness of each pixel, 0..255.
 
     A table of all codes needs much less memory than the picture as floats; codes of 32 bits are converted in strips.
@@ -89,7 +89,7 @@ def _shown(decoded: Decoded, display: grey.Display) -> NDArray[np.uint8]:
     return np.concatenate([shown(codes[top : top + rows]) for top in range(0, len(codes), rows)])
 
 
-def profile(decoded: Decoded, dataset: "Dataset", photometric: str) -> bytes | None:
+def profile(decoded: Frame, dataset: "Dataset", photometric: str) -> bytes | None:
     """Return the ICC profile of colours: that of the file, or else of the compressed stream; None for grey values."""
     if photometric.startswith("MONOCHROME"):
         return None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from buckler.modality.picture.child import Decoded
+from buckler.modality.picture.child import Output
 from buckler.modality.picture.dicom.refusals import unreadable, unsupported
 
 _STANDARD_ERROR = 2
@@ -21,7 +21,7 @@ _HARMLESS = (b"Unsupported JPEG data precision 12", b"Invalid SOS parameters for
 _MOST_MESSAGES = 65_536
 
 
-def jpeg(stream: bytes, syntax: str, columns: int, rows: int, components: int, precision: int) -> Decoded:
+def jpeg(stream: bytes, syntax: str, columns: int, rows: int, components: int, precision: int) -> Output:
     """Return the samples of a JPEG or JPEG-LS stream, uint8 or uint16, ``(rows, columns)`` or ``(rows, columns, 3)``.
 
     Args:
@@ -38,7 +38,7 @@ def jpeg(stream: bytes, syntax: str, columns: int, rows: int, components: int, p
     if decoded is None or len(decoded) != columns * rows * components * width:
         raise unreadable("a whole JPEG stream in PixelData", "one that is cut off or damaged")
     shape = (rows, columns) if components == 1 else (rows, columns, components)
-    return Decoded(np.frombuffer(decoded, f"u{width}").reshape(shape))
+    return Output(np.frombuffer(decoded, f"u{width}").reshape(shape))
 
 
 def _gdcm(stream: bytes, syntax: str, columns: int, rows: int, components: int, precision: int) -> bytes | None:
@@ -66,7 +66,7 @@ def _gdcm(stream: bytes, syntax: str, columns: int, rows: int, components: int, 
     return None if decoded is None else decoded.encode("utf-8", "surrogateescape")
 
 
-def jpeg2000(stream: bytes, columns: int, rows: int, components: int, precision: int, signed: bool) -> Decoded:
+def jpeg2000(stream: bytes, columns: int, rows: int, components: int, precision: int, signed: bool) -> Output:
     """Return the samples of a JPEG 2000 codestream: grey as uint8 or uint16 cells, colours as uint8.
 
     Negative samples become two's complements of ``precision`` bits; colours of more than 8 bits lose the lower ones.
@@ -86,10 +86,10 @@ def jpeg2000(stream: bytes, columns: int, rows: int, components: int, precision:
     if decoded is None or decoded.shape != shape:
         raise unreadable("a whole JPEG 2000 codestream in PixelData", "one that is cut off or damaged")
     if components == 3:
-        return Decoded(decoded)
+        return Output(decoded)
     # Pillow fills its cells from the top, and adds half the range to signed samples.
     cells = decoded >> ((8 if precision <= 8 else 16) - precision)
-    return Decoded(cells ^ (1 << (precision - 1)) if signed else cells)
+    return Output(cells ^ (1 << (precision - 1)) if signed else cells)
 
 
 @contextmanager

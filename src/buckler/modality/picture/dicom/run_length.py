@@ -8,14 +8,14 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.modality.picture.child import Decoded
+from buckler.modality.picture.child import Output
 from buckler.modality.picture.dicom.refusals import unreadable
 
 _HEADER = 64
 _RESERVED = 128  # a code that stands for nothing
 
 
-def decode(stream: bytes, columns: int, rows: int, samples: int, allocated: int) -> Decoded:
+def decode(stream: bytes, columns: int, rows: int, samples: int, allocated: int) -> Output:
     """Return the cells of a frame, in which each byte of each sample has a segment of its own.
 
     Args:
@@ -40,7 +40,7 @@ def decode(stream: bytes, columns: int, rows: int, samples: int, allocated: int)
         # The most significant byte comes first.
         planes[index // width, :, width - 1 - index % width] = _segment(stream, start, end, size, index)
     cells = planes.view(f"<u{width}").reshape(samples, rows, columns)
-    return Decoded(cells[0] if samples == 1 else cells.transpose(1, 2, 0))
+    return Output(cells[0] if samples == 1 else cells.transpose(1, 2, 0))
 
 
 def _segment(stream: bytes, start: int, end: int, size: int, index: int) -> NDArray[np.uint8]:
