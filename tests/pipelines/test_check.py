@@ -110,11 +110,11 @@ def test_a_profile_that_would_do_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "advice"),
     [
-        ("IMG_1.HEIC", b"\0\0\0\x18ftypheic" + bytes(50), "heif-convert"),
-        ("scan.dcm", bytes(128) + b"DICM" + bytes(50), "dcmj2pnm"),
+        ("IMG_1.HEIC", b"\0\0\0\x18ftypheic" + bytes(50), "replace them by intact copies"),
+        ("scan.dcm", bytes(128) + b"DICM" + bytes(50), "replace them by intact copies"),
         ("clip.mp4", b"\0\0\0\x18ftypisom" + bytes(50), "ffmpeg"),
         ("cut.jpg", None, "replace them by intact copies"),
-        ("Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(50), "they are not pictures"),
+        ("letter.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(50), "they are not pictures"),
     ],
 )
 def test_unusable_files_are_listed_with_what_to_do_and_counted_as_by_the_gate(folder, name, content, advice):

@@ -168,8 +168,8 @@ def test_an_unknown_key_of_a_late_section_is_refused(settings):
 def test_a_network_that_does_not_exist_or_needs_larger_pictures_is_refused(settings):
     with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got vgg16"):
         preflight.run(settings(**{"train.network": "vgg16"}))
-    with pytest.raises(ModelError, match=r"expected data\.image_size of at least 8 for the tiny network, got 4"):
-        preflight.run(settings(**{"data.image_size": 4}))
+    with pytest.raises(ModelError, match=r"expected data\.image_size of at least 32 for VGG-19, got 16"):
+        preflight.run(settings(**{"train.network": "vgg19", "data.image_size": 16}))
 
 
 def test_weights_of_another_network_are_refused(settings):

@@ -210,7 +210,7 @@ def test_only_the_id_of_a_key_is_logged(keys: Keys, caplog):
             "WARNING",
             "0 valid in /nonexistent/api.json; `buckler keys create`",
         ),
-        ({"api_keys": Path("/")}, "ERROR", "none is valid: cannot read"),
+        ({"api_keys": Path("/")}, "ERROR", "none is valid: the API keys: expected a file at /, got a folder"),
     ],
 )
 def test_the_log_states_at_the_start_whether_keys_are_required(keys: Keys, caplog, settings, level, text):
