@@ -354,5 +354,5 @@ def test_a_withdrawal_gets_through_while_a_download_stalls(registry, publish, mo
             assert not promotion.done()
         finally:
             server.released.set()
-        with pytest.raises(PromotionRefusedError, match="cannot be downloaded"):
+        with pytest.raises(RegistryError, match="cannot be downloaded"):
             promotion.result()
