@@ -58,5 +58,5 @@ def test_a_network_stays_random_after_saving_and_in_bfloat16(tiny_pictures, tmp_
 
 @pytest.mark.parametrize("wrong", [(0.0, 1.0), (1.2, 1.0), (0.9, -1.0)])
 def test_an_invalid_randomisation_is_rejected(wrong):
-    with pytest.raises(ValueError, match="smallest in"):
+    with pytest.raises(ValueError, match="smallest above 0"):
         Randomisation(*wrong)
