@@ -1,5 +1,6 @@
 """A real server that receives hostile bytes: no 5xx, no crash, bounded memory, other clients served meanwhile."""
 
+import io
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.settings import Settings
@@ -132,7 +134,10 @@ def test_decompression_bombs_are_decoded_one_at_a_time(exposed: Server):
     # 504 if the queue is longer than the time for an answer.
     assert len(statuses) == 3
     assert set(statuses) <= {200, 504}
-    wait_for(lambda: exposed.predict(encode("PNG", (40, 40))).status_code == 200)
+    # A large picture is answered only after the last bomb, whose memory the next test would count.
+    buffer = io.BytesIO()
+    Image.new("RGB", (3700, 3700), "salmon").save(buffer, "JPEG")
+    wait_for(lambda: exposed.predict(buffer.getvalue()).status_code == 200)
 
 
 def poured(size: int) -> Iterator[bytes]:
