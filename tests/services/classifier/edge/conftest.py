@@ -14,6 +14,9 @@ def exposed(tmp_path_factory: pytest.TempPathFactory, release: Path, keys: Path)
     settings = {
         "BUCKLER_RELEASE": str(release),
         "BUCKLER_AUDIT_FSYNC": "interval",
+        # 64 megapixels take seconds, on a busy machine longer than the defaults allow.
+        "BUCKLER_DECODE_TIMEOUT_SECONDS": "30",
+        "BUCKLER_REQUEST_TIMEOUT_SECONDS": "60",
         "BUCKLER_HEAD_TIMEOUT_SECONDS": str(HEAD_SECONDS),
         "BUCKLER_SEND_TIMEOUT_SECONDS": str(SEND_SECONDS),
         "BUCKLER_BODY_TIMEOUT_SECONDS": str(BODY_SECONDS),

@@ -46,7 +46,7 @@ def test_a_verdict_with_the_promotion_key_is_refused(settings, registry, make, k
     slot, following = begin(settings)
     following.check()
     (tmp_path / "thief").mkdir()
-    shutil.copyfile(keys / PROMOTION_PRIVATE_FILE, tmp_path / "thief" / PRIVATE_KEY_FILE)
+    shutil.copy(keys / PROMOTION_PRIVATE_FILE, tmp_path / "thief" / PRIVATE_KEY_FILE)
     write_verdict(release := make("two"), tmp_path / "thief", settings.model_name)
     second = registry.register(release, tags=False)
     with signing(tracking.WritableRegistry(settings.model_name, registry.keys)) as signer:
