@@ -132,7 +132,7 @@ def test_a_file_that_is_not_a_picture_is_refused_in_plain_words(page, console, t
     page.goto(console)
     page.set_input_files("#file", notes)
     expect(page.get_by_role("alert")).to_contain_text("The file is not a picture of a supported format")
-    expect(page.get_by_role("alert")).to_contain_text("Send a JPEG, a PNG or a DICOM file with one frame.")
+    expect(page.get_by_role("alert")).to_contain_text("Send one of these with one picture: JPEG, PNG, DICOM")
     expect(page.locator("#attack")).to_be_hidden()
 
 

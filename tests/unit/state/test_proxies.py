@@ -24,6 +24,7 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("http_proxy", DEAD)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # that of an earlier test knows no proxy
 
 
 @pytest.fixture
