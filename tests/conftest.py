@@ -82,3 +82,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         absent(f"no real pictures at {folder}; set BUCKLER_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def case_files(real_data: Path) -> Path:
+    """The folder of files and requests of other programs, one folder a case, beside that of the real pictures."""
+    folder = real_data.parent / "cases/files"
+    if not folder.is_dir():
+        absent(f"no cases at {folder}")
+    return folder

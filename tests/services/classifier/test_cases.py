@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from buckler.modality.picture import images
-from tests.absent import absent
 from tests.services.running import Server
 
 pytestmark = pytest.mark.slow
@@ -29,11 +28,8 @@ SHOWN = (
 
 
 @pytest.fixture(scope="module")
-def cases(real_data: Path) -> dict[str, Path]:
-    folder = real_data.parent / "cases/files"
-    if not folder.is_dir():
-        absent(f"no cases at {folder}")
-    return {each.name.partition("-")[0]: each for each in folder.iterdir()}
+def cases(case_files: Path) -> dict[str, Path]:
+    return {each.name.partition("-")[0]: each for each in case_files.iterdir()}
 
 
 def content(folder: Path) -> bytes:

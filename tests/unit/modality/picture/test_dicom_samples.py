@@ -124,19 +124,10 @@ CASES = {
 }
 
 
-@pytest.fixture
-def cases(real_data: Path) -> Path:
-    """The folder of cases that other people's files and clients made."""
-    folder = real_data.parent / "cases/files"
-    if not folder.is_dir():
-        pytest.skip(f"no cases at {folder}")
-    return folder
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_cases_show_what_viewers_show(name, cases):
-    shown = np.asarray(Image.open(cases / name / "shown.png").convert("RGB")).astype(int)
-    found = dicom.decode((cases / name / "input.dcm").read_bytes(), 100_000).image.convert("RGB")
+def test_cases_show_what_viewers_show(name, case_files):
+    shown = np.asarray(Image.open(case_files / name / "shown.png").convert("RGB")).astype(int)
+    found = dicom.decode((case_files / name / "input.dcm").read_bytes(), 100_000).image.convert("RGB")
     assert np.abs(np.asarray(found) - shown).max() <= CASES[name]
 
 
