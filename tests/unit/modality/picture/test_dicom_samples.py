@@ -131,6 +131,6 @@ def test_cases_show_what_viewers_show(name, case_files):
     assert np.abs(np.asarray(found) - shown).max() <= CASES[name]
 
 
-def test_cases_without_a_picture_are_refused_for_the_right_reason(cases):
-    assert "an encapsulated PDF" in refusal((cases / "F11-encapsulated-pdf/input.dcm").read_bytes())
-    assert "PhotometricInterpretation" in refusal((cases / "F11h-ybr422-label-rgb-size/input.dcm").read_bytes())
+def test_cases_without_a_picture_are_refused_for_the_right_reason(case_files):
+    assert "an encapsulated PDF" in refusal((case_files / "F11-encapsulated-pdf/input.dcm").read_bytes())
+    assert "PhotometricInterpretation" in refusal((case_files / "F11h-ybr422-label-rgb-size/input.dcm").read_bytes())
