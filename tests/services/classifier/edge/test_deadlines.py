@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from buckler.trust import audit_chain
-from tests import malformed
+from tests import heavy_pictures
 from tests.services.classifier.test_http import error_code, scrape, total
 from tests.services.running import TLS, Server, encode, serving
 from tests.waiting import wait_for
@@ -22,7 +22,7 @@ DECODE_SECONDS = 0.15
 @pytest.fixture(scope="module")
 def slow_picture() -> bytes:
     """A picture whose decoding takes several times as long as ``DECODE_SECONDS``."""
-    return malformed.HEAVY["png of 64 megapixels with transparency"]()
+    return heavy_pictures.HEAVY["png of 64 megapixels with transparency"]()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from services.classifier.endpoints import ENDPOINTS
 from services.classifier.settings import Settings
-from tests import malformed
+from tests import heavy_pictures, malformed
 from tests.services.classifier.test_http import error_code, scrape, total
 from tests.services.running import Server, encode
 from tests.waiting import wait_for
@@ -111,9 +111,9 @@ def test_no_file_of_the_corpus_causes_a_5xx_or_a_leak(exposed: Server):
     assert not any(word in text for text in texts for word in ("Muster", "Erika", "Traceback", "Warning:"))
 
 
-@pytest.mark.parametrize("name", malformed.HEAVY)
+@pytest.mark.parametrize("name", heavy_pictures.HEAVY)
 def test_a_heavy_file_is_answered_in_bounded_memory_while_others_are_served(exposed: Server, name: str):
-    content = malformed.HEAVY[name]()
+    content = heavy_pictures.HEAVY[name]()
     assert len(content) < LIMIT + 2_000_000
     with bounded(exposed), others_served(exposed):
         response = exposed.predict(content)
@@ -121,7 +121,7 @@ def test_a_heavy_file_is_answered_in_bounded_memory_while_others_are_served(expo
 
 
 def test_decompression_bombs_are_decoded_one_at_a_time(exposed: Server):
-    bomb = malformed.HEAVY["png of 64 megapixels with transparency"]()
+    bomb = heavy_pictures.HEAVY["png of 64 megapixels with transparency"]()
     statuses = []
     with bounded(exposed):
         threads = [

@@ -15,7 +15,7 @@ from PIL import Image
 
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import decode_budget, images, rgb
-from tests import malformed, picture_bytes
+from tests import heavy_pictures, malformed, picture_bytes
 
 CORPUS = malformed.corpus()
 CODES = {"image_empty", "image_unreadable", "image_unsupported", "image_too_large"}
@@ -87,12 +87,12 @@ def test_every_file_becomes_pixels_or_an_error_within_a_second(name: str):
 @functools.cache
 def heavy(name: str) -> tuple[str, float, int]:
     """Decode a heavy file once for all tests; return the outcome, the decoder's seconds and its MB."""
-    content = malformed.HEAVY[name]()
+    content = heavy_pictures.HEAVY[name]()
     before = forget_peak()
     return *timed_decode(content), memory("VmHWM") - before
 
 
-@pytest.mark.parametrize("name", malformed.HEAVY)
+@pytest.mark.parametrize("name", heavy_pictures.HEAVY)
 def test_a_heavy_file_costs_little_time_and_memory(name: str):
     outcome, seconds, megabytes = heavy(name)
     assert outcome in {*CODES, "pixels"}
