@@ -23,7 +23,7 @@ from buckler import params
 from buckler.cli.check import add_arguments
 from buckler.cli.profile import settings_of
 from buckler.data import duplicates, inventory, manifest, sources, splits, survey
-from buckler.errors import BucklerError, DataError, UnusableImageError
+from buckler.errors import DataError, UnusableImageError
 from buckler.evaluation import subgroups
 from buckler.modality.picture import images
 from buckler.release import data_floors
@@ -240,27 +240,20 @@ def _duration(cfg: RunParams, counts: Counts, decode_seconds: float) -> Duration
 
 def main() -> int:
     """Check the folder that the arguments name, print the result and return the exit code."""
+    return exits.run(_check, failed=2)
+
+
+def _check() -> int:
+    exits.raise_at_interrupt()
     parser = argparse.ArgumentParser(prog="buckler check")
     add_arguments(parser)
-    try:
-        exits.raise_at_interrupt()
-        arguments = parser.parse_args()
-        if not arguments.folder.is_dir():
-            raise DataError(f"expected a folder of class folders, got {arguments.folder}, which is no folder")
-        timed = not arguments.no_time
-        found = run(arguments.folder.resolve(), arguments.profile, settings_of(arguments), timed=timed)
-        text = json.dumps(asdict(found) | {"fits": found.fits}, indent=2) + "\n" if arguments.json else ""
-        print(text or folder_check.text(found), end="", flush=True)
-    except BucklerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return exits.reader_gone()
-    except (OSError, MemoryError) as error:
-        print(f"error: {exits.explain(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return exits.interrupted()
+    arguments = parser.parse_args()
+    if not arguments.folder.is_dir():
+        raise DataError(f"expected a folder of class folders, got {arguments.folder}, which is no folder")
+    timed = not arguments.no_time
+    found = run(arguments.folder.resolve(), arguments.profile, settings_of(arguments), timed=timed)
+    text = json.dumps(asdict(found) | {"fits": found.fits}, indent=2) + "\n" if arguments.json else ""
+    print(text or folder_check.text(found), end="")
     return int(not found.fits)
 
 

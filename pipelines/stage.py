@@ -4,10 +4,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from buckler.compute.machine import machine
-from buckler.errors import BucklerError
 from buckler.state import exits, startup, timings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,23 +23,17 @@ def stage(run: Callable[[], None]) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
     os.chdir(ROOT)  # all paths in params.yaml and in manifests are relative to it
+    if code := exits.run(partial(_timed, run), failed=1):
+        raise SystemExit(code)
+
+
+def _timed(run: Callable[[], None]) -> int:
     began = time.perf_counter()
-    try:
-        exits.raise_at_interrupt()
-        startup.begin(ROOT)
-        run()
-        sys.stdout.flush()
-        _record(time.perf_counter() - began)
-    except BucklerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except BrokenPipeError:
-        raise SystemExit(exits.reader_gone()) from None
-    except (OSError, MemoryError) as error:
-        print(f"error: {exits.explain(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(exits.interrupted()) from None
+    exits.raise_at_interrupt()
+    startup.begin(ROOT)
+    run()
+    _record(time.perf_counter() - began)
+    return 0
 
 
 def _record(seconds: float) -> None:

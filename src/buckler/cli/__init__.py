@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from buckler.errors import BucklerError, PromotionRefusedError, ReceiptError, VerdictError
@@ -25,18 +26,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is first imported
-    try:
-        try:
-            return _run(argv)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        return exits.reader_gone()
-    except (OSError, MemoryError) as error:
-        print(f"error: {exits.explain(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return exits.interrupted()
+    return exits.run(partial(_run, argv), failed=2)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -50,11 +40,8 @@ def _run(argv: Sequence[str] | None) -> int:
     except (PromotionRefusedError, ReceiptError, VerdictError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
-    except BucklerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, MemoryError):
-        raise  # `main` explains them
+    except (BucklerError, OSError, MemoryError):
+        raise  # `exits.run` explains them
     except Exception:  # a bug; Python's own exit code, 1, would say that something was refused
         traceback.print_exc()
         return 2

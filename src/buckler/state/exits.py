@@ -9,10 +9,11 @@ import sys
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from buckler.errors import BucklerError
 from buckler.state import owners
 
 # As a shell's for a program that a signal ended: SIGINT, and SIGPIPE.
@@ -22,6 +23,29 @@ READER_GONE: Final = 128 + signal.SIGPIPE
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _FULL_BYTES: Final = 64 * 1024  # less free space than this is none
+
+
+def run(program: Callable[[], int], *, failed: int) -> int:
+    """Run ``program`` and return the exit code; what is no bug becomes one line on stderr.
+
+    Args:
+        program: Returns its own exit code.
+        failed: The exit code after a ``BucklerError``, or where the operating system refused something.
+    """
+    try:
+        try:
+            return program()
+        finally:
+            sys.stdout.flush()
+    except BucklerError as error:
+        sys.stderr.write(f"error: {error}\n")
+    except BrokenPipeError:
+        return reader_gone()
+    except (OSError, MemoryError) as error:
+        sys.stderr.write(f"error: {explain(error)}\n")
+    except KeyboardInterrupt:
+        return interrupted()
+    return failed
 
 
 def interrupted() -> int:
