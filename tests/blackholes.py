@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,12 +31,12 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-class Quiet(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler, ABC):
     """A handler that logs nothing and answers GET and POST alike."""
 
+    @abstractmethod
     def answer(self) -> None:
         """Answer the request."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         self.answer()

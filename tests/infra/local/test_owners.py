@@ -14,10 +14,11 @@ import pytest
 from infra.local import __main__ as command
 from infra.local import champion, members, places, processes, servers
 from infra.local.places import LocalError
+from tests.absent import AS_ROOT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+    AS_ROOT,
 ]
 USER = pwd.getpwnam("nobody")
 

@@ -16,6 +16,7 @@ from infra.local import members, pipeline, places
 from infra.local.output import Bar
 from infra.local.places import LocalError
 from infra.local.progress import Progress
+from tests.absent import ON_LINUX
 from tests.waiting import wait_for
 
 DVC = """#!{python}
@@ -180,7 +181,7 @@ def test_a_long_stage_is_noted_in_a_log_once_a_minute(capsys):
     ]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@ON_LINUX
 def test_dvc_ends_when_the_command_that_started_it_is_killed(dvc, root: Path):
     dvc(f"open({str(root / 'begun')!r}, 'w').write(str(__import__('os').getppid())); import time; time.sleep(20)")
     with subprocess.Popen(run_in(root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:

@@ -17,7 +17,7 @@ from buckler.serving.registry import (
     shown_uri,
 )
 from buckler.trust import verdict
-from tests import projects
+from tests import mlflow_stores, projects
 
 
 def registered(project, name):
@@ -108,6 +108,7 @@ def test_the_shown_address_has_no_credentials(monkeypatch):
 
 
 def test_without_a_server_the_projects_own_database_is_used(project):
+    mlflow_stores.forget()
     assert Registry("skin-lesion").versions() == []
     assert (project / ".buckler/mlflow.db").exists()
     assert not (project / "mlruns").exists()

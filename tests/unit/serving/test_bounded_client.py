@@ -15,7 +15,7 @@ from buckler.errors import RegistryError
 from buckler.serving import bounded_client
 from buckler.serving.aliases import CHAMPION
 from buckler.serving.registry import Registry, connect
-from tests import blackholes
+from tests import blackholes, mlflow_stores
 from tests.waiting import wait_for
 
 
@@ -27,6 +27,7 @@ def one_second(monkeypatch, tmp_path):
     for name in bounded_client.DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(bounded_client.TIMEOUT_ENV, "0")
+    mlflow_stores.forget()
     connect()  # loads MLflow, which takes seconds
     monkeypatch.delenv(bounded_client.TIMEOUT_ENV)
     monkeypatch.setitem(bounded_client.DEFAULTS, bounded_client.TIMEOUT_ENV, "1")

@@ -14,9 +14,10 @@ import pytest
 from buckler.state import documents, exits
 from pipelines.stage import ROOT, stage
 from tests import datasets
+from tests.absent import needed
 
 FULL = Path("/dev/full")  # a file on a disk that is always full
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+needs_full = needed(FULL.exists(), "this system has no /dev/full")
 
 
 @pytest.fixture(autouse=True)

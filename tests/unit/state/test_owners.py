@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from buckler.state import owners
+from tests.absent import AS_ROOT
 
 OTHER = 4321  # a user id without a name
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
-@only_root
+@AS_ROOT
 @pytest.mark.parametrize("given", [".buckler", ".buckler/run", ".buckler/run/lock"])
 def test_a_file_of_another_user_is_named_with_the_command_for_its_whole_folder(tmp_path: Path, given: str, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def test_a_file_of_another_user_is_named_with_the_command_for_its_whole_folder(t
     assert said.endswith(f"`sudo chown -R root {tmp_path}/.buckler`")
 
 
-@only_root
+@AS_ROOT
 def test_in_the_project_of_another_user_nothing_is_to_be_given_away(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.chown(tmp_path, OTHER, OTHER)

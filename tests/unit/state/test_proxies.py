@@ -1,7 +1,5 @@
 """With a proxy in the environment, as in hospitals, requests to this machine do not go through it."""
 
-import http.server
-import threading
 import urllib.request
 from collections.abc import Iterator
 
@@ -13,6 +11,7 @@ from buckler.client import Client, UnreachableError
 from buckler.errors import RegistryError
 from buckler.serving.registry import Registry
 from buckler.state import proxies
+from tests import blackholes
 
 DEAD = "http://127.0.0.1:9"
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -29,19 +28,13 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    class Quiet(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Empty(blackholes.Quiet):
+        def answer(self) -> None:
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with blackholes.serving(Empty) as url:
+        yield url
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
