@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from buckler.data import sources
+from buckler.data import collection, sources
+from buckler.data.layout import Layout
 from buckler.errors import DataError
 from buckler.modality.base import Images, Labels
 from buckler.modality.picture.images import load_pixels
@@ -24,7 +25,7 @@ def sample(folder: str, count: int, *, size: int, seed: int) -> tuple[Images, La
         DataError: The folder has fewer pictures.
     """
     if folder:
-        items = sources.directory(Path(folder), per_class=0, seed=seed)
+        items = collection.read(Path(folder), Layout()).items(per_class=0, seed=seed)
     else:
         items = sources.generated(per_class=-(-count // 2), seed=seed, size=size)
     if len(items) < count:

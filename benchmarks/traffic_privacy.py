@@ -23,7 +23,8 @@ from benchmarks.results import CellValue, Column, Table
 from benchmarks.serving import screening
 from benchmarks.tables import markdown
 from buckler import params
-from buckler.data import sources
+from buckler.data import collection
+from buckler.data.layout import Layout
 from buckler.detection.sketch import NUMBERS
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels
@@ -240,7 +241,7 @@ def power(changed: Mapping[str, Rows], cfg: DriftParams, *, reference: int, wind
 
 def served(folder: str, count: int, *, seed: int) -> dict[str, list[TrafficObservation]]:
     """Return the exact measurements of ``count`` pictures after each of ``CHANGES``, by a small network."""
-    items = sources.directory(Path(folder), per_class=0, seed=seed)
+    items = collection.read(Path(folder), Layout()).items(per_class=0, seed=seed)
     if len(items) < FITTED + count:
         raise DataError(f"expected at least {FITTED + count} pictures in {folder}, got {len(items)}")
     chosen = [items[place] for place in np.random.default_rng(seed).permutation(len(items))[: FITTED + count]]

@@ -1,4 +1,4 @@
-"""``buckler check``: tells whether a folder of class folders will do, before any stage runs.
+"""``buckler check``: tells whether a folder of pictures will do, before any stage runs.
 
 Reads   params.yaml, the folder and the pictures that the stage ``ingest`` would copy from it
 Writes  nothing
@@ -22,7 +22,8 @@ from tqdm import tqdm
 from buckler import params
 from buckler.cli.check import add_arguments
 from buckler.cli.profile import settings_of
-from buckler.data import duplicates, inventory, manifest, sources, splits, survey
+from buckler.data import collection, duplicates, inventory, manifest, sources, splits, survey
+from buckler.data.collection import Collection
 from buckler.errors import DataError, UnusableImageError
 from buckler.evaluation import subgroups
 from buckler.modality.picture import images
@@ -91,7 +92,7 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
     """Check ``folder`` with the values of params.yaml, changed by ``profile`` and ``overrides``.
 
     Args:
-        folder: Folder of class folders.
+        folder: Folder of pictures.
         profile: Name of a profile; None takes the values as they are.
         overrides: Further values, by key.
         timed: Whether to measure the network, to estimate how long a run will take.
@@ -102,16 +103,16 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
     cfg = _settings(folder, profile, overrides)
     words = f"profile {profile}" if profile else "the values in params.yaml"
     try:
-        folders = sources.class_folders(folder)
+        contents = collection.read(folder, cfg.data.layout)
     except DataError as error:
         return FolderCheck(str(folder), words, refusals=(str(error),))
-    files = folders.files
-    found = read(folders.items(per_class=cfg.data.per_class, seed=cfg.data.seed))
+    files = contents.files
+    found = read(contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed))
     validated = validate.judge(found.frame, found.faults, cfg.validate, cfg.data.malignant)
     demands = _demands(cfg)
     refusals = [
         *preflight.contradictions(cfg),
-        *_folder_refusals(folders, cfg),
+        *_folder_refusals(contents, cfg),
         *_validation_refusals(validated, cfg),
         *_subgroup_refusals(found, cfg),
     ]
@@ -119,11 +120,11 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
         str(folder),
         words,
         refusals=tuple(refusals),
-        found=inventory.line(folders, found.frame["id"].tolist(), sorted(found.faults)),
-        notes=tuple(_notes(files, validated, cfg)),
+        found=inventory.line(contents, found.frame["id"].tolist(), sorted(found.faults)),
+        notes=tuple(_notes(contents, validated, cfg)),
         classes=tuple(_classes(files, found, validated.kept, {})),
         unusable=tuple(survey.unusable(found.faults)),
-        metadata=folders.table.found if folders.table else None,
+        metadata=contents.table.found if contents.table else None,
     )
     try:
         division, pairs = found.divided(validated.kept, cfg)
@@ -140,7 +141,7 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
         related=survey.related(division.frame, pairs, division.groups),
         needs=tuple(_needs(demands, division.labels, counts)),
         remedies=short.remedies,
-        profiles=tuple(_other_profiles(folders, profile, found, validated.kept)) if short.missing else (),
+        profiles=tuple(_other_profiles(contents, profile, found, validated.kept)) if short.missing else (),
         duration=_duration(cfg, counts, found.seconds) if timed and not refusals else None,
     )
 
@@ -161,9 +162,9 @@ def _demands(cfg: RunParams) -> Demands:
     )
 
 
-def _folder_refusals(folders: sources.ClassFolders, cfg: RunParams) -> Iterator[str]:
+def _folder_refusals(contents: Collection, cfg: RunParams) -> Iterator[str]:
     try:
-        folders.check(dangerous=cfg.data.malignant, max_unmatched=cfg.data.max_unmatched)
+        contents.check(dangerous=cfg.data.malignant, max_unmatched=cfg.data.max_unmatched)
     except DataError as error:
         yield str(error)
 
@@ -184,8 +185,9 @@ def _subgroup_refusals(found: Pictures, cfg: RunParams) -> Iterator[str]:
         yield str(error)
 
 
-def _notes(files: Mapping[str, Sequence[str]], found: validate.Validated, cfg: RunParams) -> Iterator[str]:
-    yield from survey.hints(files)
+def _notes(contents: Collection, found: validate.Validated, cfg: RunParams) -> Iterator[str]:
+    if not contents.layout.classes:
+        yield from survey.hints(contents.files)
     yield from data_floors.allowed(found.report, cfg.gate)
 
 
@@ -211,13 +213,13 @@ def _needs(demands: Demands, labels: Sequence[str], counts: Counts) -> Iterator[
         yield NeedRow(need.count, need.seen(counts), need.what)
 
 
-def _other_profiles(
-    folders: sources.ClassFolders, profile: str | None, found: Pictures, kept: pd.DataFrame
-) -> Iterator[str]:
+def _other_profiles(contents: Collection, profile: str | None, found: Pictures, kept: pd.DataFrame) -> Iterator[str]:
     """Yield the profiles whose needs are met by those of the pictures read that they would take."""
     for name in params.read()["profiles"]:
-        cfg = _settings(folders.folder.root, name, {})
-        items = folders.items(per_class=cfg.data.per_class, seed=cfg.data.seed)
+        cfg = _settings(contents.folder.root, name, {})
+        if cfg.data.layout != contents.layout:
+            continue  # other classes or groups than those of the pictures read
+        items = contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed)
         taken = kept[kept["id"].isin([item.id for item in items])]
         if name != profile and set(cfg.data.malignant) <= set(taken["label"]) and _enough(found, taken, cfg):
             yield name
@@ -249,7 +251,7 @@ def _check() -> int:
     add_arguments(parser)
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
-        raise DataError(f"expected a folder of class folders, got {arguments.folder}, which is no folder")
+        raise DataError(f"expected a folder of pictures, got {arguments.folder}, which is no folder")
     timed = not arguments.no_time
     found = run(arguments.folder.resolve(), arguments.profile, settings_of(arguments), timed=timed)
     text = json.dumps(asdict(found) | {"fits": found.fits}, indent=2) + "\n" if arguments.json else ""

@@ -13,7 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from buckler import params
-from buckler.data import inventory, manifest, sources
+from buckler.data import collection, inventory, manifest, sources
+from buckler.data.collection import Collection
 from buckler.data.masks import MASKS
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
@@ -26,26 +27,26 @@ MANIFEST = Path("data/manifest.csv")
 
 def run(cfg: DataParams) -> None:
     """Copy the pictures that ``cfg`` selects in place of earlier ones, write their manifest and print a summary."""
-    folders = sources.class_folders(Path(cfg.path)) if cfg.source == "directory" else None
-    items = _items(cfg, folders)
+    folder = collection.read(Path(cfg.path), cfg.layout) if cfg.source == "directory" else None
+    items = _items(cfg, folder)
     for outputs in (IMAGES, MASKS):
         shutil.rmtree(outputs, ignore_errors=True)
     MASKS.mkdir(parents=True)
     rows = [_ingest(item, cfg.source) for item in tqdm(items, desc=f"ingest {cfg.source}", unit="picture")]
     frame = manifest.build(rows)
     manifest.write(frame, MANIFEST)
-    if folders is None:
+    if folder is None:
         print(f"{len(frame)} pictures generated")
         return
     undecodable = frame["id"][frame["width"].isna()].tolist()
-    print(inventory.line(folders, frame["id"].tolist(), undecodable))
+    print(inventory.line(folder, frame["id"].tolist(), undecodable))
 
 
-def _items(cfg: DataParams, folders: sources.ClassFolders | None) -> list[sources.Item]:
-    if folders is None:
+def _items(cfg: DataParams, folder: Collection | None) -> list[sources.Item]:
+    if folder is None:
         return sources.generated(per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
-    folders.check(dangerous=cfg.malignant, max_unmatched=cfg.max_unmatched)
-    return folders.items(per_class=cfg.per_class, seed=cfg.seed)
+    folder.check(dangerous=cfg.malignant, max_unmatched=cfg.max_unmatched)
+    return folder.items(per_class=cfg.per_class, seed=cfg.seed)
 
 
 def _ingest(item: sources.Item, source: str) -> dict[str, object]:

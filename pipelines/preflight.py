@@ -103,10 +103,17 @@ def contradictions(cfg: RunParams) -> Iterator[str]:
 
 
 def _of_labels(cfg: RunParams) -> Iterator[str]:
-    """Yield dangerous labels that no record can have; a folder's labels are known to the stage ingest only."""
+    """Yield dangerous labels that no record can have; those of class folders are known to the stage ingest only."""
     known: dict[str, tuple[str, ...]] = {}
     if cfg.data.source == "synthetic":
         known["the synthetic source"] = synthetic.LABELS
+        if cfg.data.classes:
+            classes = list(cfg.data.classes)
+            yield f"data.classes: expected {{}} for the synthetic source, which has no table, got {classes}"
+    elif cfg.data.classes:
+        known["data.classes"] = tuple(cfg.data.classes)
+        if cfg.validate.labels:
+            yield from _missing("data.classes", cfg.data.classes, "labels of validate.labels", cfg.validate.labels)
     if cfg.validate.labels:
         known["validate.labels"] = cfg.validate.labels
     for place, labels in known.items():

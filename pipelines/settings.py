@@ -1,13 +1,24 @@
 """Sections of params.yaml that several stages read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
 from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share
+
+
+def _cell(value: object) -> object:
+    """Reject what the cell of a table cannot be; YAML takes ``yes`` and ``no`` for true and false."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected a text or a number; put yes, no, true, false and dates in quotes")
+    return value
+
+
+CellValue = Annotated[str | int | float, BeforeValidator(_cell)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,17 @@ class DataParams:
     malignant: Annotated[tuple[str, ...], Field(min_length=1)]
     max_unmatched: Share
     seed: Seed
+    classes: Mapping[str, Mapping[str, tuple[CellValue, ...]]]
+    group: str
+
+    def __post_init__(self) -> None:
+        """Reject classes that no table can have."""
+        _ = self.layout
+
+    @property
+    def layout(self) -> Layout:
+        """Where the classes and groups of a folder's pictures come from."""
+        return Layout(self.classes, self.group)
 
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return those of ``labels`` that must not be missed."""

@@ -1,4 +1,4 @@
-"""Stage ``split``: splits into train, calibration and test; pictures of one lesion stay in one split.
+"""Stage ``split``: splits into train, calibration and test; pictures of one lesion or patient stay in one split.
 
 Reads   data/validated.csv and the pictures it lists
 Writes  data/splits/{train,calibration,test}.csv

@@ -12,8 +12,8 @@ from pipelines.settings import DataParams
 from tests import datasets
 
 
-def data(source="directory", path="pictures", per_class=0, seed=7, malignant=("malignant",), max_unmatched=0.05):
-    return DataParams(source, path, per_class, datasets.SIZE, malignant, max_unmatched, seed)
+def data(source="directory", path="pictures", per_class=0, malignant=("malignant",), max_unmatched=0.05, classes=None):
+    return DataParams(source, path, per_class, datasets.SIZE, malignant, max_unmatched, 7, classes or {}, "lesion_id")
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_a_table_written_on_windows_gives_every_picture_its_lesion(pictures, cap
     frame = manifest.read(ingest.MANIFEST)
     assert list(frame["group"]) == [f"{label}{i // 2}" for label in ("benign", "malignant") for i in range(6)]
     assert capsys.readouterr().out == (
-        "12 files found, 12 used, 0 skipped; metadata.csv: 12 rows, 0 rows without a picture, 0 pictures without a "
-        "row, 6 lesions; 12 rows name their picture in another spelling\n"
+        "12 files found, 12 used, 0 skipped; Metadata.csv: 12 rows, 0 rows without a picture, 0 pictures without a "
+        "row, 6 groups (lesion_id); 12 rows name their picture in another spelling\n"
     )
 
 
@@ -87,7 +87,7 @@ def test_the_last_line_says_what_was_found_used_and_skipped(pictures, capsys):
     assert capsys.readouterr().out == (
         "15 files found, 12 used, 3 skipped: 1 left by an operating system or program (benign/Thumbs.db), "
         "1 outside the class folders (cover.jpg), 1 undecodable, for quarantine (benign/notes.txt); "
-        "no metadata.csv, so no lesion is known\n"
+        "no metadata.csv or labels.csv, so no group is known\n"
     )
 
 
@@ -118,7 +118,7 @@ def test_only_generated_pictures_have_masks_of_their_lesions(pictures):
 
 def test_a_bad_source_stops_before_older_pictures_are_lost(pictures):
     ingest.run(data())
-    with pytest.raises(DataError, match="expected a folder of class folders at gone"):
+    with pytest.raises(DataError, match="expected a folder of pictures at gone"):
         ingest.run(data(path="gone"))
     assert (ingest.IMAGES / "benign/0.png").exists()
 

@@ -64,6 +64,11 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
             r"data\.malignant: expected labels of the synthetic source.*got \['melanoma'\]",
         ),
         ("validate.labels", ["benign", "naevus"], r"data\.malignant: expected labels of validate\.labels"),
+        (
+            "data.classes",
+            {"benign": {"x": [1]}, "malignant": {"x": [2]}},
+            r"data\.classes: expected \{\} for the synthetic source, which has no table, got \['benign', 'malignant'\]",
+        ),
         ("data.per_class", 0, r"data\.per_class: expected at least 1 for the synthetic source, got 0"),
         ("data.per_class", 1, r"data\.per_class 1: expected pictures of class 'benign' in every split"),
         (
@@ -125,6 +130,11 @@ def test_more_unfrozen_blocks_than_the_network_has_are_refused_if_it_is_hardened
     [
         ("data.per_class", -1),
         ("data.image_size", 0),
+        ("data.classes", {"a": {"ill": [True]}, "b": {"ill": [False]}}),
+        ("data.classes", {"a": {"grade": [1]}}),
+        ("data.classes", {"a": {"grade": 1}, "b": {"grade": 2}}),
+        ("data.classes", {"a": {"grade": [None]}, "b": {"grade": [2]}}),
+        ("data.group", None),
         ("validate.min_side", 9000),
         ("split.test", 0.95),
         ("features.copies", -1),

@@ -29,7 +29,7 @@ from tests.unit.training.test_adversarial import RECIPE
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
-DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 0.05, 7)
+DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
 TRAIN = TrainParams("tiny", "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
 
 

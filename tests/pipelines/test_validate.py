@@ -18,7 +18,7 @@ LIMITS = expectations.ValidateParams(
     min_side=32, max_side=256, min_per_class=3, max_imbalance=3.0, max_undecodable=0.25, labels=()
 )
 REPORT = validate.REPORTS / "validation.json"
-DATA = DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 0.05, 7)
+DATA = DataParams("directory", "pictures", 0, datasets.SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_good_pictures_pass_unchanged(pictures, capsys):
     assert all(one["passed"] for one in report["expectations"])
     assert {page.name for page in validate.PAGES.rglob("*.html")} == {"pictures.html", "classes.html"}
     assert capsys.readouterr().out.splitlines() == [
-        "12 files found, 12 used, 0 skipped; no metadata.csv, so no lesion is known",
+        "12 files found, 12 used, 0 skipped; no metadata.csv or labels.csv, so no group is known",
         "12 pictures validated, 0 in quarantine, 0 repeated files left out",
     ]
 

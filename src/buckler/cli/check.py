@@ -16,14 +16,15 @@ def add_to(commands: Any) -> None:
         commands,
         "check",
         _check,
-        "tell whether a folder of class folders will do, and how long a run may take; exit code 1 if it will not",
+        "tell whether a folder of pictures will do, and how long a run may take; exit code 1 if it will not",
     )
     add_arguments(check)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to ``parser``."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder with one folder of pictures for each class")
+    contents = "folder with one folder of pictures for each class, or with pictures and their table"
+    parser.add_argument("folder", metavar="DIR", type=Path, help=contents)
     parser.add_argument("--profile", metavar="NAME", help="check for this profile; default: the values in params.yaml")
     add_settings(parser, "a value instead of the one in params.yaml or the profile, as YAML; repeatable")
     parser.add_argument("--no-time", action="store_true", help="do not estimate how long a run will take")

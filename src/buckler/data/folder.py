@@ -2,7 +2,6 @@
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from buckler.data import leftovers
+from buckler.data.names import is_readable
 from buckler.errors import DataError
 
-# Line ends and control characters would break lists and terminals; these change the direction of the text around them.
-_CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
-_DIRECTIONS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _NO_LINKS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -113,7 +110,7 @@ class Folder:
             raise DataError(f"expected a readable folder at {self.root / folder}: {error.strerror}") from error
 
     def _check(self, entry: os.DirEntry[str], name: str) -> None:
-        if not _readable(entry.name):
+        if not is_readable(entry.name):
             raise DataError(
                 f"expected file names in UTF-8 without control characters in {self.root}, got {_escaped(name)}; rename "
                 "it, or convert the names with `convmv -f latin1 -t utf8`"
@@ -124,22 +121,12 @@ class Folder:
             raise DataError(_refused(self.root, name, "a special file"))
 
 
-def _readable(name: str) -> bool:
-    """Return whether a report can show ``name``; undecodable bytes are surrogates."""
-    return not any(
-        unicodedata.category(each) in _CONTROLS
-        or unicodedata.bidirectional(each) in _DIRECTIONS
-        or "\ud800" <= each <= "\udfff"
-        for each in name
-    )
-
-
 def _escaped(name: str) -> str:
     return repr(os.fsencode(name)).removeprefix("b")
 
 
 def _shown(name: str) -> str:
-    return name if _readable(name) else _escaped(name)
+    return name if is_readable(name) else _escaped(name)
 
 
 def _refused(root: Path, name: str, found: str) -> str:

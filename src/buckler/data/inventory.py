@@ -1,38 +1,38 @@
-"""Says in one line what a folder of class folders contains and what of it is used: nothing is left out in silence."""
+"""Says in one line what a folder of pictures contains and what of it is used: nothing is left out in silence."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
 from buckler.data import metadata
-from buckler.data.sources import ClassFolders
+from buckler.data.collection import Collection
 
 _SHOWN: Final = 3  # names listed of a kind
 
 
-def line(folders: ClassFolders, taken: Sequence[str], undecodable: Sequence[str]) -> str:
+def line(found: Collection, taken: Sequence[str], undecodable: Sequence[str]) -> str:
     """Return how many files were found, used and skipped, and how the table of the pictures fits them.
 
     The files used and skipped, folders apart, together are those found.
 
     Args:
-        folders: The folder.
+        found: The folder.
         taken: Ids of the pictures drawn from it.
         undecodable: Those of them that do not decode.
     """
-    skipped = {reason: list(names) for reason, names in folders.skipped.items()}
+    skipped = {reason: list(names) for reason, names in found.skipped.items()}
     apart = [name for names in skipped.values() for name in names if name.endswith("/")]
     skipped = {reason: [name for name in names if not name.endswith("/")] for reason, names in skipped.items()}
     drawn = set(taken)
     skipped["not drawn (data.per_class)"] = [
-        name for names in folders.files.values() for name in names if name not in drawn
+        name for names in found.files.values() for name in names if name not in drawn
     ]
     skipped["undecodable, for quarantine"] = list(undecodable)
     used = len(taken) - len(undecodable)
-    found = used + sum(map(len, skipped.values()))
-    parts = [f"{found} files found", f"{used} used", *_reasons(skipped)]
+    files = used + sum(map(len, skipped.values()))
+    parts = [f"{files} files found", f"{used} used", *_reasons(skipped)]
     parts += [f"folders skipped: {_names(apart)}"] * bool(apart)
-    return "; ".join([", ".join(parts), *_nested(folders.files), *_table(folders.table)])
+    return "; ".join([", ".join(parts), *_nested(found), *_table(found.table)])
 
 
 def _reasons(skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -40,30 +40,34 @@ def _reasons(skipped: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield f"{sum(map(len, skipped.values()))} skipped" + f": {', '.join(counts)}" * bool(counts)
 
 
-def _nested(files: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    nested = [name for names in files.values() for name in names if name.count("/") > 1]
-    if nested:
+def _nested(found: Collection) -> Iterator[str]:
+    nested = [name for names in found.files.values() for name in names if name.count("/") > 1]
+    if nested and not found.layout.classes:
         places = sorted({str(PurePosixPath(name).parent) for name in nested})
         yield f"{len(nested)} files in folders inside the class folders ({_names(places)})"
 
 
 def _table(table: metadata.Table | None) -> Iterator[str]:
     if table is None:
-        yield f"no {metadata.NAME}, so no lesion is known"
+        yield f"no {metadata.NAME}, so no group is known"
         return
     found = table.found
     rows, pictures = found.without_file, found.without_row
     yield (
-        f"{metadata.NAME}: {found.rows} rows, {len(rows)} rows without a picture{_such_as(rows)}, "
-        f"{len(pictures)} pictures without a row{_such_as(pictures)}, {found.lesions} lesions"
+        f"{found.name}: {found.rows} rows, {len(rows)} rows without a picture{_such_as(rows)}, "
+        f"{len(pictures)} pictures without a row{_such_as(pictures)}, {_groups(found)}"
     )
     if found.respelled:
         yield f"{found.respelled} rows name their picture in another spelling"
-    if found.lesions_unknown:
-        texts = ", ".join(f"{text or 'empty'} {count}" for text, count in found.lesions_unknown.items())
-        yield f"lesion unknown in {sum(found.lesions_unknown.values())} rows ({texts})"
-    if found.lesions_across:
-        yield f"{len(found.lesions_across)} lesions have pictures of several classes ({_names(found.lesions_across)})"
+    if found.groups_unknown:
+        texts = ", ".join(f"{text or 'empty'} {count}" for text, count in found.groups_unknown.items())
+        yield f"{found.group} unknown in {sum(found.groups_unknown.values())} rows ({texts})"
+    if found.groups_across:
+        yield f"{len(found.groups_across)} groups have pictures of several classes ({_names(found.groups_across)})"
+
+
+def _groups(found: metadata.Metadata) -> str:
+    return f"{found.groups} groups ({found.group})" if found.group else "no column groups them (data.group)"
 
 
 def _such_as(names: Sequence[str]) -> str:

@@ -11,6 +11,20 @@ _UNKNOWN: Final = frozenset(
     | {"not applicable", "not known", "tbd", "k a", "unbekannt", "inconnu", "desconocido"}
 )
 
+# Line ends and control characters would break lists and terminals; these change the direction of the text around them.
+_CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
+_DIRECTIONS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def is_readable(name: str) -> bool:
+    """Return whether a report can show ``name``; undecodable bytes are surrogates."""
+    return not any(
+        unicodedata.category(each) in _CONTROLS
+        or unicodedata.bidirectional(each) in _DIRECTIONS
+        or "\ud800" <= each <= "\udfff"
+        for each in name
+    )
+
 
 def class_key(name: str) -> str:
     """Return the key of a class or column: case, blanks, separators of words and Unicode's form do not count."""

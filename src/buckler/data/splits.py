@@ -1,4 +1,4 @@
-"""Assigns pictures to train, calibration and test: stratified, seeded, each lesion in one split."""
+"""Assigns pictures to train, calibration and test: stratified, seeded, each group in one split."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reads a folder of class folders once, as the stages would, and writes nothing."""
+"""Says what of a folder of pictures cannot be used, belongs together or looks like a mistake."""
 
 import re
 from collections import Counter
@@ -32,16 +32,20 @@ class UnusableFiles:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """Pictures in groups: identical or near-identical ones, and those of one lesion.
+    """Pictures in groups: identical or near-identical ones, and those of one group of the table.
 
     Attributes:
         groups: Groups with several pictures.
         pictures: Pictures in these groups.
+        largest: Pictures in the largest of them.
+        of: All pictures.
         contradictions: Near-identical pictures of different classes.
     """
 
     groups: int
     pictures: int
+    largest: int
+    of: int
     contradictions: tuple[tuple[str, str], ...]
 
 
@@ -82,11 +86,17 @@ def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64
     ids, labels = frame["id"].tolist(), frame["label"].tolist()
     across = [(ids[pair.first], ids[pair.second]) for pair in pairs if labels[pair.first] != labels[pair.second]]
     several = sizes[sizes > 1]
-    return Related(len(several), int(several.sum()), tuple(sorted((min(pair), max(pair)) for pair in across)))
+    return Related(
+        len(several),
+        int(several.sum()),
+        int(several.max(initial=0)),
+        len(frame),
+        tuple(sorted((min(pair), max(pair)) for pair in across)),
+    )
 
 
 def hints(files: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what looks like a mistake in the arrangement of the folder."""
+    """Return what looks like a mistake in the arrangement of the class folders ``files``."""
     if {label.lower() for label in files} <= _SPLITS:
         return [
             f"the class folders are called {', '.join(files)}: expected one folder for each class, not for each split; "

@@ -33,7 +33,7 @@ def groups(columns: Mapping[str, Sequence[str]], bands: Bands) -> dict[tuple[str
     if lacking:
         raise DataError(
             f"attack.subgroups asks for the columns {lacking}, the manifest has {sorted(columns)}; add them to the"
-            " source's metadata.csv and run `dvc repro`, or remove them from attack.subgroups"
+            " table of the pictures and run `dvc repro`, or remove them from attack.subgroups"
         )
     found: dict[tuple[str, str], Members] = {}
     for column, cuts in {LABEL: (), **bands}.items():

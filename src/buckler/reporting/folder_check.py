@@ -7,6 +7,7 @@ from buckler.data.metadata import Metadata
 from buckler.data.survey import Related, UnusableFiles
 
 _SHOWN = 5  # names listed of a kind
+_LARGEST_SHARE = 0.1  # of all pictures, in one group
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,13 @@ def _related(found: Related | None) -> Iterator[str]:
     if found and found.groups:
         yield (
             f"Duplicates: {found.pictures} pictures are in {found.groups} groups of nearly identical pictures "
-            "or of one lesion; a group stays in one split"
+            "or of one lesion or patient (data.group); a group stays in one split"
         )
+        if found.largest > _LARGEST_SHARE * found.of:
+            yield (
+                f"  {found.largest} of them are in one group, which may fill a split; if they show different "
+                "patients, raise split.near_duplicate_correlation until only copies are alike"
+            )
         if found.contradictions:
             yield f"  {len(found.contradictions)} pairs look alike and have different classes; look at them:"
             yield from (f"    {first} and {second}" for first, second in found.contradictions[:_SHOWN])

@@ -2,7 +2,8 @@ import unicodedata
 
 import pytest
 
-from buckler.data import inventory, sources
+from buckler.data import collection, inventory
+from buckler.data.layout import Layout
 from buckler.errors import DataError
 
 FILES = ("nv/1.jpg", "nv/2.png", "nv/sub/3.jpg", "mel/1.jpg", "bcc/Müller 7.JPG")
@@ -20,11 +21,11 @@ def folder(tmp_path):
 
 def items(folder, *rows, head=HEAD, name="metadata.csv", encoding="utf-8", separator=","):
     (folder / name).write_bytes("\n".join([head, *rows]).replace(",", separator).encode(encoding))
-    return {item.id: item for item in sources.directory(folder, per_class=0, seed=1)}
+    return {item.id: item for item in collection.read(folder, Layout()).items(per_class=0, seed=1)}
 
 
 def found(folder):
-    return sources.class_folders(folder).table.found
+    return collection.read(folder, Layout()).table.found
 
 
 def test_the_table_provides_the_group_and_further_columns(folder):
@@ -126,18 +127,20 @@ def test_other_forms_of_the_table_are_read(folder, form):
 
 @pytest.mark.parametrize(
     "name",
-    ["metadata.tsv", "metadata.xlsx", "metadata.csv.txt", "labels.csv", "HAM10000_metadata.CSV", "nv/Metadata.csv"],
+    ["metadata.tsv", "metadata.xlsx", "metadata.csv.txt", "labels.csv.txt", "HAM10000_metadata.CSV", "nv/Metadata.csv"],
 )
 def test_a_table_under_another_name_is_refused(folder, name):
-    with pytest.raises(DataError, match=rf"to be called metadata\.csv, got \['{name}'\]; save it as CSV"):
+    with pytest.raises(
+        DataError, match=rf"to be called metadata\.csv or labels\.csv, got \['{name}'\]; save it as CSV"
+    ):
         items(folder, name=name)
     assert len(items(folder)) == len(FILES)  # beside metadata.csv it is skipped
-    assert [name] in sources.class_folders(folder).skipped.values()
+    assert [name] in collection.read(folder, Layout()).skipped.values()
 
 
 def test_two_tables_are_refused(folder):
     items(folder)
-    with pytest.raises(DataError, match=r"expected one metadata\.csv .*, got \['Metadata\.csv', 'metadata\.csv'\]"):
+    with pytest.raises(DataError, match=r"expected one table .*, got \['Metadata\.csv', 'metadata\.csv'\]"):
         items(folder, name="Metadata.csv")
 
 
@@ -145,20 +148,20 @@ def test_two_tables_are_refused(folder):
 def test_words_for_an_unknown_lesion_are_no_lesion(folder, word):
     read = items(folder, *(f"{name},{name.split('/')[0]},{word}" for name in FILES))
     assert {item.group for item in read.values()} == {""}
-    assert found(folder).lesions == 0
-    line = inventory.line(sources.class_folders(folder), list(read), [])
-    assert f"lesion unknown in 5 rows ({word.strip() or 'empty'} 5)" in line
+    assert found(folder).groups == 0
+    line = inventory.line(collection.read(folder, Layout()), list(read), [])
+    assert f"lesion_id unknown in 5 rows ({word.strip() or 'empty'} 5)" in line
 
 
 def test_spellings_of_a_lesion_are_one_and_lesions_of_several_classes_are_named(folder):
     read = items(folder, "nv/1.jpg,nv,L 1", "nv/2.png,nv,l_1 ", "mel/1.jpg,mel,0", "bcc/Müller 7.JPG,bcc,0")
     assert read["nv/1.jpg"].group == read["nv/2.png"].group == "L 1"
-    assert found(folder).lesions_across == ("0",)
+    assert found(folder).groups_across == ("0",)
 
 
 def test_a_table_that_does_not_fit_the_pictures_stops_with_examples_of_both(folder):
     items(folder, "scans/a.jpg,nv,L1", "nv/1.jpg,nv,L1")
-    folders = sources.class_folders(folder)
+    folders = collection.read(folder, Layout())
     with pytest.raises(DataError) as caught:
         folders.check(dangerous=(), max_unmatched=0.5)
     assert (
@@ -171,10 +174,10 @@ def test_a_table_that_does_not_fit_the_pictures_stops_with_examples_of_both(fold
 def test_only_what_is_missing_is_shown(folder):
     items(folder, "nv/1.jpg,nv,L1")
     with pytest.raises(DataError, match=r"got 0 of 1 rows and 4 of 5 pictures: the folder has .bcc/Müller 7\.JPG."):
-        sources.class_folders(folder).check(dangerous=(), max_unmatched=0.5)
+        collection.read(folder, Layout()).check(dangerous=(), max_unmatched=0.5)
     items(folder, *(f"{name},{name.split('/')[0]},L1" for name in (*FILES, "nv/a.jpg", "nv/b.jpg")))
     with pytest.raises(DataError, match=r"got 2 of 7 rows and 0 of 5 pictures: the table names 'nv/a\.jpg'; correct"):
-        sources.class_folders(folder).check(dangerous=(), max_unmatched=0.2)
+        collection.read(folder, Layout()).check(dangerous=(), max_unmatched=0.2)
 
 
 def test_the_line_counts_every_file_once(folder):
@@ -183,16 +186,18 @@ def test_the_line_counts_every_file_once(folder):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
     taken = ["bcc/Müller 7.JPG", "mel/1.jpg", "nv/1.jpg", "nv/2.png"]
-    assert inventory.line(sources.class_folders(folder), taken, ["nv/2.png"]) == (
+    assert inventory.line(collection.read(folder, Layout()), taken, ["nv/2.png"]) == (
         "8 files found, 3 used, 5 skipped: 1 left by an operating system or program (nv/Thumbs.db), "
         "1 archives, not opened: unpack them (nv/more.zip), 1 outside the class folders (cover.jpg), "
         "1 not drawn (data.per_class) (nv/sub/3.jpg), 1 undecodable, for quarantine (nv/2.png), "
         "folders skipped: __MACOSX/; 1 files in folders inside the class folders (nv/sub); metadata.csv: 2 rows, "
         "1 rows without a picture (nv/gone.jpg), 4 pictures without a row (bcc/Müller 7.JPG, mel/1.jpg, nv/2.png and "
-        "1 more), 1 lesions"
+        "1 more), 1 groups (lesion_id)"
     )
 
 
 def test_a_folder_without_a_table_says_so(folder):
     taken = sorted(FILES)
-    assert inventory.line(sources.class_folders(folder), taken, []).endswith("; no metadata.csv, so no lesion is known")
+    assert inventory.line(collection.read(folder, Layout()), taken, []).endswith(
+        "; no metadata.csv or labels.csv, so no group is known"
+    )

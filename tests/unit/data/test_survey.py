@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buckler.data import sources, survey
+from buckler.data import collection, survey
 from buckler.data.duplicates import Pair
+from buckler.data.layout import Layout
 from buckler.errors import UnusableImageError
 from buckler.modality.picture import images
 from tests import datasets
@@ -58,20 +59,20 @@ def test_related_pictures_are_counted_and_contradictions_named():
     frame = pd.DataFrame({"id": [f"{label}/{i}" for i, label in enumerate(labels)], "label": labels})
     pairs = [Pair(1, 0, 2, 0.99), Pair(2, 3, 1, 0.97)]
     found = survey.related(frame, pairs, np.array([0, 0, 2, 2, 4]))
-    assert found == survey.Related(groups=2, pictures=4, contradictions=(("benign/0", "malignant/1"),))
+    assert found == survey.Related(groups=2, pictures=4, largest=2, of=5, contradictions=(("benign/0", "malignant/1"),))
 
 
 def test_folders_of_splits_are_recognised_as_a_mistake(tmp_path):
     folder = datasets.make_folder(tmp_path, per_class=1, labels=("Test", "train"))
-    (hint,) = survey.hints(sources.class_folders(folder).files)
+    (hint,) = survey.hints(collection.read(folder, Layout()).files)
     assert "one folder for each class, not for each split" in hint
 
 
 def test_nested_folders_are_mentioned(folder):
     (folder / "benign/2021").mkdir()
     (folder / "benign/2021/7.png").write_bytes(datasets.png(index=7))
-    assert survey.hints(sources.class_folders(folder).files) == [
+    assert survey.hints(collection.read(folder, Layout()).files) == [
         "folders inside the class folders (2021) are read as their class"
     ]
     (folder / "benign/2021/7.png").unlink()
-    assert survey.hints(sources.class_folders(folder).files) == []
+    assert survey.hints(collection.read(folder, Layout()).files) == []

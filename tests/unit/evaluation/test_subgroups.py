@@ -1,6 +1,7 @@
 import pytest
 
-from buckler.data import manifest, pictures, sources
+from buckler.data import collection, manifest, pictures
+from buckler.data.layout import Layout
 from buckler.errors import DataError
 from buckler.evaluation import subgroups
 from buckler.modality.picture import synthetic
@@ -71,7 +72,7 @@ def test_metadata_reach_the_splits_and_the_groups_of_the_chosen_pictures(tmp_pat
         f"{label}/{i}.png,{label},,{'male' if i % 2 else ''},{30 + i}" for label in synthetic.LABELS for i in range(7)
     ]
     (folder / "metadata.csv").write_text("\n".join(["file,label,lesion_id,sex,age", *rows]) + "\n")
-    ingest.run(DataParams("directory", str(folder), 0, datasets.SIZE, (), 0.2, 1))
+    ingest.run(DataParams("directory", str(folder), 0, datasets.SIZE, (), 0.2, 1, {}, "lesion_id"))
     frame = manifest.read(ingest.MANIFEST)
     manifest.write(frame, tmp_path / "test.csv")
     wanted = ["malignant/3.png", "benign/2.png", "benign/7.png"]
@@ -85,7 +86,7 @@ def test_metadata_reach_the_splits_and_the_groups_of_the_chosen_pictures(tmp_pat
 
 @pytest.mark.real_data
 def test_the_real_metadata_have_sex_age_and_site_of_every_picture(real_data):
-    items = sources.directory(real_data / "ham7", per_class=0, seed=1)
+    items = collection.read(real_data / "ham7", Layout()).items(per_class=0, seed=1)
     columns = {name: [item.extra[name] for item in items] for name in ("sex", "age", "localization")}
     columns["label"] = [item.label for item in items]
     found = subgroups.groups(columns, {"sex": (), "age": (40, 60), "localization": ()})

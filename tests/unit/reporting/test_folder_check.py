@@ -52,7 +52,7 @@ def test_only_five_of_many_names_are_shown():
 
 def test_contradictions_are_named():
     pairs = tuple((f"benign/{i}", f"malignant/{i}") for i in range(7))
-    shown = text(replace(GOOD, related=Related(7, 14, pairs)))
+    shown = text(replace(GOOD, related=Related(7, 14, 2, 60, pairs)))
     assert "14 pictures are in 7 groups" in shown
     assert "7 pairs look alike and have different classes" in shown
     assert "benign/4 and malignant/4\n    and 2 more" in shown

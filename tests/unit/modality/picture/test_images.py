@@ -45,6 +45,15 @@ def test_pixels_are_float32_between_0_and_1_at_the_requested_size(kind):
     assert images.load_pixels(content).shape == (24, 40, 3)
 
 
+@pytest.mark.parametrize("sides", [(224, 75), (75, 224), (31, 32)])
+def test_the_shape_of_a_picture_does_not_reach_the_network(sides):
+    """Bars beside or above a picture, as padding makes them, would tell its shape: every picture fills the square."""
+    plain = images.load_pixels(encode(Image.new("RGB", (64, 64), RED)), size=32)
+    np.testing.assert_array_equal(images.load_pixels(encode(Image.new("RGB", sides, RED)), size=32), plain)
+    square = images.load_pixels(encode(gradient(224, 224)), size=32)
+    np.testing.assert_allclose(images.load_pixels(encode(gradient(*sides)), size=32), square, atol=0.03)
+
+
 def test_a_png_written_from_pixels_decodes_to_the_same_pixels():
     content = encode(gradient())
     np.testing.assert_array_equal(
