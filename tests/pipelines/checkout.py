@@ -90,7 +90,7 @@ class Checkout:
             env=self._environment(variables),
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1500,  # VGG-19 on a busy machine
         )
 
     def started(self, *command, **variables):
