@@ -47,7 +47,7 @@ def run() -> None:
     shown = illustrations.read(REPORTS, robustness.illustrations)
     draw_robustness(robustness)
     draw_triptych(shown[0])
-    (REPORTS / "robustness.html").write_text(page.render(robustness, decisions, shown), encoding="utf-8")
+    (REPORTS / "robustness.html").write_text(page.render(robustness, decisions, evaluation, shown), encoding="utf-8")
 
 
 def draw_evaluation(report: EvaluationReport) -> None:
@@ -55,7 +55,9 @@ def draw_evaluation(report: EvaluationReport) -> None:
     title = f"Clean accuracy {report.clean_accuracy.value:.3f}"
     plots.confusion(report.confusion, report.labels, title, PLOTS / "confusion.png")
     points = documents.read_csv(CURVES / "roc.csv")
-    plots.roc({points[0]["label"]: _curve(points)}, f"ROC AUC {report.roc_auc:.3f}", PLOTS / "roc.png")
+    found = report.roc_auc_interval
+    interval = f" ({found[0]:.3f} to {found[1]:.3f})" if found else ""
+    plots.roc({points[0]["label"]: _curve(points)}, f"ROC AUC {report.roc_auc:.3f}{interval}", PLOTS / "roc.png")
 
 
 def draw_reliability(evaluation: EvaluationReport, decisions: DecisionsReport) -> None:

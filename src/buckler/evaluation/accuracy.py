@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
-from buckler.evaluation.statistics import share_of, wilson
-from buckler.measurements.results import ClassRow, CleanEvaluation, Rate, ReliabilityBin
+from buckler.evaluation.statistics import auc_interval, mean_of_rates, share_of, wilson
+from buckler.measurements.results import ClassRow, CleanEvaluation, Interval, Rate, ReliabilityBin
 from buckler.modality.base import Labels
 from buckler.models.forward import Logits, probabilities
 
@@ -27,9 +27,12 @@ def evaluate(
     """
     guesses, confidence = logits.argmax(axis=1), probabilities(logits)
     sure, right = confidence.max(axis=1), guesses == truth
+    auc, interval = _roc_auc(confidence, truth, labels, dangerous)
     return CleanEvaluation(
         clean_accuracy=wilson(int(right.sum()), len(truth)),
-        roc_auc=_roc_auc(confidence, truth, labels, dangerous),
+        balanced_accuracy=balanced_accuracy(guesses, truth),
+        roc_auc=auc,
+        roc_auc_interval=interval,
         calibration_error=calibration_error(sure, right, bins),
         malignant_recall=danger_recall(guesses, truth, labels, dangerous),
         classes=_class_rows(guesses, truth, labels),
@@ -42,6 +45,15 @@ def confusion(guesses: Labels, truth: Labels, classes: int) -> list[list[int]]:
     """Return the confusion matrix: rows true, columns predicted."""
     matrix: list[list[int]] = confusion_matrix(truth, guesses, labels=range(classes)).tolist()
     return matrix
+
+
+def balanced_accuracy(guesses: Labels, truth: Labels) -> Rate:
+    """Return the mean, over the classes that occur, of the share of their pictures that is right.
+
+    Source: Brodersen et al., "The balanced accuracy and its posterior distribution", 2010.
+    """
+    found = (share_of(guesses[truth == place] == place) for place in np.unique(truth))
+    return mean_of_rates([rate for rate in found if rate])
 
 
 def danger_recall(guesses: Labels, truth: Labels, labels: Sequence[str], dangerous: Sequence[str]) -> Rate | None:
@@ -91,11 +103,11 @@ def roc_points(
 
 def _roc_auc(
     confidence: npt.NDArray[np.float32], truth: Labels, labels: Sequence[str], dangerous: Sequence[str]
-) -> float:
+) -> tuple[float, Interval | None]:
     if len(labels) > 2 and not dangerous_classes(labels, dangerous).any():
-        return float(roc_auc_score(truth, confidence, multi_class="ovr", labels=range(len(labels))))
+        return float(roc_auc_score(truth, confidence, multi_class="ovr", labels=range(len(labels)))), None
     score, target = _one_against_rest(confidence, truth, labels, dangerous)
-    return float(roc_auc_score(target, score))
+    return float(roc_auc_score(target, score)), auc_interval(score, target)
 
 
 def _one_against_rest(

@@ -31,6 +31,7 @@ from buckler.measurements.results import (
     Expectation,
     HeatMapCheck,
     Illustration,
+    Interval,
     Parity,
     ParityAttack,
     ParityPolicy,
@@ -191,16 +192,21 @@ def _scored_at_top(old: dict[str, Any]) -> dict[str, Any]:
     return {"computed_on": UNKNOWN, **_without(old, "seconds"), **moved}
 
 
+def _without_intervals(old: dict[str, Any]) -> dict[str, Any]:
+    return {"balanced_accuracy": None, "roc_auc_interval": None, **old}
+
+
 class EvaluationReport(Report):
     """Report of the stage ``evaluate``: clean performance, as `measurements.CleanEvaluation`.
 
     Attributes:
+        balanced_accuracy, roc_auc_interval: None also in reports of versions that did not measure them.
         heat_map: None if the source of the pictures has no masks of their lesions.
     """
 
     FILE: ClassVar[str] = "evaluation.json"
-    SCHEMA: ClassVar[int] = 2
-    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _scored_at_top}
+    SCHEMA: ClassVar[int] = 3
+    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _scored_at_top, 2: _without_intervals}
 
     model: MeasuredModel
     data: DataVersion
@@ -208,7 +214,9 @@ class EvaluationReport(Report):
     scored_in: str
     computed_on: str
     clean_accuracy: Rate
+    balanced_accuracy: Rate | None
     roc_auc: float
+    roc_auc_interval: Interval | None
     calibration_error: float
     malignant_recall: Rate | None
     classes: dict[str, ClassRow]

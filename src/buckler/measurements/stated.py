@@ -18,6 +18,7 @@ from buckler.measurements.results import (
     CheckResult,
     DataVersion,
     HeatMapCheck,
+    Interval,
     Parity,
     Rate,
     Subgroup,
@@ -72,6 +73,7 @@ class Measured(BaseModel):
 
     Attributes:
         data: The splits' digest and the attacked pictures.
+        balanced_accuracy, roc_auc, roc_auc_interval: As in `measurements.results.CleanEvaluation`.
         calibration_error, reliability: Of the probabilities that the model serves.
         heat_map: None also where the pictures have no masks of their lesions.
         attacks: Every attack of the suite at every radius.
@@ -82,8 +84,10 @@ class Measured(BaseModel):
     data: AttackedData | DataVersion | None = None
     labels: tuple[str, ...] = ()
     clean_accuracy: Rate | None = None
+    balanced_accuracy: Rate | None = None
     malignant_recall: Rate | None = None
     roc_auc: float | None = None
+    roc_auc_interval: Interval | None = None
     calibration_error: float | None = None
     reliability: tuple[ConfidenceBin, ...] = ()
     decisions: MeasuredDecisions | None = None
@@ -121,6 +125,7 @@ class Measured(BaseModel):
         decisions = self.decisions.with_limit if self.decisions else None
         rates = {
             "clean_accuracy": self.clean_accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
             "malignant_recall": self.malignant_recall,
             "heat_map_pointed": self.heat_map.pointed if self.heat_map else None,
             **{f"worst_case_{row.epsilon_255}": row.robust_accuracy for row in self.worst_case},

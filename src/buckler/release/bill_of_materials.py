@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from buckler.measurements.results import Rate
+from buckler.measurements.results import Interval, Rate
 from buckler.measurements.stated import Measured
 from buckler.models.info import ModelInfo
 from buckler.release.packages import PROJECT, Package
@@ -92,10 +92,12 @@ def _model(provenance: Provenance, info: ModelInfo, measured: Measured) -> Compo
 def _metrics(measured: Measured) -> Iterator[dict[str, Any]]:
     """Yield the results: on all pictures, then in the slices under the worst case and under each attack."""
     yield from _rate("accuracy", measured.clean_accuracy)
+    yield from _rate("balanced_accuracy", measured.balanced_accuracy)
     yield from _rate("malignant_recall", measured.malignant_recall)
-    for name, value in (("roc_auc", measured.roc_auc), ("calibration_error", measured.calibration_error)):
-        if value is not None:
-            yield {"type": name, "value": str(value)}
+    if measured.roc_auc is not None:
+        yield {"type": "roc_auc", "value": str(measured.roc_auc), **_interval(measured.roc_auc_interval)}
+    if measured.calibration_error is not None:
+        yield {"type": "calibration_error", "value": str(measured.calibration_error)}
     if measured.decisions:
         yield from _rate("accepted_misses", measured.decisions.with_limit.accepted_misses)
         yield from _rate("reviews", measured.decisions.with_limit.reviews)
@@ -112,9 +114,12 @@ def _metrics(measured: Measured) -> Iterator[dict[str, Any]]:
 
 def _rate(name: str, rate: Rate | None, under: str | None = None) -> Iterator[dict[str, Any]]:
     if rate:
-        interval = {"lowerBound": str(rate.low), "upperBound": str(rate.high)}
         part = {"slice": under} if under else {}
-        yield {"type": name, "value": str(rate.value), **part, "confidenceInterval": interval}
+        yield {"type": name, "value": str(rate.value), **part, **_interval(rate.interval)}
+
+
+def _interval(found: Interval | None) -> dict[str, Any]:
+    return {"confidenceInterval": {"lowerBound": str(found[0]), "upperBound": str(found[1])}} if found else {}
 
 
 def _data(info: ModelInfo) -> Component:

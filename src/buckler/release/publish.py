@@ -155,8 +155,10 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _summary(measured: Measured) -> Iterator[Point]:
     """Yield the headline numbers; where a radius matters the step is ``epsilon_255``."""
     yield from _rate("clean_accuracy", measured.clean_accuracy)
+    yield from _rate("balanced_accuracy", measured.balanced_accuracy)
     yield from _rate("malignant_recall", measured.malignant_recall)
     yield from _number("roc_auc", measured.roc_auc)
+    yield from _bounds("roc_auc", measured.roc_auc_interval)
     yield from _number("calibration_error", measured.calibration_error)
     if measured.decisions:
         yield from _rate("accepted_misses", measured.decisions.with_limit.accepted_misses)
@@ -189,6 +191,12 @@ def _rate(name: str, rate: Rate | None, step: int = 0) -> Iterator[Point]:
 def _number(name: str, value: float | None) -> Iterator[Point]:
     if value is not None:
         yield Point(name, value)
+
+
+def _bounds(name: str, interval: Interval | None) -> Iterator[Point]:
+    if interval is not None:
+        yield Point(f"{name}_low", interval[0])
+        yield Point(f"{name}_high", interval[1])
 
 
 def rate_points(name: str, rate: Rate, step: int = 0) -> Iterator[Point]:
@@ -242,5 +250,4 @@ def _record_cell(parent: str, experiment: str, cell: Cell, seconds: float | None
 def _bare_rate(name: str, value: float | None, interval: Interval | None) -> Iterator[Point]:
     if value is not None and interval is not None:
         yield Point(name, value)
-        yield Point(f"{name}_low", interval[0])
-        yield Point(f"{name}_high", interval[1])
+        yield from _bounds(name, interval)

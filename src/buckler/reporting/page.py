@@ -1,7 +1,7 @@
 """The robustness report as one self-contained HTML page, without scripts or external files.
 
-All numbers come from the reports on robustness and on decisions. Descriptions of attacks and checks come from `ATTACKS`
-and `CHECKS`.
+All numbers come from the reports on clean pictures, on robustness and on decisions. Descriptions of attacks and checks
+come from `ATTACKS` and `CHECKS`.
 """
 
 import base64
@@ -20,7 +20,7 @@ from buckler.attacks.table import ATTACKS
 from buckler.detection.reasons import Reason
 from buckler.evaluation.convergence import is_flat, late_gain
 from buckler.evaluation.illustrations import Illustrated
-from buckler.evaluation.reports import DecisionsReport, RobustnessReport
+from buckler.evaluation.reports import DecisionsReport, EvaluationReport, RobustnessReport
 from buckler.evaluation.sanity import CHECKS, Check
 from buckler.measurements.results import Cell, CheckResult, Convergence
 from buckler.modality.base import Images
@@ -76,12 +76,18 @@ class Triptychs:
         return cls(about.attack, about.norm, about.epsilon_255, examples)
 
 
-def render(report: RobustnessReport, decisions: DecisionsReport, illustrated: Sequence[Illustrated] = ()) -> str:
+def render(
+    report: RobustnessReport,
+    decisions: DecisionsReport,
+    evaluation: EvaluationReport,
+    illustrated: Sequence[Illustrated] = (),
+) -> str:
     """Return the page as HTML that is also well-formed XML.
 
     Args:
         report: The robustness report.
         decisions: The report on the decisions of the same model.
+        evaluation: The report on its answers to clean pictures.
         illustrated: Its example pictures.
     """
     cells, worst, curves = report.cells, report.worst_case, report.convergence
@@ -92,6 +98,7 @@ def render(report: RobustnessReport, decisions: DecisionsReport, illustrated: Se
         .render(
             report=report,
             decisions=decisions,
+            evaluation=evaluation,
             reasons={reason.value: reason.meaning for reason in Reason},
             clinical=clinical,
             knowledge=[level for kind, level in KNOWLEDGE.items() if any(cell.knowledge == kind for cell in cells)],

@@ -18,6 +18,7 @@ def test_report_counts_what_a_person_would_count():
     assert result.confusion == [[1, 1], [0, 2]]
     assert result.malignant_recall.value == 1.0
     assert result.roc_auc == 1.0
+    assert result.balanced_accuracy.value == 0.75
     assert result.classes["malignant"].precision == pytest.approx(2 / 3)
     assert result.classes["benign"].support == 2
 
@@ -55,4 +56,14 @@ def test_more_than_two_classes_have_an_auc_with_and_without_dangerous_labels():
     logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]] * 4
     truth = np.array([0, 1, 2, 0, 1, 2])
     for dangerous in ((), ("a", "b")):
-        assert accuracy.evaluate(logits, truth, labels=("a", "b", "c"), dangerous=dangerous).roc_auc == 1.0
+        found = accuracy.evaluate(logits, truth, labels=("a", "b", "c"), dangerous=dangerous)
+        assert found.roc_auc == 1.0
+        assert (found.roc_auc_interval is None) == (not dangerous)
+
+
+def test_a_rare_class_counts_in_the_balanced_accuracy_as_much_as_a_frequent_one():
+    truth = np.array([0] * 90 + [1] * 10)
+    found = accuracy.balanced_accuracy(np.zeros(100, np.int64), truth)
+    assert found.value == 0.5
+    assert found.low < 0.5 < found.high
+    assert found.pictures == 100

@@ -67,4 +67,5 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
     darkened = np.rint(np.clip(images - np.float32(2 / 255), 0, 1) * 255) / 255
     np.testing.assert_allclose(found.outcomes[1].logits, model.logits(darkened), atol=1e-4)
     assert "darken_not_stronger_than_white_box_at_4" in {check.name for check in report.checks}
-    assert Darken.description in page.render(report, projects.decisions(report.model))
+    others = projects.decisions(report.model), projects.evaluation(report.model, 80)
+    assert Darken.description in page.render(report, *others)

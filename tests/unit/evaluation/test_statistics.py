@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from buckler.evaluation.statistics import (
+    auc_interval,
     below_p,
     holm,
     mcnemar_p,
+    mean_of_rates,
     share_of,
     smallest_sample,
     two_proportions_p,
@@ -97,3 +100,61 @@ def test_holm_keeps_false_alarms_among_many_true_hypotheses_at_the_level():
     alarms = np.mean([min(holm(row.tolist())) < 0.05 for row in draws])
     assert alarms < 0.065  # 0.05 and three standard errors
     assert np.mean(draws.min(axis=1) < 0.05) > 0.6  # uncorrected
+
+
+def drawn(generator, positives, negatives, *, shift):
+    """Return normal scores whose area under the ROC curve is the normal distribution at ``shift`` / root 2."""
+    scores = np.concatenate([generator.normal(shift, 1, positives), generator.normal(0, 1, negatives)])
+    return scores, np.arange(positives + negatives) < positives
+
+
+@pytest.mark.parametrize(("positives", "negatives", "shift"), [(40, 60, 0.5), (30, 30, 1.5), (34, 121, 2.0)])
+def test_the_interval_of_the_area_contains_the_true_area_as_often_as_it_says(positives, negatives, shift):
+    generator, area = np.random.default_rng(7), norm.cdf(shift / 2**0.5)
+    samples = [drawn(generator, positives, negatives, shift=shift) for _ in range(400)]
+    intervals = [auc_interval(*sample) for sample in samples]
+    assert 0.92 <= np.mean([low <= area <= high for low, high in intervals]) <= 0.99
+    areas = (roc_auc_score(positive, scores) for scores, positive in samples)
+    assert all(0 <= low <= value <= high <= 1 for value, (low, high) in zip(areas, intervals, strict=True))
+
+
+def test_the_variance_of_the_area_is_that_of_all_pairs():
+    scores, positive = drawn(np.random.default_rng(3), 9, 14, shift=1.0)
+    scores = np.round(scores, 1)  # with ties
+    wins = np.where(scores[positive][:, None] == scores[~positive], 0.5, scores[positive][:, None] > scores[~positive])
+    variance = wins.mean(axis=1).var(ddof=1) / 9 + wins.mean(axis=0).var(ddof=1) / 14
+    area = wins.mean()
+    half = 1.959963984540054 * variance**0.5 / (area * (1 - area))
+    expected = 1 / (1 + (1 - area) / area * np.exp([half, -half]))
+    np.testing.assert_allclose(auc_interval(scores, positive), expected, rtol=1e-9)
+
+
+def test_separated_scores_leave_as_much_doubt_as_their_rarer_kind():
+    scores, positive = np.arange(50.0), np.arange(50) >= 40
+    assert auc_interval(scores, positive) == pytest.approx((binomtest(10, 10).proportion_ci().low, 1.0))
+    assert auc_interval(-scores, positive) == pytest.approx((0.0, binomtest(0, 10).proportion_ci().high))
+
+
+def test_one_picture_of_a_kind_gives_no_interval():
+    assert auc_interval(np.arange(5.0), np.arange(5) == 4) is None
+
+
+def test_the_mean_of_one_rate_is_the_rate():
+    assert mean_of_rates([wilson(7, 9)]).interval == pytest.approx(wilson(7, 9).interval)
+
+
+def test_the_interval_of_a_mean_contains_the_true_mean_as_often_as_it_says():
+    generator, shares, sizes = np.random.default_rng(7), (0.95, 0.7, 0.4), (20, 60, 200)
+    hits = 0
+    for _ in range(600):
+        rates = [wilson(int(generator.binomial(size, share)), size) for share, size in zip(shares, sizes, strict=True)]
+        mean = mean_of_rates(rates)
+        assert mean.pictures == 280
+        hits += mean.low <= np.mean(shares) <= mean.high
+    assert 0.92 <= hits / 600 <= 0.98
+
+
+def test_the_mean_of_the_classes_rates_is_the_balanced_accuracy():
+    truth, guesses = np.random.default_rng(5).integers(0, 4, (2, 300))
+    rates = [share_of(guesses[truth == place] == place) for place in range(4)]
+    assert mean_of_rates(rates).value == pytest.approx(balanced_accuracy_score(truth, guesses))

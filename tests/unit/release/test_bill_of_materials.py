@@ -112,7 +112,13 @@ def test_the_results_are_those_of_the_verdict(project):
         "value": str(accuracy.value),
         "confidenceInterval": {"lowerBound": str(accuracy.low), "upperBound": str(accuracy.high)},
     }
-    assert found["roc_auc", None] == {"type": "roc_auc", "value": str(measured.roc_auc)}
+    low, high = map(str, measured.roc_auc_interval)
+    assert found["roc_auc", None] == {
+        "type": "roc_auc",
+        "value": str(measured.roc_auc),
+        "confidenceInterval": {"lowerBound": low, "upperBound": high},
+    }
+    assert float(found["balanced_accuracy", None]["value"]) == measured.balanced_accuracy.value
     worst = "worst case of all attacks, at most 1/255"
     assert found["robust_accuracy", worst]["value"] == str(measured.worst_case[0].robust_accuracy.value)
     assert {"sensitivity", "specificity"} <= {name for name, under in found if under == worst}

@@ -75,11 +75,12 @@ def illustrated():
     ]
 
 
-DECISIONS = projects.decisions(MeasuredModel("sha256:" + 64 * "a", "sha256:0"))
+MODEL = MeasuredModel("sha256:" + 64 * "a", "sha256:0")
+DECISIONS, EVALUATION = projects.decisions(MODEL), projects.evaluation(MODEL, 80)
 
 
-def rendered(report, shown=(), decisions=DECISIONS):
-    return page.render(report, decisions, shown)
+def rendered(report, shown=(), decisions=DECISIONS, evaluation=EVALUATION):
+    return page.render(report, decisions, evaluation, shown)
 
 
 def rows(text):
@@ -273,3 +274,13 @@ def test_colours_have_sufficient_contrast(theme):
         assert min(contrast(ink, "bg"), contrast(ink, "panel")) >= 4.5, ink
     for ink in ("accent", *(f"c{i}" for i in range(8))):
         assert contrast(ink, "bg") >= 3, ink
+
+
+def test_clean_accuracy_stands_beside_balanced_accuracy_and_the_area_under_the_roc_curve():
+    shown = " ".join(rendered(document()).split())
+    assert "balanced accuracy (mean of the classes) 80.0%" in shown
+    assert 'area under the ROC curve 0.900 <span class="interval">(0.820 to 0.950)</span>' in shown
+    earlier = EVALUATION.model_copy(update={"balanced_accuracy": None, "roc_auc_interval": None})
+    shown = " ".join(rendered(document(), evaluation=earlier).split())
+    assert "balanced accuracy" not in shown
+    assert "area under the ROC curve 0.900" in shown
