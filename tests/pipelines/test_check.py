@@ -238,7 +238,7 @@ def test_the_command_prints_text_or_json_and_its_exit_code_is_the_answer(folder,
 def test_a_path_that_is_no_folder_and_an_unknown_profile_have_exit_code_2(folder, tmp_path):
     missing = command(tmp_path / "nowhere")
     assert missing.returncode == 2
-    assert f"error: expected a folder of class folders, got {tmp_path}/nowhere, which is no folder" in missing.stderr
+    assert f"error: expected a folder of pictures, got {tmp_path}/nowhere, which is no folder" in missing.stderr
     assert command(folder / "benign/0.png").returncode == 2
     unknown = command(folder, "--profile", "papr")
     assert unknown.returncode == 2
