@@ -61,11 +61,11 @@ def run(cfg: CalibrateParams) -> None:
         clean = ask(training.images)
         unattacked = [ask(images) for images in _unattacked(shown, cfg)]
         attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
-    architecture = table.find(info.architecture)
-    clouds = OutOfDistributionDetector.fit(clean.features, training.truth, read=architecture.cloud_columns)
+    layout = table.layout_of(network)
+    clouds = OutOfDistributionDetector.fit(clean.features, training.truth, read=layout.cloud_columns)
     with np.load(CLEAN, allow_pickle=False) as arrays:
         calibration = Forward(arrays["calibration_logits"], arrays["calibration_features"])
-    columns = {"read": architecture.trace_columns, "probed": architecture.probe_columns}
+    columns = {"read": layout.trace_columns, "probed": layout.probe_columns}
     detector = AdversarialDetector.fit(clean, unattacked, attacked, **columns).levelled(calibration)
     scores, strangeness = detector.score(calibration), clouds.score(calibration.features)
     truth = pictures.truth_of(SPLITS / "calibration.csv", info.labels)

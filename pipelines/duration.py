@@ -18,9 +18,11 @@ from buckler.evaluation import passes
 from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.passes import Passes
 from buckler.modality.picture import benign_changes, strangers
+from buckler.modality.picture.images import CHANNELS
 from buckler.models.classifier import Classifier
-from buckler.models.networks import table
+from buckler.models.networks import file, table
 from buckler.models.networks.base import Architecture, HeadShape
+from buckler.models.networks.small import SMALL
 from buckler.release.requirements import Part
 from buckler.reporting.folder_check import Duration
 from buckler.training.adversarial import VALIDATION_PICTURES, VALIDATION_STEPS
@@ -90,9 +92,10 @@ def _stages(
     checks = passes.of_checks(cfg.attack.suite, classes, stable=stable).times(min(CHECKED, attacked))
     yield (
         "features",
-        costs.forward * ((cfg.features.copies + 1) * train + calibration) * table.find(cfg.train.network).frozen_base,
+        costs.forward * ((cfg.features.copies + 1) * train + calibration) * _frozen(cfg),
     )
-    yield "train", 2 * cfg.train.epochs * train * costs.training + _hardening(cfg, train, costs)
+    trainings = 1 if cfg.train.file else 2  # the surrogate, and the network
+    yield "train", trainings * cfg.train.epochs * train * costs.training + _hardening(cfg, train, costs)
     yield "export", CONVERSION_SECONDS + costs.of(_export(cfg, train, test, stable=stable))
     yield "evaluate", costs.forward * (calibration + test)
     yield "attack", draws * costs.of(suite + checks)
@@ -100,6 +103,10 @@ def _stages(
     yield "detect", draws * costs.of(_detect(cfg, test, classes, stable=stable))
     everything = costs.decode * DECODED_AGAIN * sizes["all"]
     yield "reading and starting", everything + STAGES * STAGE_SECONDS + STAGES_WITH_NETWORK * costs.start
+
+
+def _frozen(cfg: RunParams) -> bool:
+    return not cfg.train.file and table.find(cfg.train.network).frozen_base
 
 
 def _hardening(cfg: RunParams, train: int, costs: Costs) -> float:
@@ -133,9 +140,11 @@ def _detect(cfg: RunParams, test: int, classes: int, *, stable: bool) -> Passes:
 
 
 def _measured(cfg: RunParams, classes: int, decode_seconds: float) -> Costs:
-    architecture, size = table.find(cfg.train.network), cfg.data.image_size
-    head = HeadShape(cfg.train.hidden, cfg.train.dropout)
-    network = architecture.build(size, classes, head=head, seed=0)
+    size, head = cfg.data.image_size, HeadShape(cfg.train.hidden, cfg.train.dropout)
+    architecture = SMALL if cfg.train.file else table.find(cfg.train.network)  # that is trained
+    network = trained = architecture.build(size, classes, head=head, seed=0)
+    if cfg.train.file:
+        network = file.load(cfg.train.file, (size, size, CHANNELS), classes=classes, taps=cfg.train.taps).network
     batch = cfg.attack.batch_size
     model = Classifier(network, crafting_precision(), batch_size=batch)
     images = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
@@ -143,7 +152,7 @@ def _measured(cfg: RunParams, classes: int, decode_seconds: float) -> Costs:
     return Costs(
         gradient=_seconds(lambda: model.loss_gradient(images, labels)) / batch,
         forward=_seconds(lambda: model.forward(images)) / batch,
-        training=_training(cfg, architecture, network, classes),
+        training=_training(cfg, architecture, trained, classes),
         decode=decode_seconds,
         start=_start(),
     )

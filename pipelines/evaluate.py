@@ -43,7 +43,8 @@ def run(cfg: EvaluateParams) -> None:
     network = checkpoint.load_network(CLASSIFIER)
     _, scorer = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
     # A randomised network answers with the mean of many draws, whose maps differ: its heat maps are not checked.
-    lesions = masks.load(test.ids) if info.defence != "randomised" else None
+    head = head_of(network) if info.defence != "randomised" else None
+    lesions = masks.load(test.ids) if head else None
     with_maps = {"maps": True} if lesions else {}
     with tqdm(
         total=len(calibration.ids) + len(test.ids), unit="picture", desc=f"evaluate in {scorer.precision}"
@@ -70,7 +71,7 @@ def run(cfg: EvaluateParams) -> None:
         labels=info.labels,
         scored_in=scorer.precision,
         computed_on=instruction_set(),
-        heat_map=pointing.measure(passes["test"], head_of(network), lesions, info.labels) if lesions else None,
+        heat_map=pointing.measure(passes["test"], head, lesions, info.labels) if head and lesions else None,
         **{field.name: getattr(result, field.name) for field in fields(result)},
     )
     reports.write(report, REPORTS)

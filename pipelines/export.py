@@ -91,15 +91,15 @@ def _measure(
 ) -> dict[runtime.ServingPrecision, Parity]:
     """Return how far the answers of each precision native to this machine differ from the Keras network's."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
-    architecture = table.find(network.name)
+    layout = table.layout_of(network)
     fgsm = FGSM()(crafter, Batch(sample.images, sample.truth), DETECTOR_RADIUS)
     inputs = parity.ParityInputs(
         training=sample.images,
         training_attacked=as_8_bit(fgsm, sample.images, DETECTOR_RADIUS),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
-        read=architecture.trace_columns,
-        probed=architecture.probe_columns,
+        read=layout.trace_columns,
+        probed=layout.probe_columns,
     )
     reference = parity.RuntimeAnswers.of(Classifier(network, batch_size=BATCH_SIZE), inputs)
     return {

@@ -4,7 +4,7 @@ Reads   data/splits/{train,calibration}.csv and the pictures they list, data/wei
 Writes  data/features/base/train.npy        (copies + 1, n, features) float16
         data/features/base/validation.npy   (m, features) float16
 
-A network without a frozen base trains on pixels: the folder stays empty.
+A network without a frozen base trains on pixels, and one from a file is not trained: the folder stays empty.
 """
 
 import os
@@ -46,15 +46,15 @@ class FeaturesParams:
 def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = OUT) -> None:
     """Write the features of training pictures, their rotated copies and the validation pictures."""
     out.mkdir(parents=True, exist_ok=True)
-    network = table.find(train.network)
-    if not network.frozen_base:
+    if train.file or not table.find(train.network).frozen_base:
         return
+    network = table.find(train.network)
     labels = pictures.labels_of(SPLITS / "train.csv")
     training, validation = (
         pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
         for name in ("train", "calibration")
     )
-    weights = initial.load(WEIGHTS).confirm(train.weights)
+    weights = initial.load(WEIGHTS).confirm(train.weights, train.network)
     base = flatten(network.base(data.image_size, weights=weights, seed=train.seed))
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))

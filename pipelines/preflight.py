@@ -20,8 +20,10 @@ from buckler.data.expectations import WARNINGS, ValidateParams
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.modality.picture import synthetic
+from buckler.modality.picture.images import CHANNELS
 from buckler.models import initial
-from buckler.models.networks import table
+from buckler.models.backend import keras
+from buckler.models.networks import file, table
 from buckler.models.randomised import Randomisation
 from buckler.params import PARAMS_FILE
 from buckler.release import remedies
@@ -71,9 +73,19 @@ def run(cfg: RunParams) -> None:
     """
     if faults := list(contradictions(cfg)):
         raise ParamsError(f"{PARAMS_FILE}: {'; '.join(faults)}")
-    weights = initial.load(WEIGHTS).confirm(cfg.train.weights)
-    table.find(cfg.train.network).base(cfg.data.image_size, weights=weights, seed=cfg.train.seed)
+    start = initial.load(WEIGHTS).confirm(cfg.train.weights, cfg.train.network)
+    if cfg.train.file:
+        _from_file(cfg)
+    else:
+        table.find(cfg.train.network).base(cfg.data.image_size, weights=start, seed=cfg.train.seed)
     PASSED.write_text("The settings agree with each other.\n", encoding="utf-8")
+
+
+def _from_file(cfg: RunParams) -> keras.Model:
+    """Return the network in the file that ``train.network`` names."""
+    classes = len(synthetic.LABELS) if cfg.data.source == "synthetic" else None  # a folder's are not yet known
+    path, shape = Path(cfg.train.file or ""), (cfg.data.image_size, cfg.data.image_size, CHANNELS)
+    return file.load(path, shape, classes=classes, taps=cfg.train.taps).network
 
 
 def load(path: Path = PARAMS_FILE) -> RunParams:
@@ -126,8 +138,15 @@ def _of_labels(cfg: RunParams) -> Iterator[str]:
 
 
 def _of_training(cfg: RunParams) -> Iterator[str]:
-    most = len(table.find(cfg.train.network).taps)
-    if cfg.train.defence == "adversarial" and cfg.harden.unfrozen_blocks > most:
+    if cfg.train.taps and not cfg.train.file:
+        yield (
+            f"train.taps: expected [] for the network {cfg.train.network}, which has its own, got "
+            f"{list(cfg.train.taps)}"
+        )
+    if cfg.train.defence != "adversarial":
+        return
+    taps = table.taps_of(_from_file(cfg)) if cfg.train.file else table.find(cfg.train.network).taps
+    if cfg.harden.unfrozen_blocks > (most := len(taps)):
         yield (
             f"harden.unfrozen_blocks: expected at most {most} for the network {cfg.train.network}, "
             f"got {cfg.harden.unfrozen_blocks}"

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
-from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share
+from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share, file_of
 
 
 def _cell(value: object) -> object:
@@ -51,9 +52,13 @@ class DataParams:
 
 @dataclass(frozen=True, slots=True)
 class TrainParams:
-    """Section ``train`` of params.yaml; ``network`` is a name of `buckler.models.networks.table`."""
+    """Section ``train`` of params.yaml.
+
+    ``network`` is a name of `buckler.models.networks.table`, or ``file:`` and the path of a trained network.
+    """
 
     network: str
+    taps: tuple[str, ...]
     weights: str
     dropout: Annotated[Real, Field(ge=0, lt=1)]
     hidden: Annotated[tuple[Annotated[Count, Field(le=65_536)], ...], Field(max_length=10)]
@@ -62,6 +67,11 @@ class TrainParams:
     learning_rate: Annotated[Positive, Field(le=10)]
     seed: Seed
     defence: Literal["none", "adversarial", "randomised"]
+
+    @property
+    def file(self) -> Path | None:
+        """The path of a network that is taken as it is; None if one is trained."""
+        return file_of(self.network)
 
 
 @dataclass(frozen=True, slots=True)

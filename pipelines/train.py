@@ -1,9 +1,10 @@
 """Stage ``train``: trains the classifier, with its defence, and a surrogate of it.
 
-A network with a frozen base (VGG-19) learns its head on cached features; any other (small) learns on pixels.
+A network with a frozen base (VGG-19) learns its head on cached features; any other (small) learns on pixels. A network
+from a file (``train.network: file:PATH``) is taken as it is; the network ``small`` is trained as its surrogate.
 
 Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list,
-        data/weights.json and the weights it identifies
+        data/weights.json and the weights or the network it identifies
 Writes  models/classifier/{classifier.keras,model.json}, reports/training/history.csv,
         models/surrogate/: the undefended network trained on the same pictures from another seed, as an attacker could
 Keeps   .buckler/training/state.npz while hardening: an interrupted training resumes after its last epoch
@@ -18,10 +19,14 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
+from buckler.modality.picture.images import CHANNELS
 from buckler.models import checkpoint, initial
 from buckler.models.backend import keras
-from buckler.models.networks import table
+from buckler.models.classifier import Classifier
+from buckler.models.forward import probabilities
+from buckler.models.networks import file, table
 from buckler.models.networks.base import Architecture, HeadShape, join
+from buckler.models.networks.small import SMALL
 from buckler.models.randomised import Randomisation, RandomisedInput
 from buckler.state import documents, paths
 from buckler.training.adversarial import Examples, Recipe, harden
@@ -35,11 +40,11 @@ WEIGHTS = Path("data/weights.json")
 CLASSIFIER = Path("models/classifier")
 SURROGATE = Path("models/surrogate")
 REPORTS = Path("reports")
+SMALLEST_SHARE = 1e-7  # of the loss, as in Keras
 
 
 def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Randomisation) -> None:
     """Train the classifier with its defence and the surrogate, and save both."""
-    architecture = table.find(cfg.network)
     labels = pictures.labels_of(SPLITS / "train.csv")
     info = checkpoint.ModelInfo(
         labels=labels,
@@ -47,19 +52,27 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         image_size=data.image_size,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
-        architecture=architecture.name,
+        architecture=file.NAME if cfg.file else cfg.network,
         initial_weights=initial.load(WEIGHTS).identity,
         data_source=data.source,
     )
-    train = _train_head if architecture.frozen_base else _train_whole
-    surrogate, _ = train(_Training(architecture, cfg, data, labels, cfg.seed + 1, "train the surrogate"))
-    checkpoint.save(surrogate, replace(info, defence="none"), SURROGATE)
+    start = initial.load(WEIGHTS).confirm(cfg.weights, cfg.network)
+    weights, taught = (initial.NONE, SMALL) if cfg.file else (start, table.find(cfg.network))
+    train = _train_head if taught.frozen_base else _train_whole
+    surrogate, _ = train(_Training(taught, cfg, data, labels, weights, cfg.seed + 1, "train the surrogate"))
+    of_surrogate = replace(info, defence="none", architecture=taught.name)
+    if cfg.file:
+        of_surrogate = replace(of_surrogate, initial_weights=initial.NONE)
+    checkpoint.save(surrogate, of_surrogate, SURROGATE)
     randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
     before = randomiser if cfg.defence == "randomised" else None
-    model, history = train(_Training(architecture, cfg, data, labels, cfg.seed, "train", before))
+    if cfg.file:
+        model, history = _take_in(cfg.file, cfg, data, labels, before)
+    else:
+        model, history = train(_Training(taught, cfg, data, labels, weights, cfg.seed, "train", before))
     if cfg.defence == "adversarial":
         history = _harden(model, recipe, cfg, data, labels)
-    checkpoint.save(model, info, CLASSIFIER)
+    checkpoint.save(model, replace(info, heat_maps=table.layout_of(model).pooling is not None), CLASSIFIER)
     documents.write_csv(REPORTS / "training/history.csv", history)
 
 
@@ -68,6 +81,7 @@ class _Training:
     """One training on clean pictures.
 
     Attributes:
+        weights: ``none``, or what `initial.InitialWeights.confirm` returned.
         title: Of its progress bar.
         before: Layer in front of the trained network; it takes no part in the training.
     """
@@ -76,6 +90,7 @@ class _Training:
     cfg: TrainParams
     data: DataParams
     labels: tuple[str, ...]
+    weights: str
     seed: int
     title: str
     before: keras.layers.Layer | None = None
@@ -83,11 +98,6 @@ class _Training:
     @property
     def head(self) -> HeadShape:
         return HeadShape(self.cfg.hidden, self.cfg.dropout)
-
-    @property
-    def weights(self) -> str:
-        """Value of ``train.weights``, whose content is the one that the run started with."""
-        return initial.load(WEIGHTS).confirm(self.cfg.weights)
 
     @property
     def schedule(self) -> Schedule:
@@ -132,6 +142,25 @@ def _train_whole(training: _Training) -> tuple[keras.Model, History]:
     behind = _build(training, training.before)
     behind.set_weights(model.get_weights())
     return behind, history
+
+
+def _take_in(
+    path: Path, cfg: TrainParams, data: DataParams, labels: tuple[str, ...], before: keras.layers.Layer | None
+) -> tuple[keras.Model, History]:
+    """Return the network in ``path`` as it is, and how it does on the pictures, as epoch 0."""
+    shape = (data.image_size, data.image_size, CHANNELS)
+    loaded = file.load(path, shape, classes=len(labels), taps=cfg.taps, before=before)
+    for note in loaded.notes:
+        print(f"{path}: {note}")
+    training, validation = _pictures(data, labels)
+    model = Classifier(loaded.network, crafting_precision(), batch_size=cfg.batch_size)
+    row: dict[str, float] = {"epoch": 0}
+    for prefix, seen in (("", training), ("val_", validation)):
+        logits = model.logits(seen.images)
+        own = probabilities(logits)[np.arange(len(seen.truth)), seen.truth]
+        row[f"{prefix}loss"] = float(-np.log(np.maximum(own, SMALLEST_SHARE)).mean())
+        row[f"{prefix}accuracy"] = float((logits.argmax(axis=1) == seen.truth).mean())
+    return loaded.network, [row]
 
 
 def _build(training: _Training, before: keras.layers.Layer | None = None) -> keras.Model:

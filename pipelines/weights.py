@@ -1,6 +1,6 @@
-"""Stage ``weights``: identifies the weights that training starts from by their digest.
+"""Stage ``weights``: identifies the weights that training starts from, or a network from a file, by their digest.
 
-Reads   the file train.weights of params.yaml, if it names one
+Reads   the file that train.weights or train.network of params.yaml names, if one does
 Writes  data/weights.json   source, digest and size
 
 It always runs, because DVC cannot depend on a file that only some values of a parameter name. The stages that load the

@@ -15,6 +15,7 @@ from buckler.errors import ParamsError
 from buckler.state import files
 
 PARAMS_FILE = Path("params.yaml")
+FILE_PREFIX = "file:"  # of train.network, before the path of a trained network
 
 Section = TypeVar("Section")
 
@@ -119,6 +120,11 @@ class _Loader(yaml.SafeLoader):
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"duplicate key {twice[0]!r}", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def file_of(network: str) -> Path | None:
+    """Return the path in ``network``, the value of ``train.network``; None if it is the name of an architecture."""
+    return Path(network.removeprefix(FILE_PREFIX)) if network.startswith(FILE_PREFIX) else None
 
 
 def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:

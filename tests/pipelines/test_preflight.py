@@ -8,6 +8,7 @@ import pytest
 
 from buckler import params
 from buckler.errors import ModelError, ParamsError
+from buckler.models import initial
 from buckler.models.initial import InitialWeights, save
 from buckler.models.networks.tiny import TINY
 from pipelines import preflight
@@ -183,7 +184,6 @@ def test_a_network_that_does_not_exist_or_needs_larger_pictures_is_refused(setti
 
 
 def test_weights_of_another_network_are_refused(settings):
-    from buckler.models import initial
     from buckler.models.backend import keras
 
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
@@ -196,6 +196,43 @@ def test_weights_of_another_network_are_refused(settings):
         else:
             with pytest.raises(ModelError, match="is not a Keras file with the weights of the tiny network"):
                 preflight.run(cfg)
+
+
+@pytest.fixture
+def theirs(settings):
+    """Reads all sections with somebody else's network for pictures of 64 pixels."""
+    from tests.keras_files import residual, saved
+
+    saved(residual(side=64), "theirs.keras")
+    save(initial.identify("none", "file:theirs.keras"), preflight.WEIGHTS)
+    return lambda **changes: settings(**{"train.network": "file:theirs.keras"} | changes)
+
+
+@pytest.mark.slow
+def test_a_network_from_a_file_is_accepted_and_its_taps_are_counted(theirs):
+    preflight.run(theirs(**{"train.defence": "adversarial", "harden.unfrozen_blocks": 3, "train.taps": []}))
+    preflight.run(theirs(**{"train.taps": ["sum1", "last"]}))
+    with pytest.raises(ParamsError, match=r"harden\.unfrozen_blocks: expected at most 3 for the network file:theirs"):
+        preflight.run(theirs(**{"train.defence": "adversarial", "harden.unfrozen_blocks": 4}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.image_size": 32}, r"expected an input of 32 x 32 x 3, as data\.image_size says, got 64 x 64 x 3"),
+        ({"train.network": "file:gone.keras"}, r"train\.network: expected a Keras network, got gone\.keras"),
+        ({"train.weights": "imagenet"}, r"train\.weights: expected none with train\.network file:theirs\.keras"),
+        ({"train.taps": ["sum9"]}, r"train\.taps: expected layers of theirs\.keras with maps, .*, got sum9"),
+        (
+            {"train.network": "tiny", "train.taps": ["last"]},
+            r"train\.taps: expected \[\] for the network tiny, which has",
+        ),
+    ],
+)
+def test_a_network_from_a_file_that_does_not_fit_is_refused(theirs, changes, message):
+    with pytest.raises((ModelError, ParamsError), match=message):
+        preflight.run(theirs(**changes))
 
 
 @pytest.mark.slow

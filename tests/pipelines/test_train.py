@@ -16,6 +16,7 @@ from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.errors import ModelError
 from buckler.models import checkpoint
+from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.table import NETWORKS
 from buckler.models.networks.tiny import TINY
@@ -24,13 +25,14 @@ from buckler.trust.digests import file_digest
 from pipelines import features, train, weights
 from pipelines.settings import DataParams, TrainParams
 from tests import projects
+from tests.keras_files import residual, saved
 from tests.unit.training.test_adversarial import RECIPE
 
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
 DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
-TRAIN = TrainParams("tiny", "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
+TRAIN = TrainParams("tiny", (), "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
 
 
 @pytest.fixture
@@ -121,3 +123,63 @@ def test_a_randomised_network_is_the_undefended_one_behind_a_random_layer(undefe
     plain, _ = undefended
     for ours, theirs in zip(network.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture
+def theirs(project):
+    network = residual(side=SIZE)
+    saved(network, project / "theirs.keras")
+    return network
+
+
+def test_a_network_from_a_file_is_not_trained_and_its_surrogate_is_small(project, theirs, capsys):
+    network, info = trained("none", "file:theirs.keras")
+    assert "theirs.keras: taps: sum1 32x32x8, sum2 16x16x16, last 8x8x32\n" in capsys.readouterr().out
+    assert (info.architecture, info.initial_weights, info.heat_maps) == (
+        "file",
+        file_digest(Path("theirs.keras")),
+        True,
+    )
+    images = pictures.load(Path("data/splits/test.csv"), projects.LABELS, size=SIZE).images
+    expected = theirs(images, training=False)
+    np.testing.assert_allclose(keras.ops.softmax(network(images, training=False)), expected, atol=1e-5)
+    surrogate = checkpoint.load_info(Path("models/surrogate"))
+    assert (surrogate.architecture, surrogate.initial_weights) == ("small", "none")
+    with Path("reports/training/history.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["epoch"] == "0"
+    assert float(row["val_accuracy"]) in np.arange(COUNT + 1) / COUNT
+
+
+def test_a_network_from_a_file_is_hardened_from_its_last_blocks_and_keeps_its_moving_averages(project, theirs):
+    hardened, info = trained("adversarial", "file:theirs.keras", learning_rate=1e-3, unfrozen_blocks=1)
+    assert info.defence == "adversarial"
+    base = theirs.get_layer("base")
+
+    def moved(name):
+        before = (base if name != "hidden" else theirs).get_layer(name).get_weights()
+        now = hardened.get_layer(name).get_weights()
+        return any(not np.array_equal(*pair) for pair in zip(before, now, strict=True))
+
+    names = ("conv1", "side1", "conv2", "normalised2", "last", "hidden")
+    assert {name: moved(name) for name in names} == {name: name in ("last", "hidden") for name in names}
+    everything = trained("adversarial", "file:theirs.keras", learning_rate=1e-3, unfrozen_blocks=3)[0]
+    for name in ("normalised1", "normalised2"):
+        for ours, before in zip(
+            everything.get_layer(name).get_weights(), base.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, before)
+    assert not np.array_equal(everything.get_layer("conv1").kernel, base.get_layer("conv1").kernel)
+
+
+def test_a_randomised_network_from_a_file_is_it_behind_a_random_layer(project, theirs):
+    network, info = trained("randomised", "file:theirs.keras")
+    assert (info.architecture, network.layers[1].name) == ("file", "randomised")
+    classifier, images = Classifier(network, batch_size=8), np.full((8, SIZE, SIZE, 3), 0.5, np.float32)
+    assert not np.array_equal(classifier.logits(images), classifier.logits(images))
+
+
+def test_a_network_for_other_labels_is_refused(project):
+    saved(residual(3, SIZE), project / "theirs.keras")
+    with pytest.raises(ModelError, match=r"expected 2 outputs, in the alphabetical order of the labels, got .* of 3"):
+        trained("none", "file:theirs.keras")

@@ -1,26 +1,22 @@
 """The reference network on disk, in Keras format, which stages train, attack and export; no pickle, no code."""
 
-import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from buckler.errors import ModelError, VerdictError
+from buckler.errors import ModelError
+from buckler.models import archive
 from buckler.models.backend import keras
-from buckler.models.finite import check_finite
 from buckler.models.info import INFO_FILE, save_info
 from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
 from buckler.models.networks import table
-from buckler.models.randomised import RandomisedInput
 from buckler.state import files
 from buckler.state.locations import Location
 
 NETWORK_FILE = "classifier.keras"
-# Layers other than Keras's own and those that modules of the table register.
-_LAYERS = {"buckler>RandomisedInput": RandomisedInput}
 
 
 def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
@@ -65,18 +61,14 @@ def load_network(directory: Location) -> keras.Model:
             weights that are not finite.
     """
     info, path = load_info(directory), directory / NETWORK_FILE
-    architecture = table.find(info.architecture)
+    table.check(info.architecture)
     try:
-        content = io.BytesIO(path.read_bytes())
-        # `keras.saving.load_model` accepts only paths.
-        network: Any = keras.src.saving.saving_lib.load_model(content, _LAYERS, compile=False, safe_mode=True)
-    except VerdictError:
-        raise
-    except Exception as error:  # Keras raises many types; each means that the file is unusable
+        content = path.read_bytes()
+    except OSError as error:
         raise ModelError(f"{path} cannot be loaded as a Keras network: {error}") from error
-    expected = (architecture.name, *info.shape, len(info.labels))
+    network = archive.load(content, path).network
+    expected = (info.architecture, *info.shape, len(info.labels))
     found = (network.name, *network.input_shape[1:], network.output_shape[-1])
     if found != expected:
         raise ModelError(f"{path}: expected network, input and classes {expected} as in {INFO_FILE}, got {found}")
-    check_finite(((weight.path, weight.numpy()) for weight in network.weights), path)
     return network

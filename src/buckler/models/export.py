@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from buckler.errors import ModelError
 from buckler.modality.base import Images, check_pixels
 from buckler.models import runtime  # first: it disables the telemetry of OpenVINO and NNCF
 from buckler.models.backend import keras, tf
@@ -27,16 +28,20 @@ def write(network: keras.Model, pictures: Images, directory: Path) -> None:
     maps.
 
     Args:
-        network: Built from an architecture of `buckler.models.networks.table`, without random layers.
+        network: Built from an architecture of `buckler.models.networks.table` or from a file, without random layers.
         pictures: Training pictures ``(n, size, size, 3)``; determine the ranges of the activations.
         directory: Existing files of the same names are replaced.
+
+    Raises:
+        ModelError: Some layer cannot be exported.
     """
     check_pixels(pictures)
     directory.mkdir(parents=True, exist_ok=True)
     exact = _converted(network)
     ov.save_model(exact, directory / runtime.FILES["float32"], compress_to_fp16=False)
     ov.save_model(_quantised(exact, pictures), directory / runtime.FILES["int8"], compress_to_fp16=False)
-    head_of(network).save(directory)  # for Grad-CAM without Keras
+    if head := head_of(network):
+        head.save(directory)  # for Grad-CAM without Keras
 
 
 def _converted(network: keras.Model) -> Any:
@@ -45,7 +50,14 @@ def _converted(network: keras.Model) -> Any:
     whole = keras.Model(network.input, outputs)
     signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name="images")]
     traced = tf.function(lambda images: whole(images, training=False), input_signature=signature)
-    return _named(ov.convert_model(traced.get_concrete_function()))
+    try:
+        return _named(ov.convert_model(traced.get_concrete_function()))
+    except Exception as error:  # the converter raises many types
+        reason = " ".join(str(error).split())[:500]
+        raise ModelError(
+            f"expected a network that OpenVINO can convert, got one with layers that it cannot: {reason}; replace these"
+            " layers"
+        ) from error
 
 
 def _named(model: Any) -> Any:
@@ -61,7 +73,8 @@ def _quantised(exact: Any, pictures: Images) -> Any:
     logging.getLogger("nncf").setLevel(logging.WARNING)
     # The first convolution stays float32: eight bits over the range of normalised pixels would lose steps of 1/255,
     # and with them attacks.
-    first = next(op.get_friendly_name() for op in exact.get_ordered_ops() if op.get_type_name() == "Convolution")
+    kinds = [(op.get_friendly_name(), op.get_type_name()) for op in exact.get_ordered_ops()]
+    first = [name for name, kind in kinds if kind in ("Convolution", "GroupConvolution")][:1]
     quantised = nncf.quantize(
         exact,
         nncf.Dataset([picture[None] for picture in pictures]),
@@ -72,6 +85,8 @@ def _quantised(exact: Any, pictures: Images) -> Any:
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         ),
         # The head takes hardly any time, and all results depend on its logits.
-        ignored_scope=nncf.IgnoredScope(names=[first], types=["MatMul"]),
+        ignored_scope=nncf.IgnoredScope(
+            names=first, types=["MatMul"] if any(kind == "MatMul" for _, kind in kinds) else []
+        ),
     )
     return _named(quantised)

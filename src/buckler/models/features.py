@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from buckler.models.backend import keras
 from buckler.models.explanation import HeadWeights
 from buckler.models.networks import table
@@ -31,8 +33,8 @@ def add_features(network: keras.Model) -> keras.Model:
     """Return ``network`` with two outputs, ``(logits, features)``, sharing its weights.
 
     ``features``, ``(batch, n)`` float32, are the mean and the standard deviation of each channel of each tap, tap
-    after tap; `buckler.models.networks.base.Architecture.columns` returns the columns of a tap. A Keras model that was
-    not built from a known architecture has no taps and no features.
+    after tap; `buckler.models.networks.layout.Layout.columns` returns the columns of a tap. A Keras model that was
+    built neither from a known architecture nor from a file has no taps and no features.
     """
     layers = [tap.layer for tap in table.taps_of(network)]
     pooled = [MeanAndSpread(name=f"{layer}_pooled")(network.get_layer(layer).output) for layer in layers]
@@ -43,13 +45,21 @@ def add_features(network: keras.Model) -> keras.Model:
 
 def last_maps(network: keras.Model) -> Any:
     """Return the maps of the last tap, as a Keras tensor of ``network``."""
-    return network.get_layer(table.find(network.name).taps[-1].layer).output
+    return network.get_layer(table.layout_of(network).taps[-1].layer).output
 
 
-def head_of(network: keras.Model) -> HeadWeights:
-    """Return the layers after the last tap of ``network``: its pooling and its dense layers."""
-    architecture = table.find(network.name)
+def head_of(network: keras.Model) -> HeadWeights | None:
+    """Return the layers after the last tap of ``network``: its pooling and its dense layers.
+
+    None if other layers are among them: no heat map could explain the answers exactly.
+    """
+    layout = table.layout_of(network)
+    if layout.pooling is None:
+        return None
     names = [layer.name for layer in network.layers]
-    after = network.layers[names.index(architecture.taps[-1].layer) + 1 :]
-    pairs = [layer.get_weights() for layer in after if isinstance(layer, keras.layers.Dense)]
-    return HeadWeights(tuple(kernel for kernel, _ in pairs), tuple(bias for _, bias in pairs), architecture.pooling)
+    after = network.layers[names.index(layout.taps[-1].layer) + 1 :]
+    dense = [layer for layer in after if isinstance(layer, keras.layers.Dense)]
+    biases = (layer.bias if layer.use_bias else np.zeros(layer.units, np.float32) for layer in dense)
+    return HeadWeights(
+        tuple(np.asarray(layer.kernel) for layer in dense), tuple(np.asarray(bias) for bias in biases), layout.pooling
+    )

@@ -13,7 +13,8 @@ from buckler.modality.picture.images import CHANNELS
 from buckler.state.locations import Location
 
 INFO_FILE = "model.json"
-SCHEMA = 1
+SCHEMA = 2
+EARLIER = 1  # without ``heat_maps``, which every network had
 
 Document = TypeVar("Document")
 
@@ -29,11 +30,12 @@ class ModelInfo:
         image_size: Pixels a side at the input.
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
         defence: Against attacks, as ``train.defence``; a randomised network's answers vary.
-        architecture: Name of its network in `buckler.models.networks.table`.
+        architecture: Name of its network in `buckler.models.networks.table`; ``file`` for one from a file.
         initial_weights: What its training started from: ``sha256:...`` of a file, ``md5:...`` of a download, ``none``
             (drawn from the seed). None for models of versions that did not record it.
         data_source: Where its pictures come from, as ``data.source``. None for models of versions that did not record
             it.
+        heat_maps: Whether a heat map can explain its answers; see `buckler.models.networks.layout.Layout.pooling`.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +46,7 @@ class ModelInfo:
     architecture: str = "vgg19"
     initial_weights: str | None = None
     data_source: DataSource | None = None
+    heat_maps: bool = True
     schema: int = SCHEMA
 
     @property
@@ -66,8 +69,8 @@ def load_info(directory: Location) -> ModelInfo:
     """
     path = directory / INFO_FILE
     info = read_document(path, ModelInfo, about="a classifier", missing="expected a saved classifier")
-    if info.schema != SCHEMA:
-        raise ModelError(f"{path}: expected schema {SCHEMA}, got {info.schema}")
+    if info.schema not in (EARLIER, SCHEMA):
+        raise ModelError(f"{path}: expected schema {EARLIER} or {SCHEMA}, got {info.schema}")
     return info
 
 

@@ -1,4 +1,4 @@
-"""What the training of a network starts from: random weights, downloaded ones, or a file known by its digest."""
+"""What a run starts from: random weights, downloaded ones, a file of weights or a trained network, by its digest."""
 
 import dataclasses
 import zipfile
@@ -8,6 +8,7 @@ from typing import Final
 
 from buckler.errors import ModelError
 from buckler.models.info import read_document
+from buckler.params import FILE_PREFIX, file_of
 from buckler.state import documents
 from buckler.trust import digests
 
@@ -15,6 +16,7 @@ NONE: Final = "none"
 FILE: Final = "file"
 SCHEMA = 1
 _KERAS_ENDING, _HDF5_ENDINGS = ".keras", (".h5", ".hdf5")
+_SETTINGS = ("train.weights", "train.network")
 _SHOWN = 16  # first bytes of a wrong file in the message
 
 
@@ -38,16 +40,18 @@ class InitialWeights:
         """Return the digest, or ``none``."""
         return self.digest or NONE
 
-    def confirm(self, setting: str) -> str:
-        """Return ``setting``, the value of ``train.weights``, if it still names these weights.
+    def confirm(self, weights: str, network: str) -> str:
+        """Return the path or name that the values of ``train.weights`` and ``train.network`` give, if it is still this.
 
         Raises:
             ModelError: The file is gone, or its content has changed.
         """
-        if self.source == FILE and (found := _of_file(Path(setting))) != self:
+        path = file_of(network)
+        setting = str(path) if path else weights
+        if self.source == FILE and (found := identify(weights, network)) != self:
             raise ModelError(
-                f"train.weights: expected {setting} with {self.digest}, as when this run started, got {found.digest}; "
-                "run `dvc repro` again"
+                f"{_SETTINGS[path is not None]}: expected {setting} with {self.digest}, as when this run started, got "
+                f"{found.digest}; run `dvc repro` again"
             )
         return setting
 
@@ -58,6 +62,8 @@ def identify(setting: str, network: str) -> InitialWeights:
     Raises:
         ModelError: The network has no such weights, or the file is missing, unreadable or no Keras file.
     """
+    if path := file_of(network):
+        return _of_network(path, setting)
     if setting == NONE:
         return InitialWeights(NONE)
     if setting.endswith((_KERAS_ENDING, *_HDF5_ENDINGS)):
@@ -88,7 +94,23 @@ def load(path: Path) -> InitialWeights:
     return read_document(path, InitialWeights, about="initial weights", missing="run `dvc repro`")
 
 
-def _of_file(path: Path) -> InitialWeights:
+def _of_network(path: Path, weights: str) -> InitialWeights:
+    """Return the identity of the trained network in ``path``."""
+    if weights != NONE:
+        raise ModelError(
+            f"train.weights: expected {NONE} with train.network {FILE_PREFIX}{path}, which has its weights, got "
+            f"{weights!r}"
+        )
+    if path.suffix != _KERAS_ENDING:
+        raise ModelError(
+            f"train.network: expected {FILE_PREFIX} and a network that ends in {_KERAS_ENDING}, got {str(path)!r}; "
+            f"load it with the Keras that wrote it, and save it with Keras 3, `model.save('NAME{_KERAS_ENDING}')`"
+        )
+    return _of_file(path, is_network=True)
+
+
+def _of_file(path: Path, *, is_network: bool = False) -> InitialWeights:
+    setting, what = _SETTINGS[is_network], "network" if is_network else "weights file"
     try:
         with path.open("rb") as file:
             start = file.read(_SHOWN)
@@ -96,12 +118,12 @@ def _of_file(path: Path) -> InitialWeights:
     except OSError as error:
         link = f", a link to {path.readlink()}" if path.is_symlink() else ""
         raise ModelError(
-            f"train.weights: expected a Keras weights file, got {path}{link}: {error.strerror}; correct the path"
+            f"{setting}: expected a Keras {what}, got {path}{link}: {error.strerror}; correct the path"
         ) from error
     if not _is_complete(path):
         kind = "zip" if path.suffix == _KERAS_ENDING else "HDF5"
         raise ModelError(
-            f"train.weights: expected a complete Keras weights file ({kind}), got {path} with {size} bytes that begin "
+            f"{setting}: expected a complete Keras {what} ({kind}), got {path} with {size} bytes that begin "
             f"with {start!r}; get a complete copy"
         )
     return InitialWeights(FILE, digest, size)

@@ -47,7 +47,7 @@ class Provenance:
 
 def bill_of_materials(provenance: Provenance, info: ModelInfo, measured: Measured) -> dict[str, Any]:
     """Return the document about a model with its description and the results of its evaluation."""
-    inputs = [_data(info), _code(provenance.source), *_initial_weights(provenance.source)]
+    inputs = [_data(info), _code(provenance.source), *_initial_weights(provenance.source, info)]
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -144,14 +144,16 @@ def _code(source: Source) -> Component:
     return code
 
 
-def _initial_weights(source: Source) -> Iterator[Component]:
-    """Yield the weights that training started from, unless it started from random ones or they are not known."""
+def _initial_weights(source: Source, info: ModelInfo) -> Iterator[Component]:
+    """Yield what training started from, or the network itself; nothing if it was random or is not known."""
     algorithm, _, _ = (source.initial_weights or "").partition(":")
     if source.initial_weights and algorithm in _ALGORITHMS:
         yield {
             "type": "machine-learning-model",
             "bom-ref": WEIGHTS,
-            "name": "weights that training started from",
+            "name": "network that was taken from a file"
+            if info.architecture == "file"
+            else "weights that training started from",
             "version": source.initial_weights,
             "hashes": [_hash(source.initial_weights)],
         }

@@ -47,12 +47,13 @@ def _figure(path: Path, columns: int = 1, *, width: float = 5.0, height: float =
 def training_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw loss and accuracy by epoch on training and validation pictures, and on attacked ones if present."""
     epochs = [row["epoch"] for row in history]
+    point = {"marker": "o"} if len(epochs) == 1 else {}  # a line through one point is invisible
+    lines = {"": "training", "val_": "validation", "val_robust_": "validation, attacked"}
     with _figure(path, 2, width=4.2) as axes:
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
-            axis.plot(epochs, [row[metric] for row in history], label="training")
-            axis.plot(epochs, [row[f"val_{metric}"] for row in history], label="validation")
-            if f"val_robust_{metric}" in history[0]:
-                axis.plot(epochs, [row[f"val_robust_{metric}"] for row in history], label="validation, attacked")
+            for prefix, label in lines.items():
+                if f"{prefix}{metric}" in history[0]:
+                    axis.plot(epochs, [row[f"{prefix}{metric}"] for row in history], label=label, **point)
             axis.set(xlabel="epoch", title=metric.capitalize())
             axis.legend()
 

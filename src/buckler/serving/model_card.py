@@ -21,7 +21,7 @@ from buckler.trust.verdict import Verdict
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
-SCHEMA = 1
+SCHEMA = 2
 
 # By `CardData.source`.
 SOURCES: dict[DataSource | None, str] = {
@@ -38,7 +38,11 @@ class CardModel(BaseModel):
     name: str
     version: str
     digest: str = Field(description="SHA-256 of the model directory")
-    architecture: str
+    architecture: str = Field(description="Name of the network; `file`: somebody's own, from a file")
+    initial_weights: str | None = Field(
+        description="Digest of the weights that training started from, or of the file of the network; `none`: random;"
+        " null: an earlier version did not record it"
+    )
     defence: str = Field(description="Defence in training")
     labels: list[str]
     malignant: list[str] = Field(description="Labels that it is dangerous to miss")
@@ -97,8 +101,11 @@ class CardHeatMap(BaseModel):
     reason: str | None = Field(description="Why heat maps are not shown, or shown without a check")
 
     @classmethod
-    def of(cls, check: HeatMapCheck | None) -> "CardHeatMap":
-        """Return the entry for a check's result; None if there was no check."""
+    def of(cls, check: HeatMapCheck | None, info: "ModelInfo") -> "CardHeatMap":
+        """Return the entry for a check's result, None if there was no check, of the model that ``info`` describes."""
+        if not info.heat_maps:
+            other = "Not shown: no heat map explains this network, in which other layers follow its last maps."
+            return cls(checked=None, shown=False, reason=other)
         if check is None:
             unknown = "Not checked: it is not known where the lesions are on the pictures that the model was tested on."
             return cls(checked=None, shown=True, reason=unknown)
@@ -163,6 +170,7 @@ def card(
             version=version,
             digest=verdict.subject_digest,
             architecture=info.architecture,
+            initial_weights=info.initial_weights,
             defence=info.defence,
             labels=list(info.labels),
             malignant=list(info.dangerous),
@@ -196,7 +204,7 @@ def card(
         checks=measured.checks,
         floors=dict(verdict.policy),
         detector=measured.detector,
-        heat_map=CardHeatMap.of(measured.heat_map),
+        heat_map=CardHeatMap.of(measured.heat_map, info),
         limits=[
             *limits(info, measured),
             f"The verdict is valid until {expires_at:%Y-%m-%d %H:%M} UTC; after that, every answer needs review.",
@@ -252,7 +260,13 @@ def limits(info: "ModelInfo", measured: Measured) -> list[str]:
         else "Its robustness is unknown: the verdict contains no worst case.",
         "A picture that the detector calls clean may still be attacked, above all by someone who knows the detector.",
     ]
-    if info.defence == "none":
+    if info.architecture == "file":
+        found.insert(
+            3,
+            "It was trained elsewhere, on pictures that are not known here: if the test pictures were among them, its"
+            " results are too good.",
+        )
+    elif info.defence == "none":
         found.insert(3, "It was trained without a defence against attacks.")
     found[2:2] = _limits_of_decisions(info, measured.decisions)
     if info.data_source == "synthetic":
@@ -296,7 +310,7 @@ def _head(card: ModelCard) -> str:
     rows = [
         ("verdict", f"`{verdict.id}`, {times}"),
         ("model", f"`{model.digest}`"),
-        ("network", f"{model.architecture}, {model.image_size} pixels a side, defence: {model.defence}"),
+        ("network", f"{_network(model)}, {model.image_size} pixels a side, defence: {model.defence}"),
         ("labels", ", ".join(model.labels)),
         ("data", f"`{card.data.version}`, {SOURCES[card.data.source]}"),
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),
@@ -314,6 +328,10 @@ def _head(card: ModelCard) -> str:
         _bullets("Why it failed", verdict.reasons),
     )
     return "\n\n".join(part for part in parts if part)
+
+
+def _network(model: CardModel) -> str:
+    return f"file, {model.initial_weights}" if model.architecture == "file" else model.architecture
 
 
 def _under_attack(card: ModelCard) -> str:

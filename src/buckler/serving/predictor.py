@@ -73,7 +73,7 @@ class Predictor:
         digest: Digest of the model directory, as in the verdict.
         verdict: The signed verdict under which it serves.
         precision: Number format of its computation.
-        heat_maps_reliable: Whether its heat maps may be shown; without a check, they may.
+        heat_maps_reliable: Whether its heat maps may be shown: it has some, and they passed their check or had none.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Predictor:
         screening: Screening,
         info: ModelInfo,
         verdict: Verdict,
-        head: HeadWeights,
+        head: HeadWeights | None,
     ) -> None:
         self.labels, self.image_size, self.shape = info.labels, info.image_size, info.shape
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
         check = Measured.read(verdict.measured).heat_map
-        self.heat_maps_reliable = check is None or check.reliable
+        self.heat_maps_reliable = head is not None and (check is None or check.reliable)
         self._network, self._screening, self._head = network, screening, head
         self._sketch = Sketch.of(screening.detector)
 
@@ -138,8 +138,9 @@ class Predictor:
         Raises:
             ModelError: The files cannot be loaded.
         """
-        network, head = _engine(model, threads, precision)
-        return cls(network, Screening.load(model), load_info(model), verdict, head)
+        info = load_info(model)
+        network, head = _engine(model, info, threads, precision)
+        return cls(network, Screening.load(model), info, verdict, head)
 
     def __call__(self, pixels: Images, *, review_from: datetime | None = None) -> Prediction:
         """Return the answer to one picture.
@@ -161,7 +162,8 @@ class Predictor:
             review_from: As ``__call__``.
 
         Returns:
-            The answer, which is that of ``__call__``, and the relevance of each place, ``(h, w)`` in 0..1.
+            The answer, which is that of ``__call__``, and the relevance of each place, ``(h, w)`` in 0..1; zero
+            everywhere if the network has no heat maps.
 
         Raises:
             ValueError: The model has no such label.
@@ -173,6 +175,8 @@ class Predictor:
         if forward.maps is None:
             raise ModelError("expected a network that returns its maps, got one without; export the model again")
         prediction = self._prediction(pixels, forward, review_from)
+        if self._head is None:
+            return prediction, np.zeros(forward.maps.shape[1:3], np.float32)
         explained = self.labels.index(prediction.label if label is None else label)
         return prediction, relevance_of(forward.maps[0], self._head, explained)
 
@@ -206,11 +210,12 @@ def _in_order(reasons: Collection[Reason]) -> tuple[Reason, ...]:
 
 
 def _engine(
-    model: Location, threads: int | None, precision: runtime.ServingPrecision | None
-) -> tuple[ServedNetwork, HeadWeights]:
-    """Return the exported network if there is one, else the reference, which needs TensorFlow; and its head."""
+    model: Location, info: ModelInfo, threads: int | None, precision: runtime.ServingPrecision | None
+) -> tuple[ServedNetwork, HeadWeights | None]:
+    """Return the exported network if there is one, else the reference, which needs TensorFlow; and its head, if any."""
     if runtime.is_exported(model):
-        return runtime.Runtime.load(model, precision=precision, threads=threads), HeadWeights.load(model)
+        head = HeadWeights.load(model) if info.heat_maps else None
+        return runtime.Runtime.load(model, precision=precision, threads=threads), head
     try:
         from buckler.models.checkpoint import load_network
         from buckler.models.classifier import Classifier

@@ -70,8 +70,8 @@ def unloadable(model: Location) -> str | None:
     from buckler.models.explanation import HeadWeights
 
     try:
-        info.load_info(model)
-        if runtime.is_exported(model):
+        described = info.load_info(model)
+        if runtime.is_exported(model) and described.heat_maps:
             HeadWeights.load(model)
         Screening.load(model)
     except ModelError as error:

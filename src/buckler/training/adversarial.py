@@ -303,7 +303,8 @@ def _copy(network: keras.Model, precision: Precision) -> keras.Model:
 def unfreeze(network: keras.Model, blocks: int) -> None:
     """Make the head and the last ``blocks`` blocks of the base trainable, and freeze the others.
 
-    A Keras model whose name is not in the table of networks has no blocks: all of it becomes trainable.
+    A Keras model without taps has no blocks: all of it becomes trainable. Batch normalisation stays frozen: its moving
+    averages are those of clean pictures, and the average of the weights, which is the result, does not cover them.
 
     Raises:
         ValueError: The base has fewer blocks.
@@ -313,7 +314,7 @@ def unfreeze(network: keras.Model, blocks: int) -> None:
         raise ValueError(f"expected 0 to {len(ends)} unfrozen_blocks for {network.name}, got {blocks}")
     frozen = len(ends) - blocks
     for layer in network.layers:
-        layer.trainable = frozen <= 0
+        layer.trainable = frozen <= 0 and not isinstance(layer, keras.layers.BatchNormalization)
         frozen -= layer.name in ends
 
 

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -90,14 +91,63 @@ def test_what_is_written_can_be_read_again(weights, tmp_path):
     found = initial.identify("weights.h5", "vgg19")
     initial.save(found, tmp_path / "data/weights.json")
     assert initial.load(tmp_path / "data/weights.json") == found
-    assert found.confirm("weights.h5") == "weights.h5"
+    assert found.confirm("weights.h5", "vgg19") == "weights.h5"
 
 
 def test_a_file_that_has_changed_since_is_not_confirmed(weights):
     found = initial.identify("weights.h5", "vgg19")
     write(weights, seed=2)
     with pytest.raises(ModelError, match=f"expected weights.h5 with {found.digest}, as when this run started"):
-        found.confirm("weights.h5")
+        found.confirm("weights.h5", "vgg19")
     weights.unlink()
     with pytest.raises(ModelError, match="No such file"):
-        found.confirm("weights.h5")
+        found.confirm("weights.h5", "vgg19")
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("theirs.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    return tmp_path / "theirs.keras"
+
+
+def test_a_trained_network_is_identified_by_its_content_and_not_by_its_path(network):
+    found = initial.identify("none", "file:theirs.keras")
+    assert found == InitialWeights("file", file_digest(network), network.stat().st_size)
+    assert found.confirm("none", "file:theirs.keras") == "theirs.keras"
+    network.rename("moved.keras")
+    assert initial.identify("none", "file:moved.keras") == found
+    with pytest.raises(ModelError, match=r"train\.network: expected a Keras network, got theirs\.keras: No such file"):
+        found.confirm("none", "file:theirs.keras")
+    with zipfile.ZipFile("moved.keras", "a") as archive:
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(ModelError, match=rf"train\.network: expected moved\.keras with {found.digest}, as when"):
+        found.confirm("none", "file:moved.keras")
+
+
+@pytest.mark.parametrize(
+    ("weights", "setting", "message"),
+    [
+        (
+            "imagenet",
+            "file:theirs.keras",
+            r"train\.weights: expected none with train\.network file:theirs\.keras, which has",
+        ),
+        (
+            "none",
+            "file:old.h5",
+            r"train\.network: expected file: and a network that ends in \.keras, got 'old\.h5'; load it",
+        ),
+        ("none", "file:", r"train\.network: expected file: and a network that ends in \.keras, got '\.'"),
+        (
+            "none",
+            "file:page.keras",
+            r"train\.network: expected a complete Keras network \(zip\), got page\.keras with 6 bytes",
+        ),
+    ],
+)
+def test_what_is_no_trained_network_is_refused(network, weights, setting, message):
+    Path("page.keras").write_bytes(b"<html>")
+    with pytest.raises(ModelError, match=message):
+        initial.identify(weights, setting)

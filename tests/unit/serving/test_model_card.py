@@ -119,6 +119,18 @@ def test_heat_maps_without_a_check_are_shown_with_a_note(verdict):
     assert found.reason.startswith("Not checked: it is not known where the lesions are")
 
 
+def test_a_network_from_a_file_is_named_by_its_digest_and_its_training_is_unknown(verdict):
+    found = card(
+        verdict, replace(INFO, defence="none", architecture="file", initial_weights="sha256:ab", heat_maps=False)
+    )
+    assert (found.model.architecture, found.model.initial_weights) == ("file", "sha256:ab")
+    assert "| network | file, sha256:ab, " in model_card.markdown(found)
+    assert any(limit.startswith("It was trained elsewhere, on pictures that are not known") for limit in found.limits)
+    assert not any("without a defence" in limit for limit in found.limits)
+    assert (found.heat_map.checked, found.heat_map.shown) == (None, False)
+    assert found.heat_map.reason.startswith("Not shown: no heat map explains this network")
+
+
 def test_values_that_a_verdict_lacks_are_none():
     found = card(verdicts.verdict())
     assert (found.decisions, found.clean.reliability) == (None, ())

@@ -87,6 +87,14 @@ def test_heat_maps_are_reliable_if_they_pointed_at_the_lesion_or_were_not_checke
     assert Predictor(network, screening, INFO, verdicts.verdict(), head).heat_maps_reliable
 
 
+def test_a_network_without_heat_maps_answers_and_shows_none(tiny_network, screening, tiny_pictures):
+    network, pixels = Classifier(tiny_network, batch_size=1), tiny_pictures[0][0]
+    made = Predictor(network, screening, replace(INFO, heat_maps=False), verdicts.verdict(), None)
+    answer, relevance = made.predict_and_explain(pixels)
+    assert answer.probabilities == made(pixels).probabilities
+    assert (relevance.shape, relevance.any(), made.heat_maps_reliable) == ((4, 4), False, False)
+
+
 def test_the_answer_and_the_explanation_of_a_randomised_network_are_of_one_draw(predictor, tiny_pictures):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
     network = Classifier(TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before), batch_size=1)

@@ -8,9 +8,8 @@ flattened maps to logits.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,10 @@ import numpy as np
 from buckler.errors import ModelError
 from buckler.modality.picture.images import CHANNELS
 from buckler.models.backend import keras
-from buckler.models.explanation import Pooling
 from buckler.models.finite import check_finite
-from buckler.models.forward import Columns
+from buckler.models.networks.layout import Layout
+from buckler.models.networks.layout import Tap as Tap
 from buckler.models.pretrained import Download, download
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """A layer whose maps give features: mean and standard deviation of each of its ``channels``."""
-
-    layer: str
-    channels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,59 +33,22 @@ class HeadShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """One architecture.
+class Architecture(Layout):
+    """One architecture, which can be built; its name is the one in ``train.network``.
 
     Attributes:
-        name: Name in ``train.network`` and ``model.json``, and of the Keras models built from it.
-        title: Name for people.
         maps: Builds the base: from a Keras tensor of pixels ``(batch, s, s, 3)`` in 0..1 to pooled maps.
-        taps: Layers whose maps give the features, first to last. The layers up to and including a tap form a block.
-            Heat maps show the maps of the last tap.
-        pooling: The only layer between the last tap and the head: ``max`` (2x2) or ``mean`` (over all places). Any
-            other layer there would make the heat maps wrong.
-        trace_taps: Indices of the taps in which the detector searches for traces of an attack.
-        probe_taps: Indices of the taps from which the detector predicts the logits.
-        cloud_tap: Index of the tap for out-of-distribution detection.
         min_image_size: Minimum side of the input in pixels.
         frozen_base: Whether training fits only the head, on features of the base computed once.
         input_spread: Standard deviation of normalised pixels; the seeded initialisation divides by it.
         pretrained: Downloadable weights by their name in ``train.weights``.
     """
 
-    name: str
-    title: str
     maps: Callable[[Any], Any]
-    taps: tuple[Tap, ...]
-    pooling: Pooling
-    trace_taps: tuple[int, ...]
-    probe_taps: tuple[int, ...]
-    cloud_tap: int
     min_image_size: int
     frozen_base: bool
     input_spread: float = 1.0
     pretrained: Mapping[str, Download] = field(default_factory=dict)
-
-    @property
-    def trace_columns(self) -> Columns:
-        """Columns of the features of ``trace_taps``."""
-        return self.columns(self.trace_taps)
-
-    @property
-    def probe_columns(self) -> Columns:
-        """Columns of the features of ``probe_taps``."""
-        return self.columns(self.probe_taps)
-
-    @property
-    def cloud_columns(self) -> Columns:
-        """Columns of the features of ``cloud_tap``."""
-        return self.columns([self.cloud_tap])
-
-    def columns(self, taps: Sequence[int]) -> Columns:
-        """Return the columns of the features of ``taps``, in their order: a mean and a spread for each channel."""
-        bounds = np.cumsum([0, *(2 * tap.channels for tap in self.taps)])
-        ranges = [np.arange(start, stop) for start, stop in pairwise(bounds)]
-        return np.concatenate([ranges[tap] for tap in taps]).astype(np.int32)
 
     def base(
         self, image_size: int, *, weights: str = "none", seed: int, before: keras.layers.Layer | None = None

@@ -32,6 +32,12 @@ def test_an_error_names_an_unknown_architecture_and_the_known_ones():
         table.find("resnet")
 
 
+def test_a_network_from_a_file_cannot_be_built_without_it():
+    table.check("file")
+    with pytest.raises(ModelError, match="expected a network that can be built, vgg19, small, tiny, got file"):
+        table.find("file")
+
+
 def test_downloadable_weights_of_another_architecture_are_rejected():
     with pytest.raises(ModelError, match=r"train\.weights: expected none or the path of a Keras weights file, got ima"):
         TINY.base(32, weights="imagenet", seed=1)
