@@ -46,10 +46,11 @@ from benchmarks.attack_results import (
 from benchmarks.engines import ENGINES, AttackTask, Round, work
 from benchmarks.tables import markdown
 from buckler import params
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.compute.machine import Precision, crafting_precision
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.table import find as modality_called
 from buckler.models import checkpoint
 from buckler.models.backend import tf
 from buckler.models.classifier import Classifier
@@ -192,7 +193,9 @@ def prepare(plan: AttackPlan, directory: Path) -> tuple[Any, Images, Labels]:
     count = plan.head + plan.test
     images, labels, names = pictures.sample(plan.images, count, size=plan.image_size, seed=plan.seed)
     cfg = params.load("train", TrainParams)
-    base = networks.find(plan.network).base(plan.image_size, weights=plan.weights, seed=cfg.seed)
+    base = networks.find(plan.network).base(
+        modality_called("picture").shape(plan.image_size), weights=plan.weights, seed=cfg.seed
+    )
     extractor = Classifier(flatten(base), crafting_precision(), batch_size=plan.batch_size)
     with tqdm(total=plan.head, unit="picture", desc="features for the head") as bar:
         features = extractor.forward(images[: plan.head], bar.update).logits
@@ -205,7 +208,9 @@ def prepare(plan: AttackPlan, directory: Path) -> tuple[Any, Images, Labels]:
         schedule=Schedule(cfg.epochs, cfg.batch_size, cfg.learning_rate, cfg.seed),
     )
     network = join(base, head)
-    info = checkpoint.ModelInfo(names, (), plan.image_size, data_version="none", architecture=plan.network)
+    info = checkpoint.ModelInfo(
+        names, (), modality_called("picture").shape(plan.image_size), data_version="none", architecture=plan.network
+    )
     checkpoint.save(network, info, directory)
     return network, images[plan.head :], labels[plan.head :]
 
@@ -259,7 +264,7 @@ def _held(judge: Classifier, task: AttackTask, made: Round, images: Images, labe
     """Return which pictures the judge classifies correctly at every radius."""
     right = np.ones(len(labels), bool)
     for epsilon, adversarial in zip(task.epsilons, made.adversarial, strict=True):
-        right &= judge.logits(as_8_bit(adversarial, images, Radius(epsilon))).argmax(axis=1) == labels
+        right &= judge.logits(on_grid(adversarial, images, Radius(epsilon))).argmax(axis=1) == labels
     return right
 
 

@@ -17,9 +17,8 @@ from benchmarks.results import Column, Table
 from benchmarks.tables import markdown
 from buckler import params
 from buckler.data import manifest
-from buckler.modality.base import Images
+from buckler.modality.base import Images, Upload
 from buckler.modality.picture import uploads
-from buckler.modality.picture.uploads import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import TrafficObservation
@@ -54,11 +53,11 @@ CHANGES: Mapping[str, Callable[[Images], Images]] = {
 def windows(predictor: Predictor, served: Sequence[Upload]) -> Iterator[tuple[str, list[TrafficObservation]]]:
     """Yield each change and the observations that the service would store of ``served`` after the change."""
     for name, change in CHANGES.items():
-        changed = [replace(each, pixels=np.ascontiguousarray(change(each.pixels), np.float32)) for each in served]
+        changed = [replace(each, values=np.ascontiguousarray(change(each.values), np.float32)) for each in served]
         yield (
             name,
             [
-                traffic.observe(each, predictor(each.pixels), digest=predictor.digest)
+                traffic.observe(each, predictor(each.values), predictor.form.modality, digest=predictor.digest)
                 for each in tqdm(changed, desc=name, unit="picture")
             ],
         )
@@ -90,7 +89,7 @@ def run(count: int, out: Path) -> None:
         verdict = open_release(files, keys.load_public_keys())
         predictor = Predictor.of(files / MODEL_DIR, verdict)
     paths = manifest.read(SPLITS / "test.csv")["path"].sample(frac=1, random_state=cfg.seed)[:count]
-    served = [uploads.load(Path(path), size=predictor.image_size) for path in paths]
+    served = [uploads.load(Path(path), size=predictor.form.shape[0]) for path in paths]
     reference, found = measure(predictor), dict(windows(predictor, served))
     drifted = {
         name: ", ".join(each.quantity for each in compare(*stored(reference, window, cfg.seed), cfg) if each.drifted)

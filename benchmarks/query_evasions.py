@@ -25,6 +25,7 @@ from buckler.attacks.square import Square
 from buckler.errors import BucklerError
 from buckler.modality.base import Radius
 from buckler.modality.picture import images
+from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.serving.query_monitor import QueryMonitor
 from pipelines.stage import stage
 
@@ -94,7 +95,7 @@ def _flags(picture: Pixels, change: Change, epsilon: float, queries: int) -> NDA
     def scores(queries: Pixels) -> Pixels:
         changed = (np.clip(change(each, generator), 0, 1) for each in queries)
         sent = [np.rint(each * 255).astype(np.float32) / np.float32(255) for each in changed]  # 8 bits, as in a PNG
-        flags.extend(monitor.observe("attacker", each).in_run for each in sent)
+        flags.extend(monitor.observe("attacker", each, PICTURE).in_run for each in sent)
         margins = np.array([float((each * weights).sum()) - offset for each in sent])
         return np.stack([margins, -margins], axis=1).astype(np.float32)
 

@@ -28,6 +28,7 @@ from benchmarks.tables import markdown
 from buckler.compute.machine import crafting_precision
 from buckler.errors import BucklerError
 from buckler.modality.base import Images
+from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.models import checkpoint, export, runtime
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier
@@ -208,7 +209,7 @@ def main() -> None:
     given = parser.parse_args()
     check_packages()
     if given.quick:
-        run(TINY.build(QUICK_SIZE, 2, seed=SEED), "", given.out or documents.SCRATCH, rounds=2, count=4)
+        run(TINY.build(PICTURE.shape(QUICK_SIZE), 2, seed=SEED), "", given.out or documents.SCRATCH, rounds=2, count=4)
         return
     network = checkpoint.load_network(given.model)
     run(network, given.images, given.out or documents.DIRECTORY, count=given.pictures)

@@ -31,6 +31,7 @@ from benchmarks.signing import write_verdict
 from benchmarks.tables import markdown
 from buckler import params
 from buckler.errors import BucklerError
+from buckler.modality.table import find as modality_called
 from buckler.trust import keys, verdict
 from pipelines.settings import TrainParams
 from pipelines.stage import stage
@@ -133,9 +134,13 @@ def prepare(plan: Plan, directory: Path) -> list[bytes]:
     pixels, truth, labels = pictures.sample(plan.images, plan.pictures, size=plan.image_size, seed=plan.seed)
     cfg, architecture = params.load("train", TrainParams), networks.find(plan.network)
     head = HeadShape(cfg.hidden)
-    network = architecture.build(plan.image_size, len(labels), head=head, weights=plan.weights, seed=cfg.seed)
+    network = architecture.build(
+        modality_called("picture").shape(plan.image_size), len(labels), head=head, weights=plan.weights, seed=cfg.seed
+    )
     model = directory / "release" / verdict.MODEL_DIR
-    info = checkpoint.ModelInfo(labels, (), plan.image_size, "none", architecture=plan.network)
+    info = checkpoint.ModelInfo(
+        labels, (), modality_called("picture").shape(plan.image_size), "none", architecture=plan.network
+    )
     checkpoint.save(network, info, model)
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(runtime.native(), export.ENGINE).save(model)
@@ -159,7 +164,7 @@ def screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
     return Screening(
         AdversarialDetector.fit(clean, [clean], [moved], read=network.trace_columns, probed=network.probe_columns),
         OutOfDistributionDetector.fit(clean.features, truth, read=network.cloud_columns),
-        QualityLimits.fit(pixels),
+        QualityLimits.fit(pixels, modality_called("picture")),
         threshold=10.0,
         max_fpr=0.05,
         confidence=0.95,
@@ -168,6 +173,7 @@ def screening(judge: Any, network: Any, pixels: Any, truth: Any) -> Any:
         temperature=1.5,
         dangerous=(1,),
         min_sensitivity=0.95,
+        modality="picture",
         danger_limit=0.2,
     )
 

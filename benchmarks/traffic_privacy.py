@@ -27,9 +27,9 @@ from buckler.data import collection
 from buckler.data.layout import Layout
 from buckler.detection.sketch import NUMBERS
 from buckler.errors import BucklerError, DataError
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Upload
 from buckler.modality.picture import uploads
-from buckler.modality.picture.uploads import Upload
+from buckler.modality.table import find as modality_called
 from buckler.serving import traffic
 from buckler.serving.predictor import Predictor
 from buckler.serving.traffic import TrafficObservation
@@ -249,7 +249,7 @@ def served(folder: str, count: int, *, seed: int) -> dict[str, list[TrafficObser
     labels = tuple(sorted({each.label for each in items}))
     truth = np.array([labels.index(each.label) for each in chosen[:FITTED]], np.int64)
     with tempfile.TemporaryDirectory() as scratch:
-        pixels = np.stack([each.pixels for each in loaded[:FITTED]])
+        pixels = np.stack([each.values for each in loaded[:FITTED]])
         predictor = _predictor(Path(scratch), pixels, truth, labels, seed)
         return {
             name: [_observe(predictor, each, change) for each in tqdm(loaded[FITTED:], desc=name, unit="picture")]
@@ -258,8 +258,8 @@ def served(folder: str, count: int, *, seed: int) -> dict[str, list[TrafficObser
 
 
 def _observe(predictor: Predictor, upload: Upload, change: Callable[[Images], Images]) -> TrafficObservation:
-    seen = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
-    return traffic.observe(seen, predictor(seen.pixels), digest=predictor.digest, moment=0.0)
+    seen = replace(upload, values=np.ascontiguousarray(change(upload.values), np.float32))
+    return traffic.observe(seen, predictor(seen.values), predictor.form.modality, digest=predictor.digest, moment=0.0)
 
 
 def _predictor(directory: Path, pixels: Images, truth: Labels, labels: tuple[str, ...], seed: int) -> Predictor:
@@ -271,8 +271,12 @@ def _predictor(directory: Path, pixels: Images, truth: Labels, labels: tuple[str
 
     keys.generate_key_pair(directory / "keys")
     model = directory / "release" / verdict.MODEL_DIR
-    network = TINY.build(SIZE, len(labels), head=HeadShape((8,)), seed=seed)
-    checkpoint.save(network, checkpoint.ModelInfo(labels, (), SIZE, "none", architecture="tiny"), model)
+    network = TINY.build(modality_called("picture").shape(SIZE), len(labels), head=HeadShape((8,)), seed=seed)
+    checkpoint.save(
+        network,
+        checkpoint.ModelInfo(labels, (), modality_called("picture").shape(SIZE), "none", architecture="tiny"),
+        model,
+    )
     export.write(network, pixels[:32], model)
     runtime.RuntimeInfo(("float32",), export.ENGINE).save(model)
     screening(runtime.Runtime.load(model), TINY, pixels, truth).save(model)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from buckler import params
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch
 from buckler.compute.machine import crafting_precision, instruction_set
 from buckler.data import pictures
@@ -27,7 +27,7 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.reports import OUTCOMES_FILE, MeasuredModel, RobustnessReport
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, check_names
 from buckler.measurements.results import AttackedData, AttackedPicture, Illustration
-from buckler.modality.base import Labels, Radius
+from buckler.modality.base import Images, Labels, Modality
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
 from buckler.models.forward import Forward
@@ -68,7 +68,7 @@ class AttackParams:
 def run(cfg: AttackParams) -> None:
     """Attack the test split and write the reports."""
     info = checkpoint.load_info(CLASSIFIER)
-    everything = pictures.load(TEST, info.labels, size=info.image_size, description="decode test")
+    everything = pictures.load(TEST, info.labels, info.form, description="decode test")
     test = everything.subset(cfg.records, cfg.seed)
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # rejects unknown columns
     network = checkpoint.load_network(CLASSIFIER)
@@ -84,7 +84,9 @@ def run(cfg: AttackParams) -> None:
     found = robustness.evaluate(
         crafter, scorer, test, suite, info=info, clean=unattacked, seed=cfg.seed, groups=groups, journal=journal
     )
-    curves = convergence.measure(crafter, test.images, test.truth, found.clean, found.worst, seed=cfg.seed)
+    curves = convergence.measure(
+        crafter, test.images, test.truth, found.clean, found.worst, seed=cfg.seed, unit=info.form.modality.unit
+    )
     checks = sanity.doubt(
         crafter,
         scorer,
@@ -96,9 +98,10 @@ def run(cfg: AttackParams) -> None:
         randomised=randomised,
         surrogate=Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size),
         curves=curves,
+        modality=info.form.modality,
     )
     shown = [
-        _illustrate(cfg, outcome, test, found.guesses, info.labels, crafter, scorer)
+        _illustrate(cfg, outcome, test, found.guesses, info, crafter, scorer)
         for outcome in _outcomes_to_show(found, test.truth)
     ]
     report = RobustnessReport(
@@ -180,7 +183,7 @@ def _illustrate(
     outcome: AttackOutcome,
     test: pictures.Pictures,
     clean_guesses: Labels,
-    labels: tuple[str, ...],
+    info: checkpoint.ModelInfo,
     crafter: GradientClassifier,
     scorer: crafter_and_scorer.Scorer,
 ) -> Illustrated:
@@ -188,19 +191,25 @@ def _illustrate(
 
     A class of which no picture was attacked, because ``cfg.records`` are few, is not shown.
     """
+    labels = info.labels
     right, still_right = clean_guesses == test.truth, outcome.guesses == test.truth
     order = np.lexsort((still_right, ~right))
     shown = [int(order[test.truth[order] == place][0]) for place in np.unique(test.truth)]
-    spec, attack, radius = outcome.spec, outcome.spec.attack, Radius(outcome.epsilon_255 / 255)
+    spec, attack, radius = outcome.spec, outcome.spec.attack, info.form.modality.unit.radius(outcome.epsilon_255)
     batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
-    adversarial = as_8_bit(attack(crafter, batch, radius), batch.images, radius, attack.norm)
+    adversarial = on_grid(attack(crafter, batch, radius), batch.images, radius, attack.norm)
     after = scorer.forward(adversarial).logits.argmax(axis=1)
     answers = tuple(
         AttackedPicture(test.ids[i], labels[test.truth[i]], labels[clean_guesses[i]], labels[a])
         for i, a in zip(shown, after, strict=True)
     )
     about = Illustration(spec.name, attack.norm, outcome.epsilon_255, answers)
-    return Illustrated(about, batch.images, adversarial)
+    return Illustrated(about, *(_drawn(side, info.form.modality) for side in (batch.images, adversarial)))
+
+
+def _drawn(images: Images, modality: Modality) -> Images:
+    pictures = np.stack([np.asarray(modality.draw(each)) for each in images])
+    return np.asarray(pictures / np.float32(255), np.float32)
 
 
 def main() -> None:

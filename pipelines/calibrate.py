@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from buckler import params
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.data import pictures
@@ -27,8 +27,7 @@ from buckler.detection.screening import Screening
 from buckler.detection.temperature import fit_temperature
 from buckler.detection.threshold import threshold_at
 from buckler.evaluation import crafter_and_scorer
-from buckler.modality.base import Images, Labels, Radius
-from buckler.modality.picture import benign_changes
+from buckler.modality.base import Images, Labels, Modality
 from buckler.models import checkpoint
 from buckler.models.forward import Forward, Logits, probabilities
 from buckler.models.gradients import GradientClassifier
@@ -46,21 +45,22 @@ DETECTOR = Path("models/detector")
 def run(cfg: CalibrateParams) -> None:
     """Fit on training pictures; set the thresholds on calibration pictures."""
     info = checkpoint.load_info(CLASSIFIER)
-    training = pictures.load(SPLITS / "train.csv", info.labels, size=info.image_size, description="decode train")
+    training = pictures.load(SPLITS / "train.csv", info.labels, info.form, description="decode train")
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = crafter_and_scorer.choose(
         network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
     )
     shown = training.subset(cfg.records, cfg.seed)
-    total = len(training.ids) + len(shown.ids) * (1 + len(benign_changes.FITTING_CHANGES) + len(cfg.epsilon_255))
+    modality = info.form.modality
+    total = len(training.ids) + len(shown.ids) * (1 + len(modality.fitting_changes) + len(cfg.epsilon_255))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 
         def ask(images: Images) -> Forward:
             return scorer.forward(images, bar.update)
 
         clean = ask(training.images)
-        unattacked = [ask(images) for images in _unattacked(shown, cfg)]
-        attacked = [ask(images) for images in _attacked(crafter, shown, cfg)]
+        unattacked = [ask(images) for images in _unattacked(shown, modality, cfg.seed)]
+        attacked = [ask(images) for images in _attacked(crafter, shown, modality, cfg)]
     layout = table.layout_of(network)
     clouds = OutOfDistributionDetector.fit(clean.features, training.truth, read=layout.cloud_columns)
     with np.load(CLEAN, allow_pickle=False) as arrays:
@@ -74,7 +74,7 @@ def run(cfg: CalibrateParams) -> None:
     Screening(
         detector,
         clouds,
-        QualityLimits.fit(training.images),
+        QualityLimits.fit(training.images, modality),
         threshold=threshold_at(scores, cfg.max_fpr, cfg.confidence),
         max_fpr=cfg.max_fpr,
         confidence=cfg.confidence,
@@ -84,6 +84,7 @@ def run(cfg: CalibrateParams) -> None:
         temperature=temperature,
         dangerous=dangerous,
         min_sensitivity=cfg.min_sensitivity,
+        modality=info.modality,
         danger_limit=_danger_limit(cfg, calibration.logits, truth, temperature, dangerous),
     ).save(DETECTOR)
 
@@ -103,18 +104,20 @@ def _danger_limit(
     return limit
 
 
-def _unattacked(shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
+def _unattacked(shown: pictures.Pictures, modality: Modality, seed: int) -> Iterator[Images]:
     yield shown.images
-    generator = np.random.default_rng(cfg.seed)
-    for change in benign_changes.FITTING_CHANGES.values():
+    generator = np.random.default_rng(seed)
+    for change in modality.fitting_changes.values():
         yield change(shown.images, generator)
 
 
-def _attacked(crafter: GradientClassifier, shown: pictures.Pictures, cfg: CalibrateParams) -> Iterator[Images]:
-    radii = [Radius(radius / 255) for radius in cfg.epsilon_255]
+def _attacked(
+    crafter: GradientClassifier, shown: pictures.Pictures, modality: Modality, cfg: CalibrateParams
+) -> Iterator[Images]:
+    radii = [modality.unit.radius(radius) for radius in cfg.epsilon_255]
     grid = FGSM().each(crafter, Batch(shown.images, shown.truth), radii)
     for radius, crafted in zip(radii, grid, strict=True):
-        yield as_8_bit(crafted, shown.images, radius)
+        yield on_grid(crafted, shown.images, radius)
 
 
 def main() -> None:

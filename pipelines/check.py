@@ -15,18 +15,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from buckler import params
 from buckler.cli.check import add_arguments
 from buckler.cli.profile import settings_of
-from buckler.data import collection, duplicates, inventory, manifest, sources, splits, survey
+from buckler.data import collection, inventory, manifest, sources, splits, survey
 from buckler.data.collection import Collection
-from buckler.errors import DataError, UnusableImageError
+from buckler.errors import DataError, UnusableInputError
 from buckler.evaluation import subgroups
-from buckler.modality.picture import images
+from buckler.modality.base import Modality, Pair
 from buckler.release import data_floors
 from buckler.release.remedies import Division, Shortage, shortage
 from buckler.release.requirements import Counts, Demands
@@ -45,16 +44,16 @@ class Pictures:
     Attributes:
         frame: The manifest.
         faults: Id -> why the file does not decode.
-        prints: Id -> hashes and thumbnail of the decodable ones.
+        appearances: Id -> what near-duplicates are recognised by, of the decodable ones.
         seconds: To decode a picture, on average.
     """
 
     frame: pd.DataFrame
-    faults: dict[str, UnusableImageError]
-    prints: dict[str, tuple[Any, Any]]
+    faults: dict[str, UnusableInputError]
+    appearances: dict[str, Any]
     seconds: float
 
-    def divided(self, kept: pd.DataFrame, cfg: RunParams) -> tuple[Division, list[duplicates.Pair]]:
+    def divided(self, kept: pd.DataFrame, cfg: RunParams) -> tuple[Division, list[Pair]]:
         """Return ``kept`` of these pictures as the stage ``split`` would divide them, and the near-duplicates.
 
         Raises:
@@ -64,28 +63,26 @@ class Pictures:
             raise DataError("expected usable pictures, there is none")
         kept = kept.reset_index(drop=True)
         shares = {"test": cfg.split.test, "calibration": cfg.split.calibration}
-        hashes, thumbnails = zip(*(self.prints[name] for name in kept["id"]), strict=True)
-        pairs = duplicates.near_duplicates(
-            duplicates.Fingerprints(np.array(hashes), np.array(thumbnails)),
+        pairs = cfg.data.form.modality.near_duplicates(
+            [self.appearances[name] for name in kept["id"]],
             max_bits=cfg.split.near_duplicate_bits,
             min_correlation=cfg.split.near_duplicate_correlation,
         )
         return Division(kept, splits.group(kept, pairs), shares, cfg.split.seed), pairs
 
 
-def read(items: Sequence[sources.Item]) -> Pictures:
+def read(items: Sequence[sources.Item], modality: Modality) -> Pictures:
     """Read and decode ``items``; a progress bar shows how far it is."""
-    rows, faults, prints, began = [], {}, {}, time.perf_counter()
-    for item in tqdm(items, desc="decode", unit="picture", disable=None):
+    rows, faults, appearances, began = [], {}, {}, time.perf_counter()
+    for item in tqdm(items, desc="decode", unit=modality.one, disable=None):
         content = item.read()
-        rows.append(ingest.row_of(item, content, Path(item.id), "directory"))
+        rows.append(ingest.row_of(item, content, Path(item.id), "directory", modality))
         try:
-            images.inspect(content)
-            thumbnail = duplicates.thumbnail(content)
-            prints[item.id] = duplicates.perceptual_hashes(thumbnail), thumbnail
-        except UnusableImageError as error:
+            modality.inspect(content)
+            appearances[item.id] = modality.appearance(content)
+        except UnusableInputError as error:
             faults[item.id] = error
-    return Pictures(manifest.build(rows), faults, prints, (time.perf_counter() - began) / len(items))
+    return Pictures(manifest.build(rows), faults, appearances, (time.perf_counter() - began) / len(items))
 
 
 def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: bool) -> FolderCheck:
@@ -107,8 +104,8 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
     except DataError as error:
         return FolderCheck(str(folder), words, refusals=(str(error),))
     files = contents.files
-    found = read(contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed))
-    validated = validate.judge(found.frame, found.faults, cfg.validate, cfg.data.malignant)
+    found = read(contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed), cfg.data.form.modality)
+    validated = validate.judge(found.frame, found.faults, cfg.validate, cfg.data.malignant, cfg.data.form.modality)
     demands = _demands(cfg)
     refusals = [
         *preflight.contradictions(cfg),

@@ -1,7 +1,8 @@
 """Writes the code dependencies of every stage into dvc.yaml: ``python -m pipelines.dependencies`` (``make deps``).
 
 DVC does not follow imports. A stage depends on its module and on everything that the module imports, directly or
-indirectly. Dependencies on data are declared by hand and not changed.
+indirectly. A modality is imported by its name, so a stage that asks for one depends on the folder of all modalities.
+Dependencies on data are declared by hand and not changed.
 """
 
 import ast
@@ -13,6 +14,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"buckler": ROOT / "src", "pipelines": ROOT}
 DVC_YAML = ROOT / "dvc.yaml"
+MODALITIES = "src/buckler/modality"  # a folder
+_BY_NAME = ROOT / MODALITIES / "table.py"
 
 
 def main() -> None:
@@ -35,21 +38,25 @@ def main() -> None:
 
 
 def is_code(dependency: str) -> bool:
-    """Return whether a dependency of a stage is a Python module or a template that one loads."""
-    return dependency.endswith(".py") or "/templates/" in dependency
+    """Return whether a dependency of a stage is a Python module, a template that one loads, or the modalities."""
+    return dependency.endswith(".py") or "/templates/" in dependency or dependency == MODALITIES
 
 
 def code_of(stage: str) -> set[str]:
-    """Return the modules that ``stage`` imports, directly or not, and their templates, as paths in the project."""
+    """Return the code that ``stage`` imports, directly or not, and its templates, as paths in the project."""
     seen, todo = set(), {PACKAGES["pipelines"] / "pipelines" / f"{stage}.py"}
     while todo:
         file = todo.pop()
         seen.add(file)
-        todo |= _imports_of(file) - seen
+        imported = _imports_of(file) | (set((ROOT / MODALITIES).rglob("*.py")) if file == _BY_NAME else set())
+        todo |= imported - seen
     templates = {file for module in seen for file in _templates_beside(module)}
     # Empty package markers are left out: they do not influence a stage.
     code = {file for file in seen if file.read_text(encoding="utf-8").strip()}
-    return {file.relative_to(ROOT).as_posix() for file in code | templates}
+    names = {file.relative_to(ROOT).as_posix() for file in code | templates}
+    if _BY_NAME not in seen:
+        return names
+    return {MODALITIES, *(name for name in names if not name.startswith(f"{MODALITIES}/"))}
 
 
 def _templates_beside(module: Path) -> set[Path]:

@@ -33,7 +33,6 @@ from buckler.evaluation.reports import DecisionsReport, DetectorReport, Measured
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
 from buckler.measurements.detection import BenignChange, DetectedAttack, Strangers
 from buckler.measurements.results import DataVersion
-from buckler.modality.picture import benign_changes, strangers
 from buckler.models import checkpoint
 from buckler.models.forward import Forward, probabilities
 from buckler.params import Count, CountOrAll, Seed
@@ -82,7 +81,7 @@ class Bench:
 
     def __init__(self, cfg: DetectParams) -> None:
         self.cfg, self.info = cfg, checkpoint.load_info(CLASSIFIER)
-        self.test = pictures.load(TEST, self.info.labels, size=self.info.image_size, description="decode test")
+        self.test = pictures.load(TEST, self.info.labels, self.info.form, description="decode test")
         self.network = checkpoint.load_network(CLASSIFIER)
         self.crafter, self.scorer = crafter_and_scorer.choose(
             self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
@@ -188,6 +187,7 @@ def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
         description="attack the detector's pictures",
         seed=bench.cfg.seed,
         clean=bench.among(chosen).forward,
+        unit=bench.info.form.modality.unit,
         journal=bench.journal("unaware"),
     )
 
@@ -252,6 +252,7 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
             (line,),
             seed=bench.cfg.seed,
             clean=bench.among(some).forward,
+            unit=bench.info.form.modality.unit,
             journal=bench.journal(objective),
         ):
             attacked = bench.screen(some, Forward(outcome.logits, outcome.features))
@@ -270,15 +271,17 @@ def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[int, detection.Flagge
 
 def _benign_change_rows(bench: Bench) -> Iterator[BenignChange]:
     generator = np.random.default_rng(bench.cfg.seed)
-    for name, change in tqdm(benign_changes.EVALUATION_CHANGES.items(), unit="change", desc="change without attack"):
+    for name, change in tqdm(
+        bench.info.form.modality.evaluation_changes.items(), unit="change", desc="change without attack"
+    ):
         changed = change(bench.test.images, generator)
         screened = Screened.of(bench.screening, changed, bench.scorer.forward(changed))
         yield detection.benign_change_row(bench.clean, screened, name)
 
 
 def _strangers_rows(bench: Bench) -> Iterator[Strangers]:
-    for kind in strangers.KINDS:
-        images = strangers.pictures(kind, bench.cfg.strangers, size=bench.info.image_size, seed=bench.cfg.seed)
+    for kind, draw in bench.info.form.modality.strangers.items():
+        images = draw(bench.cfg.strangers, bench.info.shape, bench.cfg.seed)
         yield detection.strangers_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
 
 

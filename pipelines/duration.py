@@ -17,8 +17,6 @@ from buckler.compute.machine import crafting_precision
 from buckler.evaluation import passes
 from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.passes import Passes
-from buckler.modality.picture import benign_changes, strangers
-from buckler.modality.picture.images import CHANNELS
 from buckler.models.classifier import Classifier
 from buckler.models.networks import file, table
 from buckler.models.networks.base import Architecture, HeadShape
@@ -88,8 +86,10 @@ def _stages(
     train, calibration, test, attacked = (sizes[part] for part in ("train", "calibration", "test", "attacked"))
     # Each pass of an attack on a randomised network is the mean of so many draws.
     draws = RANDOM_DRAWS if cfg.train.defence == "randomised" else 1
-    suite = passes.of_suite(cfg.attack.suite, classes, stable=stable).times(attacked)
-    checks = passes.of_checks(cfg.attack.suite, classes, stable=stable).times(min(CHECKED, attacked))
+    suite = passes.of_suite(cfg.attack.suite, classes, cfg.data.form.modality, stable=stable).times(attacked)
+    checks = passes.of_checks(cfg.attack.suite, classes, cfg.data.form.modality, stable=stable).times(
+        min(CHECKED, attacked)
+    )
     yield (
         "features",
         costs.forward * ((cfg.features.copies + 1) * train + calibration) * _frozen(cfg),
@@ -119,35 +119,40 @@ def _hardening(cfg: RunParams, train: int, costs: Costs) -> float:
 
 def _export(cfg: RunParams, train: int, test: int, *, stable: bool) -> Passes:
     sample, shown, radii = min(cfg.export.records, train), min(cfg.export.records, test), len(cfg.export.epsilon_255)
-    attack = passes.of_pgd(cfg.export.steps, radii, stable=stable).times(shown)
+    attack = passes.of_pgd(cfg.export.steps, radii, cfg.data.form.modality, stable=stable).times(shown)
     compared = PRECISIONS * (2 * sample + (1 + radii) * shown)
     return Passes(gradients=sample) + attack + Passes(forwards=compared + QUANTISATION_PASSES * sample)
 
 
 def _calibrate(cfg: RunParams, train: int) -> Passes:
     shown = min(cfg.calibrate.records or train, train)
-    kinds = 1 + len(benign_changes.FITTING_CHANGES) + len(cfg.calibrate.epsilon_255)
+    kinds = 1 + len(cfg.data.form.modality.fitting_changes) + len(cfg.calibrate.epsilon_255)
     return Passes(gradients=shown, forwards=train + kinds * shown)
 
 
 def _detect(cfg: RunParams, test: int, classes: int, *, stable: bool) -> Passes:
     suite = tuple(spec.without_early_exit() for spec in cfg.detect.suite)
-    unaware = passes.of_suite(suite, classes, stable=stable).times(min(cfg.detect.records or test, test))
+    unaware = passes.of_suite(suite, classes, cfg.data.form.modality, stable=stable).times(
+        min(cfg.detect.records or test, test)
+    )
     evasion = cfg.detect.evasion
-    aware = passes.of_pgd(evasion.steps, len(evasion.epsilon_255), stable=stable).times(len(evasion.objectives))
-    clean = len(benign_changes.EVALUATION_CHANGES) * test + len(strangers.KINDS) * cfg.detect.strangers
+    aware = passes.of_pgd(evasion.steps, len(evasion.epsilon_255), cfg.data.form.modality, stable=stable).times(
+        len(evasion.objectives)
+    )
+    modality = cfg.data.form.modality
+    clean = len(modality.evaluation_changes) * test + len(modality.strangers) * cfg.detect.strangers
     return unaware + aware.times(min(evasion.records or test, test)) + Passes(forwards=clean)
 
 
 def _measured(cfg: RunParams, classes: int, decode_seconds: float) -> Costs:
-    size, head = cfg.data.image_size, HeadShape(cfg.train.hidden, cfg.train.dropout)
+    shape, head = cfg.data.form.shape, HeadShape(cfg.train.hidden, cfg.train.dropout)
     architecture = SMALL if cfg.train.file else table.find(cfg.train.network)  # that is trained
-    network = trained = architecture.build(size, classes, head=head, seed=0)
+    network = trained = architecture.build(shape, classes, head=head, seed=0)
     if cfg.train.file:
-        network = file.load(cfg.train.file, (size, size, CHANNELS), classes=classes, taps=cfg.train.taps).network
+        network = file.load(cfg.train.file, shape, classes=classes, taps=cfg.train.taps).network
     batch = cfg.attack.batch_size
     model = Classifier(network, crafting_precision(), batch_size=batch)
-    images = np.random.default_rng(0).random((batch, size, size, 3), np.float32)
+    images = np.random.default_rng(0).random((batch, *shape), np.float32)
     labels = np.zeros(batch, np.int64)
     return Costs(
         gradient=_seconds(lambda: model.loss_gradient(images, labels)) / batch,
@@ -169,14 +174,21 @@ def _training(cfg: RunParams, architecture: Architecture, network: object, class
         moments.append(time.perf_counter())
 
     if architecture.frozen_base:
-        width = int(np.prod(architecture.base(cfg.data.image_size, seed=0).output_shape[1:]))
+        width = int(np.prod(architecture.base(cfg.data.form.shape, seed=0).output_shape[1:]))
         features = np.zeros((1, count, width), np.float16)
         head = HeadShape(cfg.train.hidden, cfg.train.dropout)
         validation = (features[0, :1].astype(np.float32), labels[:1])
         train_head(features, labels, validation, classes=classes, head=head, schedule=schedule, progress=note)
     else:
-        images = np.zeros((count, cfg.data.image_size, cfg.data.image_size, 3), np.float32)
-        train_network(network, (images, labels), (images[:1], labels[:1]), schedule=schedule, progress=note)
+        images = np.zeros((count, *cfg.data.form.shape), np.float32)
+        train_network(
+            network,
+            (images, labels),
+            (images[:1], labels[:1]),
+            schedule=schedule,
+            vary=cfg.data.form.modality.varied,
+            progress=note,
+        )
     return (moments[-1] - moments[0]) / (len(moments) - 1) / count  # the first epoch also compiles
 
 

@@ -37,7 +37,7 @@ def run(cfg: EvaluateParams) -> None:
     """Evaluate on the test split; store logits and features of the same passes for later stages."""
     info = checkpoint.load_info(CLASSIFIER)
     calibration, test = (
-        pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
+        pictures.load(SPLITS / f"{name}.csv", info.labels, info.form, description=f"decode {name}")
         for name in ("calibration", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
@@ -71,7 +71,9 @@ def run(cfg: EvaluateParams) -> None:
         labels=info.labels,
         scored_in=scorer.precision,
         computed_on=instruction_set(),
-        heat_map=pointing.measure(passes["test"], head, lesions, info.labels) if head and lesions else None,
+        heat_map=pointing.measure(passes["test"], head, lesions, info.labels, info.form.modality)
+        if head and lesions
+        else None,
         **{field.name: getattr(result, field.name) for field in fields(result)},
     )
     reports.write(report, REPORTS)

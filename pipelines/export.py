@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from buckler import params
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD
@@ -71,7 +71,7 @@ def run(cfg: ExportParams) -> None:
         _report(cfg, info, "float32", {})
         return
     training, test = (
-        pictures.load(SPLITS / f"{name}.csv", info.labels, size=info.image_size, description=f"decode {name}")
+        pictures.load(SPLITS / f"{name}.csv", info.labels, info.form, description=f"decode {name}")
         for name in ("train", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
@@ -95,7 +95,7 @@ def _measure(
     fgsm = FGSM()(crafter, Batch(sample.images, sample.truth), DETECTOR_RADIUS)
     inputs = parity.ParityInputs(
         training=sample.images,
-        training_attacked=as_8_bit(fgsm, sample.images, DETECTOR_RADIUS),
+        training_attacked=on_grid(fgsm, sample.images, DETECTOR_RADIUS),
         clean=(clean.images, clean.truth),
         attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
         read=layout.trace_columns,
@@ -111,7 +111,7 @@ def _measure(
 def _attacked(crafter: Classifier, clean: pictures.Pictures, radius: int, cfg: ExportParams) -> Images:
     within = Radius(radius / 255)
     crafted = PGD(steps=cfg.steps)(crafter, Batch(clean.images, clean.truth, seed=cfg.seed), within)
-    return as_8_bit(crafted, clean.images, within)
+    return on_grid(crafted, clean.images, within)
 
 
 def _exported(precision: runtime.ServingPrecision) -> runtime.Runtime:

@@ -51,11 +51,11 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
     network = table.find(train.network)
     labels = pictures.labels_of(SPLITS / "train.csv")
     training, validation = (
-        pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
+        pictures.load(SPLITS / f"{name}.csv", labels, data.form, description=f"decode {name}")
         for name in ("train", "calibration")
     )
     weights = initial.load(WEIGHTS).confirm(train.weights, train.network)
-    base = flatten(network.base(data.image_size, weights=weights, seed=train.seed))
+    base = flatten(network.base(data.form.shape, weights=weights, seed=train.seed))
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))
     copies = np.lib.format.open_memmap(out / "train.npy", mode="w+", dtype=np.float16, shape=shape)

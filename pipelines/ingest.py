@@ -16,8 +16,8 @@ from buckler import params
 from buckler.data import collection, inventory, manifest, sources
 from buckler.data.collection import Collection
 from buckler.data.masks import MASKS
-from buckler.errors import UnusableImageError
-from buckler.modality.picture import images
+from buckler.errors import UnusableInputError
+from buckler.modality.base import Modality
 from pipelines.settings import DataParams
 from pipelines.stage import stage
 
@@ -32,51 +32,49 @@ def run(cfg: DataParams) -> None:
     for outputs in (IMAGES, MASKS):
         shutil.rmtree(outputs, ignore_errors=True)
     MASKS.mkdir(parents=True)
-    rows = [_ingest(item, cfg.source) for item in tqdm(items, desc=f"ingest {cfg.source}", unit="picture")]
+    modality = cfg.form.modality
+    rows = [_ingest(item, cfg, modality) for item in tqdm(items, desc=f"ingest {cfg.source}", unit=modality.one)]
     frame = manifest.build(rows)
     manifest.write(frame, MANIFEST)
     if folder is None:
-        print(f"{len(frame)} pictures generated")
+        print(f"{len(frame)} {modality.many} generated")
         return
-    undecodable = frame["id"][frame["width"].isna()].tolist()
+    undecodable = frame["id"][frame[modality.facts[0]] == ""].tolist()
     print(inventory.line(folder, frame["id"].tolist(), undecodable))
 
 
 def _items(cfg: DataParams, folder: Collection | None) -> list[sources.Item]:
     if folder is None:
-        return sources.generated(per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
+        return sources.generated(cfg.form.modality, per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
     folder.check(dangerous=cfg.malignant, max_unmatched=cfg.max_unmatched)
     return folder.items(per_class=cfg.per_class, seed=cfg.seed)
 
 
-def _ingest(item: sources.Item, source: str) -> dict[str, object]:
+def _ingest(item: sources.Item, cfg: DataParams, modality: Modality) -> dict[str, object]:
     content = item.read()
     path = _written(IMAGES / item.id, content)
-    if item.mask:
-        _written(MASKS / item.id, item.mask())
-    return row_of(item, content, path, source)
+    if item.mask and (mask := item.mask()):
+        _written(MASKS / item.id, mask)
+    return row_of(item, content, path, cfg.source, modality)
 
 
-def row_of(item: sources.Item, content: bytes, path: Path, source: str) -> dict[str, object]:
-    """Return the manifest's row of a picture with the bytes ``content``, which is stored at ``path``."""
+def row_of(item: sources.Item, content: bytes, path: Path, source: str, modality: Modality) -> dict[str, object]:
+    """Return the manifest's row of a file with the bytes ``content``, which is stored at ``path``."""
     row: dict[str, object] = {
         "id": item.id,
         "path": path.as_posix(),
         "sha256": hashlib.sha256(content).hexdigest(),
         "label": item.label,
-        "width": None,
-        "height": None,
-        "mode": "",
         "bytes": len(content),
         "source": source,
         "group": item.group,
+        **dict.fromkeys(modality.facts, ""),
         **item.extra,
     }
     try:
-        info = images.inspect(content)
-    except UnusableImageError:
+        return row | {name: str(value) for name, value in modality.inspect(content).items()}
+    except UnusableInputError:
         return row  # kept in the manifest, so that the stage validate can report it
-    return {**row, "width": info.width, "height": info.height, "mode": info.mode}
 
 
 def _written(path: Path, content: bytes) -> Path:

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from buckler import params
-from buckler.data.expectations import WARNINGS, ValidateParams
+from buckler.attacks.table import ATTACKS
+from buckler.data import expectations
+from buckler.data.expectations import ValidateParams
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.suite import AttackSpec, check_names
-from buckler.modality.picture import synthetic
-from buckler.modality.picture.images import CHANNELS
 from buckler.models import initial
 from buckler.models.backend import keras
 from buckler.models.networks import file, table
@@ -77,14 +77,14 @@ def run(cfg: RunParams) -> None:
     if cfg.train.file:
         _from_file(cfg)
     else:
-        table.find(cfg.train.network).base(cfg.data.image_size, weights=start, seed=cfg.train.seed)
+        table.find(cfg.train.network).base(cfg.data.form.shape, weights=start, seed=cfg.train.seed)
     PASSED.write_text("The settings agree with each other.\n", encoding="utf-8")
 
 
 def _from_file(cfg: RunParams) -> keras.Model:
     """Return the network in the file that ``train.network`` names."""
     classes = len(synthetic.LABELS) if cfg.data.source == "synthetic" else None  # a folder's are not yet known
-    path, shape = Path(cfg.train.file or ""), (cfg.data.image_size, cfg.data.image_size, CHANNELS)
+    path, shape = Path(cfg.train.file or ""), cfg.data.form.shape
     return file.load(path, shape, classes=classes, taps=cfg.train.taps).network
 
 
@@ -108,6 +108,7 @@ def parse(values: Mapping[str, Any], path: Path = PARAMS_FILE) -> RunParams:
 def contradictions(cfg: RunParams) -> Iterator[str]:
     """Yield what no run with ``cfg`` can satisfy: one sentence each, with what to change."""
     yield from _of_labels(cfg)
+    yield from _of_modality(cfg)
     yield from _of_training(cfg)
     yield from _of_detector(cfg.detect)
     yield from _of_gate(cfg)
@@ -118,7 +119,7 @@ def _of_labels(cfg: RunParams) -> Iterator[str]:
     """Yield dangerous labels that no record can have; those of class folders are known to the stage ingest only."""
     known: dict[str, tuple[str, ...]] = {}
     if cfg.data.source == "synthetic":
-        known["the synthetic source"] = synthetic.LABELS
+        known["the synthetic source"] = cfg.data.form.modality.labels
         if cfg.data.classes:
             classes = list(cfg.data.classes)
             yield f"data.classes: expected {{}} for the synthetic source, which has no table, got {classes}"
@@ -135,6 +136,14 @@ def _of_labels(cfg: RunParams) -> Iterator[str]:
                 f"data.malignant: expected some labels of {place}, got all, {list(cfg.data.malignant)}: if every label "
                 "is dangerous, no answer can be a miss"
             )
+
+
+def _of_modality(cfg: RunParams) -> Iterator[str]:
+    """Yield a network or attacks that do not fit the records."""
+    modality, fits = cfg.data.modality, [name for name, attack in ATTACKS.items() if attack.fits(cfg.data.modality)]
+    for section, suite in (("attack", cfg.attack.suite), ("detect", cfg.detect.suite)):
+        if unfit := sorted({spec.attack.name for spec in suite} - set(fits)):
+            yield f"{section}.suite: expected attacks that fit data.modality {modality}, {fits}, got {unfit}"
 
 
 def _of_training(cfg: RunParams) -> Iterator[str]:
@@ -166,7 +175,9 @@ def _of_detector(detect: DetectParams) -> Iterator[str]:
 def _of_gate(cfg: RunParams) -> Iterator[str]:
     """Yield the floors and ceilings for radii at which nothing is measured: the gate would fail hours later."""
     gate, attacked = cfg.gate, _radii(cfg.attack.suite)
-    yield from _missing("gate.allowed_warnings", gate.allowed_warnings, "warnings of the stage validate", WARNINGS)
+    limits = {"low": cfg.validate.min_side, "high": cfg.validate.max_side}
+    warnings = expectations.warnings(cfg.data.form.modality.checks(**limits))
+    yield from _missing("gate.allowed_warnings", gate.allowed_warnings, "warnings of the stage validate", warnings)
     for name in ("min_robust_accuracy", "min_robust_sensitivity", "min_robust_specificity"):
         yield from _missing(f"gate.{name}", getattr(gate, name), "L-infinity radii of attack.suite", attacked)
     floors = [radius for radius, floor in gate.min_subgroup_robust_accuracy.items() if floor]
@@ -199,7 +210,9 @@ def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
     if cfg.data.per_class > _MOST_GENERATED:
         yield f"data.per_class: expected at most {_MOST_GENERATED} for the synthetic source, got {cfg.data.per_class}"
         return
-    rows = [(f"{label}/{index}", label) for label in synthetic.LABELS for index in range(cfg.data.per_class)]
+    rows = [
+        (f"{label}/{index}", label) for label in cfg.data.form.modality.labels for index in range(cfg.data.per_class)
+    ]
     frame = pd.DataFrame(rows, columns=["id", "label"]).assign(sha256=lambda frame: frame["id"])
     shares = {"test": cfg.split.test, "calibration": cfg.split.calibration}
     division = remedies.Division(frame, np.arange(len(frame)), shares, cfg.split.seed)

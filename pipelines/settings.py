@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
+from buckler.modality import table
+from buckler.modality.base import InputForm
 from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share, file_of
 
 
@@ -28,6 +30,7 @@ class DataParams:
 
     source: DataSource
     path: str
+    modality: str
     per_class: Annotated[CountOrAll, Field(le=1_000_000)]
     image_size: Annotated[Count, Field(ge=8, le=2048)]
     malignant: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -44,6 +47,16 @@ class DataParams:
     def layout(self) -> Layout:
         """Where the classes and groups of a folder's pictures come from."""
         return Layout(self.classes, self.group)
+
+    @property
+    def form(self) -> InputForm:
+        """What the network reads.
+
+        Raises:
+            ParamsError: There is no such modality.
+        """
+        modality = table.find(self.modality)
+        return InputForm(modality, modality.shape(self.image_size))
 
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return those of ``labels`` that must not be missed."""

@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from tqdm import tqdm
 
 from buckler import params
-from buckler.data import duplicates, manifest, pictures, splits
+from buckler.data import manifest, pictures, splits
 from buckler.data.expectations import ValidateParams
-from buckler.errors import DataError
+from buckler.errors import DataError, UnusableInputError
 from buckler.evaluation import reports
 from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
 from buckler.measurements.results import DataVersion
+from buckler.modality.base import Modality, Pair
 from buckler.params import Between, Count, CountOrAll, Real, Seed
 from buckler.release import remedies
 from buckler.release.policy import Policy
@@ -86,9 +88,12 @@ def run(cfg: SplitParams, data: DataParams, demands: Demands) -> None:
             too few pictures to calibrate the input checks or to judge the floors of the gate.
     """
     frame = manifest.read(VALIDATED)
-    prints = duplicates.fingerprints(manifest.paths(frame), description="compare pictures")
-    pairs = duplicates.near_duplicates(
-        prints, max_bits=cfg.near_duplicate_bits, min_correlation=cfg.near_duplicate_correlation
+    modality = data.form.modality
+    bar = tqdm(manifest.paths(frame), desc=f"compare {modality.many}", unit=modality.one)
+    pairs = modality.near_duplicates(
+        [_appearance(modality, path) for path in bar],
+        max_bits=cfg.near_duplicate_bits,
+        min_correlation=cfg.near_duplicate_correlation,
     )
     groups = splits.group(frame, pairs)
     division = remedies.Division(frame, groups, {"test": cfg.test, "calibration": cfg.calibration}, cfg.seed)
@@ -103,7 +108,14 @@ def run(cfg: SplitParams, data: DataParams, demands: Demands) -> None:
     reports.write(_report(frame, pairs, groups, assigned), REPORTS)
 
 
-def _report(frame: pd.DataFrame, pairs: list[duplicates.Pair], groups: np.ndarray, assigned: np.ndarray) -> SplitReport:
+def _appearance(modality: Modality, path: Path) -> Any:
+    try:
+        return modality.appearance(path)
+    except UnusableInputError as error:
+        raise error.at(path) from error
+
+
+def _report(frame: pd.DataFrame, pairs: list[Pair], groups: np.ndarray, assigned: np.ndarray) -> SplitReport:
     ids, label = frame["id"].to_numpy(), frame["label"].to_numpy()
     names, sizes = np.unique(groups, return_counts=True)
     largest = sorted((name for name, size in zip(names, sizes, strict=True) if size > 1), key=_by(groups, ids))

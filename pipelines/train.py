@@ -19,7 +19,6 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
-from buckler.modality.picture.images import CHANNELS
 from buckler.models import checkpoint, initial
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
@@ -49,12 +48,13 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
     info = checkpoint.ModelInfo(
         labels=labels,
         dangerous=data.dangerous(labels),
-        image_size=data.image_size,
+        shape=data.form.shape,
         data_version=pictures.version(SPLITS),
         defence=cfg.defence,
         architecture=file.NAME if cfg.file else cfg.network,
         initial_weights=initial.load(WEIGHTS).identity,
         data_source=data.source,
+        modality=data.modality,
     )
     start = initial.load(WEIGHTS).confirm(cfg.weights, cfg.network)
     weights, taught = (initial.NONE, SMALL) if cfg.file else (start, table.find(cfg.network))
@@ -120,7 +120,7 @@ def _train_head(training: _Training) -> tuple[keras.Model, History]:
         )
     # The cached features are those of the base that cfg.seed initialises, whatever the seed of this training.
     base = training.architecture.base(
-        training.data.image_size, weights=training.weights, seed=cfg.seed, before=training.before
+        training.data.form.shape, weights=training.weights, seed=cfg.seed, before=training.before
     )
     return join(base, head), history
 
@@ -135,6 +135,7 @@ def _train_whole(training: _Training) -> tuple[keras.Model, History]:
             (seen.images, seen.truth),
             (validation.images, validation.truth),
             schedule=training.schedule,
+            vary=training.data.form.modality.varied,
             progress=progress,
         )
     if training.before is None:
@@ -148,7 +149,7 @@ def _take_in(
     path: Path, cfg: TrainParams, data: DataParams, labels: tuple[str, ...], before: keras.layers.Layer | None
 ) -> tuple[keras.Model, History]:
     """Return the network in ``path`` as it is, and how it does on the pictures, as epoch 0."""
-    shape = (data.image_size, data.image_size, CHANNELS)
+    shape = data.form.shape
     loaded = file.load(path, shape, classes=len(labels), taps=cfg.taps, before=before)
     for note in loaded.notes:
         print(f"{path}: {note}")
@@ -165,7 +166,7 @@ def _take_in(
 
 def _build(training: _Training, before: keras.layers.Layer | None = None) -> keras.Model:
     return training.architecture.build(
-        training.data.image_size,
+        training.data.form.shape,
         len(training.labels),
         head=training.head,
         weights=training.weights,
@@ -211,6 +212,7 @@ def _harden(
             precision=precision,
             dangerous=[labels.index(label) for label in data.dangerous(labels)],
             seed=cfg.seed,
+            vary=data.form.modality.varied,
             state=paths.TRAINING_STATE,
             on_batch=bar.update,
             on_epoch=progress,
@@ -220,7 +222,7 @@ def _harden(
 def _pictures(data: DataParams, labels: tuple[str, ...]) -> tuple[pictures.Pictures, pictures.Pictures]:
     """Return training and validation pictures."""
     training, validation = (
-        pictures.load(SPLITS / f"{name}.csv", labels, size=data.image_size, description=f"decode {name}")
+        pictures.load(SPLITS / f"{name}.csv", labels, data.form, description=f"decode {name}")
         for name in ("train", "calibration")
     )
     return training, validation

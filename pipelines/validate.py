@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from buckler import params
 from buckler.data import expectations, manifest
-from buckler.errors import DataError, UnusableImageError
+from buckler.errors import DataError, UnusableInputError
 from buckler.evaluation import reports, subgroups
 from buckler.evaluation.reports import ValidationReport
 from buckler.measurements.results import DataVersion, Expectation, Quarantined, Repeated
-from buckler.modality.picture import images
+from buckler.modality.base import Modality
 from buckler.params import Real
 from buckler.state import documents
 from pipelines.settings import DataParams
@@ -36,7 +36,7 @@ VALIDATED = Path("data/validated.csv")
 QUARANTINE = Path("data/quarantine")
 REPORTS = Path("reports")
 PAGES = Path("data/validation_pages")
-Faults = Mapping[str, UnusableImageError]  # id -> why the file does not decode
+Faults = Mapping[str, UnusableInputError]  # id -> why the file does not decode
 
 
 def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.Bands) -> None:
@@ -54,9 +54,10 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
     VALIDATED.unlink(missing_ok=True)  # a failure must not leave the list of an earlier run
     frame = manifest.read(MANIFEST)
     subgroups.groups({str(name): list(map(str, frame[name])) for name in frame}, bands)  # as the stage attack will
-    faults = _faults(frame)
+    modality = data.form.modality
+    faults = _faults(frame, modality)
     _quarantine(frame, faults)
-    found = judge(frame, faults, limits, data.malignant)
+    found = judge(frame, faults, limits, data.malignant, modality)
     _write_pages(found.outcome.pages())
     reports.write(found.report, REPORTS)
     if critical := found.outcome.violated("critical"):
@@ -78,24 +79,30 @@ class Validated:
 
 
 def judge(
-    frame: pd.DataFrame, faults: Faults, limits: expectations.ValidateParams, malignant: Sequence[str]
+    frame: pd.DataFrame,
+    faults: Faults,
+    limits: expectations.ValidateParams,
+    malignant: Sequence[str],
+    modality: Modality,
 ) -> Validated:
     """Check the manifest ``frame``, whose ``faults`` do not decode, against the expectations."""
     decodable = frame[~frame["id"].isin(faults)]
     repeated = decodable.duplicated(["sha256", "label"])
     kept = decodable[~repeated]
     problems = [faults[name].code if name in faults else "none" for name in frame["id"]]
-    outcome = expectations.check(frame, problems, kept, limits, malignant)
+    outcome = expectations.check(
+        frame, problems, kept, limits, malignant, modality.checks(low=limits.min_side, high=limits.max_side)
+    )
     return Validated(kept, outcome, _report(frame, kept, faults, decodable[repeated], outcome))
 
 
-def _faults(frame: pd.DataFrame) -> Faults:
-    faults: dict[str, UnusableImageError] = {}
+def _faults(frame: pd.DataFrame, modality: Modality) -> Faults:
+    faults: dict[str, UnusableInputError] = {}
     rows = zip(frame["id"], manifest.paths(frame), strict=True)
-    for name, path in tqdm(rows, desc="decode", unit="picture", total=len(frame)):
+    for name, path in tqdm(rows, desc="decode", unit=modality.one, total=len(frame)):
         try:
-            images.inspect(path)
-        except UnusableImageError as error:
+            modality.inspect(path)
+        except UnusableInputError as error:
             faults[name] = error
     return faults
 

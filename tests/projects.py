@@ -103,8 +103,8 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
     for name, content in {
         "classifier/classifier.keras": weights,
         "classifier/model.json": json.dumps(
-            {"schema": 1, "architecture": "tiny", "labels": LABELS, "malignant": ["malignant"]}
-            | {"image_size": 32, "data_version": "sha256:data", "defence": "none"}
+            {"schema": 2, "architecture": "tiny", "labels": LABELS, "malignant": ["malignant"]}
+            | {"shape": [32, 32, 3], "data_version": "sha256:data", "defence": "none"}
         ).encode(),
         "runtime/runtime.json": b'{"schema": 1, "precisions": ["float32"], "engine": "test"}',
     }.items():
@@ -133,6 +133,7 @@ def empty_screening() -> Screening:
         temperature=1.0,
         dangerous=(1,),
         min_sensitivity=0.95,
+        modality="picture",
         danger_limit=1.0,
     )
 

@@ -35,6 +35,7 @@ def fit(judge, images, labels, network=TINY, **thresholds):
         temperature=1.0,
         dangerous=(1,),
         min_sensitivity=0.95,
+        modality="picture",
         danger_limit=1.0,
     )
     return replace(fitted, **thresholds)

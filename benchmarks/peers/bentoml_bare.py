@@ -22,6 +22,6 @@ class Bare:
     @bentoml.api
     def predict(self, image: Annotated[Path, ContentType("image/*")]) -> list[float]:
         """Return the probabilities."""
-        pixels = load_pixels(image, size=self._network.image_size)
+        pixels = load_pixels(image, size=self._network.shape[0])
         shares: list[float] = probabilities(self._network.logits(pixels[None]))[0].tolist()
         return shares

@@ -20,7 +20,7 @@ info, network = checkpoint.load_info(MODEL), checkpoint.load_network(MODEL)
 @app.post("/predict")
 def predict(image: UploadFile) -> dict[str, float]:
     """Return the probability of each label."""
-    picture = Image.open(io.BytesIO(image.file.read())).convert("RGB").resize((info.image_size, info.image_size))
+    picture = Image.open(io.BytesIO(image.file.read())).convert("RGB").resize((info.shape[1], info.shape[0]))
     logits = network(np.asarray(picture, np.float32)[None] / 255, training=False)
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
     return {label: float(share) for label, share in zip(info.labels, shares, strict=True)}

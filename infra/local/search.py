@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.compute.machine import crafting_precision
@@ -105,7 +105,7 @@ class Search:
             DataError: The manifest does not fit the release.
         """
         predictor = Predictor.load(release, keys.load_public_keys())
-        return cls(predictor, release / MODEL_DIR, pictures.load(test, predictor.labels, size=predictor.image_size))
+        return cls(predictor, release / MODEL_DIR, pictures.load(test, predictor.labels, predictor.form))
 
     def run(self) -> tuple[Found | None, Found | None]:
         """Return a candidate that PGD turns into a harmless label, and one whose harmless answer is accepted.
@@ -145,7 +145,7 @@ class Search:
         """Yield those of ``some`` that PGD on ``attacker`` turns into a harmless label, with the answers to them."""
         # An attacker without knowledge takes all steps: a patient one wants the surest wrong answer, not the first.
         attack, radius = PGD(steps=STEPS, early_exit=name == AWARE), Radius(epsilon_255 / 255)
-        sent = as_8_bit(attack(attacker, Batch(some.images, some.truth), radius), some.images, radius)
+        sent = on_grid(attack(attacker, Batch(some.images, some.truth), radius), some.images, radius)
         for row, pixels in enumerate(sent):
             answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
             if answer.label != truth and answer.label in self._harmless:
@@ -161,7 +161,7 @@ def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) 
     chosen, said = (accepted, "answered right and accepted") if any(accepted) else (right, "answered right")
     sureness = np.array([max(answer.probabilities.values()) for answer in answers])
     rows = np.flatnonzero(chosen)
-    surest = rows[np.argsort(-sureness[rows], kind="stable")][: _most(predictor.image_size)]
+    surest = rows[np.argsort(-sureness[rows], kind="stable")][: _most(predictor.form.shape[0])]
     tried = f"the {len(surest)} surest" if len(rows) > len(surest) else "all of them"
     about = f"of {len(some.ids)} {' or '.join(dangerous)} test pictures, {len(rows)} are {said}, and {tried} attacked"
     return Candidates(some.at(surest), about)

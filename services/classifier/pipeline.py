@@ -13,10 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
-from buckler.errors import UnusableImageError
-from buckler.modality.picture import overlay, uploads
-from buckler.modality.picture.decode_budget import MAX_PIXELS, ORDINARY_PIXELS
-from buckler.modality.picture.uploads import Upload
+from buckler.errors import UnusableInputError
+from buckler.modality.base import Upload
 from services.classifier import metrics
 from services.classifier.contract import Answer, Feedback, RefusalError
 from services.classifier.records.audit import AuditTrail, Recorded
@@ -35,8 +33,8 @@ if TYPE_CHECKING:
     from buckler.models.explanation import Relevance
     from buckler.serving.predictor import Prediction
 
-# Enough that a slow picture delays no other one. Pictures of more than ORDINARY_PIXELS are decoded one at a time: each
-# takes up to 0.6 GB, one of the others up to 0.2 GB.
+# Enough that a slow picture delays no other one. Large ones are decoded one at a time: each takes up to 0.6 GB, one of
+# the others up to 0.2 GB.
 DECODERS = 3
 # Pictures that are decoded or wait for the model; the others wait as files, which take less memory.
 AHEAD = DECODERS + 1
@@ -117,7 +115,12 @@ class ClassifierPipeline:
         if relevance is None or upload.shown is None:
             return Answered(answer)
         reliable = request.served.predictor.heat_maps_reliable
-        return Answered(answer, HeatMap(request.label or answer.label, upload.shown, relevance, reliable))
+        return Answered(
+            answer,
+            HeatMap(
+                request.label or answer.label, upload.shown, relevance, request.served.predictor.form.modality, reliable
+            ),
+        )
 
     def record_feedback(self, feedback: Feedback, sender: Sender) -> int:
         """Record an opinion about an answer and return the number of its line in the audit log.
@@ -135,40 +138,38 @@ class ClassifierPipeline:
     ) -> tuple[Upload, tuple["Prediction", "Relevance | None"]]:
         try:
             async with self._ahead:
-                upload = await self._decoded(request, picture, self.drawing, ORDINARY_PIXELS)
+                upload = await self._decoded(request, picture, self.drawing, small=True)
                 return upload, await self._model.run(partial(self._predict, request, upload, picture))
         except RefusalError as refusal:
             if refusal.code is not ErrorCode.IMAGE_TOO_LARGE:
                 raise
-        upload = await self._decoded(request, picture, self._large, MAX_PIXELS)
+        upload = await self._decoded(request, picture, self._large, small=False)
         return upload, await self._model.run(partial(self._predict, request, upload, picture))
 
-    async def _decoded(self, request: PictureRequest, picture: Picture, threads: Threads, most_pixels: int) -> Upload:
+    async def _decoded(self, request: PictureRequest, picture: Picture, threads: Threads, *, small: bool) -> Upload:
         if not isinstance(picture, bytes):
             return Upload(picture)
+        form = request.served.predictor.form
         decode = partial(
-            uploads.load,
-            picture,
-            size=request.served.predictor.image_size,
-            shown=overlay.LONGEST_SIDE if request.explained else None,
-            most_pixels=most_pixels,
-            frame=request.frame,
+            form.modality.receive, picture, form.shape, shown=request.explained, small=small, frame=request.frame
         )
         try:
             return await threads.run(decode, seconds=self.settings.decode_timeout_seconds)
-        except UnusableImageError as error:
+        except UnusableInputError as error:
             raise RefusalError(error.code, str(error)) from error
 
     def _predict(
         self, request: PictureRequest, upload: Upload, picture: Picture
     ) -> tuple["Prediction", "Relevance | None"]:
-        in_query_run = self._queries.in_run(request.sender, upload.pixels, picture)
+        in_query_run = self._queries.in_run(
+            request.sender, upload.values, picture, request.served.predictor.form.modality
+        )
         relevance = None
         with metrics.INFERENCE_SECONDS.time(), self._shadow.paused():
             if request.explained:
-                prediction, relevance = request.served.predict_and_explain(upload.pixels, request.label)
+                prediction, relevance = request.served.predict_and_explain(upload.values, request.label)
             else:
-                prediction = request.served(upload.pixels)
+                prediction = request.served(upload.values)
         return prediction.for_review(Reason.QUERY_ATTACK) if in_query_run else prediction, relevance
 
     def _record(
@@ -178,6 +179,7 @@ class ClassifierPipeline:
         recorded = self._audit.record(answer, picture, request)  # before it is counted: this may refuse the request
         if not request.sender.from_watch:  # its test pictures would distort the metrics of clients' pictures
             metrics.count(prediction)
-            self._recorder.enqueue(upload, prediction, request.served.predictor.digest)
+            predictor = request.served.predictor
+            self._recorder.enqueue(upload, prediction, predictor.form.modality, predictor.digest)
         self._shadow.enqueue(picture, answer)
         return recorded

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from starlette.datastructures import Headers, QueryParams
 
 from buckler.error_codes import ErrorCode, Group
+from buckler.modality.base import Modality
 from services.classifier.contract import Answer, Feedback, RefusalError
 from services.classifier.routing import Format, Table
 from services.classifier.settings import Settings
@@ -24,8 +25,8 @@ if TYPE_CHECKING:  # importing them for real would load the engine into the supe
 
 ANONYMOUS = "anonymous"
 
-Pixels = NDArray[np.float32]  # (image_size, image_size, 3), 0..1
-Picture = bytes | Pixels  # the received file, or the received pixels
+Pixels = NDArray[np.float32]  # an input of the model, 0..1
+Picture = bytes | Pixels  # the received file, or the received values
 
 
 def new_id() -> str:
@@ -86,12 +87,14 @@ class HeatMap:
         label: The label.
         picture: The picture, upright, RGB, scaled down to be shown.
         relevance: ``(h, w)`` in 0..1, to be stretched over the picture.
+        modality: Of the input.
         reliable: Whether the model's heat maps may be shown.
     """
 
     label: str
     picture: "Image.Image"
     relevance: "Relevance"
+    modality: Modality
     reliable: bool = True
 
     @property

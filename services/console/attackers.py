@@ -143,7 +143,7 @@ def load(model: "Location", digest: str) -> Reference:
     objectives = () if info.defence == "randomised" else OBJECTIVES
     lead = accepted_lead(screening)
     evaders = tuple(Evader(network, screening, objective, batch_size=1, lead=lead) for objective in objectives)
-    reference = Reference(digest, info.image_size, Classifier(network, batch_size=1), screening, evaders)
+    reference = Reference(digest, info.shape[0], Classifier(network, batch_size=1), screening, evaders)
     _warm_up(reference)
     return reference
 
@@ -234,10 +234,10 @@ def _rank(reference: Reference, attacked: Images, labels: Labels) -> int:
 
 
 def _rounded(attack: Any, model: Any, batch: "Batch", radius: "Radius") -> Images:
-    from buckler.attacks.ball import as_8_bit
+    from buckler.attacks.ball import on_grid
 
     attacked: Images = attack(model, batch, radius)
-    return as_8_bit(attacked, batch.images, radius)
+    return on_grid(attacked, batch.images, radius)
 
 
 class _Counted:

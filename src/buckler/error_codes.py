@@ -7,7 +7,7 @@ from http import HTTPStatus
 class Group(StrEnum):
     """Who can correct an error, and how."""
 
-    IMAGE = "image"  # the sender, with another picture
+    IMAGE = "image"  # the sender, with another picture or record
     REQUEST = "request"  # the author of the program that sends the request
     ACCESS = "access"  # the operator of the service, who decides who may send what
     UNAVAILABLE = "unavailable"  # nobody but time, or the operator of the service
@@ -79,6 +79,13 @@ class ErrorCode(StrEnum):
         Group.IMAGE,
         "the picture has too many pixels",
         "send a smaller one",
+    )
+    RECORD_INVALID = (
+        "record_invalid",
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        Group.IMAGE,
+        "the record is not one that the model reads",
+        "correct the value that the message names and send it again",
     )
     DECODE_TIMEOUT = (
         "decode_timeout",

@@ -1,7 +1,8 @@
 """Exceptions of Buckler; messages state what was expected, what was found and what to do."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from buckler.error_codes import ErrorCode
 
@@ -29,12 +30,28 @@ class DataError(BucklerError):
     """A data source, manifest or split has invalid content."""
 
 
-class UnusableImageError(BucklerError):
-    """A picture cannot be decoded safely.
+class UnusableInputError(BucklerError):
+    """A file contains no input that can be decoded safely.
 
     Attributes:
         code: One of ``CODES``; used by the REST API and the quarantine.
     """
+
+    CODES: ClassVar[tuple[ErrorCode, ...]] = (ErrorCode.RECORD_INVALID,)
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        if code not in self.CODES:
+            raise ValueError(f"expected one of {', '.join(self.CODES)}, got {code}")
+        super().__init__(message)
+        self.code = code
+
+    def at(self, path: Path) -> Self:
+        """Return the error with a message that begins with ``path``."""
+        return type(self)(self.code, f"{path}: {self}")
+
+
+class UnusableImageError(UnusableInputError):
+    """A picture cannot be decoded safely."""
 
     CODES = (
         ErrorCode.IMAGE_EMPTY,
@@ -42,12 +59,6 @@ class UnusableImageError(BucklerError):
         ErrorCode.IMAGE_UNREADABLE,
         ErrorCode.IMAGE_TOO_LARGE,
     )
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        if code not in self.CODES:
-            raise ValueError(f"expected one of {', '.join(self.CODES)}, got {code}")
-        super().__init__(message)
-        self.code = code
 
 
 class DatabaseError(BucklerError):

@@ -12,6 +12,7 @@ from buckler.trust import digests
 from drills import __main__, report
 from drills.registry import DrillError, ReleaseBuilder
 from tests import projects
+from tests.forms import square
 
 
 def test_a_drill_passes_if_no_requirement_failed_and_its_last_result_is_reported(tmp_path):
@@ -73,7 +74,7 @@ def trained(project: Path) -> Path:
     from tests.unit.serving.test_selftest import save
 
     shutil.rmtree(project / "models")
-    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1)
+    network = TINY.build(square(32), 2, head=HeadShape((16, 8)), seed=1)
     save(network, project / "models/classifier")
     (project / "models/detector").mkdir()
     for name in ("detector.npz", "detector.json"):

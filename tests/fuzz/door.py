@@ -29,6 +29,7 @@ from services.classifier.endpoints import ENDPOINTS
 from services.classifier.pipeline import ClassifierPipeline
 from services.classifier.served import Served
 from services.classifier.settings import Settings
+from tests.forms import pictures_of
 from tests.fuzz.contract import require
 from tests.fuzz.mutation import of_parts
 from tests.verdicts import verdict
@@ -42,7 +43,7 @@ LABELS = ("benign", "malignant")
 class Mean:
     """A predictor: the mean of the pixels is the probability of the first label."""
 
-    labels, image_size, shape = LABELS, SIDE, (SIDE, SIDE, 3)
+    labels, form = LABELS, pictures_of(SIDE)
     precision = "float32"
     heat_maps_reliable = True
 
@@ -52,7 +53,7 @@ class Mean:
         self.info = ModelInfo(LABELS, LABELS[1:], SIDE, "sha256:test", architecture="tiny")
 
     def __call__(self, pixels: Any, **_: Any) -> Prediction:
-        require(pixels.shape == self.shape and pixels.dtype == np.float32, "unexpected pixels")
+        require(pixels.shape == self.form.shape and pixels.dtype == np.float32, "unexpected pixels")
         share = float(pixels.mean())
         require(0 <= share <= 1, "pixels outside 0..1")
         shares = dict(zip(LABELS, (share, 1 - share), strict=True))

@@ -63,7 +63,7 @@ def _decoded(data: bytes) -> uploads.Upload | None:
         require(error.code.status < 500, f"unexpected status {error.code.status}")
         require(len(str(error)) <= LONGEST_MESSAGE and str(error).isascii(), "the message quotes the file")
         return None
-    pixels = upload.pixels
+    pixels = upload.values
     require((pixels.shape, pixels.dtype) == ((SIZE, SIZE, 3), np.float32), f"got {(pixels.shape, pixels.dtype)}")
     require(pixels.min() >= 0 and pixels.max() <= 1, "pixels outside 0..1")
     require(upload.width and upload.height and upload.width * upload.height <= MOST_PIXELS, "more pixels than allowed")

@@ -45,6 +45,7 @@ from buckler.trust.keys import (
 from drills.scene import FOLLOW
 from drills.service import running, wait_until
 from tests import projects, screenings
+from tests.forms import square
 from tests.key_files import keys_in, public_env, signing_env
 from tests.monitoring.queries import PROMETHEUS, ROOT
 from tests.monitoring.tools import needs
@@ -107,10 +108,10 @@ def platform(root: Path) -> Iterator[RunningPrometheus]:
 def make_project(root: Path) -> dict[str, str]:
     """Publish and promote a release, publish another as challenger; return the environment of the processes."""
     projects.write_splits(root, SIZE, COUNT, np.random.default_rng(7))
-    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
+    network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=7)
     noise = np.random.default_rng(7).uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     version = pictures.version(root / "data/splits")
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), square(SIZE), version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     runtime = root / "models/runtime"
     runtime.mkdir()

@@ -13,6 +13,7 @@ from buckler.models.networks.tiny import TINY
 from pipelines.attack import CLASSIFIER, CLEAN, RUNTIME, SURROGATE, TEST
 from pipelines.detect import CALIBRATION
 from tests import projects
+from tests.forms import pictures_of, square
 
 SIZE, COUNT = 32, 10
 
@@ -31,16 +32,16 @@ def attackable(tmp_path, monkeypatch):
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "source": "test"}
         rows.append({**about, **facts, "width": SIZE, "height": SIZE, "mode": "RGB"})
     info = checkpoint.ModelInfo(
-        projects.LABELS, ("malignant",), SIZE, "sha256:data", architecture="tiny", data_source="directory"
+        projects.LABELS, ("malignant",), square(SIZE), "sha256:data", architecture="tiny", data_source="directory"
     )
     for split in (TEST, CALIBRATION):
         manifest.write(manifest.build(rows), split)
     for seed, directory in ((8, SURROGATE), (7, CLASSIFIER)):
-        network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=seed)
+        network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=seed)
         checkpoint.save(network, info, directory)
     RUNTIME.mkdir()
     runtime.RuntimeInfo((), "keras").save(RUNTIME)
-    everything = pictures.load(TEST, projects.LABELS, size=SIZE)
+    everything = pictures.load(TEST, projects.LABELS, pictures_of(SIZE))
     CLEAN.parent.mkdir(parents=True, exist_ok=True)
     clean = Classifier(network, batch_size=4).forward(everything.images)
     arrays = {f"{split}_{name}": array for split in ("test", "calibration") for name, array in asdict(clean).items()}

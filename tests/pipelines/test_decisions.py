@@ -19,6 +19,7 @@ from buckler.trust.digests import directory_digest
 from pipelines import calibrate, detect
 from pipelines.settings import CalibrateParams
 from tests import projects
+from tests.forms import pictures_of
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ DETECT = detect.DetectParams(
 def balanced(attackable):
     """The working directory with a network that gives half of the ten pictures each label; its logits for them."""
     (attackable / "data/splits/train.csv").write_bytes(detect.TEST.read_bytes())
-    test = pictures.load(detect.TEST, projects.LABELS, size=32)
+    test = pictures.load(detect.TEST, projects.LABELS, pictures_of(32))
     network = checkpoint.load_network(detect.CLASSIFIER)
     logits = Classifier(network, batch_size=4).forward(test.images).logits
     kernel, bias = network.layers[-1].get_weights()
@@ -83,7 +84,7 @@ def test_without_enough_dangerous_pictures_every_harmless_answer_of_the_release_
     policy = replace(projects.LENIENT, max_detector_fpr=1.0)
     projects.build(attackable, policy=policy, runtime=detect.RUNTIME)
     predictor = Predictor.load(attackable / "models/release", projects.PUBLIC)
-    answers = [predictor(pixels) for pixels in pictures.load(detect.TEST, projects.LABELS, size=32).images]
+    answers = [predictor(pixels) for pixels in pictures.load(detect.TEST, projects.LABELS, pictures_of(32)).images]
     assert {answer.label for answer in answers} == set(projects.LABELS)
     for answer in answers:
         assert ("danger_not_excluded" in answer.reasons) == (answer.label == "benign")

@@ -14,6 +14,7 @@ from buckler.models.classifier import Classifier
 from buckler.state import documents
 from pipelines import detect
 from tests import projects, screenings
+from tests.forms import pictures_of
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ CONFIG = detect.DetectParams(
 
 
 def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_evasions(attackable):
-    test = pictures.load(detect.TEST, projects.LABELS, size=32)
+    test = pictures.load(detect.TEST, projects.LABELS, pictures_of(32))
     classifier = Classifier(checkpoint.load_network(detect.CLASSIFIER), batch_size=4)
     screenings.fit(classifier, test.images, test.truth).save(detect.DETECTOR)
     chosen = np.array([6, 1])

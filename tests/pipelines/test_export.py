@@ -14,6 +14,7 @@ from buckler.models.networks.tiny import TINY
 from buckler.trust import digests
 from pipelines import export
 from tests import projects
+from tests.forms import square
 
 pytestmark = pytest.mark.slow
 
@@ -32,10 +33,12 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: {"avx512_vnni"})
     projects.write_splits(tmp_path, SIZE, COUNT, np.random.default_rng(7))
-    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
+    network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=7)
 
     def save(defence="none"):
-        info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, "sha256:data", defence, architecture="tiny")
+        info = checkpoint.ModelInfo(
+            projects.LABELS, ("malignant",), square(SIZE), "sha256:data", defence, architecture="tiny"
+        )
         checkpoint.save(network, info, export.CLASSIFIER)
         return network
 

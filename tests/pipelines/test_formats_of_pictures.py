@@ -13,13 +13,14 @@ from buckler.modality.picture import formats, images, synthetic
 from pipelines import check, ingest, split, validate
 from pipelines.settings import DataParams
 from pipelines.stage import ROOT
+from tests.forms import pictures_of
 from tests.pipelines.test_check import FREE
 from tests.pipelines.test_split import CFG, LENIENT
 from tests.unit.modality.picture.dicom_files import dicom
 from tests.unit.modality.picture.heic_files import heic
 
 SIDE = 48
-DATA = DataParams("directory", "pictures", 0, SIDE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams("directory", "pictures", "picture", 0, SIDE, ("malignant",), 0.05, 7, {}, "lesion_id")
 LIMITS = expectations.ValidateParams(8, 2048, 1, 3.0, 0.01, ())
 PILLOW = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -66,7 +67,9 @@ def test_a_folder_of_every_format_becomes_splits_with_the_right_pixels(folder: P
     validate.run(LIMITS, DATA, {})
     assert len(manifest.read(validate.VALIDATED)) == len(frame) == 43
     split.run(CFG, DATA, LENIENT)
-    loaded = [pictures.load(split.OUT / f"{name}.csv", ("benign", "malignant"), size=SIDE) for name in pictures.SPLITS]
+    loaded = [
+        pictures.load(split.OUT / f"{name}.csv", ("benign", "malignant"), pictures_of(SIDE)) for name in pictures.SPLITS
+    ]
     assert sum(len(part.ids) for part in loaded) == 43
     for part in loaded:
         for name, pixels in zip(part.ids, part.images, strict=True):
@@ -104,7 +107,7 @@ def test_the_check_of_a_folder_finds_every_format_usable(folder: Path, monkeypat
 
 
 def test_recently_labelled_pictures_may_have_every_format(folder: Path):
-    loaded = recent.load_recent(folder, ("benign", "malignant"), size=SIDE, count=0, known=())
+    loaded = recent.load_recent(folder, ("benign", "malignant"), pictures_of(SIDE), count=0, known=())
     assert len(loaded.ids) == 43
     phone = loaded.images[loaded.ids.index("benign/phone.img")]
     np.testing.assert_array_equal(phone, images.load_pixels(heic(), size=SIDE))

@@ -13,6 +13,7 @@ from buckler.models.initial import InitialWeights, save
 from buckler.models.networks.tiny import TINY
 from pipelines import preflight
 from pipelines.stage import ROOT
+from tests.forms import square
 from tests.pipelines.checkout import Checkout
 
 PROFILES = params.read(ROOT / "params.yaml")["profiles"]
@@ -187,7 +188,7 @@ def test_weights_of_another_network_are_refused(settings):
     from buckler.models.backend import keras
 
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
-    for network, fits in ((TINY.base(64, seed=1), True), (other, False)):
+    for network, fits in ((TINY.base(square(64), seed=1), True), (other, False)):
         network.save_weights("my.weights.h5")
         save(initial.identify("my.weights.h5", "tiny"), preflight.WEIGHTS)
         cfg = settings(**{"train.weights": "my.weights.h5"})

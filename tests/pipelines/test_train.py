@@ -25,13 +25,14 @@ from buckler.trust.digests import file_digest
 from pipelines import features, train, weights
 from pipelines.settings import DataParams, TrainParams
 from tests import projects
+from tests.forms import pictures_of, square
 from tests.keras_files import residual, saved
 from tests.unit.training.test_adversarial import RECIPE
 
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
-DATA = DataParams("directory", "unused", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams("directory", "unused", "picture", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
 TRAIN = TrainParams("tiny", (), "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
 
 
@@ -63,7 +64,7 @@ def trained(defence, network="tiny", **changes):
 
 
 def forward(network):
-    test = pictures.load(Path("data/splits/test.csv"), projects.LABELS, size=SIZE)
+    test = pictures.load(Path("data/splits/test.csv"), projects.LABELS, pictures_of(SIZE))
     return Classifier(network, crafting_precision(), batch_size=8).forward(test.images)
 
 
@@ -83,15 +84,15 @@ def test_hardening_changes_the_base(undefended, project):
 @pytest.mark.parametrize("network", ["tiny", "frozen"])
 def test_a_network_learns_from_the_weights_that_the_run_started_with_and_names_them(project, monkeypatch, network):
     monkeypatch.setitem(NETWORKS, "frozen", replace(TINY, name="frozen", frozen_base=True))
-    NETWORKS[network].base(SIZE, seed=1).save_weights("base.weights.h5")
+    NETWORKS[network].base(square(SIZE), seed=1).save_weights("base.weights.h5")
     monkeypatch.setattr(f"{__name__}.TRAIN", replace(TRAIN, weights="base.weights.h5", learning_rate=0.0))
     model, info = trained("none", network)
     assert info.initial_weights == file_digest(Path("base.weights.h5"))
-    expected = NETWORKS[network].base(SIZE, seed=1)
+    expected = NETWORKS[network].base(square(SIZE), seed=1)
     for layer in expected.layers:
         for ours, theirs in zip(model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    NETWORKS[network].base(SIZE, seed=2).save_weights("base.weights.h5")
+    NETWORKS[network].base(square(SIZE), seed=2).save_weights("base.weights.h5")
     with pytest.raises(ModelError, match=r"expected base\.weights\.h5 with sha256:"):
         trained("none", network)
 

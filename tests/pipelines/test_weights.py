@@ -7,6 +7,7 @@ import pytest
 
 from buckler.models.networks.tiny import TINY
 from buckler.trust.digests import file_digest
+from tests.forms import square
 from tests.pipelines.checkout import Checkout
 
 pytestmark = pytest.mark.slow
@@ -21,11 +22,11 @@ def stages_run(project):
 def test_another_file_under_the_same_path_counts_as_another_input(tmp_path):
     project = Checkout(tmp_path, **{"data.per_class": 40, "train.network": "tiny", "train.weights": "my.weights.h5"})
     file = tmp_path / "my.weights.h5"
-    TINY.base(32, seed=1).save_weights(file)
+    TINY.base(square(32), seed=1).save_weights(file)
     assert set(stages_run(project)) == {"weights", "ingest", "validate", "split", "features", "preflight"}
     assert json.loads((tmp_path / "data/weights.json").read_text())["digest"] == file_digest(file)
     assert stages_run(project) == ["weights"]
-    TINY.base(32, seed=2).save_weights(file)
+    TINY.base(square(32), seed=2).save_weights(file)
     assert stages_run(project) == ["weights", "preflight", "features"]
     file.write_text("<html>not found</html>")
     refused = project("dvc", "repro", "features")

@@ -11,6 +11,7 @@ from buckler.serving import api_keys
 from buckler.trust import receipt, verdict
 from buckler.trust.keys import PROMOTIONS, VERDICTS, generate_key_pair
 from tests import screenings
+from tests.forms import square
 from tests.services.openapi_check import pytest_runtest_call, watched_answers  # noqa: F401 - pytest finds them
 from tests.services.running import IMAGE_SIZE, LABELS, Server, encode, serving
 
@@ -32,8 +33,10 @@ def release(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
     from buckler.models.runtime import FILES, Runtime, RuntimeInfo
     from buckler.serving import selftest
 
-    network = TINY.build(IMAGE_SIZE, len(LABELS), head=HeadShape((8,)), seed=7)
-    info = checkpoint.ModelInfo(LABELS, ("malignant",), IMAGE_SIZE, data_version="sha256:test", architecture="tiny")
+    network = TINY.build(square(IMAGE_SIZE), len(LABELS), head=HeadShape((8,)), seed=7)
+    info = checkpoint.ModelInfo(
+        LABELS, ("malignant",), square(IMAGE_SIZE), data_version="sha256:test", architecture="tiny"
+    )
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     release = tmp_path_factory.mktemp("releases") / "release"
     model = release / verdict.MODEL_DIR

@@ -4,6 +4,8 @@ import threading
 import numpy as np
 import pytest
 
+from tests.forms import square
+
 
 @pytest.fixture(scope="session")
 def tiny_network():
@@ -11,7 +13,7 @@ def tiny_network():
     from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
 
-    return TINY.build(32, 2, head=HeadShape((16, 8)), seed=1)
+    return TINY.build(square(32), 2, head=HeadShape((16, 8)), seed=1)
 
 
 @pytest.fixture(scope="session")

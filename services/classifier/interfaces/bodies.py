@@ -1,4 +1,4 @@
-"""The media types of requests: pictures as a form or as one file, and JSON."""
+"""The media types of requests: records as a form or as one file, and JSON."""
 
 from pydantic import BaseModel
 
@@ -28,7 +28,7 @@ class WholeBody:
 # The decoder recognises a picture by its content; the media type only says that the body is the file itself.
 PICTURES = (
     Body(form.MULTIPART, form.PictureForm, schema=form.schema, codes=form.CODES),
-    *(Body(media_type, WholeBody) for media_type in ("image/*", DICOM, "application/octet-stream")),
+    *(Body(media_type, WholeBody) for media_type in ("image/*", DICOM, JSON, "application/octet-stream")),
 )
 
 

@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 
 from buckler.error_codes import ErrorCode
 from buckler.modality.picture import images
-from buckler.modality.picture.overlay import overlay
 from services.classifier.contract import Answer, RefusalError
 from services.classifier.interfaces import frames
 from services.classifier.interfaces.bodies import JSON
@@ -116,7 +115,7 @@ def _json(answer: Answer, heat_map: HeatMap) -> Response:
 
 def _marked(heat_map: HeatMap) -> Image.Image | None:
     """Return the picture with the regions marked; None if the heat map is not shown."""
-    return overlay(heat_map.picture, heat_map.relevance) if heat_map.state == "shown" else None
+    return heat_map.modality.marked(heat_map.picture, heat_map.relevance) if heat_map.state == "shown" else None
 
 
 def _text(image: Image.Image) -> str:

@@ -14,7 +14,8 @@ from services.classifier.interfaces.multipart import Headers, MalformedError, Mu
 MULTIPART = "multipart/form-data"
 FIELD = "image"
 MAX_PARTS = 16
-OF_FILES = ("image/", "application/dicom", "application/octet-stream")  # media types of parts without a file name
+# Media types of parts without a file name.
+OF_FILES = ("image/", "application/dicom", "application/json", "application/octet-stream")
 AS_THEY_ARE = ("", "7bit", "8bit", "binary")  # transfer encodings of which none changes the content
 CODES = (ErrorCode.FIELD_MISSING, ErrorCode.FIELD_REPEATED, ErrorCode.FIELD_UNKNOWN)
 

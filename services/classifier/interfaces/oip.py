@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from buckler.error_codes import ErrorCode
-from buckler.modality.picture.images import CHANNELS
 from services.classifier.contract import Answer, ErrorForm, RefusalError
 from services.classifier.interfaces import binary_tensors
 from services.classifier.interfaces.bodies import JSON, WholeBody, json_of
@@ -103,14 +102,14 @@ class ModelStatus(BaseModel):
 
 def metadata(served: "Served") -> ModelMetadata:
     """Return the metadata of the live model; -1 stands for the number of pictures."""
-    side, classes = served.predictor.image_size, len(served.predictor.labels)
+    shape, classes = served.predictor.form.shape, len(served.predictor.labels)
     shapes = {"probabilities": [-1, classes]}
     return ModelMetadata(
         name=served.name,
         versions=[served.version],
         platform=PLATFORM,
         inputs=[
-            Tensor(name=PIXELS, datatype="FP32", shape=[-1, side, side, CHANNELS]),
+            Tensor(name=PIXELS, datatype="FP32", shape=[-1, *shape]),
             Tensor(name=FILES, datatype=BYTES, shape=[-1]),
         ],
         outputs=[Tensor(name=name, datatype=kind, shape=shapes.get(name, [-1])) for name, (kind, _) in OUTPUTS.items()],
@@ -145,7 +144,7 @@ async def infer(call: Call) -> Response:
     tensors = await call.pipeline.parsing.run(parse, seconds=settings.decode_timeout_seconds)
     served = call.ready()
     check_model(call.path, served)
-    pictures = tensors.pictures(served.predictor.image_size)
+    pictures = tensors.pictures(served.predictor.form.shape)
     answers: list[Answer] = []
     async for each in call.answers(served, pictures):
         if isinstance(each, RefusalError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from buckler.error_codes import ErrorCode
-from buckler.modality.picture.images import CHANNELS
+from buckler.modality.base import Shape
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces import binary_tensors
 from services.classifier.interfaces.binary_tensors import Binary
@@ -112,18 +112,16 @@ class Tensors:
             return cls(request.id, outputs, _files(tensor, raw), None)
         return cls(request.id, outputs, None, _pixels(tensor, raw))
 
-    def pictures(self, side: int) -> Sequence[Picture]:
-        """Return the pictures for a model whose input has sides of ``side`` pixels.
+    def pictures(self, shape: Shape) -> Sequence[Picture]:
+        """Return the pictures for a model whose input has ``shape``.
 
         Raises:
-            RefusalError: ``tensor_invalid``: the pixels have another shape.
+            RefusalError: ``tensor_invalid``: the values have another shape.
         """
         if self.pixels is None:
             return self.files or ()
-        if self.pixels.shape[1:] != (side, side, CHANNELS):
-            raise _invalid(
-                f"expected the shape [n, {side}, {side}, {CHANNELS}], got {[*self.pixels.shape]}",
-            )
+        if self.pixels.shape[1:] != shape:
+            raise _invalid(f"expected the shape [n, {', '.join(map(str, shape))}], got {[*self.pixels.shape]}")
         return list(self.pixels)
 
 
@@ -194,8 +192,8 @@ def _file(text: str | bytes) -> bytes | None:
 
 def _pixels(tensor: RequestInput, raw: Binary | None) -> NDArray[np.float32]:
     brightest = BRIGHTEST.get(tensor.datatype)
-    if brightest is None or len(tensor.shape) != 4 or min(tensor.shape) < 1:
-        raise _invalid(f"expected '{PIXELS}' of the shape [n, side, side, 3], as one of {', '.join(BRIGHTEST)}")
+    if brightest is None or len(tensor.shape) < 2 or min(tensor.shape) < 1:
+        raise _invalid(f"expected '{PIXELS}' of the shape in the model's metadata, as one of {', '.join(BRIGHTEST)}")
     count = math.prod(tensor.shape)
     values = _listed(tensor, count) if raw is None else binary_tensors.numbers(raw, tensor.datatype, count)
     # This form of the comparison rejects NaN too.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from buckler.error_codes import ErrorCode
+from buckler.modality.base import Modality
 from buckler.serving.query_monitor import QueryMonitor, QueryRules, QueryRun
 from services.classifier import metrics
 from services.classifier.contract import RefusalError
@@ -27,13 +28,14 @@ class QueryGuard:
         rules = QueryRules(run=settings.query_run, window_seconds=settings.query_window_seconds)
         self._monitor = None if self._follows == OFF else QueryMonitor(rules)
 
-    def in_run(self, sender: Sender, pixels: NDArray[np.float32], picture: Picture) -> bool:
+    def in_run(self, sender: Sender, values: NDArray[np.float32], picture: Picture, modality: Modality) -> bool:
         """Return whether a picture is part of a run.
 
         Args:
             sender: Who sent it.
-            pixels: ``(height, width, 3)`` float32 in 0..1, the input of the model.
-            picture: The received file, or the received pixels.
+            values: The input of the model, float32 in 0..1.
+            picture: The received file, or the received values.
+            modality: Of the input.
 
         Raises:
             RefusalError: ``query_attack``: it is, and the settings refuse such pictures.
@@ -41,7 +43,7 @@ class QueryGuard:
         """
         if self._monitor is None:
             return False
-        run = self._monitor.observe(sender.client, pixels)
+        run = self._monitor.observe(sender.client, values, modality)
         if run.begins:
             self._report(run, sender, picture)
         if run.in_run and self._follows == REFUSE:

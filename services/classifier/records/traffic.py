@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from buckler.errors import DatabaseError
-from buckler.modality.picture.uploads import Upload
+from buckler.modality.base import Modality, Upload
 from buckler.serving.api_keys import ApiKey
 from buckler.serving.settings import WATCH_HEADER, WATCH_KEY_NAME
 from services.classifier import metrics
@@ -51,6 +51,7 @@ class Answered:
 
     upload: Upload
     prediction: "Prediction"
+    modality: Modality
     digest: str
     moment: float
 
@@ -81,12 +82,17 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
-    def enqueue(self, upload: Upload, prediction: "Prediction", digest: str) -> None:
-        """Queue an answered picture if there is room; never waits, never raises."""
-        if self._traffic is None:
+    def enqueue(self, upload: Upload, prediction: "Prediction", modality: Modality, digest: str) -> None:
+        """Queue an answered input if there is room; never waits, never raises.
+
+        Inputs of a modality that the database has no columns for are left out.
+        """
+        from buckler.serving.traffic import has_columns_for
+
+        if self._traffic is None or not has_columns_for(modality):
             return
         try:
-            self._queue.put_nowait(Answered(upload, prediction, digest, time.time()))
+            self._queue.put_nowait(Answered(upload, prediction, modality, digest, time.time()))
         except Full:
             metrics.TRAFFIC_DROPPED.inc()
 
@@ -121,7 +127,13 @@ class Recorder:
         from buckler.serving.traffic import observe
 
         try:
-            seen = observe(answered.upload, answered.prediction, digest=answered.digest, moment=answered.moment)
+            seen = observe(
+                answered.upload,
+                answered.prediction,
+                answered.modality,
+                digest=answered.digest,
+                moment=answered.moment,
+            )
             self._mix(seen)
         except Exception:  # no picture may end the thread
             metrics.TRAFFIC_DROPPED.inc()

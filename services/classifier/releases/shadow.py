@@ -15,7 +15,6 @@ from queue import Empty, Full, Queue
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.modality.picture.uploads import load_pixels
 from buckler.serving.aliases import CHALLENGER
 from services.classifier import metrics
 from services.classifier.contract import Answer
@@ -125,10 +124,9 @@ class Shadow:
         if challenger is None:
             return
         try:
-            pixels = load_pixels(
-                comparison.picture, size=challenger.predictor.image_size, frame=comparison.answer.frame
-            )
-            self._report(comparison.answer, challenger, pixels)
+            form = challenger.predictor.form
+            upload = form.modality.receive(comparison.picture, form.shape, frame=comparison.answer.frame)
+            self._report(comparison.answer, challenger, upload.values)
         except Exception:  # a challenger may fail in many ways; the service goes on
             metrics.SHADOW_PICTURES.labels(outcome=metrics.FAILED).inc()
             logger.exception("shadow: version %s did not answer %s", challenger.version, comparison.answer.request_id)

@@ -1,4 +1,4 @@
-"""Balls, one for each norm: projection, random draws, steepest directions and rounding to 8 bits.
+"""Balls, one for each norm: projection, random draws, steepest directions and rounding to a grid.
 
 Inputs may have any shape; the first axis is the batch.
 """
@@ -26,7 +26,7 @@ class Ball:
         project: ``(adversarial, images, epsilon)`` to the inputs moved back to within ``epsilon`` and into 0..1.
         draw: ``(images, epsilon, seed, ids)`` to a random perturbation inside, one generator an input.
         steepest: A gradient to the perturbation of size one along which it rises fastest; zero stays zero.
-        round: ``(levels, radius)``, a perturbation in 8-bit levels, to whole levels still within ``radius``.
+        round: ``(levels, radius)``, a perturbation in steps of the grid, to whole steps still within ``radius``.
     """
 
     size: Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.float64]]
@@ -81,15 +81,17 @@ def unit_l2(gradient: Images) -> Images:
     return np.asarray(gradient * spread(share, gradient), np.float32)
 
 
-def as_8_bit(adversarial: Images, images: Images, radius: Radius, norm: Norm = "linf") -> Images:
-    """Return ``adversarial`` rounded to 8 bits, as in a PNG, still within ``radius`` of ``images`` in ``norm``.
+def on_grid(adversarial: Images, images: Images, radius: Radius, norm: Norm = "linf") -> Images:
+    """Return ``adversarial`` rounded to the grid of the radius's unit, still within ``radius`` of ``images``.
 
-    ``images`` must be 8-bit pictures, as the decoder returns them; the result may otherwise leave the ball.
+    The grid of pictures is that of 8 bits, as in a PNG. ``images`` must lie on it, as the decoder returns them; the
+    result may otherwise leave the ball.
     """
-    origin = np.rint(images * 255).astype(np.float64)
-    levels = adversarial.astype(np.float64) * 255 - origin
-    rounded = BALLS[norm].round(levels, radius.value * 255)
-    return np.asarray(np.clip(origin + rounded, 0, 255) / 255, np.float32)
+    steps = radius.unit.levels
+    origin = np.rint(images * steps).astype(np.float64)
+    levels = adversarial.astype(np.float64) * steps - origin
+    rounded = BALLS[norm].round(levels, radius.value * steps)
+    return radius.unit.values_of(radius.unit.steps_of(np.clip(origin + rounded, 0, steps) / steps))
 
 
 def _round(levels: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:

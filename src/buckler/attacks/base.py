@@ -129,6 +129,7 @@ class Attack(ABC, Generic[Model]):
         bounds: Smallest and largest value of an input; other inputs are rejected.
         knowledge: The attacker's access to the model, a key of `KNOWLEDGE`.
         modalities: Inputs that the attack fits; None: all.
+        axes: Number of axes of an input that it fits; None: any.
         control: True for random change, which attacks are compared with.
         targeted: True for an attack towards the class ``target``.
         at_least_fgsm: True for an untargeted L-infinity attack with more gradients than FGSM: it must not be weaker.
@@ -144,6 +145,7 @@ class Attack(ABC, Generic[Model]):
     bounds: ClassVar[tuple[float, float]] = BOUNDS
     knowledge: ClassVar[Knowledge] = "white_box"
     modalities: ClassVar[tuple[str, ...] | None] = None
+    axes: ClassVar[int | None] = None
     control: ClassVar[bool] = False
     targeted: ClassVar[bool] = False
     at_least_fgsm: ClassVar[bool] = False
@@ -162,9 +164,8 @@ class Attack(ABC, Generic[Model]):
     def each(self, model: Model, batch: Batch, radii: Sequence[Radius]) -> Iterator[Images]:
         """Yield the result for each of ``radii``; each is computed at its iteration."""
         check_pixels(batch.images, self.bounds)
-        if self.modalities == ("picture",) and batch.images.ndim != 4:
-            shape = batch.images.shape
-            raise ValueError(f"{self.name}: expected pictures (batch, height, width, channels), got shape {shape}")
+        if self.axes is not None and batch.images.ndim != self.axes + 1:
+            raise ValueError(f"{self.name}: expected inputs with {self.axes} axes, got shape {batch.images.shape}")
         yield from self.perturb_each(model, batch, [radius.value for radius in radii])
 
     def perturb_each(self, model: Model, batch: Batch, epsilons: Sequence[float]) -> Iterator[Images]:
@@ -175,6 +176,11 @@ class Attack(ABC, Generic[Model]):
     def perturb(self, model: Model, batch: Batch, epsilon: float) -> Images:
         """Return the result for one radius ``epsilon``, in the unit of the inputs."""
         return next(self.perturb_each(model, batch, [epsilon]))
+
+    @classmethod
+    def fits(cls, modality: str) -> bool:
+        """Return whether the attack fits inputs of ``modality``."""
+        return cls.modalities is None or modality in cls.modalities
 
     @classmethod
     def setting_names(cls) -> list[str]:

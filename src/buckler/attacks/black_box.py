@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.ball import as_8_bit, largest
+from buckler.attacks.ball import largest, on_grid
 from buckler.attacks.base import Attack, Batch, Guess, LogitModel, guess_of
 from buckler.attacks.fab import within
 from buckler.errors import BucklerError
@@ -58,7 +58,7 @@ def transfer(
     """
     crafted = attack.adjusted(early_exit=False).each(surrogate, batch, radii)
     for radius, adversarial in zip(radii, crafted, strict=True):
-        pictures = as_8_bit(adversarial, batch.images, radius, attack.norm)
+        pictures = on_grid(adversarial, batch.images, radius, attack.norm)
         yield Transferred(radius, pictures, np.asarray(guess(pictures), np.int64))
 
 
@@ -82,6 +82,7 @@ class HopSkipJump(Attack[LogitModel]):
     source = "Chen, Jordan & Wainwright, HopSkipJumpAttack: a query-efficient decision-based attack, arXiv 1904.02144"
     knowledge = "label"
     modalities = ("picture",)
+    axes = 3
 
     steps: int = 50
     queries: int = 1000

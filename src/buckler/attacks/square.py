@@ -38,6 +38,7 @@ class Square(Attack[LogitModel]):
     )
     knowledge = "score"
     modalities = ("picture",)
+    axes = 3
     fixed: ClassVar[Tuning] = {"first_share": FIRST_SHARE, "exit_margin": EXIT_MARGIN}
 
     queries: int = 1000

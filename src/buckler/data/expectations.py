@@ -15,11 +15,8 @@ from pydantic import Field
 from buckler.data import manifest
 from buckler.data.offline_pages import offline
 from buckler.measurements.results import Expectation, Severity
+from buckler.modality.base import FactCheck
 from buckler.params import Count, CountOrAll, Real, Share
-
-COLOUR_MODES: Final = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
-GREY_MODES: Final = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow modes that ``images.load_pixels`` turns into RGB."""
 
 SEVERITIES: Final[Mapping[str, Severity]] = {
     "columns": "critical",
@@ -29,18 +26,20 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "malignant_labels": "critical",
     "pictures_in_every_class": "critical",
     "decodes": "warning",
-    "colour_mode": "warning",
-    "mostly_colour": "warning",
-    "width": "warning",
-    "height": "warning",
     "no_repeated_files": "warning",
     "pictures_a_class": "warning",
     "class_balance": "warning",
 }
-WARNINGS: Final = tuple(name for name, severity in SEVERITIES.items() if severity == "warning")
 
 _SHOWN: Final = 5  # violating rows named in a message
-_MIN_COLOUR_SHARE: Final = 0.95
+
+
+def warnings(facts: Sequence[FactCheck]) -> tuple[str, ...]:
+    """Return the names of the expectations whose violation is a warning, with those of ``facts``."""
+    return (
+        *(name for name, severity in SEVERITIES.items() if severity == "warning"),
+        *(check.name for check in facts),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,16 @@ class _Check:
 
     @property
     def severity(self) -> Severity:
-        return SEVERITIES[self.name]
+        return SEVERITIES.get(self.name, "warning")  # expectations of facts
 
 
 def check(
-    frame: pd.DataFrame, problems: Sequence[str], kept: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]
+    frame: pd.DataFrame,
+    problems: Sequence[str],
+    kept: pd.DataFrame,
+    limits: ValidateParams,
+    dangerous: Sequence[str],
+    facts: Sequence[FactCheck] = (),
 ) -> "ValidationResult":
     """Check a manifest.
 
@@ -84,10 +88,13 @@ def check(
         kept: The rows of ``frame`` without undecodable pictures and repeated files.
         limits: Section ``validate`` of params.yaml.
         dangerous: Labels that must occur at least once.
+        facts: What is expected of the files' facts.
     """
     validation = _Validation()
     results = [
-        *validation.run("pictures", "id", picture_table(frame, problems), _picture_checks(frame, limits, dangerous)),
+        *validation.run(
+            "pictures", "id", picture_table(frame, problems, facts), _picture_checks(frame, limits, dangerous, facts)
+        ),
         *validation.run("classes", "label", class_table(frame, kept), _class_checks(limits)),
     ]
     return ValidationResult(tuple(results), validation)
@@ -109,12 +116,14 @@ class ValidationResult:
         return {name: offline(page) for name, page in self._validation.pages().items()}
 
 
-def picture_table(frame: pd.DataFrame, problems: Sequence[str]) -> pd.DataFrame:
-    """Return the manifest with ``problem`` and ``labels_of_content``, the number of labels of identical files."""
+def picture_table(frame: pd.DataFrame, problems: Sequence[str], facts: Sequence[FactCheck]) -> pd.DataFrame:
+    """Return the manifest with ``problem`` and ``labels_of_content``, the number of labels of identical files.
+
+    Facts of which a number is expected become numbers; those of files that do not decode are missing.
+    """
+    columns = {check.fact: _fact_column(frame[check.fact], check) for check in facts}
     return frame.assign(
-        width=frame["width"].astype("float64"),
-        height=frame["height"].astype("float64"),
-        mode=frame["mode"].astype(object).where(frame["mode"] != "", None),
+        **columns,
         problem=list(problems),
         labels_of_content=frame.groupby("sha256")["label"].transform("nunique"),
     )
@@ -127,9 +136,10 @@ def class_table(frame: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"label": images.index, "images": images.values, "imbalance": imbalance.values})
 
 
-def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str]) -> list[_Check]:
+def _picture_checks(
+    frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequence[str], facts: Sequence[FactCheck]
+) -> list[_Check]:
     known = list(limits.labels) or manifest.labels(frame)
-    sides = {"min_value": limits.min_side, "max_value": limits.max_side}
     decodable = 1 - limits.max_undecodable
     checks = [
         _Check(
@@ -143,26 +153,7 @@ def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequ
             f"at least {decodable:.1%} of the files are complete pictures (validate.max_undecodable)",
             lambda gx: gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["none"], mostly=decodable),
         ),
-        _Check(
-            "colour_mode",
-            f"colour modes {', '.join(COLOUR_MODES + GREY_MODES)}",
-            lambda gx: gx.ExpectColumnValuesToBeInSet(column="mode", value_set=[*COLOUR_MODES, *GREY_MODES]),
-        ),
-        _Check(
-            "mostly_colour",
-            f"at least {_MIN_COLOUR_SHARE:.0%} of the pictures in colour",
-            lambda gx: gx.ExpectColumnValuesToBeInSet(
-                column="mode", value_set=list(COLOUR_MODES), mostly=_MIN_COLOUR_SHARE
-            ),
-        ),
-        *(
-            _Check(
-                side,
-                f"{side} of {limits.min_side} to {limits.max_side} pixels (validate.min_side, max_side)",
-                lambda gx, side=side: gx.ExpectColumnValuesToBeBetween(column=side, **sides),
-            )
-            for side in ("width", "height")
-        ),
+        *map(_fact_check, facts),
         _Check(
             "known_labels",
             f"labels among {', '.join(known)} (validate.labels)",
@@ -189,6 +180,19 @@ def _picture_checks(frame: pd.DataFrame, limits: ValidateParams, dangerous: Sequ
             )
         )
     return checks
+
+
+def _fact_column(texts: "pd.Series[str]", check: FactCheck) -> Any:
+    known = texts.astype(object).where(texts != "", None)
+    return known if check.among is not None else pd.to_numeric(known).astype("float64")
+
+
+def _fact_check(check: FactCheck) -> _Check:
+    if check.among is not None:
+        among = {"value_set": list(check.among), "mostly": check.mostly}
+        return _Check(check.name, check.expected, lambda gx: gx.ExpectColumnValuesToBeInSet(column=check.fact, **among))
+    between = {"min_value": check.low, "max_value": check.high, "mostly": check.mostly}
+    return _Check(check.name, check.expected, lambda gx: gx.ExpectColumnValuesToBeBetween(column=check.fact, **between))
 
 
 def _class_checks(limits: ValidateParams) -> list[_Check]:

@@ -9,21 +9,21 @@ import pandas as pd
 from buckler.errors import DataError
 from buckler.state import documents
 
-COLUMNS = ("id", "path", "sha256", "label", "width", "height", "mode", "bytes", "source", "group")
-"""Required columns, in this order; columns from the source's metadata follow."""
+COLUMNS = ("id", "path", "sha256", "label", "bytes", "source", "group")
+"""Required columns, in this order; facts of the files and columns from the source's metadata follow, as text."""
 
-_INTEGERS = {"width": "Int64", "height": "Int64", "bytes": "int64"}
+_INTEGERS = {"bytes": "int64"}
 
 
 def build(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     """Return ``rows`` as a manifest: fixed columns first, then the others, sorted by id.
 
-    ``width`` and ``height`` are missing (``None``), and ``mode`` is empty, if a picture does not decode.
+    The facts of a file that does not decode are empty.
     """
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     frame = pd.DataFrame(list(rows), columns=[*COLUMNS, *extra])
+    frame[extra] = frame[extra].astype(object).fillna("")
     strings = {name: "str" for name in frame.columns if name not in _INTEGERS}
-    frame[extra] = frame[extra].fillna("")
     return frame.astype({**strings, **_INTEGERS}).sort_values("id", ignore_index=True)
 
 
@@ -46,8 +46,7 @@ def read(path: Path) -> pd.DataFrame:
         if missing:
             raise DataError(f"{path}: expected the columns {list(COLUMNS)}, {missing} are missing")
         types = {name: _INTEGERS.get(name, "str") for name in header}
-        empty = {"width": [""], "height": [""]}
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=empty)
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError(f"no {path}; run the stage that writes it: dvc repro") from error
     except ValueError as error:  # pandas' ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors

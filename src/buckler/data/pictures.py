@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from buckler.data import manifest
 from buckler.errors import DataError
-from buckler.modality.picture.images import load_batch
+from buckler.modality.base import Images, InputForm
 
 SPLITS = ("train", "calibration", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Decoded pictures: ``images`` (n, size, size, 3) float32 in 0..1, ``truth`` (n,) class indices, their ``ids``."""
+    """Decoded pictures: ``images`` (n, ...) float32 in 0..1, ``truth`` (n,) class indices, their ``ids``."""
 
     ids: tuple[str, ...]
-    images: npt.NDArray[np.float32]
+    images: Images
     truth: npt.NDArray[np.int64]
 
     @property
@@ -50,13 +50,13 @@ def drawn_rows(total: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def load(split: Path, labels: Sequence[str], *, size: int, description: str | None = None) -> Pictures:
-    """Return the pictures that the manifest ``split`` lists, resized to ``size`` a side.
+def load(split: Path, labels: Sequence[str], form: InputForm, *, description: str | None = None) -> Pictures:
+    """Return the inputs of the files that the manifest ``split`` lists.
 
     Args:
         split: A manifest as ``data/splits/test.csv``.
         labels: Class names, in the order of the class indices.
-        size: Side of the result in pixels.
+        form: What the network reads.
         description: Label of a progress bar; None shows no bar.
 
     Raises:
@@ -65,7 +65,7 @@ def load(split: Path, labels: Sequence[str], *, size: int, description: str | No
     frame = manifest.read(split)
     truth = truth_of(split, labels)
     paths = [Path(path) for path in frame["path"]]
-    return Pictures(ids=tuple(frame["id"]), images=load_batch(paths, size=size, description=description), truth=truth)
+    return Pictures(ids=tuple(frame["id"]), images=form.load_batch(paths, description=description), truth=truth)
 
 
 def truth_of(split: Path, labels: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -10,13 +10,13 @@ import numpy as np
 from buckler.data import manifest
 from buckler.data.folder import Folder
 from buckler.data.pictures import Pictures
-from buckler.errors import DataError, UnusableImageError
-from buckler.modality.picture import images
+from buckler.errors import DataError, UnusableInputError
+from buckler.modality.base import InputForm
 
 log = logging.getLogger(__name__)
 
 
-def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, known: Sequence[Path]) -> Pictures:
+def load_recent(root: Path, labels: Sequence[str], form: InputForm, *, count: int, known: Sequence[Path]) -> Pictures:
     """Return the most recent pictures of the class folders in ``root``, sorted by name.
 
     Undecodable files are left out, and so are pictures that the model was trained on: they would bias the result.
@@ -24,7 +24,7 @@ def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, kno
     Args:
         root: Contains one folder per class.
         labels: Class names, in the order of the class indices.
-        size: Side of the result in pixels.
+        form: What the model reads.
         count: Number of pictures, the latest modified first; 0 takes all.
         known: Manifests of pictures to leave out.
 
@@ -51,8 +51,8 @@ def load_recent(root: Path, labels: Sequence[str], *, size: int, count: int, kno
         if hashlib.sha256(content).hexdigest() in learnt:
             continue
         try:
-            pixels = images.load_pixels(content, size=size)
-        except UnusableImageError as error:
+            pixels = form.load(content)
+        except UnusableInputError as error:
             log.warning("left out: %s: %s", root / file, error)
             continue
         chosen.append((file, pixels, labels.index(PurePosixPath(file).parts[0])))

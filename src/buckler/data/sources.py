@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from buckler.data import masks
 from buckler.errors import DataError
-from buckler.modality.picture import images, synthetic
+from buckler.modality.base import Generated, Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Item:
         group: Items with the same one, such as a lesion or a patient, stay in one split; empty if unknown.
         extra: Further columns for the manifest.
         read: Returns the bytes.
-        mask: Returns which pixels show the lesion, as a black and white PNG; None if the source does not know.
+        mask: Returns which pixels show the lesion, as a black and white PNG; the function or its result is None
+            if the source does not know.
     """
 
     id: str
@@ -26,30 +27,39 @@ class Item:
     read: Callable[[], bytes]
     group: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
-    mask: Callable[[], bytes] | None = None
+    mask: Callable[[], bytes | None] | None = None
 
 
-def generated(*, per_class: int, seed: int, size: int) -> list[Item]:
-    """Return ``per_class`` generated pictures of each class, ``size`` pixels a side, as PNG.
+def generated(modality: Modality, *, per_class: int, seed: int, size: int) -> list[Item]:
+    """Return ``per_class`` generated files of each class, whose inputs have the size ``size``.
 
     Raises:
         DataError: ``per_class`` is not positive: the generator has no "all".
     """
     if per_class < 1:
         raise DataError(f"expected data.per_class of at least 1 for the synthetic source, got {per_class}")
-    drawings = [_Drawing(label, index, seed, size) for label in synthetic.LABELS for index in range(per_class)]
-    return [Item(f"{each.label}/{each.index:05}.png", each.label, each, mask=each.mask) for each in drawings]
+    drawings = [_Drawing(modality, label, index, seed, size) for label in modality.labels for index in range(per_class)]
+    return [Item(each.id, each.label, each, mask=each.mask) for each in drawings]
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
+    modality: Modality
     label: str
     index: int
     seed: int
     size: int
 
-    def __call__(self) -> bytes:
-        return images.to_png(synthetic.draw(self.label, self.index, seed=self.seed, size=self.size))
+    @property
+    def id(self) -> str:
+        return f"{self.label}/{self.index:05}{self.modality.suffix}"
 
-    def mask(self) -> bytes:
-        return masks.to_png(synthetic.lesion_mask(self.label, self.index, seed=self.seed, size=self.size))
+    def __call__(self) -> bytes:
+        return self.modality.to_file(self._generated().values)
+
+    def mask(self) -> bytes | None:
+        mask = self._generated().mask
+        return masks.to_png(mask()) if mask else None
+
+    def _generated(self) -> Generated:
+        return self.modality.generate(self.label, self.index, self.seed, self.size)

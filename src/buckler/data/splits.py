@@ -1,16 +1,16 @@
 """Assigns pictures to train, calibration and test: stratified, seeded, each group in one split."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from buckler.data import manifest
-from buckler.data.duplicates import Pair, components
 from buckler.data.pictures import SPLITS
 from buckler.errors import DataError
+from buckler.modality.base import Pair
 
 
 def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
@@ -25,6 +25,22 @@ def group(frame: pd.DataFrame, pairs: Sequence[Pair]) -> NDArray[np.int64]:
             if value:
                 links.append((first.setdefault(value, place), place))
     return components(len(frame), links)
+
+
+def components(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return for each of ``count`` items the smallest member of its connected component, ``(count,)``."""
+    parent = list(range(count))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.array([root(item) for item in range(count)], np.int64)
 
 
 def assign(

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from buckler.data.duplicates import Pair
 from buckler.error_codes import ErrorCode
-from buckler.errors import UnusableImageError
+from buckler.errors import UnusableInputError
+from buckler.modality.base import Pair
 
 _NUMBERS: Final = re.compile(r"\d[\d,]*")
 _STILLS: Final = "remove them, or save single pictures with `ffmpeg -i FILE -vf fps=1 FILE-%03d.png`"
@@ -49,7 +49,7 @@ class Related:
     contradictions: tuple[tuple[str, str], ...]
 
 
-def unusable(faults: Mapping[str, UnusableImageError]) -> list[UnusableFiles]:
+def unusable(faults: Mapping[str, UnusableInputError]) -> list[UnusableFiles]:
     """Return ``faults`` (by id) by their reason, the most frequent first.
 
     Reasons that differ only in numbers, such as those of missing rows, are one; the first one is stated.
@@ -61,7 +61,7 @@ def unusable(faults: Mapping[str, UnusableImageError]) -> list[UnusableFiles]:
     return [UnusableFiles(*_reason_and_advice(faults[ids[0]]), tuple(ids)) for ids in ordered]
 
 
-def _reason_and_advice(fault: UnusableImageError) -> tuple[str, str]:
+def _reason_and_advice(fault: UnusableInputError) -> tuple[str, str]:
     """Return the reason in the decoder's words, and what to do with several files in a folder."""
     reason, mark, do = str(fault).rpartition("; ")
     reason = reason if mark else do
@@ -79,7 +79,7 @@ def related(frame: pd.DataFrame, pairs: Sequence[Pair], groups: NDArray[np.int64
 
     Args:
         frame: A manifest.
-        pairs: Near-duplicates among its rows, of `duplicates.near_duplicates`.
+        pairs: Near-duplicates among its rows, of `Modality.near_duplicates`.
         groups: Result of `splits.group`.
     """
     sizes = np.unique(groups, return_counts=True)[1]

@@ -17,7 +17,8 @@ from buckler.detection.out_of_distribution import OutOfDistributionDetector
 from buckler.detection.quality import QualityLimits
 from buckler.detection.reasons import Reason
 from buckler.detection.threshold import Scores
-from buckler.errors import ModelError
+from buckler.errors import ModelError, ParamsError
+from buckler.modality import table
 from buckler.modality.base import Images
 from buckler.models.finite import check_finite
 from buckler.models.forward import Forward, Logits, probabilities
@@ -25,7 +26,8 @@ from buckler.state.locations import Location
 
 ARRAYS_FILE = "detector.npz"
 INFO_FILE = "detector.json"
-SCHEMA = 5
+SCHEMA = 6
+_PICTURES_ONLY = 5  # schema of detectors of pictures, which did not name their modality
 Flags = dict[Reason, npt.NDArray[np.bool_]]  # reason -> (n,)
 
 
@@ -45,6 +47,7 @@ class Screening:
         temperature: Divides the logits before they become probabilities.
         dangerous: Indices of the labels that must not be missed.
         min_sensitivity: Least share of dangerous pictures that get a dangerous label or ``danger_not_excluded``.
+        modality: Name of the modality of the inputs.
         danger_limit: An answer with a harmless label is ``danger_not_excluded`` if the dangerous labels together have a
             higher probability; None: every such answer is.
     """
@@ -60,6 +63,7 @@ class Screening:
     temperature: float
     dangerous: tuple[int, ...]
     min_sensitivity: float
+    modality: str
     danger_limit: float | None
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float32]:
@@ -70,7 +74,7 @@ class Screening:
         """Return the detector's scores (n,) and, for each of ``INPUT_REASONS``, which ``images`` it applies to.
 
         Args:
-            images: ``(n, size, size, 3)`` float32 in 0..1.
+            images: ``(n, ...)`` float32 in 0..1.
             forward: The network's output for them.
         """
         scores, shares = self.detector.score(forward), self.probabilities(forward.logits)
@@ -79,7 +83,7 @@ class Screening:
             Reason.OUT_OF_DISTRIBUTION: self.clouds.score(forward.features) > self.strangeness,
             Reason.LOW_CONFIDENCE: shares.max(axis=1) < self.min_confidence,
             Reason.DANGER_NOT_EXCLUDED: self._danger_not_excluded(forward.logits, shares),
-            Reason.IMAGE_QUALITY: self.quality.unfit(images),
+            Reason.IMAGE_QUALITY: self.quality.unfit(images, table.find(self.modality)),
         }
 
     def _danger_not_excluded(self, logits: Logits, shares: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
@@ -110,6 +114,8 @@ class Screening:
         """
         try:
             info = json.loads((directory / INFO_FILE).read_bytes())
+            if info["schema"] == _PICTURES_ONLY:
+                info |= {"schema": SCHEMA, "modality": "picture"}
             if info["schema"] != SCHEMA:
                 raise ModelError(
                     f"{directory}: expected a detector of schema {SCHEMA}, got {info['schema']}; run `dvc repro`"
@@ -124,9 +130,11 @@ class Screening:
                     for part, kind in _PARTS.items()
                 }
             lines: dict[str, Any] = {name: _LINES[name](info[name]) for name in _LINES}
-            check_finite(((name, np.asarray(value)) for name, value in lines.items() if value is not None), directory)
+            numbers = {name: value for name, value in lines.items() if not isinstance(value, str | None)}
+            check_finite(((name, np.asarray(value)) for name, value in numbers.items()), directory)
+            parts["quality"].check(table.find(lines["modality"]))
             return cls(**parts, **lines)
-        except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
+        except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError, ParamsError) as error:
             raise ModelError(f"{directory} contains no valid detector: {error!r}") from error
 
 
@@ -146,8 +154,7 @@ def _indices(values: Any) -> tuple[int, ...]:
 
 
 # How each of the other fields is read from JSON.
+_READERS: dict[str, Callable[[Any], Any]] = {"dangerous": _indices, "danger_limit": _number_or_none, "modality": str}
 _LINES: dict[str, Callable[[Any], Any]] = {
-    field.name: {"dangerous": _indices, "danger_limit": _number_or_none}.get(field.name, float)
-    for field in fields(Screening)
-    if field.name not in _PARTS
+    field.name: _READERS.get(field.name, float) for field in fields(Screening) if field.name not in _PARTS
 }

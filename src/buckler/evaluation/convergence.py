@@ -15,7 +15,7 @@ from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD, Walk, climb
 from buckler.evaluation.robustness import Right
 from buckler.measurements.results import Convergence
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import LEVELS, Images, Labels, RadiusUnit
 from buckler.models.forward import Logits
 from buckler.models.gradients import GradientClassifier
 
@@ -34,30 +34,33 @@ def measure(
     *,
     seed: int,
     steps: int = STEPS,
+    unit: RadiusUnit = LEVELS,
 ) -> list[Convergence]:
     """Return how PGD's success grows with its steps, at each radius of ``worst``.
 
     Args:
         classifier: Computes gradients.
-        images: ``(n, height, width, 3)`` float32 in 0..1.
+        images: ``(n, ...)`` float32 in 0..1.
         labels: True class indices, ``(n,)``.
         clean: Which of ``images`` are right unattacked; at most 64 of them are drawn, and none gives no curve.
-        worst: L-infinity radius in 1/255 -> which of ``images`` the suite leaves right up to it.
+        worst: L-infinity radius -> which of ``images`` the suite leaves right up to it.
         seed: Of the draw and of the random starts.
         steps: Gradient steps.
+        unit: Of the radii.
     """
     right = np.flatnonzero(clean)
     drawn = np.sort(np.random.default_rng(seed).permutation(right)[:PICTURES])
     if not len(drawn):
         return []
     curves = []
-    for epsilon, robust in worst.items():
-        walk = PGD(steps=steps, step_size=2.5 * epsilon / 255 / steps).walk(epsilon / 255)
+    for number, robust in worst.items():
+        epsilon = unit.radius(number).value
+        walk = PGD(steps=steps, step_size=2.5 * epsilon / steps).walk(epsilon)
         batch = Batch(images[drawn], labels[drawn], drawn.tolist(), seed)
-        first = _first_flips(classifier, batch, walk, epsilon / 255)
+        first = _first_flips(classifier, batch, walk, epsilon)
         rates = [float((first <= step).mean()) for step in range(steps + 1)]
         found = float((~robust[drawn]).mean())
-        curves.append(Convergence(PGD.name, epsilon, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
+        curves.append(Convergence(PGD.name, number, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
     return curves
 
 

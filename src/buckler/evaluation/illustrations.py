@@ -18,7 +18,7 @@ FILE = "illustrations.npz"
 
 @dataclass(frozen=True, slots=True)
 class Illustrated:
-    """An illustration with its pixels: ``clean`` and ``attacked``, ``(n, height, width, 3)`` float32 in 0..1."""
+    """An illustration as drawn pictures: ``clean`` and ``attacked``, ``(n, height, width, 3)`` float32 in 0..1."""
 
     about: Illustration
     clean: Images

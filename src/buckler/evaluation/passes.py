@@ -14,7 +14,7 @@ from buckler.attacks.iterative import PGD
 from buckler.evaluation import convergence, sanity
 from buckler.evaluation.robustness import worst_case
 from buckler.evaluation.suite import AttackSpec, run_suite
-from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.base import Images, Labels, Modality
 from buckler.models.forward import Forward, Logits
 from buckler.models.gradients import LossName
 
@@ -74,41 +74,51 @@ class _StandIn:
         return answers
 
 
-def _stand_in(classes: int, stable: bool) -> tuple[_StandIn, Images, Labels]:
-    images = np.random.default_rng(1).integers(0, 256, (_PICTURES, _SIDE, _SIDE, 3)).astype(np.float32) / np.float32(
-        255
-    )
+def _stand_in(classes: int, stable: bool, modality: Modality) -> tuple[_StandIn, Images, Labels]:
+    images = modality.references(_PICTURES, modality.shape(_SIDE), 1)
     return _StandIn(classes, images, stable), images, np.zeros(_PICTURES, np.int64)
 
 
-def of_suite(suite: Sequence[AttackSpec], classes: int, *, stable: bool) -> Passes:
+def of_suite(suite: Sequence[AttackSpec], classes: int, modality: Modality, *, stable: bool) -> Passes:
     """Return the passes of ``suite`` for each attacked picture.
 
     Args:
         suite: Its lines.
         classes: Number of classes.
+        modality: Of the inputs.
         stable: Whether pictures withstand every attack, which takes the most passes, or none.
     """
-    model, images, labels = _stand_in(classes, stable)
-    run_suite(model, model, images, labels, suite, seed=0)
+    model, images, labels = _stand_in(classes, stable, modality)
+    run_suite(model, model, images, labels, suite, seed=0, unit=modality.unit)
     return _counted(model)
 
 
-def of_checks(suite: Sequence[AttackSpec], classes: int, *, stable: bool) -> Passes:
+def of_checks(suite: Sequence[AttackSpec], classes: int, modality: Modality, *, stable: bool) -> Passes:
     """Return the passes of the sanity checks and convergence curves for each picture that they attack again."""
-    model, images, labels = _stand_in(classes, stable)
-    outcomes = run_suite(model, model, images, labels, suite, seed=0)
+    model, images, labels = _stand_in(classes, stable, modality)
+    outcomes = run_suite(model, model, images, labels, suite, seed=0, unit=modality.unit)
     clean, before = np.ones(_PICTURES, bool), _counted(model)
     worst = worst_case(outcomes, clean, labels)
-    curves = convergence.measure(model, images, labels, clean, worst, seed=0)
-    sanity.doubt(model, model, images, labels, outcomes=outcomes, clean=clean, seed=0, surrogate=model, curves=curves)
+    curves = convergence.measure(model, images, labels, clean, worst, seed=0, unit=modality.unit)
+    sanity.doubt(
+        model,
+        model,
+        images,
+        labels,
+        outcomes=outcomes,
+        clean=clean,
+        seed=0,
+        surrogate=model,
+        curves=curves,
+        modality=modality,
+    )
     return _counted(model) + before.times(-1)
 
 
-def of_pgd(steps: int, radii: int, *, stable: bool) -> Passes:
+def of_pgd(steps: int, radii: int, modality: Modality, *, stable: bool) -> Passes:
     """Return the passes of PGD at so many ``radii`` for each picture."""
-    model, images, labels = _stand_in(2, stable)
-    list(PGD(steps=steps).each(model, Batch(images, labels), [Radius((each + 1) / 255) for each in range(radii)]))
+    model, images, labels = _stand_in(2, stable, modality)
+    list(PGD(steps=steps).each(model, Batch(images, labels), [modality.unit.radius(each + 1) for each in range(radii)]))
     return _counted(model)
 
 

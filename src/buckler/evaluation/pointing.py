@@ -13,12 +13,14 @@ import numpy as np
 from buckler.data.masks import Mask
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.results import HeatMapCheck, Rate
-from buckler.modality.picture.overlay import stretched
+from buckler.modality.base import Modality
 from buckler.models.explanation import HeadWeights, Relevance, relevance_of
 from buckler.models.forward import Forward
 
 
-def measure(forward: Forward, head: HeadWeights, masks: Sequence[Mask], labels: Sequence[str]) -> HeatMapCheck:
+def measure(
+    forward: Forward, head: HeadWeights, masks: Sequence[Mask], labels: Sequence[str], modality: Modality
+) -> HeatMapCheck:
     """Return how often the heat map points at the lesion.
 
     Args:
@@ -26,6 +28,7 @@ def measure(forward: Forward, head: HeadWeights, masks: Sequence[Mask], labels: 
         head: Of the same network.
         masks: Of the same pictures.
         labels: Class names in the order of the logits.
+        modality: Of the inputs.
 
     Raises:
         ValueError: ``forward`` has no maps.
@@ -34,7 +37,7 @@ def measure(forward: Forward, head: HeadWeights, masks: Sequence[Mask], labels: 
         raise ValueError("expected a forward pass with maps, got one without")
     guesses = forward.logits.argmax(axis=1)
     relevance = [relevance_of(maps, head, int(guess)) for maps, guess in zip(forward.maps, guesses, strict=True)]
-    pointed = np.array([points_at(each, mask) for each, mask in zip(relevance, masks, strict=True)], bool)
+    pointed = np.array([points_at(each, mask, modality) for each, mask in zip(relevance, masks, strict=True)], bool)
     return HeatMapCheck(
         pointed=_share(pointed),
         by_label={label: _share(pointed[guesses == i]) for i, label in enumerate(labels) if (guesses == i).any()},
@@ -42,10 +45,9 @@ def measure(forward: Forward, head: HeadWeights, masks: Sequence[Mask], labels: 
     )
 
 
-def points_at(relevance: Relevance, mask: Mask) -> bool:
+def points_at(relevance: Relevance, mask: Mask, modality: Modality) -> bool:
     """Return whether the hottest spot of ``relevance``, stretched over ``mask``, is part of it."""
-    height, width = mask.shape
-    hottest = stretched(relevance, (width, height)).argmax()
+    hottest = modality.stretched(relevance, mask.shape).argmax()
     return bool(relevance.any() and mask.flat[hottest])
 
 

@@ -89,6 +89,7 @@ def evaluate(
         description=f"attack in {crafter.precision}",
         seed=seed,
         clean=clean,
+        unit=info.form.modality.unit,
         journal=journal,
     )
     truth, guesses = test.truth, clean.logits.argmax(axis=1)

@@ -1,6 +1,7 @@
 """Runs a suite of attacks on pictures and returns the model's answers for each attack and radius; resumable.
 
-Adversarial pictures are rounded to 8 bits before they are scored, so that each could be sent as a PNG.
+Adversarial inputs are rounded to the grid of their modality before they are scored, so that each could be sent as a
+file: pictures to 8 bits, as in a PNG.
 """
 
 import hashlib
@@ -15,12 +16,12 @@ import numpy.typing as npt
 from pydantic import ConfigDict, model_validator
 from tqdm import tqdm
 
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch, Norm
 from buckler.attacks.table import AnyAttack, build
 from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
-from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.base import LEVELS, Images, Labels, RadiusUnit
 from buckler.models.forward import Features, Forward, Logits
 from buckler.models.gradients import GradientClassifier
 from buckler.params import Count
@@ -165,6 +166,7 @@ def run_suite(
     seed: int,
     clean: Forward | None = None,
     chunk: int = 64,
+    unit: RadiusUnit = LEVELS,
     journal: Journal | None = None,
     progress: OnProgress | None = None,
 ) -> list[AttackOutcome]:
@@ -173,12 +175,13 @@ def run_suite(
     Args:
         crafter: Computes gradients, in the precision that is fast on this machine.
         scorer: Gives the answers that count, in the precision that serves.
-        images: ``(n, height, width, 3)`` 8-bit pictures as float32 in 0..1.
+        images: ``(n, ...)`` float32 in 0..1, on the grid of ``unit``.
         labels: True class indices, ``(n,)``.
         suite: Lines to run, in this order.
         seed: Of every random draw.
         clean: The answers of ``scorer`` to ``images``; computed when not given.
         chunk: Pictures attacked at a time; limits the memory, and the work lost when the process is killed.
+        unit: Of the radii, and the grid to which attacked inputs are rounded.
         journal: Stores finished chunks, so that an interrupted evaluation resumes.
         progress: Called after each chunk and radius.
 
@@ -187,7 +190,7 @@ def run_suite(
     """
     check_names(suite)
     clean = scorer.forward(images) if clean is None else clean
-    run = _Run(crafter, scorer, images, labels, clean, seed, chunk, journal, progress or (lambda _: None))
+    run = _Run(crafter, scorer, images, labels, clean, seed, chunk, unit, journal, progress or (lambda _: None))
     outcomes: list[AttackOutcome] = []
     for spec in suite:
         outcomes += run.survivors(spec, outcomes) if spec.only_survivors else run.everyone(spec)
@@ -214,6 +217,7 @@ class _Run:
     clean: Forward
     seed: int
     chunk: int
+    unit: RadiusUnit
     journal: Journal | None
     on_progress: OnProgress
 
@@ -274,12 +278,12 @@ class _Run:
 
     def _craft(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
-        distances = [Radius(epsilon / 255) for epsilon in radii]
+        distances = [self.unit.radius(epsilon) for epsilon in radii]
         crafted = spec.attack.each(self.crafter, batch, distances)
         for radius in distances:
             began = time.perf_counter()
             # The generator attacks at this call, so the seconds are those of this radius.
-            adversarial = as_8_bit(next(crafted), batch.images, radius, spec.attack.norm)
+            adversarial = on_grid(next(crafted), batch.images, radius, spec.attack.norm)
             answer = self.scorer.forward(adversarial)
             yield _Answer(answer.logits, answer.features, time.perf_counter() - began)
 
@@ -294,6 +298,7 @@ class _Run:
             "pictures": rows.tolist(),
             "labels": self.labels[rows].tolist(),
             "pixels": hashlib.sha256(np.ascontiguousarray(self.images[rows]).tobytes()).hexdigest(),
+            "unit": [self.unit.scale, self.unit.levels],
             "crafted_in": self.crafter.precision,
             "scored_in": self.scorer.precision,
         }

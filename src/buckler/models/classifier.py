@@ -29,7 +29,6 @@ class Classifier:
         self.precision: str = precision
         self.batch_size = batch_size
         self._shape = (batch_size, *network.input_shape[1:])
-        self.image_size = int(network.input_shape[1])
         self.classes = int(network.output_shape[-1])
         twin = copy_in(network, precision)
         self._twin, self._with_features = twin, add_features(twin)
@@ -148,7 +147,7 @@ def _gradient_of(network: keras.Model, loss: Callable[[Any, Any], Any]) -> Calla
 
 # Layers of the base. Normalisation and head stay float32: the head takes hardly any time, and all results depend on its
 # logits.
-_IN_PRECISION = frozenset({"Conv2D", "MaxPooling2D"})
+_IN_PRECISION = frozenset({"Conv1D", "Conv2D", "MaxPooling1D", "MaxPooling2D"})
 
 
 def copy_in(network: keras.Model, precision: Precision) -> keras.Model:

@@ -29,8 +29,8 @@ MAX_POOL = 2  # pixels a side
 FLAT = 0.01  # logits: a map without a larger change is flat
 
 Pooling = Literal["max", "mean"]  # 2x2, or over all positions; see `buckler.models.networks.base.Architecture.pooling`
-Maps = npt.NDArray[np.float32]  # (h, w, channels), of the last tap, for one picture
-Relevance = npt.NDArray[np.float32]  # (h, w), 0..1
+Maps = npt.NDArray[np.float32]  # (..., channels), of the last tap, for one input; (h, w, channels) of a picture
+Relevance = npt.NDArray[np.float32]  # (...), 0..1; (h, w) of a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,11 @@ def relevance_of(maps: Maps, head: HeadWeights, label: int) -> Relevance:
     """
     # Grad-CAM needs only the sum of the gradient over all positions. Max pooling passes each gradient on to one
     # position, mean pooling distributes it over all: the sum is the same.
-    weights = _pooled_gradient(maps, head, label).sum(axis=(0, 1))
+    gradient = _pooled_gradient(maps, head, label)
+    weights = gradient.reshape(-1, gradient.shape[-1]).sum(axis=0)
     # By how many logits the margin would change if all of the picture were like this place, not like the median one.
-    change = np.abs((maps - np.median(maps, axis=(0, 1))) @ weights)
+    places = tuple(range(maps.ndim - 1))
+    change = np.abs((maps - np.median(maps, axis=places)) @ weights)
     largest = change.max()
     return np.asarray(change / largest if largest > FLAT else np.zeros_like(change), np.float32)
 
@@ -102,9 +104,9 @@ def _pooled_gradient(maps: Maps, head: HeadWeights, label: int) -> npt.NDArray[n
 
 
 def pool(maps: Maps, pooling: Pooling = "max") -> Maps:
-    """Return ``maps`` pooled, ``(h, w, channels)``; max pooling drops an odd last row or column, as Keras does."""
+    """Return ``maps`` pooled, with as many axes; max pooling drops an odd last row or column, as Keras does."""
     if pooling == "mean":
-        return np.asarray(maps.mean(axis=(0, 1), keepdims=True))
+        return np.asarray(maps.mean(axis=tuple(range(maps.ndim - 1)), keepdims=True))
     height, width, channels = maps.shape
     down, across = height // MAX_POOL, width // MAX_POOL
     blocks = maps[: down * MAX_POOL, : across * MAX_POOL]

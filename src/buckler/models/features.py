@@ -13,14 +13,15 @@ SILENT = 1e-12  # variance below which a channel counts as constant
 
 @keras.saving.register_keras_serializable(package="buckler")
 class MeanAndSpread(keras.layers.Layer):  # type: ignore[misc]
-    """Pools maps ``(batch, h, w, c)`` to each channel's mean and standard deviation, ``(batch, 2 c)`` float32."""
+    """Pools maps ``(batch, ..., c)`` to each channel's mean and standard deviation, ``(batch, 2 c)`` float32."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def call(self, maps: Any) -> Any:
         """Return ``(batch, 2 c)``: the means, then the standard deviations."""
-        mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=[1, 2])
+        places = list(range(1, len(maps.shape) - 1))
+        mean, variance = keras.ops.moments(keras.ops.cast(maps, "float32"), axes=places)
         # At zero, the gradient of a constant channel would be NaN.
         return keras.ops.concatenate([mean, keras.ops.sqrt(keras.ops.maximum(variance, SILENT))], axis=-1)
 

@@ -3,18 +3,20 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
 from buckler.errors import ModelError
 from buckler.measurements.data_source import DataSource
-from buckler.modality.picture.images import CHANNELS
+from buckler.modality import table
+from buckler.modality.base import InputForm
 from buckler.state.locations import Location
 
 INFO_FILE = "model.json"
-SCHEMA = 2
-EARLIER = 1  # without ``heat_maps``, which every network had
+SCHEMA = 3
+# Schemas of models of pictures, which stated the side only; those of 1 had no ``heat_maps``, which every network had.
+EARLIER = (1, 2)
 
 Document = TypeVar("Document")
 
@@ -27,32 +29,43 @@ class ModelInfo:
         labels: Class names in the order of the logits.
         dangerous: Those of ``labels`` that must not be missed: a flip to any other label harms a patient; may be empty.
             Files, metrics and the REST interface call them ``malignant``.
-        image_size: Pixels a side at the input.
+        shape: Shape of one input.
         data_version: Digest of the splits it was trained and tested on, as `buckler.data.pictures.version`.
         defence: Against attacks, as ``train.defence``; a randomised network's answers vary.
         architecture: Name of its network in `buckler.models.networks.table`; ``file`` for one from a file.
         initial_weights: What its training started from: ``sha256:...`` of a file, ``md5:...`` of a download, ``none``
             (drawn from the seed). None for models of versions that did not record it.
-        data_source: Where its pictures come from, as ``data.source``. None for models of versions that did not record
+        data_source: Where its records come from, as ``data.source``. None for models of versions that did not record
             it.
+        modality: Name of its modality in `buckler.modality.table`.
         heat_maps: Whether a heat map can explain its answers; see `buckler.models.networks.layout.Layout.pooling`.
     """
 
     labels: tuple[str, ...]
     dangerous: Annotated[tuple[str, ...], pydantic.Field(alias="malignant")]
-    image_size: int
+    shape: Annotated[tuple[Annotated[int, pydantic.Field(ge=1)], ...], pydantic.Field(min_length=1)]
     data_version: str
     defence: Literal["none", "adversarial", "randomised"] = "none"
     architecture: str = "vgg19"
     initial_weights: str | None = None
     data_source: DataSource | None = None
     heat_maps: bool = True
+    modality: str = "picture"
     schema: int = SCHEMA
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of one input."""
-        return (self.image_size, self.image_size, CHANNELS)
+    def form(self) -> InputForm:
+        """What the classifier reads."""
+        return InputForm(table.find(self.modality), self.shape)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read(cls, content: Any) -> Any:
+        """Accept the description of a version that knew only pictures."""
+        if not isinstance(content, dict) or content.get("schema") not in EARLIER:
+            return content
+        kept = {key: value for key, value in content.items() if key not in ("image_size", "schema")}
+        return {**kept, "shape": table.find("picture").shape(content.get("image_size", 0)), "schema": SCHEMA}
 
 
 def save_info(info: ModelInfo, directory: Path) -> None:
@@ -69,8 +82,10 @@ def load_info(directory: Location) -> ModelInfo:
     """
     path = directory / INFO_FILE
     info = read_document(path, ModelInfo, about="a classifier", missing="expected a saved classifier")
-    if info.schema not in (EARLIER, SCHEMA):
-        raise ModelError(f"{path}: expected schema {EARLIER} or {SCHEMA}, got {info.schema}")
+    if info.schema != SCHEMA:
+        raise ModelError(f"{path}: expected schema {', '.join(map(str, EARLIER))} or {SCHEMA}, got {info.schema}")
+    if info.modality not in table.names():
+        raise ModelError(f"{path}: expected one of the modalities {', '.join(table.names())}, got {info.modality!r}")
     return info
 
 

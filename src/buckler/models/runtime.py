@@ -76,7 +76,7 @@ class Runtime:
 
     Attributes:
         precision: Number format of the computation.
-        image_size: Side of the input in pixels.
+        shape: Of an input.
         classes: Number of logits.
     """
 
@@ -106,8 +106,8 @@ class Runtime:
             compiled = ov.compile_model(model, "CPU", _settings(precision, streams, threads))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{file} cannot be loaded as an exported network: {error}") from error
-        self._compiled, self._shape = compiled, tuple(compiled.input(0).shape)[1:]
-        self.image_size, self.classes = self._shape[0], int(compiled.output(LOGITS).shape[1])
+        self._compiled, self.shape = compiled, tuple(compiled.input(0).shape)[1:]
+        self.classes = int(compiled.output(LOGITS).shape[1])
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
             self._free.put(compiled.create_infer_request())
@@ -163,8 +163,8 @@ class Runtime:
 
     def _checked(self, images: Images) -> Images:
         check_pixels(images)
-        if images.shape[1:] != self._shape:
-            raise ValueError(f"expected images of shape {('batch', *self._shape)}, got {images.shape}")
+        if images.shape[1:] != self.shape:
+            raise ValueError(f"expected images of shape {('batch', *self.shape)}, got {images.shape}")
         return np.ascontiguousarray(images, np.float32)
 
     def _infer(self, picture: Images, names: Sequence[str]) -> list[Features]:

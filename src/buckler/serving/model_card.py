@@ -21,7 +21,7 @@ from buckler.trust.verdict import Verdict
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
-SCHEMA = 2
+SCHEMA = 3
 
 # By `CardData.source`.
 SOURCES: dict[DataSource | None, str] = {
@@ -46,7 +46,9 @@ class CardModel(BaseModel):
     defence: str = Field(description="Defence in training")
     labels: list[str]
     malignant: list[str] = Field(description="Labels that it is dangerous to miss")
-    image_size: int = Field(description="Side length of the model's input, in pixels")
+    modality: str = Field(description="What a record is: `picture`, for example")
+    shape: list[int] = Field(description="Shape of the model's input; of pictures height, width and channels")
+    image_size: int = Field(description="First number of the shape: of pictures, the pixels a side")
 
 
 class CardData(BaseModel):
@@ -174,7 +176,9 @@ def card(
             defence=info.defence,
             labels=list(info.labels),
             malignant=list(info.dangerous),
-            image_size=info.image_size,
+            modality=info.modality,
+            shape=list(info.shape),
+            image_size=info.shape[0],
         ),
         intended_use=intended_use(verdict.model.intended_use, info),
         data=CardData(
@@ -301,6 +305,10 @@ def markdown(card: ModelCard) -> str:
     return text
 
 
+def _input(model: CardModel) -> str:
+    return f"{model.modality} of {' x '.join(map(str, model.shape))}"
+
+
 def _head(card: ModelCard) -> str:
     verdict, model = card.verdict, card.model
     decided = card.decisions.with_limit if card.decisions else None
@@ -310,7 +318,7 @@ def _head(card: ModelCard) -> str:
     rows = [
         ("verdict", f"`{verdict.id}`, {times}"),
         ("model", f"`{model.digest}`"),
-        ("network", f"{_network(model)}, {model.image_size} pixels a side, defence: {model.defence}"),
+        ("network", f"{_network(model)}, input: {_input(model)}, defence: {model.defence}"),
         ("labels", ", ".join(model.labels)),
         ("data", f"`{card.data.version}`, {SOURCES[card.data.source]}"),
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),

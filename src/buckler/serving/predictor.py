@@ -58,16 +58,16 @@ class ServedNetwork(Protocol):
     precision: str
 
     def forward(self, images: Images, *, maps: bool = False) -> Forward:
-        """Return logits, features and, if asked for, maps of ``images`` (batch, size, size, 3) in 0..1."""
+        """Return logits, features and, if asked for, maps of ``images`` (batch, ...) in 0..1."""
         ...
 
 
 class Predictor:
-    """A verified release: pictures of ``image_size`` in, ``Prediction`` out.
+    """A verified release: inputs in, ``Prediction`` out.
 
     Attributes:
         labels: Class names.
-        image_size: Side length of its input in pixels.
+        form: What it reads.
         shape: Shape of one input.
         info: The model's metadata in the release.
         digest: Digest of the model directory, as in the verdict.
@@ -84,7 +84,7 @@ class Predictor:
         verdict: Verdict,
         head: HeadWeights | None,
     ) -> None:
-        self.labels, self.image_size, self.shape = info.labels, info.image_size, info.shape
+        self.labels, self.form = info.labels, info.form
         self.info = info
         self.verdict, self.digest = verdict, verdict.subject_digest
         self.precision = network.precision
@@ -146,7 +146,7 @@ class Predictor:
         """Return the answer to one picture.
 
         Args:
-            pixels: ``(image_size, image_size, 3)`` float32 in 0..1.
+            pixels: The input, float32 in 0..1.
             review_from: Aware time from which every answer needs review; default: the expiry of the verdict.
         """
         return self._prediction(pixels, self._network.forward(pixels[None]), review_from)
@@ -200,7 +200,7 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Answer and explain one grey picture, so that the first real one does not wait for compilation."""
-        grey = np.full(self.shape, 0.5, np.float32)
+        grey = np.full(self.form.shape, 0.5, np.float32)
         self(grey)
         self.predict_and_explain(grey)
 

@@ -27,7 +27,7 @@ class PyfuncModel:
             params: Unused; MLflow passes it.
         """
         labels = self._predictor.labels
-        pixels = np.asarray(model_input, np.float32).reshape(-1, *self._predictor.shape)
+        pixels = np.asarray(model_input, np.float32).reshape(-1, *self._predictor.form.shape)
         answers = [self._predictor(picture).probabilities for picture in pixels]
         rows = [[answer[label] for label in labels] for answer in answers]
         return np.asarray(rows, np.float32).reshape(-1, len(labels))

@@ -17,14 +17,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from buckler.modality.picture.images import CHANNELS
+from buckler.modality.base import Modality
 
-BLOCKS = 16
 PROJECTIONS = 64
 
 
@@ -89,27 +87,25 @@ class QueryMonitor:
         self._rules = rules or QueryRules()
         self._secret = secret or secrets.token_bytes(32)
         self._clock = clock
-        generator = np.random.default_rng(np.frombuffer(hashlib.sha256(self._secret).digest(), np.uint32))
-        values = BLOCKS * BLOCKS * CHANNELS
-        # Scaled so that the length of a projected difference is, on average, the difference's root mean square.
-        self._matrix = (generator.standard_normal((values, PROJECTIONS)) / np.sqrt(values * PROJECTIONS)).astype(
-            np.float32
-        )
+        self._matrices: dict[int, NDArray[np.float32]] = {}  # by the number of values of a fingerprint
         self._clients: OrderedDict[str, _Memory] = OrderedDict()
         self._lock = threading.Lock()
 
-    def observe(self, client: str, pixels: NDArray[np.float32]) -> QueryRun:
-        """Compare a picture with the earlier ones of ``client`` and store it.
+    def observe(self, client: str, values: NDArray[np.float32], modality: Modality) -> QueryRun:
+        """Compare an input with the earlier ones of ``client`` and store it.
 
-        An identical picture sent again counts once: a retry is not a search.
+        An identical one sent again counts once: a retry is not a search.
 
         Args:
             client: Identifier of the client.
-            pixels: ``(height, width, 3)`` float32 in 0..1, at least 16 pixels a side.
+            values: The input, float32 in 0..1.
+            modality: Of the input.
         """
         rules, now = self._rules, self._clock()
-        prints = _orientations(_block_means(pixels)) @ self._matrix
-        digest = hashlib.blake2b(np.rint(pixels * 255).astype(np.uint8).tobytes(), digest_size=8, key=self._secret)
+        fingerprints = modality.fingerprints(values)
+        prints = fingerprints @ self._matrix(fingerprints.shape[1])
+        steps = modality.unit.steps_of(values)
+        digest = hashlib.blake2b(steps.tobytes(), digest_size=8, key=self._secret)
         identity = int.from_bytes(digest.digest(), "big")
         with self._lock:
             memory = self._memory_of(client)
@@ -120,6 +116,15 @@ class QueryMonitor:
             if in_run:
                 memory.last_run_at = now
         return QueryRun(alike, in_run, begins)
+
+    def _matrix(self, values: int) -> NDArray[np.float32]:
+        """Return the projections of fingerprints of so many ``values``, drawn from the secret."""
+        if values not in self._matrices:
+            generator = np.random.default_rng(np.frombuffer(hashlib.sha256(self._secret).digest(), np.uint32))
+            # Scaled so that the length of a projected difference is, on average, the difference's root mean square.
+            drawn = generator.standard_normal((values, PROJECTIONS)) / np.sqrt(values * PROJECTIONS)
+            self._matrices[values] = drawn.astype(np.float32)
+        return self._matrices[values]
 
     def _memory_of(self, client: str) -> "_Memory":
         memory = self._clients.setdefault(client, _Memory(self._rules.remember))
@@ -144,7 +149,7 @@ class _Memory:
         """Return how many distinct pictures seen after ``since`` are similar to the given one.
 
         Args:
-            prints: ``(8, 64)`` fingerprints of the picture in every orientation.
+            prints: ``(forms, 64)`` fingerprints of the input in every form.
             identity: Identity of the picture.
             radius: Distance up to which two pictures are similar.
             since: Time on the monitor's clock.
@@ -164,23 +169,3 @@ class _Memory:
         place = int(known[0]) if len(known) else self._seen % len(self._prints)
         self._seen += 0 if len(known) else 1
         self._prints[place], self._identities[place], self._seen_at[place] = fingerprint, identity, now
-
-
-def _block_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``(16, 16, 3)`` block means, centred per channel so that the colour of the light has no effect."""
-    means: NDArray[Any] = pixels
-    for axis in (0, 1):
-        starts = np.arange(BLOCKS) * pixels.shape[axis] // BLOCKS
-        sizes = np.diff(np.append(starts, pixels.shape[axis])).astype(np.float32)
-        shape = [1, 1, 1]
-        shape[axis] = BLOCKS
-        means = np.add.reduceat(means, starts, axis=axis) / sizes.reshape(shape)
-    result: NDArray[np.float32] = means - means.mean(axis=(0, 1))
-    return result
-
-
-def _orientations(means: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the eight rotated and mirrored forms as rows, ``(8, 768)``, the original first."""
-    mirrored = means[:, ::-1]
-    turned = [np.rot90(each, turns) for each in (means, mirrored) for turns in range(4)]
-    return np.stack([each.reshape(-1) for each in turned])

@@ -30,6 +30,7 @@ ABSOLUTE, RELATIVE = 0.05, 0.02
 DRAWS, DEVIATIONS = 16, 6.0  # answers drawn from a randomised network, and the allowed distance from their mean
 SMALLEST_SHARE = 1e-30
 
+Steps = npt.NDArray[np.unsignedinteger[Any]]  # (n, ...)
 Measured = npt.NDArray[np.float64]  # (pictures, classes + 1): log-probabilities, then the detector's score
 
 
@@ -44,7 +45,8 @@ def write(model: Path) -> None:
     arrays: dict[str, Any] = {}
     for precision in runtime.offered(model) or (None,):
         predictor = Predictor.of(model, _placeholder_verdict(model), precision=precision)
-        arrays["pictures"] = pictures = draw_pictures(predictor.shape)
+        form = predictor.form
+        arrays["pictures"] = pictures = form.modality.unit.steps_of(form.modality.references(PICTURES, form.shape, 0))
         draws = np.stack([_measure(predictor, pictures) for _ in range(DRAWS if _is_randomised(model) else 1)])
         expected = draws.mean(axis=0)
         if not np.isfinite(expected).all():
@@ -105,34 +107,19 @@ def is_known(model: Location, shares: Sequence[float], picture: int) -> bool:
     )
 
 
-def reference_pictures(model: Location) -> npt.NDArray[np.uint8]:
-    """Return the reference pictures in the directory ``model``, ``(n, size, size, 3)``.
+def reference_pictures(model: Location) -> Steps:
+    """Return the reference pictures in the directory ``model``, ``(n, ...)``, in steps of their modality's grid.
 
     Raises:
         SelfTestError: There are none.
     """
-    return np.asarray(_read(model / FILE, _precisions(model / FILE)[0])["pictures"], np.uint8)
+    return _read(model / FILE, _precisions(model / FILE)[0])["pictures"]
 
 
-def draw_pictures(shape: tuple[int, int, int], *, count: int = PICTURES, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return ``(count, *shape)`` pictures of a dark spot on a lighter, noisy ground, in random colours."""
-    generator = np.random.default_rng(seed)
-    size, _, channels = shape
-    down, across = np.mgrid[0:size, 0:size] / size
-    pictures = []
-    for _ in range(count):
-        y, x, radius = generator.uniform(0.3, 0.7), generator.uniform(0.3, 0.7), generator.uniform(0.1, 0.35)
-        spot = np.exp(-((down - y) ** 2 + (across - x) ** 2) / radius**2)[..., None]
-        ground, dark = generator.uniform(140, 255, channels), generator.uniform(0, 140, channels)
-        noise = generator.normal(0, generator.uniform(1, 20), shape)
-        pictures.append((1 - spot) * ground + spot * dark + noise)
-    return np.asarray(np.clip(pictures, 0, 255), np.uint8)
-
-
-def _measure(predictor: Predictor, pictures: npt.NDArray[np.uint8]) -> Measured:
+def _measure(predictor: Predictor, pictures: Steps) -> Measured:
     rows: list[Sequence[float]] = []
-    for picture in pictures:
-        prediction = predictor(np.asarray(picture / 255, np.float32))
+    for values in predictor.form.modality.unit.values_of(pictures):
+        prediction = predictor(values)
         shares = [prediction.probabilities[label] for label in predictor.labels]
         # Logits up to a constant: a probability near one would hide differences.
         rows.append([*np.log(np.maximum(shares, SMALLEST_SHARE)), prediction.score])

@@ -10,14 +10,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import sqlalchemy as sql
 
 from buckler.detection.reasons import INPUT_REASONS
-from buckler.modality.picture.measures import TRAFFIC_MEASURES, traffic_measures
-from buckler.modality.picture.uploads import Upload
+from buckler.modality.base import Modality, Upload
 from buckler.state.database import Database
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 URL_ENV = "BUCKLER_TRAFFIC_URL"
 OFF = "off"
+
+MEASURES: Final = ("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness")
+"""Measures of an input that the database has columns for: those of pictures."""
 
 LOCK_SECONDS = 5
 _SAFE_INTEGER = 2**31 - 1
@@ -69,15 +71,20 @@ class TrafficObservation:
     sketch: tuple[float, ...] = field(repr=False)
 
 
+def has_columns_for(modality: Modality) -> bool:
+    """Return whether the traffic of ``modality`` can be stored."""
+    return {measure.name for measure in modality.traffic} == set(MEASURES)
+
+
 def observe(
-    upload: Upload, prediction: "Prediction", *, digest: str, moment: float | None = None
+    upload: Upload, prediction: "Prediction", modality: Modality, *, digest: str, moment: float | None = None
 ) -> TrafficObservation:
     """Return the measurements of a picture and its answer, now or at ``moment``.
 
     Raises:
         ValueError: A measurement is no finite number; it would spoil those that it is mixed with.
     """
-    measures, confidence = traffic_measures(upload.pixels), max(prediction.probabilities.values())
+    measures, confidence = modality.traffic_of(upload.values), max(prediction.probabilities.values())
     if not np.isfinite([*measures.values(), prediction.score, confidence, *prediction.sketch]).all():
         raise ValueError(f"expected finite measurements of a picture, got {measures}")
     return TrafficObservation(
@@ -106,7 +113,7 @@ _TABLE = sql.Table(
     sql.Column("moment", sql.Double, nullable=False, index=True),
     sql.Column("digest", sql.String(80), nullable=False),
     *(sql.Column(name, sql.Integer) for name in ("width", "height", "size_bytes")),
-    *(sql.Column(name, sql.Double, nullable=False) for name in TRAFFIC_MEASURES),
+    *(sql.Column(name, sql.Double, nullable=False) for name in MEASURES),
     sql.Column("label", sql.Text, nullable=False),
     sql.Column("decision", sql.String(16), nullable=False),
     sql.Column("score", sql.Double, nullable=False),

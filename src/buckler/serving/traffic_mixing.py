@@ -16,8 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from buckler.modality.picture.measures import TRAFFIC_MEASURES
-from buckler.serving.traffic import TrafficObservation
+from buckler.serving.traffic import MEASURES, TrafficObservation
 
 GROUP: Final = 64
 """Pictures that are mixed with each other."""
@@ -74,7 +73,7 @@ def mixed_in_groups(observations: Sequence[TrafficObservation], seed: int) -> li
     return [row for group in rows for row in group]
 
 
-_NUMBERS = (*(name for name in TRAFFIC_MEASURES if name != "sharpness"), "score")
+_NUMBERS = (*(name for name in MEASURES if name != "sharpness"), "score")
 _SIZES = ("width", "height", "size_bytes")
 _NAMES = ("label", "decision")
 

@@ -19,13 +19,13 @@ from pydantic import Field
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.compute.machine import Precision
-from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.base import Change, Images, Labels, Radius
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier, copy_in
 from buckler.models.networks import table
 from buckler.params import Count, Number, Positive, Share, Whole
 from buckler.state import files
-from buckler.training.loop import History, turned
+from buckler.training.loop import History
 
 VALIDATION_STEPS = 7  # of PGD, each epoch
 VALIDATION_PICTURES = 96  # attacked each epoch
@@ -104,6 +104,7 @@ def harden(
     precision: Precision,
     dangerous: Sequence[int] = (),
     seed: int,
+    vary: Change,
     state: Path | None = None,
     on_batch: Callable[[int], object] | None = None,
     on_epoch: Callable[[int, dict[str, float]], object] | None = None,
@@ -121,13 +122,14 @@ def harden(
         precision: Of forward and backward passes; weights and their updates are float32.
         dangerous: Indices of the classes that ``malignant_weight`` applies to.
         seed: Of the order, the turns and the random starts; each epoch draws from its own generator.
+        vary: Gives training inputs in forms that show the same, as `Modality.varied`.
         state: File with the state after each epoch, from which an interrupted training resumes; removed at the end.
             A file of another recipe, start or data set is ignored.
         on_batch: Called with the number of batches done since its last call.
         on_epoch: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(seed)
-    lesson = _Lesson(network, training, recipe, precision, dangerous)
+    lesson = _Lesson(network, training, recipe, precision, dangerous, vary)
     key = _key(network, training, recipe, precision, dangerous, seed)
     history = lesson.restore(state, key) if state else []
     if on_batch:
@@ -157,8 +159,9 @@ class _Lesson:
         recipe: Recipe,
         precision: Precision,
         dangerous: Sequence[int],
+        vary: Change,
     ) -> None:
-        self._training, self._recipe = training, recipe
+        self._training, self._recipe, self._vary = training, recipe, vary
         self.batches = max(len(training.truth) // recipe.batch_size, 1)
         # Copies: the network itself changes only at the end. Their variables are float32 in any precision.
         self._student, self.averaged = (_copy(network, precision) for _ in range(2))
@@ -187,7 +190,7 @@ class _Lesson:
         order = generator.permutation(len(self._training.truth))
         for start in range(0, self.batches * size, size):
             places = order[start : start + size]
-            images, truth = turned(self._training.images[places], generator), self._training.truth[places]
+            images, truth = self._vary(self._training.images[places], generator), self._training.truth[places]
             adversarial = images.copy()
             adversarial[clean:] = self._attack(images[clean:], truth[clean:], epsilon, generator)
             loss, right = self._step(images, adversarial, *self._targets(truth))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Change, Images, Labels
 from buckler.models.backend import keras
 from buckler.models.forward import Features
 from buckler.models.networks.base import HeadShape, build_head
@@ -36,15 +36,6 @@ def rotated(images: Images, degrees: float, generator: np.random.Generator) -> I
         degrees / 360, fill_mode="nearest", interpolation="bilinear", seed=int(generator.integers(2**31))
     )
     return np.clip(np.asarray(turn(images, training=True), np.float32), 0, 1)
-
-
-def turned(images: Images, generator: np.random.Generator) -> Images:
-    """Return each of ``images`` in one of the eight symmetries of the square: skin has no preferred orientation."""
-    result = np.empty_like(images)
-    for place, choice in enumerate(generator.integers(8, size=len(images))):
-        picture = np.rot90(images[place], choice % 4)
-        result[place] = picture[:, ::-1] if choice >= 4 else picture
-    return result
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -89,20 +80,20 @@ class FeatureBatches(_Batches):
 
 
 class PictureBatches(_Batches):
-    """Batches of pictures, each in one of its eight symmetries at random."""
+    """Batches of inputs, each in a form that shows the same."""
 
-    def __init__(self, images: Images, labels: Labels, classes: int, batch_size: int, seed: int) -> None:
-        self._images = images
+    def __init__(self, images: Images, labels: Labels, classes: int, batch_size: int, seed: int, vary: Change) -> None:
+        self._images, self._vary = images, vary
         super().__init__(labels, classes, batch_size, seed)
 
     def __getitem__(self, index: int) -> tuple[Images, npt.NDArray[np.float32]]:
-        """Return pictures ``(batch, height, width, channels)`` and one-hot targets ``(batch, classes)``."""
+        """Return inputs ``(batch, ...)`` and one-hot targets ``(batch, classes)``."""
         rows = self._rows(index)
         # One generator for each batch: Keras may request a batch early, or twice.
-        return turned(self._images[rows], np.random.default_rng((self._seed, index))), self._targets[rows]
+        return self._vary(self._images[rows], np.random.default_rng((self._seed, index))), self._targets[rows]
 
     def on_epoch_end(self) -> None:
-        """Shuffle the pictures for the next epoch and draw the seed of their symmetries."""
+        """Shuffle the pictures for the next epoch and draw the seed of their forms."""
         super().on_epoch_end()
         self._seed = int(self._generator.integers(2**31))
 
@@ -140,20 +131,21 @@ def train_network(
     validation: tuple[Images, Labels],
     *,
     schedule: Schedule,
+    vary: Change,
     progress: Progress | None = None,
 ) -> History:
     """Train all of ``network``, pixels to logits, in place; return one row an epoch, as `train_head`.
 
     Args:
         network: Freshly initialised.
-        training: Pictures ``(n, s, s, 3)`` in 0..1 and class indices ``(n,)``; an epoch sees each once, in one of its
-            eight symmetries at random.
+        training: Inputs ``(n, ...)`` in 0..1 and class indices ``(n,)``; an epoch sees each once, as ``vary`` gives it.
         validation: The same, for measurement only.
         schedule: As for `train_head`.
+        vary: Gives inputs in forms that show the same, as `Modality.varied`.
         progress: As for `train_head`.
     """
     keras.utils.set_random_seed(schedule.seed)
-    batches = PictureBatches(*training, network.output_shape[-1], schedule.batch_size, schedule.seed)
+    batches = PictureBatches(*training, network.output_shape[-1], schedule.batch_size, schedule.seed, vary)
     return _fit(network, batches, validation, schedule, progress)
 
 

@@ -14,9 +14,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from buckler.errors import ParamsError
-from buckler.modality.picture.measures import TRAFFIC_MEASURES
 from buckler.params import Count, Positive, Real, Seed, Share
-from buckler.serving.traffic import TrafficObservation
+from buckler.serving.traffic import MEASURES, TrafficObservation
 
 Kind = Literal["input", "features", "predictions", "detector"]
 KINDS: tuple[Kind, ...] = ("input", "features", "predictions", "detector")
@@ -136,7 +135,7 @@ def _attribute(name: str) -> Callable[[TrafficObservation], object]:
 
 _SIZES = ("width", "height", "size_bytes")
 QUANTITIES: Mapping[str, Quantity] = {
-    **{name: Quantity("input", "ks", _attribute(name)) for name in (*TRAFFIC_MEASURES, *_SIZES)},
+    **{name: Quantity("input", "ks", _attribute(name)) for name in (*MEASURES, *_SIZES)},
     "features": Quantity("features", "mmd", _attribute("sketch")),
     "label": Quantity("predictions", "chi_square", _attribute("label")),
     "decision": Quantity("predictions", "chi_square", _attribute("decision")),

@@ -30,6 +30,7 @@ from buckler.trust.public_keys import public_pem
 from buckler.trust.verdict import Source
 from services.classifier.endpoints import ENDPOINTS
 from tests import projects, screenings
+from tests.forms import square
 from tests.key_files import public_env, signing_env, write_private
 from tests.services.running import IMAGE_SIZE, SERVICES, TLS
 
@@ -47,11 +48,11 @@ def small_project(root: Path) -> Path:
 
     projects.make_project(root)
     shutil.rmtree(root / "models")
-    network = TINY.build(IMAGE_SIZE, 2, head=HeadShape((8,)), seed=7)
+    network = TINY.build(square(IMAGE_SIZE), 2, head=HeadShape((8,)), seed=7)
     pictures = np.random.default_rng(7).uniform(size=(40, IMAGE_SIZE, IMAGE_SIZE, 3)).astype(np.float32)
     classifier, runtime = root / "models/classifier", root / "models/runtime"
     info = checkpoint.ModelInfo(
-        projects.LABELS, ("malignant",), IMAGE_SIZE, "sha256:data", architecture="tiny", data_source="synthetic"
+        projects.LABELS, ("malignant",), square(IMAGE_SIZE), "sha256:data", architecture="tiny", data_source="synthetic"
     )
     checkpoint.save(network, info, classifier)
     export.write(network, pictures, runtime)

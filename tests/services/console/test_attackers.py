@@ -21,6 +21,7 @@ from services.console.attackers import (
     StoppedError,
 )
 from tests import screenings
+from tests.forms import square
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +36,10 @@ def model(module_tmp_path: Path) -> Path:
     from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
 
-    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
-    info = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), SIZE, "sha256:test", architecture="tiny")
+    network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=7)
+    info = checkpoint.ModelInfo(
+        ("benign", "malignant"), ("malignant",), square(SIZE), "sha256:test", architecture="tiny"
+    )
     checkpoint.save(network, info, module_tmp_path)
     pictures = np.random.default_rng(7).uniform(size=(40, SIZE, SIZE, 3)).astype(np.float32)
     screenings.fit(Classifier(network), pictures, np.arange(40) % 2, min_confidence=0.5).save(module_tmp_path)

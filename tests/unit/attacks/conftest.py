@@ -1,5 +1,7 @@
 import pytest
 
+from tests.forms import square
+
 
 @pytest.fixture(params=[2, 7], ids=["2 classes", "7 classes"])
 def small(request):
@@ -18,7 +20,7 @@ def tiny_seven():
     from buckler.models.networks.base import HeadShape
     from buckler.models.networks.tiny import TINY
 
-    return Classifier(TINY.build(32, 7, head=HeadShape((16, 8)), seed=1), batch_size=4)
+    return Classifier(TINY.build(square(32), 7, head=HeadShape((16, 8)), seed=1), batch_size=4)
 
 
 @pytest.fixture(params=["2 classes", "7 classes"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.attacks.adaptive import Expectation, StraightThrough, Unsaturated, logit_scale
-from buckler.attacks.ball import as_8_bit, lengths
+from buckler.attacks.ball import lengths, on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.attacks.table import ATTACKS
@@ -146,7 +146,7 @@ RADIUS = 14  # in 1/255: the undefended network has almost no robust accuracy th
 def robust_accuracy(by, scorer, images, labels, *, early_exit):
     radius = Radius(RADIUS / 255)
     crafted = PGD(steps=20, early_exit=early_exit)(by, Batch(images, labels), radius)
-    answers = scorer.logits(np.concatenate([images, as_8_bit(crafted, images, radius)]))
+    answers = scorer.logits(np.concatenate([images, on_grid(crafted, images, radius)]))
     return float(np.mean((answers.argmax(axis=1) == np.tile(labels, 2)).reshape(2, -1).all(axis=0)))
 
 

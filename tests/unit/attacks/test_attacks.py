@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.ball import as_8_bit, lengths
+from buckler.attacks.ball import lengths, on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.gradient import FGSM
 from buckler.attacks.iterative import PGD, margins
@@ -12,7 +12,7 @@ from buckler.modality.base import Radius, RadiusUnit
 from tests.unit.attacks.settings import with_settings
 from tests.unit.toy import Brightness, Linear
 
-PERCENT = RadiusUnit(100, " %")
+PERCENT = RadiusUnit(100, " %", 255)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_result_stays_in_the_ball_and_in_bounds(name, epsilon_255):
     assert size(adversarial - images, norm) <= radius.value + 1e-6
     assert adversarial.min() >= attack.bounds[0]
     assert adversarial.max() <= attack.bounds[1]
-    picture = np.rint(as_8_bit(adversarial, images, radius, norm) * 255)
+    picture = np.rint(on_grid(adversarial, images, radius, norm) * 255)
     assert size(picture - np.rint(images * 255), norm) <= epsilon_255 + 1e-3
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from buckler.attacks.ball import BALLS, as_8_bit, lengths, project_l2, uniform_l2, unit_l2
+from buckler.attacks.ball import BALLS, lengths, on_grid, project_l2, uniform_l2, unit_l2
 from buckler.modality.base import Radius
 
 
@@ -52,7 +52,7 @@ def test_uniform_draws_of_a_flat_ball_spread_over_its_radii():
 @pytest.mark.parametrize("length", [1e-3, 0.1, 0.5, 3.0])
 def test_eight_bit_pictures_stay_in_the_euclidean_ball(pictures, radius, length):
     adversarial = project_l2(perturbed(pictures, length), pictures, radius)
-    rounded = as_8_bit(adversarial, pictures, Radius(radius), "l2")
+    rounded = on_grid(adversarial, pictures, Radius(radius), "l2")
     assert (lengths(rounded - pictures) <= radius + 1e-5).all()
     np.testing.assert_allclose(rounded * 255, np.rint(rounded * 255), atol=1e-4)
     assert np.abs(rounded - adversarial).max() < 1.001 / 255
@@ -64,7 +64,7 @@ def test_rounding_keeps_a_change_that_is_spread_below_one_level():
     grey = np.full((1, 32, 32, 3), 128 / 255, np.float32)
     gradient = np.random.default_rng(0).standard_normal(grey.shape).astype(np.float32)
     radius = 0.05  # a quarter of a level in each of 3,072 values
-    rounded = as_8_bit(grey + radius * unit_l2(gradient), grey, Radius(radius), "l2") - grey
+    rounded = on_grid(grey + radius * unit_l2(gradient), grey, Radius(radius), "l2") - grey
     gain = np.sum(rounded * unit_l2(gradient)) / radius
     assert lengths(rounded)[0] == pytest.approx(radius, rel=0.02)
     assert gain > 0.5  # rounding to the nearest level would leave next to nothing
@@ -74,5 +74,5 @@ def test_rounding_keeps_whole_levels(pictures):
     levels = np.random.default_rng(1).integers(-3, 4, pictures.shape)
     adversarial = (np.clip(np.rint(pictures * 255) + levels, 0, 255) / 255).astype(np.float32)
     radius = float(lengths(adversarial - pictures).max())
-    np.testing.assert_allclose(as_8_bit(adversarial, pictures, Radius(radius), "l2"), adversarial, atol=1e-6)
-    np.testing.assert_allclose(as_8_bit(adversarial, pictures, Radius(3 / 255)), adversarial, atol=1e-6)
+    np.testing.assert_allclose(on_grid(adversarial, pictures, Radius(radius), "l2"), adversarial, atol=1e-6)
+    np.testing.assert_allclose(on_grid(adversarial, pictures, Radius(3 / 255)), adversarial, atol=1e-6)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from buckler.attacks.autopgd import APGDCrossEntropy
-from buckler.attacks.ball import as_8_bit, largest
+from buckler.attacks.ball import largest, on_grid
 from buckler.attacks.base import Batch
 from buckler.attacks.fab import FAB, nearest_on_plane, within
 from buckler.errors import InputRangeError
@@ -122,7 +122,7 @@ def test_one_run_serves_all_radii_and_survives_rounding_to_8_bits(small):
         near = largest(found - images) <= epsilon
         wrong = guess(classifier)(adversarial) != labels
         assert wrong[near & (guess(classifier)(found) != labels)].all()
-        rounded = as_8_bit(adversarial, images, Radius(epsilon))
+        rounded = on_grid(adversarial, images, Radius(epsilon))
         assert (guess(classifier)(rounded) != labels).sum() >= wrong.sum() - 2
 
 

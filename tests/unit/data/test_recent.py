@@ -8,6 +8,7 @@ from PIL import Image
 from buckler.data import recent
 from buckler.errors import DataError
 from tests import projects
+from tests.forms import pictures_of
 
 LABELS = ("benign", "malignant")
 
@@ -25,7 +26,7 @@ def root(tmp_path):
 
 
 def load(root, count=0, known=()):
-    return recent.load_recent(root, LABELS, size=32, count=count, known=known)
+    return recent.load_recent(root, LABELS, pictures_of(32), count=count, known=known)
 
 
 def test_pictures_are_sorted_by_name(root):

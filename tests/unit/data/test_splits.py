@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buckler.data import manifest, pictures, splits
-from buckler.data.duplicates import Pair
 from buckler.errors import DataError
+from buckler.modality.base import Pair
 
 pytestmark = pytest.mark.slow
 
@@ -118,3 +118,17 @@ def test_an_error_names_a_class_that_cannot_be_in_every_split():
 def test_shares_that_leave_a_split_empty_are_rejected(shares):
     with pytest.raises(DataError, match="expected shares above 0 for test and calibration, below 1 together"):
         assign(frame_of(["a", "b"] * 30), **shares)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.data())
+def test_components_are_the_connected_items(count, data):
+    place = st.integers(0, count - 1)
+    links = data.draw(st.lists(st.tuples(place, place), max_size=40))
+    found = splits.components(count, links)
+    reach = np.eye(count, dtype=bool)
+    for one, other in links:
+        reach[one, other] = reach[other, one] = True
+    for _ in range(count):
+        reach = reach @ reach
+    np.testing.assert_array_equal(found, reach.argmax(axis=1))

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from buckler.data import collection, survey
-from buckler.data.duplicates import Pair
 from buckler.data.layout import Layout
 from buckler.errors import UnusableImageError
+from buckler.modality.base import Pair
 from buckler.modality.picture import images
 from tests import datasets
 

@@ -4,6 +4,7 @@ from PIL import Image, ImageFilter
 
 from buckler.detection.quality import QualityLimits
 from buckler.modality.picture.synthetic import LABELS, draw
+from tests.forms import PICTURE
 
 SIZE = 64
 
@@ -20,7 +21,7 @@ def blurred(images, radius):
 
 @pytest.fixture(scope="module")
 def limits():
-    return QualityLimits.fit(lesions(200, seed=1))
+    return QualityLimits.fit(lesions(200, seed=1), PICTURE)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def fresh():
 
 
 def test_pictures_like_the_training_pictures_pass(limits, fresh):
-    assert limits.unfit(fresh).mean() <= 0.03
+    assert limits.unfit(fresh, PICTURE).mean() <= 0.03
 
 
 @pytest.mark.parametrize(
@@ -45,15 +46,15 @@ def test_pictures_like_the_training_pictures_pass(limits, fresh):
     ids=["blurred", "dark", "overexposed", "plain", "black", "grey"],
 )
 def test_spoilt_pictures_are_unfit(limits, fresh, spoil):
-    assert limits.unfit(spoil(fresh)).mean() >= 0.95
+    assert limits.unfit(spoil(fresh), PICTURE).mean() >= 0.95
 
 
 def test_sharper_pictures_pass(limits, fresh):
     generator = np.random.default_rng(3)
     sharp = np.clip(fresh + generator.normal(0, 0.03, fresh.shape), 0, 1).astype(np.float32)
-    assert limits.unfit(sharp).mean() <= 0.03
+    assert limits.unfit(sharp, PICTURE).mean() <= 0.03
 
 
 def test_a_single_broken_training_picture_does_not_widen_the_limits():
     training = np.concatenate([np.tile(lesions(100, seed=4), (12, 1, 1, 1)), np.zeros((1, SIZE, SIZE, 3), np.float32)])
-    assert QualityLimits.fit(training).unfit(np.zeros((1, SIZE, SIZE, 3), np.float32)).all()
+    assert QualityLimits.fit(training, PICTURE).unfit(np.zeros((1, SIZE, SIZE, 3), np.float32), PICTURE).all()

@@ -120,20 +120,20 @@ def test_a_detector_of_another_schema_is_rejected(tmp_path, screening):
     screening.save(tmp_path)
     info = json.loads((tmp_path / "detector.json").read_text())
     (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 1}))
-    with pytest.raises(ModelError, match="schema 5, got 1"):
+    with pytest.raises(ModelError, match="schema 6, got 1"):
         Screening.load(tmp_path)
 
 
 # What a stored detector consists of. Where it changes, `SCHEMA` must count up: otherwise an older release is refused
 # by an error about arrays instead of one that says what to do.
 CONTENT = {
-    5: {
+    6: {
         *("detector.read", "detector.probed", "detector.offset", "detector.scale", "detector.directions"),
         *("detector.probe", "detector.expected", "detector.spread", "detector.surprise", "detector.bias"),
         *("clouds.read", "clouds.offset", "clouds.scale", "clouds.centres", "clouds.whitener"),
         *("quality.low of brightness, contrast, blur, colour", "quality.high of brightness, contrast, blur, colour"),
         *("threshold", "max_fpr", "confidence", "strangeness", "min_confidence"),
-        *("temperature", "dangerous", "min_sensitivity", "danger_limit"),
+        *("temperature", "dangerous", "min_sensitivity", "modality", "danger_limit"),
     }
 }
 
@@ -159,5 +159,19 @@ def test_quality_limits_for_too_few_measures_are_rejected(tmp_path, screening):
     with np.load(tmp_path / "detector.npz") as arrays:
         cut = {name: array[:-1] if name.startswith("quality.") else array for name, array in arrays.items()}
     np.savez(tmp_path / "detector.npz", **cut)
-    with pytest.raises(ModelError, match="expected low and high of brightness, contrast, blur, colour"):
+    with pytest.raises(ModelError, match="expected limits of brightness, contrast, blur, colour, got 3"):
+        Screening.load(tmp_path)
+
+
+def test_a_detector_of_the_version_that_knew_only_pictures_is_read(tmp_path, screening):
+    screening.save(tmp_path)
+    info = json.loads((tmp_path / "detector.json").read_text())
+    del info["modality"]
+    (tmp_path / "detector.json").write_text(json.dumps({**info, "schema": 5}))
+    assert Screening.load(tmp_path).modality == "picture"
+
+
+def test_a_detector_of_an_unknown_modality_is_rejected(tmp_path, screening):
+    replace(screening, modality="scent").save(tmp_path)
+    with pytest.raises(ModelError, match=r"expected one of the modalities .*picture.*, got 'scent'"):
         Screening.load(tmp_path)

@@ -6,10 +6,11 @@ from buckler.compute.machine import crafting_precision
 from buckler.evaluation import crafter_and_scorer
 from buckler.models import runtime
 from buckler.models.info import ModelInfo
+from tests.forms import square
 
 
 def info(defence="none"):
-    return ModelInfo(("benign", "malignant"), (), 32, "sha256:0", defence)
+    return ModelInfo(("benign", "malignant"), (), square(32), "sha256:0", defence)
 
 
 def test_an_exported_network_is_scored_in_its_serving_runtime_and_attacked_through_its_reference(

@@ -15,6 +15,7 @@ from buckler.evaluation.suite import AttackSpec
 from buckler.models.info import ModelInfo
 from buckler.reporting import page
 from tests import projects
+from tests.forms import PICTURE, square
 from tests.unit.interrupted import Scored, pictures
 
 
@@ -45,12 +46,12 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
         model,
         Pictures(tuple("abcdefghijkl"), images, truth),
         suite,
-        info=ModelInfo(labels, ("c",), 6, "sha256:data"),
+        info=ModelInfo(labels, ("c",), square(6), "sha256:data"),
         clean=clean,
         seed=7,
         groups={},
     )
-    checks = doubt(model, model, images, truth, outcomes=found.outcomes, clean=found.clean, seed=7)
+    checks = doubt(model, model, images, truth, outcomes=found.outcomes, clean=found.clean, seed=7, modality=PICTURE)
     report = projects.robustness(MeasuredModel("sha256:0", "sha256:1"), 80, 40).model_copy(
         update={
             "labels": labels,

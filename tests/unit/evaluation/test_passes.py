@@ -4,6 +4,7 @@ from buckler.attacks.table import build
 from buckler.evaluation import passes
 from buckler.evaluation.passes import Passes
 from buckler.evaluation.suite import AttackSpec
+from tests.forms import PICTURE
 
 
 def suite(*lines):
@@ -14,7 +15,7 @@ def suite(*lines):
 
 
 def counted(*lines, stable, classes=2):
-    return passes.of_suite(suite(*lines), classes, stable=stable)
+    return passes.of_suite(suite(*lines), classes, PICTURE, stable=stable)
 
 
 @pytest.mark.parametrize("stable", [True, False])
@@ -52,7 +53,7 @@ def test_other_attacks_are_counted_and_pictures_that_withstand_cost_most_gradien
 
 def test_the_checks_are_counted_without_the_suite_that_they_doubt():
     lines = suite(("fgsm", (1,), {}, False), ("pgd", (1,), {"steps": 5}, False))
-    found = passes.of_checks(lines, 2, stable=True)
+    found = passes.of_checks(lines, 2, PICTURE, stable=True)
     # 40 steps of the convergence curve, twice the steps twice, and the same attack from a surrogate at least
     assert found.gradients > 40 + 2 * 10
 
@@ -62,4 +63,4 @@ def test_passes_add_up():
 
 
 def test_pgd_alone_is_counted_by_its_steps_and_radii():
-    assert passes.of_pgd(10, 3, stable=True).gradients == 30
+    assert passes.of_pgd(10, 3, PICTURE, stable=True).gradients == 30

@@ -18,6 +18,7 @@ from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, wors
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, Progress, run_suite
 from buckler.models.info import ModelInfo
+from tests.forms import square
 from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
 TRUTH = np.array([0, 0, 1, 1])
@@ -288,7 +289,7 @@ def test_progress_has_the_robust_accuracy_so_far_of_the_running_cell():
 def test_an_evaluation_has_the_cells_and_worst_case_of_its_outcomes():
     model = Scored(3)
     images, truth = pictures(model)
-    info = ModelInfo(("a", "b", "c"), ("c",), 6, "sha256:data")
+    info = ModelInfo(("a", "b", "c"), ("c",), square(6), "sha256:data")
     test = Pictures(tuple("abcdefghijkl"), images, truth)
     groups = {("label", "a"): truth == 0, ("label", "c"): truth == 2}
     found = robustness.evaluate(

@@ -16,6 +16,7 @@ from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.sanity import doubt
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_suite
 from buckler.models.forward import Forward
+from tests.forms import PICTURE
 from tests.unit import broken
 from tests.unit.linear import Linear
 
@@ -106,7 +107,7 @@ def checks_of(model, images, labels, suite=SUITE, *, crafter=None, clean=None, *
     crafter = crafter or model
     outcomes = run_suite(crafter, model, images, labels, suite, seed=0)
     clean = np.ones(len(labels), bool) if clean is None else clean
-    return doubt(crafter, model, images, labels, outcomes=outcomes, clean=clean, seed=0, **options)
+    return doubt(crafter, model, images, labels, outcomes=outcomes, clean=clean, seed=0, modality=PICTURE, **options)
 
 
 def failed(checks):
@@ -235,7 +236,9 @@ def test_a_weak_attack_that_beats_a_strong_one_is_caught(held, caught):
     images, labels = pictures(model)
     for results, is_caught in ((held, True), (dict.fromkeys(held, WRONG), False)):
         outcomes = list(outcomes_of(model, images, labels, **results))
-        checks = doubt(model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0)
+        checks = doubt(
+            model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0, modality=PICTURE
+        )
         assert (caught in failed(checks)) is is_caught
 
 
@@ -243,7 +246,7 @@ def test_an_attack_that_may_be_weaker_than_fgsm_is_not_compared_with_it():
     model = Plain(2)
     images, labels = pictures(model)
     outcomes = list(outcomes_of(model, images, labels, fgsm_4=WRONG, fgv_4=RIGHT))
-    checks = doubt(model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0)
+    checks = doubt(model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0, modality=PICTURE)
     assert not any(check.name.startswith("fgv") for check in checks)
 
 
@@ -253,7 +256,9 @@ def test_one_picture_is_within_the_tolerance_and_many_are_not():
     for lost, passed in ((1, True), (5, False)):
         noise = np.arange(48) >= lost
         outcomes = list(outcomes_of(model, images, labels, fgsm_4=RIGHT, noise_4=noise))
-        checks = doubt(model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0)
+        checks = doubt(
+            model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0, modality=PICTURE
+        )
         assert ("noise_not_stronger_than_fgsm_at_4" not in failed(checks)) is passed
 
 
@@ -289,7 +294,18 @@ BELIEVED = [AttackSpec(FGSM(), (4, 12)), AttackSpec(PGD(steps=10), (12,)), Attac
 def doubts_about(classifier, images, labels):
     clean = classifier.logits(images).argmax(axis=1) == labels
     outcomes = run_suite(classifier, classifier, images, labels, BELIEVED, seed=0)
-    return doubt(classifier, classifier, images, labels, outcomes=outcomes, clean=clean, seed=0, subset=24, few=2)
+    return doubt(
+        classifier,
+        classifier,
+        images,
+        labels,
+        outcomes=outcomes,
+        clean=clean,
+        seed=0,
+        modality=PICTURE,
+        subset=24,
+        few=2,
+    )
 
 
 def test_a_trained_network_without_a_defence_passes_every_check(fragile):

@@ -10,6 +10,7 @@ from buckler.models.networks.base import HeadShape
 from buckler.models.networks.table import NETWORKS
 from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import RandomisedInput
+from tests.forms import square
 
 SIZE = 80  # gives maps of 5 by 5, of which the pooling drops the last row and column
 
@@ -68,7 +69,7 @@ def test_maps_and_head_give_the_networks_logits(network, pixels, maps):
 
 def test_maps_and_logits_of_a_randomised_network_come_from_the_same_draws(pixels):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
-    network = TINY.build(SIZE, 3, head=HeadShape((16, 8)), seed=3, before=before)
+    network = TINY.build(square(SIZE), 3, head=HeadShape((16, 8)), seed=3, before=before)
     passes = [Classifier(network, batch_size=2).forward(pixels[None], maps=True) for _ in range(2)]
     assert not np.allclose(passes[0].maps, passes[1].maps)
     for one in passes:

@@ -16,10 +16,11 @@ from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.tiny import TINY
 from buckler.trust import digests
+from tests.forms import square
 
 pytestmark = pytest.mark.slow
 
-INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
+INFO = checkpoint.ModelInfo(("benign", "malignant"), ("malignant",), square(32), "sha256:0", architecture="tiny")
 
 
 def test_results_do_not_depend_on_the_batch(tiny_classifier, tiny_pictures):
@@ -181,6 +182,7 @@ def test_the_environment_overrides_the_precision(monkeypatch):
 LOAD = """
 import buckler.models.networks.table
 from tensorflow.python.util import _pywrap_util_port
+from tests.forms import square
 print(_pywrap_util_port.IsMklEnabled())
 """
 

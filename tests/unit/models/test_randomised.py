@@ -6,6 +6,7 @@ from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import Randomisation, RandomisedInput
+from tests.forms import square
 
 
 def changed(images, smallest=1.0, noise_255=0.0, seed=3):
@@ -45,7 +46,7 @@ def test_passes_differ_and_a_new_layer_with_the_same_seed_repeats_them(spot):
 
 def test_a_network_stays_random_after_saving_and_in_bfloat16(tiny_pictures, tmp_path):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
-    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before)
+    network = TINY.build(square(32), 2, head=HeadShape((16, 8)), seed=1, before=before)
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
     images, labels = tiny_pictures

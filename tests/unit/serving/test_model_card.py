@@ -8,9 +8,12 @@ from buckler.evaluation.statistics import wilson
 from buckler.models.checkpoint import ModelInfo
 from buckler.serving import model_card
 from tests import projects, verdicts
+from tests.forms import square
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-INFO = ModelInfo(("benign", "malignant"), ("malignant",), 112, data_version="sha256:data", defence="adversarial")
+INFO = ModelInfo(
+    ("benign", "malignant"), ("malignant",), square(112), data_version="sha256:data", defence="adversarial"
+)
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
     assert f"at most {radius}/255" in text
     assert "2026-01-31 12:00 UTC" in text
     assert "without a defence" not in text
-    plain = ModelInfo(INFO.labels, (), 112, data_version="sha256:data")
+    plain = ModelInfo(INFO.labels, (), square(112), data_version="sha256:data")
     assert "without a defence" in "\n".join(card(verdict, plain).limits)
 
 

@@ -28,8 +28,9 @@ from buckler.serving.predictor import Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import EVIDENCE_DIR, MODEL_DIR
 from tests import screenings, verdicts
+from tests.forms import PICTURE, square
 
-INFO = ModelInfo(("benign", "malignant"), ("malignant",), 32, "sha256:0", architecture="tiny")
+INFO = ModelInfo(("benign", "malignant"), ("malignant",), square(32), "sha256:0", architecture="tiny")
 
 
 def verdict(days=1):
@@ -97,7 +98,7 @@ def test_a_network_without_heat_maps_answers_and_shows_none(tiny_network, screen
 
 def test_the_answer_and_the_explanation_of_a_randomised_network_are_of_one_draw(predictor, tiny_pictures):
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
-    network = Classifier(TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=before), batch_size=1)
+    network = Classifier(TINY.build(square(32), 2, head=HeadShape((16, 8)), seed=1, before=before), batch_size=1)
     made, pixels = predictor(network), tiny_pictures[0][0]
     network.reseed(5)
     first, second = (network.forward(pixels[None], maps=True) for _ in range(2))
@@ -142,7 +143,7 @@ def test_a_picture_far_from_all_classes_goes_to_review_as_out_of_distribution(pr
 
 
 def test_a_picture_beyond_the_limits_goes_to_review_for_its_quality(predictor, tiny_pictures):
-    quality = QualityLimits.fit(tiny_pictures[0])
+    quality = QualityLimits.fit(tiny_pictures[0], PICTURE)
     asked = predictor(quality=quality)
     assert asked(np.zeros((32, 32, 3), np.float32)).reasons == ("image_quality",)
     assert asked(tiny_pictures[0][0]).reasons == ()

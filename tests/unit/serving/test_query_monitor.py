@@ -13,6 +13,7 @@ from buckler.attacks.square import Square
 from buckler.modality.base import Radius
 from buckler.modality.picture import images, synthetic
 from buckler.serving.query_monitor import QueryMonitor, QueryRules
+from tests.forms import PICTURE
 
 SIZE = 64
 RUN = QueryRules().run
@@ -54,7 +55,7 @@ def wobble(picture: Pixels, number: int) -> Pixels:
 
 
 def sights(watch: QueryMonitor, pictures, client: str = "a") -> list[bool]:
-    return [watch.observe(client, picture).in_run for picture in pictures]
+    return [watch.observe(client, picture, PICTURE).in_run for picture in pictures]
 
 
 def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixels]], object]) -> int | None:
@@ -111,7 +112,7 @@ def test_different_lesions_of_the_real_set_are_no_run_near_duplicates_included(w
 
 
 def test_a_run_begins_with_its_twelfth_picture_and_is_one_attack(watch: QueryMonitor, lesion: Pixels):
-    seen = [watch.observe("a", wobble(lesion, number)) for number in range(RUN + 5)]
+    seen = [watch.observe("a", wobble(lesion, number), PICTURE) for number in range(RUN + 5)]
     assert [each.alike for each in seen] == list(range(1, RUN + 6))
     assert [each.in_run for each in seen] == [False] * (RUN - 1) + [True] * 6
     assert [each.begins for each in seen].count(True) == 1
@@ -123,7 +124,7 @@ def test_the_same_picture_sent_again_is_no_run(watch: QueryMonitor, lesion: Pixe
 
 def test_sending_each_picture_twice_does_not_clear_the_second(watch: QueryMonitor, lesion: Pixels):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
-    assert watch.observe("a", wobble(lesion, RUN - 1)).in_run
+    assert watch.observe("a", wobble(lesion, RUN - 1), PICTURE).in_run
 
 
 def test_pixels_shuffled_within_a_block_are_another_picture(watch: QueryMonitor, lesion: Pixels):
@@ -139,13 +140,13 @@ def test_pixels_shuffled_within_a_block_are_another_picture(watch: QueryMonitor,
 def test_one_lesion_photographed_five_times_is_no_run(watch: QueryMonitor, lesion: Pixels):
     for other in lesions(40):
         sights(watch, [np.clip(other * light, 0, 1) for light in (0.9, 0.95, 1, 1.05, 1.1)])
-    assert not watch.observe("a", lesion).in_run
+    assert not watch.observe("a", lesion, PICTURE).in_run
 
 
 def test_other_pictures_of_a_client_are_not_part_of_its_run(watch: QueryMonitor, lesion: Pixels):
     for number, other in zip(range(2 * RUN), lesions(3 * RUN), strict=False):
-        watch.observe("a", wobble(lesion, number))
-        assert not watch.observe("a", np.rot90(1 - other)).in_run
+        watch.observe("a", wobble(lesion, number), PICTURE)
+        assert not watch.observe("a", np.rot90(1 - other), PICTURE).in_run
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -153,7 +154,7 @@ def test_other_pictures_of_a_client_are_not_part_of_its_run(watch: QueryMonitor,
 def test_a_rotated_or_mirrored_search_is_detected(watch: QueryMonitor, lesion: Pixels, turns: int, mirrored: bool):
     sights(watch, [wobble(lesion, number) for number in range(RUN)])
     turned = np.rot90(lesion[:, ::-1] if mirrored else lesion, turns)
-    assert watch.observe("a", np.ascontiguousarray(turned)).in_run
+    assert watch.observe("a", np.ascontiguousarray(turned), PICTURE).in_run
 
 
 def test_a_search_with_other_brightness_is_detected(watch: QueryMonitor, lesion: Pixels):
@@ -164,17 +165,17 @@ def test_a_search_with_other_brightness_is_detected(watch: QueryMonitor, lesion:
 
 def test_clients_are_monitored_separately(watch: QueryMonitor, lesion: Pixels):
     for number in range(RUN - 1):
-        watch.observe("a", wobble(lesion, number))
-    assert not watch.observe("b", wobble(lesion, RUN)).in_run
-    assert watch.observe("a", wobble(lesion, RUN)).in_run
+        watch.observe("a", wobble(lesion, number), PICTURE)
+    assert not watch.observe("b", wobble(lesion, RUN), PICTURE).in_run
+    assert watch.observe("a", wobble(lesion, RUN), PICTURE).in_run
 
 
 def test_pictures_expire_after_the_window_and_a_later_run_counts_again(lesion: Pixels):
     clock = Clock()
     watch = QueryMonitor(clock=clock)
-    seen = [watch.observe("a", wobble(lesion, number)) for number in range(RUN)]
+    seen = [watch.observe("a", wobble(lesion, number), PICTURE) for number in range(RUN)]
     clock.now += QueryRules().window_seconds + 1
-    seen += [watch.observe("a", wobble(lesion, number)) for number in range(RUN)]
+    seen += [watch.observe("a", wobble(lesion, number), PICTURE) for number in range(RUN)]
     assert [each.begins for each in seen] == ([False] * (RUN - 1) + [True]) * 2
 
 
@@ -183,12 +184,12 @@ def test_the_stored_pictures_and_clients_are_limited(lesion: Pixels):
     several = list(lesions(RUN))
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "a")
     sights(watch, several, "a")  # the ring is full of others
-    assert watch.observe("a", wobble(lesion, RUN)).alike <= 2
+    assert watch.observe("a", wobble(lesion, RUN), PICTURE).alike <= 2
 
     sights(watch, [wobble(lesion, number) for number in range(RUN - 1)], "b")
     for client in ("c", "d"):
-        watch.observe(client, lesion)
-    assert watch.observe("b", wobble(lesion, RUN)).alike == 1
+        watch.observe(client, lesion, PICTURE)
+    assert watch.observe("b", wobble(lesion, RUN), PICTURE).alike == 1
 
 
 def test_fingerprints_depend_on_the_secret_but_results_do_not(lesion: Pixels):

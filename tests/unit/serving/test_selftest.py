@@ -15,6 +15,7 @@ from buckler.serving import selftest
 from buckler.serving.predictor import Predictor
 from buckler.trust import digests
 from tests import screenings, verdicts
+from tests.forms import PICTURE, square
 
 LABELS = ("benign", "malignant")
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 def save(network, directory, defence="none"):
     pictures = np.random.default_rng(7).uniform(size=(40, 32, 32, 3)).astype(np.float32)
     checkpoint.save(
-        network, checkpoint.ModelInfo(LABELS, ("malignant",), 32, "sha256:test", defence, "tiny"), directory
+        network, checkpoint.ModelInfo(LABELS, ("malignant",), square(32), "sha256:test", defence, "tiny"), directory
     )
     screenings.fit(Classifier(network, batch_size=8), pictures, np.arange(len(pictures)) % 2).save(directory)
     return directory
@@ -50,17 +51,17 @@ def test_the_model_of_the_gate_passes(model, predictor):
 
 
 def test_the_reference_pictures_are_reproducible():
-    first = selftest.draw_pictures((32, 32, 3))
+    first = PICTURE.references(selftest.PICTURES, square(32), 0)
     assert first.shape == (selftest.PICTURES, 32, 32, 3)
-    np.testing.assert_array_equal(first, selftest.draw_pictures((32, 32, 3)))
-    assert all(picture.std() > 5 for picture in first)
+    np.testing.assert_array_equal(first, PICTURE.references(selftest.PICTURES, square(32), 0))
+    assert all(picture.std() > 5 / 255 for picture in first)
 
 
 class Otherwise:
     """The predictor on a machine that computes differently."""
 
     def __init__(self, predictor, see=lambda pixels: pixels, say=lambda prediction: prediction):
-        self.labels, self.image_size, self.precision = predictor.labels, predictor.image_size, predictor.precision
+        self.labels, self.form, self.precision = predictor.labels, predictor.form, predictor.precision
         self._predictor, self._see, self._say = predictor, see, say
 
     def __call__(self, pixels):
@@ -104,7 +105,7 @@ def test_a_release_without_reference_pictures_names_the_next_step(model, predict
 
 def test_a_randomised_network_is_compared_with_its_mean(tmp_path):
     randomisation = randomised.RandomisedInput(smallest=0.8, noise_255=2.0, seed=1)
-    network = TINY.build(32, 2, head=HeadShape((16, 8)), seed=1, before=randomisation)
+    network = TINY.build(square(32), 2, head=HeadShape((16, 8)), seed=1, before=randomisation)
     directory = save(network, tmp_path / "model", defence="randomised")
     selftest.write(directory)
     answering = predictor_of(directory)

@@ -12,11 +12,12 @@ import sqlalchemy as sql
 
 from buckler.detection.reasons import Reason
 from buckler.errors import DatabaseError
-from buckler.modality.picture.uploads import Upload
+from buckler.modality.base import Upload
 from buckler.serving import traffic
 from buckler.serving.predictor import Prediction
 from buckler.serving.traffic import Traffic, TrafficObservation, observe
 from tests.databases import PASSWORD, Postgres, postgres
+from tests.forms import PICTURE
 
 SIDE = 48
 
@@ -179,7 +180,7 @@ def picture(seed: int = 3) -> np.ndarray:
 
 def test_an_observation_contains_no_pixels_and_no_names():
     prediction = Prediction("benign", {"benign": 1.0}, "accept", (), -1.0, 2.0, "clean", sketch=(1.0, 2.0))
-    found = observe(Upload(picture(), 1000, 800, 12345), prediction, digest="sha256:1", moment=5.0)
+    found = observe(Upload(picture(), 1000, 800, 12345), prediction, PICTURE, digest="sha256:1", moment=5.0)
     assert (found.width, found.height, found.size_bytes) == (1000, 800, 12345)
     assert (found.label, found.decision, found.score, found.sketch) == ("benign", "accept", -1.0, (1.0, 2.0))
     sizes = [np.size(getattr(found, name)) for name in TrafficObservation.__dataclass_fields__]
@@ -198,7 +199,7 @@ def test_a_measurement_that_is_no_number_is_refused(damaged):
     """It would spoil the pictures that it is mixed with."""
     prediction = replace(Prediction("benign", {"benign": 1.0}, "accept", (), -1.0, 2.0, "clean"), **damaged)
     with pytest.raises(ValueError, match="expected finite measurements"):
-        observe(Upload(picture()), prediction, digest="sha256:1")
+        observe(Upload(picture()), prediction, PICTURE, digest="sha256:1")
 
 
 @pytest.mark.parametrize("reason", [Reason.MODEL_DEGRADED, Reason.QUERY_ATTACK])
@@ -207,5 +208,5 @@ def test_only_reasons_from_the_picture_itself_count_for_drift(reason):
     unrelated = Prediction("benign", {"benign": 1.0}, "review", (reason,), -1.0, 2.0, "clean")
     both = unrelated.for_review(Reason.IMAGE_QUALITY)
     upload = Upload(picture())
-    assert observe(upload, unrelated, digest="sha256:1").decision == "accept"
-    assert observe(upload, both, digest="sha256:1").decision == "review"
+    assert observe(upload, unrelated, PICTURE, digest="sha256:1").decision == "accept"
+    assert observe(upload, both, PICTURE, digest="sha256:1").decision == "review"

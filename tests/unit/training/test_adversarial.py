@@ -10,7 +10,8 @@ from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
-from buckler.training.adversarial import Examples, Recipe, harden, turned
+from buckler.training.adversarial import Examples, Recipe, harden
+from tests.forms import PICTURE, square
 from tests.unit import small
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,8 @@ def copy_of(network):
 
 def hardened(undefended, examples, recipe=RECIPE, **options):
     network = copy_of(undefended)
-    history = harden(network, *examples, recipe, **({"precision": "float32", "seed": 5} | options))
+    how = {"precision": "float32", "seed": 5, "vary": PICTURE.varied} | options
+    history = harden(network, *examples, recipe, **how)
     return network, history
 
 
@@ -126,7 +128,7 @@ def test_the_state_of_another_recipe_is_ignored(undefended, examples, state):
 
 
 def test_only_the_last_blocks_and_the_head_are_trained(examples):
-    start = TINY.build(small.SIDE, 2, head=HeadShape((8,), 0.0), seed=1)
+    start = TINY.build(square(small.SIDE), 2, head=HeadShape((8,), 0.0), seed=1)
     recipe = dataclasses.replace(RECIPE, unfrozen_blocks=2, epochs=1)
     network, _ = hardened(start, examples, recipe)
     changed = {
@@ -156,7 +158,7 @@ def test_bfloat16_hardens_too_and_leaves_a_float32_network(undefended, examples,
 
 def test_turned_pictures_are_the_eight_symmetries_of_the_square():
     picture = np.arange(2 * 2 * 3, dtype=np.float32).reshape(2, 2, 3)
-    seen = {image.tobytes() for image in turned(np.stack([picture] * 200), np.random.default_rng(0))}
+    seen = {image.tobytes() for image in PICTURE.varied(np.stack([picture] * 200), np.random.default_rng(0))}
     assert len(seen) == 8
 
 

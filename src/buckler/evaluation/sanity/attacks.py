@@ -1,5 +1,6 @@
 """Checks of the attacks: a stronger one must not flip fewer pictures than a weaker one."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,8 +12,6 @@ from buckler.evaluation.sanity.base import Check, CheckedEvaluation, Observation
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
 from buckler.models.gradients import GradientClassifier
 
-# Every picture is within this radius of plain grey, which has one label at most: no model can be robust here.
-HUGE_255 = 128
 # By how much the success rate of PGD with many steps may exceed the suite's; it is scored before rounding to 8 bits.
 OVERLOOKED = 0.05
 SQUARE = AttackSpec(Square(queries=100), (1,))
@@ -50,7 +49,7 @@ def _beside_fgsm(evaluation: CheckedEvaluation) -> Iterator[tuple[AttackOutcome,
                 outcome,
                 best - left,
                 f"robust accuracy {left / total:.3f} under {outcome.spec.name}, {best / total:.3f} under fgsm up to "
-                f"{outcome.epsilon_255}/255",
+                f"{evaluation.modality.unit.text(outcome.epsilon_255)}",
             )
 
 
@@ -64,15 +63,19 @@ def _larger_budget(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 
 
 def _huge_radius(evaluation: CheckedEvaluation) -> Iterator[Observation]:
-    spec = replace(evaluation.line_to_repeat(), epsilon_255=(HUGE_255,))
+    # Every input is within half the range of the middle one, which has one label at most.
+    unit = evaluation.modality.unit
+    huge = math.ceil(unit.scale / 2)
+    spec = replace(evaluation.line_to_repeat(), epsilon_255=(huge,))
     labels = evaluation.labels[evaluation.rows]
     largest_class = int(np.bincount(labels).max())
     right = evaluation.rows[evaluation.clean[evaluation.rows]]
     left = int(evaluation.right(evaluation.attacked(evaluation.crafter, spec, right), right).sum())
     yield Observation(
         left <= largest_class,
-        f"{spec.attack.name} at {HUGE_255}/255, where no model can be robust, leaves {left} of {len(labels)} pictures "
-        f"right; the largest class has {largest_class}",
+        f"{spec.attack.name} at {unit.text(huge)}, where no model can be robust, leaves {left} of {len(labels)} "
+        f"{evaluation.modality.many} right; the largest class has {largest_class}",
+        radius=huge,
     )
 
 
@@ -82,9 +85,11 @@ def _black_box(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     for outcome in lines:
         spec, radius = outcome.spec, outcome.epsilon_255
         new = evaluation.robust(radius) & (outcome.guesses != evaluation.labels)
-        observation = _new_flips(int(new.sum()), len(evaluation.labels), spec.attack.name, radius)
+        observation = _new_flips(evaluation, int(new.sum()), len(evaluation.labels), spec.attack.name, radius)
         yield observation._replace(attack=spec.name)
-    if not any(outcome.spec.attack.knowledge == "score" for outcome in lines):
+    if SQUARE.attack.fits(evaluation.modality.name) and not any(
+        outcome.spec.attack.knowledge == "score" for outcome in lines
+    ):
         spec = replace(SQUARE, epsilon_255=evaluation.line_to_repeat().epsilon_255)
         yield _new_in_subset(evaluation, spec, f"{spec.attack.budget['queries']} queries")
 
@@ -105,21 +110,24 @@ def _new_in_subset(
     right = evaluation.rows[evaluation.robust(radius)[evaluation.rows]]
     adversarial = evaluation.attacked(evaluation.crafter if by is None else by, spec, right)
     flips = int((~evaluation.right(adversarial, right)).sum())
-    observation = _new_flips(flips, len(evaluation.rows), f"{spec.attack.name} ({how})", radius)
+    observation = _new_flips(evaluation, flips, len(evaluation.rows), f"{spec.attack.name} ({how})", radius)
     return observation._replace(attack=spec.attack.name)
 
 
-def _new_flips(flips: int, total: int, attack: str, radius: int) -> Observation:
-    detail = f"{attack} at {radius}/255 flips {flips} of {total} pictures that every white-box attack of the suite left"
-    return Observation(flips <= tolerated(total), f"{detail} right", radius=radius)
+def _new_flips(evaluation: CheckedEvaluation, flips: int, total: int, attack: str, radius: int) -> Observation:
+    modality = evaluation.modality
+    where = f"{attack} at {modality.unit.text(radius)}"
+    detail = f"{where} flips {flips} of {total} {modality.many} that every white-box attack of the suite left right"
+    return Observation(flips <= tolerated(total), detail, radius=radius)
 
 
 def _many_steps(evaluation: CheckedEvaluation) -> Iterator[Observation]:
+    modality = evaluation.modality
     for curve in evaluation.curves:
         yield Observation(
             curve.success_rate[-1] <= curve.suite_success_rate + OVERLOOKED,
             f"{curve.steps[-1]} steps of {curve.attack} flip {curve.success_rate[-1]:.3f} of {curve.pictures} "
-            f"pictures, the suite up to {curve.epsilon_255}/255 {curve.suite_success_rate:.3f}",
+            f"{modality.many}, the suite up to {modality.unit.text(curve.epsilon_255)} {curve.suite_success_rate:.3f}",
             radius=curve.epsilon_255,
         )
 
@@ -143,7 +151,7 @@ BUDGET = Check(
     _larger_budget,
 )
 HUGE_RADIUS = Check(
-    f"chance_at_{HUGE_255}",
+    "chance_at_{radius}",
     "The model is attacked at a radius where no model can be robust.",
     "The model is not really attacked: no model withstands an unlimited change.",
     _huge_radius,

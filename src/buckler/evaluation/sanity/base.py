@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from buckler.attacks.ball import as_8_bit
+from buckler.attacks.ball import on_grid
 from buckler.attacks.base import Batch, LogitModel
 from buckler.attacks.iterative import PGD
 from buckler.evaluation.robustness import Right
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
 from buckler.measurements.results import Convergence
-from buckler.modality.base import Images, Labels, Radius
+from buckler.modality.base import Images, Labels, Modality
 from buckler.models.gradients import GradientClassifier
 
 # Share of the pictures, and never less than one picture: by how many a weaker attack may be ahead by chance, and how
@@ -71,14 +71,15 @@ class CheckedEvaluation:
     reference: LogitModel
     surrogate: GradientClassifier | None
     curves: tuple[Convergence, ...]
+    modality: Modality
 
     def attacked(self, by: GradientClassifier, spec: AttackSpec, rows: Rows) -> Images:
         """Return the pictures at ``rows`` attacked by ``spec``, at its first radius, with the gradients of ``by``."""
         if not len(rows):
             return self.images[rows]
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
-        radius = Radius(spec.epsilon_255[0] / 255)
-        return as_8_bit(spec.attack(by, batch, radius), batch.images, radius, spec.attack.norm)
+        radius = self.modality.unit.radius(spec.epsilon_255[0])
+        return on_grid(spec.attack(by, batch, radius), batch.images, radius, spec.attack.norm)
 
     def right(self, images: Images, rows: Rows) -> Right:
         """Return which of ``images``, made of the pictures at ``rows``, the scorer still classifies correctly."""

@@ -12,7 +12,6 @@ from buckler.attacks.iterative import margins
 from buckler.attacks.noise import Noise
 from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation, Observation, tolerated
-from buckler.modality.base import Radius
 
 # A smaller gradient is a remainder of underflow; float32's smallest normal number is 1.2e-38.
 VANISHING = 1e-30
@@ -61,7 +60,8 @@ def _gradients_not_zero(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 
 def _gradients_point_uphill(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     """Compare with finite differences: a level along the gradient must cost more margin than a random level."""
-    rows, level = evaluation.rows[evaluation.clean[evaluation.rows]], Radius(1 / 255)
+    unit, many = evaluation.modality.unit, evaluation.modality.many
+    rows, level = evaluation.rows[evaluation.clean[evaluation.rows]], unit.radius(1)
     batch = Batch(evaluation.images[rows], evaluation.labels[rows], rows.tolist(), evaluation.seed)
     gradient, _ = evaluation.crafter.loss_gradient(batch.images, batch.labels)
     along = next(steps_along(np.sign(gradient), batch.images, [level.value]))
@@ -72,8 +72,8 @@ def _gradients_point_uphill(evaluation: CheckedEvaluation) -> Iterator[Observati
     uphill = after < np.minimum(before, after_random)
     yield Observation(
         int(uphill.sum()) >= UPHILL * len(rows) - 1,
-        f"on {int(uphill.sum())} of {len(rows)} pictures a step of 1/255 along the gradient costs margin, and more "
-        f"than a random one",
+        f"on {int(uphill.sum())} of {len(rows)} {many} a step of {unit.text(1)} along the gradient costs margin, "
+        f"and more than a random one",
     )
 
 

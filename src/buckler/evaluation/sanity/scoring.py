@@ -8,7 +8,6 @@ import numpy as np
 from buckler.attacks.ball import BALLS
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation, Observation, tolerated
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
-from buckler.modality.picture.images import load_pixels, to_png
 from buckler.models.forward import probabilities
 
 # Mean distance (total variation) between the probabilities of two runtimes.
@@ -36,20 +35,20 @@ def _clean_as_reported(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 
 
 def _survives_a_file(evaluation: CheckedEvaluation) -> Iterator[Observation]:
-    """Attack a few pictures with every line, write them as PNG, read them, and measure their perturbation."""
-    rows = evaluation.few
+    """Attack a few inputs with every line, write them to files, read them, and measure their perturbation."""
+    rows, modality = evaluation.few, evaluation.modality
     origin, specs, lost, widest = evaluation.images[rows], _lines(evaluation.outcomes), [], 0.0
     for spec in specs:
         crafted = evaluation.attacked(evaluation.crafter, spec, rows)
-        read = np.stack([load_pixels(to_png(one)) for one in crafted])
-        size = BALLS[spec.attack.norm].size((read.astype(np.float64) - origin) * 255).max()
+        read = np.stack([modality.load(modality.to_file(one), one.shape) for one in crafted])
+        size = BALLS[spec.attack.norm].size((read.astype(np.float64) - origin) * modality.unit.scale).max()
         widest = max(widest, float(size) / spec.epsilon_255[0])
         if not np.array_equal(read, crafted):
             lost.append(spec.attack.name)
     yield Observation(
         not lost and widest <= 1 + 1e-3,
-        f"{len(specs)} lines on {len(rows)} pictures, written as PNG and read: at most {widest:.4f} of the radius, "
-        f"changed by the file: {', '.join(lost) or 'none'}",
+        f"{len(specs)} lines on {len(rows)} {modality.many}, written as files and read: at most {widest:.4f} of the "
+        f"radius, changed by the file: {', '.join(lost) or 'none'}",
     )
 
 
@@ -72,7 +71,7 @@ CLEAN = Check(
 )
 FILE = Check(
     "epsilon_respected_in_a_file",
-    "Attacked pictures are written as PNG, read again and measured.",
+    "Attacked records are written to files, read again and measured.",
     "Perturbations leave the ball, or do not survive being written to a file.",
     _survives_a_file,
 )

@@ -14,7 +14,7 @@ from buckler.evaluation.sanity import attacks, gradients, scoring
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation
 from buckler.evaluation.suite import AttackOutcome
 from buckler.measurements.results import CheckResult, Convergence
-from buckler.modality.base import Images, Labels
+from buckler.modality.base import Images, Labels, Modality
 from buckler.models.gradients import GradientClassifier
 
 CHECKS: Final[Mapping[str, Check]] = {
@@ -51,6 +51,7 @@ def doubt(
     reference: LogitModel | None = None,
     surrogate: GradientClassifier | None = None,
     curves: Sequence[Convergence] = (),
+    modality: Modality,
 ) -> list[CheckResult]:
     """Run every check on the evaluation that gave ``outcomes``.
 
@@ -60,7 +61,7 @@ def doubt(
         crafter: Computed the gradients.
         scorer: Gave the answers that count. For a randomised model it must be an expectation, too: a single draw
             would flip pictures without an attack.
-        images: ``(n, height, width, channels)`` 8-bit pictures as float32 in 0..1: all that were attacked.
+        images: ``(n, ...)`` float32 in 0..1, on the grid of ``modality``: all that were attacked.
         labels: True class indices, ``(n,)``.
         outcomes: Of each line of the suite at each radius, on all of ``images``.
         clean: Which pictures are right unattacked, ``(n,)``.
@@ -72,6 +73,7 @@ def doubt(
         reference: Answers in float32 that ``scorer`` must agree with; ``crafter`` when not given.
         surrogate: Another model for the same pictures, to attack from; without one, the transfer check does not run.
         curves: Of `convergence.measure`.
+        modality: Of the inputs.
 
     Raises:
         ValueError: There is no outcome of a white-box attack in the L-infinity norm.
@@ -91,6 +93,7 @@ def doubt(
         crafter if reference is None else reference,
         surrogate,
         tuple(curves),
+        modality,
     )
     return [result for kind, check in CHECKS.items() for result in _results(kind, check, evaluation)]
 

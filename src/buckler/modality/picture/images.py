@@ -1,7 +1,7 @@
 """Decodes picture files, the same in training and in the service, and writes PNG."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -93,21 +93,6 @@ def as_pixels(image: Image.Image, *, size: int | None = None) -> NDArray[np.floa
     return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
-def load_batch(paths: Sequence[Path], *, size: int, description: str | None = None) -> NDArray[np.float32]:
-    """Return ``(len(paths), size, size, 3)`` float32 in 0..1; a ``description`` shows a progress bar.
-
-    Raises:
-        UnusableImageError: As for ``load_pixels``; the message begins with the path.
-    """
-    images = np.empty((len(paths), size, size, CHANNELS), dtype=np.float32)
-    for index, path in enumerate(with_progress(paths, description)):
-        try:
-            images[index] = load_pixels(path, size=size)
-        except UnusableImageError as error:
-            raise UnusableImageError(error.code, f"{path}: {error}") from error
-    return images
-
-
 def to_png(pixels: NDArray[np.floating]) -> bytes:
     """Return ``(height, width, 3)`` pixels in 0..1 as an 8-bit RGB PNG.
 
@@ -134,16 +119,6 @@ def shrunk(image: Image.Image, longest_side: int) -> Image.Image:
     width, height = (max(1, round(side * share)) for side in image.size)
     # Unlike `Image.thumbnail` of a copy, this holds the large picture only once.
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def with_progress(paths: Sequence[Path], description: str | None) -> Iterable[Path]:
-    """Return ``paths``; a ``description`` shows a progress bar."""
-    if description is None:
-        return paths
-    from tqdm import tqdm  # not installed with the service, which shows no progress bars
-
-    bar: Iterable[Path] = tqdm(paths, desc=description, unit="picture")
-    return bar
 
 
 def _read(source: Path | bytes) -> bytes:

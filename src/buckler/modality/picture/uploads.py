@@ -1,32 +1,14 @@
 """Decodes uploads of clients, recognised by their content, never by their name."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from buckler.modality.base import Upload
 from buckler.modality.picture import images
 from buckler.modality.picture.decode_budget import MAX_PIXELS
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A decoded upload.
-
-    Attributes:
-        pixels: ``(size, size, 3)`` float32 in 0..1, resized as by `images.load_pixels`.
-        width, height: Sides of the upright picture before resizing; None if the client sent pixels.
-        size_bytes: Size of the file; None if the client sent pixels.
-        shown: The upright picture for people, RGB, without metadata; None unless asked for.
-    """
-
-    pixels: NDArray[np.float32]
-    width: int | None = None
-    height: int | None = None
-    size_bytes: int | None = None
-    shown: Image.Image | None = field(default=None, repr=False)
 
 
 def load(
@@ -60,7 +42,7 @@ def load_pixels(source: Path | bytes, *, size: int, frame: int | None = None) ->
     Raises:
         UnusableImageError: The file is in another format, damaged or too large; ``code`` states the fault.
     """
-    return load(source, size=size, frame=frame).pixels
+    return load(source, size=size, frame=frame).values
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 An architecture is one file that defines one `Architecture`, and an entry in `buckler.models.networks.table`. All code
 that depends on layers (training, features, detectors, export, heat maps, hardening) reads that description.
 
-Every network is a base and a head. The base normalises pixels in 0..1 and maps them to pooled maps; the head maps the
+Every network is a base and a head. The base normalises inputs in 0..1 and maps them to pooled maps; the head maps the
 flattened maps to logits.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from buckler.errors import ModelError
-from buckler.modality.picture.images import CHANNELS
+from buckler.modality.base import Shape
 from buckler.models.backend import keras
 from buckler.models.finite import check_finite
 from buckler.models.networks.layout import Layout
@@ -37,39 +37,38 @@ class Architecture(Layout):
     """One architecture, which can be built; its name is the one in ``train.network``.
 
     Attributes:
-        maps: Builds the base: from a Keras tensor of pixels ``(batch, s, s, 3)`` in 0..1 to pooled maps.
-        min_image_size: Minimum side of the input in pixels.
+        maps: Builds the base: from a Keras tensor of inputs in 0..1 to pooled maps.
+        min_size: Smallest length of an axis before the channels.
+        axes: Number of axes of an input: 3 for pictures ``(height, width, channels)``.
         frozen_base: Whether training fits only the head, on features of the base computed once.
         input_spread: Standard deviation of normalised pixels; the seeded initialisation divides by it.
         pretrained: Downloadable weights by their name in ``train.weights``.
     """
 
     maps: Callable[[Any], Any]
-    min_image_size: int
+    min_size: int
     frozen_base: bool
+    axes: int = 3
     input_spread: float = 1.0
     pretrained: Mapping[str, Download] = field(default_factory=dict)
 
     def base(
-        self, image_size: int, *, weights: str = "none", seed: int, before: keras.layers.Layer | None = None
+        self, shape: Shape, *, weights: str = "none", seed: int, before: keras.layers.Layer | None = None
     ) -> keras.Model:
-        """Return the base: ``(batch, s, s, 3)`` pixels to pooled maps.
+        """Return the base: inputs ``(batch, *shape)`` to pooled maps.
 
         Args:
-            image_size: Side of the input in pixels.
+            shape: Shape of an input.
             weights: ``none`` (seeded He initialisation), a name in ``pretrained`` or the path of a Keras file.
             seed: Seed of the initialisation ``none``.
             before: A layer in front of the base; its output has the shape of its input.
 
         Raises:
-            ModelError: ``image_size`` is too small, or the weights are missing or do not fit.
+            ModelError: The network does not fit ``shape``, or the weights are missing or do not fit.
         """
-        if image_size < self.min_image_size:
-            raise ModelError(
-                f"expected data.image_size of at least {self.min_image_size} for {self.title}, got {image_size}"
-            )
-        pixels = keras.Input((image_size, image_size, CHANNELS), name="images")
-        base = keras.Model(pixels, self.maps(pixels if before is None else before(pixels)), name=self.name)
+        self.check_shape(shape)
+        inputs = keras.Input(shape, name="images")
+        base = keras.Model(inputs, self.maps(inputs if before is None else before(inputs)), name=self.name)
         if weights == "none":
             self._initialise(base, seed)
         else:
@@ -80,7 +79,7 @@ class Architecture(Layout):
 
     def build(
         self,
-        image_size: int,
+        shape: Shape,
         classes: int,
         *,
         head: HeadShape | None = None,
@@ -88,14 +87,23 @@ class Architecture(Layout):
         seed: int,
         before: keras.layers.Layer | None = None,
     ) -> keras.Model:
-        """Return base and untrained head as one network, pixels to logits; arguments and errors as ``base``."""
-        base = self.base(image_size, weights=weights, seed=seed, before=before)
+        """Return base and untrained head as one network, inputs to logits; arguments and errors as ``base``."""
+        base = self.base(shape, weights=weights, seed=seed, before=before)
         inputs = int(np.prod(base.output_shape[1:]))
         return join(base, build_head(inputs, classes, head or HeadShape(), seed=seed))
 
+    def check_shape(self, shape: Shape) -> None:
+        """Raise ModelError unless the network fits inputs of ``shape``."""
+        if len(shape) != self.axes:
+            raise ModelError(f"expected an input with {self.axes} axes for {self.title}, got the shape {shape}")
+        if min(shape[:-1], default=self.min_size) < self.min_size:
+            raise ModelError(
+                f"expected data.image_size of at least {self.min_size} for {self.title}, got the shape {shape}"
+            )
+
     def _initialise(self, base: keras.Model, seed: int) -> None:
-        convolutions = [layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)]
-        for index, layer in enumerate(convolutions):
+        weighted = [layer for layer in base.layers if isinstance(layer, _WEIGHTED)]
+        for index, layer in enumerate(weighted):
             kernel = np.asarray(keras.initializers.HeNormal(seed=seed + index)(layer.kernel.shape))
             if index == 0:
                 kernel = kernel / self.input_spread  # He initialisation assumes inputs of unit variance
@@ -120,6 +128,10 @@ class Architecture(Layout):
         check_finite(((weight.path, weight.numpy()) for weight in base.weights), path)
 
 
+# Layers whose kernel the seeded initialisation draws.
+_WEIGHTED = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Dense)
+
+
 def build_head(features: int, classes: int, head: HeadShape, *, seed: int) -> keras.Sequential:
     """Return the head: flattened maps ``(batch, features)`` to logits ``(batch, classes)``."""
     layers: list[Any] = [keras.Input((features,), name="features")]
@@ -135,7 +147,7 @@ def build_head(features: int, classes: int, head: HeadShape, *, seed: int) -> ke
 
 
 def join(base: keras.Model, head: keras.Sequential) -> keras.Model:
-    """Return one network, pixels to logits, that shares the weights of ``base`` and ``head``."""
+    """Return one network, inputs to logits, that shares the weights of ``base`` and ``head``."""
     values = flatten(base).output
     for layer in head.layers:
         values = layer(values)

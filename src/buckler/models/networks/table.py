@@ -4,12 +4,13 @@ from buckler.errors import ModelError
 from buckler.models.backend import keras
 from buckler.models.networks import file
 from buckler.models.networks.base import Architecture, Tap
+from buckler.models.networks.conv1d import CONV1D
 from buckler.models.networks.layout import Layout
 from buckler.models.networks.small import SMALL
 from buckler.models.networks.tiny import TINY
 from buckler.models.networks.vgg import VGG19
 
-NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, SMALL, TINY)}
+NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, SMALL, TINY, CONV1D)}
 
 
 def find(name: str) -> Architecture:

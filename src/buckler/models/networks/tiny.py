@@ -28,6 +28,6 @@ TINY = Architecture(
     trace_taps=(1, 2, 3),
     probe_taps=(1, 2),
     cloud_tap=2,
-    min_image_size=8,
+    min_size=8,
     frozen_base=False,
 )

@@ -19,7 +19,7 @@ from pydantic import Field
 from buckler import params
 from buckler.client import Client
 from buckler.errors import BucklerError
-from buckler.modality.picture.images import to_png
+from buckler.models.info import load_info
 from buckler.params import Count, Share
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache, selftest
@@ -82,9 +82,11 @@ def ask(service: Client, card: Mapping[str, Any], name: str, count: int) -> tupl
     right, seconds = [], []
     with release_cache.reported(card, Registry(name)) as release:
         model = release.files / verdict.MODEL_DIR
-        for place, picture in enumerate(selftest.reference_pictures(model)[:count]):
+        modality = load_info(model).form.modality
+        for place, steps in enumerate(selftest.reference_pictures(model)[:count]):
+            file = modality.to_file(modality.unit.values_of(steps))
             began = time.perf_counter()
-            answer = service.predict(to_png(picture / 255))
+            answer = service.predict(file)
             seconds.append(time.perf_counter() - began)
             if answer.model.digest != card["model"]["digest"]:
                 return None

@@ -18,7 +18,6 @@ from typing import Any
 from buckler import params
 from buckler.data import manifest, pictures
 from buckler.errors import DatabaseError, DataError
-from buckler.modality.picture import uploads
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache, traffic
 from buckler.serving.predictor import Predictor
@@ -133,10 +132,10 @@ def measure(predictor: Predictor) -> list[TrafficObservation]:
             f"the champion was trained on data {predictor.info.data_version}, {SPLITS} contains {here}; "
             "check out that version (`git checkout`, `dvc checkout`) or promote a model trained on this one"
         )
-    found = []
+    found, form = [], predictor.form
     for path in manifest.read(SPLITS / "calibration.csv")["path"]:
-        upload = uploads.load(Path(path), size=predictor.image_size)
-        found.append(traffic.observe(upload, predictor(upload.pixels), digest=predictor.digest))
+        upload = form.modality.receive(Path(path).read_bytes(), form.shape)
+        found.append(traffic.observe(upload, predictor(upload.values), form.modality, digest=predictor.digest))
     return found
 
 

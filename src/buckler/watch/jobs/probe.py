@@ -29,8 +29,7 @@ from buckler.data.pictures import Pictures
 from buckler.detection.reasons import Reason
 from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, DataError
-from buckler.modality.base import Radius
-from buckler.modality.picture import images
+from buckler.modality.base import Modality, RadiusUnit
 from buckler.params import Count, Seed, Share, Whole
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache
@@ -101,18 +100,20 @@ class ProbeParams:
 
 @dataclass(slots=True)
 class Endpoint:
-    """The service as an attacker sees it, from pictures to probabilities; notes which pictures were flagged.
+    """The service as an attacker sees it, from inputs to probabilities; notes which pictures were flagged.
 
     Attributes:
         client: Client of the service.
         labels: Labels in the order of the columns.
         digest: Digest of the model that must answer.
+        modality: Of its inputs.
         flagged: For each picture sent, whether the detector or the query monitor flagged it.
     """
 
     client: Client
     labels: Sequence[str]
     digest: str
+    modality: Modality
     flagged: list[bool] = field(default_factory=list)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -120,13 +121,13 @@ class Endpoint:
         return np.log(np.maximum([self.shares(picture) for picture in batch], SMALLEST_SHARE)).astype(np.float32)
 
     def shares(self, picture: np.ndarray) -> list[float]:
-        """Return the probabilities of one picture, ``(size, size, 3)`` in 0..1.
+        """Return the probabilities of one input, in 0..1.
 
         Raises:
             BucklerError: Another model answers.
         """
         try:
-            answer = self.client.predict(images.to_png(picture))
+            answer = self.client.predict(self.modality.to_file(picture))
         except ServiceError as error:
             if error.code == ErrorCode.QUERY_ATTACK:
                 # Rejected as part of a query attack, hence detected. The search receives an uninformative answer.
@@ -151,9 +152,10 @@ def run() -> Finding:
         with release_cache.reported(card, Registry(name)) as release:
             offline = Predictor.of(release.files / MODEL_DIR, release.require())
             sent, searched = choose(cfg, offline)
-            attacked = crafted(cfg, release, sent)
+            attacked = crafted(cfg, release, sent, offline.form.modality.unit)
         labels, digest = card["model"]["labels"], card["model"]["digest"]
-        endpoints = {kind: Endpoint(client, labels, digest) for kind in (CLEAN, TRANSFER, SQUARE)}
+        kinds, modality = (CLEAN, TRANSFER, SQUARE), offline.form.modality
+        endpoints = {kind: Endpoint(client, labels, digest, modality) for kind in kinds}
         clean, transferred = (
             np.array([endpoints[kind].shares(picture) for picture in batch])
             for kind, batch in ((CLEAN, sent.images), (TRANSFER, attacked))
@@ -188,7 +190,7 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     Raises:
         DataError: There are too few pictures.
     """
-    everything = pictures.load(TEST, offline.labels, size=offline.image_size)
+    everything = pictures.load(TEST, offline.labels, offline.form)
     needed = cfg.records + cfg.square_records
     if len(everything.ids) < needed:
         raise DataError(f"expected at least {needed} test pictures, {TEST} lists {len(everything.ids)}")
@@ -207,8 +209,8 @@ def choose(cfg: ProbeParams, offline: Predictor) -> tuple[Pictures, Pictures]:
     return sent, searched
 
 
-def crafted(cfg: ProbeParams, release: OpenedRelease, sent: Pictures) -> np.ndarray:
-    """Return the pictures ``sent`` after the transfer attack, 8-bit values in 0..1; stored for the next probe."""
+def crafted(cfg: ProbeParams, release: OpenedRelease, sent: Pictures, unit: RadiusUnit) -> np.ndarray:
+    """Return ``sent`` after the transfer attack, in 0..1 on the grid of ``unit``; stored for the next probe."""
     source: Location = SURROGATE
     if cfg.crafted_on == "release":
         source, digest = release.files / MODEL_DIR, release.require().subject_digest
@@ -218,17 +220,17 @@ def crafted(cfg: ProbeParams, release: OpenedRelease, sent: Pictures) -> np.ndar
     question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
     kept = paths.WATCH_PROBE / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():
-        return np.asarray(np.load(kept).astype(np.float32) / 255)
-    found = _craft(cfg, source, sent)
+        return unit.values_of(np.load(kept))
+    found = _craft(cfg, source, sent, unit)
     paths.WATCH_PROBE.mkdir(parents=True, exist_ok=True)
     for old in paths.WATCH_PROBE.glob("*.npy"):
         old.unlink()
     with files.replacing(kept) as aside:
-        np.save(aside, np.rint(found * 255).astype(np.uint8))
+        np.save(aside, unit.steps_of(found))
     return found
 
 
-def _craft(cfg: ProbeParams, source: Location, sent: Pictures) -> np.ndarray:
+def _craft(cfg: ProbeParams, source: Location, sent: Pictures, unit: RadiusUnit) -> np.ndarray:
     from buckler.attacks.base import Batch
     from buckler.attacks.black_box import transfer
     from buckler.attacks.table import build
@@ -243,7 +245,7 @@ def _craft(cfg: ProbeParams, source: Location, sent: Pictures) -> np.ndarray:
         surrogate,
         lambda batch: np.zeros(len(batch), np.int64),  # the service answers later
         Batch(sent.images, sent.truth, seed=cfg.seed),
-        [Radius(how.epsilon_255 / 255)],
+        [unit.radius(how.epsilon_255)],
     )
     return np.asarray(found.adversarial)
 
@@ -256,7 +258,7 @@ def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[boo
     # Two queries less: one for the clean picture, one more for the best picture found. No early exit, because a search
     # that succeeded at once could not be detected.
     square = Square(queries=max(1, cfg.queries - 2), early_exit=False)
-    radius = Radius(cfg.square_epsilon_255 / 255)
+    radius = endpoint.modality.unit.radius(cfg.square_epsilon_255)
     robust = []
     for image, truth in zip(searched.images, searched.truth, strict=True):
         right = int(endpoint(image[None])[0].argmax()) == int(truth)

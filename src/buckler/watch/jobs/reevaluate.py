@@ -170,7 +170,7 @@ class Subject:
                 f"the champion was trained on data {info.data_version}, {SPLITS} contains {here}; "
                 "check out that version (`git checkout`, `dvc checkout`) or promote a model trained on this one"
             )
-        everything = pictures.load(SPLITS / "test.csv", info.labels, size=info.image_size, description="decode test")
+        everything = pictures.load(SPLITS / "test.csv", info.labels, info.form, description="decode test")
         test = everything.subset(self._cfg.records, self._cfg.seed)
         return self._measure(test, pictures.columns(SPLITS / "test.csv", test.ids), bands)
 
@@ -182,7 +182,7 @@ class Subject:
         """
         info, cfg = self._info, self._cfg.recent
         learnt = [SPLITS / "train.csv", SPLITS / "calibration.csv"]
-        found = recent.load_recent(Path(cfg.path), info.labels, size=info.image_size, count=cfg.records, known=learnt)
+        found = recent.load_recent(Path(cfg.path), info.labels, info.form, count=cfg.records, known=learnt)
         return self._measure(found, {"label": [info.labels[place] for place in found.truth]}, {})
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> SetEvaluation:

@@ -23,6 +23,7 @@ from services.classifier.interfaces.explain import explain as answer_explain
 from services.classifier.requests import Answered, Call, HeatMap, PictureRequest
 from services.classifier.routing import Format
 from services.classifier.threads import Threads
+from tests.forms import PICTURE
 from tests.services.classifier.test_http import error_code, scrape, total
 from tests.services.running import LABELS, Server, encode
 from tests.unit.modality.picture.dicom_files import dicom
@@ -106,7 +107,7 @@ def answer_with(heat_map: HeatMap, form: Format) -> Response:
 
 
 def test_the_header_states_a_label_in_any_script():
-    response = answer_with(HeatMap("黒色腫", GREY, np.ones((2, 2), np.float32)), GIVES[0])
+    response = answer_with(HeatMap("黒色腫", GREY, np.ones((2, 2), np.float32), PICTURE), GIVES[0])
     assert unquote(response.headers["x-buckler-label"]) == "黒色腫"
 
 
@@ -115,7 +116,7 @@ def test_the_header_states_a_label_in_any_script():
     [(1, True, "shown"), (0, True, "flat"), (1, False, "unreliable"), (0, False, "unreliable")],
 )
 def test_a_heat_map_that_is_not_shown_says_why(relevance: float, reliable: bool, state: str):
-    heat_map = HeatMap("黒色腫", GREY, np.full((2, 2), relevance, np.float32), reliable)
+    heat_map = HeatMap("黒色腫", GREY, np.full((2, 2), relevance, np.float32), PICTURE, reliable)
     png, document = (answer_with(heat_map, form) for form in GIVES)
     marked = np.any(np.asarray(Image.open(io.BytesIO(png.body))) != np.asarray(GREY))
     assert (png.headers["x-buckler-heat-map"], marked) == (state, state == "shown")

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from starlette.datastructures import Headers
 
 from buckler.client import Client
-from buckler.modality.picture.uploads import Upload
+from buckler.modality.base import Upload
 from buckler.serving.api_keys import ApiKey, Role
 from buckler.serving.predictor import Prediction
 from buckler.serving.settings import WATCH_HEADER
@@ -24,6 +24,7 @@ from services.classifier.records import traffic
 from services.classifier.records.traffic import QUEUE, Recorder, is_from_watch
 from services.classifier.settings import Settings
 from tests.databases import Postgres, postgres
+from tests.forms import PICTURE
 from tests.services.running import Server, serving
 from tests.waiting import wait_for
 
@@ -66,7 +67,7 @@ def recorder(url: str) -> Iterator[Callable[..., Recorder]]:
 
 def send(made: Recorder, count: int, answer: Prediction = ANSWER, upload: Upload = UPLOAD, digest: str = "sha256:1"):
     for _ in range(count):
-        made.enqueue(upload, answer, digest)
+        made.enqueue(upload, answer, PICTURE, digest)
         while made._queue.qsize() > QUEUE // 2:
             time.sleep(0.001)
 
@@ -117,7 +118,7 @@ def test_a_full_queue_drops_and_counts_pictures_without_waiting(recorder):
     made = recorder(start=False)
     before, began = counted("dropped"), time.perf_counter()
     for _ in range(QUEUE + 1000):
-        made.enqueue(UPLOAD, ANSWER, "sha256:1")
+        made.enqueue(UPLOAD, ANSWER, PICTURE, "sha256:1")
     assert (time.perf_counter() - began) / (QUEUE + 1000) < 0.001
     assert counted("dropped") == before + 1000
 
@@ -157,13 +158,13 @@ def test_a_picture_that_cannot_be_measured_does_not_block_others(recorder, url, 
 
 def test_off_records_nothing(recorder, tmp_path):
     made = recorder(traffic_url="off")
-    made.enqueue(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, PICTURE, "sha256:1")
     assert not list(tmp_path.glob("*.db"))
 
 
 def test_an_invalid_url_is_reported_without_quoting_it_and_the_service_goes_on(recorder, caplog):
     made = recorder(traffic_url="mysql://root:hunter2@host/name")
-    made.enqueue(UPLOAD, ANSWER, "sha256:1")
+    made.enqueue(UPLOAD, ANSWER, PICTURE, "sha256:1")
     assert "no traffic is recorded" in caplog.text
     assert "hunter2" not in caplog.text
 

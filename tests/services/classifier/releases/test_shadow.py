@@ -45,7 +45,7 @@ class OtherModel:
     """The real predictor under another digest, like a challenger with the same weights."""
 
     def __init__(self, predictor) -> None:
-        self._predictor, self.image_size, self.digest = predictor, predictor.image_size, "sha256:other"
+        self._predictor, self.form, self.digest = predictor, predictor.form, "sha256:other"
         self.asked = 0
 
     def __call__(self, pixels):
@@ -56,7 +56,7 @@ class OtherModel:
 def answer_of(predictor, picture: bytes) -> Answer:
     from buckler.modality.picture.images import load_pixels
 
-    prediction = predictor(load_pixels(picture, size=predictor.image_size))
+    prediction = predictor(load_pixels(picture, size=predictor.form.shape[0]))
     return Answer.of(prediction, Served(predictor, "skin-lesion", "1"), "r")
 
 

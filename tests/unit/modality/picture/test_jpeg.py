@@ -279,8 +279,8 @@ def test_a_large_picture_gives_the_pixels_that_the_whole_one_gives_and_its_sides
     upload = uploads.load(content, size=224, shown=512)
     assert (upload.width, upload.height, upload.shown.size) == (4600, 3450, (512, 384))
     whole = images.as_pixels(images.load_image(content), size=224)
-    np.testing.assert_allclose(upload.pixels, whole, atol=2 / 255)
-    np.testing.assert_array_equal(images.load_pixels(content, size=224), upload.pixels)
+    np.testing.assert_allclose(upload.values, whole, atol=2 / 255)
+    np.testing.assert_array_equal(images.load_pixels(content, size=224), upload.values)
     assert (images.inspect(content).width, images.load_image(content).width) == (4600, 4600)
 
 

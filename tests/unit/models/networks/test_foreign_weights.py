@@ -3,12 +3,13 @@ import pytest
 
 from buckler.errors import ModelError
 from buckler.models.networks.tiny import TINY
+from tests.forms import square
 
 
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "base.weights.h5"
-    TINY.base(32, seed=1).save_weights(path)
+    TINY.base(square(32), seed=1).save_weights(path)
     return path
 
 
@@ -31,7 +32,7 @@ def test_weights_that_point_to_bytes_of_another_file_are_refused(weights, tmp_pa
 
     replace_a_kernel(weights, outside)
     with pytest.raises(ModelError, match="is not a Keras file with the weights"):
-        TINY.base(32, weights=str(weights), seed=0)
+        TINY.base(square(32), weights=str(weights), seed=0)
 
 
 def test_weights_that_link_to_another_file_are_refused(weights, tmp_path):
@@ -42,4 +43,4 @@ def test_weights_that_link_to_another_file_are_refused(weights, tmp_path):
 
     replace_a_kernel(weights, linked)
     with pytest.raises(ModelError, match="is not a Keras file with the weights"):
-        TINY.base(32, weights=str(weights), seed=0)
+        TINY.base(square(32), weights=str(weights), seed=0)

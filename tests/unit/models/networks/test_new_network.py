@@ -18,6 +18,7 @@ from buckler.serving.predictor import Predictor
 from buckler.training.loop import Schedule, train_network
 from buckler.trust.digests import directory_digest
 from tests import screenings, verdicts
+from tests.forms import PICTURE, square
 from tests.unit import small
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ STRIDED = Architecture(
     trace_taps=(0, 2),
     probe_taps=(1,),
     cloud_tap=2,
-    min_image_size=8,
+    min_size=8,
     frozen_base=False,
 )
 
@@ -57,7 +58,7 @@ def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(net
     unseen, truth = small.pictures(2, 100, seed=2)
     trained = network.build(small.SIDE, 2, head=HeadShape((16,), dropout=0.0), seed=3)
     schedule = Schedule(epochs=8, batch_size=32, learning_rate=3e-3, seed=3)
-    train_network(trained, (images, labels), (unseen, truth), schedule=schedule)
+    train_network(trained, (images, labels), (unseen, truth), schedule=schedule, vary=PICTURE.varied)
 
     classifier = Classifier(trained, batch_size=20)
     clean = classifier.logits(unseen).argmax(axis=1) == truth
@@ -66,7 +67,7 @@ def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(net
     assert clean.mean() > 0.8
     assert attacked.mean() < clean.mean() - 0.2
 
-    info = checkpoint.ModelInfo(LABELS, ("malignant",), small.SIDE, "sha256:0", architecture=network.name)
+    info = checkpoint.ModelInfo(LABELS, ("malignant",), square(small.SIDE), "sha256:0", architecture=network.name)
     checkpoint.save(trained, info, tmp_path)
     np.testing.assert_array_equal(
         Classifier(checkpoint.load_network(tmp_path), batch_size=20).logits(unseen), classifier.logits(unseen)

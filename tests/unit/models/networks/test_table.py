@@ -6,13 +6,14 @@ from buckler.models.features import add_features
 from buckler.models.networks import table
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
+from tests.forms import square
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("network", table.NETWORKS.values(), ids=table.NETWORKS)
 def test_every_architecture_has_the_channels_that_it_declares(network):
-    model = network.build(network.min_image_size, 3, head=HeadShape((8,)), seed=1)
+    model = network.build(square(network.min_size), 3, head=HeadShape((8,)), seed=1)
     assert model.name == network.name
     for tap in network.taps:
         assert model.get_layer(tap.layer).output.shape[-1] == tap.channels
@@ -40,4 +41,4 @@ def test_a_network_from_a_file_cannot_be_built_without_it():
 
 def test_downloadable_weights_of_another_architecture_are_rejected():
     with pytest.raises(ModelError, match=r"train\.weights: expected none or the path of a Keras weights file, got ima"):
-        TINY.base(32, weights="imagenet", seed=1)
+        TINY.base(square(32), weights="imagenet", seed=1)

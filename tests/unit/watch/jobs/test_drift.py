@@ -33,6 +33,7 @@ from buckler.trust.verdict import Source, open_release
 from buckler.watch.jobs import drift
 from buckler.watch.settings import WatchSettings
 from tests import projects, screenings
+from tests.forms import PICTURE, square
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,7 @@ publish: {{experiment: {name}, model_name: {name}}}
 
 
 def drawn(seed: int, per_class: int = PER_CLASS) -> list[tuple[str, bytes]]:
-    items = sources.generated(per_class=per_class, seed=seed, size=SIZE)
+    items = sources.generated(PICTURE, per_class=per_class, seed=seed, size=SIZE)
     return [(item.label, item.read()) for item in items]
 
 
@@ -68,9 +69,9 @@ def made(module_tmp_path):
     """A project directory with an untrained, exported network, a detector, pictures and reports."""
     root = module_tmp_path
     write_splits(root, drawn(seed=11))
-    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
+    network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=7)
     version = pictures.version(root / "data/splits")
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), square(SIZE), version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     images = np.stack([uploads.load_pixels(content, size=SIZE) for _, content in drawn(seed=3, per_class=20)])
     runtime = root / "models/runtime"
@@ -133,8 +134,8 @@ def observed(name, project):
         observations = []
         for content in contents:
             upload = uploads.load(content, size=SIZE)
-            upload = replace(upload, pixels=np.ascontiguousarray(change(upload.pixels), np.float32))
-            observations.append(traffic.observe(upload, predictor(upload.pixels), digest=digest))
+            upload = replace(upload, values=np.ascontiguousarray(change(upload.values), np.float32))
+            observations.append(traffic.observe(upload, predictor(upload.values), PICTURE, digest=digest))
         return observations
 
     return observe
@@ -320,7 +321,7 @@ def test_another_camera_is_detected_on_real_pictures(real_data):
     loaded = [uploads.load(files[place], size=112) for place in order]
 
     def seen(upload, change=lambda pixels: pixels):
-        found = traffic_measures(np.ascontiguousarray(change(upload.pixels), np.float32))
+        found = traffic_measures(np.ascontiguousarray(change(upload.values), np.float32))
         rest = {"label": "benign", "decision": "accept", "score": 0.0, "confidence": 1.0}
         sides = {"width": upload.width, "height": upload.height, "size_bytes": upload.size_bytes}
         return traffic.TrafficObservation(moment=0.0, digest="d", **found, **rest, **sides, sketch=(0.0,))
@@ -340,5 +341,5 @@ def test_another_camera_is_detected_on_real_pictures(real_data):
 def _recompressed(upload) -> bytes:
     """Return the picture as a phone app with strong compression would send it."""
     buffer = io.BytesIO()
-    Image.fromarray((upload.pixels * 255).astype(np.uint8)).resize((224, 224)).save(buffer, "JPEG", quality=30)
+    Image.fromarray((upload.values * 255).astype(np.uint8)).resize((224, 224)).save(buffer, "JPEG", quality=30)
     return buffer.getvalue()

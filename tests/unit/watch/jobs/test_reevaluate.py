@@ -28,6 +28,7 @@ from buckler.trust import digests, keys
 from buckler.watch.jobs import reevaluate
 from buckler.watch.settings import RecentParams
 from tests import projects, screenings
+from tests.forms import square
 from tests.unit.watch import made as watching
 
 pytestmark = pytest.mark.slow
@@ -50,9 +51,9 @@ def made(module_tmp_path):
     root = module_tmp_path
     generator = np.random.default_rng(7)
     projects.write_splits(root, SIZE, COUNT, generator)
-    network = TINY.build(SIZE, 2, head=HeadShape((8,)), seed=7)
+    network = TINY.build(square(SIZE), 2, head=HeadShape((8,)), seed=7)
     version = pictures.version(root / "data/splits")
-    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), SIZE, version, architecture="tiny")
+    info = checkpoint.ModelInfo(projects.LABELS, ("malignant",), square(SIZE), version, architecture="tiny")
     checkpoint.save(network, info, root / "models/classifier")
     noise = generator.uniform(size=(COUNT, SIZE, SIZE, 3)).astype(np.float32)
     screenings.fit(Classifier(network), noise, np.arange(COUNT) % 2).save(root / "models/detector")

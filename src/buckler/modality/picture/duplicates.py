@@ -4,7 +4,7 @@ A 64-bit perceptual hash cannot distinguish lesions well, because most are dark,
 candidate pairs; the correlation of their thumbnails in the same orientation decides.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from buckler.errors import UnusableImageError
+from buckler.modality.base import Pair
 from buckler.modality.picture import images
 
 THUMBNAIL: Final = 32
@@ -34,45 +34,22 @@ _TURNS: Final[tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprints:
-    """Appearance of ``n`` pictures.
+class Appearance:
+    """What is compared of a picture.
 
     Attributes:
-        hashes: ``(n, 8)`` uint64 perceptual hashes: upright first, then rotated and mirrored.
-        thumbnails: ``(n, 32, 32, 3)`` uint8.
+        hashes: ``(8,)`` uint64 perceptual hashes: upright first, then rotated and mirrored.
+        thumbnail: ``(32, 32, 3)`` uint8.
     """
 
     hashes: NDArray[np.uint64]
-    thumbnails: NDArray[np.uint8]
+    thumbnail: NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Pair:
-    """Indices of two near-duplicate pictures."""
-
-    first: int
-    second: int
-    bits: int
-    """Hamming distance of their 64-bit hashes in the best orientation."""
-    correlation: float
-    """Correlation of their thumbnails, -1..1."""
-
-
-def fingerprints(paths: Sequence[Path], *, description: str | None = None) -> Fingerprints:
-    """Return the fingerprints of pictures; a ``description`` shows a progress bar.
-
-    Raises:
-        UnusableImageError: A picture does not decode; the message begins with its path.
-    """
-    hashes = np.empty((len(paths), len(_TURNS)), np.uint64)
-    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, images.CHANNELS), np.uint8)
-    for index, path in enumerate(images.with_progress(paths, description)):
-        try:
-            thumbnails[index] = thumbnail(path)
-        except UnusableImageError as error:
-            raise UnusableImageError(error.code, f"{path}: {error}") from error
-        hashes[index] = perceptual_hashes(thumbnails[index])
-    return Fingerprints(hashes, thumbnails)
+    @classmethod
+    def of(cls, source: Path | bytes) -> "Appearance":
+        """Return the appearance of a picture; errors as `images.load_pixels`."""
+        small = thumbnail(source)
+        return cls(perceptual_hashes(small), small)
 
 
 def thumbnail(source: Path | bytes) -> NDArray[np.uint8]:
@@ -87,18 +64,21 @@ def perceptual_hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.array([_as_integer(imagehash.phash(one)) for one in turned], np.uint64)
 
 
-def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: float) -> list[Pair]:
+def near_duplicates(appearances: Sequence[Appearance], *, max_bits: int, min_correlation: float) -> list[Pair]:
     """Return the near-duplicate pairs, independent of order, orientation and colour of the light.
 
     Args:
-        prints: Fingerprints of ``n`` pictures.
+        appearances: Of ``n`` pictures.
         max_bits: Maximum Hamming distance of the hashes of a candidate pair, 0 to 64.
         min_correlation: Minimum correlation of the thumbnails of a near-duplicate pair, in the same orientation.
     """
-    normalised = _normalised(prints.thumbnails)
+    if not appearances:
+        return []
+    normalised = _normalised(np.stack([each.thumbnail for each in appearances]))
+    hashes = np.stack([each.hashes for each in appearances])
     found: dict[tuple[int, int], Pair] = {}
     for start in range(0, len(normalised), _CHUNK):
-        distance = np.bitwise_count(prints.hashes[start : start + _CHUNK, :, None] ^ prints.hashes[:, 0])
+        distance = np.bitwise_count(hashes[start : start + _CHUNK, :, None] ^ hashes[:, 0])
         for row, turn, other in np.argwhere(distance <= max_bits).tolist():
             one, bits = start + row, int(distance[row, turn, other])
             correlation = float(np.vdot(_TURNS[turn](normalised[one]), normalised[other]))
@@ -110,22 +90,6 @@ def near_duplicates(prints: Fingerprints, *, max_bits: int, min_correlation: flo
             known = found.get(key, Pair(*key, bits, correlation))
             found[key] = Pair(*key, min(bits, known.bits), max(correlation, known.correlation))
     return sorted(found.values())
-
-
-def components(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return for each of ``count`` items the smallest member of its connected component, ``(count,)``."""
-    parent = list(range(count))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return np.array([root(item) for item in range(count)], np.int64)
 
 
 def _normalised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:

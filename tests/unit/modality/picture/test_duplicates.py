@@ -2,12 +2,11 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from buckler.data import duplicates
-from buckler.errors import UnusableImageError
+from buckler.data import splits
+from buckler.modality.picture import duplicates
+from buckler.modality.picture.duplicates import Appearance
 from tests import datasets
 
 LIMITS = {"max_bits": 10, "min_correlation": 0.94}
@@ -29,7 +28,7 @@ def altered(change, kind="PNG", **options):
 
 
 def pairs_of(paths):
-    return duplicates.near_duplicates(duplicates.fingerprints(paths), **LIMITS)
+    return duplicates.near_duplicates([Appearance.of(path) for path in paths], **LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -63,38 +62,19 @@ def test_different_lesions_with_similar_hashes_are_not_near_duplicates(tmp_path)
     assert pairs_of(write(tmp_path, contents)) == []
 
 
-def test_pairs_do_not_depend_on_the_order_of_pictures(tmp_path):
+def test_pairs_do_not_depend_on_the_order_of_pictures():
     contents = [datasets.png(label, index) for label in ("benign", "malignant") for index in range(40)]
-    prints = duplicates.fingerprints(write(tmp_path, contents))
+    appearances = [Appearance.of(content) for content in contents]
     loose = {"max_bits": 16, "min_correlation": 0.7}
-    expected = {(p.first, p.second, p.bits) for p in duplicates.near_duplicates(prints, **loose)}
+    expected = {(p.first, p.second, p.bits) for p in duplicates.near_duplicates(appearances, **loose)}
     order = np.random.default_rng(0).permutation(len(contents))
-    shuffled = duplicates.Fingerprints(prints.hashes[order], prints.thumbnails[order])
+    shuffled = [appearances[place] for place in order]
     found = {
         (*sorted((int(order[p.first]), int(order[p.second]))), p.bits)
         for p in duplicates.near_duplicates(shuffled, **loose)
     }
     assert found == expected
     assert len(expected) > 3
-
-
-def test_an_error_names_a_picture_that_does_not_decode(tmp_path):
-    with pytest.raises(UnusableImageError, match=r"1\.img: expected a picture"):
-        duplicates.fingerprints(write(tmp_path, [datasets.png(), b"no"]))
-
-
-@settings(deadline=None)
-@given(st.integers(1, 30), st.data())
-def test_components_are_the_connected_items(count, data):
-    place = st.integers(0, count - 1)
-    links = data.draw(st.lists(st.tuples(place, place), max_size=40))
-    found = duplicates.components(count, links)
-    reach = np.eye(count, dtype=bool)
-    for one, other in links:
-        reach[one, other] = reach[other, one] = True
-    for _ in range(count):
-        reach = reach @ reach
-    np.testing.assert_array_equal(found, reach.argmax(axis=1))
 
 
 @pytest.mark.slow
@@ -108,7 +88,7 @@ def test_known_near_duplicates_of_real_pictures_are_found(real_data):
     paths = sorted((real_data / "skin").rglob("*.jpg"))
     names = [f"{path.parent.name}/{path.stem}" for path in paths]
     pairs = pairs_of(paths)
-    groups = duplicates.components(len(paths), [(pair.first, pair.second) for pair in pairs])
+    groups = splits.components(len(paths), [(pair.first, pair.second) for pair in pairs])
     for lesion in known:
         assert len({groups[names.index(name)] for name in lesion if name in names}) == 1
     assert np.bincount(groups).max() < 20
