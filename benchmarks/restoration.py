@@ -31,6 +31,7 @@ from buckler.detection.quality import QualityLimits
 from buckler.errors import DataError
 from buckler.evaluation.statistics import share_of
 from buckler.modality.base import Images
+from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.modality.picture.restoration import table
 from buckler.modality.picture.restoration.base import Step
 from buckler.models import denoiser
@@ -116,8 +117,8 @@ def _classifiers(bench: Bench, steps: Mapping[str, Step], network: Denoiser) -> 
 
 def _refused(bench: Bench) -> dict[Fault, Flags]:
     """Return which test pictures the quality check refuses, clean and with each fault."""
-    limits = QualityLimits.fit(bench.images["train"])
-    return {fault: limits.unfit(bench.degraded(*fault)) for fault in (CLEAN, *FAULTS)}
+    limits = QualityLimits.fit(bench.images["train"], PICTURE)
+    return {fault: limits.unfit(bench.degraded(*fault), PICTURE) for fault in (CLEAN, *FAULTS)}
 
 
 def classifier_table(measured: Mapping[str, Measured], malignant: Flags, times: Mapping[str, float]) -> Table:

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from tqdm import tqdm
 
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
-from buckler.data import collection, duplicates, splits
+from buckler.data import collection, splits
 from buckler.data.layout import Layout
 from buckler.data.pictures import SPLITS
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.results import Rate
-from buckler.modality.base import Images, Labels, Radius
-from buckler.modality.picture.images import load_batch
+from buckler.modality.base import Images, InputForm, Labels, Radius
+from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.modality.picture.restoration.base import Step
 from buckler.modality.picture.restoration.degradations import DEGRADATIONS, degraded
 from buckler.models.classifier import Classifier
@@ -52,7 +53,8 @@ class Split:
 
     def load(self, size: int, count: int = 0) -> Images:
         """Return the first ``count`` pictures, all for zero, resized to ``size`` a side."""
-        return load_batch(self.paths[: count or None], size=size, description=f"decode at {size} pixels")
+        form = InputForm(PICTURE, PICTURE.shape(size))
+        return form.load_batch(self.paths[: count or None], description=f"decode at {size} pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ def split(folder: Path, *, per_class: int, seed: int) -> tuple[dict[str, Split],
             "sha256": [file_digest(path) for path in paths],
         }
     )
-    prints = duplicates.fingerprints(paths, description="compare pictures")
-    pairs = duplicates.near_duplicates(prints, max_bits=NEAR_BITS, min_correlation=NEAR_CORRELATION)
+    bar = tqdm(paths, desc="compare pictures", unit="picture")
+    appearances = [PICTURE.appearance(path) for path in bar]
+    pairs = PICTURE.near_duplicates(appearances, max_bits=NEAR_BITS, min_correlation=NEAR_CORRELATION)
     assigned = splits.assign(frame, splits.group(frame, pairs), test=TEST, calibration=CALIBRATION, seed=seed)
     names = tuple(sorted(set(frame["label"])))
     labels = np.array([names.index(label) for label in frame["label"]], np.int64)
@@ -110,7 +113,7 @@ class Bench:
     ) -> None:
         self.images = {name: part.load(size) for name, part in parts.items()}
         self.labels = {name: part.labels for name, part in parts.items()}
-        self._base = table.find("vgg19").base(size, weights=weights, seed=seed)
+        self._base = table.find("vgg19").base(PICTURE.shape(size), weights=weights, seed=seed)
         self._extractor = Classifier(flatten(self._base), batch_size=BATCH)
         self._classes, self._attacked, self._seed = classes, attacked, seed
 

@@ -83,7 +83,8 @@ def run(cfg: RunParams) -> None:
 
 def _from_file(cfg: RunParams) -> keras.Model:
     """Return the network in the file that ``train.network`` names."""
-    classes = len(synthetic.LABELS) if cfg.data.source == "synthetic" else None  # a folder's are not yet known
+    # The labels of a folder are not yet known.
+    classes = len(cfg.data.form.modality.labels) if cfg.data.source == "synthetic" else None
     path, shape = Path(cfg.train.file or ""), cfg.data.form.shape
     return file.load(path, shape, classes=classes, taps=cfg.train.taps).network
 

@@ -103,7 +103,7 @@ def make_project(root: Path, *, clean: int = 80, robust: int = 40, weights: byte
     for name, content in {
         "classifier/classifier.keras": weights,
         "classifier/model.json": json.dumps(
-            {"schema": 2, "architecture": "tiny", "labels": LABELS, "malignant": ["malignant"]}
+            {"schema": 3, "architecture": "tiny", "labels": LABELS, "malignant": ["malignant"]}
             | {"shape": [32, 32, 3], "data_version": "sha256:data", "defence": "none"}
         ).encode(),
         "runtime/runtime.json": b'{"schema": 1, "precisions": ["float32"], "engine": "test"}',

@@ -11,11 +11,12 @@ from buckler.errors import DataError
 from buckler.evaluation.statistics import wilson
 from buckler.modality.picture.images import load_pixels, to_png
 from buckler.modality.picture.restoration import table
+from tests.forms import PICTURE
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return np.stack([load_pixels(item.read()) for item in sources.generated(per_class=2, seed=5, size=48)])
+    return np.stack([load_pixels(item.read()) for item in sources.generated(PICTURE, per_class=2, seed=5, size=48)])
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_table_of_faults_shows_what_the_quality_check_leaves(measured):
 
 
 def test_near_duplicates_stay_in_one_split(tmp_path):
-    for item in sources.generated(per_class=12, seed=5, size=48):
+    for item in sources.generated(PICTURE, per_class=12, seed=5, size=48):
         path = tmp_path / item.id
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(item.read())

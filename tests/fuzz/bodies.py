@@ -7,6 +7,7 @@ from services.classifier.contract import RefusalError
 from services.classifier.interfaces.form import CODES, PictureForm
 from services.classifier.interfaces.oip import OUTPUTS
 from services.classifier.interfaces.tensors import Tensors
+from tests.forms import square
 from tests.fuzz.contract import require
 from tests.fuzz.mutation import of_json, of_parts
 
@@ -48,7 +49,7 @@ def tensors(data: bytes) -> bool:
 def _tensors(data: bytes, json_length: str | None) -> bool:
     try:
         parsed = Tensors.parse(data, MOST, tuple(OUTPUTS), json_length)
-        pictures = parsed.pictures(SIDE)
+        pictures = parsed.pictures(square(SIDE))
     except RefusalError as refusal:
         check_refusal(refusal, OF_TENSORS)
         return False

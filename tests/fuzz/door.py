@@ -50,7 +50,7 @@ class Mean:
     def __init__(self) -> None:
         self.verdict = verdict()
         self.digest = self.verdict.subject_digest
-        self.info = ModelInfo(LABELS, LABELS[1:], SIDE, "sha256:test", architecture="tiny")
+        self.info = ModelInfo(LABELS, LABELS[1:], self.form.shape, "sha256:test", architecture="tiny")
 
     def __call__(self, pixels: Any, **_: Any) -> Prediction:
         require(pixels.shape == self.form.shape and pixels.dtype == np.float32, "unexpected pixels")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from buckler.error_codes import Group
 from buckler.errors import UnusableImageError
+from buckler.modality.base import Upload
 from buckler.modality.picture import uploads
 from tests.fuzz.contract import require
 from tests.fuzz.mutation import of_parts
@@ -54,7 +55,7 @@ def _check(data: bytes, name: str) -> bool:
     return True
 
 
-def _decoded(data: bytes) -> uploads.Upload | None:
+def _decoded(data: bytes) -> Upload | None:
     """Return the decoded picture, or None if it is refused as documented."""
     try:
         upload = uploads.load(data, size=SIZE, shown=SHOWN, most_pixels=MOST_PIXELS)

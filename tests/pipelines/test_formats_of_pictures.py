@@ -63,7 +63,7 @@ def test_a_folder_of_every_format_becomes_splits_with_the_right_pixels(folder: P
     found = {formats.format_of((folder / name).read_bytes()) for name in frame["id"]}
     assert found == set(formats.FORMATS)
     assert set(frame["mode"]) == {"RGB"}
-    assert set(frame["width"]) == {SIDE}
+    assert set(frame["width"]) == {str(SIDE)}
     validate.run(LIMITS, DATA, {})
     assert len(manifest.read(validate.VALIDATED)) == len(frame) == 43
     split.run(CFG, DATA, LENIENT)

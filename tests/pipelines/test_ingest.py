@@ -33,7 +33,7 @@ def test_the_manifest_describes_every_picture_and_its_copy(pictures):
         content = (pictures / row.id).read_bytes()
         assert copy.read_bytes() == content
         assert row.sha256 == hashlib.sha256(content).hexdigest()
-        assert (row.width, row.height, row.mode, row.bytes) == (32, 32, "RGB", len(content))
+        assert (row.width, row.height, row.mode, row.bytes) == ("32", "32", "RGB", len(content))
         assert (row.source, row.group) == ("directory", "")
 
 

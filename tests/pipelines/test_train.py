@@ -141,7 +141,7 @@ def test_a_network_from_a_file_is_not_trained_and_its_surrogate_is_small(project
         file_digest(Path("theirs.keras")),
         True,
     )
-    images = pictures.load(Path("data/splits/test.csv"), projects.LABELS, size=SIZE).images
+    images = pictures.load(Path("data/splits/test.csv"), projects.LABELS, pictures_of(SIZE)).images
     expected = theirs(images, training=False)
     np.testing.assert_allclose(keras.ops.softmax(network(images, training=False)), expected, atol=1e-5)
     surrogate = checkpoint.load_info(Path("models/surrogate"))

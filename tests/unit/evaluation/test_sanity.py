@@ -331,7 +331,7 @@ def test_a_radius_at_which_only_weak_attacks_were_tried_is_caught():
     model = Plain(2)
     images, labels = pictures(model)
     outcomes = list(outcomes_of(model, images, labels, fgsm_4=WRONG))
-    facts = {"outcomes": outcomes, "clean": np.ones(48, bool), "seed": 0, "curves": [curve(0.5), curve(0.86)]}
-    weak, strong = doubt(model, model, images, labels, **facts)[-2:]
+    facts = {"outcomes": outcomes, "clean": np.ones(48, bool), "seed": 0, "modality": PICTURE}
+    weak, strong = doubt(model, model, images, labels, curves=[curve(0.5), curve(0.86)], **facts)[-2:]
     assert (weak.name, weak.passed, strong.passed) == ("many_steps_find_little_new_at_4", False, True)
     assert "2 steps of pgd flip 0.900 of 64 pictures, the suite up to 4/255 0.500" in weak.detail

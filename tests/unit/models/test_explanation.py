@@ -15,14 +15,18 @@ from tests.forms import square
 SIZE = 80  # gives maps of 5 by 5, of which the pooling drops the last row and column
 
 
+def shape_of(network):
+    return (*[SIZE] * (network.axes - 1), 3)
+
+
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request):
-    return request.param.build(SIZE, 3, head=HeadShape((16, 8)), seed=3)
+    return request.param.build(shape_of(request.param), 3, head=HeadShape((16, 8)), seed=3)
 
 
 @pytest.fixture(scope="module")
-def pixels():
-    return np.random.default_rng(1).uniform(size=(SIZE, SIZE, 3)).astype(np.float32)
+def pixels(network):
+    return np.random.default_rng(1).uniform(size=network.input_shape[1:]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +43,10 @@ def by_tape(network, pixels, label):
     with tf.GradientTape() as tape:
         maps, logits = maps_and_logits(pixels[None], training=False)
         margin = logits[0, label] - tf.reduce_max(tf.boolean_mask(logits[0], np.arange(logits.shape[1]) != label))
-    weights = tf.reduce_sum(tape.gradient(margin, maps), axis=(1, 2)).numpy()[0]
+    places = tuple(range(len(maps.shape) - 2))
+    weights = tf.reduce_sum(tape.gradient(margin, maps), axis=[1 + place for place in places]).numpy()[0]
     maps = maps.numpy()[0]
-    change = np.abs((maps - np.median(maps, axis=(0, 1))) @ weights)
+    change = np.abs((maps - np.median(maps, axis=places)) @ weights)
     return change / change.max()
 
 
@@ -56,7 +61,7 @@ def logits_of(maps, head):
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_heat_maps_equal_those_with_tensorflows_gradient(network, pixels, maps, label):
     expected = by_tape(network, pixels, label)
-    assert expected.shape == {"vgg19": (5, 5), "small": (10, 10), "tiny": (10, 10)}[network.name]
+    assert expected.shape == {"vgg19": (5, 5), "small": (10, 10), "tiny": (10, 10), "conv1d": (20,)}[network.name]
     found = relevance_of(maps, head_of(network), label)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.dtype, found.max()) == (np.float32, 1)
@@ -67,7 +72,8 @@ def test_maps_and_head_give_the_networks_logits(network, pixels, maps):
     np.testing.assert_allclose(logits_of(maps, head_of(network)), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_maps_and_logits_of_a_randomised_network_come_from_the_same_draws(pixels):
+def test_maps_and_logits_of_a_randomised_network_come_from_the_same_draws():
+    pixels = np.random.default_rng(1).uniform(size=square(SIZE)).astype(np.float32)
     before = RandomisedInput(0.8, 8, seed=1, name="randomised")
     network = TINY.build(square(SIZE), 3, head=HeadShape((16, 8)), seed=3, before=before)
     passes = [Classifier(network, batch_size=2).forward(pixels[None], maps=True) for _ in range(2)]

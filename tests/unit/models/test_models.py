@@ -145,13 +145,13 @@ def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_networ
     with pytest.raises(ModelError, match="expected network, input and classes"):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "schema": 99}))
-    with pytest.raises(ModelError, match="expected schema 1 or 2, got 99"):
+    with pytest.raises(ModelError, match="expected schema 1, 2 or 3, got 99"):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "vgg19"}))
     with pytest.raises(ModelError, match=r"'vgg19', 32, 32, 3, 2.*got \('tiny', "):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "resnet"}))
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got resnet"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, conv1d, got resnet"):
         checkpoint.load_network(tmp_path)
 
 

@@ -11,6 +11,7 @@ import pytest
 from buckler.data import expectations, manifest
 from buckler.reporting import data_docs
 from tests import projects
+from tests.forms import PICTURE
 
 ROOT = Path(__file__).parents[3]
 LINK = re.compile(r"href=['\"]?([^'\"# >]+)")
@@ -21,13 +22,13 @@ LIMITS = expectations.ValidateParams(
 
 def outcome(name="1.png"):
     """The validation of one good and one too narrow picture."""
-    shared = {"path": "", "height": 48, "mode": "RGB", "bytes": 100, "source": "directory", "group": ""}
+    shared = {"path": "", "height": "48", "mode": "RGB", "bytes": 100, "source": "directory", "group": ""}
     rows = [
         {"id": f"{label}/{name}", "sha256": label, "label": label, "width": width, **shared}
-        for label, width in (("benign", 64), ("malignant", 8))
+        for label, width in (("benign", "64"), ("malignant", "8"))
     ]
-    frame = manifest.build(rows)
-    return expectations.check(frame, ["none", "none"], frame, LIMITS, ("malignant",))
+    frame, facts = manifest.build(rows), PICTURE.checks(low=LIMITS.min_side, high=LIMITS.max_side)
+    return expectations.check(frame, ["none", "none"], frame, LIMITS, ("malignant",), facts)
 
 
 def write(result, folder):

@@ -6,10 +6,11 @@ from buckler.errors import DataError
 from buckler.modality.picture.images import load_pixels
 from buckler.modality.picture.restoration.degradations import degraded
 from buckler.training.denoising import DenoiserSchedule, train
+from tests.forms import PICTURE
 
 
 def drawn(seed):
-    return np.stack([load_pixels(item.read()) for item in sources.generated(per_class=6, seed=seed, size=64)])
+    return np.stack([load_pixels(item.read()) for item in sources.generated(PICTURE, per_class=6, seed=seed, size=64)])
 
 
 def psnr(one, other):

@@ -12,6 +12,7 @@ from buckler.error_codes import ErrorCode
 from services.classifier.contract import RefusalError
 from services.classifier.interfaces.oip import OUTPUTS
 from services.classifier.interfaces.tensors import Tensors
+from tests.forms import square
 
 LEVELS = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) * 23
 FILES = [b"\xff\xd8 first", b"", b"\x89PNG third"]
@@ -44,7 +45,7 @@ def refused(parsing, *arguments: object, **more: object) -> RefusalError:
 
 @pytest.mark.parametrize("data", [[0, 1, 0.5] * 4, [[[[0, 1, 0.5]] * 2] * 2], [[0, 1, 0.5]] * 4])
 def test_flat_and_nested_numbers_give_the_same_pixels(data: list):
-    (picture,) = parse(body(data)).pictures(2)
+    (picture,) = parse(body(data)).pictures(square(2))
     np.testing.assert_array_equal(picture, np.array([0, 1, 0.5] * 4, np.float32).reshape(2, 2, 3))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from buckler.errors import DataError, UnusableImageError
 from buckler.modality.picture import images
 from buckler.modality.picture.decode_budget import MAX_PIXELS
+from tests.forms import pictures_of
 
 RED = (200, 10, 20)
 
@@ -150,10 +151,10 @@ def test_an_error_names_a_missing_file(tmp_path):
 def test_an_error_names_the_picture_of_a_batch_that_does_not_decode(tmp_path, capsys):
     (tmp_path / "good.png").write_bytes(encode(gradient()))
     (tmp_path / "bad.png").write_bytes(b"bad")
-    assert images.load_batch([tmp_path / "good.png"] * 3, size=8, description="decode").shape == (3, 8, 8, 3)
+    assert pictures_of(8).load_batch([tmp_path / "good.png"] * 3, description="decode").shape == (3, 8, 8, 3)
     assert "decode: 100%" in capsys.readouterr().err
     with pytest.raises(UnusableImageError, match=r"bad\.png: expected a picture") as caught:
-        images.load_batch([tmp_path / "good.png", tmp_path / "bad.png"], size=8)
+        pictures_of(8).load_batch([tmp_path / "good.png", tmp_path / "bad.png"])
     assert caught.value.code == "image_unsupported"
 
 

@@ -55,7 +55,7 @@ def test_pixels_are_the_same_with_and_without_the_shown_picture(write):
     content = write(upright())
     plain, shown = uploads.load(content, size=16), uploads.load(content, size=16, shown=200)
     assert plain.shown is None
-    np.testing.assert_array_equal(shown.pixels, plain.pixels)
+    np.testing.assert_array_equal(shown.values, plain.values)
     assert (shown.width, shown.height, shown.size_bytes) == (plain.width, plain.height, len(content))
 
 
@@ -71,7 +71,7 @@ def test_a_picture_is_decoded_once(monkeypatch):
 def test_a_picture_above_a_given_size_is_refused_by_its_header(kind, monkeypatch):
     picture = upright(60, 30)
     content = dicom(np.asarray(picture), "RGB") if kind == "DICOM" else encode(picture, kind)
-    assert uploads.load(content, size=16, most_pixels=1800).pixels.shape == (16, 16, 3)
+    assert uploads.load(content, size=16, most_pixels=1800).values.shape == (16, 16, 3)
     monkeypatch.setattr(Image.Image, "load", None)
     with pytest.raises(UnusableImageError) as caught:
         uploads.load(content, size=16, most_pixels=1799)

@@ -15,6 +15,7 @@ from buckler.models.networks import file, table
 from buckler.models.randomised import RandomisedInput
 from buckler.models.runtime import FILES, Runtime
 from pipelines.stage import ROOT
+from tests.forms import square
 from tests.keras_files import SIDE, chain, residual, saved
 
 pytestmark = pytest.mark.slow
@@ -270,7 +271,7 @@ def test_a_file_that_is_gone_is_one_error(tmp_path):
 
 def test_the_saved_copy_is_found_without_the_file(theirs, path, tmp_path):
     loaded = load(path, taps=["sum1", "last"]).network
-    info = checkpoint.ModelInfo(("a", "b"), ("b",), SIDE, "sha256:0", architecture="file")
+    info = checkpoint.ModelInfo(("a", "b"), ("b",), square(SIDE), "sha256:0", architecture="file")
     checkpoint.save(loaded, info, tmp_path / "model")
     path.unlink()
     again = checkpoint.load_network(tmp_path / "model")

@@ -56,7 +56,7 @@ def network(monkeypatch):
 def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(network, tmp_path):
     images, labels = small.pictures(2, 400, seed=1)
     unseen, truth = small.pictures(2, 100, seed=2)
-    trained = network.build(small.SIDE, 2, head=HeadShape((16,), dropout=0.0), seed=3)
+    trained = network.build(square(small.SIDE), 2, head=HeadShape((16,), dropout=0.0), seed=3)
     schedule = Schedule(epochs=8, batch_size=32, learning_rate=3e-3, seed=3)
     train_network(trained, (images, labels), (unseen, truth), schedule=schedule, vary=PICTURE.varied)
 
@@ -89,5 +89,5 @@ def test_a_new_architecture_is_trained_attacked_exported_screened_and_served(net
 
 
 def test_an_architecture_without_entry_is_rejected_by_name():
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got strided"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, conv1d, got strided"):
         table.find("strided")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("network", table.NETWORKS.values(), ids=table.NETWORKS)
 def test_every_architecture_has_the_channels_that_it_declares(network):
-    model = network.build(square(network.min_size), 3, head=HeadShape((8,)), seed=1)
+    model = network.build((network.min_size,) * (network.axes - 1) + (3,), 3, head=HeadShape((8,)), seed=1)
     assert model.name == network.name
     for tap in network.taps:
         assert model.get_layer(tap.layer).output.shape[-1] == tap.channels
@@ -29,13 +29,13 @@ def test_columns_of_taps_are_their_means_and_standard_deviations():
 
 
 def test_an_error_names_an_unknown_architecture_and_the_known_ones():
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, got resnet"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, conv1d, got resnet"):
         table.find("resnet")
 
 
 def test_a_network_from_a_file_cannot_be_built_without_it():
     table.check("file")
-    with pytest.raises(ModelError, match="expected a network that can be built, vgg19, small, tiny, got file"):
+    with pytest.raises(ModelError, match="expected a network that can be built, vgg19, small, tiny, conv1d, got file"):
         table.find("file")
 
 

@@ -4,11 +4,12 @@ import pytest
 from buckler.data import sources
 from buckler.modality.picture.images import load_pixels
 from buckler.modality.picture.restoration.degradations import DEGRADATIONS, NOISE_255, SEVERITIES, degraded
+from tests.forms import PICTURE
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return np.stack([load_pixels(item.read()) for item in sources.generated(per_class=3, seed=5, size=64)])
+    return np.stack([load_pixels(item.read()) for item in sources.generated(PICTURE, per_class=3, seed=5, size=64)])
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)

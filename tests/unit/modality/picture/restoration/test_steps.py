@@ -11,6 +11,7 @@ from buckler.modality.picture.images import load_pixels
 from buckler.modality.picture.restoration import table
 from buckler.modality.picture.restoration.degradations import degraded
 from buckler.modality.picture.restoration.lesion import mask_of
+from tests.forms import PICTURE
 
 DENOISING = ("nl_means", "tv", "wavelet")
 
@@ -18,7 +19,7 @@ DENOISING = ("nl_means", "tv", "wavelet")
 @pytest.fixture(scope="module")
 def pictures():
     """Six drawn skin pictures of 96 pixels a side."""
-    items = sources.generated(per_class=3, seed=5, size=96)
+    items = sources.generated(PICTURE, per_class=3, seed=5, size=96)
     return np.stack([load_pixels(item.read()) for item in items])
 
 
