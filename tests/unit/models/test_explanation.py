@@ -122,7 +122,9 @@ def test_a_loaded_head_equals_the_saved_one(network, tmp_path):
     head = head_of(network)
     head.save(tmp_path)
     loaded = HeadWeights.load(tmp_path)
-    inputs, pooling = {"vgg19": (2048, "max"), "small": (64, "mean"), "tiny": (64, "mean")}[network.name]
+    inputs, pooling = {"vgg19": (2048, "max"), "small": (64, "mean"), "tiny": (64, "mean"), "conv1d": (48, "mean")}[
+        network.name
+    ]
     assert [kernel.shape for kernel in loaded.kernels] == [(inputs, 16), (16, 8), (8, 3)]
     assert loaded.pooling == pooling
     for one, other in zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True):
