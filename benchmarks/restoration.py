@@ -37,6 +37,7 @@ from buckler.modality.picture.restoration.base import Step
 from buckler.models import denoiser
 from buckler.models.denoiser import Denoiser
 from buckler.models.restored import RestoredClassifier
+from buckler.state import paths
 from buckler.training import denoising
 from buckler.training.denoising import DenoiserSchedule
 from pipelines.stage import stage
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--denoiser",
         type=Path,
-        default=Path(".buckler/restoration/denoiser.weights.h5"),
+        default=paths.DENOISER,
         help="weights of the denoiser; trained and written if there are none (default: %(default)s)",
     )
     results.add_options(parser)
