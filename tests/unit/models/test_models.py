@@ -129,7 +129,7 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path, tiny_network):
 
 def test_a_checkpoint_with_code_is_rejected(tmp_path):
     pixels = keras.Input((32, 32, 3))
-    code = keras.layers.Lambda(lambda x: x * 2)(keras.layers.GlobalAveragePooling2D()(pixels))
+    code = keras.layers.Lambda(lambda x: x * 2, output_shape=(3,))(keras.layers.GlobalAveragePooling2D()(pixels))
     evil = keras.Model(pixels, keras.layers.Dense(2)(code), name="tiny")
     checkpoint.save(evil, INFO, tmp_path)
     with pytest.raises(ModelError, match=r"expected only layers.*got keras\.layers\.Lambda"):
