@@ -23,7 +23,8 @@ MODELS = {("keras.src.models.functional", "Functional"), ("keras", "Functional")
 LAYERS = _words(
     """
     InputLayer Dense Activation Conv1D Conv2D DepthwiseConv2D SeparableConv2D Conv2DTranspose MaxPooling1D
-    MaxPooling2D GlobalAveragePooling1D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D BatchNormalization LayerNormalization
+    MaxPooling2D GlobalAveragePooling1D AveragePooling2D
+    GlobalAveragePooling2D GlobalMaxPooling2D BatchNormalization LayerNormalization
     GroupNormalization UnitNormalization Rescaling Normalization Resizing CenterCrop ZeroPadding2D Cropping2D
     UpSampling2D Flatten Reshape Permute Add Subtract Multiply Average Maximum Minimum Concatenate Identity ReLU
     LeakyReLU PReLU ELU Softmax Dropout SpatialDropout2D GaussianNoise GaussianDropout AlphaDropout
