@@ -20,7 +20,7 @@ SPIROMETER = '''
 
 import numpy as np
 
-from buckler.modality.base import Generated, RadiusUnit
+from buckler.modality.base import RadiusUnit
 from buckler.modality.records import Channel, NumberRecords
 
 
@@ -39,7 +39,7 @@ class Spirometer(NumberRecords):
         decay = rng.normal(1.6, 0.12) if label == "healthy" else rng.normal(0.75, 0.12)
         curve = rng.normal(8, 0.8) * (1 - np.exp(-12 * time)) * np.exp(-decay * time)
         values = (curve + rng.normal(0, 0.05, size)) / 14
-        return Generated(self.unit.values_of(self.unit.steps_of(np.clip(values, 0, 1)))[:, None])
+        return self.unit.values_of(self.unit.steps_of(np.clip(values, 0, 1)))[:, None]
 
 
 MODALITY = Spirometer()

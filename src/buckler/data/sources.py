@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from buckler.data import masks
 from buckler.errors import DataError
-from buckler.modality.base import Generated, Modality
+from buckler.modality.base import Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,8 @@ class _Drawing:
         return f"{self.label}/{self.index:05}{self.modality.suffix}"
 
     def __call__(self) -> bytes:
-        return self.modality.to_file(self._generated().values)
+        return self.modality.to_file(self.modality.generate(self.label, self.index, self.seed, self.size))
 
     def mask(self) -> bytes | None:
-        mask = self._generated().mask
-        return masks.to_png(mask()) if mask else None
-
-    def _generated(self) -> Generated:
-        return self.modality.generate(self.label, self.index, self.seed, self.size)
+        mask = self.modality.mask(self.label, self.index, self.seed, self.size)
+        return None if mask is None else masks.to_png(mask)

@@ -120,19 +120,6 @@ class FactCheck:
     mostly: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A generated input.
-
-    Attributes:
-        values: The input.
-        mask: Returns which places show what decides about its class; None if the generator does not know.
-    """
-
-    values: Values
-    mask: Callable[[], npt.NDArray[np.bool_]] | None = None
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
     """Two near-duplicates.
@@ -241,8 +228,12 @@ class Modality(ABC):
         """Return an input as a file, from which ``load`` reads the same values if they lie on the grid."""
 
     @abstractmethod
-    def generate(self, label: str, index: int, seed: int, size: int) -> Generated:
-        """Return input ``index`` of the class ``label``, drawn from ``seed``."""
+    def generate(self, label: str, index: int, seed: int, size: int) -> Values:
+        """Return input ``index`` of the class ``label``, drawn from ``seed``, on the grid."""
+
+    def mask(self, label: str, index: int, seed: int, size: int) -> npt.NDArray[np.bool_] | None:
+        """Return which places of a generated input show what decides about its class; None if it is not known."""
+        return None
 
     @abstractmethod
     def quality_of(self, images: Images) -> npt.NDArray[np.float32]:

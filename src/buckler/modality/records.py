@@ -110,9 +110,7 @@ class NumberRecords(Modality):
 
     def references(self, count: int, shape: Shape, seed: int) -> Images:
         """Return generated records, of each class in turn."""
-        drawn = [
-            self.generate(self.labels[index % len(self.labels)], index, seed, shape[0]).values for index in range(count)
-        ]
+        drawn = [self.generate(self.labels[index % len(self.labels)], index, seed, shape[0]) for index in range(count)]
         return self.unit.values_of(self.unit.steps_of(np.stack(drawn)))
 
     def checks(self, *, low: float, high: float) -> Sequence[FactCheck]:

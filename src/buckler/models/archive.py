@@ -103,6 +103,8 @@ def _members(content: bytes, file: object) -> dict[str, bytes]:
                 if size > most:
                     raise ModelError(f"{file}: expected at most {most} bytes of {what}, unpacked, got {size}")
             return {name: archive.read(name) for name in MEMBERS}
+    # What zipfile raises: BadZipFile, zlib.error, EOFError and OSError for a damaged archive, NotImplementedError for a
+    # method of compression that it lacks, RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ModelError(f"{file} cannot be loaded as a Keras network: {error}; get a complete copy") from error
 

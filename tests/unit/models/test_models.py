@@ -136,6 +136,16 @@ def test_a_checkpoint_with_code_is_rejected(tmp_path):
         checkpoint.load_network(tmp_path)
 
 
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_model_of_a_version_that_knew_only_pictures_is_read(tmp_path, tiny_network, schema):
+    checkpoint.save(tiny_network, INFO, tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    earlier = {name: value for name, value in described.items() if name not in ("shape", "modality")}
+    (tmp_path / "model.json").write_text(json.dumps({**earlier, "schema": schema, "image_size": 32}))
+    assert checkpoint.load_info(tmp_path) == INFO
+    checkpoint.load_network(tmp_path)
+
+
 def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_network):
     with pytest.raises(ModelError, match=r"no model\.json"):
         checkpoint.load_network(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from buckler.state import documents, exits
 from pipelines.stage import ROOT, stage
 from tests import datasets
-from tests.absent import needed
+from tests.absent import AS_ROOT, needed
 
 FULL = Path("/dev/full")  # a file on a disk that is always full
 needs_full = needed(FULL.exists(), "this system has no /dev/full")
@@ -68,9 +68,8 @@ def test_other_refusals_say_what_to_do(tmp_path):
     assert exits.explain(MemoryError()).startswith("not enough memory; lower batch_size")
 
 
+@AS_ROOT
 def test_a_file_of_another_owner_is_named_with_what_to_do(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to be another user for a moment")
     path = tmp_path / "report.json"
     path.write_text("{}")
     path.chmod(0o600)

@@ -1,7 +1,6 @@
 """The picture modality: what code outside this folder needs to know of pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,6 @@ from buckler.modality.base import (
     LEVELS,
     Change,
     FactCheck,
-    Generated,
     Images,
     Measure,
     Modality,
@@ -105,12 +103,13 @@ class Picture(Modality):
         """Return a picture as PNG."""
         return images.to_png(values)
 
-    def generate(self, label: str, index: int, seed: int, size: int) -> Generated:
-        """Return a drawn lesion and its mask."""
-        return Generated(
-            synthetic.draw(label, index, seed=seed, size=size),
-            partial(synthetic.lesion_mask, label, index, seed=seed, size=size),
-        )
+    def generate(self, label: str, index: int, seed: int, size: int) -> Values:
+        """Return a drawn lesion; see `synthetic.draw`."""
+        return synthetic.draw(label, index, seed=seed, size=size)
+
+    def mask(self, label: str, index: int, seed: int, size: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels show the lesion, ``(size, size)``."""
+        return synthetic.lesion_mask(label, index, seed=seed, size=size)
 
     def quality_of(self, images: Images) -> npt.NDArray[np.float32]:
         """Return brightness, contrast, blur and colour, ``(n, 4)``; see `measures.quality_measures`."""
