@@ -4,7 +4,8 @@ import codecs
 import re
 from dataclasses import dataclass
 
-BAR = re.compile(r"(?P<title>[^|]*?):? +(?P<percent>\d+)%\|[^|]*\|[^\[]*\[[^\]]*\] ?")  # as tqdm draws it
+# As tqdm draws it; the spaces behind it cover what a longer bar left.
+BAR = re.compile(r"(?P<title>[^|]*?):? +(?P<percent>\d+)%\|[^|]*\|[^\[]*\[[^\]]*\] *")
 STAGE = re.compile(r"(Running stage|Stage) '(?P<name>[^']+)'(?P<skipped>:| didn't change| is cached)")
 # What DVC, MLflow and the quantisation print whatever happens, and advice that leads nowhere in a demo.
 NOISE = re.compile(

@@ -32,6 +32,11 @@ def test_bars_of_tqdm_are_told_apart_from_lines():
     assert output.bar is None
 
 
+def test_spaces_that_cover_a_longer_bar_are_not_part_of_the_message_behind_it():
+    bars = b"\rdecode:  25%|##   | 1/4 [00:00<00:00, 17.25it/s]\rdecode:  50%|###  | 2/4 [00:00<?, ?it/s]    "
+    assert Output().feed(bars + b"in between\n") == ["in between"]
+
+
 def test_the_bar_at_the_end_of_the_output_is_known_however_the_bytes_are_divided():
     text = "\rdecode test:   0%|          | 0/4 [00:00<?, ?picture/s]\rdecode test:  50%|█████     | 2/4 [00:01<00:01]"
     for cut in range(len(text.encode())):
