@@ -11,7 +11,7 @@ from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
 from buckler.modality import table
 from buckler.modality.base import InputForm
-from buckler.params import Between, Count, CountOrAll, Mostly, Positive, Radii, Real, Seed, Share, file_of
+from buckler.params import Between, Count, CountOrAll, Mostly, Number, Positive, Radii, Real, Seed, Share, file_of
 
 
 def _cell(value: object) -> object:
@@ -78,6 +78,7 @@ class TrainParams:
     epochs: Count
     batch_size: Count
     learning_rate: Annotated[Positive, Field(le=10)]
+    weight_decay: Annotated[Number, Field(le=100)]
     seed: Seed
     defence: Literal["none", "adversarial", "randomised"]
 

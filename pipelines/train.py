@@ -97,7 +97,8 @@ class _Training:
 
     @property
     def head(self) -> HeadShape:
-        return HeadShape(self.cfg.hidden, self.cfg.dropout)
+        cfg = self.cfg
+        return HeadShape(cfg.hidden, cfg.dropout, cfg.weight_decay, self.architecture.standardised)
 
     @property
     def schedule(self) -> Schedule:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
 DATA = DataParams("directory", "unused", "picture", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
-TRAIN = TrainParams("tiny", (), "none", 0.0, (8,), 2, 8, 1e-3, 7, "none")
+TRAIN = TrainParams("tiny", (), "none", 0.0, (8,), 2, 8, 1e-3, 0.0, 7, "none")
 
 
 @pytest.fixture

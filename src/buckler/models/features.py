@@ -7,6 +7,7 @@ import numpy as np
 from buckler.models.backend import keras
 from buckler.models.explanation import HeadWeights
 from buckler.models.networks import table
+from buckler.models.networks.base import Standardisation
 
 SILENT = 1e-12  # variance below which a channel counts as constant
 
@@ -52,7 +53,8 @@ def last_maps(network: keras.Model) -> Any:
 def head_of(network: keras.Model) -> HeadWeights | None:
     """Return the layers after the last tap of ``network``: its pooling and its dense layers.
 
-    None if other layers are among them: no heat map could explain the answers exactly.
+    None if other layers are among them: no heat map could explain the answers exactly. A standardisation becomes part
+    of the first dense layer.
     """
     layout = table.layout_of(network)
     if layout.pooling is None:
@@ -60,7 +62,11 @@ def head_of(network: keras.Model) -> HeadWeights | None:
     names = [layer.name for layer in network.layers]
     after = network.layers[names.index(layout.taps[-1].layer) + 1 :]
     dense = [layer for layer in after if isinstance(layer, keras.layers.Dense)]
-    biases = (layer.bias if layer.use_bias else np.zeros(layer.units, np.float32) for layer in dense)
-    return HeadWeights(
-        tuple(np.asarray(layer.kernel) for layer in dense), tuple(np.asarray(bias) for bias in biases), layout.pooling
-    )
+    kernels = [np.asarray(layer.kernel) for layer in dense]
+    biases = [np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32) for layer in dense]
+    for layer in after:
+        if isinstance(layer, Standardisation):
+            mean, spread = layer.get_weights()
+            kernels[0] = kernels[0] / spread[:, None]
+            biases[0] = biases[0] - mean @ kernels[0]
+    return HeadWeights(tuple(kernels), tuple(biases), layout.pooling)

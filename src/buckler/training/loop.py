@@ -115,12 +115,14 @@ def train_head(
         labels: Class indices, ``(n,)``.
         validation: Features ``(m, features)`` and class indices ``(m,)``, for measurement only.
         classes: Number of classes.
-        head: Its shape.
+        head: Its shape; a standardisation is that of ``copies``.
         schedule: Epochs, batch size, Adam's learning rate and the seed of all draws.
         progress: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(schedule.seed)
     model = build_head(copies.shape[-1], classes, head, seed=schedule.seed)
+    if head.standardised:
+        model.get_layer("standardisation").adapt(copies)
     batches = FeatureBatches(copies, labels, classes, schedule.batch_size, schedule.seed)
     return model, _fit(model, batches, (validation[0].astype(np.float32), validation[1]), schedule, progress)
 

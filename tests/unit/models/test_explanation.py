@@ -12,7 +12,15 @@ from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import RandomisedInput
 from tests.forms import square
 
-SIZE = 80  # gives maps of 5 by 5, of which the pooling drops the last row and column
+SIZE = 80  # gives maps of 5 by 5 of VGG-19, of which the pooling drops the last row and column
+EXPECTED = {  # places of the maps, features of the base, pooling
+    "vgg19": ((5, 5), 2048, "max"),
+    "vgg19_texture": ((5, 5), 1408, "mean"),
+    "vgg19_fundus": ((5, 5), 896, "mean"),
+    "small": ((10, 10), 64, "mean"),
+    "tiny": ((10, 10), 64, "mean"),
+    "conv1d": ((20,), 48, "mean"),
+}
 
 
 def shape_of(network):
@@ -21,7 +29,13 @@ def shape_of(network):
 
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request):
-    return request.param.build(shape_of(request.param), 3, head=HeadShape((16, 8)), seed=3)
+    standardised = request.param.standardised
+    head = HeadShape((16, 8), standardised=standardised)
+    network = request.param.build(shape_of(request.param), 3, head=head, seed=3)
+    if standardised:
+        scaled = network.get_layer("standardisation")
+        scaled.adapt(np.random.default_rng(2).normal(1, 2, (9, scaled.output.shape[-1])))
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +75,8 @@ def logits_of(maps, head):
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_heat_maps_equal_those_with_tensorflows_gradient(network, pixels, maps, label):
     expected = by_tape(network, pixels, label)
-    assert expected.shape == {"vgg19": (5, 5), "small": (10, 10), "tiny": (10, 10), "conv1d": (20,)}[network.name]
+    places, _, _ = EXPECTED[network.name]
+    assert expected.shape == places
     found = relevance_of(maps, head_of(network), label)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found.dtype, found.max()) == (np.float32, 1)
@@ -122,9 +137,7 @@ def test_a_loaded_head_equals_the_saved_one(network, tmp_path):
     head = head_of(network)
     head.save(tmp_path)
     loaded = HeadWeights.load(tmp_path)
-    inputs, pooling = {"vgg19": (2048, "max"), "small": (64, "mean"), "tiny": (64, "mean"), "conv1d": (48, "mean")}[
-        network.name
-    ]
+    _, inputs, pooling = EXPECTED[network.name]
     assert [kernel.shape for kernel in loaded.kernels] == [(inputs, 16), (16, 8), (8, 3)]
     assert loaded.pooling == pooling
     for one, other in zip(head.kernels + head.biases, loaded.kernels + loaded.biases, strict=True):

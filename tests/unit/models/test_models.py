@@ -86,7 +86,7 @@ def test_a_keras_model_of_unknown_architecture_has_logits_and_no_features(tiny_p
     forward = Classifier(foreign, batch_size=4).forward(tiny_pictures[0])
     np.testing.assert_allclose(forward.logits, foreign(tiny_pictures[0]), atol=1e-6)
     assert forward.features.shape == (11, 0)
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny"):
+    with pytest.raises(ModelError, match="expected one of the networks vgg19, "):
         Classifier(foreign, batch_size=4).forward(tiny_pictures[0], maps=True)
 
 
@@ -161,7 +161,7 @@ def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_networ
     with pytest.raises(ModelError, match=r"'vgg19', 32, 32, 3, 2.*got \('tiny', "):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "resnet"}))
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, conv1d, got resnet"):
+    with pytest.raises(ModelError, match=r"expected one of the networks vgg19, .*, small, tiny, conv1d, got resnet"):
         checkpoint.load_network(tmp_path)
 
 

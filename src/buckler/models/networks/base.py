@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from buckler.errors import ModelError
 from buckler.modality.base import Shape
@@ -23,13 +24,61 @@ from buckler.models.networks.layout import Layout
 from buckler.models.networks.layout import Tap as Tap
 from buckler.models.pretrained import Download, download
 
+CONSTANT = 1e-3  # standard deviation, as a share of the mean, up to which a feature does not vary: float16's rounding
+
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """Shape of the head: Flatten, then Dropout and Dense ReLU for each hidden layer, then Dense logits."""
+    """Shape of the head: Flatten, then Dropout and Dense ReLU for each hidden layer, then Dense logits.
+
+    Attributes:
+        hidden: Widths of the hidden layers.
+        dropout: Share of the activations dropped in training.
+        weight_decay: Added to the loss in training: this number times the sum of the squared weights of all Dense
+            layers, biases excluded.
+        standardised: Whether the head begins with `Standardisation`.
+    """
 
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.25
+    weight_decay: float = 0.0
+    standardised: bool = False
+
+
+@keras.saving.register_keras_serializable(package="buckler")
+class Standardisation(keras.layers.Layer):  # type: ignore[misc]
+    """Scales each of the features ``(batch, features)`` to mean 0 and standard deviation 1 over those in ``adapt``.
+
+    Before ``adapt``, it changes nothing. Training does not change it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def build(self, input_shape: Any) -> None:
+        """Create the mean and the spread of each feature."""
+        shape = (input_shape[-1],)
+        self.mean = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="mean")
+        self.spread = self.add_weight(shape=shape, initializer="ones", trainable=False, name="spread")
+
+    def adapt(self, features: npt.NDArray[np.floating[Any]]) -> None:
+        """Use mean and standard deviation of ``features`` ``(..., features)``.
+
+        A feature that does not vary counts as one that varies as much as the most variable, so that it stays small
+        in other pictures.
+        """
+        axes = tuple(range(features.ndim - 1))
+        mean, spread = features.mean(axes, dtype=np.float64), features.std(axes, dtype=np.float64)
+        varies = spread > CONSTANT * np.abs(mean)
+        self.set_weights([mean, np.where(varies, spread, spread[varies].max(initial=1.0))])
+
+    def call(self, features: Any) -> Any:
+        """Return ``features`` standardised."""
+        return (features - self.mean) / self.spread
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return ``input_shape``."""
+        return input_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +90,22 @@ class Architecture(Layout):
         min_size: Smallest length of an axis before the channels.
         axes: Number of axes of an input: 3 for pictures ``(height, width, channels)``.
         frozen_base: Whether training fits only the head, on features of the base computed once.
+        standardised: Whether the head standardises its inputs: a base that joins maps of several blocks has features
+            of very different sizes. Only for a frozen base.
         input_spread: Standard deviation of normalised pixels; the seeded initialisation divides by it.
         pretrained: Downloadable weights by their name in ``train.weights``.
+        weights_of: Architecture whose files of weights this one reads: the weights of its own layers, by their names.
+            None: its own files.
     """
 
     maps: Callable[[Any], Any]
     min_size: int
     frozen_base: bool
     axes: int = 3
+    standardised: bool = False
     input_spread: float = 1.0
     pretrained: Mapping[str, Download] = field(default_factory=dict)
+    weights_of: "Architecture | None" = None
 
     def base(
         self, shape: Shape, *, weights: str = "none", seed: int, before: keras.layers.Layer | None = None
@@ -71,6 +126,8 @@ class Architecture(Layout):
         base = keras.Model(inputs, self.maps(inputs if before is None else before(inputs)), name=self.name)
         if weights == "none":
             self._initialise(base, seed)
+        elif self.weights_of is not None:
+            _copy_by_name(self.weights_of.base(shape, weights=weights, seed=seed), base)
         else:
             self._load(base, weights)
         if self.frozen_base:
@@ -90,7 +147,7 @@ class Architecture(Layout):
         """Return base and untrained head as one network, inputs to logits; arguments and errors as ``base``."""
         base = self.base(shape, weights=weights, seed=seed, before=before)
         inputs = int(np.prod(base.output_shape[1:]))
-        return join(base, build_head(inputs, classes, head or HeadShape(), seed=seed))
+        return join(base, build_head(inputs, classes, head or HeadShape(standardised=self.standardised), seed=seed))
 
     def check_shape(self, shape: Shape) -> None:
         """Raise ModelError unless the network fits inputs of ``shape``."""
@@ -132,17 +189,32 @@ class Architecture(Layout):
 _WEIGHTED = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Dense)
 
 
+def _copy_by_name(source: keras.Model, base: keras.Model) -> None:
+    for layer in base.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
 def build_head(features: int, classes: int, head: HeadShape, *, seed: int) -> keras.Sequential:
     """Return the head: flattened maps ``(batch, features)`` to logits ``(batch, classes)``."""
     layers: list[Any] = [keras.Input((features,), name="features")]
+    if head.standardised:
+        layers.append(Standardisation(name="standardisation"))
+    decay = keras.regularizers.L2(head.weight_decay) if head.weight_decay else None
     for index, units in enumerate(head.hidden, start=1):
         layers.append(keras.layers.Dropout(head.dropout, seed=seed + index, name=f"dropout_{index}"))
         initialiser = keras.initializers.HeUniform(seed=seed + index)
         layers.append(
-            keras.layers.Dense(units, activation="relu", kernel_initializer=initialiser, name=f"dense_{index}")
+            keras.layers.Dense(
+                units,
+                activation="relu",
+                kernel_initializer=initialiser,
+                kernel_regularizer=decay,
+                name=f"dense_{index}",
+            )
         )
     initialiser = keras.initializers.GlorotUniform(seed=seed)
-    layers.append(keras.layers.Dense(classes, kernel_initializer=initialiser, name="logits"))
+    layers.append(keras.layers.Dense(classes, kernel_initializer=initialiser, kernel_regularizer=decay, name="logits"))
     return keras.Sequential(layers, name="head")
 
 

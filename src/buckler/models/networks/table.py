@@ -9,8 +9,11 @@ from buckler.models.networks.layout import Layout
 from buckler.models.networks.small import SMALL
 from buckler.models.networks.tiny import TINY
 from buckler.models.networks.vgg import VGG19
+from buckler.models.networks.vgg_texture import VGG19_FUNDUS, VGG19_TEXTURE
 
-NETWORKS: dict[str, Architecture] = {network.name: network for network in (VGG19, SMALL, TINY, CONV1D)}
+NETWORKS: dict[str, Architecture] = {
+    network.name: network for network in (VGG19, VGG19_TEXTURE, VGG19_FUNDUS, SMALL, TINY, CONV1D)
+}
 
 
 def find(name: str) -> Architecture:

@@ -34,9 +34,14 @@ class ImageNetNormalisation(keras.layers.Layer):  # type: ignore[misc]
         return input_shape
 
 
-def _maps(pixels: Any) -> Any:
+def normalised_vgg19(pixels: Any) -> keras.Model:
+    """Return VGG-19 without its top, of ``pixels`` in 0..1, a Keras tensor; its weights are not initialised."""
     normalised = ImageNetNormalisation(name="normalisation")(pixels)
-    return keras.applications.VGG19(weights=None, include_top=False, input_tensor=normalised).output
+    return keras.applications.VGG19(weights=None, include_top=False, input_tensor=normalised)
+
+
+def _maps(pixels: Any) -> Any:
+    return normalised_vgg19(pixels).output
 
 
 VGG19 = Architecture(

@@ -29,13 +29,14 @@ def test_columns_of_taps_are_their_means_and_standard_deviations():
 
 
 def test_an_error_names_an_unknown_architecture_and_the_known_ones():
-    with pytest.raises(ModelError, match="expected one of the networks vgg19, small, tiny, conv1d, got resnet"):
+    with pytest.raises(ModelError, match=r"expected one of the networks vgg19, .*, small, tiny, conv1d, got resnet"):
         table.find("resnet")
 
 
 def test_a_network_from_a_file_cannot_be_built_without_it():
     table.check("file")
-    with pytest.raises(ModelError, match="expected a network that can be built, vgg19, small, tiny, conv1d, got file"):
+    known = r"expected a network that can be built, vgg19, .*, small, tiny, conv1d, got file"
+    with pytest.raises(ModelError, match=known):
         table.find("file")
 
 
