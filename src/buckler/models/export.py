@@ -71,10 +71,11 @@ def _named(model: Any) -> Any:
 
 def _quantised(exact: Any, pictures: Images) -> Any:
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    # The first convolution stays float32: eight bits over the range of normalised pixels would lose steps of 1/255,
-    # and with them attacks.
+    # All up to the first convolution stays float32: eight bits over the range of normalised pixels would lose steps of
+    # 1/255, and with them attacks.
     kinds = [(op.get_friendly_name(), op.get_type_name()) for op in exact.get_ordered_ops()]
-    first = [name for name, kind in kinds if kind in ("Convolution", "GroupConvolution")][:1]
+    places = [place for place, (_, kind) in enumerate(kinds) if kind in ("Convolution", "GroupConvolution")]
+    first = [name for name, kind in kinds[: places[0] + 1] if kind not in ("Constant", "Parameter")] if places else []
     quantised = nncf.quantize(
         exact,
         nncf.Dataset([picture[None] for picture in pictures]),
@@ -86,7 +87,7 @@ def _quantised(exact: Any, pictures: Images) -> Any:
         ),
         # The head takes hardly any time, and all results depend on its logits.
         ignored_scope=nncf.IgnoredScope(
-            names=first, types=["MatMul"] if any(kind == "MatMul" for _, kind in kinds) else []
+            names=first, validate=False, types=["MatMul"] if any(kind == "MatMul" for _, kind in kinds) else []
         ),
     )
     return _named(quantised)

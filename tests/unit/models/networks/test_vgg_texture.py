@@ -163,3 +163,12 @@ def test_the_network_can_be_hardened(trained, pictures):
     assert np.any(copy.get_layer("logits").get_weights()[0] != network.get_layer("logits").get_weights()[0])
     for one, other in zip(before, copy.get_layer("standardisation").get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_pictures_whose_contrast_is_the_same_can_be_exported(tmp_path):
+    """Eight bits over the range of a number that is the same in all of them would be an error of NNCF."""
+    alike = np.random.default_rng(0).random((8, 64, 64, 3), np.float32)
+    network = VGG19_FUNDUS.build(square(64), 2, head=HeadShape(()), seed=1)
+    export.write(network, alike, tmp_path)
+    exact, small = (Runtime(tmp_path / FILES[name], name).forward(alike) for name in ("float32", "int8"))
+    assert np.corrcoef(exact.features.ravel(), small.features.ravel())[0, 1] > 0.99
