@@ -42,7 +42,7 @@ class EngineResult:
 
     engine: str
     attack: str
-    epsilon_255: int | tuple[int, ...]
+    epsilons_255: int | tuple[int, ...]
     dtype: str
     images_per_second: float
     low: float
@@ -106,7 +106,7 @@ def speed(results: Sequence[EngineResult]) -> documents.Table:
         tuple(
             {
                 "attack": r.attack,
-                "radii": f"{', '.join(map(str, np.atleast_1d(r.epsilon_255)))}/255",
+                "radii": f"{', '.join(map(str, np.atleast_1d(r.epsilons_255)))}/255",
                 "engine": f"{r.engine} {r.dtype}",
                 "images_per_second": estimate(r.images_per_second, r.low, r.high),
                 "over_fastest_peer": _spread(_ratios(r, results)) if r.engine == OURS else None,
@@ -147,13 +147,13 @@ def radii(task: AttackTask) -> str:
 
 
 def _is_of(result: EngineResult, task: AttackTask) -> bool:
-    return result.attack == task.name and np.array_equal(np.atleast_1d(result.epsilon_255), task.epsilons_255)
+    return result.attack == task.name and np.array_equal(np.atleast_1d(result.epsilons_255), task.epsilons_255)
 
 
 def _fastest(ours: EngineResult, results: Sequence[EngineResult]) -> EngineResult:
     """Return the fastest peer at the attack and radii of ``ours``; early exit is compared with PGD without it."""
     attack = PGD.name if ours.attack == PGD_AS_SHIPPED.name else ours.attack
-    peers = (r for r in results if r.engine != OURS and (r.attack, r.epsilon_255) == (attack, ours.epsilon_255))
+    peers = (r for r in results if r.engine != OURS and (r.attack, r.epsilons_255) == (attack, ours.epsilons_255))
     return max(peers, key=lambda result: result.images_per_second)
 
 

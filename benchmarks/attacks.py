@@ -276,7 +276,7 @@ def _result(
     return EngineResult(
         engine=name[0],
         attack=task.name,
-        epsilon_255=task.epsilons_255 if len(task.epsilons_255) > 1 else task.epsilons_255[0],
+        epsilons_255=task.epsilons_255 if len(task.epsilons_255) > 1 else task.epsilons_255[0],
         dtype=name[1],
         images_per_second=statistics.median(rates),
         low=min(rates),

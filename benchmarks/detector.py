@@ -78,9 +78,9 @@ def adaptive(report: DetectorReport) -> Table:
         Column("attack", f"PGD that knows the detector, best of {objectives} objectives"),
         Column("wrong_and_unflagged", "wrong and unflagged", ".1%", "95 % interval"),
     )
-    evaded = {row.epsilon_255: row.adaptive_wrong_and_unflagged for row in report.worst}
+    evaded = {row.radius: row.adaptive_wrong_and_unflagged for row in report.worst}
     rows: list[dict[str, CellValue]] = [
-        {"attack": f"{radius}/255", "wrong_and_unflagged": rate(each)} for radius, each in evaded.items() if each
+        {"attack": f"{radius}", "wrong_and_unflagged": rate(each)} for radius, each in evaded.items() if each
     ]
     return Table(columns, tuple(rows))
 
@@ -100,7 +100,7 @@ def _attack(row: DetectedAttack) -> dict[str, CellValue]:
     kind = ", knows the detector" if row.adaptive else ", stops at the boundary" * row.stops_at_boundary
     norm = "" if row.norm == "linf" else f" ({row.norm})"
     return {
-        "attack": f"{row.attack} {row.epsilon_255}/255{norm}{kind}",
+        "attack": f"{row.attack} {row.radius}{norm}{kind}",
         "auc": row.auc,
         "tpr": None if row.adaptive or row.stops_at_boundary else row.tpr_at_fpr["0.05"],
         "wrong": row.wrong.value,

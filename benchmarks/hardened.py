@@ -13,6 +13,7 @@ from benchmarks.tables import markdown
 from buckler.evaluation import reports
 from buckler.evaluation.reports import RobustnessReport
 from buckler.measurements.results import Cell, Rate
+from buckler.radius import NO_ATTACK
 from buckler.reporting import plots
 from pipelines.stage import stage
 
@@ -68,7 +69,7 @@ def table(undefended: RobustnessReport, hardened: RobustnessReport) -> Table:
 
 def remark(hardened: RobustnessReport) -> str:
     """Return the attacks of the worst case, the failed checks and the version of the data."""
-    suite = (f"{c.attack} {c.epsilon_255}/255, {_budget(c)}" for c in hardened.cells)
+    suite = (f"{c.attack} {c.radius}, {_budget(c)}" for c in hardened.cells)
     failed = [check.name for check in hardened.checks if not check.passed]
     checks = f"failed: {', '.join(failed)}" if failed else "all passed"
     return f"Worst case over: {'; '.join(suite)}. Checks: {checks}. Data {hardened.data.version[:14]}."
@@ -77,7 +78,7 @@ def remark(hardened: RobustnessReport) -> str:
 def draw(undefended: RobustnessReport, hardened: RobustnessReport, path: Path) -> None:
     """Draw clean accuracy, as radius 0, and the worst case at each radius."""
     curves = {
-        name: {0: one.clean_accuracy} | {row.epsilon_255: row.robust_accuracy for row in one.worst_case}
+        name: {NO_ATTACK: one.clean_accuracy} | {row.radius: row.robust_accuracy for row in one.worst_case}
         for name, one in (("undefended", undefended), ("hardened", hardened))
     }
     plots.comparison(curves, hardened.chance, path)
@@ -88,10 +89,10 @@ def rates(robustness: RobustnessReport) -> dict[str, Rate]:
     found: dict[str, Rate | None] = {"clean accuracy": robustness.clean_accuracy}
     for cell in robustness.cells:
         if cell.attack == "fgsm":
-            found[f"FGSM {cell.epsilon_255}/255"] = cell.robust_accuracy
+            found[f"FGSM {cell.radius}"] = cell.robust_accuracy
     for row in robustness.worst_case:
-        found[f"worst case {row.epsilon_255}/255"] = row.robust_accuracy
-        found[f"malignant sensitivity, worst case {row.epsilon_255}/255"] = row.sensitivity
+        found[f"worst case {row.radius}"] = row.robust_accuracy
+        found[f"malignant sensitivity, worst case {row.radius}"] = row.sensitivity
     return {name: rate for name, rate in found.items() if rate is not None}
 
 

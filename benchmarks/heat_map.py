@@ -49,7 +49,7 @@ def network(evaluation: EvaluationReport, robustness: RobustnessReport) -> Table
         {"measure": "area under the ROC curve", "value": Estimate(evaluation.roc_auc)},
     ]
     for row in robustness.worst_case:
-        worst = f"right under every attack up to {row.epsilon_255}/255"
+        worst = f"right under every attack up to {row.radius}"
         rows.append({"measure": worst, "value": rate(row.robust_accuracy)})
     return Table(columns, tuple(rows))
 

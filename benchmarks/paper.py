@@ -33,7 +33,7 @@ def run(name: str, out: Path) -> None:
         "accuracy": accuracy(evaluation, robustness, timings.read(REPORTS)),
         "classes": classes(evaluation),
         "confusion": confusion("clean", labels, robustness.clean_confusion),
-        "confusion_attacked": confusion(f"FGSM {fgsm.epsilon_255}/255", labels, fgsm.confusion),
+        "confusion_attacked": confusion(f"FGSM {fgsm.radius}", labels, fgsm.confusion),
     }
     seeds = sorted({cell.seed for cell in robustness.cells})
     results.new(name, f"make {name} IMAGES=DIR WEIGHTS=FILE", tables, seeds=seeds).write(out)
@@ -50,13 +50,13 @@ def accuracy(evaluation: EvaluationReport, robustness: RobustnessReport, times: 
     )
     rows = [_row("clean", evaluation.clean_accuracy, PAPER_CLEAN)]
     for cell in robustness.cells:
-        name = f"{cell.name} {cell.epsilon_255}/255, crafted in {cell.crafted_in}"
-        seconds = times.attacks.get(f"{cell.name}@{cell.epsilon_255}")
+        name = f"{cell.name} {cell.radius}, crafted in {cell.crafted_in}"
+        seconds = times.attacks.get(f"{cell.name}@{cell.radius}")
         rows.append(_row(name, cell.robust_accuracy, PAPER_FGSM * (cell.attack == "fgsm"), seconds))
     for row in robustness.worst_case:
-        rows.append(_row(f"worst case up to {row.epsilon_255}/255", row.robust_accuracy))
+        rows.append(_row(f"worst case up to {row.radius}", row.robust_accuracy))
         if row.sensitivity:
-            rows.append(_row(f"malignant sensitivity up to {row.epsilon_255}/255", row.sensitivity))
+            rows.append(_row(f"malignant sensitivity up to {row.radius}", row.sensitivity))
     return Table(columns, tuple(rows))
 
 

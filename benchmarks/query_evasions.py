@@ -23,9 +23,10 @@ from benchmarks.tables import markdown
 from buckler.attacks.base import Batch, ScoresOnly
 from buckler.attacks.square import Square
 from buckler.errors import BucklerError
-from buckler.modality.base import Radius
+from buckler.modality.base import LEVELS, Radius
 from buckler.modality.picture import images
 from buckler.modality.picture.modality import MODALITY as PICTURE
+from buckler.radius import StatedRadius
 from buckler.serving.query_monitor import QueryMonitor
 from pipelines.stage import stage
 
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="class-per-folder directory")
     parser.add_argument("--pictures", type=int, default=10)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--epsilon-255", type=int, default=8)
+    parser.add_argument("--radius", type=StatedRadius, default=StatedRadius("8/255"))
     results.add_options(parser)
     given = parser.parse_args()
     paths = sorted(given.images.glob("*/*.jpg"))
@@ -189,8 +190,8 @@ def main() -> None:
         raise BucklerError(f"expected pictures in {given.images}/<class>/*.jpg, found none; give another --images")
     chosen = np.random.default_rng(SEED).choice(len(paths), min(given.pictures, len(paths)), replace=False)
     pictures = [images.load_pixels(paths[index], size=SIZE) for index in chosen]
-    found = table(run(pictures, epsilon=given.epsilon_255 / 255, queries=given.queries), given.queries)
-    settings = {name: getattr(given, name) for name in ("pictures", "queries", "epsilon_255")}
+    found = table(run(pictures, epsilon=LEVELS.radius(given.radius).value, queries=given.queries), given.queries)
+    settings = {name: getattr(given, name) for name in ("pictures", "queries", "radius")}
     document = results.new("query_evasions", COMMAND, {"evasions": found}, seeds=[SEED], settings=settings)
     document.write(given.out or results.DIRECTORY)
     print(markdown(found))

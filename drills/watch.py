@@ -30,8 +30,8 @@ LEAST_LEFT = 45  # seconds for which an expiring verdict is valid; the service n
 QUERIES = 120
 EPSILON = 8 / 255
 WINDOW = 120  # pictures that the job `drift` compares
-QUICK = [{"attack": "fgsm", "epsilon_255": [1]}]
-LONG = [{"attack": "fgsm", "epsilon_255": [1, 2]}, {"attack": "pgd", "epsilon_255": [1, 2], "steps": 40}]
+QUICK = [{"attack": "fgsm", "radii": ["1/255"]}]
+LONG = [{"attack": "fgsm", "radii": ["1/255", "2/255"]}, {"attack": "pgd", "radii": ["1/255", "2/255"], "steps": 40}]
 
 
 def moved_by_hand(scene: DrillScene, drill: Drill) -> None:

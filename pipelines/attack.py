@@ -140,7 +140,7 @@ def _unattacked(rows: np.ndarray) -> Forward:
 def _write_outcomes(test: pictures.Pictures, labels: tuple[str, ...], found: robustness.RobustnessEvaluation) -> None:
     """Write for each picture whether it is right when clean, in the worst case at each radius, and in each cell."""
     clean = found.clean
-    robust = {f"{o.spec.name}_{o.epsilon_255}": clean & (o.guesses == test.truth) for o in found.outcomes}
+    robust = {f"{o.spec.name}_{o.radius}": clean & (o.guesses == test.truth) for o in found.outcomes}
     documents.write_csv(
         REPORTS / OUTCOMES_FILE,
         [
@@ -157,7 +157,7 @@ def _passes(outcomes: list[AttackOutcome]) -> dict[str, Any]:
     for o in outcomes:
         arrays[f"{o.spec.name}.attack"] = np.array(o.spec.attack.name)
         arrays[f"{o.spec.name}.stops_at_boundary"] = np.array(o.spec.attack.stops_at_boundary)
-        name = f"{o.spec.name}@{o.epsilon_255}"
+        name = f"{o.spec.name}@{o.radius}"
         arrays |= {name: o.features, f"{name}.logits": o.logits}
     return arrays
 
@@ -195,7 +195,7 @@ def _illustrate(
     right, still_right = clean_guesses == test.truth, outcome.guesses == test.truth
     order = np.lexsort((still_right, ~right))
     shown = [int(order[test.truth[order] == place][0]) for place in np.unique(test.truth)]
-    spec, attack, radius = outcome.spec, outcome.spec.attack, info.form.modality.unit.radius(outcome.epsilon_255)
+    spec, attack, radius = outcome.spec, outcome.spec.attack, info.form.modality.unit.radius(outcome.radius)
     batch = Batch(test.images[shown], test.truth[shown], shown, cfg.seed)
     adversarial = on_grid(attack(crafter, batch, radius), batch.images, radius, attack.norm)
     after = scorer.forward(adversarial).logits.argmax(axis=1)
@@ -203,7 +203,7 @@ def _illustrate(
         AttackedPicture(test.ids[i], labels[test.truth[i]], labels[clean_guesses[i]], labels[a])
         for i, a in zip(shown, after, strict=True)
     )
-    about = Illustration(spec.name, attack.norm, outcome.epsilon_255, answers)
+    about = Illustration(spec.name, attack.norm, outcome.radius, answers)
     return Illustrated(about, *(_drawn(side, info.form.modality) for side in (batch.images, adversarial)))
 
 

@@ -52,7 +52,7 @@ def run(cfg: CalibrateParams) -> None:
     )
     shown = training.subset(cfg.records, cfg.seed)
     modality = info.form.modality
-    total = len(training.ids) + len(shown.ids) * (1 + len(modality.fitting_changes) + len(cfg.epsilon_255))
+    total = len(training.ids) + len(shown.ids) * (1 + len(modality.fitting_changes) + len(cfg.radii))
     with tqdm(total=total, unit="picture", desc=f"fit the detector in {scorer.precision}") as bar:
 
         def ask(images: Images) -> Forward:
@@ -114,7 +114,7 @@ def _unattacked(shown: pictures.Pictures, modality: Modality, seed: int) -> Iter
 def _attacked(
     crafter: GradientClassifier, shown: pictures.Pictures, modality: Modality, cfg: CalibrateParams
 ) -> Iterator[Images]:
-    radii = [modality.unit.radius(radius) for radius in cfg.epsilon_255]
+    radii = [modality.unit.radius(radius) for radius in cfg.radii]
     grid = FGSM().each(crafter, Batch(shown.images, shown.truth), radii)
     for radius, crafted in zip(radii, grid, strict=True):
         yield on_grid(crafted, shown.images, radius)

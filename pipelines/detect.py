@@ -36,6 +36,7 @@ from buckler.measurements.results import DataVersion
 from buckler.models import checkpoint
 from buckler.models.forward import Forward, probabilities
 from buckler.params import Count, CountOrAll, Seed
+from buckler.radius import StatedRadius
 from buckler.state import documents, paths
 from buckler.trust.digests import directory_digest
 from pipelines.settings import EvaluateParams
@@ -59,7 +60,7 @@ class EvasionParams:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     records: CountOrAll
-    epsilon_255: tuple[Count, ...]
+    radii: tuple[StatedRadius, ...]
     steps: Count
     objectives: tuple[Objective, ...]
 
@@ -168,12 +169,12 @@ def _decisions(bench: Bench, bins: int) -> DecisionsReport:
 
 def _roc_points(
     bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]
-) -> Iterator[dict[str, str | int | float]]:
+) -> Iterator[dict[str, str | float]]:
     """Yield the points of each attack's ROC curve: its attacked pictures against the clean test pictures."""
     for o in outcomes:
         attacked = bench.screen(chosen, Forward(o.logits, o.features)).scores
         for x, y in zip(*detection.curve(bench.clean.scores, attacked, corners=True), strict=True):
-            yield {"attack": o.spec.name, "epsilon_255": o.epsilon_255, "fpr": x, "tpr": y}
+            yield {"attack": o.spec.name, "radius": str(o.radius), "fpr": x, "tpr": y}
 
 
 def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
@@ -195,7 +196,7 @@ def _outcomes(bench: Bench, chosen: pictures.Pictures) -> list[AttackOutcome]:
 def _rows(bench: Bench, chosen: pictures.Pictures, outcomes: list[AttackOutcome]) -> Iterator[DetectedAttack]:
     for outcome in outcomes:
         attacked = bench.screen(chosen, Forward(outcome.logits, outcome.features))
-        yield detection.attack_row(bench.clean, attacked, chosen.truth, **_facts(outcome.spec, outcome.epsilon_255))
+        yield detection.attack_row(bench.clean, attacked, chosen.truth, **_facts(outcome.spec, outcome.radius))
 
 
 def _boundary_rows(bench: Bench) -> Iterator[DetectedAttack]:
@@ -211,7 +212,7 @@ def _boundary_rows(bench: Bench) -> Iterator[DetectedAttack]:
             facts: dict[str, Any] = {
                 "attack": line,
                 "norm": norm,
-                "epsilon_255": int(radius),
+                "radius": StatedRadius(radius),
                 "stops_at_boundary": True,
             }
             yield detection.attack_row(bench.clean, attacked, some.truth, **facts)
@@ -222,12 +223,12 @@ class Evasion:
     """Result of PGD that knows the detector, for one objective and radius.
 
     Attributes:
-        epsilon_255: The radius.
+        radius: The radius.
         row: In the report.
         evaded: Which pictures are wrong and not flagged, ``(n,)``.
     """
 
-    epsilon_255: int
+    radius: StatedRadius
     row: DetectedAttack
     evaded: detection.Flagged
 
@@ -235,10 +236,10 @@ class Evasion:
 def _evasions(bench: Bench) -> Iterator[Evasion]:
     """Attack network and detector together, with each objective at each radius."""
     cfg = bench.cfg.evasion
-    if bench.info.defence == "randomised" or not cfg.epsilon_255:
+    if bench.info.defence == "randomised" or not cfg.radii:
         return  # the gradient of one random draw says little; a gate with a limit for this number then fails
     some = bench.test.subset(cfg.records, bench.cfg.seed)
-    spec = AttackSpec(PGD(steps=cfg.steps), cfg.epsilon_255)
+    spec = AttackSpec(PGD(steps=cfg.steps), cfg.radii)
     for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
         evader = Evader(
             bench.network, bench.screening, objective, crafting_precision(), batch_size=bench.cfg.batch_size
@@ -256,16 +257,16 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
             journal=bench.journal(objective),
         ):
             attacked = bench.screen(some, Forward(outcome.logits, outcome.features))
-            facts = _facts(line, outcome.epsilon_255) | {"stops_at_boundary": True, "objective": objective}
+            facts = _facts(line, outcome.radius) | {"stops_at_boundary": True, "objective": objective}
             row = detection.attack_row(bench.clean, attacked, some.truth, adaptive=True, **facts)
-            yield Evasion(outcome.epsilon_255, row, attacked.wrong_and_unflagged(some.truth))
+            yield Evasion(outcome.radius, row, attacked.wrong_and_unflagged(some.truth))
 
 
-def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[int, detection.Flagged]:
+def _evaded_by_radius(evasions: Sequence[Evasion]) -> dict[StatedRadius, detection.Flagged]:
     """Return for each radius which pictures evade the detector by any objective: the attacker tries all of them."""
-    evaded: dict[int, detection.Flagged] = {}
+    evaded: dict[StatedRadius, detection.Flagged] = {}
     for evasion in evasions:
-        evaded[evasion.epsilon_255] = evasion.evaded | evaded.get(evasion.epsilon_255, False)
+        evaded[evasion.radius] = evasion.evaded | evaded.get(evasion.radius, False)
     return evaded
 
 
@@ -285,11 +286,11 @@ def _strangers_rows(bench: Bench) -> Iterator[Strangers]:
         yield detection.strangers_row(Screened.of(bench.screening, images, bench.scorer.forward(images)), kind)
 
 
-def _facts(spec: AttackSpec, epsilon_255: int) -> dict[str, Any]:
+def _facts(spec: AttackSpec, radius: StatedRadius) -> dict[str, Any]:
     return {
         "attack": spec.name,
         "norm": spec.attack.norm,
-        "epsilon_255": epsilon_255,
+        "radius": radius,
         "steps": spec.attack.settings.get("steps", 1),
         "stops_at_boundary": False,
     }

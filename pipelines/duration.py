@@ -118,7 +118,7 @@ def _hardening(cfg: RunParams, train: int, costs: Costs) -> float:
 
 
 def _export(cfg: RunParams, train: int, test: int, *, stable: bool) -> Passes:
-    sample, shown, radii = min(cfg.export.records, train), min(cfg.export.records, test), len(cfg.export.epsilon_255)
+    sample, shown, radii = min(cfg.export.records, train), min(cfg.export.records, test), len(cfg.export.radii)
     attack = passes.of_pgd(cfg.export.steps, radii, cfg.data.form.modality, stable=stable).times(shown)
     compared = PRECISIONS * (2 * sample + (1 + radii) * shown)
     return Passes(gradients=sample) + attack + Passes(forwards=compared + QUANTISATION_PASSES * sample)
@@ -126,7 +126,7 @@ def _export(cfg: RunParams, train: int, test: int, *, stable: bool) -> Passes:
 
 def _calibrate(cfg: RunParams, train: int) -> Passes:
     shown = min(cfg.calibrate.records or train, train)
-    kinds = 1 + len(cfg.data.form.modality.fitting_changes) + len(cfg.calibrate.epsilon_255)
+    kinds = 1 + len(cfg.data.form.modality.fitting_changes) + len(cfg.calibrate.radii)
     return Passes(gradients=shown, forwards=train + kinds * shown)
 
 
@@ -136,7 +136,7 @@ def _detect(cfg: RunParams, test: int, classes: int, *, stable: bool) -> Passes:
         min(cfg.detect.records or test, test)
     )
     evasion = cfg.detect.evasion
-    aware = passes.of_pgd(evasion.steps, len(evasion.epsilon_255), cfg.data.form.modality, stable=stable).times(
+    aware = passes.of_pgd(evasion.steps, len(evasion.radii), cfg.data.form.modality, stable=stable).times(
         len(evasion.objectives)
     )
     modality = cfg.data.form.modality

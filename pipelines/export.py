@@ -26,7 +26,7 @@ from buckler.errors import ModelError
 from buckler.evaluation import parity, reports
 from buckler.evaluation.reports import MeasuredModel, RuntimeReport
 from buckler.measurements.results import Parity, ParityAttack, ParityPolicy
-from buckler.modality.base import Images, Radius
+from buckler.modality.base import Images, Radius, RadiusUnit
 from buckler.models import checkpoint, export, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.info import ModelInfo
@@ -40,7 +40,7 @@ CLASSIFIER = Path("models/classifier")
 RUNTIME = Path("models/runtime")
 REPORTS = Path("reports")
 BATCH_SIZE = 32
-DETECTOR_RADIUS = Radius(2 / 255)  # of the FGSM that the compared detectors are fitted on
+DETECTOR_RADIUS = 2  # in the unit of the modality, of the FGSM that the compared detectors are fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class ExportParams:
 
     Attributes:
         records: Number of training records, for the value ranges of int8, and of test records, to compare answers.
-        epsilon_255: Radii of the attack under which answers are compared, L-infinity, in 1/255.
+        radii: Of the attack under which answers are compared, L-infinity.
         steps: Of the attack, PGD.
         seed: Of the choice of pictures and of the attack.
         parity: Limits of the differences from the reference.
     """
 
     records: Count
-    epsilon_255: Radii
+    radii: Radii
     steps: Count
     seed: Seed
     parity: ParityPolicy
@@ -77,7 +77,7 @@ def run(cfg: ExportParams) -> None:
     network = checkpoint.load_network(CLASSIFIER)
     sample = training.subset(cfg.records, cfg.seed)
     export.write(network, sample.images, RUNTIME)
-    measured = _measure(network, sample, test.subset(cfg.records, cfg.seed), cfg)
+    measured = _measure(network, sample, test.subset(cfg.records, cfg.seed), cfg, info.form.modality.unit)
     passed = tuple(name for name, found in measured.items() if not found.failures(cfg.parity))
     if "float32" not in passed:
         failures = "; ".join(measured["float32"].failures(cfg.parity))
@@ -87,17 +87,18 @@ def run(cfg: ExportParams) -> None:
 
 
 def _measure(
-    network: Any, sample: pictures.Pictures, clean: pictures.Pictures, cfg: ExportParams
+    network: Any, sample: pictures.Pictures, clean: pictures.Pictures, cfg: ExportParams, unit: RadiusUnit
 ) -> dict[runtime.ServingPrecision, Parity]:
     """Return how far the answers of each precision native to this machine differ from the Keras network's."""
     crafter = Classifier(network, crafting_precision(), batch_size=BATCH_SIZE)
     layout = table.layout_of(network)
-    fgsm = FGSM()(crafter, Batch(sample.images, sample.truth), DETECTOR_RADIUS)
+    fitted = unit.radius(unit.stated(DETECTOR_RADIUS))
+    fgsm = FGSM()(crafter, Batch(sample.images, sample.truth), fitted)
     inputs = parity.ParityInputs(
         training=sample.images,
-        training_attacked=on_grid(fgsm, sample.images, DETECTOR_RADIUS),
+        training_attacked=on_grid(fgsm, sample.images, fitted),
         clean=(clean.images, clean.truth),
-        attacked={radius: _attacked(crafter, clean, radius, cfg) for radius in cfg.epsilon_255},
+        attacked={radius: _attacked(crafter, clean, unit.radius(radius), cfg) for radius in cfg.radii},
         read=layout.trace_columns,
         probed=layout.probe_columns,
     )
@@ -108,8 +109,7 @@ def _measure(
     }
 
 
-def _attacked(crafter: Classifier, clean: pictures.Pictures, radius: int, cfg: ExportParams) -> Images:
-    within = Radius(radius / 255)
+def _attacked(crafter: Classifier, clean: pictures.Pictures, within: Radius, cfg: ExportParams) -> Images:
     crafted = PGD(steps=cfg.steps)(crafter, Batch(clean.images, clean.truth, seed=cfg.seed), within)
     return on_grid(crafted, clean.images, within)
 
@@ -128,7 +128,7 @@ def _report(
             initial_weights=info.initial_weights,
         ),
         serves=serves,
-        attack=ParityAttack("pgd", cfg.epsilon_255, cfg.steps),
+        attack=ParityAttack("pgd", cfg.radii, cfg.steps),
         crafted_in=crafting_precision(),
         computed_on=instruction_set(),
         policy=cfg.parity,

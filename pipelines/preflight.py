@@ -8,7 +8,7 @@ Every stage checks its own section again when it runs; only this one sees all se
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,6 +26,7 @@ from buckler.models.backend import keras
 from buckler.models.networks import file, table
 from buckler.models.randomised import Randomisation
 from buckler.params import PARAMS_FILE
+from buckler.radius import StatedRadius, check_ascending
 from buckler.release import remedies
 from buckler.release.policy import Policy
 from buckler.release.requirements import Demands
@@ -145,6 +146,25 @@ def _of_modality(cfg: RunParams) -> Iterator[str]:
     for section, suite in (("attack", cfg.attack.suite), ("detect", cfg.detect.suite)):
         if unfit := sorted({spec.attack.name for spec in suite} - set(fits)):
             yield f"{section}.suite: expected attacks that fit data.modality {modality}, {fits}, got {unfit}"
+    unit = cfg.data.form.modality.unit
+    for setting, radius in _radii_in(cfg):
+        if radius.unit != unit.suffix:
+            yield f"{setting}: expected a radius of data.modality {modality}, as 1{unit.suffix}, got {radius}"
+        elif unit.grid_steps(radius) < 1:
+            least = unit.stated(unit.scale / unit.levels)
+            yield f"{setting}: expected at least {least}, a step of the grid of data.modality {modality}, got {radius}"
+
+
+def _radii_in(settings: Any, name: str = "") -> Iterator[tuple[str, StatedRadius]]:
+    """Yield every radius in ``settings``, with the name of its setting."""
+    if isinstance(settings, StatedRadius):
+        yield name, settings
+    elif is_dataclass(settings):
+        for field in fields(settings):
+            yield from _radii_in(getattr(settings, field.name), f"{name}.{field.name}" if name else field.name)
+    elif isinstance(settings, (tuple, Mapping)):
+        for one in settings:
+            yield from _radii_in(one, name)
 
 
 def _of_training(cfg: RunParams) -> Iterator[str]:
@@ -168,9 +188,11 @@ def _of_detector(detect: DetectParams) -> Iterator[str]:
         check_names(detect.suite)
     except ValueError as error:
         yield f"detect.suite: {error}"
-    radii = detect.evasion.epsilon_255
-    if list(radii) != sorted(set(radii)):
-        yield f"detect.evasion.epsilon_255: expected ascending radii, got {list(radii)}"
+    if detect.evasion.radii:
+        try:
+            check_ascending(detect.evasion.radii)
+        except ValueError as error:
+            yield f"detect.evasion.radii: {error}"
 
 
 def _of_gate(cfg: RunParams) -> Iterator[str]:
@@ -185,7 +207,7 @@ def _of_gate(cfg: RunParams) -> Iterator[str]:
     yield from _missing("gate.min_subgroup_robust_accuracy", floors, "L-infinity radii of attack.suite", attacked)
     detected = _radii(cfg.detect.suite)
     yield from _missing("gate.min_detector_auc", gate.min_detector_auc, "L-infinity radii of detect.suite", detected)
-    evaded = cfg.detect.evasion.epsilon_255 if cfg.detect.evasion.objectives else ()
+    evaded = cfg.detect.evasion.radii if cfg.detect.evasion.objectives else ()
     if cfg.train.defence == "randomised":  # see the stage detect
         yield from _missing("gate.max_evaded", gate.max_evaded, "radii with train.defence randomised", ())
     else:
@@ -226,8 +248,8 @@ def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
         yield f"data.per_class {cfg.data.per_class}: {short.text('; ')}"
 
 
-def _radii(suite: Iterable[AttackSpec]) -> list[int]:
-    return sorted({radius for spec in suite if spec.attack.norm == "linf" for radius in spec.epsilon_255})
+def _radii(suite: Iterable[AttackSpec]) -> list[StatedRadius]:
+    return sorted({radius for spec in suite if spec.attack.norm == "linf" for radius in spec.radii})
 
 
 def _missing(setting: str, asked: Iterable[Any], what: str, known: Sequence[Any]) -> Iterator[str]:

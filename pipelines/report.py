@@ -22,6 +22,7 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.measurements.results import Cell, Rate
+from buckler.radius import StatedRadius
 from buckler.reporting import data_docs, page, plots
 from buckler.state import documents
 from pipelines.stage import stage
@@ -30,7 +31,6 @@ REPORTS = Path("reports")
 VALIDATION_PAGES = Path("data/validation_pages")
 PLOTS = REPORTS / "plots"
 CURVES = REPORTS / "curves"
-PLOTTED_255 = 2  # radius of the plotted ROC curves of the detector, if it was measured there
 
 
 def run() -> None:
@@ -76,7 +76,7 @@ def draw_robustness(report: RobustnessReport) -> None:
     rows = [
         {
             "attack": cell.name,
-            "epsilon_255": cell.epsilon_255,
+            "radius": cell.radius.number,
             "robust_accuracy": cell.robust_accuracy.value,
             "low": cell.robust_accuracy.low,
             "high": cell.robust_accuracy.high,
@@ -84,30 +84,31 @@ def draw_robustness(report: RobustnessReport) -> None:
         for cell in report.cells
     ]
     documents.write_csv(PLOTS / "robustness.csv", rows)
-    curves: dict[str, dict[int, Rate]] = {}
-    for cell in sorted((c for c in report.cells if c.norm == "linf"), key=lambda cell: cell.epsilon_255):
-        curves.setdefault(cell.name, {})[cell.epsilon_255] = cell.robust_accuracy
-    worst = {row.epsilon_255: row.robust_accuracy for row in report.worst_case}
+    curves: dict[str, dict[StatedRadius, Rate]] = {}
+    for cell in sorted((c for c in report.cells if c.norm == "linf"), key=lambda cell: cell.radius):
+        curves.setdefault(cell.name, {})[cell.radius] = cell.robust_accuracy
+    worst = {row.radius: row.robust_accuracy for row in report.worst_case}
     plots.robustness(curves, worst, report.clean_accuracy.value, report.chance, PLOTS / "robustness.png")
-    after = {f"{cell.name} {cell.epsilon_255}/255": cell.confusion for cell in _strongest(report.cells)}
+    after = {f"{cell.name} {cell.radius}": cell.confusion for cell in _strongest(report.cells)}
     plots.confusions({"clean": report.clean_confusion, **after}, report.labels, PLOTS / "confusion_attacked.png")
 
 
 def draw_triptych(shown: Illustrated) -> None:
     """Draw the example pictures of one attack."""
     about = shown.about
-    attack = f"{about.attack} {about.epsilon_255}/255"
+    attack = f"{about.attack} {about.radius}"
     captions = [(f"true {each.truth}, answer {each.before}", f"{attack}: {each.after}") for each in about.pictures]
     plots.triptych(shown.clean, shown.attacked, captions, PLOTS / "triptych.png")
 
 
 def draw_detector(report: DetectorReport) -> None:
-    """Draw the detector's ROC curves at one radius, and risk against coverage."""
+    """Draw the detector's ROC curves at the middle radius, and risk against coverage."""
     points = documents.read_csv(CURVES / "detector_roc.csv")
-    radii = sorted({int(point["epsilon_255"]) for point in points}, key=lambda radius: abs(radius - PLOTTED_255))
-    here = [point for point in points if int(point["epsilon_255"]) in radii[:1]]
+    radii = sorted({StatedRadius(point["radius"]) for point in points})
+    radius = radii[(len(radii) - 1) // 2]
+    here = [point for point in points if point["radius"] == str(radius)]
     curves = {
-        f"{attack} {radii[0]}/255": _curve([point for point in here if point["attack"] == attack])
+        f"{attack} {radius}": _curve([point for point in here if point["attack"] == attack])
         for attack in dict.fromkeys(point["attack"] for point in here)
     }
     plots.roc(curves, "Detector: attacked against clean test pictures", PLOTS / "detector_roc.png")

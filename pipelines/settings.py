@@ -105,6 +105,6 @@ class CalibrateParams:
     min_confidence: Share
     min_sensitivity: Mostly
     records: CountOrAll
-    epsilon_255: Radii
+    radii: Radii
     batch_size: Count
     seed: Seed

@@ -214,6 +214,7 @@ def _harden(
             dangerous=[labels.index(label) for label in data.dangerous(labels)],
             seed=cfg.seed,
             vary=data.form.modality.varied,
+            unit=data.form.modality.unit,
             state=paths.TRAINING_STATE,
             on_batch=bar.update,
             on_epoch=progress,

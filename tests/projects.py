@@ -42,6 +42,7 @@ from buckler.measurements.results import (
     WorstCase,
 )
 from buckler.modality.picture.measures import QUALITY_MEASURES
+from buckler.radius import StatedRadius
 from buckler.release import bundle
 from buckler.release.policy import Policy
 from buckler.release.settings import PublishParams
@@ -151,7 +152,7 @@ def write_reports(directory: Path, digest: str, clean: int, robust: int, *, runt
     ):
         reports.write(report, directory)
     rows = [
-        {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1": int(i < robust)}
+        {"id": f"{i:03}", "label": LABELS[i % 2], "clean": int(i < clean), "worst_1/255": int(i < robust)}
         for i in range(PICTURES)
     ]
     documents.write_csv(directory / "outcomes.csv", rows)
@@ -222,7 +223,7 @@ def detector(model: MeasuredModel) -> DetectorReport:
     row = DetectedAttack(
         attack="fgsm",
         norm="linf",
-        epsilon_255=1,
+        radius=StatedRadius(1),
         stops_at_boundary=False,
         adaptive=False,
         auc=0.8,
@@ -284,7 +285,7 @@ def runtime_report(digest: str, runtime: str) -> RuntimeReport:
     return RuntimeReport(
         model=MeasuredModel(digest, runtime),
         serves="float32",
-        attack=ParityAttack("pgd", (1, 2), 10),
+        attack=ParityAttack("pgd", (StatedRadius(1), StatedRadius(2)), 10),
         crafted_in="float32",
         computed_on="avx2",
         policy=ParityPolicy(0.99, 0.01, 0.01, 0.01),
@@ -302,7 +303,7 @@ def cell(radius: int, robust: int, clean: int) -> Cell:
         attack="fgsm",
         knowledge="white_box",
         norm="linf",
-        epsilon_255=radius,
+        radius=StatedRadius(radius),
         steps=1,
         restarts=1,
         early_exit=True,
@@ -326,13 +327,15 @@ def worst_case(robust: int, count: int) -> WorstCase:
     """Return the worst case up to 1/255; each class has half of ``robust``."""
     half = wilson(robust // 2, count // 2)
     lost = wilson(count // 2 - robust // 2, count // 2)
-    return WorstCase(1, wilson(robust, count), malignant_to_benign_rate=lost, sensitivity=half, specificity=half)
+    return WorstCase(
+        StatedRadius(1), wilson(robust, count), malignant_to_benign_rate=lost, sensitivity=half, specificity=half
+    )
 
 
 def subgroup(label: str, clean: int, robust: int) -> Subgroup:
     """Return the row of one class with half of the pictures."""
     half = PICTURES // 2
-    held = WorstCase(1, wilson(robust, half), None, None, None)
+    held = WorstCase(StatedRadius(1), wilson(robust, half), None, None, None)
     return Subgroup("label", label, half, wilson(clean, half), (held,))
 
 

@@ -16,17 +16,18 @@ from buckler.data import pictures
 from buckler.data.pictures import Pictures
 from buckler.detection.screening import Screening
 from buckler.evaluation.evasion import OBJECTIVES, Evader, accepted_lead
-from buckler.modality.base import Images, Radius
+from buckler.modality.base import LEVELS, Images
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.radius import StatedRadius
 from buckler.serving.predictor import Prediction, Predictor
 from buckler.trust import keys
 from buckler.trust.verdict import MODEL_DIR
 
 BATCH_SIZE = 32
 TRIED = 128  # pictures of 64 pixels a side to attack; fewer larger ones, so that it takes as long
-RADII = (1, 2, 4, 8)  # in 1/255, smallest first
-UNSEEN = 2  # largest radius of a change that the eye does not see
+RADII = tuple(LEVELS.stated(levels) for levels in (1, 2, 4, 8))
+UNSEEN = LEVELS.stated(2)  # largest radius of a change that the eye does not see
 STEPS = 10
 UNAWARE = "PGD"
 AWARE = "PGD that knows the detector"
@@ -40,7 +41,7 @@ class Found:
         name: Of the picture.
         truth: Its true label.
         attack: Name of the attack, for people.
-        epsilon_255: Radius of the attack, L-infinity, in 1/255.
+        radius: Of the attack, L-infinity.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Found:
     clean: Images
     attacked: Images
     attack: str
-    epsilon_255: int
+    radius: StatedRadius
 
 
 _Turned = tuple[Found, Prediction]  # and the answer to the attacked copy
@@ -131,25 +132,25 @@ class Search:
         right = self.predictor(found.clean)
         return min(right.probabilities[right.label], wrong.probabilities[wrong.label])
 
-    def _accepted(self, turned: Sequence[_Turned], epsilon_255: int) -> Found | None:
+    def _accepted(self, turned: Sequence[_Turned], radius: StatedRadius) -> Found | None:
         """Return the first of ``turned`` that is accepted, as it is or attacked with knowledge of the detector."""
         some = self.candidates.pictures
         some = some.at(some.rows_of([found.name for found, _ in turned]))
-        aware = (self._turned(evader, AWARE, epsilon_255, some) for evader in self._aware)
+        aware = (self._turned(evader, AWARE, radius, some) for evader in self._aware)
         for found, answer in (*turned, *chain.from_iterable(aware)):
             if answer.decision == "accept":
                 return found
         return None
 
-    def _turned(self, attacker: Classifier, name: str, epsilon_255: int, some: Pictures) -> Iterator[_Turned]:
+    def _turned(self, attacker: Classifier, name: str, radius: StatedRadius, some: Pictures) -> Iterator[_Turned]:
         """Yield those of ``some`` that PGD on ``attacker`` turns into a harmless label, with the answers to them."""
         # An attacker without knowledge takes all steps: a patient one wants the surest wrong answer, not the first.
-        attack, radius = PGD(steps=STEPS, early_exit=name == AWARE), Radius(epsilon_255 / 255)
-        sent = on_grid(attack(attacker, Batch(some.images, some.truth), radius), some.images, radius)
+        attack, within = PGD(steps=STEPS, early_exit=name == AWARE), LEVELS.radius(radius)
+        sent = on_grid(attack(attacker, Batch(some.images, some.truth), within), some.images, within)
         for row, pixels in enumerate(sent):
             answer, truth = self.predictor(pixels), self.predictor.labels[some.truth[row]]
             if answer.label != truth and answer.label in self._harmless:
-                yield Found(some.ids[row], truth, some.images[row], pixels, name, epsilon_255), answer
+                yield Found(some.ids[row], truth, some.images[row], pixels, name, radius), answer
 
 
 def _candidates(predictor: Predictor, test: Pictures, dangerous: Sequence[str]) -> Candidates:

@@ -89,16 +89,16 @@ def told(story: Story) -> list[str]:
         *_missed(story),
         "",
         f"The pictures are chosen by a rule: {story.about}.",
-        f"The first is the one within {UNSEEN}/255 whose right and wrong answer are both sure, the other the surest",
+        f"The first is the one within {UNSEEN} whose right and wrong answer are both sure, the other the surest",
         "that is accepted under attack, at the smallest radius at which one is.",
     ]
 
 
 def _flipped(story: Story) -> list[str]:
     if story.flipped is None:
-        return [f"PGD within {RADII[-1]}/255 flipped none of {story.tried} pictures."]
+        return [f"PGD within {RADII[-1]} flipped none of {story.tried} pictures."]
     found, before, after = story.flipped.found, story.flipped.clean, story.flipped.attacked
-    unseen = ", which the eye cannot see," if found.epsilon_255 <= UNSEEN else ""
+    unseen = ", which the eye cannot see," if found.radius <= UNSEEN else ""
     return [
         f"1  {found.name}, a {found.truth} picture, is answered {_sure(before)}: {before.decision}",
         f"2  under {_budget(found)}{unseen} the same picture is FLIPPED to {_sure(after)}",
@@ -109,7 +109,7 @@ def _flipped(story: Story) -> list[str]:
 def _missed(story: Story) -> list[str]:
     if story.missed is None:
         return [
-            f"None of {story.tried} pictures slipped through: within {RADII[-1]}/255 neither PGD nor {AWARE}",
+            f"None of {story.tried} pictures slipped through: within {RADII[-1]} neither PGD nor {AWARE}",
             "found a wrong answer without a warning. That is no proof: a stronger attacker may find one.",
         ]
     found, before, after = story.missed.found, story.missed.clean, story.missed.attacked
@@ -124,7 +124,7 @@ def _sure(answer: Answer) -> str:
 
 
 def _budget(found: Found) -> str:
-    return f"{found.attack} within {found.epsilon_255}/255"
+    return f"{found.attack} within {found.radius}"
 
 
 def _noticed(answer: Answer) -> str:
@@ -182,7 +182,7 @@ def _write(story: Story) -> dict[str, Any]:
         found = asked.found
         for side in ("clean", "attacked"):
             (OUT / f"{kind}_{side}.png").write_bytes(images.to_png(getattr(found, side)))
-        facts = {name: getattr(found, name) for name in ("name", "truth", "attack", "epsilon_255")}
+        facts = {name: getattr(found, name) for name in ("name", "truth", "attack", "radius")}
         answers[kind] = facts | {side: dict(getattr(asked, side).content) for side in ("clean", "attacked")}
         titles = (_caption(f"clean, {found.truth}", asked.clean), _caption(_budget(found), asked.attacked))
         rows.append((found.clean, found.attacked, titles))

@@ -264,7 +264,7 @@ class Console:
     async def _attack(self, request: Request, session: Session) -> Response:
         picture = await bodies.content(request, self._settings.body_limit_bytes)
         attacker = _choice("attack", request.query_params.get("attack", ""), {a.name: a for a in attackers.ATTACKERS})
-        radius = _choice("radius", request.query_params.get("epsilon_255", ""), {str(r): r for r in attackers.RADII})
+        radius = _choice("radius", request.query_params.get("radius", ""), {r: r for r in attackers.RADII})
         attack = partial(self._attacks.attack, picture, attacker, radius, session=session.id)
         found = await run_in_threadpool(attack)
         return pages.render("attack", attack=found, amplification=attack_preview.AMPLIFICATION)

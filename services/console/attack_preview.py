@@ -37,7 +37,7 @@ class AttackResult:
 
     Attributes:
         attacker: Who attacked.
-        epsilon_255: Radius: the largest change of a colour value that is allowed, in levels of 255.
+        radius: The largest change of a colour value that is allowed.
         largest: Largest change that was made, in levels.
         clean, attacked: The picture at the model's size.
         perturbation: Their difference, amplified ``AMPLIFICATION`` times around grey.
@@ -45,7 +45,7 @@ class AttackResult:
     """
 
     attacker: Attacker
-    epsilon_255: int
+    radius: str
     largest: int
     clean: str
     attacked: str
@@ -93,13 +93,13 @@ class AttackPreview:
         except BucklerError as error:  # the attack raises it again and shows it
             logger.info("the attack is not ready: %s", error)
 
-    def attack(self, picture: bytes, attacker: Attacker, epsilon_255: int, *, session: str) -> AttackResult:
+    def attack(self, picture: bytes, attacker: Attacker, radius: str, *, session: str) -> AttackResult:
         """Attack a picture within a radius and query the service before and after.
 
         Args:
             picture: The file.
             attacker: One of `attackers.ATTACKERS`.
-            epsilon_255: One of `attackers.RADII`.
+            radius: One of `attackers.RADII`.
             session: Id of the session; its earlier attack, if one still runs, is stopped.
 
         Raises:
@@ -111,7 +111,7 @@ class AttackPreview:
             earlier.stop()
         self._running[session] = progress
         try:
-            return self._attack(picture, attacker, epsilon_255, progress)
+            return self._attack(picture, attacker, radius, progress)
         finally:
             if self._running.get(session) is progress:
                 del self._running[session]
@@ -120,19 +120,19 @@ class AttackPreview:
         """Return how far the attack of a session is; None if none runs."""
         return self._running.get(session)
 
-    def _attack(self, picture: bytes, attacker: Attacker, epsilon_255: int, progress: Progress) -> AttackResult:
+    def _attack(self, picture: bytes, attacker: Attacker, radius: str, progress: Progress) -> AttackResult:
         reference = self._current()
         progress.loading = False
         clean = uploads.load_pixels(picture, size=reference.image_size)
         with self._computing:
             progress.start()
-            attacked = attackers.craft(reference, attacker, clean, epsilon_255, progress)
+            attacked = attackers.craft(reference, attacker, clean, radius, progress)
         with self._service.client() as client:
             before, after = (client.predict(images.to_png(pixels)) for pixels in (clean, attacked))
         levels = np.rint((attacked - clean) * 255)
         return AttackResult(
             attacker=attacker,
-            epsilon_255=epsilon_255,
+            radius=radius,
             largest=int(np.abs(levels).max()),
             clean=data_url(images.to_png(clean)),
             attacked=data_url(images.to_png(attacked)),

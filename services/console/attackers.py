@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # In 1/255, the same for all attacks, so that random noise is a fair control. Files store whole levels of 255: a smaller
 # change would round to nothing.
-RADII = (1, 2, 4, 8)
+RADII = ("1/255", "2/255", "4/255", "8/255")
 PGD_STEPS, INFORMED_STEPS = 20, 10
 BEST = 3
 LIMIT_SECONDS = 60.0  # without loading and waiting
@@ -157,14 +157,14 @@ def _warm_up(reference: Reference) -> None:
     reference.classifier.logits(grey)
 
 
-def craft(reference: Reference, attacker: Attacker, pixels: Images, epsilon_255: int, progress: Progress) -> Images:
+def craft(reference: Reference, attacker: Attacker, pixels: Images, radius: str, progress: Progress) -> Images:
     """Return a picture after an attack: whole levels of 255, within the radius.
 
     Args:
         reference: What the attacker has.
         attacker: One of ``ATTACKERS``.
         pixels: ``(height, width, 3)`` float32 in 0..1, whole levels of 255.
-        epsilon_255: Largest change of a colour value, in levels.
+        radius: Largest change of a colour value, one of `RADII`.
         progress: Counts the gradients.
 
     Raises:
@@ -172,12 +172,13 @@ def craft(reference: Reference, attacker: Attacker, pixels: Images, epsilon_255:
         BucklerError: No such attack fits this model.
     """
     from buckler.attacks.base import Batch
-    from buckler.modality.base import Radius
+    from buckler.modality.base import LEVELS
+    from buckler.radius import StatedRadius
 
     images = pixels[None]
     # The true label is not known: move away from the present answer.
     label = np.asarray(reference.classifier.logits(images).argmax(axis=1), np.int64)
-    attacked = _CRAFTS[attacker.name](reference, Batch(images, label), Radius(epsilon_255 / 255), progress)
+    attacked = _CRAFTS[attacker.name](reference, Batch(images, label), LEVELS.radius(StatedRadius(radius)), progress)
     return np.asarray(attacked[0], np.float32)
 
 

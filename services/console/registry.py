@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from buckler.errors import BucklerError, RegistryError, VerdictError
 from buckler.measurements.results import Rate
 from buckler.measurements.stated import Measured
+from buckler.radius import NO_ATTACK, StatedRadius
 from buckler.serving import clocks
 from buckler.serving.aliases import CHALLENGER, CHAMPION
 from buckler.trust.verdict import EVIDENCE_DIR, Verdict
@@ -90,11 +91,11 @@ class AliasedVersion:
         return Measured.read(self.verdict.measured if self.verdict else {})
 
     @property
-    def rates(self) -> dict[int, Rate]:
-        """Worst-case robust accuracy by radius in 1/255; clean accuracy at 0."""
+    def rates(self) -> dict[StatedRadius, Rate]:
+        """Worst-case robust accuracy by radius; clean accuracy at `NO_ATTACK`."""
         measured = self.measured
-        rates = {row.epsilon_255: row.robust_accuracy for row in measured.worst_case}
-        return ({0: measured.clean_accuracy} if measured.clean_accuracy else {}) | dict(sorted(rates.items()))
+        rates = {row.radius: row.robust_accuracy for row in measured.worst_case}
+        return ({NO_ATTACK: measured.clean_accuracy} if measured.clean_accuracy else {}) | dict(sorted(rates.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.measurements.results import Rate
+from buckler.radius import NO_ATTACK, StatedRadius
 from buckler.reporting.charts import MARKS, Line, Mark
 from services.console.messages import interval, percent
 
@@ -11,7 +12,7 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 446, 14, 206
 DODGE = 8  # distance between the marks of two versions at one radius
 
-Rates = Mapping[int, Rate]
+Rates = Mapping[StatedRadius, Rate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def draw(versions: Sequence[tuple[str, Rates]]) -> RobustnessChart | None:
         Line(name, f"c{number}", MARKS[number], tuple(_marks(name, rates, places, _shift(number, len(versions)))))
         for number, (name, rates) in enumerate(versions)
     )
-    x_ticks = tuple((place, f"{radius}/255" if radius else "no attack") for radius, place in places.items())
+    x_ticks = tuple((place, "no attack" if radius == NO_ATTACK else radius) for radius, place in places.items())
     return RobustnessChart(x_ticks, tuple((_height(share / 4), f"{share * 25}\u202f%") for share in range(5)), lines)
 
 
@@ -42,17 +43,21 @@ def _shift(number: int, count: int) -> float:
     return (number - (count - 1) / 2) * DODGE
 
 
-def _marks(name: str, rates: Rates, places: Mapping[int, float], shift: float) -> list[Mark]:
+def _marks(name: str, rates: Rates, places: Mapping[StatedRadius, float], shift: float) -> list[Mark]:
     return [
         Mark(
             places[radius] + shift,
             _height(rate.value),
             _height(rate.low),
             _height(rate.high),
-            f"{name}, {f'up to {radius}/255' if radius else 'no attack'}: {percent(rate.value)} ({interval(rate)})",
+            f"{name}, {_up_to(radius)}: {percent(rate.value)} ({interval(rate)})",
         )
         for radius, rate in sorted(rates.items())
     ]
+
+
+def _up_to(radius: StatedRadius) -> str:
+    return "no attack" if radius == NO_ATTACK else f"up to {radius}"
 
 
 def _height(share: float) -> float:

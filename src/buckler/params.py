@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from buckler.errors import ParamsError
+from buckler.radius import StatedRadius, check_ascending
 from buckler.state import files
 
 PARAMS_FILE = Path("params.yaml")
@@ -27,6 +28,11 @@ def _no_truth(value: object) -> object:
     return value
 
 
+def _ascending(radii: tuple[StatedRadius, ...]) -> tuple[StatedRadius, ...]:
+    check_ascending(radii)
+    return radii
+
+
 # Types of values in a section, which `load` and `parse` check.
 _MOST = 1_000_000_000  # libraries compute with it without overflow
 Whole = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
@@ -35,7 +41,7 @@ Count = Annotated[Whole, Field(ge=1)]
 CountOrAll = Whole  # 0 takes all
 Number = Annotated[Real, Field(ge=0, le=_MOST)]
 Positive = Annotated[Real, Field(gt=0, le=_MOST)]
-Radii = Annotated[tuple[Count, ...], Field(min_length=1)]  # in 1/255
+Radii = Annotated[tuple[StatedRadius, ...], AfterValidator(_ascending)]
 Seed = Whole
 Share = Annotated[Real, Field(ge=0, le=1)]
 Between = Annotated[Real, Field(gt=0, lt=1)]  # a share that is neither nothing nor everything

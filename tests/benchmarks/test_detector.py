@@ -11,6 +11,7 @@ from buckler.evaluation import reports
 from buckler.evaluation.reports import MeasuredModel
 from buckler.measurements.detection import BenignChange, DetectedAttack, FlaggedSubgroup, Strangers, WorstDetection
 from buckler.measurements.results import Rate
+from buckler.radius import StatedRadius
 from tests import projects
 
 RATE = Rate(0.05, 0.01, 0.1, 100)
@@ -25,7 +26,7 @@ REPORT = projects.detector(MeasuredModel("sha256:0", "sha256:1", "sha256:2")).mo
             DetectedAttack(
                 attack=name,
                 norm=norm,
-                epsilon_255=2,
+                radius=StatedRadius(2),
                 stops_at_boundary=stops,
                 adaptive=knows_detector,
                 auc=0.987,
@@ -44,7 +45,10 @@ REPORT = projects.detector(MeasuredModel("sha256:0", "sha256:1", "sha256:2")).mo
                 ("pgd_l2", "l2", False, False),
             )
         ),
-        "worst": (WorstDetection(1, None, RATE, None), WorstDetection(2, None, RATE, replace(RATE, value=0.08))),
+        "worst": (
+            WorstDetection(StatedRadius(1), None, RATE, None),
+            WorstDetection(StatedRadius(2), None, RATE, replace(RATE, value=0.08)),
+        ),
     }
 )
 

@@ -29,10 +29,10 @@ def test_each_network_has_its_column_and_each_row_says_whether_the_goal_is_reach
 
 def test_a_failed_check_is_named_and_rates_that_were_not_measured_are_omitted():
     undefended, hardened = robustness(90, 0), robustness(86, 70)
-    failed = CheckResult("chance_at_128", "huge_radius", False, "60 of 64")
+    failed = CheckResult("chance_at_128/255", "huge_radius", False, "60 of 64")
     hardened = robustness(86, 70, checks=(*hardened.checks, failed))
     page = markdown(table(undefended, hardened)).splitlines()
-    assert "Checks: failed: chance_at_128." in remark(hardened)
+    assert "Checks: failed: chance_at_128/255." in remark(hardened)
     assert not any("4/255 |" in line for line in page)
 
 

@@ -38,8 +38,8 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
     assert report.data.ids_sha256 == hashlib.sha256(ids.encode()).hexdigest()
     assert report.data.images == len(rows) == 8
     assert report.data.source == "directory"
-    columns = ["fgsm_1", "fgsm_8", "pgd_4", "pgd-3_8"]
-    assert [f"{cell.name}_{cell.epsilon_255}" for cell in report.cells] == columns
+    columns = ["fgsm_1/255", "fgsm_8/255", "pgd_4/255", "pgd-3_8/255"]
+    assert [f"{cell.name}_{cell.radius}" for cell in report.cells] == columns
     for column, cell in zip(columns, report.cells, strict=True):
         assert np.mean([row[column] == "1" for row in rows]) == cell.robust_accuracy.value
     assert [cell.steps for cell in report.cells] == [1, 1, 2, 3]
@@ -49,9 +49,9 @@ def test_the_reports_have_the_outcome_of_each_attack_and_radius_for_each_picture
     assert "transfer_not_stronger_than_direct" in {check.name for check in report.checks}
     # The gate reads the same table, by column.
     outcomes = evidence.read_outcomes(attackable / "reports/outcomes.csv")
-    assert set(columns) | {"clean", "worst_1", "worst_8"} <= set(next(iter(outcomes.values())))
+    assert set(columns) | {"clean", "worst_1/255", "worst_8/255"} <= set(next(iter(outcomes.values())))
     with np.load(attackable / "data/features/attacked.npz") as arrays:
-        cells = {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
+        cells = {"fgsm@1/255", "fgsm@8/255", "pgd@4/255", "pgd-3@8/255"}
         lines = {f"{name}.{fact}" for name in ("fgsm", "pgd", "pgd-3") for fact in ("attack", "stops_at_boundary")}
         assert set(arrays.files) == {"ids"} | cells | {f"{cell}.logits" for cell in cells} | lines
         assert str(arrays["pgd-3.attack"]) == "pgd"
@@ -83,7 +83,7 @@ def test_another_line_of_the_suite_attacks_only_with_that_line(attackable, monke
 
 def test_the_seconds_of_each_attack_are_beside_the_reports_and_not_in_them(attackable):
     attack.run(CONFIG)
-    assert set(timings.read(attackable / "reports").attacks) == {"fgsm@1", "fgsm@8", "pgd@4", "pgd-3@8"}
+    assert set(timings.read(attackable / "reports").attacks) == {"fgsm@1/255", "fgsm@8/255", "pgd@4/255", "pgd-3@8/255"}
     assert "seconds" not in (attackable / "reports/robustness.json").read_text()
 
 
@@ -104,7 +104,7 @@ def full_disk(*args):
 
 def test_two_lines_of_one_name_are_refused_with_the_next_step():
     section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}}
-    section["suite"] = [{"attack": "pgd", "epsilon_255": [1], "steps": steps} for steps in (10, 40)]
+    section["suite"] = [{"attack": "pgd", "radii": ["1/255"], "steps": steps} for steps in (10, 40)]
     with pytest.raises(ParamsError, match="give each its own `name"):
         params.parse("attack", attack.AttackParams, section)
     section["suite"][1]["name"] = "pgd-40"
@@ -115,7 +115,7 @@ def test_two_lines_of_one_name_are_refused_with_the_next_step():
     "line", [{"attack": "noise"}, {"attack": "square"}, {"attack": "deepfool"}], ids=lambda line: line["attack"]
 )
 def test_a_suite_that_the_sanity_checks_cannot_repeat_is_refused_before_it_runs(line):
-    section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}, "suite": [{**line, "epsilon_255": [1]}]}
+    section = {"records": 0, "batch_size": 4, "seed": 7, "subgroups": {}, "suite": [{**line, "radii": ["1/255"]}]}
     with pytest.raises(
         ParamsError, match=rf"at least one white-box attack in the L-infinity norm .*got {line['attack']}"
     ):

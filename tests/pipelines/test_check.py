@@ -30,7 +30,7 @@ FREE = {
     "calibrate.max_fpr": 0.5,
     "calibrate.min_sensitivity": 0.5,
     "gate.min_clean_accuracy": 0.0,
-    "gate.min_robust_accuracy": {1: 0.0},
+    "gate.min_robust_accuracy": {"1/255": 0.0},
     "gate.min_malignant_recall": 0.0,
     "gate.max_accepted_misses": 1.0,
     "gate.min_robust_sensitivity": {},
@@ -38,7 +38,7 @@ FREE = {
     "gate.min_class_records": 1,
 }
 OPTIONS = [f"--set={key}={json.dumps(value)}" for key, value in FREE.items() if not isinstance(value, dict)]
-OPTIONS += ["--set=gate.min_robust_accuracy={1: 0.0}", "--set=gate.min_robust_sensitivity={}"]
+OPTIONS += ["--set=gate.min_robust_accuracy={1/255: 0.0}", "--set=gate.min_robust_sensitivity={}"]
 OPTIONS += ["--set=gate.min_robust_specificity={}"]
 
 
@@ -206,7 +206,7 @@ def test_only_the_pictures_that_the_profile_takes_are_read(folder):
 
 
 def test_settings_that_contradict_each_other_are_refused_before_the_folder_is_blamed(folder):
-    found = checked(folder, **{"gate.min_robust_accuracy": {16: 0.1}})
+    found = checked(folder, **{"gate.min_robust_accuracy": {"16/255": 0.1}})
     assert any("gate.min_robust_accuracy: expected L-infinity radii of attack.suite" in line for line in found.refusals)
 
 

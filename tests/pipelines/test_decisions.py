@@ -14,6 +14,7 @@ from buckler.evaluation.reports import DecisionsReport
 from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.radius import StatedRadius
 from buckler.serving.predictor import Predictor
 from buckler.trust.digests import directory_digest
 from pipelines import calibrate, detect
@@ -30,7 +31,7 @@ CALIBRATE = CalibrateParams(
     min_confidence=0.0,
     min_sensitivity=0.95,  # which the five malignant calibration pictures cannot show
     records=0,
-    epsilon_255=(2,),
+    radii=(StatedRadius(2),),
     batch_size=4,
     seed=7,
 )
@@ -40,7 +41,7 @@ DETECT = detect.DetectParams(
     batch_size=4,
     seed=7,
     suite=(AttackSpec(FGSM(), (2,)),),
-    evasion=detect.EvasionParams(records=2, epsilon_255=(), steps=1, objectives=()),
+    evasion=detect.EvasionParams(records=2, radii=(), steps=1, objectives=()),
 )
 
 

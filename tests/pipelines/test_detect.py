@@ -11,6 +11,7 @@ from buckler.evaluation.reports import DetectorReport
 from buckler.evaluation.suite import AttackSpec
 from buckler.models import checkpoint
 from buckler.models.classifier import Classifier
+from buckler.radius import StatedRadius
 from buckler.state import documents
 from pipelines import detect
 from tests import projects, screenings
@@ -24,7 +25,7 @@ CONFIG = detect.DetectParams(
     batch_size=4,
     seed=7,
     suite=(AttackSpec(FGSM(), (2, 8)), AttackSpec(PGD(steps=2), (8,))),
-    evasion=detect.EvasionParams(records=3, epsilon_255=(2,), steps=2, objectives=("joint", "camouflage")),
+    evasion=detect.EvasionParams(records=3, radii=(StatedRadius(2),), steps=2, objectives=("joint", "camouflage")),
 )
 
 
@@ -37,29 +38,34 @@ def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_
     facts = {"fgsm.attack": np.array("fgsm"), "fgsm.stops_at_boundary": np.array(False)}
     facts |= {"late.attack": np.array("pgd"), "late.stops_at_boundary": np.array(True)}
     cells = {
-        f"{name}@4{suffix}": array
+        f"{name}@4/255{suffix}": array
         for name in ("fgsm", "late")
         for suffix, array in (("", answers.features), (".logits", answers.logits))
     }
     np.savez(detect.ATTACKED, ids=np.array([test.ids[i] for i in chosen]), **facts, **cells)
     detect.run(CONFIG, 10)
     report = reports.read(DetectorReport, attackable / "reports")
-    rows = [(row.attack, row.epsilon_255, row.stops_at_boundary, row.adaptive) for row in report.attacks]
+    rows = [(row.attack, row.radius, row.stops_at_boundary, row.adaptive) for row in report.attacks]
     assert rows == [
-        ("fgsm", 2, False, False),
-        ("fgsm", 8, False, False),
-        ("pgd", 8, False, False),
-        ("late", 4, True, False),
-        ("pgd-joint", 2, True, True),
-        ("pgd-camouflage", 2, True, True),
+        ("fgsm", "2/255", False, False),
+        ("fgsm", "8/255", False, False),
+        ("pgd", "8/255", False, False),
+        ("late", "4/255", True, False),
+        ("pgd-joint", "2/255", True, True),
+        ("pgd-camouflage", "2/255", True, True),
     ]
-    worst = {row.epsilon_255: row for row in report.worst}
-    assert worst[2].adaptive_wrong_and_unflagged.pictures == 3
-    assert worst[2].auc.attack == "fgsm"
+    worst = {row.radius: row for row in report.worst}
+    assert worst["2/255"].adaptive_wrong_and_unflagged.pictures == 3
+    assert worst["2/255"].auc.attack == "fgsm"
     assert worst[4].auc is None
     assert worst[8].adaptive_wrong_and_unflagged is None
     late = report.attacks[3]
     assert late.wrong.pictures == 2
     assert late.wrong.value == float(np.mean(answers.logits.argmax(axis=1) != test.truth[chosen]))
     points = documents.read_csv(attackable / "reports/curves/detector_roc.csv")
-    assert {(point["attack"], point["epsilon_255"]) for point in points} == {("fgsm", "2"), ("fgsm", "8"), ("pgd", "8")}
+    plotted = {(point["attack"], point["radius"]) for point in points}
+    assert plotted == {
+        ("fgsm", "2/255"),
+        ("fgsm", "8/255"),
+        ("pgd", "8/255"),
+    }

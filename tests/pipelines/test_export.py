@@ -11,6 +11,7 @@ from buckler.models import checkpoint, runtime
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
+from buckler.radius import StatedRadius
 from buckler.trust import digests
 from pipelines import export
 from tests import projects
@@ -24,7 +25,7 @@ CLOSE = ParityPolicy(1.0, 1e-4, 0.0, 0.01)
 
 
 def params(parity):
-    return export.ExportParams(records=12, epsilon_255=(2,), steps=2, seed=7, parity=parity)
+    return export.ExportParams(records=12, radii=(StatedRadius(2),), steps=2, seed=7, parity=parity)
 
 
 @pytest.fixture

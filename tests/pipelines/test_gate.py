@@ -23,7 +23,7 @@ def test_the_stage_makes_a_key_pair_signs_and_reports(project, capsys):
     assert report["reasons"] == []
     assert report["challenger"] == verdict.subject_digest
     assert report["champion"] is None
-    assert report["policy"]["min_robust_accuracy"] == {"1": 0.3}
+    assert report["policy"]["min_robust_accuracy"] == {"1/255": 0.3}
     assert (verdict.model_name, verdict.model.intended_use) == (NAMES.model_name, NAMES.intended_use)
 
 

@@ -52,14 +52,26 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("gate.min_robust_accuracy", {1: 0.3, 16: 0.1}, r"radii of attack\.suite, \[1, 2, 4\], got \[16\]"),
-        ("gate.min_robust_sensitivity", {3: 0.1}, r"gate\.min_robust_sensitivity: .* got \[3\]"),
-        ("gate.min_robust_specificity", {3: 0.1}, r"gate\.min_robust_specificity: .* got \[3\]"),
-        ("gate.min_subgroup_robust_accuracy", {3: 0.1}, r"gate\.min_subgroup_robust_accuracy: .* got \[3\]"),
-        ("gate.min_detector_auc", {16: 0.6}, r"gate\.min_detector_auc: .* of detect\.suite, .* got \[16\]"),
-        ("gate.max_evaded", {1: 0.6}, r"gate\.max_evaded: expected radii of detect\.evasion, \[2\], got \[1\]"),
+        (
+            "gate.min_robust_accuracy",
+            {1: 0.3, 16: 0.1},
+            r"radii of attack\.suite, \['1/255', .*\], got \['16/255'\]",
+        ),
+        ("gate.min_robust_sensitivity", {3: 0.1}, r"gate\.min_robust_sensitivity: .* got \['3/255'\]"),
+        ("gate.min_robust_specificity", {3: 0.1}, r"gate\.min_robust_specificity: .* got \['3/255'\]"),
+        ("gate.min_subgroup_robust_accuracy", {3: 0.1}, r"gate\.min_subgroup_robust_accuracy: .* got \['3/255'\]"),
+        ("gate.min_detector_auc", {16: 0.6}, r"gate\.min_detector_auc: .* of detect\.suite, .* got \['16/255'\]"),
+        (
+            "gate.max_evaded",
+            {1: 0.6},
+            r"expected radii of detect\.evasion, \['2/255'\], got \['1/255'\]",
+        ),
         ("gate.allowed_warnings", ["unique_ids"], r"gate\.allowed_warnings: expected warnings .* got \['unique_ids'\]"),
-        ("detect.evasion.epsilon_255", [4, 2], r"detect\.evasion\.epsilon_255: expected ascending radii"),
+        ("calibrate.radii", ["0.4/255", "1/255"], r"calibrate\.radii: expected at least 1/255, .* got 0\.4/255"),
+        ("harden.radius", "2 mm", r"harden\.radius: expected a radius of data\.modality picture, as 1/255, got 2 mm"),
+        ("gate.min_robust_accuracy", {"1 mm": 0.3}, r"gate\.min_robust_accuracy: .* as 1/255, got 1 mm"),
+        ("attack.suite", [{"attack": "fgsm", "radii": ["2 mm"]}], r"attack\.suite\.radii: .* got 2 mm"),
+        ("detect.evasion.radii", ["4/255", "2/255"], r"detect\.evasion\.radii: expected ascending radii"),
         (
             "data.malignant",
             ["melanoma"],
@@ -115,7 +127,7 @@ def test_evasion_is_not_judged_of_a_randomised_network(settings):
 
 
 def test_two_lines_of_the_detectors_suite_with_one_name_are_refused(settings):
-    line = {"attack": "fgsm", "epsilon_255": [1]}
+    line = {"attack": "fgsm", "radii": ["1/255"]}
     with pytest.raises(ParamsError, match=r"detect\.suite: more than one line is called \['fgsm'\]"):
         preflight.run(settings(**{"detect.suite": [line, line]}))
 
@@ -148,18 +160,18 @@ def test_more_unfrozen_blocks_than_the_network_has_are_refused_if_it_is_hardened
         ("randomise.smallest", 0.0),
         ("export.parity", {"min_label_agreement": 2}),
         ("export.records", 0),
-        ("export.epsilon_255", []),
+        ("export.radii", []),
         ("evaluate.calibration_bins", 0),
         ("attack.records", -1),
         ("attack.batch_size", 0),
         ("detect.strangers", 0),
         ("detect.evasion.steps", 0),
-        ("detect.evasion", {"records": 1, "epsilon_255": [], "steps": 1, "objectives": [], "step": 2}),
-        ("attack.suite", [{"attack": "noise", "epsilon_255": [1]}]),
-        ("attack.suite", [{"attack": "fgms", "epsilon_255": [1]}]),
+        ("detect.evasion", {"records": 1, "radii": [], "steps": 1, "objectives": [], "step": 2}),
+        ("attack.suite", [{"attack": "noise", "radii": ["1/255"]}]),
+        ("attack.suite", [{"attack": "fgms", "radii": ["1/255"]}]),
         ("calibrate.max_fpr", 0.0),
-        ("calibrate.epsilon_255", []),
-        ("detect.evasion", {"records": 20, "epsilon_255": [2], "steps": 10, "objectives": ["win"]}),
+        ("calibrate.radii", []),
+        ("detect.evasion", {"records": 20, "radii": ["2/255"], "steps": 10, "objectives": ["win"]}),
         ("gate.min_clean_accuracy", 70),
         ("publish.model_name", "skin/lesion"),
     ],

@@ -66,23 +66,23 @@ def test_each_attack_cell_is_a_nested_run_with_its_parameters_and_results(names,
     publish.run(names)
     ((parent,), cells) = runs_of(client, names)
     assert {cell.data.tags["mlflow.parentRunId"] for cell in cells} == {parent.info.run_id}
-    found = {cell.data.params["epsilon_255"]: cell for cell in cells}
-    assert set(found) == {"1", "2"}
-    assert found["1"].data.params["attack"] == "fgsm"
-    assert found["1"].data.params["norm"] == "linf"
-    assert found["1"].data.metrics["robust_accuracy"] == 0.4
-    assert found["1"].data.metrics["robust_accuracy_low"] < 0.4 < found["1"].data.metrics["robust_accuracy_high"]
-    assert found["1"].data.metrics["malignant_to_benign_rate"] == 0.6
+    found = {cell.data.params["radius"]: cell for cell in cells}
+    assert set(found) == {"1/255", "2/255"}
+    assert found["1/255"].data.params["attack"] == "fgsm"
+    assert found["1/255"].data.params["norm"] == "linf"
+    metrics = found["1/255"].data.metrics
+    assert metrics["robust_accuracy_low"] < metrics["robust_accuracy"] == 0.4 < metrics["robust_accuracy_high"]
+    assert metrics["malignant_to_benign_rate"] == 0.6
 
 
 def test_the_seconds_of_stages_and_attacks_are_metrics(names, client, project):
     timings.record_stage(project / "reports", "attack", 61.0, "a processor")
-    timings.record_attacks(project / "reports", {"fgsm@1": 12.5})
+    timings.record_attacks(project / "reports", {"fgsm@1/255": 12.5})
     publish.run(names)
     ((parent,), cells) = runs_of(client, names)
     assert parent.data.metrics["stage_attack_seconds"] == 61.0
-    seconds = {cell.data.params["epsilon_255"]: cell.data.metrics.get("seconds") for cell in cells}
-    assert seconds == {"1": 12.5, "2": None}
+    seconds = {cell.data.params["radius"]: cell.data.metrics.get("seconds") for cell in cells}
+    assert seconds == {"1/255": 12.5, "2/255": None}
 
 
 def test_the_version_is_the_challenger_with_signature_example_and_description(names, client, project):

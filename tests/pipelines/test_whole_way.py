@@ -35,8 +35,8 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
     assert robustness["model"]["digest"] == evaluation["model"]["digest"] == digest
     version = pictures.version(project.root / "data/splits")
     assert robustness["data"]["version"] == evaluation["data"]["version"] == version
-    cells = {(cell["attack"], cell["epsilon_255"]): cell for cell in robustness["cells"]}
-    assert set(cells) == {("fgsm", 1), ("fgsm", 2), ("pgd", 1), ("pgd", 2), ("noise", 2)}
+    cells = {(cell["attack"], cell["radius"]): cell for cell in robustness["cells"]}
+    assert set(cells) == {("fgsm", "1/255"), ("fgsm", "2/255"), ("pgd", "1/255"), ("pgd", "2/255"), ("noise", "2/255")}
     for cell in cells.values():
         rate = cell["robust_accuracy"]
         assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
@@ -52,14 +52,14 @@ def test_every_stage_writes_the_report_that_others_rely_on(project):
         assert kinds == pytest.approx(row["robust_accuracy"]["value"])
     assert [(row["group"], row["pictures"]) for row in robustness["subgroups"]] == [("benign", 15), ("malignant", 15)]
     detector = project.report("detector.json")
-    rows = [(row["attack"], row["epsilon_255"], row["stops_at_boundary"]) for row in detector["attacks"]]
+    rows = [(row["attack"], row["radius"], row["stops_at_boundary"]) for row in detector["attacks"]]
     assert rows == [
-        *(("fgsm", 2, False), ("fgsm", 8, False)),
-        *(("pgd", 1, True), ("pgd", 2, True)),
-        *(("pgd-joint", 2, True), ("pgd-selective", 2, True)),
+        *(("fgsm", "2/255", False), ("fgsm", "8/255", False)),
+        *(("pgd", "1/255", True), ("pgd", "2/255", True)),
+        *(("pgd-joint", "2/255", True), ("pgd-selective", "2/255", True)),
     ]
     assert [row["adaptive"] for row in detector["attacks"]] == [False] * 4 + [True] * 2
-    assert [row["epsilon_255"] for row in detector["worst"]] == [1, 2, 8]
+    assert [row["radius"] for row in detector["worst"]] == ["1/255", "2/255", "8/255"]
     assert detector["scored_in"] == project.report("runtime.json")["serves"]
     decisions = project.report("decisions.json")
     assert decisions["model"] == detector["model"]
@@ -88,7 +88,7 @@ def test_the_comparison_with_the_paper_has_the_numbers_of_the_reports(project):
     assert f"| clean | {clean:.1%} (" in result.stdout
     for cell in project.report("robustness.json")["cells"]:
         accuracy = cell["robust_accuracy"]["value"]
-        assert f"| {cell['attack']} {cell['epsilon_255']}/255, crafted in {cell['crafted_in']} | {accuracy:.1%} (" in (
+        assert f"| {cell['attack']} {cell['radius']}, crafted in {cell['crafted_in']} | {accuracy:.1%} (" in (
             result.stdout
         )
     written = project.report("results/paper.json")

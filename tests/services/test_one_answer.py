@@ -49,7 +49,7 @@ def scene(
     monkeypatch.chdir(scene.root)
     for variable, value in scene.env.items():
         monkeypatch.setenv(variable, value)
-    suite = ({"attack": "fgsm", "epsilon_255": [1]},)
+    suite = ({"attack": "fgsm", "radii": ["1/255"]},)
     sections = {
         "publish": {"experiment": name, "model_name": name},
         "watch": made.as_section(made.watching(records=16, suite=suite)),
@@ -70,7 +70,7 @@ def nothing(scene: Scene) -> None:
 
 
 def failed_and_set_by_hand(scene: Scene) -> None:
-    scene.model.set_alias("champion", scene.publish(min_robust_accuracy={1: 0.9}))
+    scene.model.set_alias("champion", scene.publish(min_robust_accuracy={"1/255": 0.9}))
 
 
 def rolled_back_and_set_back_by_hand(scene: Scene) -> None:

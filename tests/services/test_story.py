@@ -14,6 +14,7 @@ from buckler.client import Client
 from buckler.data import manifest
 from buckler.errors import BucklerError
 from buckler.modality.picture.images import load_pixels
+from buckler.radius import StatedRadius
 from buckler.trust.keys import PUBLIC_KEY_FILE, VERDICT_KEY_ENV
 from infra.local import story
 from infra.local.search import AWARE, UNSEEN, Found, Search
@@ -64,7 +65,7 @@ def test_the_story_is_what_the_service_answers(here, server, capsys):
         assert found["attacked"]["label"] == "benign"
         files = [here / f"reports/ask/{kind}_{side}.png" for side in ("clean", "attacked")]
         before, after = (load_pixels(path, size=IMAGE_SIZE) for path in files)
-        assert 0 < np.abs(after - before).max() <= found["epsilon_255"] / 255 + 1e-6
+        assert 0 < np.abs(after - before).max() <= StatedRadius(found["radius"]).number / 255 + 1e-6
         with Client(server.url) as service:
             again = service.predict((here / f"reports/ask/{kind}_attacked.png").read_bytes())
         assert again.probabilities == found["attacked"]["probabilities"]
@@ -86,7 +87,7 @@ def test_no_other_flip_within_an_unseen_change_has_two_surer_answers(here):
     search = Search.load(story.RELEASE, story.TEST)
     found, _ = search.run()
     assert found is not None
-    assert found.epsilon_255 <= UNSEEN
+    assert found.radius <= UNSEEN
 
     def both(one: Found) -> float:
         clean, attacked = search.predictor(one.clean), search.predictor(one.attacked)
@@ -143,8 +144,8 @@ def test_the_story_says_what_the_service_made_of_the_attack(asked):
 
 
 def test_a_small_change_is_called_invisible_and_a_large_one_is_not(asked):
-    for epsilon_255, said in ((1, True), (2, True), (4, False), (8, False)):
-        one = replace(asked, found=replace(asked.found, epsilon_255=epsilon_255))
+    for radius, said in ((1, True), (2, True), (4, False), (8, False)):
+        one = replace(asked, found=replace(asked.found, radius=radius))
         assert ("the eye cannot see" in story.told(Story(one, None, "rule", 3))[1]) is said
 
 

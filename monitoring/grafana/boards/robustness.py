@@ -42,8 +42,8 @@ CHAMPION = Row(
         value(
             "Above the floor by",
             "Upper end of the interval minus the floor, smallest over all attacks and radii; below 0 an alert fires",
-            "min(min by (instance, epsilon_255) (buckler_robust_accuracy_high_ratio)"
-            " - on (instance, epsilon_255) buckler_robust_accuracy_floor_ratio)",
+            "min(min by (instance, radius) (buckler_robust_accuracy_high_ratio)"
+            " - on (instance, radius) buckler_robust_accuracy_floor_ratio)",
             RATIO,
             steps=[(RED, None), (GREEN, 0)],
         ),
@@ -55,27 +55,27 @@ ATTACKED = Row(
     [
         lines(
             "Robust accuracy",
-            "By attack and radius in 1/255, as last measured, with the floors of the gate",
+            "By attack and radius, as last measured, with the floors of the gate",
             [
-                ("buckler_robust_accuracy_ratio", "{{attack}} {{epsilon_255}}/255"),
-                ("buckler_robust_accuracy_floor_ratio", "floor at {{epsilon_255}}/255"),
+                ("buckler_robust_accuracy_ratio", "{{attack}} {{radius}}"),
+                ("buckler_robust_accuracy_floor_ratio", "floor at {{radius}}"),
                 ("buckler_clean_accuracy_ratio", "clean"),
             ],
             RATIO,
         ),
         bars(
             "Robust accuracy, lower bound",
-            "Lower end of the 95 % interval by attack and radius in 1/255",
+            "Lower end of the 95 % interval by attack and radius",
             "sort_desc(buckler_robust_accuracy_low_ratio)",
-            "{{attack}} {{epsilon_255}}/255",
+            "{{attack}} {{radius}}",
             RATIO,
             span=6,
         ),
         bars(
             "Robust accuracy, upper bound",
-            "Upper end of the 95 % interval by attack and radius in 1/255; this end is compared with the floor",
+            "Upper end of the 95 % interval by attack and radius; this end is compared with the floor",
             "sort_desc(buckler_robust_accuracy_high_ratio)",
-            "{{attack}} {{epsilon_255}}/255",
+            "{{attack}} {{radius}}",
             RATIO,
             span=6,
         ),

@@ -30,16 +30,16 @@ async function run() {
   request = new AbortController();
   const { signal } = request;
   const attack = chosen("attack");
-  const radius = chosen("epsilon_255").value;
+  const radius = chosen("radius").value;
   const title = attack.nextElementSibling.textContent;
   attacked.setAttribute("aria-busy", "true");
   show(status, "Attacking …", true);
   const polling = setInterval(() => showProgress(signal), POLL_MILLISECONDS);
   try {
-    const { ok, part } = await post(`/attack?attack=${attack.value}&epsilon_255=${radius}`, picture, { signal });
+    const { ok, part } = await post(`/attack?attack=${attack.value}&radius=${encodeURIComponent(radius)}`, picture, { signal });
     clearInterval(polling);
     attacked.replaceChildren(part);
-    show(status, ok ? `${title}, at most ${radius}/255` : "", false);
+    show(status, ok ? `${title}, at most ${radius}` : "", false);
     attacked.removeAttribute("aria-busy");
   } catch {
     // another attack, radius or picture was chosen in the meantime

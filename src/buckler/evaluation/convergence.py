@@ -18,6 +18,7 @@ from buckler.measurements.results import Convergence
 from buckler.modality.base import LEVELS, Images, Labels, RadiusUnit
 from buckler.models.forward import Logits
 from buckler.models.gradients import GradientClassifier
+from buckler.radius import StatedRadius
 
 PICTURES = 64
 STEPS = 40
@@ -30,7 +31,7 @@ def measure(
     images: Images,
     labels: Labels,
     clean: Right,
-    worst: Mapping[int, Right],
+    worst: Mapping[StatedRadius, Right],
     *,
     seed: int,
     steps: int = STEPS,
@@ -53,14 +54,14 @@ def measure(
     if not len(drawn):
         return []
     curves = []
-    for number, robust in worst.items():
-        epsilon = unit.radius(number).value
+    for radius, robust in worst.items():
+        epsilon = unit.radius(radius).value
         walk = PGD(steps=steps, step_size=2.5 * epsilon / steps).walk(epsilon)
         batch = Batch(images[drawn], labels[drawn], drawn.tolist(), seed)
         first = _first_flips(classifier, batch, walk, epsilon)
         rates = [float((first <= step).mean()) for step in range(steps + 1)]
         found = float((~robust[drawn]).mean())
-        curves.append(Convergence(PGD.name, number, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
+        curves.append(Convergence(PGD.name, radius, len(drawn), list(range(steps + 1)), rates, found, is_flat(rates)))
     return curves
 
 

@@ -27,6 +27,7 @@ from buckler.measurements.detection import (
 from buckler.measurements.results import Rate
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Forward
+from buckler.radius import StatedRadius
 
 FPRS = (0.01, 0.05)
 Flagged = npt.NDArray[np.bool_]  # (n,), one value for each picture
@@ -128,17 +129,18 @@ def risk_coverage(clean: Screened, truth: Labels, points: int = 20) -> tuple[Ris
     return tuple(RiskPoint(float(n / len(wrong)), float(wrong[:n].mean())) for n in counts if n)
 
 
-def worst_by_radius(rows: Sequence[DetectedAttack], evaded: Mapping[int, Flagged]) -> tuple[WorstDetection, ...]:
+def worst_by_radius(
+    rows: Sequence[DetectedAttack], evaded: Mapping[StatedRadius, Flagged]
+) -> tuple[WorstDetection, ...]:
     """Return for each L-infinity radius the attack that the detector separates worst, and unflagged errors.
 
     Args:
         rows: Of the report's attacks.
-        evaded: Radius in 1/255 -> for which pictures (n,) an attacker who knows the detector evades it, by any
-            objective.
+        evaded: Radius -> for which pictures (n,) an attacker who knows the detector evades it, by any objective.
     """
     found = []
-    for radius in sorted({row.epsilon_255 for row in rows if row.norm == "linf"}):
-        here = [row for row in rows if row.epsilon_255 == radius and row.norm == "linf"]
+    for radius in sorted({row.radius for row in rows if row.norm == "linf"}):
+        here = [row for row in rows if row.radius == radius and row.norm == "linf"]
         # Attacks that stop at the boundary or know the detector are not ranked by AUC, but by unflagged errors.
         ranked = [WeakestDetection(row.attack, row.auc) for row in here if not (row.adaptive or row.stops_at_boundary)]
         found.append(

@@ -13,6 +13,7 @@ from buckler.detection.adversarial import AdversarialDetector
 from buckler.measurements.results import Parity
 from buckler.modality.base import Images, Labels
 from buckler.models.forward import Columns, Forward, probabilities
+from buckler.radius import StatedRadius
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,14 @@ class ParityInputs:
         training: Clean pictures that a detector is fitted on.
         training_attacked: The same pictures, attacked.
         clean: Other pictures, with their labels.
-        attacked: Radius in 1/255 -> the pictures of ``clean``, attacked.
+        attacked: Radius -> the pictures of ``clean``, attacked.
         read, probed: Columns of the features, as `buckler.detection.adversarial.AdversarialDetector.fit` takes them.
     """
 
     training: Images
     training_attacked: Images
     clean: tuple[Images, Labels]
-    attacked: Mapping[int, Images]
+    attacked: Mapping[StatedRadius, Images]
     read: Columns
     probed: Columns
 
@@ -42,7 +43,7 @@ class RuntimeAnswers:
     training: Forward
     training_attacked: Forward
     clean: Forward
-    attacked: Mapping[int, Forward]
+    attacked: Mapping[StatedRadius, Forward]
 
     @classmethod
     def of(cls, model: Any, inputs: ParityInputs) -> "RuntimeAnswers":

@@ -14,7 +14,7 @@ from buckler.attacks.iterative import PGD
 from buckler.evaluation import convergence, sanity
 from buckler.evaluation.robustness import worst_case
 from buckler.evaluation.suite import AttackSpec, run_suite
-from buckler.modality.base import Images, Labels, Modality
+from buckler.modality.base import Images, Labels, Modality, Radius
 from buckler.models.forward import Forward, Logits
 from buckler.models.gradients import LossName
 
@@ -118,7 +118,8 @@ def of_checks(suite: Sequence[AttackSpec], classes: int, modality: Modality, *, 
 def of_pgd(steps: int, radii: int, modality: Modality, *, stable: bool) -> Passes:
     """Return the passes of PGD at so many ``radii`` for each picture."""
     model, images, labels = _stand_in(2, stable, modality)
-    list(PGD(steps=steps).each(model, Batch(images, labels), [modality.unit.radius(each + 1) for each in range(radii)]))
+    ascending = [Radius((each + 1) / modality.unit.scale, modality.unit) for each in range(radii)]
+    list(PGD(steps=steps).each(model, Batch(images, labels), ascending))
     return _counted(model)
 
 

@@ -21,6 +21,7 @@ from buckler.measurements.detection import (
     Strangers,
     WorstDetection,
 )
+from buckler.measurements.earlier import with_stated_radii
 from buckler.measurements.results import (
     AttackedData,
     Cell,
@@ -171,8 +172,8 @@ class RuntimeReport(Report):
     """
 
     FILE: ClassVar[str] = "runtime.json"
-    SCHEMA: ClassVar[int] = 2
-    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_failures}
+    SCHEMA: ClassVar[int] = 3
+    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_failures, 2: with_stated_radii}
 
     model: MeasuredModel
     serves: str
@@ -244,8 +245,8 @@ class RobustnessReport(Report):
     """
 
     FILE: ClassVar[str] = "robustness.json"
-    SCHEMA: ClassVar[int] = 2
-    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_seconds}
+    SCHEMA: ClassVar[int] = 3
+    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {1: _without_seconds, 2: with_stated_radii}
 
     model: MeasuredModel
     data: AttackedData
@@ -292,8 +293,8 @@ class DetectorReport(Report):
     """
 
     FILE: ClassVar[str] = "detector.json"
-    SCHEMA: ClassVar[int] = 3
-    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {2: _digest_of_classifier}
+    SCHEMA: ClassVar[int] = 4
+    UPGRADES: ClassVar[Mapping[int, Upgrade]] = {2: _digest_of_classifier, 3: with_stated_radii}
 
     model: MeasuredModel
     scored_in: str

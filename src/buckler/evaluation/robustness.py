@@ -23,6 +23,7 @@ from buckler.modality.base import Labels
 from buckler.models.forward import Forward
 from buckler.models.gradients import GradientClassifier
 from buckler.models.info import ModelInfo
+from buckler.radius import StatedRadius
 
 Right = npt.NDArray[np.bool_]  # (n,), one a picture
 
@@ -37,13 +38,13 @@ class RobustnessEvaluation:
     Attributes:
         guesses: Predicted classes of the unattacked pictures, ``(n,)``.
         clean: Which of them are right, ``(n,)``.
-        worst: Radius in 1/255 -> which pictures no attack in the L-infinity norm flips up to it.
+        worst: Radius -> which pictures no attack in the L-infinity norm flips up to it.
     """
 
     outcomes: list[AttackOutcome]
     guesses: Labels
     clean: Right
-    worst: dict[int, Right]
+    worst: dict[StatedRadius, Right]
     clean_accuracy: Rate
     cells: tuple[Cell, ...]
     worst_case: tuple[WorstCase, ...]
@@ -51,8 +52,8 @@ class RobustnessEvaluation:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Return the wall-clock seconds of each cell, as ``pgd@2``: crafting and scoring."""
-        return {f"{each.spec.name}@{each.epsilon_255}": each.seconds for each in self.outcomes}
+        """Return the wall-clock seconds of each cell, as ``pgd@2/255``: crafting and scoring."""
+        return {f"{each.spec.name}@{each.radius}": each.seconds for each in self.outcomes}
 
 
 def evaluate(
@@ -129,7 +130,7 @@ def cell(
         attack=spec.attack.name,
         knowledge=spec.attack.knowledge,
         norm=spec.attack.norm,
-        epsilon_255=outcome.epsilon_255,
+        radius=outcome.radius,
         tuning=spec.attack.tuning,
         only_survivors=spec.only_survivors,
         seed=seed,
@@ -151,7 +152,7 @@ def worst_case(
     truth: Labels,
     norm: Norm = "linf",
     kinds: npt.NDArray[Any] | None = None,
-) -> dict[int, Right]:
+) -> dict[StatedRadius, Right]:
     """Return for each radius which pictures no attack in ``norm`` flips at that radius or a smaller one.
 
     Radii are those of the outcomes, ascending; a picture that is wrong when clean is never robust. Radii of
@@ -160,13 +161,13 @@ def worst_case(
     """
     if kinds is not None:
         truth = kinds[truth]
-    by_radius: dict[int, Right] = {}
+    by_radius: dict[StatedRadius, Right] = {}
     robust = clean
     counted = (outcome for outcome in outcomes if outcome.spec.attack.norm == norm)
-    for outcome in sorted(counted, key=lambda outcome: outcome.epsilon_255):
+    for outcome in sorted(counted, key=lambda outcome: outcome.radius):
         guesses = outcome.guesses if kinds is None else kinds[outcome.guesses]
         robust = robust & (guesses == truth)
-        by_radius[outcome.epsilon_255] = robust
+        by_radius[outcome.radius] = robust
     return by_radius
 
 

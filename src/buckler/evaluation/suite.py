@@ -24,11 +24,11 @@ from buckler.evaluation.journal import Journal
 from buckler.modality.base import LEVELS, Images, Labels, RadiusUnit
 from buckler.models.forward import Features, Forward, Logits
 from buckler.models.gradients import GradientClassifier
-from buckler.params import Count
+from buckler.radius import StatedRadius, check_ascending
 
 Rows = npt.NDArray[np.int64]  # positions of pictures
 
-# A line's name appears in columns, metrics and files; `worst_2` is the worst case up to 2/255.
+# A line's name appears in columns, metrics and files; `worst_2/255` is the worst case up to 2/255.
 NAME = re.compile(r"(?!worst)[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -37,11 +37,11 @@ class AttackSpec:
     """One line of a suite: an attack and its radii.
 
     ``params.yaml`` writes it as a mapping: ``attack`` is a name of the table, keys that are not attributes are
-    settings of the attack, such as ``{attack: pgd, epsilon_255: [1, 2], steps: 20}``.
+    settings of the attack, such as ``{attack: pgd, radii: [1/255, 2/255], steps: 20}``.
 
     Attributes:
         attack: With its settings.
-        epsilon_255: Radii in 1/255 of the attack's norm, ascending.
+        radii: In the attack's norm, ascending.
         name: Of the line in reports; the attack's when not given.
         only_survivors: Attack only pictures that are right when clean and that no earlier line in the same norm, nor
             a smaller radius of this one, has flipped; the others count as flipped. This takes a search for each
@@ -54,16 +54,14 @@ class AttackSpec:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     attack: AnyAttack
-    epsilon_255: tuple[Count, ...]
+    radii: tuple[StatedRadius, ...]
     name: str = ""
     only_survivors: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.attack.name)
-        if not self.epsilon_255 or min(self.epsilon_255) < 1:
-            raise ValueError(f"expected radii of at least 1, got {self.epsilon_255}")
-        if list(self.epsilon_255) != sorted(set(self.epsilon_255)):
-            raise ValueError(f"expected ascending radii, got {self.epsilon_255}")
+        object.__setattr__(self, "radii", tuple(map(StatedRadius, self.radii)))
+        check_ascending(self.radii)
         if not NAME.fullmatch(self.name):
             raise ValueError(f"expected a name of letters, digits, '_', '.', '-', not worst..., got {self.name!r}")
         if self.attack.control and self.only_survivors:
@@ -101,7 +99,7 @@ class AttackOutcome:
     """
 
     spec: AttackSpec
-    epsilon_255: int
+    radius: StatedRadius
     logits: Logits
     features: Features
     seconds: float
@@ -118,7 +116,7 @@ class Progress:
 
     Attributes:
         done: Pictures since the last step.
-        cell: The line and radius, as ``pgd@2``.
+        cell: The line and radius, as ``pgd@2/255``.
         robust: Pictures robust in that cell so far.
         pictures: Pictures counted in that cell so far.
     """
@@ -146,7 +144,7 @@ def run_shown(
     **tuning: Any,
 ) -> list[AttackOutcome]:
     """Return the outcomes of ``run_suite``, with a progress bar labelled ``description``."""
-    total = len(labels) * sum(len(spec.epsilon_255) for spec in suite)
+    total = len(labels) * sum(len(spec.radii) for spec in suite)
     with tqdm(total=total, unit="picture", desc=description) as bar:
 
         def show(progress: Progress) -> None:
@@ -223,30 +221,32 @@ class _Run:
 
     def everyone(self, spec: AttackSpec) -> list[AttackOutcome]:
         """Return a line's outcomes on all pictures."""
-        return self._attack(spec, spec.epsilon_255, self.clean, np.arange(len(self.labels)))
+        return self._attack(spec, spec.radii, self.clean, np.arange(len(self.labels)))
 
     def survivors(self, spec: AttackSpec, earlier: Sequence[AttackOutcome]) -> list[AttackOutcome]:
         """Return a line's outcomes on pictures still right after the ``earlier`` ones and its own smaller radii."""
         found: list[AttackOutcome] = []
-        for epsilon in spec.epsilon_255:
-            current = self._worst_answers([*earlier, *found], spec.attack.norm, epsilon)
+        for radius in spec.radii:
+            current = self._worst_answers([*earlier, *found], spec.attack.norm, radius)
             rows = np.flatnonzero(current.logits.argmax(axis=1) == self.labels)
             skipped = len(self.labels) - len(rows)
             if skipped:
-                self.on_progress(Progress(skipped, f"{spec.name}@{epsilon}", 0, skipped))
-            found += self._attack(spec, (epsilon,), current, rows)
+                self.on_progress(Progress(skipped, f"{spec.name}@{radius}", 0, skipped))
+            found += self._attack(spec, (radius,), current, rows)
         return found
 
-    def _worst_answers(self, outcomes: Iterable[AttackOutcome], norm: Norm, epsilon_255: int) -> Forward:
+    def _worst_answers(self, outcomes: Iterable[AttackOutcome], norm: Norm, radius: StatedRadius) -> Forward:
         """Return each picture's first wrong answer, clean or attacked within a radius; the clean one if none is."""
         logits, features = self.clean.logits.copy(), self.clean.features.copy()
         for outcome in outcomes:
-            if outcome.spec.attack.norm == norm and outcome.epsilon_255 <= epsilon_255:
+            if outcome.spec.attack.norm == norm and outcome.radius <= radius:
                 flipped = (logits.argmax(axis=1) == self.labels) & (outcome.guesses != self.labels)
                 logits[flipped], features[flipped] = outcome.logits[flipped], outcome.features[flipped]
         return Forward(logits, features)
 
-    def _attack(self, spec: AttackSpec, radii: Sequence[int], current: Forward, rows: Rows) -> list[AttackOutcome]:
+    def _attack(
+        self, spec: AttackSpec, radii: Sequence[StatedRadius], current: Forward, rows: Rows
+    ) -> list[AttackOutcome]:
         """Return the outcomes at ``radii`` of attacking the pictures at ``rows``; the others stay ``current``."""
         logits, features = ([part.copy() for _ in radii] for part in (current.logits, current.features))
         seconds, robust = [0.0] * len(radii), [0] * len(radii)
@@ -261,7 +261,7 @@ class _Run:
                 self.on_progress(Progress(len(here), f"{spec.name}@{radii[i]}", robust[i], counted))
         return [AttackOutcome(spec, radii[i], logits[i], features[i], seconds[i]) for i in range(len(radii))]
 
-    def _answers(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
+    def _answers(self, spec: AttackSpec, radii: Sequence[StatedRadius], rows: Rows) -> Iterator[_Answer]:
         """Yield the answers at each of ``radii``: from the journal, or new ones, which are then stored in it."""
         key = self._journal_key(spec, radii, rows)
         known = self.journal.load(key) if self.journal else None
@@ -276,9 +276,9 @@ class _Run:
             names = ("logits", "features", "seconds")
             self.journal.store(key, {n: np.stack([getattr(answer, n) for answer in answers]) for n in names})
 
-    def _craft(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> Iterator[_Answer]:
+    def _craft(self, spec: AttackSpec, radii: Sequence[StatedRadius], rows: Rows) -> Iterator[_Answer]:
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
-        distances = [self.unit.radius(epsilon) for epsilon in radii]
+        distances = [self.unit.radius(radius) for radius in radii]
         crafted = spec.attack.each(self.crafter, batch, distances)
         for radius in distances:
             began = time.perf_counter()
@@ -287,13 +287,13 @@ class _Run:
             answer = self.scorer.forward(adversarial)
             yield _Answer(answer.logits, answer.features, time.perf_counter() - began)
 
-    def _journal_key(self, spec: AttackSpec, radii: Sequence[int], rows: Rows) -> dict[str, Any]:
+    def _journal_key(self, spec: AttackSpec, radii: Sequence[StatedRadius], rows: Rows) -> dict[str, Any]:
         """Return everything that the answers depend on except the model."""
         return {
             "attack": spec.attack.name,
             "settings": spec.attack.settings,
             "only_survivors": spec.only_survivors,
-            "radii": list(radii),
+            "radii": [str(radius) for radius in radii],
             "seed": self.seed,
             "pictures": rows.tolist(),
             "labels": self.labels[rows].tolist(),

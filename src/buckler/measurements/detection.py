@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from buckler.measurements.results import Interval, Rate
+from buckler.radius import StatedRadius
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class DetectedAttack:
 
     attack: str
     norm: str
-    epsilon_255: int
+    radius: StatedRadius
     stops_at_boundary: bool
     adaptive: bool
     auc: float
@@ -56,7 +57,7 @@ class WorstDetection:
             measured.
     """
 
-    epsilon_255: int
+    radius: StatedRadius
     auc: WeakestDetection | None
     wrong_and_unflagged: Rate
     adaptive_wrong_and_unflagged: Rate | None

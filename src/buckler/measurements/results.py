@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from buckler.measurements.data_source import DataSource
+from buckler.radius import StatedRadius
 
 Interval = tuple[float, float]
 
@@ -190,7 +191,7 @@ class Cell:
     attack: str
     knowledge: str
     norm: str
-    epsilon_255: int
+    radius: StatedRadius
     steps: int
     restarts: int
     early_exit: bool
@@ -222,7 +223,7 @@ class WorstCase:
     The last three are None if there are no such pictures, or if all labels are dangerous or none is.
     """
 
-    epsilon_255: int
+    radius: StatedRadius
     robust_accuracy: Rate
     malignant_to_benign_rate: Rate | None
     sensitivity: Rate | None
@@ -271,7 +272,7 @@ class Convergence:
     """
 
     attack: str
-    epsilon_255: int
+    radius: StatedRadius
     pictures: int
     steps: list[int]
     success_rate: list[float]
@@ -295,7 +296,7 @@ class Illustration:
 
     attack: str
     norm: str
-    epsilon_255: int
+    radius: StatedRadius
     pictures: tuple[AttackedPicture, ...]
 
 
@@ -355,5 +356,5 @@ class ParityAttack:
     """The attack under which runtimes are compared, and its radii."""
 
     attack: str
-    epsilon_255: tuple[int, ...]
+    radii: tuple[StatedRadius, ...]
     steps: int

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from buckler.errors import VerdictError, faults_of
 from buckler.measurements.decisions import ConfidenceBin, DangerLimit, Decisions
 from buckler.measurements.detection import DetectedAttack
+from buckler.measurements.earlier import with_stated_radii
 from buckler.measurements.results import (
     AttackedData,
     Cell,
@@ -107,7 +108,7 @@ class Measured(BaseModel):
             VerdictError: ``malformed``.
         """
         try:
-            return cls.model_validate(stated)
+            return cls.model_validate(with_stated_radii(stated))
         except ValidationError as error:
             raise VerdictError("malformed", f"the verdict's measurements are malformed: {faults_of(error)}") from error
 
@@ -128,10 +129,10 @@ class Measured(BaseModel):
             "balanced_accuracy": self.balanced_accuracy,
             "malignant_recall": self.malignant_recall,
             "heat_map_pointed": self.heat_map.pointed if self.heat_map else None,
-            **{f"worst_case_{row.epsilon_255}": row.robust_accuracy for row in self.worst_case},
-            **{f"sensitivity_{row.epsilon_255}": row.sensitivity for row in self.worst_case},
-            **{f"specificity_{row.epsilon_255}": row.specificity for row in self.worst_case},
-            **{f"{cell.name}_{cell.epsilon_255}": cell.robust_accuracy for cell in self.attacks},
+            **{f"worst_case_{row.radius.number:g}": row.robust_accuracy for row in self.worst_case},
+            **{f"sensitivity_{row.radius.number:g}": row.sensitivity for row in self.worst_case},
+            **{f"specificity_{row.radius.number:g}": row.specificity for row in self.worst_case},
+            **{f"{cell.name}_{cell.radius.number:g}": cell.robust_accuracy for cell in self.attacks},
             "detector_clean_fpr": detector,
             "accepted_misses": decisions.accepted_misses if decisions else None,
             "reviews": decisions.reviews if decisions else None,

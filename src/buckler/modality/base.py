@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from buckler.errors import InputRangeError, UnusableInputError
+from buckler.errors import InputRangeError, ParamsError, UnusableInputError
+from buckler.radius import StatedRadius
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,13 +42,23 @@ class RadiusUnit:
     suffix: str
     levels: float
 
-    def radius(self, number: float) -> "Radius":
-        """Return the radius that is ``number`` in this unit."""
-        return Radius(number / self.scale, self)
+    def stated(self, number: float) -> StatedRadius:
+        """Return the radius of ``number`` in this unit, as people state it."""
+        return StatedRadius(f"{number:g}{self.suffix}")
 
-    def text(self, number: float) -> str:
-        """Return ``number`` with its unit, as ``str(self.radius(number))``."""
-        return f"{number:g}{self.suffix}"
+    def radius(self, stated: StatedRadius) -> "Radius":
+        """Return ``stated`` in units of the input.
+
+        Raises:
+            ParamsError: It has another unit.
+        """
+        if stated.unit != self.suffix:
+            raise ParamsError(f"expected a radius in the unit of the modality, as 1{self.suffix}, got {stated}")
+        return Radius(stated.number / self.scale, self)
+
+    def grid_steps(self, stated: StatedRadius) -> int:
+        """Return how many steps of the grid ``stated`` is, rounded; errors as of `radius`."""
+        return round(self.radius(stated).value * self.levels)
 
     def steps_of(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Return ``values``, 0..1, as whole steps of the grid, in the smallest type that holds them."""

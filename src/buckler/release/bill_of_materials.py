@@ -104,12 +104,12 @@ def _metrics(measured: Measured) -> Iterator[dict[str, Any]]:
     if measured.detector:
         yield from _rate("detector_false_positive_rate", measured.detector.clean_fpr)
     for row in measured.worst_case:
-        under = f"worst case of all attacks, at most {row.epsilon_255}/255"
+        under = f"worst case of all attacks, at most {row.radius}"
         yield from _rate("robust_accuracy", row.robust_accuracy, under)
         yield from _rate("sensitivity", row.sensitivity, under)
         yield from _rate("specificity", row.specificity, under)
     for cell in measured.attacks:
-        yield from _rate("robust_accuracy", cell.robust_accuracy, f"{cell.name}, {cell.epsilon_255}/255")
+        yield from _rate("robust_accuracy", cell.robust_accuracy, f"{cell.name}, {cell.radius}")
 
 
 def _rate(name: str, rate: Rate | None, under: str | None = None) -> Iterator[dict[str, Any]]:

@@ -206,7 +206,7 @@ def describe(verdict: Verdict) -> str:
         f"code       {_commit(verdict.source)}",
         f"clean      {_percent(measured.clean_accuracy)}",
         *(
-            f"<= {entry.epsilon_255}/255   {_percent(entry.robust_accuracy)}  under the worst attack"
+            f"<= {entry.radius}   {_percent(entry.robust_accuracy)}  under the worst attack"
             for entry in measured.worst_case
         ),
         f"issued     {verdict.issued_at.isoformat()}",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from buckler.evaluation.reports import DetectorReport
 from buckler.measurements.results import Rate
+from buckler.radius import StatedRadius
 from buckler.release.policy import Policy
 
 
@@ -28,7 +29,7 @@ def failures(found: DetectorReport | None, policy: Policy) -> Iterator[str]:
 
 
 def _by_radius(found: DetectorReport, policy: Policy) -> Iterator[str]:
-    worst = {row.epsilon_255: row for row in found.worst}
+    worst = {row.radius: row for row in found.worst}
     for radius, floor in sorted(policy.min_detector_auc.items()):
         weakest = worst[radius].auc if radius in worst else None
         yield from _floor(radius, weakest.value if weakest else None, floor)
@@ -36,19 +37,19 @@ def _by_radius(found: DetectorReport, policy: Policy) -> Iterator[str]:
         yield from _evaded(radius, worst[radius].adaptive_wrong_and_unflagged if radius in worst else None, allowed)
 
 
-def _floor(radius: int, auc: float | None, floor: float) -> Iterator[str]:
+def _floor(radius: StatedRadius, auc: float | None, floor: float) -> Iterator[str]:
     if auc is None:
-        yield f"detector's AUC at {radius}/255 was not measured, expected at least {floor:.3f}"
+        yield f"detector's AUC at {radius} was not measured, expected at least {floor:.3f}"
     elif not auc >= floor:
-        yield f"detector's AUC under the attack that it separates worst at {radius}/255 {auc:.3f} < {floor:.3f}"
+        yield f"detector's AUC under the attack that it separates worst at {radius} {auc:.3f} < {floor:.3f}"
 
 
-def _evaded(radius: int, rate: Rate | None, allowed: float) -> Iterator[str]:
+def _evaded(radius: StatedRadius, rate: Rate | None, allowed: float) -> Iterator[str]:
     if rate is None:
-        yield f"evasion of network and detector at {radius}/255 was not measured, expected at most {allowed:.3f}"
+        yield f"evasion of network and detector at {radius} was not measured, expected at most {allowed:.3f}"
     elif not rate.value <= allowed:
         interval = f"{rate.low:.3f} to {rate.high:.3f}"
         yield (
-            f"wrong and unflagged under an attacker who knows the detector at {radius}/255 "
+            f"wrong and unflagged under an attacker who knows the detector at {radius} "
             f"{rate.value:.3f} > {allowed:.3f} (95 % interval {interval})"
         )

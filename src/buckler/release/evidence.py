@@ -1,5 +1,6 @@
 """The evidence a gate decides on, taken from the reports of one evaluation."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,14 @@ from buckler.evaluation.reports import (
 )
 from buckler.measurements.results import Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector, MeasuredRuntime
+from buckler.radius import StatedRadius
 from buckler.state import documents
 from buckler.state.locations import Location
 
-Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1, …) -> right
+Outcomes = Mapping[str, Mapping[str, bool]]  # picture id -> column (clean, worst_1/255, …) -> right
 
 CLEAN = "clean"
+_WITHOUT_UNIT = re.compile(r"(?<=_)[0-9]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,9 @@ def read_evidence(directory: Location) -> "Evidence":
 
 
 def read_outcomes(path: Location) -> Outcomes:
-    """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1,…`` of 0 and 1.
+    """Return picture id -> column -> whether right, from a table ``id,label,clean,worst_1/255,…`` of 0 and 1.
+
+    Columns of earlier versions, ``worst_1``, are in 1/255 without saying so.
 
     Raises:
         DataError: There is no such table, an id occurs twice, or a cell is neither 0 nor 1.
@@ -112,8 +117,12 @@ def read_outcomes(path: Location) -> Outcomes:
         name, cells = row.get("id"), {k: v for k, v in row.items() if k not in ("id", "label")}
         if not name or name in outcomes or not cells or not set(cells.values()) <= {"0", "1"}:
             raise DataError(f"{path}: expected unique ids and cells of 0 or 1, got the row {row}")
-        outcomes[name] = {column: cell == "1" for column, cell in cells.items()}
+        outcomes[name] = {_stated(column): cell == "1" for column, cell in cells.items()}
     return outcomes
+
+
+def _stated(column: str) -> str:
+    return _WITHOUT_UNIT.sub(lambda found: StatedRadius(found[0]), column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,7 @@ class Evidence:
     """Measurements of one model; ``None`` and absent radii mean "not measured".
 
     Attributes:
-        worst_case: Radius in 1/255 -> rates under the worst case of all attacks and radii up to it.
+        worst_case: Radius -> rates under the worst case of all attacks and radii up to it.
         subgroups: The same rates for subgroups of the pictures.
         failed_checks: Failed sanity checks: the robustness numbers cannot be trusted.
         runtime_failures: Why the serving runtime may not replace the reference.
@@ -132,7 +141,7 @@ class Evidence:
     pictures: int
     labels: tuple[str, ...]
     clean_accuracy: Rate | None = None
-    worst_case: Mapping[int, WorstCase] | None = None
+    worst_case: Mapping[StatedRadius, WorstCase] | None = None
     subgroups: Sequence[Subgroup] | None = None
     malignant_recall: Rate | None = None
     calibration_error: float | None = None
@@ -153,7 +162,7 @@ class Evidence:
             pictures=evaluation.data.images,
             labels=evaluation.labels,
             clean_accuracy=evaluation.clean_accuracy,
-            worst_case={entry.epsilon_255: entry for entry in robustness.worst_case},
+            worst_case={entry.radius: entry for entry in robustness.worst_case},
             subgroups=robustness.subgroups,
             malignant_recall=evaluation.malignant_recall,
             calibration_error=found.calibration_error,

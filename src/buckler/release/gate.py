@@ -13,6 +13,7 @@ from buckler.evaluation.statistics import (
     two_proportions_p,
 )
 from buckler.measurements.results import Rate, Subgroup
+from buckler.radius import NO_ATTACK, StatedRadius
 from buckler.release import data_floors, detector_floors
 from buckler.release.evidence import CLEAN, Evidence
 from buckler.release.policy import Policy
@@ -87,7 +88,7 @@ def decide_again(measured: Evidence, policy: Policy) -> GateDecision:
 def _floors_of(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate | None, float]]:
     """Yield every floor on all pictures together: its kind and name, the measured rate, the floor."""
     worst = evidence.worst_case or {}
-    yield "clean_accuracy", _accuracy(0), evidence.clean_accuracy, policy.min_clean_accuracy
+    yield "clean_accuracy", _accuracy(NO_ATTACK), evidence.clean_accuracy, policy.min_clean_accuracy
     for radius, floor in sorted(policy.min_robust_accuracy.items()):
         entry = worst.get(radius)
         yield "robust_accuracy", _accuracy(radius), entry.robust_accuracy if entry else None, floor
@@ -99,7 +100,7 @@ def _floors_of(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, R
         for radius, floor in sorted(floors.items()):
             rate = getattr(worst.get(radius), name, None)
             if rate is not None or radius not in worst:
-                yield name, f"worst-case {name} up to {radius}/255", rate, floor
+                yield name, f"worst-case {name} up to {radius}", rate, floor
 
 
 def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:
@@ -173,18 +174,18 @@ def _subgroups_not_judged(evidence: Evidence, policy: Policy) -> Iterator[str]:
         yield f"not judged, fewer than {policy.min_subgroup_records} pictures: {listed}"
 
 
-def _subgroup_floors_by_radius(policy: Policy) -> dict[int, float]:
-    """Return radius -> floor above zero; without attack the radius is 0."""
-    floors = {0: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
+def _subgroup_floors_by_radius(policy: Policy) -> dict[StatedRadius, float]:
+    """Return radius -> floor above zero; without attack the radius is `NO_ATTACK`."""
+    floors = {NO_ATTACK: policy.min_subgroup_clean_accuracy, **policy.min_subgroup_robust_accuracy}
     return {radius: floor for radius, floor in sorted(floors.items()) if floor}
 
 
-def _by_radius(group: Subgroup) -> dict[int, Rate]:
-    return {0: group.clean_accuracy} | {entry.epsilon_255: entry.robust_accuracy for entry in group.worst_case}
+def _by_radius(group: Subgroup) -> dict[StatedRadius, Rate]:
+    return {NO_ATTACK: group.clean_accuracy} | {entry.radius: entry.robust_accuracy for entry in group.worst_case}
 
 
-def _accuracy(radius: int) -> str:
-    return f"worst-case robust accuracy up to {radius}/255" if radius else "clean accuracy"
+def _accuracy(radius: StatedRadius) -> str:
+    return "clean accuracy" if radius == NO_ATTACK else f"worst-case robust accuracy up to {radius}"
 
 
 def _interval(rate: Rate) -> str:
@@ -206,7 +207,7 @@ def _regressions(challenger: Evidence, champion: Evidence, alpha: float) -> Iter
         )
         return
     shared = set(challenger.worst_case or {}) & set(champion.worst_case or {})
-    compared = [_compare(radius, challenger, champion) for radius in (0, *sorted(shared))]
+    compared = [_compare(radius, challenger, champion) for radius in (NO_ATTACK, *sorted(shared))]
     adjusted = holm([comparison.p for comparison in compared])
     for comparison, p in zip(compared, adjusted, strict=True):
         if p < alpha:
@@ -222,9 +223,9 @@ class _Comparison:
     p: float
 
 
-def _compare(radius: int, challenger: Evidence, champion: Evidence) -> _Comparison:
+def _compare(radius: StatedRadius, challenger: Evidence, champion: Evidence) -> _Comparison:
     """Return the probability of the challenger's loss by chance, and the sentence that reports it."""
-    column = f"worst_{radius}" if radius else CLEAN
+    column = CLEAN if radius == NO_ATTACK else f"worst_{radius}"
     new, old = _column(challenger, column), _column(champion, column)
     common = new.keys() & old.keys()
     # With few common pictures the whole test sets are compared: they carry more information than the few pairs.

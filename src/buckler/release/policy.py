@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from buckler.params import Between, Count, Share
+from buckler.radius import StatedRadius
 from buckler.trust.approval import Signatures
 
 # Kinds of floors that a later measurement may refute, in the order of the rules.
@@ -31,7 +31,7 @@ EARLIER: Mapping[str, Any] = {
 }
 
 _MOST_DAYS = 3650
-Floors = Mapping[int, Share]  # radius in 1/255 -> least share under the worst case up to that radius
+Floors = Mapping[StatedRadius, Share]  # radius -> least share under the worst case up to that radius
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Policy:
 
     Attributes:
         min_clean_accuracy: Share right without attack.
-        min_robust_accuracy: Radius in 1/255 -> share right under the worst case up to that radius.
+        min_robust_accuracy: Radius -> share right under the worst case up to that radius.
         min_malignant_recall: Share of malignant pictures given a malignant label; ignored for data without any.
         min_robust_sensitivity: Radius -> the same share, both clean and under every attack up to that radius.
         min_robust_specificity: Radius -> share of benign pictures given a benign label, under the same conditions.
@@ -99,10 +99,12 @@ class Policy:
     signatures: Signatures
 
     def __post_init__(self) -> None:
-        """Reject invalid values: shares outside 0..1, and days, radii or sizes below 1."""
+        """Read the texts of radii, and reject invalid values: shares outside 0..1, and days, radii or sizes below 1."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del values["allowed_warnings"], values["signatures"]
-        by_radius = {name: floors for name, floors in values.items() if isinstance(floors, Mapping)}
+        by_radius = {name: _by_radius(floors) for name, floors in values.items() if isinstance(floors, Mapping)}
+        for name, floors in by_radius.items():
+            object.__setattr__(self, name, floors)
         shares = {f"{name}.{radius}": floor for name, floors in by_radius.items() for radius, floor in floors.items()}
         counts = {"valid_days", "min_subgroup_records", "min_class_records"}
         shares |= {name: value for name, value in values.items() if name not in counts | by_radius.keys()}
@@ -115,6 +117,12 @@ class Policy:
             raise ValueError(f"expected regression_alpha above 0 and below 1, got {self.regression_alpha}")
         if self.valid_days > _MOST_DAYS:
             raise ValueError(f"expected valid_days of at most {_MOST_DAYS}, got {self.valid_days}")
-        radii = chain.from_iterable(by_radius.values())
-        if min(*(values[name] for name in counts), *radii) < 1:
-            raise ValueError(f"expected radii, {', '.join(sorted(counts))} of at least 1")
+        radii = [radius.number for floors in by_radius.values() for radius in floors]
+        if min(values[name] for name in counts) < 1:
+            raise ValueError(f"expected {', '.join(sorted(counts))} of at least 1")
+        if min(radii, default=1) <= 0:
+            raise ValueError("expected radii above 0")
+
+
+def _by_radius(floors: Mapping[Any, float]) -> dict[StatedRadius, float]:
+    return {StatedRadius(radius): floor for radius, floor in floors.items()}

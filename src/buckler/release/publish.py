@@ -11,6 +11,7 @@ from typing import Any
 
 from buckler.measurements.results import Cell, Interval, Rate
 from buckler.measurements.stated import Measured, MeasuredDetector
+from buckler.modality.base import RadiusUnit
 from buckler.models.info import load_info
 from buckler.release import tracking
 from buckler.release.evidence import read_reports
@@ -127,15 +128,15 @@ def _record(
 ) -> str:
     measured = read_reports(release / EVIDENCE_DIR).measured
     times = timings.read(reports)
-    points = [*_summary(measured), *_history(reports), *_stage_seconds(times)]
+    info = load_info(release / MODEL_DIR)
+    points = [*_summary(measured, info.form.modality.unit), *_history(reports), *_stage_seconds(times)]
     tracking.log(run_id, params=flatten(parameters), metrics=points)
     for cell in measured.attacks:
-        _record_cell(run_id, experiment, cell, times.attacks.get(f"{cell.name}@{cell.epsilon_255}"), tags)
+        _record_cell(run_id, experiment, cell, times.attacks.get(f"{cell.name}@{cell.radius}"), tags)
     files = [path for path in sorted(reports.glob("*.json")) if path.name != "publish.json"]
     tracking.attach(run_id, "reports", [*files, *sorted(reports.glob("*.csv")), *sorted(reports.glob("*.html"))])
     tracking.attach(run_id, "reports/training", sorted(reports.glob("training/*.csv")))
     tracking.attach(run_id, "plots", sorted(reports.glob("plots/*.png")))
-    info = load_info(release / MODEL_DIR)
     # From its path: whoever downloads it verifies it again.
     uri = tracking.log_release(run_id, release.path, labels=info.labels, shape=info.shape)
     tracking.finish_run(run_id)
@@ -152,8 +153,8 @@ def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _summary(measured: Measured) -> Iterator[Point]:
-    """Yield the headline numbers; where a radius matters the step is ``epsilon_255``."""
+def _summary(measured: Measured, unit: RadiusUnit) -> Iterator[Point]:
+    """Yield the headline numbers; where a radius matters the step is its number of steps of the grid."""
     yield from _rate("clean_accuracy", measured.clean_accuracy)
     yield from _rate("balanced_accuracy", measured.balanced_accuracy)
     yield from _rate("malignant_recall", measured.malignant_recall)
@@ -164,24 +165,27 @@ def _summary(measured: Measured) -> Iterator[Point]:
         yield from _rate("accepted_misses", measured.decisions.with_limit.accepted_misses)
         yield from _rate("reviews", measured.decisions.with_limit.reviews)
     for row in measured.worst_case:
-        yield from _rate("worst_case_robust_accuracy", row.robust_accuracy, row.epsilon_255)
-        yield from _rate("worst_case_malignant_to_benign_rate", row.malignant_to_benign_rate, row.epsilon_255)
-        yield from _rate("worst_case_sensitivity", row.sensitivity, row.epsilon_255)
-        yield from _rate("worst_case_specificity", row.specificity, row.epsilon_255)
+        step = unit.grid_steps(row.radius)
+        yield from _rate("worst_case_robust_accuracy", row.robust_accuracy, step)
+        yield from _rate("worst_case_malignant_to_benign_rate", row.malignant_to_benign_rate, step)
+        yield from _rate("worst_case_sensitivity", row.sensitivity, step)
+        yield from _rate("worst_case_specificity", row.specificity, step)
     for cell in measured.attacks:
-        yield from _rate(f"{cell.name}_robust_accuracy", cell.robust_accuracy, cell.epsilon_255)
-        yield Point(f"{cell.name}_success_rate", cell.attack_success_rate, cell.epsilon_255)
+        step = unit.grid_steps(cell.radius)
+        yield from _rate(f"{cell.name}_robust_accuracy", cell.robust_accuracy, step)
+        yield Point(f"{cell.name}_success_rate", cell.attack_success_rate, step)
     if measured.detector:
-        yield from _detector(measured.detector)
+        yield from _detector(measured.detector, unit)
 
 
-def _detector(detector: MeasuredDetector) -> Iterator[Point]:
+def _detector(detector: MeasuredDetector, unit: RadiusUnit) -> Iterator[Point]:
     yield from _rate("detector_clean_fpr", detector.clean_fpr)
     for row in detector.attacks:
+        step = unit.grid_steps(row.radius)
         if row.adaptive:
-            yield from _rate(f"{row.attack}_wrong_and_unflagged", row.wrong_and_unflagged, row.epsilon_255)
+            yield from _rate(f"{row.attack}_wrong_and_unflagged", row.wrong_and_unflagged, step)
         elif not row.stops_at_boundary:  # the detector is measured by the variant that does not stop
-            yield Point(f"{row.attack}_detector_auc", row.auc, row.epsilon_255)
+            yield Point(f"{row.attack}_detector_auc", row.auc, step)
 
 
 def _rate(name: str, rate: Rate | None, step: int = 0) -> Iterator[Point]:
@@ -230,7 +234,7 @@ _CELL_RESULTS = {  # the rest are the attack's parameters
 
 def _record_cell(parent: str, experiment: str, cell: Cell, seconds: float | None, tags: Mapping[str, str]) -> None:
     """Record one attack at one radius as a nested run, so that MLflow draws accuracy against epsilon."""
-    name = f"{cell.name} {cell.epsilon_255}/255"
+    name = f"{cell.name} {cell.radius}"
     run_id = tracking.start_run(experiment, name, {**tags, tracking.KIND_TAG: _ATTACK}, parent=parent)
     tracking.log(
         run_id,

@@ -33,7 +33,7 @@ NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the run's description
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of a metric; ``step`` orders the values of a name: an epoch, or a radius in 1/255."""
+    """One value of a metric; ``step`` orders the values of a name: an epoch, or a radius in steps of the grid."""
 
     name: str
     value: float

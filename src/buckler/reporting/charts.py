@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buckler.measurements.results import Convergence, Rate
+from buckler.radius import StatedRadius
 
 WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 40, 372, 12, 238  # of the plotting area; labels are outside
@@ -77,10 +78,10 @@ class LineChart:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The data of one line: a rate at each radius in 1/255."""
+    """The data of one line: a rate at each radius."""
 
     name: str
-    rates: dict[int, Rate]
+    rates: dict[StatedRadius, Rate]
     style: str | None = None  # None: the line's own colour
 
 
@@ -116,7 +117,7 @@ def by_radius(curves: Sequence[Curve], *, clean: Rate, chance: float, x_label: s
     return LineChart(
         x_label=x_label,
         y_label="robust accuracy",
-        x_ticks=((start.x, "0"), *((place, f"{radius}/255") for radius, place in places.items())),
+        x_ticks=((start.x, "0"), *((place, radius) for radius, place in places.items())),
         lines=tuple(lines),
         levels=_levels({"clean": clean.value, "chance": chance}),
     )
@@ -128,7 +129,7 @@ def by_step(curves: Sequence[Convergence]) -> LineChart:
     scale = (RIGHT - LEFT - 8) / max(last, 1)
     lines = []
     for number, curve in enumerate(curves):
-        name = f"{curve.epsilon_255}/255"
+        name = curve.radius
         points = zip(curve.steps, curve.success_rate, strict=True)
         marks = [_point(LEFT + scale * step, share, f"{name}, step {step}: {percent(share)}") for step, share in points]
         lines.append(_line(name, None, number, tuple(marks)))
@@ -141,8 +142,8 @@ def by_step(curves: Sequence[Convergence]) -> LineChart:
     )
 
 
-def _mark(x: float, radius: int, rate: Rate, name: str) -> Mark:
-    text = f"{name} at {radius}/255: {percent(rate.value)} ({interval(rate)})"
+def _mark(x: float, radius: StatedRadius, rate: Rate, name: str) -> Mark:
+    text = f"{name} at {radius}: {percent(rate.value)} ({interval(rate)})"
     return Mark(x, height(rate.value), height(rate.low), height(rate.high), text)
 
 

@@ -24,6 +24,7 @@ from buckler.evaluation.reports import DecisionsReport, EvaluationReport, Robust
 from buckler.evaluation.sanity import CHECKS, Check
 from buckler.measurements.results import Cell, CheckResult, Convergence
 from buckler.modality.base import Images
+from buckler.radius import StatedRadius
 from buckler.reporting import charts, templates
 from buckler.reporting.charts import Curve, percent
 from buckler.reporting.plots import amplified
@@ -64,7 +65,7 @@ class Triptychs:
 
     attack: str
     norm: str
-    epsilon_255: int
+    radius: StatedRadius
     examples: tuple[Example, ...]
 
     @classmethod
@@ -73,7 +74,7 @@ class Triptychs:
         about = shown.about
         pixels = zip(about.pictures, shown.clean, shown.attacked, strict=True)
         examples = tuple(Example(each.truth, each.before, each.after, *images) for each, *images in pixels)
-        return cls(about.attack, about.norm, about.epsilon_255, examples)
+        return cls(about.attack, about.norm, about.radius, examples)
 
 
 def render(
@@ -128,8 +129,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _strength(cell: Cell) -> tuple[float, int]:
-    return cell.robust_accuracy.value, cell.epsilon_255
+def _strength(cell: Cell) -> tuple[float, StatedRadius]:
+    return cell.robust_accuracy.value, cell.radius
 
 
 def _charts(report: RobustnessReport) -> list[tuple[str, charts.LineChart]]:
@@ -138,9 +139,9 @@ def _charts(report: RobustnessReport) -> list[tuple[str, charts.LineChart]]:
     for cell in report.cells:
         style = "control" if cell.knowledge == "none" else None
         curve = curves.setdefault(cell.norm, {}).setdefault(cell.name, Curve(cell.name, {}, style))
-        curve.rates[cell.epsilon_255] = cell.robust_accuracy
+        curve.rates[cell.radius] = cell.robust_accuracy
     # Last, so that it is drawn over the other lines.
-    worst = {row.epsilon_255: row.robust_accuracy for row in report.worst_case}
+    worst = {row.radius: row.robust_accuracy for row in report.worst_case}
     curves.setdefault("linf", {})[""] = Curve("worst case", worst, "worst")
 
     def draw(norm: str) -> charts.LineChart:
@@ -150,11 +151,11 @@ def _charts(report: RobustnessReport) -> list[tuple[str, charts.LineChart]]:
     return [(norm, draw(norm)) for norm in sorted(curves, reverse=True)]
 
 
-def _by_radius(cells: Iterable[Cell]) -> list[tuple[tuple[str, int], list[Cell]]]:
+def _by_radius(cells: Iterable[Cell]) -> list[tuple[tuple[str, StatedRadius], list[Cell]]]:
     """Return the cells of each norm and radius: linf first, then by radius, the strongest attack first."""
 
-    def place(cell: Cell) -> tuple[str, int]:
-        return cell.norm, cell.epsilon_255
+    def place(cell: Cell) -> tuple[str, StatedRadius]:
+        return cell.norm, cell.radius
 
     ordered = sorted(cells, key=lambda cell: (cell.norm != "linf", *place(cell), cell.robust_accuracy.value))
     return [(key, list(group)) for key, group in groupby(ordered, place)]
@@ -177,7 +178,7 @@ def _convergence_note(curve: Convergence) -> str:
     gain = percent(late_gain(rates)).removesuffix("%")
     result = "converged" if is_flat(rates) else "not converged, more steps would flip more pictures"
     return (
-        f"At {curve.epsilon_255}/255: {percent(rates[-1])} flipped after {curve.steps[-1]} steps, {gain} percentage "
+        f"At {curve.radius}: {percent(rates[-1])} flipped after {curve.steps[-1]} steps, {gain} percentage "
         f"points of that in the last quarter of the steps: {result}."
     )
 

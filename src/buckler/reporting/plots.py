@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from buckler.measurements.detection import RiskPoint
 from buckler.measurements.results import Rate
+from buckler.radius import StatedRadius
 
 # Distinguishable with any colour vision (Okabe & Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -112,35 +113,49 @@ def reliability(series: Mapping[str, Sequence[tuple[float, float, int]]], path: 
 
 
 def robustness(
-    curves: Mapping[str, Mapping[int, Rate]], worst: Mapping[int, Rate], clean: float, chance: float, path: Path
+    curves: Mapping[str, Mapping[StatedRadius, Rate]],
+    worst: Mapping[StatedRadius, Rate],
+    clean: float,
+    chance: float,
+    path: Path,
 ) -> None:
-    """Draw each attack's robust accuracy by radius in 1/255 with its intervals; worst case, clean and chance."""
+    """Draw each attack's robust accuracy by radius with its intervals; worst case, clean and chance."""
     with _figure(path, width=6) as axis:
         _by_radius(axis, curves)
         lowest = [rate.value for rate in worst.values()]
-        axis.plot(list(worst), lowest, color="black", linewidth=3, alpha=0.75, label="worst case", zorder=1)
+        axis.plot(
+            [radius.number for radius in worst],
+            lowest,
+            color="black",
+            linewidth=3,
+            alpha=0.75,
+            label="worst case",
+            zorder=1,
+        )
         axis.axhline(clean, color=GREY, label=f"clean {clean:.2f}")
         _finish(axis, chance, "Accuracy under attack")
 
 
-def comparison(curves: Mapping[str, Mapping[int, Rate]], chance: float, path: Path) -> None:
-    """Draw each network's worst case by radius in 1/255 with its intervals; radius 0 is clean accuracy."""
+def comparison(curves: Mapping[str, Mapping[StatedRadius, Rate]], chance: float, path: Path) -> None:
+    """Draw each network's worst case by radius with its intervals; radius 0 is clean accuracy."""
     with _figure(path, width=6) as axis:
         _by_radius(axis, curves)
         _finish(axis, chance, "Clean (0) and worst case under attack")
 
 
-def _by_radius(axis: Any, curves: Mapping[str, Mapping[int, Rate]]) -> None:
+def _by_radius(axis: Any, curves: Mapping[str, Mapping[StatedRadius, Rate]]) -> None:
     for name, rates in curves.items():
         values = [rate.value for rate in rates.values()]
         errors = [[r.value - r.low for r in rates.values()], [r.high - r.value for r in rates.values()]]
-        axis.errorbar(list(rates), values, yerr=errors, marker="o", capsize=3, label=name)
-    axis.set_xticks(sorted({epsilon for rates in curves.values() for epsilon in rates}))
+        axis.errorbar([radius.number for radius in rates], values, yerr=errors, marker="o", capsize=3, label=name)
+    radii = sorted({radius for rates in curves.values() for radius in rates})
+    axis.set_xticks([radius.number for radius in radii])
+    axis.set_xlabel(f"epsilon ({radii[-1].unit.strip().replace('/', '1/')})")
 
 
 def _finish(axis: Any, chance: float, title: str) -> None:
     axis.axhline(chance, color=GREY, linestyle=":", label=f"chance {chance:.2f}")
-    axis.set(xlabel="epsilon (1/255)", ylabel="robust accuracy", ylim=(0, 1), title=title)
+    axis.set(ylabel="robust accuracy", ylim=(0, 1), title=title)
     axis.figure.legend(loc="outside right center")
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from buckler.measurements.data_source import DataSource
 from buckler.measurements.decisions import ConfidenceBin
+from buckler.measurements.earlier import with_units
 from buckler.measurements.results import MIN_POINTED, Cell, CheckResult, HeatMapCheck, Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector
 from buckler.trust.standing import HOLDS, Standing, State
@@ -21,7 +22,7 @@ from buckler.trust.verdict import Verdict
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
-SCHEMA = 3
+SCHEMA = 4
 
 # By `CardData.source`.
 SOURCES: dict[DataSource | None, str] = {
@@ -206,7 +207,7 @@ def card(
         attacks=measured.attacks,
         subgroups=measured.subgroups,
         checks=measured.checks,
-        floors=dict(verdict.policy),
+        floors={name: with_units(floor) for name, floor in verdict.policy.items()},
         detector=measured.detector,
         heat_map=CardHeatMap.of(measured.heat_map, info),
         limits=[
@@ -251,14 +252,14 @@ def limits(info: "ModelInfo", measured: Measured) -> list[str]:
         info: Description of the model.
         measured: What its verdict states.
     """
-    radius = max((row.epsilon_255 for row in measured.worst_case), default=0)
+    radius = max((row.radius for row in measured.worst_case), default=None)
     labels = ", ".join(info.labels)
     found = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
         f"It knows only the labels {labels}: a picture of anything else gets one of these labels too.",
         f"Measured on the pictures of data version {info.data_version}; the results do not apply to cameras, skins or"
         " populations that are not among them.",
-        f"Attacked with changes of at most {radius}/255 per pixel; the results do not apply to larger changes, patches,"
+        f"Attacked with changes of at most {radius} per value; the results do not apply to larger changes, patches,"
         " manual edits, or changes of the skin or the camera."
         if radius
         else "Its robustness is unknown: the verdict contains no worst case.",
@@ -344,7 +345,7 @@ def _network(model: CardModel) -> str:
 
 def _under_attack(card: ModelCard) -> str:
     rows = [
-        (f"{row.epsilon_255}/255", _percent(row.robust_accuracy), _percent(row.sensitivity), _percent(row.specificity))
+        (f"{row.radius}", _percent(row.robust_accuracy), _percent(row.sensitivity), _percent(row.specificity))
         for row in card.worst_case
     ]
     titles = ("worst case up to", "robust accuracy", "sensitivity", "specificity")
@@ -352,7 +353,7 @@ def _under_attack(card: ModelCard) -> str:
 
 
 def _each_attack(card: ModelCard) -> str:
-    rows = [(each.name, f"{each.epsilon_255}/255", _percent(each.robust_accuracy)) for each in card.attacks]
+    rows = [(each.name, f"{each.radius}", _percent(each.robust_accuracy)) for each in card.attacks]
     return _table(("attack", "radius", "robust accuracy"), rows) if rows else ""
 
 

@@ -19,11 +19,12 @@ from pydantic import Field
 from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.compute.machine import Precision
-from buckler.modality.base import Change, Images, Labels, Radius
+from buckler.modality.base import LEVELS, Change, Images, Labels, Radius, RadiusUnit
 from buckler.models.backend import keras, tf
 from buckler.models.classifier import Classifier, copy_in
 from buckler.models.networks import table
 from buckler.params import Count, Number, Positive, Share, Whole
+from buckler.radius import StatedRadius
 from buckler.state import files
 from buckler.training.loop import History
 
@@ -38,7 +39,7 @@ class Recipe:
     """How a network is hardened.
 
     Attributes:
-        epsilon_255: L-infinity radius of the attack in 1/255; the first ``rising_epochs`` climb up to it.
+        radius: L-infinity radius of the attack; the first ``rising_epochs`` climb up to it.
         rising_epochs: Epochs until the full radius.
         steps: Gradient steps of the attack: 1 is FGSM from a random start, more are PGD.
         loss: The cross-entropy of the attacked pictures, or TRADES: the cross-entropy of the clean ones plus
@@ -56,7 +57,7 @@ class Recipe:
         averaging: Share of the past kept in the moving average of the weights, which is the result.
     """
 
-    epsilon_255: Annotated[Positive, Field(le=255)]
+    radius: StatedRadius
     rising_epochs: Whole
     steps: Count
     loss: Literal["cross_entropy", "trades"]
@@ -79,8 +80,8 @@ class Recipe:
         """
         if self.unfrozen_blocks < 0:
             raise ValueError(f"expected unfrozen_blocks of at least 0, got {self.unfrozen_blocks}")
-        if min(self.steps, self.epochs, self.batch_size) < 1 or min(self.epsilon_255, self.learning_rate) <= 0:
-            raise ValueError(f"expected steps, epochs, batch_size, epsilon_255 and learning_rate above 0, got {self}")
+        if min(self.steps, self.epochs, self.batch_size) < 1 or min(self.radius.number, self.learning_rate) <= 0:
+            raise ValueError(f"expected steps, epochs, batch_size, radius and learning_rate above 0, got {self}")
         if not (0 <= self.clean_share < 1 and 0 <= self.label_smoothing < 1 and 0 <= self.averaging < 1):
             raise ValueError(f"expected clean_share, label_smoothing and averaging in 0..1, got {self}")
         if self.loss != "trades" and round(self.clean_share * self.batch_size) == self.batch_size:
@@ -105,6 +106,7 @@ def harden(
     dangerous: Sequence[int] = (),
     seed: int,
     vary: Change,
+    unit: RadiusUnit = LEVELS,
     state: Path | None = None,
     on_batch: Callable[[int], object] | None = None,
     on_epoch: Callable[[int, dict[str, float]], object] | None = None,
@@ -123,13 +125,14 @@ def harden(
         dangerous: Indices of the classes that ``malignant_weight`` applies to.
         seed: Of the order, the turns and the random starts; each epoch draws from its own generator.
         vary: Gives training inputs in forms that show the same, as `Modality.varied`.
+        unit: Of the recipe's radius.
         state: File with the state after each epoch, from which an interrupted training resumes; removed at the end.
             A file of another recipe, start or data set is ignored.
         on_batch: Called with the number of batches done since its last call.
         on_epoch: Called after each epoch with its number and its row.
     """
     keras.utils.set_random_seed(seed)
-    lesson = _Lesson(network, training, recipe, precision, dangerous, vary)
+    lesson = _Lesson(network, training, recipe, precision, dangerous, vary, unit)
     key = _key(network, training, recipe, precision, dangerous, seed)
     history = lesson.restore(state, key) if state else []
     if on_batch:
@@ -160,8 +163,10 @@ class _Lesson:
         precision: Precision,
         dangerous: Sequence[int],
         vary: Change,
+        unit: RadiusUnit,
     ) -> None:
         self._training, self._recipe, self._vary = training, recipe, vary
+        self._radius = unit.radius(recipe.radius)
         self.batches = max(len(training.truth) // recipe.batch_size, 1)
         # Copies: the network itself changes only at the end. Their variables are float32 in any precision.
         self._student, self.averaged = (_copy(network, precision) for _ in range(2))
@@ -185,7 +190,7 @@ class _Lesson:
     ) -> dict[str, float]:
         """Train on every picture once; return mean loss and accuracy during the epoch."""
         recipe, size, clean = self._recipe, self._size, self._clean
-        epsilon = recipe.epsilon_255 / 255 * min(1.0, (number + 1) / max(1, recipe.rising_epochs))
+        epsilon = self._radius.value * min(1.0, (number + 1) / max(1, recipe.rising_epochs))
         rows = []
         order = generator.permutation(len(self._training.truth))
         for start in range(0, self.batches * size, size):
@@ -205,8 +210,7 @@ class _Lesson:
         logits = self._judged.logits(validation.images)
         few = slice(0, VALIDATION_PICTURES)
         images, truth = validation.images[few], validation.truth[few]
-        radius = Radius(self._recipe.epsilon_255 / 255)
-        adversarial = PGD(steps=VALIDATION_STEPS)(self._judged, Batch(images, truth, seed=seed), radius)
+        adversarial = PGD(steps=VALIDATION_STEPS)(self._judged, Batch(images, truth, seed=seed), self._radius)
         robust = self._judged.logits(adversarial).argmax(axis=1) == truth
         return {
             "val_loss": float(np.mean(tf.nn.sparse_softmax_cross_entropy_with_logits(validation.truth, logits))),

@@ -127,7 +127,7 @@ class Verdict(Judgement):
         return dict(sorted({**_subjects(self.files), **evidence}.items()))
 
 
-DOCUMENT = SignedDocument("verdict", Judgement, version=2)
+DOCUMENT = SignedDocument("verdict", Judgement, version=3)
 
 
 def sign(judgement: Judgement, files: Mapping[str, str], key: SigningKey) -> dict[str, Any]:

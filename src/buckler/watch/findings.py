@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from buckler.measurements.stated import Measured
+from buckler.radius import StatedRadius
 from buckler.release.policy import REFUTABLE_KINDS
 
 # Reasons for a failed re-evaluation: the gate's kinds on the pinned and on the newest pictures, and an invalid verdict.
@@ -39,23 +40,23 @@ def _accuracies(state: Mapping[str, Any], measured: Measured) -> Iterator[Metric
     clean = gauge("buckler_clean_accuracy_ratio", "Clean accuracy at the last re-evaluation.")
     if measured.clean_accuracy:
         clean.add_metric([], measured.clean_accuracy.value)
-    labels = ("attack", "epsilon_255")
+    labels = ("attack", "radius")
     robust = gauge("buckler_robust_accuracy_ratio", "Robust accuracy at the last re-evaluation.", *labels)
     low = gauge("buckler_robust_accuracy_low_ratio", "Lower bound of its 95 % confidence interval.", *labels)
     high = gauge("buckler_robust_accuracy_high_ratio", "Upper bound of its 95 % confidence interval.", *labels)
     for cell in measured.attacks:
         # The name of the suite's entry: two entries may run the same attack.
-        series = [cell.name, str(cell.epsilon_255)]
+        series = [cell.name, cell.radius]
         robust.add_metric(series, cell.robust_accuracy.value)
         low.add_metric(series, cell.robust_accuracy.low)
         high.add_metric(series, cell.robust_accuracy.high)
     floor = gauge(
         "buckler_robust_accuracy_floor_ratio",
         "Minimum worst-case robust accuracy at this radius by the champion's verdict.",
-        "epsilon_255",
+        "radius",
     )
     for radius, share in state["floors"].items():
-        floor.add_metric([radius], share)
+        floor.add_metric([StatedRadius(radius)], share)  # a number in the state of an earlier version
     yield from (passed, clean, robust, low, high, floor)
 
 

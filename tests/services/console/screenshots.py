@@ -55,7 +55,7 @@ def main() -> None:
         os.chdir(scene.root)
         for number in (scene.publish(policy), scene.publish(policy)):
             scene.promote(number)
-        scene.publish(policy, min_robust_accuracy={1: 0.6})
+        scene.publish(policy, min_robust_accuracy={"1/255": 0.6})
         _prepare_watch(scene.root)
         _run("reevaluate")
         service = stack.enter_context(scene.service())
@@ -109,7 +109,7 @@ def _take(console: str, out: Path, several: list[Path]) -> None:
             _save(page, out / f"console-picture-{scheme}.png")
             if scheme == "light":
                 _print(page, out / "console-print.png")
-                _attack(page, told["epsilon_255"])
+                _attack(page, told["radius"])
                 _save(page, out / "console-attack.png", "#attack")
             page.goto(f"{console}/engineer")
             page.wait_for_selector(".sides")
@@ -138,10 +138,10 @@ def _classify(page: Page, pictures: list[Path]) -> None:
     page.wait_for_selector("#status:not(.busy)")
 
 
-def _attack(page: Page, epsilon_255: float) -> None:
+def _attack(page: Page, radius: str) -> None:
     page.get_by_role("switch", name="Attack").check()
     page.get_by_role("radio", name="PGD", exact=True).check()
-    page.get_by_role("radio", name=f"{epsilon_255:g}/255", exact=True).check()
+    page.get_by_role("radio", name=radius, exact=True).check()
     page.wait_for_selector(".pair, #attacked .problem")
     page.wait_for_selector("#attacked:not([aria-busy])", state="attached")
 

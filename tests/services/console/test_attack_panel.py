@@ -84,8 +84,8 @@ def test_no_perturbation_is_cut_off(radius):
 def test_an_attack_needs_the_token_and_a_known_choice():
     browser = client()
     picture, headers = b"\xff\xd8\xff", {"x-buckler-token": token_of(browser)}
-    assert browser.post("/attack?attack=fgsm&epsilon_255=2", content=picture).status_code == 403
-    for query, name in (("attack=magic&epsilon_255=2", "attack"), ("attack=fgsm&epsilon_255=0.5", "radius")):
+    assert browser.post("/attack?attack=fgsm&radius=2/255", content=picture).status_code == 403
+    for query, name in (("attack=magic&radius=2/255", "attack"), ("attack=fgsm&radius=0.5", "radius")):
         refused = browser.post(f"/attack?{query}", content=picture, headers=headers)
         assert refused.status_code == 422
         assert f"expected {name} to be one of" in refused.text.lower()
@@ -109,7 +109,7 @@ def test_each_attack_is_sent_to_the_service_and_shows_its_progress(
             token = TOKEN.search((await http.get("/")).text)[1]
 
             async def attack(name: str) -> httpx.Response:
-                query, headers = f"attack={name}&epsilon_255=4", {"x-buckler-token": token}
+                query, headers = f"attack={name}&radius=4/255", {"x-buckler-token": token}
                 return await http.post(f"/attack?{query}", content=picture, headers=headers, timeout=180)
 
             first = asyncio.ensure_future(attack(INFORMED.name))

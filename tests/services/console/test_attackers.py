@@ -8,6 +8,7 @@ import pytest
 
 from buckler.errors import BucklerError
 from buckler.modality.picture import images, synthetic
+from buckler.radius import StatedRadius
 from services.console import attackers
 from services.console.attackers import (
     ATTACKERS,
@@ -57,9 +58,9 @@ def lesion() -> np.ndarray:
     return images.load_pixels(images.to_png(synthetic.draw("malignant", 0, seed=1, size=SIZE)))
 
 
-def craft(reference, attacker, pixels, epsilon_255, progress=None):
+def craft(reference, attacker, pixels, radius, progress=None):
     progress = progress or Progress(attacker.passes)
-    return attackers.craft(reference, attacker, pixels, epsilon_255, progress), progress.done
+    return attackers.craft(reference, attacker, pixels, radius, progress), progress.done
 
 
 def label_of(reference, pixels):
@@ -83,15 +84,15 @@ def warnings(reference, pixels):
     return {str(reason) for reason, found in flags.items() if found[0]}
 
 
-@pytest.mark.parametrize("epsilon_255", RADII)
+@pytest.mark.parametrize("radius", RADII)
 @pytest.mark.parametrize("attacker", ATTACKERS, ids=lambda each: each.name)
 def test_every_attack_stays_within_the_radius_in_whole_levels_and_within_its_passes(
-    reference, lesion, attacker, epsilon_255
+    reference, lesion, attacker, radius
 ):
-    attacked, passes = craft(reference, attacker, lesion, epsilon_255)
+    attacked, passes = craft(reference, attacker, lesion, radius)
     levels = (attacked - lesion) * 255
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
-    assert np.abs(np.rint(levels)).max() == epsilon_255
+    assert np.abs(np.rint(levels)).max() == StatedRadius(radius).number
     assert passes <= attacker.passes
     assert (passes == 0) == (attacker == NOISE)
 

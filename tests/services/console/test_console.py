@@ -14,6 +14,7 @@ from buckler.client import ServiceError
 from buckler.error_codes import ErrorCode
 from buckler.errors import ParamsError
 from buckler.measurements.results import Rate
+from buckler.radius import NO_ATTACK, StatedRadius
 from services.classifier.endpoints import ENDPOINTS
 from services.console import messages, pages, robustness_chart, sparkline
 from services.console.live_metrics import LiveMetrics, Sample, Totals, between, quantile
@@ -270,7 +271,7 @@ def test_a_code_of_a_newer_service_shows_its_message():
 
 
 def test_the_chart_draws_higher_accuracy_higher_and_the_intervals():
-    rates = {0: Rate(0.9, 0.8, 0.95, 100), 1: Rate(0.4, 0.3, 0.5, 100)}
+    rates = {NO_ATTACK: Rate(0.9, 0.8, 0.95, 100), StatedRadius(1): Rate(0.4, 0.3, 0.5, 100)}
     chart = robustness_chart.draw([("one", rates)])
     assert chart is not None
     clean, attacked = chart.lines[0].marks

@@ -38,7 +38,7 @@ def scene(module_tmp_path: Path, mlflow_database: str) -> Iterator[Scene]:
             patch.setenv(name, value)
         for _ in range(2):
             scene.promote(scene.publish())
-        scene.publish(min_robust_accuracy={1: 0.9})
+        scene.publish(min_robust_accuracy={"1/255": 0.9})
         yield scene
 
 

@@ -38,18 +38,18 @@ def size(perturbation, norm):
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
-@pytest.mark.parametrize("epsilon_255", [0, 1, 8, 510])
-def test_result_stays_in_the_ball_and_in_bounds(name, epsilon_255):
+@pytest.mark.parametrize("levels", [0, 1, 8, 510])
+def test_result_stays_in_the_ball_and_in_bounds(name, levels):
     images = np.random.default_rng(1).integers(0, 256, (4, 6, 6, 3)).astype(np.float32) / 255
     labels = np.array([0, 1, 0, 1])
     attack = with_settings(name, steps=3, early_exit=False, target=1)
-    radius, norm = Radius(epsilon_255 / 255), attack.norm
+    radius, norm = Radius(levels / 255), attack.norm
     adversarial = attack(Brightness(), Batch(images, labels, seed=5), radius)
     assert size(adversarial - images, norm) <= radius.value + 1e-6
     assert adversarial.min() >= attack.bounds[0]
     assert adversarial.max() <= attack.bounds[1]
     picture = np.rint(on_grid(adversarial, images, radius, norm) * 255)
-    assert size(picture - np.rint(images * 255), norm) <= epsilon_255 + 1e-3
+    assert size(picture - np.rint(images * 255), norm) <= levels + 1e-3
 
 
 def small_pgd(images, labels, *, epsilon, seed, ids):

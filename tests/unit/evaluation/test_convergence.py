@@ -5,13 +5,14 @@ from buckler.attacks.base import Batch
 from buckler.attacks.iterative import PGD
 from buckler.evaluation import convergence
 from buckler.modality.base import Radius
+from buckler.radius import StatedRadius
 from tests.unit.linear import Linear
 from tests.unit.toy import Brightness
 
 
 def unflipped(count, *radii):
     """The robust pictures of a suite that flips none."""
-    return {radius: np.ones(count, bool) for radius in radii}
+    return {StatedRadius(radius): np.ones(count, bool) for radius in radii}
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_the_last_success_rate_is_that_of_the_attack(classes):
     labels = model.logits(images).argmax(axis=1)
     clean = np.ones(40, bool)
     for curve in convergence.measure(model, images, labels, clean, unflipped(40, 4, 12), seed=5):
-        moved = PGD(steps=40)(model, Batch(images, labels, seed=5), Radius(curve.epsilon_255 / 255))
+        moved = PGD(steps=40)(model, Batch(images, labels, seed=5), Radius(curve.radius.number / 255))
         assert curve.success_rate[-1] == (model.logits(moved).argmax(axis=1) != labels).mean()
         assert (curve.attack, curve.pictures) == ("pgd", 40)
 
@@ -83,5 +84,5 @@ def test_the_same_seed_gives_the_same_curve(grey):
 
 def test_the_suites_flips_are_counted_on_the_same_pictures(grey):
     labels, clean, robust = np.ones(12, int), np.arange(12) >= 4, np.arange(12) >= 7
-    [curve] = convergence.measure(Brightness(), grey, labels, clean, {6: robust}, seed=3)
+    [curve] = convergence.measure(Brightness(), grey, labels, clean, {StatedRadius(6): robust}, seed=3)
     assert (curve.pictures, curve.suite_success_rate) == (8, 3 / 8)

@@ -10,6 +10,7 @@ from buckler.evaluation import detection
 from buckler.evaluation.detection import Screened
 from buckler.measurements.detection import WeakestDetection
 from buckler.models.forward import Forward
+from buckler.radius import StatedRadius
 
 TRUTH = np.array([0, 0, 1, 1])
 
@@ -31,7 +32,7 @@ def screened(scores, answers, *, strangers=(), line=5.0):
 CLEAN = screened([1, 2, 3, 9], TRUTH)
 
 
-FACTS = {"attack": "fgsm", "norm": "linf", "epsilon_255": 2, "stops_at_boundary": False}
+FACTS = {"attack": "fgsm", "norm": "linf", "radius": StatedRadius("2/255"), "stops_at_boundary": False}
 
 
 def test_a_row_counts_wrong_answers_that_are_not_flagged():
@@ -72,7 +73,7 @@ def test_the_worst_auc_of_a_radius_is_among_attacks_without_early_exit_that_do_n
         row("pgd-camouflage", 0.2, 3, adaptive=True, stops_at_boundary=True),
         row("pgd_l2", 0.01, 9, norm="l2"),
     ]
-    (worst,) = detection.worst_by_radius(rows, {2: np.arange(10) < 7})
+    (worst,) = detection.worst_by_radius(rows, {StatedRadius("2/255"): np.arange(10) < 7})
     assert worst.auc == WeakestDetection("fgsm", 0.9)
     assert worst.wrong_and_unflagged.value == 0.6
     assert worst.adaptive_wrong_and_unflagged.value == 0.7

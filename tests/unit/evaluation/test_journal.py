@@ -28,7 +28,7 @@ def files(root):
 
 
 def same(a, b):
-    assert [(o.spec, o.epsilon_255) for o in a] == [(o.spec, o.epsilon_255) for o in b]
+    assert [(o.spec, o.radius) for o in a] == [(o.spec, o.radius) for o in b]
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one.logits, other.logits)
         np.testing.assert_array_equal(one.features, other.features)
@@ -71,7 +71,7 @@ def test_a_killed_evaluation_resumes_with_identical_results(killed, when, finish
     assert rest.passes == whole.passes - saved
     # The bar counts loaded pictures as done.
     assert sum(step.done for step in steps) == 12 * 6
-    assert steps[0].cell == "fgsm@1"
+    assert steps[0].cell == "fgsm@1/255"
 
     third = Scored(3)
     same(run(third, Journal(directory, ABOUT)), uninterrupted)
@@ -115,14 +115,14 @@ def test_a_damaged_entry_is_computed_again(tmp_path, damage):
 @pytest.mark.parametrize(
     "change",
     [
-        {"epsilon_255": (1, 5)},
+        {"radii": (1, 5)},
         {"attack": PGD(steps=4, early_exit=False)},
         {"attack": PGD(steps=3, restarts=2, early_exit=False)},
         {"attack": PGD(steps=3, early_exit=True)},
         {"attack": BIM(steps=3, early_exit=False)},
         {"only_survivors": True},
     ],
-    ids=["epsilon_255", "steps", "restarts", "early_exit", "attack", "only_survivors"],
+    ids=["radius", "steps", "restarts", "early_exit", "attack", "only_survivors"],
 )
 def test_another_parameter_never_loads_old_answers(tmp_path, change):
     run(Scored(3), Journal(tmp_path, ABOUT))
@@ -141,7 +141,7 @@ def test_another_seed_never_loads_old_answers(tmp_path):
 
 def test_a_line_with_other_survivors_makes_later_lines_attack_again(tmp_path):
     run(Scored(3), Journal(tmp_path, ABOUT))
-    suite = [replace(SUITE[0], epsilon_255=(8,)), *SUITE[1:]]
+    suite = [replace(SUITE[0], radii=(8,)), *SUITE[1:]]
     same(run(Scored(3), Journal(tmp_path, ABOUT), suite=suite), run(Scored(3), suite=suite))
 
 

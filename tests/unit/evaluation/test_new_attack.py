@@ -35,7 +35,7 @@ class Darken(Attack[object]):
 
 def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
     monkeypatch.setitem(ATTACKS, Darken.name, Darken)
-    lines = [{"attack": "fgsm", "epsilon_255": [4]}, {"attack": "darken", "epsilon_255": [4, 8], "share": 0.5}]
+    lines = [{"attack": "fgsm", "radii": ["4/255"]}, {"attack": "darken", "radii": ["4/255", "8/255"], "share": 0.5}]
     suite = TypeAdapter(tuple[AttackSpec, ...]).validate_python(lines)
     model = Scored(3)
     images, truth = pictures(model)
@@ -67,6 +67,6 @@ def test_a_new_attack_runs_through_suite_report_and_page(monkeypatch, tmp_path):
     assert [(cell.attack, cell.tuning) for cell in report.cells[1:]] == [("darken", {"share": 0.5})] * 2
     darkened = np.rint(np.clip(images - np.float32(2 / 255), 0, 1) * 255) / 255
     np.testing.assert_allclose(found.outcomes[1].logits, model.logits(darkened), atol=1e-4)
-    assert "darken_not_stronger_than_white_box_at_4" in {check.name for check in report.checks}
+    assert "darken_not_stronger_than_white_box_at_4/255" in {check.name for check in report.checks}
     others = projects.decisions(report.model), projects.evaluation(report.model, 80)
     assert Darken.description in page.render(report, *others)

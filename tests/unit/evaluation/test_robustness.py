@@ -18,6 +18,7 @@ from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, wors
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, Progress, run_suite
 from buckler.models.info import ModelInfo
+from buckler.radius import StatedRadius
 from tests.forms import square
 from tests.unit.interrupted import CHUNK, Scored, pictures, run
 
@@ -25,10 +26,10 @@ TRUTH = np.array([0, 0, 1, 1])
 CLEAN = np.array([True, True, True, False])
 
 
-def outcome(guesses, epsilon_255=1, attack="fgsm"):
+def outcome(guesses, radius=1, attack="fgsm"):
     logits = np.eye(2, dtype=np.float32)[guesses]
     return AttackOutcome(
-        AttackSpec(build(attack), (epsilon_255,)), epsilon_255, logits, np.zeros((4, 1), np.float32), 1.0
+        AttackSpec(build(attack), (radius,)), StatedRadius(radius), logits, np.zeros((4, 1), np.float32), 1.0
     )
 
 
@@ -59,16 +60,16 @@ def test_malignant_to_benign_rate_counts_dangerous_pictures_only():
 def test_worst_case_includes_smaller_radii():
     outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 0, 1, 1], 1), outcome([0, 1, 1, 1], 4, "pgd")]
     worst = worst_case(outcomes, CLEAN, TRUTH)
-    assert list(worst) == [1, 4]
-    assert worst[1].tolist() == [False, True, True, False]
-    assert worst[4].tolist() == [False, False, True, False]
+    assert list(worst) == ["1/255", "4/255"]
+    assert worst["1/255"].tolist() == [False, True, True, False]
+    assert worst["4/255"].tolist() == [False, False, True, False]
 
 
 def test_worst_case_counts_one_norm_only():
     outcomes = [outcome([0, 0, 1, 1], 4), outcome([1, 1, 0, 0], 1, "pgd_l2")]
-    assert worst_case(outcomes, CLEAN, TRUTH)[4].tolist() == [True, True, True, False]
-    assert list(worst_case(outcomes, CLEAN, TRUTH, "l2")) == [1]
-    assert not worst_case(outcomes, CLEAN, TRUTH, "l2")[1].any()
+    assert worst_case(outcomes, CLEAN, TRUTH)["4/255"].tolist() == [True, True, True, False]
+    assert list(worst_case(outcomes, CLEAN, TRUTH, "l2")) == ["1/255"]
+    assert not worst_case(outcomes, CLEAN, TRUTH, "l2")["1/255"].any()
 
 
 def test_each_bare_rate_of_a_cell_has_its_interval_beside_it():
@@ -81,9 +82,9 @@ def test_each_bare_rate_of_a_cell_has_its_interval_beside_it():
 GUESSES, TRUE = np.array([0, 1, 2, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 2, 2, 2])
 
 
-def three_classes(guesses, epsilon_255):
+def three_classes(guesses, radius):
     logits = np.eye(3, dtype=np.float32)[guesses]
-    return AttackOutcome(AttackSpec(FGSM(), (epsilon_255,)), epsilon_255, logits, np.zeros((7, 1), np.float32), 1.0)
+    return AttackOutcome(AttackSpec(FGSM(), (radius,)), StatedRadius(radius), logits, np.zeros((7, 1), np.float32), 1.0)
 
 
 def rates(*outcomes, dangerous=("a", "b"), among=None):
@@ -101,7 +102,7 @@ def test_sensitivity_counts_dangerous_pictures_that_stay_dangerous_and_specifici
 
 def test_a_dangerous_picture_lost_at_a_small_radius_is_lost_at_a_larger_one():
     small, large = rates(three_classes(GUESSES, 2), three_classes([2, 1, 2, 0, 2, 2, 0], 1))
-    assert (small.epsilon_255, large.epsilon_255) == (1, 2)
+    assert (small.radius, large.radius) == ("1/255", "2/255")
     assert small.sensitivity == large.sensitivity == wilson(2, 4)
     assert large.malignant_to_benign_rate == wilson(2, 4)
 
@@ -138,11 +139,11 @@ def test_a_subgroup_row_has_the_rates_of_its_pictures():
 
 def line(**values):
     """A line of a suite as params.yaml writes it."""
-    return TypeAdapter(AttackSpec).validate_python({"attack": "fgsm", "epsilon_255": [1], **values})
+    return TypeAdapter(AttackSpec).validate_python({"attack": "fgsm", "radii": ["1/255"], **values})
 
 
 def test_a_line_of_params_names_an_attack_its_settings_and_its_radii():
-    read = line(attack="mifgsm", epsilon_255=[1, 4], steps=7, momentum=0.5, name="late", only_survivors=True)
+    read = line(attack="mifgsm", radii=["1/255", "4/255"], steps=7, momentum=0.5, name="late", only_survivors=True)
     assert read == AttackSpec(MIFGSM(steps=7, momentum=0.5), (1, 4), name="late", only_survivors=True)
     assert line(attack="fgsm_targeted", target=0) == AttackSpec(FGSMTargeted(target=0), (1,))
 
@@ -158,10 +159,10 @@ def test_a_line_of_params_names_an_attack_its_settings_and_its_radii():
         ({"attack": "pgd", "steps": -1}, r"pgd: expected at least 1 and at most \d+, got \{'steps': -1\}"),
         ({"attack": "pgd", "restarts": 0}, "expected at least 1"),
         ({"attack": "square", "queries": 0}, "expected at least 1"),
-        ({"epsilon_255": []}, "expected radii of at least 1"),
-        ({"epsilon_255": [0]}, "greater than or equal to 1"),
-        ({"epsilon_255": [2, 1]}, "expected ascending radii"),
-        ({"epsilon_255": [1, 1]}, "expected ascending radii"),
+        ({"radii": []}, "expected ascending radii above 0 in one unit, got none"),
+        ({"radii": ["0/255"]}, "expected ascending radii above 0"),
+        ({"radii": ["2/255", "1/255"]}, "expected ascending radii"),
+        ({"radii": ["1/255", "1/255"]}, "expected ascending radii"),
         ({"name": "worst"}, "expected a name"),
         ({"name": "no@sign"}, "expected a name"),
     ],
@@ -238,8 +239,8 @@ def test_a_survivors_cell_counts_pictures_robust_to_it_and_all_earlier_lines_of_
     outcomes = run(Scored(3), suite=suite)
     for place, outcome in enumerate(outcomes):
         if outcome.spec.only_survivors:
-            before = [o for o in outcomes[: place + 1] if o.epsilon_255 <= outcome.epsilon_255]
-            expected = worst_case(before, clean, truth)[outcome.epsilon_255]
+            before = [o for o in outcomes[: place + 1] if o.radius <= outcome.radius]
+            expected = worst_case(before, clean, truth)[outcome.radius]
             np.testing.assert_array_equal(clean & (outcome.guesses == truth), expected)
             facts = {"labels": ("a", "b", "c"), "dangerous": (), "seed": 7, "crafted_in": "x", "scored_in": "x"}
             made = cell(outcome, clean, truth, **facts)
@@ -275,15 +276,15 @@ def test_progress_has_the_robust_accuracy_so_far_of_the_running_cell():
     suite = [*LINES[:3], replace(LINES[3], only_survivors=True)]
     steps = []
     outcomes = run(Scored(3), suite=suite, progress=steps.append)
-    assert sum(step.done for step in steps) == 12 * sum(len(spec.epsilon_255) for spec in suite)
+    assert sum(step.done for step in steps) == 12 * sum(len(spec.radii) for spec in suite)
     last = {step.cell: step for step in steps}
     for outcome in outcomes:
-        step = last[f"{outcome.spec.name}@{outcome.epsilon_255}"]
+        step = last[f"{outcome.spec.name}@{outcome.radius}"]
         assert step.robust == (clean & (outcome.guesses == truth)).sum()
         assert step.pictures == 12
-    first = next(step for step in steps if step.cell == "fgsm@8")
+    first = next(step for step in steps if step.cell == "fgsm@8/255")
     assert first.robust == (clean & (outcomes[1].guesses == truth))[:CHUNK].sum()
-    assert str(Progress(64, "pgd@2", 80, 140)) == "pgd@2 57.1 % of 140"
+    assert str(Progress(64, "pgd@2/255", 80, 140)) == "pgd@2/255 57.1 % of 140"
 
 
 def test_an_evaluation_has_the_cells_and_worst_case_of_its_outcomes():
@@ -296,12 +297,12 @@ def test_an_evaluation_has_the_cells_and_worst_case_of_its_outcomes():
         model, model, test, LINES, info=info, clean=model.forward(images), seed=7, groups=groups
     )
     _, clean = truth_and_clean()
-    assert [(c.name, c.epsilon_255, c.seed) for c in found.cells] == [
-        (line.name, radius, 7) for line in LINES for radius in line.epsilon_255
+    assert [(c.name, c.radius, c.seed) for c in found.cells] == [
+        (line.name, radius, 7) for line in LINES for radius in line.radii
     ]
     for made, outcome in zip(found.cells, found.outcomes, strict=True):
         assert made.robust_accuracy.value == (clean & (outcome.guesses == truth)).mean()
-    assert list(found.worst) == [row.epsilon_255 for row in found.worst_case] == [1, 2, 4, 8]
+    assert list(found.worst) == [row.radius for row in found.worst_case] == ["1/255", "2/255", "4/255", "8/255"]
     assert found.clean_accuracy.value == clean.mean()
     assert [(row.group, row.pictures) for row in found.subgroups] == [
         ("a", (truth == 0).sum()),
@@ -317,13 +318,13 @@ def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
         run_suite(tiny_classifier, tiny_classifier, images, truth, suite, seed=3, chunk=chunk)
         for chunk in (3, len(images))
     ]
-    assert [(o.spec.attack.name, o.epsilon_255) for o in runs[0]] == [
-        ("fgsm", 1),
-        ("fgsm", 4),
-        ("pgd", 2),
-        ("noise", 8),
-        ("pgd_l2", 200),
-        ("fgsm_targeted", 2),
+    assert [(o.spec.attack.name, o.radius) for o in runs[0]] == [
+        ("fgsm", "1/255"),
+        ("fgsm", "4/255"),
+        ("pgd", "2/255"),
+        ("noise", "8/255"),
+        ("pgd_l2", "200/255"),
+        ("fgsm_targeted", "2/255"),
     ]
     for small, large in zip(*runs, strict=True):
         np.testing.assert_allclose(small.logits, large.logits, atol=1e-5)

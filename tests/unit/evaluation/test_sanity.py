@@ -16,6 +16,7 @@ from buckler.evaluation.crafter_and_scorer import RANDOM_DRAWS
 from buckler.evaluation.sanity import doubt
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_suite
 from buckler.models.forward import Forward
+from buckler.radius import StatedRadius
 from tests.forms import PICTURE
 from tests.unit import broken
 from tests.unit.linear import Linear
@@ -124,13 +125,13 @@ def test_an_honest_evaluation_passes_every_check(classes):
         "deterministic_forward",
         "gradients_not_zero",
         "gradients_point_uphill",
-        "pgd_at_least_fgsm_at_2",
-        "pgd_at_least_fgsm_at_4",
-        "noise_not_stronger_than_fgsm_at_4",
+        "pgd_at_least_fgsm_at_2/255",
+        "pgd_at_least_fgsm_at_4/255",
+        "noise_not_stronger_than_fgsm_at_4/255",
         "larger_budget_changes_little",
-        "chance_at_128",
-        "noise_not_stronger_than_white_box_at_4",
-        "square_not_stronger_than_white_box_at_2",
+        "chance_at_128/255",
+        "noise_not_stronger_than_white_box_at_4/255",
+        "square_not_stronger_than_white_box_at_2/255",
         "transfer_not_stronger_than_direct",
         "scorer_agrees_with_reference",
         "clean_answers_as_reported",
@@ -142,7 +143,7 @@ def test_a_suite_without_a_search_by_scores_gets_a_short_one():
     model = Plain(2)
     checks = checks_of(model, *pictures(model), suite=[AttackSpec(FGSM(), (2,))])
     assert failed(checks) == set()
-    assert "square_not_stronger_than_white_box_at_2" in {check.name for check in checks}
+    assert "square_not_stronger_than_white_box_at_2/255" in {check.name for check in checks}
 
 
 def test_an_evaluation_without_a_white_box_attack_is_refused():
@@ -175,7 +176,7 @@ def test_masked_gradients_are_caught_by_attacks_without_gradients():
     assert failed(checks_of(model, *pictures(model), suite=SUITE[:2], surrogate=Plain(2))) >= {
         "gradients_not_zero",
         "gradients_point_uphill",
-        "square_not_stronger_than_white_box_at_4",
+        "square_not_stronger_than_white_box_at_4/255",
         "transfer_not_stronger_than_direct",
     }
 
@@ -199,7 +200,7 @@ def test_a_model_that_no_radius_breaks_is_caught():
     far = np.argsort(-model.distances(images, labels))
     chosen = np.concatenate([far[labels[far] == label][:2] for label in (0, 1)])
     easy = np.clip(np.rint((0.5 + 8 * (images[chosen] - 0.5)) * 255) / 255, 0, 1).astype(np.float32)
-    assert "chance_at_128" in failed(checks_of(model, easy, labels[chosen], suite=SUITE[:2], few=2))
+    assert "chance_at_128/255" in failed(checks_of(model, easy, labels[chosen], suite=SUITE[:2], few=2))
 
 
 def test_a_budget_that_is_too_small_is_caught():
@@ -219,16 +220,16 @@ def outcomes_of(model, images, labels, **held):
         attack, _, radius = name.partition("_")
         answer = np.where(np.full(len(labels), right)[:, None], logits, -logits)
         yield AttackOutcome(
-            AttackSpec(build(attack), (int(radius),)), int(radius), answer, np.zeros((len(labels), 1)), 1.0
+            AttackSpec(build(attack), (int(radius),)), StatedRadius(radius), answer, np.zeros((len(labels), 1)), 1.0
         )
 
 
 @pytest.mark.parametrize(
     ("held", "caught"),
     [
-        ({"fgsm_4": RIGHT, "noise_4": WRONG}, "noise_not_stronger_than_fgsm_at_4"),
-        ({"fgsm_1": WRONG, "fgsm_4": RIGHT, "pgd_4": RIGHT}, "pgd_at_least_fgsm_at_4"),
-        ({"pgd_4": RIGHT, "square_4": WRONG}, "square_not_stronger_than_white_box_at_4"),
+        ({"fgsm_4": RIGHT, "noise_4": WRONG}, "noise_not_stronger_than_fgsm_at_4/255"),
+        ({"fgsm_1": WRONG, "fgsm_4": RIGHT, "pgd_4": RIGHT}, "pgd_at_least_fgsm_at_4/255"),
+        ({"pgd_4": RIGHT, "square_4": WRONG}, "square_not_stronger_than_white_box_at_4/255"),
     ],
 )
 def test_a_weak_attack_that_beats_a_strong_one_is_caught(held, caught):
@@ -259,7 +260,7 @@ def test_one_picture_is_within_the_tolerance_and_many_are_not():
         checks = doubt(
             model, model, images, labels, outcomes=outcomes, clean=np.ones(48, bool), seed=0, modality=PICTURE
         )
-        assert ("noise_not_stronger_than_fgsm_at_4" not in failed(checks)) is passed
+        assert ("noise_not_stronger_than_fgsm_at_4/255" not in failed(checks)) is passed
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1], ids=["other labels", "other probabilities"])
@@ -326,12 +327,12 @@ def test_a_known_broken_defence_is_caught(defence, fragile):
 
 def test_a_radius_at_which_only_weak_attacks_were_tried_is_caught():
     def curve(suite):
-        return Convergence("pgd", 4, 64, [0, 1, 2], [0.0, 0.4, 0.9], suite, converged=False)
+        return Convergence("pgd", StatedRadius(4), 64, [0, 1, 2], [0.0, 0.4, 0.9], suite, converged=False)
 
     model = Plain(2)
     images, labels = pictures(model)
     outcomes = list(outcomes_of(model, images, labels, fgsm_4=WRONG))
     facts = {"outcomes": outcomes, "clean": np.ones(48, bool), "seed": 0, "modality": PICTURE}
     weak, strong = doubt(model, model, images, labels, curves=[curve(0.5), curve(0.86)], **facts)[-2:]
-    assert (weak.name, weak.passed, strong.passed) == ("many_steps_find_little_new_at_4", False, True)
+    assert (weak.name, weak.passed, strong.passed) == ("many_steps_find_little_new_at_4/255", False, True)
     assert "2 steps of pgd flip 0.900 of 64 pictures, the suite up to 4/255 0.500" in weak.detail

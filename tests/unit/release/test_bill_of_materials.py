@@ -97,7 +97,7 @@ def test_the_card_has_network_data_results_and_limits(project):
         "To support a clinician who judges which of these a picture shows: benign, malignant."
     ]
     limits = "\n".join(card["considerations"]["technicalLimitations"])
-    assert "at most 1/255 per pixel" in limits
+    assert "at most 1/255 per value" in limits
     assert "without a defence" in limits
 
 
@@ -123,7 +123,7 @@ def test_the_results_are_those_of_the_verdict(project):
     assert found["robust_accuracy", worst]["value"] == str(measured.worst_case[0].robust_accuracy.value)
     assert {"sensitivity", "specificity"} <= {name for name, under in found if under == worst}
     for cell in measured.attacks:
-        under = f"{cell.name}, {cell.epsilon_255}/255"
+        under = f"{cell.name}, {cell.radius}"
         assert found["robust_accuracy", under]["value"] == str(cell.robust_accuracy.value)
 
 

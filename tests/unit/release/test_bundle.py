@@ -31,7 +31,7 @@ def test_a_release_is_valid_and_its_verdict_has_the_fields_for_a_reviewer(projec
     }
     assert verdict.source == Source("0" * 40, False)
     attacks = verdict.measured["attacks"]
-    assert [cell["epsilon_255"] for cell in attacks] == [1, 2]
+    assert [cell["radius"] for cell in attacks] == ["1/255", "2/255"]
     assert attacks[0]["robust_accuracy"]["value"] == wilson(40, 100).value
     assert attacks[0]["steps"] == 1
     assert verdict.measured["checks"][0]["name"] == "gradients_not_zero"

@@ -10,6 +10,7 @@ from buckler.evaluation.reports import DecisionsReport, DetectorReport, Measured
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.detection import BenignChange, FlaggedSubgroup, WeakestDetection, WorstDetection
 from buckler.measurements.results import CheckResult, Rate, Subgroup, WorstCase
+from buckler.radius import StatedRadius
 from buckler.release import bundle
 from buckler.release.evidence import Evidence, read_reports
 from buckler.release.gate import decide, decide_again
@@ -22,12 +23,12 @@ COUNT = 100
 
 def outcomes(clean: int, robust: int, *, prefix: str = "", count: int = COUNT) -> dict[str, dict[str, bool]]:
     """Return outcomes: the first ``clean`` pictures are right, the first ``robust`` also under attack."""
-    return {f"{prefix}{i:03}": {"clean": i < clean, "worst_1": i < robust} for i in range(count)}
+    return {f"{prefix}{i:03}": {"clean": i < clean, "worst_1/255": i < robust} for i in range(count)}
 
 
 def worst_case(robust: Rate, radius: int = 1, *, sensitivity: Rate | None = None, specificity: Rate | None = None):
     """Return the rates under the worst case up to ``radius``, by radius."""
-    return {radius: WorstCase(radius, robust, None, sensitivity, specificity)}
+    return {StatedRadius(radius): WorstCase(StatedRadius(radius), robust, None, sensitivity, specificity)}
 
 
 def group(name: str, clean: int, robust: int, pictures: int = 50, column: str = "sex") -> Subgroup:
@@ -41,8 +42,8 @@ def detector(**changes: object) -> DetectorReport:
         "clean_fpr": wilson(5, COUNT),
         "harmless": {"noise_2": wilson(5, COUNT)},
         "subgroups": {("label", "benign"): wilson(5, 50)},
-        "auc": {2: 0.95},
-        "evaded": {2: wilson(30, COUNT)},
+        "auc": {StatedRadius(2): 0.95},
+        "evaded": {StatedRadius(2): wilson(30, COUNT)},
     } | changes
     worst = tuple(
         WorstDetection(
@@ -131,9 +132,9 @@ def test_a_model_above_every_floor_passes_without_a_champion():
             "0.110 of pictures after the benign change 'jpeg_75'",
         ),
         ({"detector": detector(subgroups={("sex", "male"): wilson(21, 100)})}, "of sex 'male' 0.210 > 0.200"),
-        ({"detector": detector(auc={2: 0.89})}, "separates worst at 2/255 0.890 < 0.900"),
-        ({"detector": detector(auc={8: 0.99})}, "AUC at 2/255 was not measured"),
-        ({"detector": detector(evaded={2: wilson(41, 100)})}, "at 2/255 0.410 > 0.400"),
+        ({"detector": detector(auc={StatedRadius(2): 0.89})}, "separates worst at 2/255 0.890 < 0.900"),
+        ({"detector": detector(auc={StatedRadius(8): 0.99})}, "AUC at 2/255 was not measured"),
+        ({"detector": detector(evaded={StatedRadius(2): wilson(41, 100)})}, "at 2/255 0.410 > 0.400"),
         ({"detector": detector(evaded={})}, "evasion of network and detector at 2/255 was not measured"),
         ({"detector": None}, "detector was not measured"),
         ({"failed_checks": ("gradients_not_zero: 8 of 8",)}, "check gradients_not_zero: 8 of 8"),
@@ -302,13 +303,13 @@ def test_floors_that_were_not_measured_again_are_not_refuted():
 def test_the_evidence_is_what_the_reports_state(project):
     found = Evidence.of(read_reports(project / "reports"))
     assert found.clean_accuracy == wilson(80, 100)
-    assert found.worst_case == {1: projects.worst_case(40, 100)}
+    assert found.worst_case == {"1/255": projects.worst_case(40, 100)}
     assert [(row.column, row.group, row.pictures) for row in found.subgroups] == [
         ("label", "benign", 50),
         ("label", "malignant", 50),
     ]
     assert found.failed_checks == ()
-    assert sum(row["worst_1"] for row in found.outcomes.values()) == 40
+    assert sum(row["worst_1/255"] for row in found.outcomes.values()) == 40
     assert decide(found, None, projects.POLICY).passed
 
 

@@ -22,6 +22,7 @@ from buckler.measurements.results import (
     Subgroup,
     WorstCase,
 )
+from buckler.radius import StatedRadius
 from buckler.reporting import page, templates
 from tests import projects
 
@@ -40,11 +41,11 @@ def document(**changes):
         "clean_accuracy": wilson(80, 100),
         "clean_confusion": [[44, 16], [4, 36]],
         "cells": tuple(cells),
-        "worst_case": tuple(WorstCase(e, wilson(41 - e, 100), None, None, None) for e in (1, 2)),
+        "worst_case": tuple(WorstCase(StatedRadius(e), wilson(41 - e, 100), None, None, None) for e in (1, 2)),
         "subgroups": (),
         "checks": (
             CheckResult("gradients_not_zero", "gradients", True, "0 of 32 < 1"),
-            CheckResult("noise_not_stronger_than_fgsm_at_2", "noise", True, "0.790 & 0.390"),
+            CheckResult("noise_not_stronger_than_fgsm_at_2/255", "noise", True, "0.790 & 0.390"),
         ),
     }
     return projects.robustness(MeasuredModel("", ""), 80, 40).model_copy(update={**facts, **changes})
@@ -53,15 +54,17 @@ def document(**changes):
 def optional():
     """Return the optional parts of a report."""
     rate, rates = wilson(1, 7), [0.0, 0.25, 0.5, 0.9, 0.9]
-    worst = tuple(WorstCase(e, wilson(41 - e, 100), wilson(30 + e, 41), wilson(11 - e, 41), None) for e in (1, 2))
-    in_group = tuple(WorstCase(e, rate, None, None, None) for e in (1, 2))
+    worst = tuple(
+        WorstCase(StatedRadius(e), wilson(41 - e, 100), wilson(30 + e, 41), wilson(11 - e, 41), None) for e in (1, 2)
+    )
+    in_group = tuple(WorstCase(StatedRadius(e), rate, None, None, None) for e in (1, 2))
     return {
         "malignant": LABELS[1:],
         "worst_case": worst,
         "subgroups": (Subgroup("site", "Rücken & <Arm>", 7, rate, in_group),),
         "convergence": (
-            Convergence("pgd", 1, 61, list(range(5)), rates, 0.9, True),
-            Convergence("pgd", 2, 61, list(range(5)), [*rates[:4], 0.95], 0.9, False),
+            Convergence("pgd", StatedRadius(1), 61, list(range(5)), rates, 0.9, True),
+            Convergence("pgd", StatedRadius(2), 61, list(range(5)), [*rates[:4], 0.95], 0.9, False),
         ),
     }
 
@@ -112,11 +115,11 @@ def test_the_page_is_well_formed_and_has_every_number_of_the_report(more):
     for cell in report.cells:
         rate = cell.robust_accuracy
         numbers = f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%}) {cell.attack_success_rate:.1%}"
-        start = f"{cell.attack} linf {cell.epsilon_255}/255 {cell.steps} {cell.restarts} {cell.seed}"
+        start = f"{cell.attack} linf {cell.radius} {cell.steps} {cell.restarts} {cell.seed}"
         assert f"{start} float32 float32 {numbers} {cell.malignant_to_benign_rate:.1%}" in found
     for row in report.worst_case:
         rate = row.robust_accuracy
-        start = f"{row.epsilon_255}/255 {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
+        start = f"{row.radius} {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
         assert any(line.startswith(start) for line in found)
     for fact in (report.model.digest, report.data.version, "100 test pictures", "80.0%", "60.0% here"):
         assert fact in " ".join(text.split())
@@ -179,7 +182,7 @@ def test_every_check_is_listed_and_a_failed_one_also_at_the_top():
     report = document()
     text = rendered(report)
     assert "✔ All 2 checks of this evaluation passed" in text
-    assert "noise not stronger than fgsm at 2 ✔ passed 0.790 & 0.390" in rows(text)
+    assert "noise not stronger than fgsm at 2/255 ✔ passed 0.790 & 0.390" in rows(text)
     failed = replace(report.checks[0], passed=False)
     text = rendered(report.model_copy(update={"checks": (failed, report.checks[1])}))
     assert "gradients not zero ✘ failed 0 of 32 < 1" in rows(text)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from buckler.evaluation.statistics import wilson
+from buckler.radius import StatedRadius
 from buckler.reporting import plots
 
 pytestmark = pytest.mark.slow
@@ -20,10 +21,10 @@ def test_every_plot_draws_a_picture(tmp_path):
     plots.confusion([[3, 1], [0, 4]], ("benign", "malignant"), "Clean", tmp_path / "confusion.png")
     matrix = np.eye(7, dtype=int).tolist()
     plots.confusions({"a": matrix, "b": matrix}, [f"class {i}" for i in range(7)], tmp_path / "seven.png")
-    plots.roc({"fgsm@1": (np.array([0, 1.0]), np.array([0, 1.0]))}, "ROC", tmp_path / "roc.png")
+    plots.roc({"fgsm@1/255": (np.array([0, 1.0]), np.array([0, 1.0]))}, "ROC", tmp_path / "roc.png")
     bins = [(0.6, 0.5, 10), (0.9, 0.8, 30)]
     plots.reliability({"network": bins, "as served": bins[:1]}, tmp_path / "reliability.png")
-    rates = {1: wilson(3, 10), 2: wilson(0, 10)}
+    rates = {StatedRadius(1): wilson(3, 10), StatedRadius(2): wilson(0, 10)}
     plots.robustness({"fgsm": rates}, rates, 0.9, 0.5, tmp_path / "robustness.png")
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     plots.triptych(images, images, [("clean", "attacked")] * 2, tmp_path / "triptych.png")

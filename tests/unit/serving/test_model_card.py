@@ -31,7 +31,7 @@ def test_the_card_contains_the_values_of_the_signed_verdict(verdict):
     assert found.verdict.id == verdict.id
     assert found.data.pictures_attacked == measured["data"]["images"]
     assert asdict(found.clean.accuracy) == measured["clean_accuracy"]
-    assert [row.epsilon_255 for row in found.worst_case] == [row["epsilon_255"] for row in measured["worst_case"]]
+    assert [row.radius for row in found.worst_case] == [row["radius"] for row in measured["worst_case"]]
     for row, expected in zip(found.worst_case, measured["worst_case"], strict=True):
         assert asdict(row.robust_accuracy) == expected["robust_accuracy"]
     assert [row.name for row in found.attacks] == [row["name"] for row in measured["attacks"]]
@@ -56,8 +56,8 @@ def test_the_card_shows_an_expired_or_failed_verdict(project, verdict):
 
 def test_the_limits_name_the_largest_attacked_radius_and_the_expiry(verdict):
     text = "\n".join(card(verdict).limits)
-    radius = max(row["epsilon_255"] for row in verdict.measured["worst_case"])
-    assert f"at most {radius}/255" in text
+    radius = max(row["radius"] for row in verdict.measured["worst_case"])
+    assert f"at most {radius}" in text
     assert "2026-01-31 12:00 UTC" in text
     assert "without a defence" not in text
     plain = ModelInfo(INFO.labels, (), square(112), data_version="sha256:data")

@@ -73,13 +73,13 @@ def first_flagged(watch: QueryMonitor, search: Callable[[Callable[[Pixels], Pixe
     return seen.index(True) + 1 if any(seen) else None
 
 
-@pytest.mark.parametrize("epsilon_255", [1, 4, 8])
-def test_square_is_detected_within_fifty_queries(watch: QueryMonitor, lesion: Pixels, epsilon_255: int):
+@pytest.mark.parametrize("radius", [1, 4, 8])
+def test_square_is_detected_within_fifty_queries(watch: QueryMonitor, lesion: Pixels, radius: int):
     truth = np.array([int(lesion[16:48, 16:48].mean() < 0.5)])
     flagged = first_flagged(
         watch,
         lambda scores: Square(queries=WITHIN, early_exit=False)(
-            ScoresOnly(scores), Batch(lesion[None], truth), Radius(epsilon_255 / 255)
+            ScoresOnly(scores), Batch(lesion[None], truth), Radius(radius / 255)
         ),
     )
     assert flagged is not None

@@ -19,11 +19,11 @@ def test_a_stage_replaces_its_own_time_and_keeps_the_others(tmp_path):
 
 
 def test_a_suite_replaces_the_seconds_of_the_last_suite(tmp_path):
-    timings.record_attacks(tmp_path, {"fgsm@1": 1.26, "pgd@1": 3.0})
+    timings.record_attacks(tmp_path, {"fgsm@1/255": 1.26, "pgd@1/255": 3.0})
     timings.record_stage(tmp_path, "attack", 5.0, "a processor")
-    timings.record_attacks(tmp_path, {"fgsm@1": 2.04})
+    timings.record_attacks(tmp_path, {"fgsm@1/255": 2.04})
     found = timings.read(tmp_path)
-    assert found.attacks == {"fgsm@1": 2.0}
+    assert found.attacks == {"fgsm@1/255": 2.0}
     assert set(found.stages) == {"attack"}
 
 

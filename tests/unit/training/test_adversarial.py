@@ -10,6 +10,7 @@ from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
 from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
+from buckler.radius import StatedRadius
 from buckler.training.adversarial import Examples, Recipe, harden
 from tests.forms import PICTURE, square
 from tests.unit import small
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 EPSILON_255 = 10
 RECIPE = Recipe(
-    epsilon_255=EPSILON_255,
+    radius=StatedRadius(EPSILON_255),
     rising_epochs=2,
     steps=1,
     loss="cross_entropy",
@@ -122,7 +123,7 @@ def test_an_interrupted_training_resumes_with_the_results_of_the_same_seed_unint
 
 def test_the_state_of_another_recipe_is_ignored(undefended, examples, state):
     epochs = []
-    other = dataclasses.replace(RECIPE, epsilon_255=3)
+    other = dataclasses.replace(RECIPE, radius=StatedRadius(3))
     hardened(undefended, examples, other, state=state, on_epoch=lambda epoch, row: epochs.append(epoch))
     assert epochs == [1, 2, 3, 4]
 
@@ -167,7 +168,7 @@ def test_turned_pictures_are_the_eight_symmetries_of_the_square():
     [
         ({"unfrozen_blocks": -1}, "unfrozen_blocks of at least 0"),
         ({"steps": 0}, "above 0"),
-        ({"epsilon_255": 0}, "above 0"),
+        ({"radius": StatedRadius(0)}, "above 0"),
         ({"clean_share": 1.0}, "in 0..1"),
     ],
 )

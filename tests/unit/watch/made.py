@@ -20,7 +20,7 @@ def watching(**changes) -> WatchParams:
         "jobs": {name: job() for name in watch.JOBS},
         "policy": dict.fromkeys(watch.JOBS, ()),
         "promote": False,
-        "suite": ({"attack": "fgsm", "epsilon_255": [1]},),
+        "suite": ({"attack": "fgsm", "radii": ["1/255"]},),
         "records": 0,
         "seed": 7,
         "recent": RecentParams("", 0),

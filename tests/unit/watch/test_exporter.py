@@ -87,10 +87,10 @@ def test_the_finding_of_a_re_evaluation_is_exported_from_disk(here):
     found = metrics()
     assert found['buckler_gate_passed{model="skin-lesion"}'] == 0
     assert found["buckler_clean_accuracy_ratio"] == 0.8
-    assert found['buckler_robust_accuracy_ratio{attack="one-step",epsilon_255="2"}'] == 0.4
-    assert found['buckler_robust_accuracy_low_ratio{attack="one-step",epsilon_255="2"}'] == 0.3
-    assert found['buckler_robust_accuracy_high_ratio{attack="one-step",epsilon_255="2"}'] == 0.5
-    assert found['buckler_robust_accuracy_floor_ratio{epsilon_255="1"}'] == 0.3
+    assert found['buckler_robust_accuracy_ratio{attack="one-step",radius="2/255"}'] == 0.4
+    assert found['buckler_robust_accuracy_low_ratio{attack="one-step",radius="2/255"}'] == 0.3
+    assert found['buckler_robust_accuracy_high_ratio{attack="one-step",radius="2/255"}'] == 0.5
+    assert found['buckler_robust_accuracy_floor_ratio{radius="1/255"}'] == 0.3
     assert found['buckler_gate_failures{reason="robust_accuracy"}'] == 1
     assert found['buckler_gate_failures{reason="newest_sensitivity"}'] == 1
     assert found['buckler_gate_failures{reason="clean_accuracy"}'] == 0

@@ -11,24 +11,25 @@ from buckler.attacks.square import Square
 from buckler.evaluation.sanity.base import Check, CheckedEvaluation, Observation, linf, tolerated
 from buckler.evaluation.suite import AttackOutcome, AttackSpec
 from buckler.models.gradients import GradientClassifier
+from buckler.radius import StatedRadius
 
 # By how much the success rate of PGD with many steps may exceed the suite's; it is scored before rounding to 8 bits.
 OVERLOOKED = 0.05
-SQUARE = AttackSpec(Square(queries=100), (1,))
+SQUARE = Square(queries=100)
 
 
 def _noise_not_stronger(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     for outcome, lead, detail in _beside_fgsm(evaluation):
         if outcome.spec.attack.control:
             passed = lead <= tolerated(len(evaluation.labels))
-            yield Observation(passed, detail, outcome.spec.name, outcome.epsilon_255)
+            yield Observation(passed, detail, outcome.spec.name, outcome.radius)
 
 
 def _at_least_fgsm(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     for outcome, lead, detail in _beside_fgsm(evaluation):
         if outcome.spec.attack.at_least_fgsm:
             passed = -lead <= tolerated(len(evaluation.labels))
-            yield Observation(passed, detail, outcome.spec.name, outcome.epsilon_255)
+            yield Observation(passed, detail, outcome.spec.name, outcome.radius)
 
 
 def _beside_fgsm(evaluation: CheckedEvaluation) -> Iterator[tuple[AttackOutcome, int, str]]:
@@ -41,7 +42,7 @@ def _beside_fgsm(evaluation: CheckedEvaluation) -> Iterator[tuple[AttackOutcome,
     fgsm = [outcome for outcome in outcomes if isinstance(outcome.spec.attack, FGSM)]
     total = len(labels)
     for outcome in linf(outcomes):
-        rivals = [robust[id(one)] for one in fgsm if one.epsilon_255 <= outcome.epsilon_255]
+        rivals = [robust[id(one)] for one in fgsm if one.radius <= outcome.radius]
         # The flips of a line on survivors include those of the lines before it.
         if rivals and not outcome.spec.only_survivors:
             left, best = robust[id(outcome)], min(rivals)
@@ -49,7 +50,7 @@ def _beside_fgsm(evaluation: CheckedEvaluation) -> Iterator[tuple[AttackOutcome,
                 outcome,
                 best - left,
                 f"robust accuracy {left / total:.3f} under {outcome.spec.name}, {best / total:.3f} under fgsm up to "
-                f"{evaluation.modality.unit.text(outcome.epsilon_255)}",
+                f"{outcome.radius}",
             )
 
 
@@ -65,15 +66,15 @@ def _larger_budget(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 def _huge_radius(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     # Every input is within half the range of the middle one, which has one label at most.
     unit = evaluation.modality.unit
-    huge = math.ceil(unit.scale / 2)
-    spec = replace(evaluation.line_to_repeat(), epsilon_255=(huge,))
+    huge = unit.stated(math.ceil(unit.scale / 2))
+    spec = replace(evaluation.line_to_repeat(), radii=(huge,))
     labels = evaluation.labels[evaluation.rows]
     largest_class = int(np.bincount(labels).max())
     right = evaluation.rows[evaluation.clean[evaluation.rows]]
     left = int(evaluation.right(evaluation.attacked(evaluation.crafter, spec, right), right).sum())
     yield Observation(
         left <= largest_class,
-        f"{spec.attack.name} at {unit.text(huge)}, where no model can be robust, leaves {left} of {len(labels)} "
+        f"{spec.attack.name} at {huge}, where no model can be robust, leaves {left} of {len(labels)} "
         f"{evaluation.modality.many} right; the largest class has {largest_class}",
         radius=huge,
     )
@@ -83,15 +84,14 @@ def _black_box(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     """Compare each line that is not a white-box attack, and a short Square if the suite has no attack by scores."""
     lines = [outcome for outcome in linf(evaluation.outcomes) if outcome.spec.attack.knowledge != "white_box"]
     for outcome in lines:
-        spec, radius = outcome.spec, outcome.epsilon_255
+        spec, radius = outcome.spec, outcome.radius
         new = evaluation.robust(radius) & (outcome.guesses != evaluation.labels)
         observation = _new_flips(evaluation, int(new.sum()), len(evaluation.labels), spec.attack.name, radius)
         yield observation._replace(attack=spec.name)
-    if SQUARE.attack.fits(evaluation.modality.name) and not any(
-        outcome.spec.attack.knowledge == "score" for outcome in lines
-    ):
-        spec = replace(SQUARE, epsilon_255=evaluation.line_to_repeat().epsilon_255)
-        yield _new_in_subset(evaluation, spec, f"{spec.attack.budget['queries']} queries")
+    by_scores = any(outcome.spec.attack.knowledge == "score" for outcome in lines)
+    if SQUARE.fits(evaluation.modality.name) and not by_scores:
+        spec = AttackSpec(SQUARE, evaluation.line_to_repeat().radii)
+        yield _new_in_subset(evaluation, spec, f"{SQUARE.budget['queries']} queries")
 
 
 def _transfer(evaluation: CheckedEvaluation) -> Iterator[Observation]:
@@ -106,7 +106,7 @@ def _new_in_subset(
     evaluation: CheckedEvaluation, spec: AttackSpec, how: str, by: GradientClassifier | None = None
 ) -> Observation:
     """Attack the pictures of the subset that the white-box suite left right."""
-    radius = spec.epsilon_255[0]
+    radius = spec.radii[0]
     right = evaluation.rows[evaluation.robust(radius)[evaluation.rows]]
     adversarial = evaluation.attacked(evaluation.crafter if by is None else by, spec, right)
     flips = int((~evaluation.right(adversarial, right)).sum())
@@ -114,9 +114,9 @@ def _new_in_subset(
     return observation._replace(attack=spec.attack.name)
 
 
-def _new_flips(evaluation: CheckedEvaluation, flips: int, total: int, attack: str, radius: int) -> Observation:
+def _new_flips(evaluation: CheckedEvaluation, flips: int, total: int, attack: str, radius: StatedRadius) -> Observation:
     modality = evaluation.modality
-    where = f"{attack} at {modality.unit.text(radius)}"
+    where = f"{attack} at {radius}"
     detail = f"{where} flips {flips} of {total} {modality.many} that every white-box attack of the suite left right"
     return Observation(flips <= tolerated(total), detail, radius=radius)
 
@@ -127,8 +127,8 @@ def _many_steps(evaluation: CheckedEvaluation) -> Iterator[Observation]:
         yield Observation(
             curve.success_rate[-1] <= curve.suite_success_rate + OVERLOOKED,
             f"{curve.steps[-1]} steps of {curve.attack} flip {curve.success_rate[-1]:.3f} of {curve.pictures} "
-            f"{modality.many}, the suite up to {modality.unit.text(curve.epsilon_255)} {curve.suite_success_rate:.3f}",
-            radius=curve.epsilon_255,
+            f"{modality.many}, the suite up to {curve.radius} {curve.suite_success_rate:.3f}",
+            radius=curve.radius,
         )
 
 

@@ -15,6 +15,7 @@ from buckler.evaluation.suite import AttackOutcome, AttackSpec
 from buckler.measurements.results import Convergence
 from buckler.modality.base import Images, Labels, Modality
 from buckler.models.gradients import GradientClassifier
+from buckler.radius import NO_ATTACK, StatedRadius
 
 # Share of the pictures, and never less than one picture: by how many a weaker attack may be ahead by chance, and how
 # many a budget twice as large may flip in addition to the suite.
@@ -29,7 +30,7 @@ class Observation(NamedTuple):
     passed: bool
     detail: str
     attack: str = ""
-    radius: int = 0
+    radius: StatedRadius = NO_ATTACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Check:
     """An entry of the table.
 
     Attributes:
-        name: In reports; ``{attack}`` and ``{radius}`` stand for the suite's line and the radius in 1/255.
+        name: In reports; ``{attack}`` and ``{radius}`` stand for the suite's line and the radius.
         description: What is compared.
         failure: What a failure means.
         run: Measures; yields nothing if the check does not apply.
@@ -78,7 +79,7 @@ class CheckedEvaluation:
         if not len(rows):
             return self.images[rows]
         batch = Batch(self.images[rows], self.labels[rows], rows.tolist(), self.seed)
-        radius = self.modality.unit.radius(spec.epsilon_255[0])
+        radius = self.modality.unit.radius(spec.radii[0])
         return on_grid(spec.attack(by, batch, radius), batch.images, radius, spec.attack.norm)
 
     def right(self, images: Images, rows: Rows) -> Right:
@@ -87,11 +88,11 @@ class CheckedEvaluation:
             return np.zeros(0, bool)
         return np.asarray(self.scorer.logits(images).argmax(axis=1) == self.labels[rows])
 
-    def robust(self, epsilon_255: int) -> Right:
+    def robust(self, radius: StatedRadius) -> Right:
         """Return which of all pictures no white-box attack flips at that radius or a smaller one."""
         robust = self.clean.copy()
         for outcome in self.white_box():
-            if outcome.epsilon_255 <= epsilon_255:
+            if outcome.radius <= radius:
                 robust &= outcome.guesses == self.labels
         return robust
 
@@ -113,12 +114,14 @@ class CheckedEvaluation:
             raise ValueError("expected at least one white-box attack in the L-infinity norm, got none")
         iterative = [outcome for outcome in white_box if outcome.spec.attack.at_least_fgsm]
 
-        def key(outcome: AttackOutcome) -> tuple[float, int, int]:
-            undecided = abs(float(self.robust(outcome.epsilon_255).sum()) - float(self.clean.sum()) / 2)
-            return undecided, -outcome.epsilon_255, int((outcome.guesses == self.labels).sum())
+        def key(outcome: AttackOutcome) -> tuple[float, float, int]:
+            undecided = abs(float(self.robust(outcome.radius).sum()) - float(self.clean.sum()) / 2)
+            return undecided, -outcome.radius.number, int((outcome.guesses == self.labels).sum())
 
         chosen = min(iterative or white_box, key=key)
-        return replace(chosen.spec if iterative else AttackSpec(PGD(steps=10), (1,)), epsilon_255=(chosen.epsilon_255,))
+        if iterative:
+            return replace(chosen.spec, radii=(chosen.radius,))
+        return AttackSpec(PGD(steps=10), (chosen.radius,))
 
 
 def linf(outcomes: Iterable[AttackOutcome]) -> list[AttackOutcome]:

@@ -61,7 +61,7 @@ def _gradients_not_zero(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 def _gradients_point_uphill(evaluation: CheckedEvaluation) -> Iterator[Observation]:
     """Compare with finite differences: a level along the gradient must cost more margin than a random level."""
     unit, many = evaluation.modality.unit, evaluation.modality.many
-    rows, level = evaluation.rows[evaluation.clean[evaluation.rows]], unit.radius(1)
+    rows, level = evaluation.rows[evaluation.clean[evaluation.rows]], unit.radius(unit.stated(1))
     batch = Batch(evaluation.images[rows], evaluation.labels[rows], rows.tolist(), evaluation.seed)
     gradient, _ = evaluation.crafter.loss_gradient(batch.images, batch.labels)
     along = next(steps_along(np.sign(gradient), batch.images, [level.value]))
@@ -72,7 +72,7 @@ def _gradients_point_uphill(evaluation: CheckedEvaluation) -> Iterator[Observati
     uphill = after < np.minimum(before, after_random)
     yield Observation(
         int(uphill.sum()) >= UPHILL * len(rows) - 1,
-        f"on {int(uphill.sum())} of {len(rows)} {many} a step of {unit.text(1)} along the gradient costs margin, "
+        f"on {int(uphill.sum())} of {len(rows)} {many} a step of {unit.stated(1)} along the gradient costs margin, "
         f"and more than a random one",
     )
 

@@ -42,7 +42,7 @@ def _survives_a_file(evaluation: CheckedEvaluation) -> Iterator[Observation]:
         crafted = evaluation.attacked(evaluation.crafter, spec, rows)
         read = np.stack([modality.load(modality.to_file(one), one.shape) for one in crafted])
         size = BALLS[spec.attack.norm].size((read.astype(np.float64) - origin) * modality.unit.scale).max()
-        widest = max(widest, float(size) / spec.epsilon_255[0])
+        widest = max(widest, float(size) / spec.radii[0].number)
         if not np.array_equal(read, crafted):
             lost.append(spec.attack.name)
     yield Observation(
@@ -54,7 +54,7 @@ def _survives_a_file(evaluation: CheckedEvaluation) -> Iterator[Observation]:
 
 def _lines(outcomes: Iterable[AttackOutcome]) -> list[AttackSpec]:
     """Return the suite that gave ``outcomes``, each line at its smallest radius."""
-    return list({replace(outcome.spec, epsilon_255=(min(outcome.spec.epsilon_255),)): None for outcome in outcomes})
+    return list({replace(outcome.spec, radii=outcome.spec.radii[:1]): None for outcome in outcomes})
 
 
 REFERENCE = Check(

@@ -31,6 +31,7 @@ from buckler.error_codes import ErrorCode
 from buckler.errors import BucklerError, DataError
 from buckler.modality.base import Modality, RadiusUnit
 from buckler.params import Count, Seed, Share, Whole
+from buckler.radius import StatedRadius
 from buckler.release.settings import PublishParams
 from buckler.serving import release_cache
 from buckler.serving.assessment import OpenedRelease
@@ -61,7 +62,7 @@ class TransferParams:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     attack: str
-    epsilon_255: Count
+    radius: StatedRadius
     steps: Count
 
 
@@ -75,7 +76,7 @@ class ProbeParams:
         queries: Number of Square's queries for each of them.
         transfer: The attack that crafts the transfer pictures.
         crafted_on: ``release``: the live model's reference; ``surrogate``: another model, ``models/surrogate``.
-        square_epsilon_255: Square's radius.
+        square_radius: Square's radius.
         seed: Seed of the choice and of the attacks.
         min_parity: Minimum share of pictures with the same label as off-line.
         max_probability_gap: Maximum of the mean, over pictures, of the largest probability difference to off-line.
@@ -89,7 +90,7 @@ class ProbeParams:
     queries: Annotated[Count, Field(le=1_000_000)]
     transfer: TransferParams
     crafted_on: Literal["release", "surrogate"]
-    square_epsilon_255: Count
+    square_radius: StatedRadius
     seed: Seed
     min_parity: Annotated[Share, Field(gt=0)]
     max_probability_gap: Annotated[Share, Field(lt=1)]
@@ -217,7 +218,10 @@ def crafted(cfg: ProbeParams, release: OpenedRelease, sent: Pictures, unit: Radi
     else:
         digest = digests.directory_digest(SURROGATE)
     about = {"source": digest, "ids": sent.ids_digest, "seed": cfg.seed}
-    question = json.dumps({**about, **asdict(cfg.transfer), "shape": sent.images.shape}, sort_keys=True)
+    question = json.dumps(
+        {**about, **asdict(cfg.transfer), "shape": sent.images.shape},
+        sort_keys=True,
+    )
     kept = paths.WATCH_PROBE / f"{hashlib.sha256(question.encode()).hexdigest()}.npy"
     if kept.exists():
         return unit.values_of(np.load(kept))
@@ -245,7 +249,7 @@ def _craft(cfg: ProbeParams, source: Location, sent: Pictures, unit: RadiusUnit)
         surrogate,
         lambda batch: np.zeros(len(batch), np.int64),  # the service answers later
         Batch(sent.images, sent.truth, seed=cfg.seed),
-        [unit.radius(how.epsilon_255)],
+        [unit.radius(how.radius)],
     )
     return np.asarray(found.adversarial)
 
@@ -258,7 +262,7 @@ def search(endpoint: Endpoint, searched: Pictures, cfg: ProbeParams) -> list[boo
     # Two queries less: one for the clean picture, one more for the best picture found. No early exit, because a search
     # that succeeded at once could not be detected.
     square = Square(queries=max(1, cfg.queries - 2), early_exit=False)
-    radius = endpoint.modality.unit.radius(cfg.square_epsilon_255)
+    radius = endpoint.modality.unit.radius(cfg.square_radius)
     robust = []
     for image, truth in zip(searched.images, searched.truth, strict=True):
         right = int(endpoint(image[None])[0].argmax()) == int(truth)

@@ -28,6 +28,7 @@ from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.measurements.results import Cell
 from buckler.measurements.stated import Measured
+from buckler.modality.base import RadiusUnit
 from buckler.models import checkpoint
 from buckler.release import gate, publish, tracking
 from buckler.release.assess import Assessor
@@ -61,11 +62,13 @@ class SetEvaluation:
         evidence: Input of the gate.
         cells: Results of each attack at each radius.
         decision: Decision of the gate on these pictures alone.
+        unit: Of the radii.
     """
 
     evidence: Evidence
     cells: tuple[Cell, ...]
     decision: gate.GateDecision
+    unit: RadiusUnit
 
     def as_state(self) -> dict[str, Any]:
         """Return the state stored for the exporter."""
@@ -202,11 +205,12 @@ class Subject:
             pictures=len(test.ids),
             labels=info.labels,
             clean_accuracy=found.clean_accuracy,
-            worst_case={entry.epsilon_255: entry for entry in found.worst_case},
+            worst_case={entry.radius: entry for entry in found.worst_case},
             subgroups=found.subgroups,
             malignant_recall=accuracy.danger_recall(found.guesses, test.truth, info.labels, info.dangerous),
         )
-        return SetEvaluation(evidence, found.cells, gate.decide_again(evidence, self._policy))
+        decision = gate.decide_again(evidence, self._policy)
+        return SetEvaluation(evidence, found.cells, decision, info.form.modality.unit)
 
 
 def _state(
@@ -221,7 +225,7 @@ def _state(
         "verdict": {"id": verdict.id, "expires_at": verdict.expires_at.isoformat()},
         "passed": not reasons,
         "failures": failures,
-        "floors": {str(radius): floor for radius, floor in sorted(policy.min_robust_accuracy.items())},
+        "floors": dict(sorted(policy.min_robust_accuracy.items())),
         **evaluations[PINNED].as_state(),
         "reasons": reasons,
         **({NEWEST: evaluations[NEWEST].as_state()} if NEWEST in evaluations else {}),
@@ -275,4 +279,4 @@ def _points(evaluation: SetEvaluation, before: str) -> Iterator[tracking.Point]:
         yield from publish.rate_points(f"{before}clean_accuracy", clean)
     for cell in evaluation.cells:
         name = f"{before}{cell.name}_robust_accuracy"
-        yield from publish.rate_points(name, cell.robust_accuracy, cell.epsilon_255)
+        yield from publish.rate_points(name, cell.robust_accuracy, evaluation.unit.grid_steps(cell.radius))

@@ -38,7 +38,7 @@ SIZE, COUNT = 32, 24
 
 def write_settings(root, name, **changes):
     """Write the sections that the job reads."""
-    suite = ({"attack": "fgsm", "epsilon_255": [1, 8]}, {"attack": "pgd", "epsilon_255": [1], "steps": 2})
+    suite = ({"attack": "fgsm", "radii": ["1/255", "8/255"]}, {"attack": "pgd", "radii": ["1/255"], "steps": 2})
     cfg = watching.watching(records=16, suite=suite, **changes)
     sections = {"watch": watching.as_section(cfg), "publish": {"experiment": name, "model_name": name}}
     (root / "params.yaml").write_text(yaml.safe_dump(sections))
@@ -88,11 +88,11 @@ def test_the_champions_re_evaluation_is_reported_and_logged(champion):
     assert state["model"]["version"] == "1"
     assert state["images"] == 16
     assert state["failures"] == []
-    assert state["floors"] == {"1": 0.0}
-    assert [(cell["attack"], cell["epsilon_255"]) for cell in state["measured"]["attacks"]] == [
-        ("fgsm", 1),
-        ("fgsm", 8),
-        ("pgd", 1),
+    assert state["floors"] == {"1/255": 0.0}
+    assert [(cell["attack"], cell["radius"]) for cell in state["measured"]["attacks"]] == [
+        ("fgsm", "1/255"),
+        ("fgsm", "8/255"),
+        ("pgd", "1/255"),
     ]
     # Accuracies of an untrained network prove little; the confusion counts prove that each picture was scored.
     assert all(np.sum(cell["confusion"]) == 16 for cell in state["measured"]["attacks"])
@@ -176,7 +176,7 @@ def test_a_missing_folder_of_newest_pictures_is_an_error(champion, project):
 
 
 def test_an_error_names_an_unknown_attack_of_the_suite(project):
-    cfg = watching.watching(suite=({"attack": "magic", "epsilon_255": [1]},))
+    cfg = watching.watching(suite=({"attack": "magic", "radii": ["1/255"]},))
     with pytest.raises(ParamsError, match=r"watch\.suite: .*got 'magic'"):
         reevaluate.suite_of(cfg)
 
