@@ -58,7 +58,7 @@ def test_the_report_has_the_suite_the_attacks_that_stop_at_the_boundary_and_the_
     assert worst["2/255"].adaptive_wrong_and_unflagged.pictures == 3
     assert worst["2/255"].auc.attack == "fgsm"
     assert worst["4/255"].auc is None
-    assert worst[8].adaptive_wrong_and_unflagged is None
+    assert worst["8/255"].adaptive_wrong_and_unflagged is None
     late = report.attacks[3]
     assert late.wrong.pictures == 2
     assert late.wrong.value == float(np.mean(answers.logits.argmax(axis=1) != test.truth[chosen]))
