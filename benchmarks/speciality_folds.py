@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import roc_auc_score
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -63,7 +63,7 @@ def cross_validate(task: Task, features: Features, records: Records, seed: int) 
     rounds = list(_splits(records.truth, records.groups, FOLDS, seed))
     for train, test in tqdm(rounds, unit="fold", desc=task.name):
         known = train[records.truth[train] != HELD_OUT]
-        decay = _chosen_decay(task, mine[known], records.truth[known], records.groups[known], seed)
+        decay = _chosen_decay(mine[known].astype(np.float32), records.truth[known], records.groups[known], seed)
         head = _fit(mine[known], records.truth[known], classes, decay)
         logits[test] = head.predict(mine[test].astype(np.float32), verbose=0)
         folds.append(Fold(test, head, decay))
@@ -123,15 +123,29 @@ def _fit(features: Features, truth: Classes, classes: int, decay: float) -> kera
     return head
 
 
-def _chosen_decay(task: Task, features: Features, truth: Classes, groups: npt.NDArray[np.str_], seed: int) -> float:
+def _chosen_decay(features: Features, truth: Classes, groups: npt.NDArray[np.str_], seed: int) -> float:
+    """Return the decay with the smallest loss on pictures set aside.
+
+    Logistic regression with the same penalty stands in for the head: it takes a hundredth of the time of its training.
+    """
     train, validation = next(_splits(truth, groups, INNER_FOLDS, seed))
+    scaled = StandardScaler().fit(features[train]).transform(features)
 
     def loss(decay: float) -> float:
-        head = _fit(features[train], truth[train], int(truth.max()) + 1, decay)
-        logits = head.predict(features[validation].astype(np.float32), verbose=0)
-        return float(keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth[validation], logits))
+        model = LogisticRegression(C=inverse_penalty(decay, truth[train]), max_iter=1000)
+        model.fit(scaled[train], truth[train])
+        return float(log_loss(truth[validation], model.predict_proba(scaled[validation]), labels=model.classes_))
 
     return min(WEIGHT_DECAYS, key=loss)
+
+
+def inverse_penalty(decay: float, truth: Classes) -> float:
+    """Return the ``C`` with which scikit-learn's logistic regression has the minimum of a head trained with ``decay``.
+
+    Of two classes it fits one column of weights; the head has two, opposite and half as large each.
+    """
+    columns = 1 if len(np.unique(truth)) == 2 else 2
+    return 1 / (columns * decay * len(truth))
 
 
 def _splits(truth: Classes, groups: npt.NDArray[np.str_], folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:

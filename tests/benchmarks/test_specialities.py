@@ -4,14 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks import results, specialities, speciality_folds, speciality_tasks
 from benchmarks.base_features import features_of
 from benchmarks.speciality_tasks import HELD_OUT, REFERABLE_TASK, TASKS, Records
 from benchmarks.tables import markdown
 from buckler.errors import DataError
+from buckler.models.forward import probabilities
+from buckler.models.networks.base import HeadShape
 from buckler.models.networks.tiny import TINY
-from buckler.training.loop import Schedule
+from buckler.training.loop import Schedule, train_head
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +86,22 @@ def test_an_interval_widens_if_the_eyes_of_a_patient_count_as_one():
         assert found.low < found.value < found.high
         widths.append(found.high - found.low)
     assert widths[0] > 1.2 * widths[1]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_logistic_regression_has_the_minimum_of_the_head_that_it_stands_for(classes):
+    generator = np.random.default_rng(0)
+    truth = np.arange(150) % classes
+    features = generator.normal(size=(150, 8)).astype(np.float32)
+    features[np.arange(150), truth] += 1.5
+    shape = HeadShape((), 0.0, 0.05, standardised=True)
+    schedule = Schedule(epochs=150, batch_size=150, learning_rate=5e-2, seed=1)
+    known = (features[:1], truth[:1])
+    head, _ = train_head(features[None], truth, known, classes=classes, head=shape, schedule=schedule)
+    scaled = StandardScaler().fit_transform(features)
+    model = LogisticRegression(C=speciality_folds.inverse_penalty(0.05, truth)).fit(scaled, truth)
+    found = probabilities(np.asarray(head(features)))
+    np.testing.assert_allclose(found, model.predict_proba(scaled), atol=0.02)
 
 
 def test_ages_that_the_features_contain_are_found_and_others_are_not():
