@@ -73,7 +73,7 @@ def run(options: Options, out: Path) -> None:
             count = int((records.truth == HELD_OUT).sum())
             tables["mild"].append({"eyes": count, "referable": share, "auc": auc})
     tables["other"] = list(_age_and_sex(options))
-    made = {name: Table(COLUMNS[name], tuple(rows)) for name, rows in tables.items()}
+    made = {name: Table(COLUMNS[name], tuple(rows)) for name, rows in tables.items() if rows}
     settings = {"attacked": options.attacked, "image_size": SIZE, "weight_decays": speciality_folds.WEIGHT_DECAYS}
     results.new("specialities", COMMAND, made, seeds=[options.seed], settings=settings).write(out)
     print("\n\n".join(markdown(each) for each in made.values()))
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the folders retina and dental")
     parser.add_argument("--weights", default="imagenet", help="weights of VGG-19's base, as train.weights")
     parser.add_argument("--features", type=Path, default=Path(".buckler/specialities"), help="folder of kept features")
-    parser.add_argument("--attacked", type=int, default=100, help="pictures of each task to attack (default: 100)")
+    parser.add_argument("--attacked", type=int, default=100, help="pictures of each task to attack; 0: none (100)")
     parser.add_argument("--seed", type=int, default=7, help="of folds, choices and weights (default: 7)")
     results.add_options(parser)
     given = parser.parse_args()
