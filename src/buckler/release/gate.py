@@ -92,9 +92,9 @@ def _floors_of(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, R
     for radius, floor in sorted(policy.min_robust_accuracy.items()):
         entry = worst.get(radius)
         yield "robust_accuracy", _accuracy(radius), entry.robust_accuracy if entry else None, floor
-    # Data without a malignant label has no such rates.
+    # Data without a dangerous label has no such rates.
     if evidence.malignant_recall is not None:
-        yield "malignant_recall", "malignant recall", evidence.malignant_recall, policy.min_malignant_recall
+        yield "malignant_recall", "recall of dangerous labels", evidence.malignant_recall, policy.min_malignant_recall
     clinical = {"sensitivity": policy.min_robust_sensitivity, "specificity": policy.min_robust_specificity}
     for name, floors in clinical.items():
         for radius, floor in sorted(floors.items()):
@@ -135,7 +135,7 @@ def _accepted_misses(evidence: Evidence, policy: Policy) -> Iterator[str]:
         return
     if found is None:
         yield f"{name} was not measured, expected at most {ceiling:.3f}"
-    elif rate := found.with_limit.accepted_misses:  # data without a malignant label has no such rate
+    elif rate := found.with_limit.accepted_misses:  # data without a dangerous label has no such rate
         if not rate.value <= ceiling:
             yield f"{name} {rate.value:.3f} > {ceiling:.3f} (95 % interval {_interval(rate)})"
         margin = policy.max_margin_of_error

@@ -30,7 +30,7 @@ from buckler.reporting.charts import Curve, percent
 from buckler.reporting.plots import amplified
 
 CLINICAL: Final = {
-    "malignant_to_benign_rate": "malignant classified as benign",
+    "malignant_to_benign_rate": "{dangerous} missed",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
 }
@@ -92,7 +92,12 @@ def render(
         illustrated: Its example pictures.
     """
     cells, worst, curves = report.cells, report.worst_case, report.convergence
-    clinical = {field: title for field, title in CLINICAL.items() if any(getattr(row, field) for row in worst)}
+    dangerous = " or ".join(report.malignant)
+    clinical = {
+        field: title.format(dangerous=dangerous)
+        for field, title in CLINICAL.items()
+        if any(getattr(row, field) for row in worst)
+    }
     return (
         _environment()
         .get_template("robustness.html")
@@ -102,6 +107,8 @@ def render(
             evaluation=evaluation,
             reasons={reason.value: reason.meaning for reason in Reason},
             clinical=clinical,
+            dangerous=dangerous,
+            harmless=" or ".join(label for label in report.labels if label not in report.malignant),
             knowledge=[level for kind, level in KNOWLEDGE.items() if any(cell.knowledge == kind for cell in cells)],
             levels=KNOWLEDGE,
             survivors=any(cell.only_survivors for cell in cells),

@@ -110,7 +110,7 @@ class CardHeatMap(BaseModel):
             other = "Not shown: no heat map explains this network, in which other layers follow its last maps."
             return cls(checked=None, shown=False, reason=other)
         if check is None:
-            unknown = "Not checked: it is not known where the lesions are on the pictures that the model was tested on."
+            unknown = "Not checked: it is not known where on the test pictures the signs of their classes are."
             return cls(checked=None, shown=True, reason=unknown)
         if check.reliable:
             return cls(checked=check.pointed, shown=True, reason=None)
@@ -257,10 +257,10 @@ def limits(info: "ModelInfo", measured: Measured) -> list[str]:
     found = [
         "It supports a person's decision and does not replace it: it sees one picture and nothing else of the patient.",
         f"It knows only the labels {labels}: a picture of anything else gets one of these labels too.",
-        f"Measured on the pictures of data version {info.data_version}; the results do not apply to cameras, skins or"
-        " populations that are not among them.",
+        f"Measured on the pictures of data version {info.data_version}; the results do not apply to cameras, people or"
+        " diseases that are not among them.",
         f"Attacked with changes of at most {radius} per value; the results do not apply to larger changes, patches,"
-        " manual edits, or changes of the skin or the camera."
+        " manual edits, or changes of the body or the camera."
         if radius
         else "Its robustness is unknown: the verdict contains no worst case.",
         "A picture that the detector calls clean may still be attacked, above all by someone who knows the detector.",
@@ -324,7 +324,7 @@ def _head(card: ModelCard) -> str:
         ("data", f"`{card.data.version}`, {SOURCES[card.data.source]}"),
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),
         ("clean accuracy", _percent(card.clean.accuracy)),
-        ("malignant recall", _percent(card.clean.malignant_recall)),
+        ("recall of " + (", ".join(model.malignant) or "dangerous labels"), _percent(card.clean.malignant_recall)),
         ("accepted misses", _percent(decided.accepted_misses if decided else None)),
         ("reviews", _percent(decided.reviews if decided else None)),
     ]

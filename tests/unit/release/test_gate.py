@@ -99,7 +99,7 @@ def test_a_model_above_every_floor_passes_without_a_champion():
     [
         ({"clean_accuracy": wilson(69, 100)}, "clean accuracy 0.690 < 0.700"),
         ({"worst_case": worst_case(wilson(29, 100))}, "worst-case robust accuracy up to 1/255 0.290 < 0.300"),
-        ({"malignant_recall": wilson(25, 50)}, "malignant recall 0.500 < 0.600"),
+        ({"malignant_recall": wilson(25, 50)}, "recall of dangerous labels 0.500 < 0.600"),
         (
             {"worst_case": worst_case(wilson(40, 100), sensitivity=wilson(14, 50))},
             "worst-case sensitivity up to 1/255 0.280 < 0.300",
@@ -181,7 +181,7 @@ def test_too_few_pictures_fail_the_gate_with_the_number_needed():
         "clean accuracy was judged on 30 pictures; a floor of 0.7 needs at least 33 "
         "for an interval of plus or minus 0.15"
     )
-    assert "malignant recall was judged on 15 pictures" in recall
+    assert "recall of dangerous labels was judged on 15 pictures" in recall
     enough = evidence(clean_accuracy=wilson(33, 33))
     assert decide(enough, None, POLICY).passed
 

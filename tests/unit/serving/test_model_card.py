@@ -119,7 +119,7 @@ def test_heat_maps_that_miss_the_lesion_too_often_are_not_shown(verdict, hits, s
 def test_heat_maps_without_a_check_are_shown_with_a_note(verdict):
     found = card(verdict).heat_map
     assert (found.checked, found.shown) == (None, True)
-    assert found.reason.startswith("Not checked: it is not known where the lesions are")
+    assert found.reason.startswith("Not checked: it is not known where on the test pictures")
 
 
 def test_a_network_from_a_file_is_named_by_its_digest_and_its_training_is_unknown(verdict):
