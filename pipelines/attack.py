@@ -123,6 +123,7 @@ def run(cfg: AttackParams) -> None:
         checks=tuple(checks),
         convergence=tuple(curves),
         illustrations=tuple(each.about for each in shown),
+        findings=found.findings,
     )
     reports.write(report, REPORTS)
     _write_outcomes(test, info.labels, found)

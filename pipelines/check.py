@@ -105,7 +105,8 @@ def run(folder: Path, profile: str | None, overrides: dict[str, Any], *, timed: 
         return FolderCheck(str(folder), words, refusals=(str(error),))
     files = contents.files
     found = read(contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed), cfg.data.form.modality)
-    validated = validate.judge(found.frame, found.faults, cfg.validate, cfg.data.malignant, cfg.data.form.modality)
+    required = cfg.data.required(manifest.labels(found.frame))
+    validated = validate.judge(found.frame, found.faults, cfg.validate, required, cfg.data.form.modality)
     demands = _demands(cfg)
     refusals = [
         *preflight.contradictions(cfg),
@@ -218,7 +219,8 @@ def _other_profiles(contents: Collection, profile: str | None, found: Pictures, 
             continue  # other classes or groups than those of the pictures read
         items = contents.items(per_class=cfg.data.per_class, seed=cfg.data.seed)
         taken = kept[kept["id"].isin([item.id for item in items])]
-        if name != profile and set(cfg.data.malignant) <= set(taken["label"]) and _enough(found, taken, cfg):
+        labels = manifest.labels(taken)
+        if name != profile and set(cfg.data.required(labels)) <= set(labels) and _enough(found, taken, cfg):
             yield name
 
 

@@ -74,6 +74,7 @@ def run(cfg: EvaluateParams) -> None:
         heat_map=pointing.measure(passes["test"], head, lesions, info.labels, info.form.modality)
         if head and lesions
         else None,
+        findings=accuracy.finding_rows(logits, test.truth, info.labels, info.findings),
         **{field.name: getattr(result, field.name) for field in fields(result)},
     )
     reports.write(report, REPORTS)

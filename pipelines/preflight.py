@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 
-from buckler import params
+from buckler import findings, params
 from buckler.attacks.table import ATTACKS
 from buckler.data import expectations
 from buckler.data.expectations import ValidateParams
@@ -85,7 +85,7 @@ def run(cfg: RunParams) -> None:
 def _from_file(cfg: RunParams) -> keras.Model:
     """Return the network in the file that ``train.network`` names."""
     # The labels of a folder are not yet known.
-    classes = len(cfg.data.form.modality.labels) if cfg.data.source == "synthetic" else None
+    classes = len(cfg.data.generated) if cfg.data.source == "synthetic" else None
     path, shape = Path(cfg.train.file or ""), cfg.data.form.shape
     return file.load(path, shape, classes=classes, taps=cfg.train.taps).network
 
@@ -121,17 +121,22 @@ def _of_labels(cfg: RunParams) -> Iterator[str]:
     """Yield dangerous labels that no record can have; those of class folders are known to the stage ingest only."""
     known: dict[str, tuple[str, ...]] = {}
     if cfg.data.source == "synthetic":
-        known["the synthetic source"] = cfg.data.form.modality.labels
+        known["the synthetic source"] = cfg.data.generated
+        if cfg.data.several_labels and not cfg.data.form.modality.findings:
+            yield f"data.several_labels: expected false, the generator of {cfg.data.modality} draws one label at a time"
         if cfg.data.classes:
             classes = list(cfg.data.classes)
             yield f"data.classes: expected {{}} for the synthetic source, which has no table, got {classes}"
     elif cfg.data.classes:
         known["data.classes"] = tuple(cfg.data.classes)
-        if cfg.validate.labels:
+        if cfg.validate.labels and not cfg.data.several_labels:
             yield from _missing("data.classes", cfg.data.classes, "labels of validate.labels", cfg.validate.labels)
     if cfg.validate.labels:
         known["validate.labels"] = cfg.validate.labels
     for place, labels in known.items():
+        if cfg.data.several_labels:
+            yield from _missing("data.malignant", cfg.data.malignant, f"findings of {place}", findings.of(labels))
+            continue  # a record without a finding is harmless
         yield from _missing("data.malignant", cfg.data.malignant, f"labels of {place}", labels)
         if set(labels) <= set(cfg.data.malignant):
             yield (
@@ -233,9 +238,7 @@ def _of_generator(cfg: RunParams, demands: Demands) -> Iterator[str]:
     if cfg.data.per_class > _MOST_GENERATED:
         yield f"data.per_class: expected at most {_MOST_GENERATED} for the synthetic source, got {cfg.data.per_class}"
         return
-    rows = [
-        (f"{label}/{index}", label) for label in cfg.data.form.modality.labels for index in range(cfg.data.per_class)
-    ]
+    rows = [(f"{label}/{index}", label) for label in cfg.data.generated for index in range(cfg.data.per_class)]
     frame = pd.DataFrame(rows, columns=["id", "label"]).assign(sha256=lambda frame: frame["id"])
     shares = {"test": cfg.split.test, "calibration": cfg.split.calibration}
     division = remedies.Division(frame, np.arange(len(frame)), shares, cfg.split.seed)

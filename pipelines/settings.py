@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from buckler import findings
 from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
 from buckler.modality import table
@@ -37,6 +38,7 @@ class DataParams:
     max_unmatched: Share
     seed: Seed
     classes: Mapping[str, Mapping[str, tuple[CellValue, ...]]]
+    several_labels: bool
     group: str
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class DataParams:
     @property
     def layout(self) -> Layout:
         """Where the classes and groups of a folder's pictures come from."""
-        return Layout(self.classes, self.group)
+        return Layout(self.classes, self.group, self.several_labels)
 
     @property
     def form(self) -> InputForm:
@@ -58,9 +60,23 @@ class DataParams:
         modality = table.find(self.modality)
         return InputForm(modality, modality.shape(self.image_size))
 
+    @property
+    def generated(self) -> tuple[str, ...]:
+        """The labels of the generator."""
+        modality = self.form.modality
+        return findings.sets_of(modality.findings) if self.several_labels else modality.labels
+
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return those of ``labels`` that must not be missed."""
+        """Return those of ``labels`` that must not be missed; of several in one record, those with such a finding."""
+        if self.several_labels:
+            return findings.with_any(labels, self.malignant)
         return tuple(label for label in labels if label in self.malignant)
+
+    def required(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return labels that must occur among ``labels``, so that every one of ``malignant`` does."""
+        if not self.several_labels:
+            return self.malignant
+        return tuple(next(iter(findings.with_any(labels, [name])), name) for name in self.malignant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from buckler.data import manifest, pictures, splits
 from buckler.data.expectations import ValidateParams
 from buckler.errors import DataError, UnusableInputError
 from buckler.evaluation import reports
-from buckler.evaluation.reports import GroupSizes, NearDuplicates, PictureGroup, SplitReport
+from buckler.evaluation.reports import SplitReport
 from buckler.measurements.results import DataVersion
+from buckler.measurements.split import GroupSizes, NearDuplicates, PictureGroup
 from buckler.modality.base import Modality, Pair
 from buckler.params import Between, Count, CountOrAll, Real, Seed
 from buckler.release import remedies
@@ -70,7 +71,7 @@ def demands_of(
     """
     return Demands(
         gate,
-        data.malignant,
+        data.dangerous,
         calibrate.max_fpr,
         calibrate.confidence,
         calibrate.min_sensitivity,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from buckler import params
+from buckler import findings, params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
 from buckler.models import checkpoint, initial
@@ -55,6 +55,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         initial_weights=initial.load(WEIGHTS).identity,
         data_source=data.source,
         modality=data.modality,
+        findings=findings.of(labels) if data.several_labels else (),
     )
     start = initial.load(WEIGHTS).confirm(cfg.weights, cfg.network)
     weights, taught = (initial.NONE, SMALL) if cfg.file else (start, table.find(cfg.network))

@@ -57,7 +57,7 @@ def run(limits: expectations.ValidateParams, data: DataParams, bands: subgroups.
     modality = data.form.modality
     faults = _faults(frame, modality)
     _quarantine(frame, faults)
-    found = judge(frame, faults, limits, data.malignant, modality)
+    found = judge(frame, faults, limits, data.required(manifest.labels(frame)), modality)
     _write_pages(found.outcome.pages())
     reports.write(found.report, REPORTS)
     if critical := found.outcome.violated("critical"):

@@ -57,6 +57,11 @@ class Answer(BaseModel):
     request_id: str
     label: str = Field(description="The most probable label")
     probabilities: dict[str, float] = Field(description="Probability of each label; they sum to one")
+    findings: dict[str, float] | None = Field(
+        default=None,
+        exclude_if=lambda findings: findings is None,
+        description="Probability of each finding; only of a model whose labels are sets of findings",
+    )
     decision: Decision = Field(description="`review` requires a person to check the picture")
     reasons: list[Reason] = Field(
         description="Why `review`; empty with `accept`. " + " ".join(f"`{each}`: {each.meaning}." for each in Reason)
@@ -83,6 +88,7 @@ class Answer(BaseModel):
                 "request_id": request_id,
                 "label": prediction.label,
                 "probabilities": prediction.probabilities,
+                "findings": prediction.findings,
                 "decision": prediction.decision,
                 "reasons": list(prediction.reasons),
                 "detector": {

@@ -7,8 +7,9 @@ from buckler import params
 from buckler.data import expectations, manifest, pictures
 from buckler.errors import DataError
 from buckler.evaluation import reports
-from buckler.evaluation.reports import PictureGroup, SplitReport
+from buckler.evaluation.reports import SplitReport
 from buckler.measurements.results import DataVersion
+from buckler.measurements.split import PictureGroup
 from buckler.release.policy import Policy
 from pipelines import ingest, split, validate
 from pipelines.settings import CalibrateParams, DataParams

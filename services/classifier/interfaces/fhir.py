@@ -117,10 +117,10 @@ def _device(answer: Answer) -> dict[str, Any]:
 
 
 def _label(answer: Answer) -> dict[str, Any]:
-    shares = [{"code": {"text": label}, "valueQuantity": _number(p)} for label, p in answer.probabilities.items()]
-    return _observation("label", "Most probable class", {"valueCodeableConcept": {"text": answer.label}}) | {
-        "component": shares
-    }
+    by_name = answer.findings or answer.probabilities
+    shares = [{"code": {"text": name}, "valueQuantity": _number(p)} for name, p in by_name.items()]
+    text = "Most probable set of findings" if answer.findings else "Most probable class"
+    return _observation("label", text, {"valueCodeableConcept": {"text": answer.label}}) | {"component": shares}
 
 
 def _decision(answer: Answer) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Answer:
         reasons: Why it needs review: values of `buckler.detection.reasons.Reason`, or of a newer service.
         receipt: Verified; None unless the client has the public key of the service.
         frame: The frame of the file that was classified, from 1; None unless the request chose one.
+        findings: Probability of each finding, of a model whose labels are sets of findings; else None.
         content: The JSON answer as received, to be stored with the picture.
     """
 
@@ -71,6 +72,7 @@ class Answer:
     receipt: Receipt | None = field(repr=False)
     content: Mapping[str, Any] = field(repr=False)
     frame: int | None = None
+    findings: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

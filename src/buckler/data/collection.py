@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from buckler import findings
 from buckler.data import metadata
 from buckler.data.folder import Folder
 from buckler.data.layout import Layout
@@ -69,13 +70,15 @@ class Collection:
             DataError: It is not.
         """
         classes = "classes of data.classes for" if self.layout.classes else "class folders of"
-        unknown = [label for label in dangerous if label not in self.files]
+        labels = findings.of(self.files) if self.layout.several else tuple(self.files)
+        unknown = [label for label in dangerous if label not in labels]
         if unknown:
             raise DataError(
                 f"expected data.malignant to name {classes} {self.folder.root}, got {unknown}; there are "
-                f"{list(self.files)}: set data.malignant in params.yaml to those that must not be missed"
+                f"{list(labels)}: set data.malignant in params.yaml to those that must not be missed"
             )
-        if dangerous and not set(self.files) - set(dangerous):
+        covered = findings.with_any(self.files, dangerous) if self.layout.several else dangerous
+        if dangerous and not set(self.files) - set(covered):
             raise DataError(
                 f"expected {classes} {self.folder.root} besides data.malignant, got {list(self.files)}: if "
                 "every label is dangerous, no answer can be a miss; set data.malignant in params.yaml"
@@ -131,12 +134,13 @@ def _by_table(folder: Folder, layout: Layout) -> Collection:
             f"expected a table {metadata.NAME} in {folder.root}, there is none, and data.classes defines the classes "
             "by its columns; save it there, or set data.classes to {} for one folder of pictures for each class"
         )
-    files: dict[str, list[str]] = {label: [] for label in layout.classes}
+    files: dict[str, list[str]] = {} if layout.several else {label: [] for label in layout.classes}
     for name, row in sorted(table.rows.items()):
         if row.label is not None:
-            files[row.label].append(name)
-    for label, ids in files.items():
-        if not ids:
+            files.setdefault(row.label, []).append(name)
+    there = findings.of(files) if layout.several else [label for label, ids in files.items() if ids]
+    for label in layout.classes:
+        if label not in there:
             raise DataError(_no_pictures(label, table, folder.root))
     found = table.found
     left = set(candidates) - set(table.rows) - set(found.without_row)

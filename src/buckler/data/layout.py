@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from buckler import findings
 from buckler.data.csv_table import CsvTable
 from buckler.data.names import class_key, is_readable
 from buckler.errors import DataError
@@ -24,14 +25,16 @@ class Layout:
         classes: Class -> column of the table -> values. A row has the class if each of the columns has one of its
             values; numbers are compared as numbers, texts without regard to case. Empty: one folder for each class.
         group: Column of the table: pictures with the same value stay in one split. Empty: the table has no such column.
+        several: Whether a row may have several of ``classes``, or none: they are then findings, see `buckler.findings`.
     """
 
     classes: Classes = field(default_factory=dict)
     group: str = "lesion_id"
+    several: bool = False
 
     def __post_init__(self) -> None:
         """Reject classes that no table can have."""
-        if self.classes and len(self.classes) < 2:
+        if self.classes and len(self.classes) < 2 and not self.several:
             raise ValueError(f"classes: expected at least two classes, or {{}}, got {list(self.classes)}")
         for key, count in Counter(map(class_key, self.classes)).items():
             same = [label for label in self.classes if class_key(label) == key]
@@ -39,6 +42,8 @@ class Layout:
                 raise ValueError(f"classes: expected names without control characters, got {same[0]!a}")
             if count > 1:
                 raise ValueError(f"classes: {same} differ only in case, blanks, separators or Unicode form")
+        if self.several and (unfit := [name for name in self.classes if not findings.is_name(name)]):
+            raise ValueError(f"classes: expected names of findings without '+', not {findings.NO_FINDING}, got {unfit}")
         for label, columns in self.classes.items():
             if not columns or not all(columns.values()):
                 raise ValueError(
@@ -52,20 +57,26 @@ class Layout:
         return list(dict.fromkeys(name for columns in self.classes.values() for name in columns))
 
     def labels(self, table: CsvTable) -> list[str | None]:
-        """Return the class of each row of ``table``; None for a row that has none.
+        """Return the class of each row of ``table``: None for a row that has none, unless several are allowed.
 
         Raises:
-            DataError: The table lacks a column or a value, a class has no row, or a row has several classes.
+            DataError: The table lacks a column or a value, a class has no row, or a row has several classes and must
+                not.
         """
         rules = {label: _rule(label, columns, table) for label, columns in self.classes.items()}
-        found = [_label(number, row, rules, table.where) for number, row in enumerate(table.rows, 1)]
+        fitting = [_fitting(row, rules) for row in table.rows]
         for label in rules:
-            if label not in found:
+            if not any(label in fits for fits in fitting):
                 raise DataError(
                     f"expected rows of the class {label!r} in {table.where}, none has a value of data.classes.{label} "
                     "in each of its columns"
                 )
-        return found
+        if self.several:
+            return [findings.label_of(fits) for fits in fitting]
+        return [
+            _only(number, row, fits, table.where)
+            for (number, row), fits in zip(enumerate(table.rows, 1), fitting, strict=True)
+        ]
 
 
 def value_key(value: Value) -> str:
@@ -95,14 +106,18 @@ def _rule(label: str, columns: Mapping[str, Sequence[Value]], table: CsvTable) -
     return {places[name]: frozenset(map(value_key, values)) for name, values in columns.items()}
 
 
-def _label(number: int, row: Sequence[str], rules: Mapping[str, _Rule], where: str) -> str | None:
-    fitting = [
+def _fitting(row: Sequence[str], rules: Mapping[str, _Rule]) -> list[str]:
+    return [
         label for label, rule in rules.items() if all(value_key(row[place]) in keys for place, keys in rule.items())
     ]
+
+
+def _only(number: int, row: Sequence[str], fitting: Sequence[str], where: str) -> str | None:
     if len(fitting) > 1:
         raise DataError(
             f"expected each row of {where} to fit at most one class of data.classes, row {number} "
-            f"({', '.join(row[:3])}, ...) fits {' and '.join(fitting)}"
+            f"({', '.join(row[:3])}, ...) fits {' and '.join(fitting)}; set data.several_labels to true "
+            "if a record may have several"
         )
     return fitting[0] if fitting else None
 

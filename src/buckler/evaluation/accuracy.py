@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
+from buckler import findings
 from buckler.evaluation.statistics import auc_interval, mean_of_rates, share_of, wilson
-from buckler.measurements.results import ClassRow, CleanEvaluation, Interval, Rate, ReliabilityBin
+from buckler.measurements.results import ClassRow, CleanEvaluation, FindingRow, Interval, Rate, ReliabilityBin
 from buckler.modality.base import Labels
 from buckler.models.forward import Logits, probabilities
 
@@ -54,6 +55,23 @@ def balanced_accuracy(guesses: Labels, truth: Labels) -> Rate:
     """
     found = (share_of(guesses[truth == place] == place) for place in np.unique(truth))
     return mean_of_rates([rate for rate in found if rate])
+
+
+def finding_rows(logits: Logits, truth: Labels, labels: Sequence[str], names: Sequence[str]) -> dict[str, FindingRow]:
+    """Return the clean performance for each of the findings ``names``, of which ``labels`` name sets."""
+    guesses, confidence = logits.argmax(axis=1), probabilities(logits)
+    rows = {}
+    for name in names:
+        positive = dangerous_classes(labels, findings.with_any(labels, [name]))
+        score, there = confidence[:, positive].sum(axis=1), positive[truth]
+        both = there.any() and not there.all()
+        rows[name] = FindingRow(
+            float(roc_auc_score(there, score)) if both else None,
+            auc_interval(score, there) if both else None,
+            sensitivity=share_of(positive[guesses[there]]),
+            specificity=share_of(~positive[guesses[~there]]),
+        )
+    return rows
 
 
 def danger_recall(guesses: Labels, truth: Labels, labels: Sequence[str], dangerous: Sequence[str]) -> Rate | None:

@@ -30,6 +30,8 @@ from buckler.measurements.results import (
     Convergence,
     DataVersion,
     Expectation,
+    FindingRow,
+    FindingWorstCase,
     HeatMapCheck,
     Illustration,
     Interval,
@@ -43,6 +45,7 @@ from buckler.measurements.results import (
     Subgroup,
     WorstCase,
 )
+from buckler.measurements.split import GroupSizes, NearDuplicates, PictureGroup
 from buckler.state import documents
 from buckler.state.locations import Location
 
@@ -87,33 +90,6 @@ def _without(old: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 # --- split
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSizes:
-    """Number of groups of related pictures, of those with several pictures, and the size of the largest."""
-
-    all: int
-    of_several: int
-    largest: int
-
-
-@dataclass(frozen=True, slots=True)
-class PictureGroup:
-    """Related pictures, which are all in one split."""
-
-    split: str
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NearDuplicates:
-    """Two similar pictures: differing bits of their hashes, correlation of their thumbnails."""
-
-    ids: tuple[str, str]
-    bits: int
-    correlation: float
-    same_label: bool
 
 
 class SplitReport(Report):
@@ -202,6 +178,7 @@ class EvaluationReport(Report):
 
     Attributes:
         balanced_accuracy, roc_auc_interval: None also in reports of versions that did not measure them.
+        findings: Of a model that looks for several in one picture, whose labels are sets of them.
         heat_map: None if the source of the pictures has no masks of their lesions.
     """
 
@@ -224,6 +201,7 @@ class EvaluationReport(Report):
     confusion: list[list[int]]
     reliability: list[ReliabilityBin]
     heat_map: HeatMapCheck | None = None
+    findings: dict[str, FindingRow] = {}
 
 
 # --- robustness
@@ -242,6 +220,7 @@ class RobustnessReport(Report):
         subgroup_columns: The grouping columns with their cut points.
         convergence: PGD's success by number of steps.
         illustrations: Pictures in ``reports/examples``.
+        findings: As in `EvaluationReport`; by radius.
     """
 
     FILE: ClassVar[str] = "robustness.json"
@@ -262,6 +241,7 @@ class RobustnessReport(Report):
     checks: tuple[CheckResult, ...]
     convergence: tuple[Convergence, ...]
     illustrations: tuple[Illustration, ...]
+    findings: dict[str, tuple[FindingWorstCase, ...]] = {}
 
     @property
     def chance(self) -> float:

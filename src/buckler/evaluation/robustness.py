@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from buckler import findings
 from buckler.attacks.base import Norm
 from buckler.data.pictures import Pictures
 from buckler.evaluation.accuracy import confusion, dangerous_classes
@@ -18,7 +19,7 @@ from buckler.evaluation.crafter_and_scorer import Scorer
 from buckler.evaluation.journal import Journal
 from buckler.evaluation.statistics import share_of, wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown
-from buckler.measurements.results import Cell, Rate, Subgroup, WorstCase
+from buckler.measurements.results import Cell, FindingWorstCase, Rate, Subgroup, WorstCase
 from buckler.modality.base import Labels
 from buckler.models.forward import Forward
 from buckler.models.gradients import GradientClassifier
@@ -49,6 +50,7 @@ class RobustnessEvaluation:
     cells: tuple[Cell, ...]
     worst_case: tuple[WorstCase, ...]
     subgroups: tuple[Subgroup, ...]
+    findings: dict[str, tuple[FindingWorstCase, ...]]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -106,6 +108,7 @@ def evaluate(
         tuple(cell(outcome, right, truth, **facts) for outcome in outcomes),
         worst_case_rates(outcomes, guesses, truth, **classes),
         subgroup_rates(groups, outcomes, guesses, truth, **classes),
+        {name: finding_rates(outcomes, guesses, truth, info.labels, name) for name in info.findings},
     )
 
 
@@ -208,6 +211,15 @@ def worst_case_rates(
         )
         for radius in right
     )
+
+
+def finding_rates(
+    outcomes: Sequence[AttackOutcome], guesses: Labels, truth: Labels, labels: Sequence[str], name: str
+) -> tuple[FindingWorstCase, ...]:
+    """Return the rates of the finding ``name``, which some ``labels`` contain; the rest as for `worst_case_rates`."""
+    having = findings.with_any(labels, [name])
+    rates = worst_case_rates(outcomes, guesses, truth, labels=labels, dangerous=having)
+    return tuple(FindingWorstCase(row.radius, row.sensitivity, row.specificity) for row in rates)
 
 
 def subgroup_rates(

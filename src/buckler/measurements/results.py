@@ -93,6 +93,31 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding on clean pictures, if a picture may have several: whether its probability and its answers are right.
+
+    Attributes:
+        roc_auc: None if all pictures have the finding, or none has it.
+        sensitivity: Share of the pictures with it whose answer names it.
+        specificity: Share of the pictures without it whose answer does not name it.
+    """
+
+    roc_auc: float | None
+    roc_auc_interval: Interval | None
+    sensitivity: Rate | None
+    specificity: Rate | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingWorstCase:
+    """The rates of a `FindingRow` when clean and under every attack up to one radius."""
+
+    radius: StatedRadius
+    sensitivity: Rate | None
+    specificity: Rate | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClassRow:
     """One class's line of the classification report; ``support`` is its number of pictures.
 

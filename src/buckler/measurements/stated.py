@@ -18,6 +18,8 @@ from buckler.measurements.results import (
     Cell,
     CheckResult,
     DataVersion,
+    FindingRow,
+    FindingWorstCase,
     HeatMapCheck,
     Interval,
     Parity,
@@ -38,6 +40,15 @@ class MeasuredDetector(BaseModel):
     max_fpr: float
     clean_fpr: Rate
     attacks: tuple[DetectedAttack, ...]
+
+
+class MeasuredFinding(BaseModel):
+    """One finding of a model that looks for several in one picture: on clean pictures, and under attack by radius."""
+
+    model_config = _CONFIG
+
+    clean: FindingRow
+    worst_case: tuple[FindingWorstCase, ...]
 
 
 class MeasuredDecisions(BaseModel):
@@ -96,6 +107,7 @@ class Measured(BaseModel):
     attacks: tuple[Cell, ...] = ()
     worst_case: tuple[WorstCase, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
+    findings: dict[str, MeasuredFinding] = {}
     checks: tuple[CheckResult, ...] = ()
     detector: MeasuredDetector | None = None
     runtime: MeasuredRuntime | None = None

@@ -175,6 +175,7 @@ class Modality(ABC):
         suffix: Of the files that ``to_file`` writes.
         facts: Names of what ``inspect`` finds out about a file, at least one; columns of the manifest.
         labels: Classes of the generator.
+        findings: Findings that the generator draws together; `generate` then takes a label of `buckler.findings`.
         fitting_changes: Changes that are no attacks, on which the detector is fitted.
         evaluation_changes: Those with which it is evaluated; some that it was not fitted on.
         strangers: Inputs that do not belong, by kind: functions of count, shape and seed.
@@ -189,6 +190,7 @@ class Modality(ABC):
     suffix: ClassVar[str]
     facts: ClassVar[tuple[str, ...]]
     labels: ClassVar[tuple[str, ...]]
+    findings: ClassVar[tuple[str, ...]] = ()
     fitting_changes: ClassVar[Mapping[str, Change]]
     evaluation_changes: ClassVar[Mapping[str, Change]]
     strangers: ClassVar[Mapping[str, Callable[[int, Shape, int], Images]]]

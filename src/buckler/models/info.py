@@ -38,6 +38,7 @@ class ModelInfo:
         data_source: Where its records come from, as ``data.source``. None for models of versions that did not record
             it.
         modality: Name of its modality in `buckler.modality.table`.
+        findings: If a record may have several labels at once: the findings, of which each of ``labels`` names a set.
         heat_maps: Whether a heat map can explain its answers; see `buckler.models.networks.layout.Layout.pooling`.
     """
 
@@ -51,6 +52,7 @@ class ModelInfo:
     data_source: DataSource | None = None
     heat_maps: bool = True
     modality: str = "picture"
+    findings: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     @property

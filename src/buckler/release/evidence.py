@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from buckler.errors import DataError
 from buckler.evaluation import reports
@@ -16,7 +16,13 @@ from buckler.evaluation.reports import (
     ValidationReport,
 )
 from buckler.measurements.results import Rate, Subgroup, WorstCase
-from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector, MeasuredRuntime
+from buckler.measurements.stated import (
+    Measured,
+    MeasuredDecisions,
+    MeasuredDetector,
+    MeasuredFinding,
+    MeasuredRuntime,
+)
 from buckler.radius import StatedRadius
 from buckler.state import documents
 from buckler.state.locations import Location
@@ -75,6 +81,10 @@ class Reports:
             attacks=robustness.cells,
             worst_case=robustness.worst_case,
             subgroups=robustness.subgroups,
+            findings={
+                name: MeasuredFinding(clean=row, worst_case=robustness.findings[name])
+                for name, row in evaluation.findings.items()
+            },
             checks=robustness.checks,
             detector=MeasuredDetector.model_validate(self.detector, from_attributes=True),
             runtime=MeasuredRuntime.model_validate(self.runtime, from_attributes=True) if self.runtime else None,
@@ -133,6 +143,8 @@ class Evidence:
         worst_case: Radius -> rates under the worst case of all attacks and radii up to it.
         subgroups: The same rates for subgroups of the pictures.
         failed_checks: Failed sanity checks: the robustness numbers cannot be trusted.
+        findings: Of a model that looks for several in one picture.
+        dangerous: Those of ``labels`` that must not be missed.
         runtime_failures: Why the serving runtime may not replace the reference.
         runtime_notes: Faster runtimes that were rejected, and why.
         outcomes: Per test picture, for the paired comparison.
@@ -152,6 +164,8 @@ class Evidence:
     runtime_failures: tuple[str, ...] = ()
     runtime_notes: tuple[str, ...] = ()
     outcomes: Outcomes | None = None
+    findings: Mapping[str, MeasuredFinding] = field(default_factory=dict)
+    dangerous: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: Reports) -> "Evidence":
@@ -173,6 +187,8 @@ class Evidence:
             runtime_failures=failures,
             runtime_notes=notes,
             outcomes=found.outcomes,
+            findings=found.measured.findings,
+            dangerous=robustness.malignant,
         )
 
 

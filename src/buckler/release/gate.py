@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from buckler import findings
 from buckler.errors import DataError
 from buckler.evaluation.statistics import (
     CONFIDENCE,
@@ -101,6 +102,22 @@ def _floors_of(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, R
             rate = getattr(worst.get(radius), name, None)
             if rate is not None or radius not in worst:
                 yield name, f"worst-case {name} up to {radius}", rate, floor
+    yield from _floors_of_findings(evidence, policy)
+
+
+def _floors_of_findings(evidence: Evidence, policy: Policy) -> Iterator[tuple[str, str, Rate | None, float]]:
+    """Yield the clinical floors of each dangerous finding: a set with one dangerous finding must not hide another."""
+    dangerous = findings.with_only(evidence.labels, evidence.dangerous) if evidence.findings else ()
+    for finding in dangerous:
+        found = evidence.findings[finding]
+        yield "malignant_recall", f"sensitivity of {finding}", found.clean.sensitivity, policy.min_malignant_recall
+        worst = {row.radius: row for row in found.worst_case}
+        for radius, floor in sorted(policy.min_robust_sensitivity.items()):
+            rate = worst[radius].sensitivity if radius in worst else None
+            yield "sensitivity", f"worst-case sensitivity of {finding} up to {radius}", rate, floor
+        for radius, floor in sorted(policy.min_robust_specificity.items()):
+            rate = worst[radius].specificity if radius in worst else None
+            yield "specificity", f"worst-case specificity of {finding} up to {radius}", rate, floor
 
 
 def _floors(evidence: Evidence, policy: Policy) -> Iterator[str]:

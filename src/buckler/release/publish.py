@@ -170,6 +170,13 @@ def _summary(measured: Measured, unit: RadiusUnit) -> Iterator[Point]:
         yield from _rate("worst_case_malignant_to_benign_rate", row.malignant_to_benign_rate, step)
         yield from _rate("worst_case_sensitivity", row.sensitivity, step)
         yield from _rate("worst_case_specificity", row.specificity, step)
+    for name, finding in measured.findings.items():
+        yield from _number(f"finding_{name}_roc_auc", finding.clean.roc_auc)
+        rates = [(0, finding.clean.sensitivity, finding.clean.specificity)]
+        rates += [(unit.grid_steps(row.radius), row.sensitivity, row.specificity) for row in finding.worst_case]
+        for step, sensitivity, specificity in rates:
+            yield from _rate(f"finding_{name}_sensitivity", sensitivity, step)
+            yield from _rate(f"finding_{name}_specificity", specificity, step)
     for cell in measured.attacks:
         step = unit.grid_steps(cell.radius)
         yield from _rate(f"{cell.name}_robust_accuracy", cell.robust_accuracy, step)

@@ -5,7 +5,7 @@ the model is worth.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,14 +65,14 @@ class Demands:
 
     Attributes:
         policy: Section ``gate`` of params.yaml.
-        malignant: ``data.malignant``: labels that must not be missed.
+        dangerous: Returns those of some labels that must not be missed.
         max_fpr, confidence, min_sensitivity: Of section ``calibrate``.
         attacked, attack_seed: ``attack.records`` (0: all test pictures are attacked) and ``attack.seed``.
         max_imbalance: Of section ``validate``: size of the largest class divided by that of the smallest.
     """
 
     policy: Policy
-    malignant: tuple[str, ...]
+    dangerous: Callable[[Sequence[str]], tuple[str, ...]]
     max_fpr: float
     confidence: float
     min_sensitivity: float
@@ -82,7 +82,7 @@ class Demands:
 
     def needs(self, labels: Sequence[str]) -> list[Need]:
         """Return what these settings need for the classes ``labels``."""
-        dangerous = tuple(label for label in labels if label in self.malignant)
+        dangerous = self.dangerous(labels)
         return [*self._of_classes(labels), *self._of_calibration(labels, dangerous), *self._of_gate(labels, dangerous)]
 
     def counts(self, frame: pd.DataFrame, assigned: NDArray[np.str_]) -> Counts:

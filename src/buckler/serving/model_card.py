@@ -15,7 +15,7 @@ from buckler.measurements.data_source import DataSource
 from buckler.measurements.decisions import ConfidenceBin
 from buckler.measurements.earlier import with_units
 from buckler.measurements.results import MIN_POINTED, Cell, CheckResult, HeatMapCheck, Rate, Subgroup, WorstCase
-from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector
+from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector, MeasuredFinding
 from buckler.trust.standing import HOLDS, Standing, State
 from buckler.trust.verdict import Verdict
 
@@ -138,6 +138,9 @@ class ModelCard(BaseModel):
     worst_case: tuple[WorstCase, ...]
     attacks: tuple[Cell, ...]
     subgroups: tuple[Subgroup, ...]
+    findings: dict[str, MeasuredFinding] = Field(
+        description="Each finding on clean pictures and under attack, of a model whose labels are sets of findings"
+    )
     checks: tuple[CheckResult, ...]
     floors: dict[str, Any] = Field(description="The policy of the gate")
     detector: MeasuredDetector | None
@@ -206,6 +209,7 @@ def card(
         worst_case=measured.worst_case,
         attacks=measured.attacks,
         subgroups=measured.subgroups,
+        findings=measured.findings,
         checks=measured.checks,
         floors={name: with_units(floor) for name, floor in verdict.policy.items()},
         detector=measured.detector,
@@ -298,7 +302,8 @@ LONGEST_MARKDOWN = 5000  # characters that MLflow's databases store of a version
 
 def markdown(card: ModelCard) -> str:
     """Return the card as Markdown for a registry's pages; a card that is too long omits the single attacks."""
-    sections = [_head(card), _under_attack(card), _each_attack(card), _bullets("What not to expect", card.limits)]
+    limits = _bullets("What not to expect", card.limits)
+    sections = [_head(card), _under_attack(card), _each_attack(card), _findings(card), limits]
     text = "\n\n".join(section for section in sections if section)
     if len(text) > LONGEST_MARKDOWN:
         sections[2] = "Each attack: see the nested runs."
@@ -355,6 +360,19 @@ def _under_attack(card: ModelCard) -> str:
 def _each_attack(card: ModelCard) -> str:
     rows = [(each.name, f"{each.radius}", _percent(each.robust_accuracy)) for each in card.attacks]
     return _table(("attack", "radius", "robust accuracy"), rows) if rows else ""
+
+
+def _findings(card: ModelCard) -> str:
+    rows = []
+    for name, found in card.findings.items():
+        clean = found.clean
+        rows.append((name, "none", _percent(clean.sensitivity), _percent(clean.specificity)))
+        rows += [
+            ("", f"up to {row.radius}", _percent(row.sensitivity), _percent(row.specificity))
+            for row in found.worst_case
+        ]
+    titles = ("finding", "attack", "sensitivity", "specificity")
+    return f"### Findings\n\n{_table(titles, rows)}" if rows else ""
 
 
 def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

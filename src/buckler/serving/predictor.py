@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from buckler import findings
 from buckler.detection.reasons import Reason
 from buckler.detection.screening import Screening
 from buckler.detection.sketch import Sketch
@@ -31,6 +32,7 @@ class Prediction:
     Attributes:
         label: The most probable class.
         probabilities: By label, calibrated; they sum to one.
+        findings: Probability of each finding, if a record may have several labels at once.
         decision: ``review`` if there is a reason, else ``accept``.
         reasons: In the order of ``Reason``.
         score: Detector score; higher is more suspicious.
@@ -45,6 +47,7 @@ class Prediction:
     score: float
     threshold: float
     verdict: Literal["clean", "adversarial"]
+    findings: dict[str, float] | None = None
     sketch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def for_review(self, reason: Reason) -> "Prediction":
@@ -187,9 +190,11 @@ class Predictor:
         if datetime.now(UTC) >= (review_from or self.verdict.expires_at):
             found.add(Reason.MODEL_DEGRADED)
         reasons = _in_order(found)
+        probabilities = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
         return Prediction(
             label=self.labels[int(forward.logits[0].argmax())],
-            probabilities={label: float(share) for label, share in zip(self.labels, shares, strict=True)},
+            probabilities=probabilities,
+            findings=findings.shares(probabilities, self.info.findings) if self.info.findings else None,
             decision="review" if reasons else "accept",
             reasons=reasons,
             score=float(scores[0]),

@@ -29,6 +29,7 @@ from buckler.modality.picture import (
     references,
     strangers,
     synthetic,
+    two_findings,
     uploads,
 )
 from buckler.modality.picture.decode_budget import MAX_PIXELS, ORDINARY_PIXELS
@@ -52,6 +53,7 @@ class Picture(Modality):
     suffix = ".png"
     facts = ("width", "height", "mode")
     labels = synthetic.LABELS
+    findings = two_findings.FINDINGS
     fitting_changes: ClassVar[Mapping[str, Change]] = benign_changes.FITTING_CHANGES
     evaluation_changes: ClassVar[Mapping[str, Change]] = benign_changes.EVALUATION_CHANGES
     strangers: ClassVar[Mapping[str, Callable[[int, Shape, int], Images]]] = {
@@ -104,11 +106,15 @@ class Picture(Modality):
         return images.to_png(values)
 
     def generate(self, label: str, index: int, seed: int, size: int) -> Values:
-        """Return a drawn lesion; see `synthetic.draw`."""
+        """Return a drawn lesion, or one with some findings; see `synthetic.draw` and `two_findings.draw`."""
+        if label in two_findings.LABELS:
+            return two_findings.draw(label, index, seed=seed, size=size)
         return synthetic.draw(label, index, seed=seed, size=size)
 
-    def mask(self, label: str, index: int, seed: int, size: int) -> npt.NDArray[np.bool_]:
-        """Return which pixels show the lesion, ``(size, size)``."""
+    def mask(self, label: str, index: int, seed: int, size: int) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels show the lesion, ``(size, size)``; None if the classes are sets of findings."""
+        if label in two_findings.LABELS:
+            return None
         return synthetic.lesion_mask(label, index, seed=seed, size=size)
 
     def quality_of(self, images: Images) -> npt.NDArray[np.float32]:

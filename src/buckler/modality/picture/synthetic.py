@@ -16,19 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from buckler.modality.picture import canvas
+from buckler.modality.picture.canvas import Field, Picture
+
 BENIGN: Final = "benign"
 MALIGNANT: Final = "malignant"
 LABELS: Final = (BENIGN, MALIGNANT)
 
-_SUPERSAMPLING = 2  # of fields, which are smooth; lines are drawn at twice that resolution
 _SEPARATION = 1.32  # mean malignancy of the classes: minus and plus this, in standard deviations
 _DEVIATION = 0.5  # standard deviation of each criterion from the lesion's malignancy
 BAYES_ACCURACY: Final = 0.5 * (1 + math.erf(_SEPARATION / math.sqrt(1 + _DEVIATION**2 / 4) / math.sqrt(2)))
-
-Field = NDArray[np.float32]
-"""``(side, side)`` float32, one value per canvas pixel."""
-Picture = NDArray[np.float32]
-"""``(side, side, 3)`` float32 in 0..1."""
 
 # Skin under a dermatoscope, Fitzpatrick I to VI; light and pressure cause the pink and lilac tones.
 _SKIN = np.array(
@@ -43,9 +40,6 @@ _SKIN = np.array(
     ]
 )
 _SKIN_SHARE = np.array([0.20, 0.22, 0.16, 0.16, 0.12, 0.09, 0.05])
-# Absorption per unit of pigment depth, red green blue: melanin turns light brown, then black.
-_MELANIN = np.array([0.75, 1.35, 1.65])
-_BLOOD = np.array([0.22, 1.15, 0.95])
 _BLUE_GREY = np.array([0.40, 0.44, 0.54])
 _SCAR_WHITE = np.array([0.90, 0.84, 0.82])
 
@@ -69,10 +63,8 @@ def draw(label: str, index: int, *, seed: int, size: int) -> Picture:
         ValueError: The label is not one of ``LABELS``, or ``size`` is below 16.
     """
     picture, criteria, rng = _begin(label, index, seed, size)
-    picture = _lesion(picture, criteria, rng)
-    picture = _overlay(picture, rng)
-    picture = _light(picture, rng)
-    return _photograph(picture, size, rng)
+    picture, _, _ = with_lesion(picture, criteria, rng)
+    return photographed(picture, size, rng)
 
 
 def lesion_mask(label: str, index: int, *, seed: int, size: int) -> NDArray[np.bool_]:
@@ -85,7 +77,7 @@ def lesion_mask(label: str, index: int, *, seed: int, size: int) -> NDArray[np.b
     """
     skin, criteria, rng = _begin(label, index, seed, size)
     inside, _ = _shape(len(skin), criteria, rng)
-    return np.asarray(_shrunk((inside > 0).astype(np.float32), size) >= 0.5)
+    return np.asarray(canvas.shrunk((inside > 0).astype(np.float32), size) >= 0.5)
 
 
 def _begin(label: str, index: int, seed: int, size: int) -> tuple[Picture, Criteria, np.random.Generator]:
@@ -96,7 +88,7 @@ def _begin(label: str, index: int, seed: int, size: int) -> tuple[Picture, Crite
         raise ValueError(f"expected at least 16 pixels a side, got {size}")
     rng = np.random.default_rng([seed, LABELS.index(label), index])
     criteria = draw_criteria(label, rng)
-    return _skin(size * _SUPERSAMPLING, rng), criteria, rng
+    return skin(size * canvas.SUPERSAMPLING, rng), criteria, rng
 
 
 def draw_criteria(label: str, rng: np.random.Generator) -> Criteria:
@@ -107,13 +99,14 @@ def draw_criteria(label: str, rng: np.random.Generator) -> Criteria:
     return Criteria(*(float(share) for share in 1 / (1 + np.exp(-scores))))
 
 
-def _skin(side: int, rng: np.random.Generator) -> Picture:
-    tone = _single(_SKIN[rng.choice(len(_SKIN), p=_SKIN_SHARE)] + rng.normal(0, 0.025, 3))
-    blotches = 0.6 * _noise(side, 4, rng) + 0.4 * _noise(side, 11, rng)
+def skin(side: int, rng: np.random.Generator) -> Picture:
+    """Return skin without a lesion on a canvas of ``side`` pixels."""
+    tone = canvas.single(_SKIN[rng.choice(len(_SKIN), p=_SKIN_SHARE)] + rng.normal(0, 0.025, 3))
+    blotches = 0.6 * canvas.noise(side, 4, rng) + 0.4 * canvas.noise(side, 11, rng)
     # Blood varies the colour, texture (furrows, pores) the brightness.
-    depth = _single(0.05 + rng.uniform(0.02, 0.06) * blotches)
-    texture = 0.6 * _noise(side, 24, rng) + 0.8 * _noise(side, 48, rng)
-    picture = _absorb(np.broadcast_to(tone, (side, side, 3)), depth, _BLOOD)
+    depth = canvas.single(0.05 + rng.uniform(0.02, 0.06) * blotches)
+    texture = 0.6 * canvas.noise(side, 24, rng) + 0.8 * canvas.noise(side, 48, rng)
+    picture = canvas.absorb(np.broadcast_to(tone, (side, side, 3)), depth, canvas.BLOOD)
     picture *= 1 + rng.uniform(0.008, 0.025) * texture[..., None]
     if rng.random() < 0.25:
         picture = _freckles(picture, rng)
@@ -122,21 +115,29 @@ def _skin(side: int, rng: np.random.Generator) -> Picture:
 
 def _freckles(picture: Picture, rng: np.random.Generator) -> Picture:
     side = len(picture)
-    spots = np.clip(_noise(side, int(rng.integers(12, 26)), rng) - rng.uniform(1.5, 2.3), 0, None)
-    return _absorb(picture, rng.uniform(0.2, 0.5) * spots, _MELANIN)
+    spots = np.clip(canvas.noise(side, int(rng.integers(12, 26)), rng) - rng.uniform(1.5, 2.3), 0, None)
+    return canvas.absorb(picture, rng.uniform(0.2, 0.5) * spots, canvas.MELANIN)
 
 
-def _lesion(picture: Picture, criteria: Criteria, rng: np.random.Generator) -> Picture:
+def with_lesion(
+    picture: Picture, criteria: Criteria, rng: np.random.Generator
+) -> tuple[Picture, Field, NDArray[np.float32]]:
+    """Return skin with a lesion, how far each pixel is inside it, and the lesion's radius there, in half sides."""
     inside, radius = _shape(len(picture), criteria, rng)
     softness = radius.mean() * (0.16 + 0.40 * rng.beta(2, 3)) * (1.2 - 0.5 * criteria.border)
-    cover = _smoothstep(inside / softness + 0.5)
-    return _pigment(picture, cover, _smoothstep(inside / radius.mean()), criteria, rng)
+    cover = canvas.smoothstep(inside / softness + 0.5)
+    return _pigment(picture, cover, canvas.smoothstep(inside / radius.mean()), criteria, rng), inside, radius
+
+
+def photographed(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
+    """Return the canvas as a photograph: with hairs and other objects, light, the camera's grain, ``size`` pixels."""
+    return _photograph(_light(_overlay(picture, rng), rng), size, rng)
 
 
 def _shape(side: int, criteria: Criteria, rng: np.random.Generator) -> tuple[Field, Field]:
     """Return how far each pixel is inside the lesion, and the lesion's radius in its direction, in half sides."""
-    x, y = _plane(side)
-    centre = _single(rng.normal(0, 0.07, 2))
+    x, y = canvas.plane(side)
+    centre = canvas.single(rng.normal(0, 0.07, 2))
     distance, angle = _polar(x - centre[0], y - centre[1], criteria, rng)
     radius = _outline(angle, side, criteria, rng)
     return radius - distance, radius
@@ -149,8 +150,8 @@ def _polar(dx: Field, dy: Field, criteria: Criteria, rng: np.random.Generator) -
     along = (dx * math.cos(turn) + dy * math.sin(turn)) / stretch
     across = (dy * math.cos(turn) - dx * math.sin(turn)) * stretch
     bend = 0.05 + 0.09 * criteria.asymmetry
-    along = along + bend * 0.5 * _noise(len(dx), 3, rng)
-    across = across + bend * 0.5 * _noise(len(dx), 3, rng)
+    along = along + bend * 0.5 * canvas.noise(len(dx), 3, rng)
+    across = across + bend * 0.5 * canvas.noise(len(dx), 3, rng)
     return np.hypot(along, across), np.arctan2(across, along)
 
 
@@ -169,21 +170,21 @@ def _outline(angle: Field, side: int, criteria: Criteria, rng: np.random.Generat
         waves += strength * np.cos(order * turn + rng.uniform(0, 2 * np.pi))
     # A table of angles: cosines for every pixel and harmonic would take half the time of a picture.
     outline = waves[((angle + np.pi) * (1439 / (2 * np.pi))).astype(np.intp)]
-    outline += (0.03 + 0.07 * criteria.border) * _noise(side, 9, rng)
-    outline += (0.03 + 0.06 * criteria.border) * _noise(side, 22, rng)
+    outline += (0.03 + 0.07 * criteria.border) * canvas.noise(side, 9, rng)
+    outline += (0.03 + 0.06 * criteria.border) * canvas.noise(side, 22, rng)
     return max(size, 0.1) * np.clip(outline, 0.4, None)
 
 
 def _pigment(picture: Picture, cover: Field, core: Field, criteria: Criteria, rng: np.random.Generator) -> Picture:
     """Colour the lesion; ``cover`` rises to 1 just inside its edge, ``core`` at its centre."""
     side = len(picture)
-    network = 0.6 * _noise(side, 34, rng) + 0.6 * _noise(side, 16, rng)
-    patches = 0.8 * _noise(side, int(rng.integers(3, 7)), rng) + 0.5 * _noise(side, 10, rng)
+    network = 0.6 * canvas.noise(side, 34, rng) + 0.6 * canvas.noise(side, 16, rng)
+    patches = 0.8 * canvas.noise(side, int(rng.integers(3, 7)), rng) + 0.5 * canvas.noise(side, 10, rng)
     depth = rng.uniform(0.40, 0.75) + 0.30 * criteria.colour
     uneven = rng.uniform(0.10, 0.30) * network + (0.10 + 0.25 * criteria.colour) * patches
     depth_field = depth * cover * np.clip(0.75 + 0.45 * core + uneven, 0.1, None)
     blood = rng.gamma(2, 0.12) * cover
-    picture = _absorb(_absorb(picture, depth_field, _MELANIN), blood, _BLOOD)
+    picture = canvas.absorb(canvas.absorb(picture, depth_field, canvas.MELANIN), blood, canvas.BLOOD)
     return _variegate(picture, cover, core, criteria, rng)
 
 
@@ -193,21 +194,25 @@ def _variegate(picture: Picture, cover: Field, core: Field, criteria: Criteria, 
     present = rng.random(4) < 0.05 + 0.65 * criteria.colour
     strength = 0.35 + 0.55 * criteria.colour
     if present[0]:
-        picture = _absorb(picture, 1.5 * strength * _patch(side, cover, rng), _MELANIN)
+        picture = canvas.absorb(picture, 1.5 * strength * _patch(side, cover, rng), canvas.MELANIN)
     if present[1]:
-        picture = _absorb(picture, 0.8 * strength * _patch(side, cover, rng), _BLOOD)
+        picture = canvas.absorb(picture, 0.8 * strength * _patch(side, cover, rng), canvas.BLOOD)
     if present[2]:
         blue_grey = _BLUE_GREY * (float(picture.mean()) / 0.55)
-        picture = _blend(picture, 0.7 * strength * _patch(side, cover, rng), blue_grey)
+        picture = canvas.blend(picture, 0.7 * strength * _patch(side, cover, rng), blue_grey)
     if present[3]:
-        picture = _blend(picture, 0.5 * strength * _patch(side, cover, rng) * core, _SCAR_WHITE)
+        picture = canvas.blend(picture, 0.5 * strength * _patch(side, cover, rng) * core, _SCAR_WHITE)
     return picture
 
 
 def _patch(side: int, cover: Field, rng: np.random.Generator) -> Field:
     """Return the mask of a ragged part of the lesion, 0..1."""
-    field = _noise(side, int(rng.integers(3, 6)), rng) + 0.4 * _noise(side, 12, rng) + 0.2 * _noise(side, 30, rng)
-    return cover * _smoothstep((field - rng.uniform(0.0, 0.6)) / 1.5)
+    field = (
+        canvas.noise(side, int(rng.integers(3, 6)), rng)
+        + 0.4 * canvas.noise(side, 12, rng)
+        + 0.2 * canvas.noise(side, 30, rng)
+    )
+    return cover * canvas.smoothstep((field - rng.uniform(0.0, 0.6)) / 1.5)
 
 
 def _overlay(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -232,7 +237,7 @@ def _hairs(picture: Picture, rng: np.random.Generator) -> Picture:
         shade = int(rng.uniform(110, 235))
         pen.line([(float(x), float(y)) for x, y in points], fill=shade, width=thickness, joint="curve")
     colour = np.array([0.20, 0.14, 0.12]) if rng.random() < 0.85 else np.array([0.85, 0.76, 0.62])
-    return _blend(picture, _field(mask.filter(ImageFilter.GaussianBlur(side / 400))), colour)
+    return canvas.blend(picture, canvas.field(mask.filter(ImageFilter.GaussianBlur(side / 400))), colour)
 
 
 def _hair(heading: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -249,14 +254,14 @@ def _hair(heading: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _bubbles(picture: Picture, rng: np.random.Generator) -> Picture:
     side = len(picture)
-    x, y = _plane(side)
+    x, y = canvas.plane(side)
     for _ in range(int(rng.integers(2, 10))):
-        centre, radius = _single(rng.uniform(-1, 1, 2)), rng.uniform(0.02, 0.08)
+        centre, radius = canvas.single(rng.uniform(-1, 1, 2)), rng.uniform(0.02, 0.08)
         distance = np.hypot(x - centre[0], y - centre[1])
         rim = np.exp(-(((distance - radius) / (0.18 * radius)) ** 2))
         to_gloss = np.hypot(x - centre[0] + radius / 2, y - centre[1] + radius / 2)
         gloss = np.exp(-((to_gloss / (radius / 4)) ** 2))
-        picture = _blend(picture, np.clip(0.35 * rim + 0.7 * gloss, 0, 1), np.array([0.97, 0.96, 0.95]))
+        picture = canvas.blend(picture, np.clip(0.35 * rim + 0.7 * gloss, 0, 1), np.array([0.97, 0.96, 0.95]))
     return picture
 
 
@@ -269,73 +274,29 @@ def _ruler(picture: Picture, rng: np.random.Generator) -> Picture:
         length = side * (0.09 if tick % 5 == 0 else 0.05)
         pen.line([(tick * step, side), (tick * step, side - length)], fill=210, width=width)
     mask = mask.rotate(90 * int(rng.integers(4)))
-    return _blend(picture, _field(mask), np.array([0.16, 0.15, 0.17]))
+    return canvas.blend(picture, canvas.field(mask), np.array([0.16, 0.15, 0.17]))
 
 
 def _light(picture: Picture, rng: np.random.Generator) -> Picture:
     """Apply uneven light, a colour cast of the camera and, in some pictures, the dark edge of the dermatoscope."""
     side = len(picture)
-    x, y = _plane(side)
-    slope = _single(rng.normal(0, 0.06, 2))
+    x, y = canvas.plane(side)
+    slope = canvas.single(rng.normal(0, 0.06, 2))
     light = 1 + slope[0] * x + slope[1] * y + rng.uniform(0, 0.10) * (0.5 - np.hypot(x, y))
-    cast = _single(rng.normal(1, [0.03, 0.02, 0.04]))
-    picture = picture * _single(light[..., None] * cast)
+    cast = canvas.single(rng.normal(1, [0.03, 0.02, 0.04]))
+    picture = picture * canvas.single(light[..., None] * cast)
     if rng.random() < 0.10:
-        centre = _single(rng.normal(0, 0.05, 2))
-        edge = _smoothstep((np.hypot(x - centre[0], y - centre[1]) - rng.uniform(0.98, 1.2)) / rng.uniform(0.05, 0.3))
-        picture = _blend(picture, 0.96 * edge, np.array([0.03, 0.03, 0.04]))
+        centre = canvas.single(rng.normal(0, 0.05, 2))
+        edge = canvas.smoothstep(
+            (np.hypot(x - centre[0], y - centre[1]) - rng.uniform(0.98, 1.2)) / rng.uniform(0.05, 0.3)
+        )
+        picture = canvas.blend(picture, 0.96 * edge, np.array([0.03, 0.03, 0.04]))
     return picture * np.float32(rng.uniform(0.90, 1.06))
 
 
 def _photograph(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
     """Average the canvas down to ``size``, add the sensor's grain, clip."""
-    small: Picture = _shrunk(picture, size)
+    small: Picture = canvas.shrunk(picture, size)
     grain = rng.normal(0, rng.uniform(0.003, 0.010), small.shape)
-    noisy: Picture = np.clip(small + _single(grain), 0, 1)
+    noisy: Picture = np.clip(small + canvas.single(grain), 0, 1)
     return noisy
-
-
-def _shrunk(canvas: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return a canvas averaged down to ``size`` pixels a side."""
-    blocks = canvas.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, *canvas.shape[2:])
-    return np.asarray(blocks.mean(axis=(1, 3)))
-
-
-def _plane(side: int) -> tuple[Field, Field]:
-    """Return the coordinates of the pixel centres, x to the right and y down, -1..1."""
-    axis = (np.arange(side) + 0.5) / side * 2 - 1
-    x, y = np.meshgrid(_single(axis), _single(axis))
-    return x, y
-
-
-def _noise(side: int, cells: int, rng: np.random.Generator) -> Field:
-    """Return smooth noise of about unit variance with ``cells`` bumps along each side, the same at every ``side``."""
-    grid = Image.fromarray(rng.normal(0, 1, (cells + 2, cells + 2)).astype(np.float32))
-    field = grid.resize((side, side), Image.Resampling.BICUBIC, box=(0.5, 0.5, cells + 1.5, cells + 1.5))
-    return np.asarray(field, dtype=np.float32) * np.float32(1.35)  # interpolation reduces the variance
-
-
-def _single(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return ``values`` as float32; one float64 factor would make all later steps float64 and twice as slow."""
-    return values.astype(np.float32)
-
-
-def _field(mask: Image.Image) -> Field:
-    """Return a mask drawn at twice the canvas size, 0..255, as a field 0..1."""
-    return np.asarray(mask.reduce(2), dtype=np.float32) / np.float32(255)
-
-
-def _smoothstep(value: Field) -> Field:
-    t = np.clip(value, 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _absorb(picture: Picture, depth: Field, absorption: NDArray[np.float64]) -> Picture:
-    """Return ``picture`` seen through ``depth`` of a pigment (Beer-Lambert law)."""
-    passed: Picture = np.exp(-depth[..., None] * _single(absorption))
-    return picture * passed
-
-
-def _blend(picture: Picture, share: Field, colour: NDArray[np.float64]) -> Picture:
-    share = share[..., None]
-    return picture + share * (_single(colour) - picture)

@@ -27,7 +27,7 @@ from buckler.evaluation.journal import Journal
 from buckler.evaluation.reports import RobustnessReport
 from buckler.evaluation.suite import AttackSpec, check_names
 from buckler.measurements.results import Cell
-from buckler.measurements.stated import Measured
+from buckler.measurements.stated import Measured, MeasuredFinding
 from buckler.modality.base import RadiusUnit
 from buckler.models import checkpoint
 from buckler.release import gate, publish, tracking
@@ -190,13 +190,14 @@ class Subject:
 
     def _measure(self, test: Pictures, columns: dict[str, list[str]], bands: subgroups.Bands) -> SetEvaluation:
         info, (crafter, scorer) = self._info, self._sides
+        clean = scorer.forward(test.images)
         found = robustness.evaluate(
             crafter,
             scorer,
             test,
             self._suite,
             info=info,
-            clean=scorer.forward(test.images),
+            clean=clean,
             seed=self._cfg.seed,
             groups=subgroups.groups(columns, bands),
             journal=self._journal,
@@ -208,6 +209,11 @@ class Subject:
             worst_case={entry.radius: entry for entry in found.worst_case},
             subgroups=found.subgroups,
             malignant_recall=accuracy.danger_recall(found.guesses, test.truth, info.labels, info.dangerous),
+            findings={
+                name: MeasuredFinding(clean=row, worst_case=found.findings[name])
+                for name, row in accuracy.finding_rows(clean.logits, test.truth, info.labels, info.findings).items()
+            },
+            dangerous=info.dangerous,
         )
         decision = gate.decide_again(evidence, self._policy)
         return SetEvaluation(evidence, found.cells, decision, info.form.modality.unit)
