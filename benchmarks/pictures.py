@@ -28,7 +28,7 @@ def sample(folder: str, count: int, *, size: int, seed: int) -> tuple[Images, La
     if folder:
         items = collection.read(Path(folder), Layout()).items(per_class=0, seed=seed)
     else:
-        items = sources.generated(PICTURE, PICTURE.labels, per_class=-(-count // 2), seed=seed, size=size)
+        items = sources.generated(PICTURE, per_class=-(-count // 2), seed=seed, size=size)
     if len(items) < count:
         raise DataError(f"expected at least {count} pictures in {folder}, got {len(items)}")
     names = tuple(sorted({item.label for item in items}))

@@ -46,7 +46,9 @@ def run(cfg: DataParams) -> None:
 def _items(cfg: DataParams, folder: Collection | None) -> list[sources.Item]:
     if folder is None:
         modality = cfg.form.modality
-        return sources.generated(modality, cfg.generated, per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size)
+        return sources.generated(
+            modality, labels=cfg.generated, per_class=cfg.per_class, seed=cfg.seed, size=cfg.image_size
+        )
     folder.check(dangerous=cfg.malignant, max_unmatched=cfg.max_unmatched)
     return folder.items(per_class=cfg.per_class, seed=cfg.seed)
 

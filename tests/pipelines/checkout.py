@@ -5,10 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from benchmarks.servers import free_port
 from buckler import params
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -121,3 +126,18 @@ class Checkout:
     def set(self, **settings):
         """Write params.yaml with the settings of this copy, changed by ``settings`` until the next call."""
         params.apply_profile("demo", {**self.settings, **settings}, self.root / "params.yaml")
+
+
+@contextmanager
+def served(project: Checkout) -> Iterator[str]:
+    """Yield the address of the service of ``project``, which runs until the context ends."""
+    names = ("MLFLOW", "SERVICE", "WATCH", "CONSOLE", "PROMETHEUS", "ALERTMANAGER")
+    ports = {f"BUCKLER_{name}_PORT": str(free_port()) for name in names}
+    try:
+        started = project("python", "-m", "infra.local", "up", **ports)
+        assert started.returncode == 0, started.stdout + started.stderr
+        url = f"http://127.0.0.1:{ports['BUCKLER_SERVICE_PORT']}"
+        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=10).status_code == 200, 120)
+        yield url
+    finally:
+        project("python", "-m", "infra.local", "down", **ports)

@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.servers import free_port
-from tests.pipelines.checkout import PARTS, ROOT, Checkout
-from tests.waiting import wait_for
+from tests.pipelines.checkout import PARTS, ROOT, Checkout, served
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +41,26 @@ class Spirometer(NumberRecords):
 MODALITY = Spirometer()
 '''
 NUMBERS = 64
+
+
+def radii(*numbers: int) -> list[str]:
+    return [f"{number} % of the range" for number in numbers]
+
+
+# Every radius that the pipeline reads, in the unit of the modality.
+RADII = {
+    "harden.radius": radii(1)[0],
+    "export.radii": radii(1),
+    "attack.suite": [
+        {"attack": "fgsm", "radii": radii(1, 2)},
+        {"attack": "pgd", "radii": radii(1, 2), "steps": 20},
+        {"attack": "noise", "radii": radii(2)},
+    ],
+    "calibrate.radii": radii(1, 2, 4),
+    "detect.suite": [{"attack": "fgsm", "radii": radii(2, 8)}],
+    "detect.evasion": {"records": 6, "radii": radii(2), "steps": 3, "objectives": ["joint", "selective"]},
+    "gate.min_robust_accuracy": {radii(1)[0]: 0.0},
+}
 FOLDER = Path("src/buckler/modality/spirometer")
 
 
@@ -74,6 +90,7 @@ def project(module_tmp_path: Path) -> Checkout:
             "train.epochs": 12,
             "gate.min_clean_accuracy": 0.8,
             "publish.model_name": "airways",
+            **RADII,
         },
     )
     (made.root / FOLDER).mkdir()
@@ -82,21 +99,6 @@ def project(module_tmp_path: Path) -> Checkout:
     result = made("dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
     return made
-
-
-@contextmanager
-def served(project: Checkout) -> Iterator[str]:
-    """Yield the address of the service of ``project``, which runs until the context ends."""
-    names = ("MLFLOW", "SERVICE", "WATCH", "CONSOLE", "PROMETHEUS", "ALERTMANAGER")
-    ports = {f"BUCKLER_{name}_PORT": str(free_port()) for name in names}
-    try:
-        started = project("python", "-m", "infra.local", "up", **ports)
-        assert started.returncode == 0, started.stdout + started.stderr
-        url = f"http://127.0.0.1:{ports['BUCKLER_SERVICE_PORT']}"
-        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=10).status_code == 200, 120)
-        yield url
-    finally:
-        project("python", "-m", "infra.local", "down", **ports)
 
 
 def test_no_other_file_than_the_settings_changed(project: Checkout):
@@ -116,6 +118,13 @@ def test_the_gate_judges_it_by_the_same_evidence(project: Checkout):
     assert {row["kind"] for row in detector["foreign"]} == {"noise", "flat", "square"}
     model = json.loads((project.root / "models/classifier/model.json").read_text())
     assert (model["modality"], model["shape"]) == ("spirometer", [NUMBERS, 1])
+
+
+def test_every_radius_has_the_unit_of_the_modality(project: Checkout):
+    cells = project.report("robustness.json")["cells"]
+    assert {cell["radius"] for cell in cells} == {"1 % of the range", "2 % of the range"}
+    assert "1 % of the range" in (project.root / "reports/robustness.html").read_text()
+    assert "1/255" not in (project.root / "reports/robustness.html").read_text()
 
 
 def test_the_service_answers_a_curve_and_names_what_is_wrong_with_a_bad_one(project: Checkout):

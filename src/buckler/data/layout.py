@@ -8,7 +8,7 @@ from typing import Final
 
 from buckler import findings
 from buckler.data.csv_table import CsvTable
-from buckler.data.names import class_key, is_readable
+from buckler.data.names import class_key, is_readable, is_unknown
 from buckler.errors import DataError
 
 Value = str | int | float
@@ -57,7 +57,10 @@ class Layout:
         return list(dict.fromkeys(name for columns in self.classes.values() for name in columns))
 
     def labels(self, table: CsvTable) -> list[str | None]:
-        """Return the class of each row of ``table``: None for a row that has none, unless several are allowed.
+        """Return the class of each row of ``table``; None for a row that has none.
+
+        Where several are allowed, a row that fits none has no finding, and one with an unknown value has no class: it
+        may have any.
 
         Raises:
             DataError: The table lacks a column or a value, a class has no row, or a row has several classes and must
@@ -72,7 +75,9 @@ class Layout:
                     "in each of its columns"
                 )
         if self.several:
-            return [findings.label_of(fits) for fits in fitting]
+            places = table.places(self.columns).values()
+            unknown = [any(is_unknown(row[place]) for place in places) for row in table.rows]
+            return [None if skip else findings.label_of(fits) for skip, fits in zip(unknown, fitting, strict=True)]
         return [
             _only(number, row, fits, table.where)
             for (number, row), fits in zip(enumerate(table.rows, 1), fitting, strict=True)

@@ -30,14 +30,17 @@ class Item:
     mask: Callable[[], bytes | None] | None = None
 
 
-def generated(modality: Modality, labels: Sequence[str], *, per_class: int, seed: int, size: int) -> list[Item]:
-    """Return ``per_class`` generated files of each of ``labels``, whose inputs have the size ``size``.
+def generated(
+    modality: Modality, *, per_class: int, seed: int, size: int, labels: Sequence[str] | None = None
+) -> list[Item]:
+    """Return ``per_class`` generated files of each of ``labels``, by default all, whose inputs have the size ``size``.
 
     Raises:
         DataError: ``per_class`` is not positive: the generator has no "all".
     """
     if per_class < 1:
         raise DataError(f"expected data.per_class of at least 1 for the synthetic source, got {per_class}")
+    labels = modality.labels if labels is None else labels
     drawings = [_Drawing(modality, label, index, seed, size) for label in labels for index in range(per_class)]
     return [Item(each.id, each.label, each, mask=each.mask) for each in drawings]
 

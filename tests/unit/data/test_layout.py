@@ -7,8 +7,8 @@ from buckler.errors import DataError
 TABLE = "file,Label,grade,eye\n1.png,normal,0,left\n2.png,DR,2.0,left\n3.png,dr,3,right\n4.png,cataract,,left\n"
 
 
-def labels(classes, text=TABLE):
-    layout = Layout(classes, group="")
+def labels(classes, text=TABLE, *, several=False):
+    layout = Layout(classes, group="", several=several)
     return layout.labels(csv_table.read(text.encode(), "in/labels.csv", ["file", *layout.columns]))
 
 
@@ -17,6 +17,20 @@ def test_a_row_has_the_class_whose_columns_have_one_of_the_values_each():
     assert labels(classes) == ["normal", "referable", "referable", None]
     classes = {"left": {"label": ["dr"], "eye": ["left"]}, "other": {"label": ["normal", "cataract"]}}
     assert labels(classes) == ["other", "left", None, "other"]
+
+
+def test_a_row_may_have_several_findings_or_none_and_no_class_if_a_value_is_unknown():
+    text = "file,oedema,effusion\n1.png,1,yes\n2.png,0,no\n3.png,0,yes\n4.png,,yes\n5.png,1,n/a\n"
+    classes = {"oedema": {"oedema": [1]}, "effusion": {"effusion": ["yes"]}}
+    assert labels(classes, text, several=True) == ["effusion+oedema", "no_finding", "effusion", None, None]
+    with pytest.raises(DataError, match=r"row 1 .* fits oedema and effusion; set data\.several_labels to true"):
+        labels(classes, text)
+
+
+@pytest.mark.parametrize("name", ["a+b", "no_finding"])
+def test_a_finding_whose_name_means_a_set_is_refused(name):
+    with pytest.raises(ValueError, match="expected names of findings"):
+        Layout({name: {"grade": [1]}, "b": {"grade": [2]}}, several=True)
 
 
 @pytest.mark.parametrize(("one", "other"), [(2, "2"), (2, "2.0"), (2.0, " 2 "), ("02", 2), ("Mild DR", "mild_dr")])

@@ -67,3 +67,17 @@ def test_a_rare_class_counts_in_the_balanced_accuracy_as_much_as_a_frequent_one(
     assert found.value == 0.5
     assert found.low < 0.5 < found.high
     assert found.pictures == 100
+
+
+def test_the_rates_of_a_finding_count_every_set_with_it():
+    labels = ("a", "a+b", "b", "no_finding")
+    guesses, truth = np.array([0, 1, 2, 3, 1, 0]), np.array([0, 1, 1, 3, 2, 3])
+    logits = np.log(np.where(np.eye(4)[guesses] == 1, 0.7, 0.1)).astype(np.float32)
+    found = accuracy.finding_rows(logits, truth, labels, ("a", "b"))
+    assert found["a"].sensitivity == wilson(2, 3)  # of a, a+b, a+b
+    assert found["a"].specificity == wilson(1, 3)  # of none, b, none
+    assert found["b"].sensitivity == wilson(3, 3)
+    assert found["b"].specificity == wilson(3, 3)
+    assert found["b"].roc_auc == 1.0
+    everywhere = accuracy.finding_rows(logits[:3], truth[:3], labels, ("a",))["a"]
+    assert (everywhere.roc_auc, everywhere.roc_auc_interval, everywhere.specificity) == (None, None, None)

@@ -14,7 +14,7 @@ from buckler.attacks.noise import Noise
 from buckler.attacks.table import ATTACKS, build
 from buckler.data.pictures import Pictures
 from buckler.evaluation import robustness
-from buckler.evaluation.robustness import cell, subgroup_rates, worst_case, worst_case_rates
+from buckler.evaluation.robustness import cell, finding_rates, subgroup_rates, worst_case, worst_case_rates
 from buckler.evaluation.statistics import wilson
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, Progress, run_suite
 from buckler.models.info import ModelInfo
@@ -329,3 +329,12 @@ def test_running_in_chunks_changes_nothing(tiny_classifier, tiny_pictures):
     for small, large in zip(*runs, strict=True):
         np.testing.assert_allclose(small.logits, large.logits, atol=1e-5)
         np.testing.assert_allclose(small.features, large.features, atol=1e-4)
+
+
+def test_a_finding_survives_an_attack_that_changes_another_one():
+    labels, truth = ("a", "a+b", "b", "no_finding"), np.array([1, 1, 2, 3])
+    logits = np.eye(4, dtype=np.float32)[[0, 2, 2, 0]]  # loses b, loses a, stays, gains a
+    attacked = AttackOutcome(AttackSpec(FGSM(), ("1/255",)), StatedRadius(1), logits, np.zeros((4, 1)), 1.0)
+    (a,), (b,) = (finding_rates([attacked], truth, truth, labels, name) for name in ("a", "b"))
+    assert (a.radius, a.sensitivity, a.specificity) == ("1/255", wilson(1, 2), wilson(1, 2))
+    assert (b.sensitivity, b.specificity) == (wilson(2, 3), wilson(1, 1))

@@ -1,5 +1,7 @@
 """The policy that the tests of the gate share."""
 
+from collections.abc import Callable, Sequence
+
 from buckler.release.policy import Policy
 from buckler.trust.approval import Signatures
 
@@ -26,3 +28,8 @@ POLICY = Policy(
     valid_days=30,
     signatures=Signatures(0, {}),
 )
+
+
+def dangerous_of(*malignant: str) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """Return what finds the ``malignant`` ones of some labels."""
+    return lambda labels: tuple(label for label in labels if label in malignant)

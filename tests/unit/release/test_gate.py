@@ -9,7 +9,8 @@ from buckler.errors import DataError, ParamsError
 from buckler.evaluation.reports import DecisionsReport, DetectorReport, MeasuredModel
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.detection import BenignChange, FlaggedSubgroup, WeakestDetection, WorstDetection
-from buckler.measurements.results import CheckResult, Rate, Subgroup, WorstCase
+from buckler.measurements.results import CheckResult, FindingRow, FindingWorstCase, Rate, Subgroup, WorstCase
+from buckler.measurements.stated import MeasuredFinding
 from buckler.radius import StatedRadius
 from buckler.release import bundle
 from buckler.release.evidence import Evidence, read_reports
@@ -86,6 +87,26 @@ def evidence(clean: int = 80, robust: int = 40, **changes: object) -> Evidence:
         "outcomes": outcomes(clean, robust),
     }
     return Evidence(**{**values, **changes})
+
+
+def test_a_set_with_one_dangerous_finding_does_not_hide_that_another_is_missed():
+    """Of sets of findings, every answer with a dangerous finding counts as dangerous."""
+    labels = ("a", "a+b", "b", "no_finding")
+
+    def found(sensitivity: Rate, attacked: Rate) -> MeasuredFinding:
+        clean = FindingRow(0.9, (0.8, 1.0), sensitivity, wilson(45, 50))
+        return MeasuredFinding(clean=clean, worst_case=(FindingWorstCase(StatedRadius(1), attacked, wilson(40, 50)),))
+
+    def failures(b: MeasuredFinding, dangerous: tuple[str, ...]) -> tuple[str, ...]:
+        both = {"a": found(wilson(40, 50), wilson(30, 50)), "b": b}
+        return decide(evidence(labels=labels, dangerous=dangerous, findings=both), None, POLICY).failures
+
+    harmful = ("a", "a+b", "b")
+    assert failures(found(wilson(40, 50), wilson(30, 50)), harmful) == ()
+    missed, flipped = failures(found(wilson(20, 50), wilson(10, 50)), harmful)
+    assert "sensitivity of b 0.400 < 0.600" in missed
+    assert "worst-case sensitivity of b up to 1/255 0.200 < 0.300" in flipped
+    assert failures(found(wilson(20, 50), wilson(10, 50)), ("a", "a+b")) == ()
 
 
 def test_a_model_above_every_floor_passes_without_a_champion():

@@ -10,10 +10,10 @@ import pytest
 
 from buckler.release.remedies import Division, shortage
 from buckler.release.requirements import Demands
-from tests.unit.release.policies import POLICY
+from tests.unit.release.policies import POLICY, dangerous_of
 
 DEMANDS = Demands(
-    POLICY, ("malignant",), max_fpr=0.05, confidence=0.95, min_sensitivity=0.95, attacked=0, attack_seed=7
+    POLICY, dangerous_of("malignant"), max_fpr=0.05, confidence=0.95, min_sensitivity=0.95, attacked=0, attack_seed=7
 )
 
 

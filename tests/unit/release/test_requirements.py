@@ -9,11 +9,11 @@ from buckler.detection.threshold import check_enough
 from buckler.errors import ParamsError
 from buckler.evaluation.statistics import wilson
 from buckler.release.requirements import Demands, unmet
-from tests.unit.release.policies import POLICY
+from tests.unit.release.policies import POLICY, dangerous_of
 
 LABELS = ["bcc", "mel", "nv"]
 DEMANDS = Demands(
-    POLICY, ("mel", "bcc"), max_fpr=0.05, confidence=0.95, min_sensitivity=0.95, attacked=0, attack_seed=7
+    POLICY, dangerous_of("mel", "bcc"), max_fpr=0.05, confidence=0.95, min_sensitivity=0.95, attacked=0, attack_seed=7
 )
 
 
@@ -90,7 +90,7 @@ def test_settings_that_judge_nothing_need_nothing():
 
 
 def test_data_without_a_dangerous_label_have_neither_sensitivity_nor_specificity():
-    reasons = {reason for *_, reason in needs(replace(DEMANDS, malignant=()))}
+    reasons = {reason for *_, reason in needs(replace(DEMANDS, dangerous=dangerous_of()))}
     assert reasons == {
         "gate.min_class_records",
         "calibrate.max_fpr",
@@ -123,7 +123,7 @@ def test_only_the_largest_of_several_needs_of_the_same_pictures_is_reported():
     frame, assigned = divided(train=(90, 80, 70), calibration=(30, 30, 30), test=(60, 60, 3))
     short = unmet(twice.needs(LABELS), twice.counts(frame, assigned))
     assert [(need.part, need.labels) for need in short] == [("test", ("nv",))]
-    assert "for gate.min_robust_specificity {2: 0.5} with gate.max_margin_of_error 0.15" in str(short[0])
+    assert "for gate.min_robust_specificity {2/255: 0.5} with gate.max_margin_of_error 0.15" in str(short[0])
 
 
 @pytest.mark.parametrize(("malignant", "refused"), [(59, False), (58, True)])
