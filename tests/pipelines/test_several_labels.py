@@ -21,8 +21,8 @@ def project(module_tmp_path: Path) -> Checkout:
         **{
             "data.several_labels": True,
             "data.malignant": ["veil"],
-            "data.per_class": 80,
-            "train.epochs": 12,
+            "data.per_class": 240,
+            "train.epochs": 20,
             "gate.min_malignant_recall": 0.5,
             "gate.min_robust_sensitivity": {"1/255": 0.1},
             "gate.max_margin_of_error": 0.2,
@@ -80,7 +80,7 @@ def test_the_service_answers_with_the_probability_of_each_finding(project: Check
         report = httpx.post(f"{url}/predict", content=picture, headers=fhir, timeout=60).json()
         (observed,) = [each for each in report["contained"] if each["id"] == "label"]
         assert [each["code"]["text"] for each in observed["component"]] == ["streaks", "veil"]
-        card = httpx.get(f"{url}/model-card", headers={"accept": "text/html"}, timeout=60).text
+        card = httpx.get(f"{url}/model.html", timeout=60).text
         assert "By finding" in card
 
 
