@@ -62,6 +62,23 @@ def test_the_gate_judges_the_dangerous_finding(project: Checkout):
 
 
 @pytest.mark.slow
+def test_the_table_of_all_profiles_has_its_row(project: Checkout, tmp_path: Path):
+    for name in ("findings", "again", "findings"):
+        done = project("python", "-m", "benchmarks.modalities", "--name", name, "--out", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "modalities.json").read_text())["tables"]["profiles"]["rows"]
+    assert [row["profile"] for row in rows] == ["again", "findings"]
+    evaluation, robustness = project.report("evaluation.json"), project.report("robustness.json")
+    row, first = rows[1], robustness["worst_case"][0]
+    assert (row["modality"], row["data"], row["records"], row["radii"]) == ("picture", "generator", 960, "1/255, 2/255")
+    assert row["clean"]["value"] == evaluation["clean_accuracy"]["value"]
+    assert row["worst_first"]["value"] == first["robust_accuracy"]["value"] <= row["fgsm"]["value"]
+    reviews = project.report("decisions.json")["with_limit"]["reviews"]["value"]
+    assert row["accepted"]["value"] == pytest.approx(1 - reviews)
+    assert 0 < row["request"] < 1 < 60 * row["minutes"]
+
+
+@pytest.mark.slow
 def test_the_service_answers_with_the_probability_of_each_finding(project: Checkout):
     result = project("dvc", "repro")
     assert result.returncode == 0, result.stdout + result.stderr
