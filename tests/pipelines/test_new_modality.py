@@ -136,6 +136,10 @@ def test_the_service_answers_a_curve_and_names_what_is_wrong_with_a_bad_one(proj
         assert answer.status_code == 200, answer.text
         assert answer.json()["label"] == "obstructed"
         assert set(answer.json()["probabilities"]) == {"healthy", "obstructed"}
+        card = httpx.get(f"{url}/model", timeout=60).json()["model"]
+        assert (card["modality"], card["record_schema"]["required"]) == ("spirometer", ["flow"])
+        tensor = httpx.get(f"{url}/v2/models/airways", timeout=60).json()["inputs"][0]
+        assert tensor["shape"] == [-1, NUMBERS, 1]
         form = httpx.post(f"{url}/predict", files={"image": ("curve.json", curve)}, timeout=60)
         assert form.json()["probabilities"] == answer.json()["probabilities"]
         explained = httpx.post(

@@ -228,6 +228,10 @@ class Modality(ABC):
             frame: Number of the part of the file that is read, from 1; a file of several needs one.
         """
 
+    def schema(self, shape: Shape) -> Mapping[str, Any] | None:
+        """Return the JSON schema of a record that ``receive`` takes; by default None: records are no JSON."""
+        return None
+
     @abstractmethod
     def marked(self, shown: "Image.Image", relevance: npt.NDArray[np.float32]) -> "Image.Image":
         """Return ``shown``, the drawing of an input, with the places marked that ``relevance``, 0..1, names."""

@@ -83,6 +83,26 @@ class NumberRecords(Modality):
         values = self.load(content, shape)
         return Upload(values, size_bytes=len(content), shown=self.draw(values) if shown else None)
 
+    def schema(self, shape: Shape) -> Mapping[str, Any]:
+        """Return the JSON schema of a record: a list of ``shape[0]`` numbers for each channel."""
+        properties = {
+            channel.name: {
+                "type": "array",
+                "items": {"type": "number", "minimum": channel.low, "maximum": channel.high},
+                "minItems": shape[0],
+                "maxItems": shape[0],
+                "description": f"In {channel.unit}",
+            }
+            for channel in self.channels
+        }
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+
     def to_file(self, values: Values) -> bytes:
         """Return a record as JSON, in the unit of the instrument, with the digits that its steps need."""
         found = {}

@@ -49,6 +49,9 @@ class CardModel(BaseModel):
     malignant: list[str] = Field(description="Labels that it is dangerous to miss")
     modality: str = Field(description="What a record is: `picture`, for example")
     shape: list[int] = Field(description="Shape of the model's input; of pictures height, width and channels")
+    record_schema: dict[str, Any] | None = Field(
+        description="JSON schema of a record to classify; null if records are files of another kind, as pictures are"
+    )
     image_size: int = Field(description="First number of the shape: of pictures, the pixels a side")
 
 
@@ -182,6 +185,7 @@ def card(
             malignant=list(info.dangerous),
             modality=info.modality,
             shape=list(info.shape),
+            record_schema=None if (schema := info.form.modality.schema(info.shape)) is None else dict(schema),
             image_size=info.shape[0],
         ),
         intended_use=intended_use(verdict.model.intended_use, info),

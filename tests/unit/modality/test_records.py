@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from buckler.error_codes import ErrorCode
 from buckler.errors import UnusableInputError
@@ -33,6 +34,22 @@ def read(record):
 
 def test_numbers_are_scaled_from_the_range_of_their_channel():
     np.testing.assert_allclose(read(GOOD), [[0, 0], [0.15, 0.5], [1, 1], [0.225, 0.75]], atol=1e-6)
+
+
+def test_the_schema_accepts_what_is_read_and_refuses_what_is_not():
+    schema = dict(BREATH.schema(SHAPE))
+    Draft202012Validator.check_schema(schema)
+    accepts = Draft202012Validator(schema).is_valid
+    assert accepts(GOOD)
+    for wrong in (
+        GOOD | {"flow": [0, 1.5, 10.5, 2.25]},
+        GOOD | {"volume": [0, 1, 0]},
+        GOOD | {"pressure": [0] * 4},
+        {"flow": GOOD["flow"]},
+    ):
+        assert not accepts(wrong)
+        with pytest.raises(UnusableInputError):
+            read(wrong)
 
 
 def test_numbers_between_two_steps_of_the_instrument_get_the_nearest():
