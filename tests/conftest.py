@@ -68,7 +68,10 @@ def registry(
     project: Path, mlflow_database: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> str:
     """Point MLflow to the shared database and return a model name that no other test uses."""
+    import mlflow  # only tests with a registry wait for it
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_database)
+    mlflow.set_tracking_uri(mlflow_database)  # the address that an earlier test set would win over the variable
     return f"model-{abs(hash(request.node.nodeid)):x}"
 
 

@@ -108,10 +108,10 @@ def test_the_shown_address_has_no_credentials(monkeypatch):
 
 
 def test_without_a_server_the_projects_own_database_is_used(project):
-    mlflow_stores.forget()
-    assert Registry("skin-lesion").versions() == []
-    assert (project / ".buckler/mlflow.db").exists()
-    assert not (project / "mlruns").exists()
+    with mlflow_stores.opened_anew():
+        assert Registry("skin-lesion").versions() == []
+        assert (project / ".buckler/mlflow.db").exists()
+        assert not (project / "mlruns").exists()
 
 
 def test_artifacts_are_stored_beside_the_database(project, registry, mlflow_database):

@@ -27,10 +27,11 @@ def one_second(monkeypatch, tmp_path):
     for name in bounded_client.DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(bounded_client.TIMEOUT_ENV, "0")
-    mlflow_stores.forget()
-    connect()  # loads MLflow, which takes seconds
-    monkeypatch.delenv(bounded_client.TIMEOUT_ENV)
-    monkeypatch.setitem(bounded_client.DEFAULTS, bounded_client.TIMEOUT_ENV, "1")
+    with mlflow_stores.opened_anew():
+        connect()  # loads MLflow, which takes seconds
+        monkeypatch.delenv(bounded_client.TIMEOUT_ENV)
+        monkeypatch.setitem(bounded_client.DEFAULTS, bounded_client.TIMEOUT_ENV, "1")
+        yield
 
 
 def waiting() -> list[threading.Thread]:
