@@ -1,4 +1,4 @@
-"""Measures restoration before classification: how close pictures come to the clean ones, and what a classifier gains.
+"""Measures what a classifier gains by restoration before it, by training with noise, and by the quality check.
 
 Reads   a folder of class folders, the weights of VGG-19's base, the denoiser's weights if they exist
 Writes  docs/results/restoration.json, and the denoiser's weights if they did not exist
@@ -22,7 +22,6 @@ from benchmarks.restored_classifiers import (
     Fault,
     Flags,
     Measured,
-    attackers,
     split,
 )
 from benchmarks.results import CellValue, Column, Estimate, Table, rate
@@ -30,21 +29,18 @@ from benchmarks.tables import markdown
 from buckler.detection.quality import QualityLimits
 from buckler.errors import DataError
 from buckler.evaluation.statistics import share_of
-from buckler.modality.base import Images
 from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.modality.picture.restoration import table
 from buckler.modality.picture.restoration.base import Step
-from buckler.models import denoiser
+from buckler.models.classifier import Classifier
 from buckler.models.denoiser import Denoiser
+from buckler.models.gradients import GradientClassifier
 from buckler.models.restored import RestoredClassifier
-from buckler.state import paths
-from buckler.training import denoising
 from buckler.training.denoising import DenoiserSchedule
 from pipelines.stage import stage
 
 NAME = "restoration"
 COMMAND = "python -m benchmarks.restoration --data DIR --weights FILE"
-NATIVE = 224  # pixels a side of the pictures that are compared with the clean ones
 NONE: Final = "none"
 AUGMENTED: Final = "none, trained with noise"
 
@@ -60,22 +56,22 @@ def run(given: argparse.Namespace, out: Path) -> None:
     if given.malignant not in names:
         raise DataError(f"expected --malignant to be one of {', '.join(names)}, got {given.malignant}")
     schedule = DenoiserSchedule(steps=given.denoiser_steps, seed=given.seed)
-    network = _denoiser(given.denoiser, parts["train"].load(NATIVE), schedule)
-    steps: dict[str, Step] = {name: table.find(name) for name in table.STEPS} | {network.name: network}
-    sample = parts["test"].load(NATIVE, given.pictures)
-    tables = restored_pictures.tables(steps, sample, seed=given.seed)
-    times = {name: restored_pictures.milliseconds(step, sample) for name, step in steps.items()}
+    network = restored_pictures.trained(given.denoiser, parts["train"], schedule)
+    steps = restored_pictures.as_served(network, PICTURE.shape(given.size))
     bench = Bench(
         parts,
         weights=given.weights,
         size=given.size,
         classes=len(names),
+        degraded=given.degraded,
         attacked=given.attacked,
         seed=given.seed,
     )
     measured, labels = _classifiers(bench, steps, network), bench.labels["test"]
-    tables["classifiers"] = classifier_table(measured, labels == names.index(given.malignant), times)
-    tables["faults"] = fault_table(measured, _refused(bench))
+    tables = {
+        "classifiers": classifier_table(measured, labels == names.index(given.malignant)),
+        "faults": fault_table(measured, _refused(bench)),
+    }
     settings = {
         "pictures": {name: len(part.paths) for name, part in parts.items()},
         "image_size": given.size,
@@ -84,21 +80,12 @@ def run(given: argparse.Namespace, out: Path) -> None:
         "denoiser_steps": given.denoiser_steps,
     }
     remark = (
-        f"{len(sample)} pictures of {NATIVE} pixels a side restored. Head of VGG-19 at {given.size} pixels, trained"
-        f" behind each step on {len(parts['train'].paths)} pictures, tested on {len(labels)}, {given.attacked} of them"
-        f" attacked with PGD of {STEPS} steps. Milliseconds of processor time, all threads together."
+        f"Head of VGG-19 at {given.size} pixels, trained behind each step on {len(parts['train'].paths)} pictures,"
+        f" tested on {len(labels)}, {given.degraded} of them with each fault and {given.attacked} attacked with PGD of"
+        f" {STEPS} steps."
     )
     results.new(NAME, COMMAND, tables, seeds=[given.seed], settings=settings, remark=remark).write(out)
     print("\n\n".join(markdown(each) for each in tables.values()))
-
-
-def _denoiser(path: Path, images: Images, schedule: DenoiserSchedule) -> Denoiser:
-    if path.exists():
-        return denoiser.load(path)
-    with tqdm(total=schedule.steps, unit="step", desc="train the denoiser") as bar:
-        network = denoising.train(images, schedule, lambda _, __: bar.update())
-    network.save(path)
-    return network
 
 
 def _classifiers(bench: Bench, steps: Mapping[str, Step], network: Denoiser) -> dict[str, Measured]:
@@ -109,11 +96,20 @@ def _classifiers(bench: Bench, steps: Mapping[str, Step], network: Denoiser) -> 
         for name, step, noise in bar:
             bar.set_description(f"{name}: train")
             classifier = bench.train(step, noise=noise)
-            # Behind a step without a true derivative, the denoiser's is a second approximation.
-            similar = [] if name in (NONE, AUGMENTED, network.name) else [network]
             bar.set_description(f"{name}: measure")
-            found[name] = bench.measure(RestoredClassifier(step, classifier), attackers(step, classifier, similar))
+            found[name] = bench.measure(RestoredClassifier(step, classifier), _attackers(step, classifier, network))
     return found
+
+
+def _attackers(step: Step, classifier: Classifier, network: Denoiser) -> list[GradientClassifier]:
+    """Return the models whose gradients attack ``classifier`` behind ``step``.
+
+    They are the step as it is, whose derivative counts as the identity, and the step with the denoiser's derivative.
+    The denoiser itself has the true one only.
+    """
+    known: dict[str, list[Step | None]] = {table.CNN: [network], NONE: [None]}
+    backward = known.get(step.name, [None, network])
+    return [RestoredClassifier(step, classifier, each) for each in backward]
 
 
 def _refused(bench: Bench) -> dict[Fault, Flags]:
@@ -122,15 +118,14 @@ def _refused(bench: Bench) -> dict[Fault, Flags]:
     return {fault: limits.unfit(bench.degraded(*fault), PICTURE) for fault in (CLEAN, *FAULTS)}
 
 
-def classifier_table(measured: Mapping[str, Measured], malignant: Flags, times: Mapping[str, float]) -> Table:
-    """Return a row for each classifier: clean, degraded and attacked pictures, and the time of its step."""
+def classifier_table(measured: Mapping[str, Measured], malignant: Flags) -> Table:
+    """Return a row for each classifier: clean, degraded and attacked pictures."""
     columns = (
         Column("step", "step"),
         Column("clean", "clean accuracy", ".1%", "95 % interval"),
         Column("sensitivity", "malignant sensitivity", ".1%", "95 % interval"),
         Column("degraded", f"accuracy on degraded pictures, mean over {len(FAULTS)} faults", ".1%"),
         *(Column(f"robust_{r}", f"robust accuracy at {r}/255", ".1%", "95 % interval") for r in RADII_255),
-        Column("milliseconds", f"milliseconds a picture of {NATIVE} pixels", ".0f"),
     )
     rows: list[dict[str, CellValue]] = [
         {
@@ -139,7 +134,6 @@ def classifier_table(measured: Mapping[str, Measured], malignant: Flags, times: 
             "sensitivity": _share(one.right[CLEAN][malignant]),
             "degraded": float(np.mean([one.right[fault].mean() for fault in FAULTS])),
             **{f"robust_{radius}": rate(one.robust[radius]) for radius in RADII_255},
-            "milliseconds": times.get(name, times[NONE]),
         }
         for name, one in measured.items()
     ]
@@ -151,10 +145,7 @@ def fault_table(measured: Mapping[str, Measured], refused: Mapping[Fault, Flags]
     columns = (
         Column("fault", "accuracy on pictures with"),
         Column("severity", "severity"),
-        *(
-            Column(name, f"`{name}`" if name in table.STEPS or name == denoiser.NAME else name, ".1%")
-            for name in measured
-        ),
+        *(Column(name, f"`{name}`" if name in table.NAMES else name, ".1%") for name in measured),
         Column("refused", "quality check: refused", ".1%"),
         Column("accepted", "`none` on the rest", ".1%"),
     )
@@ -179,22 +170,12 @@ def _share(flags: Flags) -> Estimate | None:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder of pictures for each class")
+    restored_pictures.add_options(parser)
     parser.add_argument("--weights", required=True, help="Keras file of VGG-19's base")
     parser.add_argument("--malignant", default="malignant", help="class that must not be missed (default: malignant)")
-    parser.add_argument("--per-class", type=int, default=250, help="pictures of each class (default: 250)")
-    parser.add_argument("--pictures", type=int, default=12, help="test pictures to restore (default: 12)")
+    parser.add_argument("--degraded", type=int, default=60, help="test pictures given each fault (default: 60)")
     parser.add_argument("--attacked", type=int, default=60, help="test pictures to attack (default: 60)")
     parser.add_argument("--size", type=int, default=64, help="side of the network's input in pixels (default: 64)")
-    parser.add_argument("--seed", type=int, default=7, help="seed of all random choices (default: 7)")
-    parser.add_argument("--denoiser-steps", type=int, default=4000, help="steps of its training (default: 6000)")
-    parser.add_argument(
-        "--denoiser",
-        type=Path,
-        default=paths.DENOISER,
-        help="weights of the denoiser; trained and written if there are none (default: %(default)s)",
-    )
-    results.add_options(parser)
     given = parser.parse_args()
     run(given, given.out or results.DIRECTORY)
 

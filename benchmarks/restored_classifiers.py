@@ -19,19 +19,17 @@ from buckler.measurements.results import Rate
 from buckler.modality.base import Images, InputForm, Labels, Radius
 from buckler.modality.picture.modality import MODALITY as PICTURE
 from buckler.modality.picture.restoration.base import Step
-from buckler.modality.picture.restoration.degradations import DEGRADATIONS, degraded
+from buckler.modality.picture.restoration.degradations import DEGRADATIONS, SEVERITIES, degraded
 from buckler.models.classifier import Classifier
 from buckler.models.forward import Features
 from buckler.models.gradients import GradientClassifier
 from buckler.models.networks import table
 from buckler.models.networks.base import HeadShape, flatten, join
-from buckler.models.restored import RestoredClassifier
 from buckler.training.loop import Schedule, train_head
 from buckler.trust.digests import file_digest
 
 NEAR_BITS, NEAR_CORRELATION = 10, 0.94  # of near-duplicates, as in params.yaml
 TEST, CALIBRATION = 0.4, 0.1  # shares of the pictures
-SEVERITIES = (4,)
 RADII_255 = (1, 2)
 STEPS = 10  # of PGD
 LARGEST_255 = 25.0  # standard deviation of augmenting noise in 1/255; each picture's is uniform between 0 and this
@@ -62,7 +60,7 @@ class Measured:
     """Results of one classifier.
 
     Attributes:
-        right: Which test pictures it answers rightly, clean and with each fault, ``(n,)``.
+        right: Which test pictures it answers rightly, clean and, the first of them, with each fault, ``(n,)``.
         robust: By radius in 1/255: share right when clean and under every attack up to it.
     """
 
@@ -104,18 +102,27 @@ class Bench:
         weights: Keras file of VGG-19's base.
         size: Side of the network's input in pixels.
         classes: Number of classes.
+        degraded: Test pictures given each fault.
         attacked: Test pictures under attack.
         seed: Of all random draws.
     """
 
     def __init__(
-        self, parts: dict[str, Split], *, weights: str, size: int, classes: int, attacked: int, seed: int
+        self,
+        parts: dict[str, Split],
+        *,
+        weights: str,
+        size: int,
+        classes: int,
+        degraded: int,
+        attacked: int,
+        seed: int,
     ) -> None:
         self.images = {name: part.load(size) for name, part in parts.items()}
         self.labels = {name: part.labels for name, part in parts.items()}
         self._base = table.find("vgg19").base(PICTURE.shape(size), weights=weights, seed=seed)
         self._extractor = Classifier(flatten(self._base), batch_size=BATCH)
-        self._classes, self._attacked, self._seed = classes, attacked, seed
+        self._classes, self._degraded, self._attacked, self._seed = classes, degraded, attacked, seed
 
     def train(self, step: Step, *, noise: bool = False) -> Classifier:
         """Return a classifier for pictures after ``step``; ``noise`` adds a noisy copy of each training picture."""
@@ -143,14 +150,16 @@ class Bench:
 
     def measure(self, model: GradientClassifier, attackers: Sequence[GradientClassifier]) -> Measured:
         """Return the results on the test pictures of ``model``, attacked with the gradients of ``attackers``."""
-        labels = self.labels["test"]
-        right = {fault: self._right(model, self.degraded(*fault), labels) for fault in (CLEAN, *FAULTS)}
+        right = {}
+        for fault in (CLEAN, *FAULTS):
+            images = self.degraded(*fault)
+            right[fault] = self._right(model, images, self.labels["test"][: len(images)])
         return Measured(right, self._robust(model, attackers, right[CLEAN]))
 
     def degraded(self, kind: str, severity: int) -> Images:
-        """Return the test pictures with one fault, or clean."""
+        """Return some test pictures with one fault, or all of them clean."""
         images = self.images["test"]
-        return degraded(images, kind, severity, seed=self._seed) if severity else images
+        return degraded(images[: self._degraded], kind, severity, seed=self._seed) if severity else images
 
     def _robust(
         self, model: GradientClassifier, attackers: Sequence[GradientClassifier], right: Flags
@@ -170,12 +179,3 @@ class Bench:
     @staticmethod
     def _right(model: GradientClassifier, images: Images, labels: Labels) -> Flags:
         return np.asarray(model.logits(images).argmax(axis=1) == labels)
-
-
-def attackers(step: Step, classifier: Classifier, similar: Sequence[Step]) -> list[GradientClassifier]:
-    """Return the models whose gradients attack ``classifier`` behind ``step``.
-
-    They are the step as it is, whose derivative is the true one or the identity, and the derivatives of ``similar``
-    steps that have a true one.
-    """
-    return [RestoredClassifier(step, classifier, backward) for backward in (None, *similar)]

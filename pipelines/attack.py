@@ -28,7 +28,7 @@ from buckler.evaluation.reports import OUTCOMES_FILE, MeasuredModel, RobustnessR
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, check_names
 from buckler.measurements.results import AttackedData, AttackedPicture, Illustration
 from buckler.modality.base import Images, Labels, Modality
-from buckler.models import checkpoint
+from buckler.models import checkpoint, restored
 from buckler.models.classifier import Classifier
 from buckler.models.forward import Forward
 from buckler.models.gradients import GradientClassifier
@@ -73,7 +73,7 @@ def run(cfg: AttackParams) -> None:
     groups = subgroups.groups(pictures.columns(TEST, test.ids), cfg.subgroups)  # rejects unknown columns
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = crafter_and_scorer.choose(
-        network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+        network, info, model=CLASSIFIER, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
     )
     # An answer that is just wrong in the mean over draws may be right in the next draws: no early exit.
     randomised = info.defence == "randomised"
@@ -96,7 +96,7 @@ def run(cfg: AttackParams) -> None:
         clean=found.clean,
         seed=cfg.seed,
         randomised=randomised,
-        surrogate=Classifier(checkpoint.load_network(SURROGATE), crafting_precision(), batch_size=cfg.batch_size),
+        surrogate=_surrogate(cfg),
         curves=curves,
         modality=info.form.modality,
     )
@@ -131,6 +131,12 @@ def run(cfg: AttackParams) -> None:
     illustrations.write(REPORTS, shown)
     timings.record_attacks(REPORTS, found.seconds)
     journal.finish()
+
+
+def _surrogate(cfg: AttackParams) -> GradientClassifier:
+    network, info = checkpoint.load_network(SURROGATE), checkpoint.load_info(SURROGATE)
+    classifier = Classifier(network, crafting_precision(), batch_size=cfg.batch_size)
+    return restored.behind(restored.step_of(info, SURROGATE), classifier)
 
 
 def _unattacked(rows: np.ndarray) -> Forward:

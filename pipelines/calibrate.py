@@ -48,7 +48,7 @@ def run(cfg: CalibrateParams) -> None:
     training = pictures.load(SPLITS / "train.csv", info.labels, info.form, description="decode train")
     network = checkpoint.load_network(CLASSIFIER)
     crafter, scorer = crafter_and_scorer.choose(
-        network, info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+        network, info, model=CLASSIFIER, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
     )
     shown = training.subset(cfg.records, cfg.seed)
     modality = info.form.modality

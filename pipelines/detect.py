@@ -33,7 +33,7 @@ from buckler.evaluation.reports import DecisionsReport, DetectorReport, Measured
 from buckler.evaluation.suite import AttackOutcome, AttackSpec, run_shown, run_suite
 from buckler.measurements.detection import BenignChange, DetectedAttack, Strangers
 from buckler.measurements.results import DataVersion
-from buckler.models import checkpoint
+from buckler.models import checkpoint, restored
 from buckler.models.forward import Forward, probabilities
 from buckler.params import Count, CountOrAll, Seed
 from buckler.radius import StatedRadius
@@ -85,7 +85,7 @@ class Bench:
         self.test = pictures.load(TEST, self.info.labels, self.info.form, description="decode test")
         self.network = checkpoint.load_network(CLASSIFIER)
         self.crafter, self.scorer = crafter_and_scorer.choose(
-            self.network, self.info, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
+            self.network, self.info, model=CLASSIFIER, batch_size=cfg.batch_size, seed=cfg.seed, runtime=RUNTIME
         )
         self.screening = Screening.load(DETECTOR)
         with np.load(CLEAN, allow_pickle=False) as arrays:
@@ -239,14 +239,14 @@ def _evasions(bench: Bench) -> Iterator[Evasion]:
     if bench.info.defence == "randomised" or not cfg.radii:
         return  # the gradient of one random draw says little; a gate with a limit for this number then fails
     some = bench.test.subset(cfg.records, bench.cfg.seed)
-    spec = AttackSpec(PGD(steps=cfg.steps), cfg.radii)
+    spec, step = AttackSpec(PGD(steps=cfg.steps), cfg.radii), restored.step_of(bench.info, CLASSIFIER)
     for objective in tqdm(cfg.objectives, unit="objective", desc="attack network and detector"):
         evader = Evader(
             bench.network, bench.screening, objective, crafting_precision(), batch_size=bench.cfg.batch_size
         )
         line = replace(spec, name=f"pgd-{objective}")
         for outcome in run_suite(
-            evader,
+            restored.behind(step, evader),
             bench.scorer,
             some.images,
             some.truth,

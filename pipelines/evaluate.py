@@ -41,7 +41,7 @@ def run(cfg: EvaluateParams) -> None:
         for name in ("calibration", "test")
     )
     network = checkpoint.load_network(CLASSIFIER)
-    _, scorer = crafter_and_scorer.choose(network, info, batch_size=8, seed=0, runtime=RUNTIME)
+    _, scorer = crafter_and_scorer.choose(network, info, model=CLASSIFIER, batch_size=8, seed=0, runtime=RUNTIME)
     # A randomised network answers with the mean of many draws, whose maps differ: its heat maps are not checked.
     head = head_of(network) if info.defence != "randomised" else None
     lesions = masks.load(test.ids) if head else None

@@ -27,8 +27,10 @@ from buckler.evaluation import parity, reports
 from buckler.evaluation.reports import MeasuredModel, RuntimeReport
 from buckler.measurements.results import Parity, ParityAttack, ParityPolicy
 from buckler.modality.base import Images, Radius, RadiusUnit
-from buckler.models import checkpoint, export, runtime
+from buckler.modality.picture.restoration.base import Step
+from buckler.models import checkpoint, export, restored, runtime
 from buckler.models.classifier import Classifier
+from buckler.models.denoiser import Denoiser
 from buckler.models.info import ModelInfo
 from buckler.models.networks import table
 from buckler.params import Count, Radii, Seed
@@ -70,20 +72,25 @@ def run(cfg: ExportParams) -> None:
         runtime.RuntimeInfo((), engine="keras").save(RUNTIME)
         _report(cfg, info, "float32", {})
         return
-    training, test = (
-        pictures.load(SPLITS / f"{name}.csv", info.labels, info.form, description=f"decode {name}")
-        for name in ("train", "test")
-    )
-    network = checkpoint.load_network(CLASSIFIER)
-    sample = training.subset(cfg.records, cfg.seed)
+    network, step = checkpoint.load_network(CLASSIFIER), restored.step_of(info, CLASSIFIER)
+    sample, test = (_sample(name, info, step, cfg) for name in ("train", "test"))
     export.write(network, sample.images, RUNTIME)
-    measured = _measure(network, sample, test.subset(cfg.records, cfg.seed), cfg, info.form.modality.unit)
+    if isinstance(step, Denoiser):
+        export.write_denoiser(step, info.shape, RUNTIME)
+    measured = _measure(network, sample, test, cfg, info.form.modality.unit)
     passed = tuple(name for name, found in measured.items() if not found.failures(cfg.parity))
     if "float32" not in passed:
         failures = "; ".join(measured["float32"].failures(cfg.parity))
         raise ModelError(f"the exported network is not at parity with its original: {failures}")
     runtime.RuntimeInfo(passed, export.ENGINE).save(RUNTIME)
     _report(cfg, info, passed[0], measured)
+
+
+def _sample(name: str, info: ModelInfo, step: Step | None, cfg: ExportParams) -> pictures.Pictures:
+    """Return pictures of the split ``name`` as they reach the network: after the restoration step."""
+    split = pictures.load(SPLITS / f"{name}.csv", info.labels, info.form, description=f"decode {name}")
+    chosen = split.subset(cfg.records, cfg.seed)
+    return chosen.changed(step, description=f"restore {name}") if step else chosen
 
 
 def _measure(

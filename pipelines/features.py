@@ -1,5 +1,7 @@
 """Stage ``features``: features of a frozen base, one pass for each picture and rotated copy, for the stage ``train``.
 
+Pictures and copies pass the restoration step ``data.restore`` first.
+
 Reads   data/splits/{train,calibration}.csv and the pictures they list, data/weights.json and the weights it identifies
 Writes  data/features/base/train.npy        (copies + 1, n, features) float16
         data/features/base/validation.npy   (m, features) float16
@@ -8,6 +10,7 @@ A network without a frozen base trains on pixels, and one from a file is not tra
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +22,7 @@ from tqdm import tqdm
 from buckler import params
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
+from buckler.modality.base import Images
 from buckler.models import initial
 from buckler.models.classifier import Classifier
 from buckler.models.networks import table
@@ -54,7 +58,9 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
         pictures.load(SPLITS / f"{name}.csv", labels, data.form, description=f"decode {name}")
         for name in ("train", "calibration")
     )
-    weights = initial.load(WEIGHTS).confirm(train.weights, train.network)
+    start = initial.load(WEIGHTS)
+    weights, step = start.confirm(train.weights, train.network), start.step(data.restore)
+    restored: Callable[[Images], Images] = step or (lambda images: images)
     base = flatten(network.base(data.form.shape, weights=weights, seed=train.seed))
     extractor = Classifier(base, crafting_precision(), batch_size=cfg.batch_size)
     shape = (cfg.copies + 1, len(training.ids), int(base.output_shape[-1]))
@@ -64,11 +70,12 @@ def run(cfg: FeaturesParams, data: DataParams, train: TrainParams, out: Path = O
     total = (cfg.copies + 1) * len(training.ids) + len(validation.ids)
     generator = np.random.default_rng(cfg.seed)
     with tqdm(total=total, unit="picture", desc=f"features in {extractor.precision}") as bar:
-        copies[0] = extractor.forward(training.images, bar.update).logits
+        copies[0] = extractor.forward(restored(training.images), bar.update).logits
         for copy in range(1, cfg.copies + 1):
             turned = rotated(training.images, cfg.rotation_degrees, generator)
-            copies[copy] = extractor.forward(turned, bar.update).logits
-        np.save(out / "validation.npy", extractor.forward(validation.images, bar.update).logits.astype(np.float16))
+            copies[copy] = extractor.forward(restored(turned), bar.update).logits
+        found = extractor.forward(restored(validation.images), bar.update).logits
+        np.save(out / "validation.npy", found.astype(np.float16))
     copies.flush()
 
 

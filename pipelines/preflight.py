@@ -21,11 +21,12 @@ from buckler.data import expectations
 from buckler.data.expectations import ValidateParams
 from buckler.errors import DataError, ParamsError
 from buckler.evaluation.suite import AttackSpec, check_names
+from buckler.modality.picture.restoration.table import CNN
 from buckler.models import initial
 from buckler.models.backend import keras
 from buckler.models.networks import file, table
 from buckler.models.randomised import Randomisation
-from buckler.params import PARAMS_FILE
+from buckler.params import FILE_PREFIX, PARAMS_FILE
 from buckler.radius import StatedRadius, check_ascending
 from buckler.release import remedies
 from buckler.release.policy import Policy
@@ -74,7 +75,9 @@ def run(cfg: RunParams) -> None:
     """
     if faults := list(contradictions(cfg)):
         raise ParamsError(f"{PARAMS_FILE}: {'; '.join(faults)}")
-    start = initial.load(WEIGHTS).confirm(cfg.train.weights, cfg.train.network)
+    identified = initial.load(WEIGHTS)
+    start = identified.confirm(cfg.train.weights, cfg.train.network)
+    identified.step(cfg.data.restore)
     if cfg.train.file:
         _from_file(cfg)
     else:
@@ -146,8 +149,14 @@ def _of_labels(cfg: RunParams) -> Iterator[str]:
 
 
 def _of_modality(cfg: RunParams) -> Iterator[str]:
-    """Yield a network or attacks that do not fit the records."""
+    """Yield a restoration step or attacks that do not fit the records."""
     modality, fits = cfg.data.modality, [name for name, attack in ATTACKS.items() if attack.fits(cfg.data.modality)]
+    if cfg.data.step not in (known := cfg.data.form.modality.restorations):
+        named = [FILE_PREFIX + "PATH" if name == CNN else name for name in known]
+        yield (
+            f"data.restore: expected one of the restoration steps of data.modality {modality}, {named}, got "
+            f"{cfg.data.restore!r}"
+        )
     for section, suite in (("attack", cfg.attack.suite), ("detect", cfg.detect.suite)):
         if unfit := sorted({spec.attack.name for spec in suite} - set(fits)):
             yield f"{section}.suite: expected attacks that fit data.modality {modality}, {fits}, got {unfit}"

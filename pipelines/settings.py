@@ -12,6 +12,7 @@ from buckler.data.layout import Layout
 from buckler.measurements.data_source import DataSource
 from buckler.modality import table
 from buckler.modality.base import InputForm
+from buckler.modality.picture.restoration.table import CNN
 from buckler.params import Between, Count, CountOrAll, Mostly, Number, Positive, Radii, Real, Seed, Share, file_of
 
 
@@ -40,6 +41,7 @@ class DataParams:
     classes: Mapping[str, Mapping[str, tuple[CellValue, ...]]]
     several_labels: bool
     group: str
+    restore: str
 
     def __post_init__(self) -> None:
         """Reject classes that no table can have."""
@@ -65,6 +67,11 @@ class DataParams:
         """The labels of the generator."""
         modality = self.form.modality
         return findings.sets_of(modality.findings) if self.several_labels else modality.labels
+
+    @property
+    def step(self) -> str:
+        """Name of the restoration step: one of the modality's ``restorations`` if ``restore`` is right."""
+        return CNN if file_of(self.restore) else self.restore
 
     def dangerous(self, labels: Sequence[str]) -> tuple[str, ...]:
         """Return those of ``labels`` that must not be missed; of several in one record, those with such a finding."""

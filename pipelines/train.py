@@ -2,6 +2,7 @@
 
 A network with a frozen base (VGG-19) learns its head on cached features; any other (small) learns on pixels. A network
 from a file (``train.network: file:PATH``) is taken as it is; the network ``small`` is trained as its surrogate.
+All pictures pass the restoration step ``data.restore`` first; the hardening's attacks are behind it.
 
 Reads   data/features/base/*.npy, data/splits/*.csv and, to train on pixels or to harden, the pictures they list,
         data/weights.json and the weights or the network it identifies
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from buckler import findings, params
 from buckler.compute.machine import crafting_precision
 from buckler.data import manifest, pictures
+from buckler.modality.picture.restoration.base import Step
 from buckler.models import checkpoint, initial
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
@@ -56,15 +58,16 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         data_source=data.source,
         modality=data.modality,
         findings=findings.of(labels) if data.several_labels else (),
+        restore=data.step,
     )
-    start = initial.load(WEIGHTS).confirm(cfg.weights, cfg.network)
+    start, step = initial.load(WEIGHTS).confirm(cfg.weights, cfg.network), _step(data)
     weights, taught = (initial.NONE, SMALL) if cfg.file else (start, table.find(cfg.network))
     train = _train_head if taught.frozen_base else _train_whole
     surrogate, _ = train(_Training(taught, cfg, data, labels, weights, cfg.seed + 1, "train the surrogate"))
     of_surrogate = replace(info, defence="none", architecture=taught.name)
     if cfg.file:
         of_surrogate = replace(of_surrogate, initial_weights=initial.NONE)
-    checkpoint.save(surrogate, of_surrogate, SURROGATE)
+    checkpoint.save(surrogate, of_surrogate, SURROGATE, step)
     randomiser = RandomisedInput(randomisation.smallest, randomisation.noise_255, cfg.seed, name="randomised")
     before = randomiser if cfg.defence == "randomised" else None
     if cfg.file:
@@ -73,7 +76,7 @@ def run(cfg: TrainParams, data: DataParams, recipe: Recipe, randomisation: Rando
         model, history = train(_Training(taught, cfg, data, labels, weights, cfg.seed, "train", before))
     if cfg.defence == "adversarial":
         history = _harden(model, recipe, cfg, data, labels)
-    checkpoint.save(model, replace(info, heat_maps=table.layout_of(model).pooling is not None), CLASSIFIER)
+    checkpoint.save(model, replace(info, heat_maps=table.layout_of(model).pooling is not None), CLASSIFIER, step)
     documents.write_csv(REPORTS / "training/history.csv", history)
 
 
@@ -223,12 +226,20 @@ def _harden(
 
 
 def _pictures(data: DataParams, labels: tuple[str, ...]) -> tuple[pictures.Pictures, pictures.Pictures]:
-    """Return training and validation pictures."""
+    """Return training and validation pictures after the restoration step."""
+    step = _step(data)
     training, validation = (
         pictures.load(SPLITS / f"{name}.csv", labels, data.form, description=f"decode {name}")
         for name in ("train", "calibration")
     )
+    if step:
+        training = training.changed(step, description="restore train")
+        validation = validation.changed(step, description="restore calibration")
     return training, validation
+
+
+def _step(data: DataParams) -> Step | None:
+    return initial.load(WEIGHTS).step(data.restore)
 
 
 def _indices(split: Path, labels: tuple[str, ...]) -> np.ndarray:

@@ -18,11 +18,11 @@ from buckler.modality.base import Images, Labels
 if TYPE_CHECKING:
     from buckler.attacks.base import Batch
     from buckler.detection.screening import Screening
-    from buckler.evaluation.evasion import Evader
     from buckler.modality.base import Radius
     from buckler.models.classifier import Classifier
     from buckler.models.forward import Logits
     from buckler.models.gradients import GradientClassifier, LossName
+    from buckler.models.restored import RestoredClassifier
     from buckler.state.locations import Location
 
 # In 1/255, the same for all attacks, so that random noise is a fair control. Files store whole levels of 255: a smaller
@@ -119,9 +119,9 @@ class Reference:
 
     digest: str
     image_size: int
-    classifier: "Classifier"
+    classifier: "Classifier | RestoredClassifier"
     screening: "Screening"
-    evaders: "tuple[Evader, ...]"
+    evaders: "tuple[GradientClassifier, ...]"
 
 
 def load(model: "Location", digest: str) -> Reference:
@@ -133,7 +133,7 @@ def load(model: "Location", digest: str) -> Reference:
     try:
         from buckler.detection.screening import Screening
         from buckler.evaluation.evasion import OBJECTIVES, Evader, accepted_lead
-        from buckler.models import checkpoint
+        from buckler.models import checkpoint, restored
         from buckler.models.classifier import Classifier
     except ModuleNotFoundError as error:
         raise BucklerError(
@@ -142,8 +142,14 @@ def load(model: "Location", digest: str) -> Reference:
     info, network, screening = checkpoint.load_info(model), checkpoint.load_network(model), Screening.load(model)
     objectives = () if info.defence == "randomised" else OBJECTIVES
     lead = accepted_lead(screening)
-    evaders = tuple(Evader(network, screening, objective, batch_size=1, lead=lead) for objective in objectives)
-    reference = Reference(digest, info.shape[0], Classifier(network, batch_size=1), screening, evaders)
+    step = restored.step_of(info, model)
+    evaders = tuple(
+        restored.behind(step, Evader(network, screening, objective, batch_size=1, lead=lead))
+        for objective in objectives
+    )
+    classifier = Classifier(network, batch_size=1)
+    whole = classifier if step is None else restored.RestoredClassifier(step, classifier)
+    reference = Reference(digest, info.shape[0], whole, screening, evaders)
     _warm_up(reference)
     return reference
 

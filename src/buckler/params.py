@@ -16,7 +16,7 @@ from buckler.radius import StatedRadius, check_ascending
 from buckler.state import files
 
 PARAMS_FILE = Path("params.yaml")
-FILE_PREFIX = "file:"  # of train.network, before the path of a trained network
+FILE_PREFIX = "file:"  # of train.network and data.restore, before the path of what was trained elsewhere
 
 Section = TypeVar("Section")
 
@@ -128,9 +128,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def file_of(network: str) -> Path | None:
-    """Return the path in ``network``, the value of ``train.network``; None if it is the name of an architecture."""
-    return Path(network.removeprefix(FILE_PREFIX)) if network.startswith(FILE_PREFIX) else None
+def file_of(setting: str) -> Path | None:
+    """Return the path in ``setting``, a value of ``train.network`` or ``data.restore``; None if it is a name."""
+    return Path(setting.removeprefix(FILE_PREFIX)) if setting.startswith(FILE_PREFIX) else None
 
 
 def apply_profile(name: str, overrides: Mapping[str, Any], path: Path = PARAMS_FILE) -> None:

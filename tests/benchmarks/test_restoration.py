@@ -53,19 +53,18 @@ def test_every_fault_and_severity_has_a_row_and_every_step_a_column(pictures):
     assert noisy["wavelet"] > noisy["none"] + 3
 
 
-def test_the_table_of_classifiers_has_rates_and_times(measured):
+def test_the_table_of_classifiers_has_rates(measured):
     malignant = np.arange(10) >= 5
-    shown = markdown(restoration.classifier_table(measured, malignant, {"none": 0.0, "tv": 24.4}))
+    shown = markdown(restoration.classifier_table(measured, malignant))
     assert "| `none` | 90.0% (59.6% to 98.2%) | 80.0% (37.6% to 96.4%) | 0.0% | 20.0% (5.7% to 51.0%)" in shown
     assert "| `tv` | 100.0% (72.2% to 100.0%) | 100.0% (56.6% to 100.0%) | 100.0% |" in shown
-    assert shown.splitlines()[-1].endswith("| 24 |")
 
 
 def test_the_table_of_faults_shows_what_the_quality_check_leaves(measured):
     refused = {fault: np.arange(10) >= 8 for fault in (CLEAN, *FAULTS)} | {FAULTS[0]: np.ones(10, bool)}
     lines = markdown(restoration.fault_table(measured, refused)).splitlines()
     assert lines[2] == "| clean |  | 90.0% | 100.0% | 20.0% | 100.0% (67.6% to 100.0%) |"
-    assert lines[3] == "| noise | 4 | 0.0% | 100.0% | 100.0% |  |"
+    assert lines[3] == "| noise | 1 | 0.0% | 100.0% | 100.0% |  |"
     assert len(lines) == 3 + len(FAULTS)
 
 

@@ -20,7 +20,7 @@ from tests.unit.modality.picture.dicom_files import dicom
 from tests.unit.modality.picture.heic_files import heic
 
 SIDE = 48
-DATA = DataParams("directory", "pictures", "picture", 0, SIDE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams("directory", "pictures", "picture", 0, SIDE, ("malignant",), 0.05, 7, {}, False, "lesion_id", "none")
 LIMITS = expectations.ValidateParams(8, 2048, 1, 3.0, 0.01, ())
 PILLOW = {
     "JPEG": {"quality": 95, "subsampling": 0},

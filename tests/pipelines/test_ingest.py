@@ -13,9 +13,9 @@ from tests import datasets
 
 
 def data(source="directory", path="pictures", per_class=0, malignant=("malignant",), max_unmatched=0.05, classes=None):
-    return DataParams(
-        source, path, "picture", per_class, datasets.SIZE, malignant, max_unmatched, 7, classes or {}, "lesion_id"
-    )
+    classes = classes or {}
+    facts = (per_class, datasets.SIZE, malignant, max_unmatched, 7, classes, False, "lesion_id", "none")
+    return DataParams(source, path, "picture", *facts)
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import pytest
 
 from buckler import params
 from buckler.errors import ModelError, ParamsError
-from buckler.models import initial
+from buckler.modality.base import Modality
+from buckler.models import denoiser, initial
 from buckler.models.initial import InitialWeights, save
 from buckler.models.networks.tiny import TINY
-from pipelines import preflight
+from pipelines import preflight, weights
 from pipelines.stage import ROOT
-from tests.forms import square
+from tests.forms import PICTURE, square
 from tests.pipelines.checkout import Checkout
 
 PROFILES = params.read(ROOT / "params.yaml")["profiles"]
@@ -100,6 +101,12 @@ def test_what_is_written_does_not_depend_on_the_settings(settings):
             96,
             r"attack\.records: expected 0 \(all\) or at least 111 for gate\.min_robust_sens.*, got 96",
         ),
+        (
+            "data.restore",
+            "blur",
+            r"data\.restore: expected one of the restoration steps of data\.modality picture, \['none', 'nl_means', "
+            r".*'file:PATH'\], got 'blur'",
+        ),
     ],
 )
 def test_sections_that_contradict_each_other_are_refused(settings, key, value, message):
@@ -107,6 +114,32 @@ def test_sections_that_contradict_each_other_are_refused(settings, key, value, m
     with pytest.raises(ParamsError, match=message):
         preflight.run(cfg)
     assert not preflight.PASSED.exists()
+
+
+@pytest.mark.parametrize("restore", ["nl_means", "file:denoiser.npz"])
+def test_another_modality_refuses_every_restoration_step(settings, monkeypatch, restore):
+    monkeypatch.setattr(type(PICTURE), "restorations", Modality.restorations)
+    words = rf"data\.restore: expected one of the restoration steps of .*, \['none'\], got '{restore}'"
+    with pytest.raises(ParamsError, match=words):
+        preflight.run(settings(**{"data.restore": restore}))
+
+
+def test_the_denoiser_is_identified_by_its_weights(settings):
+    path = Path("denoiser.npz")
+    denoiser.Denoiser(denoiser.build(seed=1)).save(path)
+    cfg = settings(**{"data.restore": f"file:{path}"})
+    weights.run(cfg.train, cfg.data)
+    preflight.run(cfg)
+    denoiser.Denoiser(denoiser.build(seed=2)).save(path)
+    with pytest.raises(ModelError, match=r"data\.restore: expected denoiser\.npz with sha256:.*, got sha256:"):
+        preflight.run(cfg)
+    path.write_bytes(b"no weights")
+    weights.run(cfg.train, cfg.data)
+    with pytest.raises(ModelError, match=r"denoiser\.npz is not a file with the weights of the residual CNN"):
+        preflight.run(cfg)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"data\.restore: expected file: and the path of a denoiser's weights, got"):
+        weights.run(cfg.train, cfg.data)
 
 
 def test_all_contradictions_are_in_one_line(settings):

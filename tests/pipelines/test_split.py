@@ -17,7 +17,9 @@ from pipelines.stage import ROOT
 from tests import datasets
 
 CFG = split.SplitParams(test=0.3, calibration=0.1, near_duplicate_bits=10, near_duplicate_correlation=0.94, seed=7)
-DATA = DataParams("directory", "pictures", "picture", 0, datasets.SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams(
+    "directory", "pictures", "picture", 0, datasets.SIZE, ("malignant",), 0.05, 7, {}, False, "lesion_id", "none"
+)
 STRICT = split.demands_of(
     DATA,
     params.load("calibrate", CalibrateParams, ROOT / "params.yaml"),
@@ -130,7 +132,9 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     limits = params.load("validate", expectations.ValidateParams, ROOT / "params.yaml")
     cfg = params.load("split", split.SplitParams, ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    data = DataParams("directory", str(real_data / name), "picture", per_class, 64, malignant, 0.05, 7, {}, "lesion_id")
+    data = DataParams(
+        "directory", str(real_data / name), "picture", per_class, 64, malignant, 0.05, 7, {}, False, "lesion_id", "none"
+    )
     ingest.run(data)
     validate.run(limits, data, {})
     # The seven classes have too few dangerous pictures for the floors of two.

@@ -15,9 +15,11 @@ import pytest
 from buckler.compute.machine import crafting_precision
 from buckler.data import pictures
 from buckler.errors import ModelError
-from buckler.models import checkpoint
+from buckler.modality.picture.restoration import table
+from buckler.models import checkpoint, denoiser
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
+from buckler.models.networks.base import flatten
 from buckler.models.networks.table import NETWORKS
 from buckler.models.networks.tiny import TINY
 from buckler.models.randomised import Randomisation
@@ -32,7 +34,7 @@ from tests.unit.training.test_adversarial import RECIPE
 pytestmark = pytest.mark.slow
 
 SIZE, COUNT = 32, 24
-DATA = DataParams("directory", "unused", "picture", 0, SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams("directory", "unused", "picture", 0, SIZE, ("malignant",), 0.05, 7, {}, False, "lesion_id", "none")
 TRAIN = TrainParams("tiny", (), "none", 0.0, (8,), 2, 8, 1e-3, 0.0, 7, "none")
 
 
@@ -55,7 +57,7 @@ def undefended(module_tmp_path):
 def trained(defence, network="tiny", **changes):
     cfg = replace(TRAIN, defence=defence, network=network)
     if not weights.WEIGHTS.exists():
-        weights.run(cfg)
+        weights.run(cfg, DATA)
     recipe = replace(RECIPE, **{"epochs": 2, "batch_size": 8, "learning_rate": 1e-5} | changes)
     if not features.OUT.exists():
         features.run(features.FeaturesParams(1, 15, 8, 7), DATA, cfg)
@@ -95,6 +97,37 @@ def test_a_network_learns_from_the_weights_that_the_run_started_with_and_names_t
     NETWORKS[network].base(square(SIZE), seed=2).save_weights("base.weights.h5")
     with pytest.raises(ModelError, match=r"expected base\.weights\.h5 with sha256:"):
         trained("none", network)
+
+
+def test_features_and_training_see_restored_pictures_and_the_model_names_the_step(project, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "frozen", replace(TINY, name="frozen", frozen_base=True))
+    denoiser.Denoiser(denoiser.build(seed=1)).save(Path("denoiser.npz"))
+    monkeypatch.setattr(f"{__name__}.DATA", replace(DATA, restore="file:denoiser.npz"))
+    _, info = trained("none", "frozen")
+    assert info.restore == "cnn"
+    for place in ("classifier", "surrogate"):
+        assert file_digest(Path(f"models/{place}/denoiser.npz")) == file_digest(Path("denoiser.npz"))
+    seen = pictures.load(Path("data/splits/calibration.csv"), projects.LABELS, pictures_of(SIZE))
+    base = flatten(NETWORKS["frozen"].base(square(SIZE), seed=TRAIN.seed))
+    restored = denoiser.load(Path("denoiser.npz"))(seen.images)
+    expected = Classifier(base, crafting_precision(), batch_size=8).logits(restored)
+    assert np.abs(restored - seen.images).max() > 0.01
+    np.testing.assert_allclose(np.load(features.OUT / "validation.npy"), expected, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("step", ["clahe", "none"])
+def test_a_network_that_learns_on_pixels_sees_restored_pictures(project, monkeypatch, step):
+    shown = []
+    monkeypatch.setattr(f"{__name__}.DATA", replace(DATA, restore=step))
+    monkeypatch.setattr(
+        train,
+        "train_network",
+        lambda _, seen, validation, **__: shown.extend((seen[0], validation[0])) or [{"epoch": 1}],
+    )
+    trained("none")
+    for name, images in zip(("train", "calibration"), shown, strict=False):
+        given = pictures.load(Path(f"data/splits/{name}.csv"), projects.LABELS, pictures_of(SIZE)).images
+        np.testing.assert_array_equal(images, table.find(step)(given))
 
 
 def test_the_surrogate_of_a_frozen_base_has_that_base_and_its_own_head_whatever_the_defence(project, monkeypatch):

@@ -18,7 +18,9 @@ LIMITS = expectations.ValidateParams(
     min_side=32, max_side=256, min_per_class=3, max_imbalance=3.0, max_undecodable=0.25, labels=()
 )
 REPORT = validate.REPORTS / "validation.json"
-DATA = DataParams("directory", "pictures", "picture", 0, datasets.SIZE, ("malignant",), 0.05, 7, {}, "lesion_id")
+DATA = DataParams(
+    "directory", "pictures", "picture", 0, datasets.SIZE, ("malignant",), 0.05, 7, {}, False, "lesion_id", "none"
+)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The pictures of a split, decoded, with their labels as class indices."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from buckler.data import manifest
 from buckler.errors import DataError
-from buckler.modality.base import Images, InputForm
+from buckler.modality.base import Images, InputForm, with_progress
 
 SPLITS = ("train", "calibration", "test")
 
@@ -36,6 +36,13 @@ class Pictures:
     def at(self, rows: npt.NDArray[np.int64]) -> "Pictures":
         """Return the pictures at ``rows``."""
         return Pictures(tuple(self.ids[row] for row in rows), self.images[rows], self.truth[rows])
+
+    def changed(self, change: Callable[[Images], Images], *, description: str) -> "Pictures":
+        """Return the pictures after ``change``, which depends on no other picture, with a progress bar."""
+        images = np.empty_like(self.images)
+        for place in with_progress(range(len(images)), description, "picture"):
+            images[place : place + 1] = change(self.images[place : place + 1])
+        return replace(self, images=images)
 
     def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the positions of the pictures ``ids``, in their order."""

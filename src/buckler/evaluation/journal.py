@@ -28,7 +28,10 @@ CODE = (
     *("attacks/*.py", "compute/*.py", "detection/*.py", "modality/**/*.py", "models/**/*.py"),
     *("evaluation/crafter_and_scorer.py", "evaluation/evasion.py", "evaluation/suite.py"),
 )
-LIBRARIES = ("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "openvino", "adversarial-robustness-toolbox")
+LIBRARIES = (
+    *("numpy", "scipy", "keras", "tensorflow", "tensorflow-cpu", "openvino", "adversarial-robustness-toolbox"),
+    *("scikit-image", "PyWavelets"),
+)
 LARGEST_BYTES = 2 * 1024**3  # of a root; beyond it the parts that were not used for longest are deleted
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 

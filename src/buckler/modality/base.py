@@ -5,10 +5,10 @@ its name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ Shape = tuple[int, ...]  # of one input
 Change = Callable[[Images, np.random.Generator], Images]  # inputs to as many changed inputs
 Source = Path | bytes  # a file, or its content
 BOUNDS: Final = (0.0, 1.0)  # of every value of an input
+Item = TypeVar("Item")
+UNRESTORED: Final = "none"  # name of the restoration step that changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class Modality(ABC):
         strangers: Inputs that do not belong, by kind: functions of count, shape and seed.
         quality: Measures of the quality check, each with whether a small and a large value count as poor.
         traffic: Measures of served inputs, for drift.
+        restorations: Steps that may change an input before it is classified, the first of which changes nothing.
     """
 
     name: ClassVar[str]
@@ -196,6 +199,7 @@ class Modality(ABC):
     strangers: ClassVar[Mapping[str, Callable[[int, Shape, int], Images]]]
     quality: ClassVar[Mapping[str, tuple[bool, bool]]]
     traffic: ClassVar[tuple[Measure, ...]]
+    restorations: ClassVar[tuple[str, ...]] = (UNRESTORED,)
 
     @abstractmethod
     def shape(self, size: int) -> Shape:
@@ -325,13 +329,13 @@ class InputForm:
         return images
 
 
-def with_progress(paths: Sequence[Path], description: str | None, unit: str) -> Sequence[Path]:
-    """Return ``paths``; a ``description`` shows a progress bar."""
+def with_progress(items: Sequence[Item], description: str | None, unit: str) -> Iterable[Item]:
+    """Return ``items``; a ``description`` shows a progress bar."""
     if description is None:
-        return paths
+        return items
     from tqdm import tqdm  # not installed with the service, which shows no progress bars
 
-    bar: Sequence[Path] = tqdm(paths, desc=description, unit=unit)
+    bar: Iterable[Item] = tqdm(items, desc=description, unit=unit)
     return bar
 
 

@@ -7,27 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import ModelError
+from buckler.modality.picture.restoration.base import Step
 from buckler.models import archive
 from buckler.models.backend import keras
+from buckler.models.denoiser import Denoiser
 from buckler.models.info import INFO_FILE, save_info
 from buckler.models.info import ModelInfo as ModelInfo
 from buckler.models.info import load_info as load_info
 from buckler.models.networks import table
+from buckler.models.restored import WEIGHTS_FILE
 from buckler.state import files
 from buckler.state.locations import Location
 
 NETWORK_FILE = "classifier.keras"
 
 
-def save(network: keras.Model, info: ModelInfo, directory: Path) -> None:
+def save(network: keras.Model, info: ModelInfo, directory: Path, step: Step | None = None) -> None:
     """Write ``network`` and ``info`` into ``directory``, creating it if necessary.
 
     Equal networks give equal bytes, so that digests of repeated trainings can be compared.
+
+    Args:
+        network: The network.
+        info: Its description.
+        directory: Where to.
+        step: The restoration step before it, whose weights are written beside it if it has some.
     """
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / NETWORK_FILE)
     _drop_volatile(directory / NETWORK_FILE)
     save_info(info, directory)
+    if isinstance(step, Denoiser):
+        step.save(directory / WEIGHTS_FILE)
 
 
 def _drop_volatile(path: Path) -> None:

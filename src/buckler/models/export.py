@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from buckler.errors import ModelError
-from buckler.modality.base import Images, check_pixels
-from buckler.models import runtime  # first: it disables the telemetry of OpenVINO and NNCF
+from buckler.modality.base import Images, Shape, check_pixels
+from buckler.models import (
+    exported_denoiser,
+    runtime,  # first: it disables the telemetry of OpenVINO and NNCF
+)
 from buckler.models.backend import keras, tf
+from buckler.models.denoiser import Denoiser
 from buckler.models.features import add_features, head_of, last_maps
 
 import nncf  # isort: skip
@@ -42,6 +46,15 @@ def write(network: keras.Model, pictures: Images, directory: Path) -> None:
     ov.save_model(_quantised(exact, pictures), directory / runtime.FILES["int8"], compress_to_fp16=False)
     if head := head_of(network):
         head.save(directory)  # for Grad-CAM without Keras
+
+
+def write_denoiser(denoiser: Denoiser, shape: Shape, directory: Path) -> None:
+    """Write ``denoiser`` for pictures of ``shape`` into ``directory``, in float32; see `ExportedDenoiser`."""
+    signature = [tf.TensorSpec((1, *shape), tf.float32, name="images")]
+    traced = tf.function(denoiser.restored, input_signature=signature)
+    directory.mkdir(parents=True, exist_ok=True)
+    model = _named(ov.convert_model(traced.get_concrete_function()))
+    ov.save_model(model, directory / exported_denoiser.FILE, compress_to_fp16=False)
 
 
 def _converted(network: keras.Model) -> Any:

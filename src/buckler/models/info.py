@@ -10,13 +10,14 @@ import pydantic
 from buckler.errors import ModelError
 from buckler.measurements.data_source import DataSource
 from buckler.modality import table
-from buckler.modality.base import InputForm
+from buckler.modality.base import UNRESTORED, InputForm
 from buckler.state.locations import Location
 
 INFO_FILE = "model.json"
-SCHEMA = 3
-# Schemas of models of pictures, which stated the side only; those of 1 had no ``heat_maps``, which every network had.
-EARLIER = (1, 2)
+SCHEMA = 4
+# Before 3, models were of pictures and stated the side only; before 2 they had no ``heat_maps``, which every network
+# had; before 4 no ``restore``: pictures reached every network as they are.
+EARLIER = (1, 2, 3)
 
 Document = TypeVar("Document")
 
@@ -40,6 +41,7 @@ class ModelInfo:
         modality: Name of its modality in `buckler.modality.table`.
         findings: If a record may have several labels at once: the findings, of which each of ``labels`` names a set.
         heat_maps: Whether a heat map can explain its answers; see `buckler.models.networks.layout.Layout.pooling`.
+        restore: Name of the restoration step before the network, one of its modality's ``restorations``.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +55,7 @@ class ModelInfo:
     heat_maps: bool = True
     modality: str = "picture"
     findings: tuple[str, ...] = ()
+    restore: str = UNRESTORED
     schema: int = SCHEMA
 
     @property
@@ -63,9 +66,11 @@ class ModelInfo:
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read(cls, content: Any) -> Any:
-        """Accept the description of a version that knew only pictures."""
+        """Accept the description of an earlier version."""
         if not isinstance(content, dict) or content.get("schema") not in EARLIER:
             return content
+        if content["schema"] == 3:
+            return {**content, "schema": SCHEMA}
         kept = {key: value for key, value in content.items() if key not in ("image_size", "schema")}
         return {**kept, "shape": table.find("picture").shape(content.get("image_size", 0)), "schema": SCHEMA}
 
@@ -88,6 +93,8 @@ def load_info(directory: Location) -> ModelInfo:
         raise ModelError(f"{path}: expected schema {', '.join(map(str, EARLIER))} or {SCHEMA}, got {info.schema}")
     if info.modality not in table.names():
         raise ModelError(f"{path}: expected one of the modalities {', '.join(table.names())}, got {info.modality!r}")
+    if info.restore not in (known := info.form.modality.restorations):
+        raise ModelError(f"{path}: expected one of the restoration steps {', '.join(known)}, got {info.restore!r}")
     return info
 
 

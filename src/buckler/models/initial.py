@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from buckler.errors import ModelError
+from buckler.modality.base import UNRESTORED
+from buckler.modality.picture.restoration import table
+from buckler.modality.picture.restoration.base import Step
 from buckler.models.info import read_document
 from buckler.params import FILE_PREFIX, file_of
 from buckler.state import documents
@@ -14,7 +17,7 @@ from buckler.trust import digests
 
 NONE: Final = "none"
 FILE: Final = "file"
-SCHEMA = 1
+SCHEMA = 2
 _KERAS_ENDING, _HDF5_ENDINGS = ".keras", (".h5", ".hdf5")
 _SETTINGS = ("train.weights", "train.network")
 _SHOWN = 16  # first bytes of a wrong file in the message
@@ -28,11 +31,13 @@ class InitialWeights:
         source: ``none`` (drawn from the seed), the name of a download of the network, or ``file``.
         digest: ``sha256:...`` of a file, ``md5:...`` of a download, None if there are none.
         bytes: Size of a file.
+        denoiser: ``sha256:...`` of the denoiser's weights that ``data.restore`` names, None if it names none.
     """
 
     source: str
     digest: str | None = None
     bytes: int | None = None
+    denoiser: str | None = None
     schema: int = SCHEMA
 
     @property
@@ -48,12 +53,29 @@ class InitialWeights:
         """
         path = file_of(network)
         setting = str(path) if path else weights
-        if self.source == FILE and (found := identify(weights, network)) != self:
+        if self.source == FILE and (found := identify(weights, network)).digest != self.digest:
             raise ModelError(
                 f"{_SETTINGS[path is not None]}: expected {setting} with {self.digest}, as when this run started, got "
                 f"{found.digest}; run `dvc repro` again"
             )
         return setting
+
+    def step(self, setting: str) -> Step | None:
+        """Return the restoration step that ``setting``, the value of ``data.restore``, names; None for ``none``.
+
+        Raises:
+            ModelError: There is no such step, scikit-image is not installed, or the weights are gone or have changed.
+        """
+        if (path := file_of(setting)) is None:
+            return None if setting == UNRESTORED else table.find(setting)
+        from buckler.models import denoiser  # loads TensorFlow, which takes seconds
+
+        if (found := denoiser_of(setting)) != self.denoiser:
+            raise ModelError(
+                f"data.restore: expected {path} with {self.denoiser}, as when this run started, got {found}; run "
+                "`dvc repro` again"
+            )
+        return denoiser.load(path)
 
 
 def identify(setting: str, network: str) -> InitialWeights:
@@ -68,9 +90,9 @@ def identify(setting: str, network: str) -> InitialWeights:
         return InitialWeights(NONE)
     if setting.endswith((_KERAS_ENDING, *_HDF5_ENDINGS)):
         return _of_file(Path(setting))
-    from buckler.models.networks import table  # loads TensorFlow, which takes seconds
+    from buckler.models.networks import table as networks  # loads TensorFlow, which takes seconds
 
-    pretrained = table.find(network).pretrained
+    pretrained = networks.find(network).pretrained
     if setting not in pretrained:
         names = ", ".join([NONE, *pretrained])
         raise ModelError(
@@ -78,6 +100,23 @@ def identify(setting: str, network: str) -> InitialWeights:
             f"{_KERAS_ENDING}, got {setting!r}"
         )
     return InitialWeights(setting, f"md5:{pretrained[setting].md5}")
+
+
+def denoiser_of(setting: str) -> str | None:
+    """Return the digest of the file that ``setting``, the value of ``data.restore``, names; None if it names none.
+
+    Raises:
+        ModelError: The file is missing or unreadable.
+    """
+    if not (path := file_of(setting)):
+        return None
+    try:
+        return digests.file_digest(path)
+    except OSError as error:
+        raise ModelError(
+            f"data.restore: expected {FILE_PREFIX} and the path of a denoiser's weights, got {path}: {error.strerror}; "
+            "correct the path"
+        ) from error
 
 
 def save(weights: InitialWeights, path: Path) -> None:

@@ -103,7 +103,7 @@ class Runtime:
             if not names.issuperset(OUTPUTS):
                 raise ModelError(f"{file}: expected a network with the outputs {OUTPUTS}, got {sorted(names)}")
             check_finite(_constants(model), file)
-            compiled = ov.compile_model(model, "CPU", _settings(precision, streams, threads))
+            compiled = ov.compile_model(model, "CPU", settings(precision, streams, threads))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{file} cannot be loaded as an exported network: {error}") from error
         self._compiled, self.shape = compiled, tuple(compiled.input(0).shape)[1:]
@@ -229,7 +229,8 @@ def choose(precisions: Collection[ServingPrecision], flags: Collection[str] | No
     return next(p for p in native(flags) if p in precisions)
 
 
-def _settings(precision: ServingPrecision, streams: int, threads: int | None) -> dict[str, Any]:
+def settings(precision: ServingPrecision, streams: int, threads: int | None) -> dict[str, Any]:
+    """Return how OpenVINO compiles a network; the arguments are those of `Runtime`."""
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": streams,

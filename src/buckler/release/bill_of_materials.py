@@ -85,7 +85,10 @@ def _model(provenance: Provenance, info: ModelInfo, measured: Measured) -> Compo
                 "technicalLimitations": model_card.limits(info, measured),
             },
         },
-        "properties": [{"name": "buckler:defence", "value": info.defence}],
+        "properties": [
+            {"name": "buckler:defence", "value": info.defence},
+            {"name": "buckler:restoration", "value": info.restore},
+        ],
     }
 
 

@@ -16,13 +16,14 @@ from buckler.measurements.decisions import ConfidenceBin
 from buckler.measurements.earlier import with_units
 from buckler.measurements.results import MIN_POINTED, Cell, CheckResult, HeatMapCheck, Rate, Subgroup, WorstCase
 from buckler.measurements.stated import Measured, MeasuredDecisions, MeasuredDetector, MeasuredFinding
+from buckler.modality.base import UNRESTORED
 from buckler.trust.standing import HOLDS, Standing, State
 from buckler.trust.verdict import Verdict
 
 if TYPE_CHECKING:  # loads TensorFlow
     from buckler.models.info import ModelInfo
 
-SCHEMA = 4
+SCHEMA = 5
 
 # By `CardData.source`.
 SOURCES: dict[DataSource | None, str] = {
@@ -45,6 +46,7 @@ class CardModel(BaseModel):
         " null: an earlier version did not record it"
     )
     defence: str = Field(description="Defence in training")
+    restore: str = Field(description="Restoration step that every record passes before the network; `none`: no step")
     labels: list[str]
     malignant: list[str] = Field(description="Labels that it is dangerous to miss")
     modality: str = Field(description="What a record is: `picture`, for example")
@@ -181,6 +183,7 @@ def card(
             architecture=info.architecture,
             initial_weights=info.initial_weights,
             defence=info.defence,
+            restore=info.restore,
             labels=list(info.labels),
             malignant=list(info.dangerous),
             modality=info.modality,
@@ -281,6 +284,9 @@ def limits(info: "ModelInfo", measured: Measured) -> list[str]:
         )
     elif info.defence == "none":
         found.insert(3, "It was trained without a defence against attacks.")
+    if info.restore != UNRESTORED:
+        sentence = f"Every picture passes the step {info.restore} before the network. Attacks change it before that."
+        found.insert(4, sentence)
     found[2:2] = _limits_of_decisions(info, measured.decisions)
     if info.data_source == "synthetic":
         found.insert(0, "It learnt from drawn pictures, not from pictures of patients: it is not for clinical use.")
@@ -328,7 +334,7 @@ def _head(card: ModelCard) -> str:
     rows = [
         ("verdict", f"`{verdict.id}`, {times}"),
         ("model", f"`{model.digest}`"),
-        ("network", f"{_network(model)}, input: {_input(model)}, defence: {model.defence}"),
+        ("network", f"{_network(model)}, input: {_input(model)}, defence: {model.defence}, restored: {model.restore}"),
         ("labels", ", ".join(model.labels)),
         ("data", f"`{card.data.version}`, {SOURCES[card.data.source]}"),
         ("code", f"`{verdict.commit or 'not in git'}`{changed}"),

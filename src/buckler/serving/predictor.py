@@ -15,7 +15,7 @@ from buckler.detection.sketch import Sketch
 from buckler.errors import ModelError
 from buckler.measurements.stated import Measured
 from buckler.modality.base import Images
-from buckler.models import runtime
+from buckler.models import restored, runtime
 from buckler.models.explanation import HeadWeights, Relevance, relevance_of
 from buckler.models.forward import Forward
 from buckler.models.info import ModelInfo, load_info
@@ -220,7 +220,8 @@ def _engine(
     """Return the exported network if there is one, else the reference, which needs TensorFlow; and its head, if any."""
     if runtime.is_exported(model):
         head = HeadWeights.load(model) if info.heat_maps else None
-        return runtime.Runtime.load(model, precision=precision, threads=threads), head
+        exported = runtime.Runtime.load(model, precision=precision, threads=threads)
+        return _restored(exported, info, model, threads), head
     try:
         from buckler.models.checkpoint import load_network
         from buckler.models.classifier import Classifier
@@ -231,4 +232,10 @@ def _engine(
             f"reference needs {error.name}, which is not installed: install the extra `cpu`, or build the release again"
         ) from error
     network = load_network(model)
-    return Classifier(network, batch_size=1), head_of(network)
+    return _restored(Classifier(network, batch_size=1), info, model, threads), head_of(network)
+
+
+def _restored(network: ServedNetwork, info: ModelInfo, model: Location, threads: int | None) -> ServedNetwork:
+    """Return ``network`` behind the restoration step of ``info``, if it has one."""
+    step = restored.step_of(info, model, exported=runtime.is_exported(model), threads=threads)
+    return network if step is None else restored.Restored(step, network)

@@ -66,6 +66,7 @@ def unloadable(model: Location) -> str | None:
     The network is not loaded: that takes seconds and may need TensorFlow.
     """
     from buckler.detection.screening import Screening
+    from buckler.modality.picture.restoration import table as restoration
     from buckler.models import info, runtime
     from buckler.models.explanation import HeadWeights
 
@@ -74,6 +75,8 @@ def unloadable(model: Location) -> str | None:
         if runtime.is_exported(model) and described.heat_maps:
             HeadWeights.load(model)
         Screening.load(model)
+        if described.restore in restoration.STEPS:
+            restoration.find(described.restore)
     except ModelError as error:
         return (
             f"this version of the product cannot load the model: {str(error).replace(str(model), 'the release')};"

@@ -30,7 +30,7 @@ SIGNED_HEADS = STATE / "signed-heads"  # the highest record of each model that s
 ATTACK_JOURNAL = STATE / "attack"
 DETECT_JOURNAL = STATE / "detect"
 TRAINING_STATE = STATE / "training/state.npz"
-DENOISER = STATE / "restoration/denoiser.weights.h5"  # of the benchmark of restoration steps
+DENOISER = STATE / "restoration/denoiser.npz"  # of the benchmark of restoration steps
 
 # The watch; a job's findings are <job>.json in WATCH
 WATCH = STATE / "watch"

@@ -72,7 +72,9 @@ def test_metadata_reach_the_splits_and_the_groups_of_the_chosen_pictures(tmp_pat
         f"{label}/{i}.png,{label},,{'male' if i % 2 else ''},{30 + i}" for label in synthetic.LABELS for i in range(7)
     ]
     (folder / "metadata.csv").write_text("\n".join(["file,label,lesion_id,sex,age", *rows]) + "\n")
-    ingest.run(DataParams("directory", str(folder), "picture", 0, datasets.SIZE, (), 0.2, 1, {}, "lesion_id"))
+    ingest.run(
+        DataParams("directory", str(folder), "picture", 0, datasets.SIZE, (), 0.2, 1, {}, False, "lesion_id", "none")
+    )
     frame = manifest.read(ingest.MANIFEST)
     manifest.write(frame, tmp_path / "test.csv")
     wanted = ["malignant/3.png", "benign/2.png", "benign/7.png"]

@@ -140,10 +140,18 @@ def test_a_checkpoint_with_code_is_rejected(tmp_path):
 def test_a_model_of_a_version_that_knew_only_pictures_is_read(tmp_path, tiny_network, schema):
     checkpoint.save(tiny_network, INFO, tmp_path)
     described = json.loads((tmp_path / "model.json").read_text())
-    earlier = {name: value for name, value in described.items() if name not in ("shape", "modality")}
+    earlier = {name: value for name, value in described.items() if name not in ("shape", "modality", "restore")}
     (tmp_path / "model.json").write_text(json.dumps({**earlier, "schema": schema, "image_size": 32}))
     assert checkpoint.load_info(tmp_path) == INFO
     checkpoint.load_network(tmp_path)
+
+
+def test_a_model_of_a_version_without_restoration_steps_is_read(tmp_path, tiny_network):
+    checkpoint.save(tiny_network, INFO, tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    del described["restore"]
+    (tmp_path / "model.json").write_text(json.dumps({**described, "schema": 3}))
+    assert checkpoint.load_info(tmp_path) == INFO
 
 
 def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_network):
@@ -155,7 +163,10 @@ def test_an_error_names_a_damaged_or_mismatched_checkpoint(tmp_path, tiny_networ
     with pytest.raises(ModelError, match="expected network, input and classes"):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "schema": 99}))
-    with pytest.raises(ModelError, match="expected schema 1, 2 or 3, got 99"):
+    with pytest.raises(ModelError, match="expected schema 1, 2, 3 or 4, got 99"):
+        checkpoint.load_network(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({**described, "restore": "blur"}))
+    with pytest.raises(ModelError, match=r"expected one of the restoration steps none, nl_means, .*, got 'blur'"):
         checkpoint.load_network(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**described, "architecture": "vgg19"}))
     with pytest.raises(ModelError, match=r"'vgg19', 32, 32, 3, 2.*got \('tiny', "):

@@ -36,8 +36,13 @@ def components(bill: dict, kind: str) -> list[dict]:
 
 def start_from(project: Path, weights: str | None) -> None:
     """State what the training of the project's model started from."""
+    describe(project, initial_weights=weights)
+
+
+def describe(project: Path, **facts: object) -> None:
+    """State other ``facts`` of the project's model."""
     classifier = project / "models/classifier"
-    save_info(replace(load_info(classifier), initial_weights=weights), classifier)
+    save_info(replace(load_info(classifier), **facts), classifier)
     projects.write_reports(
         project / "reports", directory_digest(classifier), 80, 40, runtime=directory_digest(project / "models/runtime")
     )
@@ -137,6 +142,12 @@ def test_it_names_data_commit_and_initial_weights(project):
     (weights,) = components(bill, "machine-learning-model")
     assert weights["hashes"] == [{"alg": "MD5", "content": "0" * 32}]
     assert bill["dependencies"][0] == {"ref": "model", "dependsOn": ["data", "code", "initial-weights"]}
+
+
+def test_it_names_the_restoration_step(project):
+    describe(project, restore="tv")
+    properties = built(project)["metadata"]["component"]["properties"]
+    assert {"name": "buckler:restoration", "value": "tv"} in properties
 
 
 @pytest.mark.parametrize("weights", [None, "none"])

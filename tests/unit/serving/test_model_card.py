@@ -122,6 +122,14 @@ def test_heat_maps_without_a_check_are_shown_with_a_note(verdict):
     assert found.reason.startswith("Not checked: it is not known where on the test pictures")
 
 
+def test_a_restoration_step_is_named_with_where_attacks_change_pictures(verdict):
+    found = card(verdict, replace(INFO, restore="nl_means"))
+    assert found.model.restore == "nl_means"
+    assert "restored: nl_means" in model_card.markdown(found)
+    assert any(limit.startswith("Every picture passes the step nl_means before the network.") for limit in found.limits)
+    assert not any("passes the step" in limit for limit in card(verdict).limits)
+
+
 def test_a_network_from_a_file_is_named_by_its_digest_and_its_training_is_unknown(verdict):
     found = card(
         verdict, replace(INFO, defence="none", architecture="file", initial_weights="sha256:ab", heat_maps=False)

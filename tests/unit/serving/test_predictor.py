@@ -13,9 +13,11 @@ from buckler.errors import ModelError
 from buckler.evaluation.statistics import wilson
 from buckler.measurements.results import HeatMapCheck
 from buckler.measurements.stated import Measured
-from buckler.models import checkpoint, export
+from buckler.modality.picture.restoration import table
+from buckler.models import checkpoint, denoiser, export
 from buckler.models.backend import keras
 from buckler.models.classifier import Classifier
+from buckler.models.denoiser import Denoiser
 from buckler.models.explanation import relevance_of
 from buckler.models.features import head_of, last_maps
 from buckler.models.forward import probabilities
@@ -75,6 +77,29 @@ def test_an_explained_answer_is_the_plain_answer_with_the_heat_map_of_a_label(
         assert answer.probabilities == pytest.approx(made(pixels).probabilities, abs=1e-6)
         assert answer.score == pytest.approx(made(pixels).score, rel=1e-4)
         np.testing.assert_allclose(relevance, expected[label or answer.label], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["keras", "exported"])
+@pytest.mark.parametrize("name", ["nl_means", "cnn"])
+def test_a_restoration_step_precedes_the_network_and_not_the_input_checks(
+    tiny_network, tiny_pictures, screening, exported, tmp_path, engine, name
+):
+    step = Denoiser(denoiser.build(seed=3)) if name == "cnn" else table.find(name)
+    checkpoint.save(tiny_network, replace(INFO, restore=name), tmp_path, step)
+    screening.save(tmp_path)
+    if engine == "exported":
+        for file in exported.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        if name == "cnn":
+            export.write_denoiser(step, INFO.shape, tmp_path)
+    made = Predictor.of(tmp_path, verdict(), precision="float32" if engine == "exported" else None)
+    pixels = tiny_pictures[0][1]
+    (restored,), network = step(pixels[None]), Classifier(tiny_network, batch_size=1)
+    shares = screening.probabilities(network.logits(restored[None]))[0]
+    for answer in (made(pixels), made.predict_and_explain(pixels)[0]):
+        assert list(answer.probabilities.values()) == pytest.approx(shares, abs=1e-4)
+    forward = network.forward(restored[None])
+    assert answer.score == pytest.approx(screening.flags(pixels[None], forward)[0][0], rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize(("hits", "reliable"), [(80, True), (79, False)])

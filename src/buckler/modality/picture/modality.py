@@ -33,6 +33,7 @@ from buckler.modality.picture import (
     uploads,
 )
 from buckler.modality.picture.decode_budget import MAX_PIXELS, ORDINARY_PIXELS
+from buckler.modality.picture.restoration import table as restoration
 
 COLOUR_MODES = ("RGB", "RGBA", "P", "CMYK", "PA", "RGBX")
 GREY_MODES = ("L", "LA", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -67,6 +68,7 @@ class Picture(Modality):
         "colour": (True, False),
     }
     traffic = tuple(Measure(name, skewed=name == "sharpness") for name in measures.TRAFFIC_MEASURES)
+    restorations = restoration.NAMES
 
     def shape(self, size: int) -> Shape:
         """Return ``(size, size, 3)``."""

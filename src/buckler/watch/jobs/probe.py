@@ -239,11 +239,13 @@ def _craft(cfg: ProbeParams, source: Location, sent: Pictures, unit: RadiusUnit)
     from buckler.attacks.black_box import transfer
     from buckler.attacks.table import build
     from buckler.compute.machine import crafting_precision
-    from buckler.models.checkpoint import load_network
+    from buckler.models import restored
+    from buckler.models.checkpoint import load_info, load_network
     from buckler.models.classifier import Classifier
 
     how = cfg.transfer
-    surrogate = Classifier(load_network(source), crafting_precision(), batch_size=BATCH_SIZE)
+    network = Classifier(load_network(source), crafting_precision(), batch_size=BATCH_SIZE)
+    surrogate = restored.behind(restored.step_of(load_info(source), source), network)
     (found,) = transfer(
         build(how.attack).adjusted(steps=how.steps),
         surrogate,

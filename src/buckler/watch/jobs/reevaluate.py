@@ -154,7 +154,12 @@ class Subject:
         self._cfg, self._suite, self._journal, self._policy = cfg, suite, journal, policy
         self._info = checkpoint.load_info(model)
         self._sides = crafter_and_scorer.choose(
-            checkpoint.load_network(model), self._info, batch_size=BATCH_SIZE, seed=cfg.seed, runtime=model
+            checkpoint.load_network(model),
+            self._info,
+            model=model,
+            batch_size=BATCH_SIZE,
+            seed=cfg.seed,
+            runtime=model,
         )
 
     def pinned(self, bands: subgroups.Bands) -> SetEvaluation:

@@ -1,7 +1,7 @@
 """Restoration steps by name; a new one is a class and a line in ``STEPS``.
 
 The modules are loaded when a step is used: they need scikit-image, which an installation without steps need not have.
-The residual CNN is not here, because its weights are trained: `buckler.models.denoiser`.
+The residual CNN has no class here, because its weights are trained: `buckler.models.denoiser`.
 """
 
 from importlib import import_module
@@ -18,6 +18,8 @@ STEPS: Final = {
     "clahe": "contrast:AdaptiveEqualisation",
     "lesion_mask": "lesion:LesionMask",
 }
+CNN: Final = "cnn"
+NAMES: Final = (*STEPS, CNN)
 
 
 def find(name: str) -> Step:
@@ -34,6 +36,6 @@ def find(name: str) -> Step:
     except ModuleNotFoundError as error:
         raise ModelError(
             f"restoration step {name}: expected the package {error.name}, which is not installed; install"
-            " buckler[train], or choose no step"
+            " buckler[restore], or choose no step"
         ) from error
     return step

@@ -133,4 +133,4 @@ def test_without_scikit_image_no_step_works_and_the_others_say_what_is_missing()
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert printed[0] == "none"
     assert printed[1].startswith("restoration step tv: expected the package skimage")
-    assert "buckler[train]" in printed[1]
+    assert "buckler[restore]" in printed[1]
