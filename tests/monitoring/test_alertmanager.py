@@ -112,7 +112,7 @@ def test_every_matcher_matches_an_alert_that_exists():
 
 
 @pytest.mark.parametrize(("source", "target", "equal", "others"), pairs())
-def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_or_instance(
+def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_instance_or_service(
     alertmanager: Alertmanager,
     source: str,
     target: str,
@@ -120,7 +120,7 @@ def test_an_alert_that_follows_from_another_is_suppressed_only_for_the_same_job_
     others: dict[str, str],
     request: pytest.FixtureRequest,
 ):
-    here = {**dict.fromkeys(("job", "instance"), request.node.name), **others}
+    here = {**dict.fromkeys(("job", "instance", "service"), request.node.name), **others}
     elsewhere = {label: f"not {text}" for label, text in here.items()} | others
     alertmanager.send({"alertname": target, **here}, {"alertname": target, **elsewhere})
     before = alertmanager.suppressed(alertname=target, **here)
