@@ -112,7 +112,7 @@ class Client:
         """Store the settings; the first request connects.
 
         Args:
-            url: Address of the service, without a path.
+            url: Address of the service; behind a proxy of several services with its path, such as ``https://host/skin``.
             key: API key with the role ``predict``, if the service requires keys.
             receipt_key: The service's public keys; with them, every answer must carry a valid receipt.
             timeout: Seconds per attempt.
