@@ -23,7 +23,8 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin buckler \
  && install --directory --owner buckler --group buckler --mode 0700 /var/lib/buckler-traffic
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
-COPY src/buckler/__init__.py src/buckler/error_codes.py src/buckler/errors.py src/buckler/params.py src/buckler/radius.py src/buckler/
+COPY src/buckler/__init__.py src/buckler/error_codes.py src/buckler/errors.py src/buckler/findings.py \
+  src/buckler/params.py src/buckler/radius.py src/buckler/
 COPY src/buckler/state src/buckler/state
 COPY src/buckler/compute src/buckler/compute
 COPY src/buckler/measurements src/buckler/measurements
