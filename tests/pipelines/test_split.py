@@ -138,7 +138,7 @@ def test_real_pictures_pass_with_the_parameters_of_the_project(
     ingest.run(data)
     validate.run(limits, data, {})
     # The seven classes have too few dangerous pictures for the floors of two.
-    split.run(cfg, data, replace(STRICT if name == "skin" else CALIBRATED, malignant=malignant))
+    split.run(cfg, data, replace(STRICT if name == "skin" else CALIBRATED, dangerous=data.dangerous))
     report = reports.read(SplitReport, split.REPORTS)
     assert report.data.images == sum(sum(counts.values()) for counts in report.counts.values())
     for counts in report.counts.values():
