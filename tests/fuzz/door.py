@@ -57,7 +57,9 @@ class Mean:
         share = float(pixels.mean())
         require(0 <= share <= 1, "pixels outside 0..1")
         shares = dict(zip(LABELS, (share, 1 - share), strict=True))
-        return Prediction(max(shares, key=shares.__getitem__), shares, "accept", (), 0.5, 2.1, "clean", (0.0,) * 8)
+        return Prediction(
+            max(shares, key=shares.__getitem__), shares, "accept", (), 0.5, 2.1, "clean", sketch=(0.0,) * 8
+        )
 
     def predict_and_explain(self, pixels: Any, label: str | None = None, **_: Any) -> tuple[Prediction, Any]:
         require(label in (None, *LABELS), "an unknown label")
