@@ -66,7 +66,7 @@ def test_the_card_describes_the_live_model(judged: Server, picture: bytes, state
         name: answer["model"][name] for name in ("name", "version", "digest")
     }
     assert card["verdict"]["id"] == answer["model"]["verdict"]
-    assert card["schema"] == 4
+    assert card["schema"] == 5
     assert card["detector"]["threshold"] == stated.measured["detector"]["threshold"]
     assert card["clean"]["accuracy"]["value"] == stated.measured["clean_accuracy"]["value"]
     assert card["model"]["labels"] == list(LABELS)
