@@ -95,7 +95,7 @@ def test_no_other_flip_within_an_unseen_change_has_two_surer_answers(here):
 
     every = [
         other
-        for radius in (1, UNSEEN)
+        for radius in (StatedRadius(1), UNSEEN)
         for other, _ in search._turned(search._unaware, "PGD", radius, search.candidates.pictures)
     ]
     assert both(found) == max(map(both, every))
@@ -145,7 +145,7 @@ def test_the_story_says_what_the_service_made_of_the_attack(asked):
 
 def test_a_small_change_is_called_invisible_and_a_large_one_is_not(asked):
     for radius, said in ((1, True), (2, True), (4, False), (8, False)):
-        one = replace(asked, found=replace(asked.found, radius=radius))
+        one = replace(asked, found=replace(asked.found, radius=StatedRadius(radius)))
         assert ("the eye cannot see" in story.told(Story(one, None, "rule", 3))[1]) is said
 
 
