@@ -32,6 +32,7 @@ from buckler.models.classifier import Classifier
 from buckler.models.forward import Features
 from buckler.models.networks import table
 from buckler.models.networks.base import join
+from buckler.state import paths
 from pipelines.stage import stage
 
 COMMAND = "python -m benchmarks.specialities --data DIR --weights FILE"
@@ -202,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the folders retina and dental")
     parser.add_argument("--weights", default="imagenet", help="weights of VGG-19's base, as train.weights")
-    parser.add_argument("--features", type=Path, default=Path(".buckler/specialities"), help="folder of kept features")
+    parser.add_argument("--features", type=Path, default=paths.STATE / "specialities", help="folder of kept features")
     parser.add_argument("--attacked", type=int, default=100, help="pictures of each task to attack; 0: none (100)")
     parser.add_argument("--seed", type=int, default=7, help="of folds, choices and weights (default: 7)")
     results.add_options(parser)

@@ -45,6 +45,11 @@ class _Fold(keras.layers.Layer):  # type: ignore[misc]
         """Return ``(batch, h / 2, w / 2, 4 c)`` for ``(batch, h, w, c)``."""
         return tf.nn.space_to_depth(maps, 2)
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return ``(batch, h / 2, w / 2, 4 c)`` for ``(batch, h, w, c)``; unknown sides stay unknown."""
+        batch, *sides, channels = input_shape
+        return (batch, *(side and side // 2 for side in sides), 4 * channels)
+
 
 class _Unfold(keras.layers.Layer):  # type: ignore[misc]
     """The inverse of `_Fold`."""
@@ -52,6 +57,11 @@ class _Unfold(keras.layers.Layer):  # type: ignore[misc]
     def call(self, maps: Any) -> Any:
         """Return ``(batch, 2 h, 2 w, c / 4)`` for ``(batch, h, w, c)``."""
         return tf.nn.depth_to_space(maps, 2)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return ``(batch, 2 h, 2 w, c / 4)`` for ``(batch, h, w, c)``; unknown sides stay unknown."""
+        batch, *sides, channels = input_shape
+        return (batch, *(side and 2 * side for side in sides), channels // 4)
 
 
 def build(seed: int) -> keras.Model:

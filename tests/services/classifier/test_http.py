@@ -19,7 +19,6 @@ from buckler import cli
 from buckler.error_codes import ErrorCode
 from buckler.trust import audit_chain
 from services.classifier.contract import Answer, ErrorAnswer
-from services.classifier.endpoints import ENDPOINTS
 from services.classifier.settings import Settings
 from tests.services.running import LABELS, Server, encode
 from tests.waiting import wait_for

@@ -57,9 +57,9 @@ def test_a_document_of_one_kind_is_refused_as_any_other(offered, wanted):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_version_of_the_predicate_is_one_clear_error(kind):
-    newer = statement_of(kind) | {"predicateType": f"urn:buckler:{kind}:v3", "predicate": {"unknown": 1}}
+    newer = statement_of(kind) | {"predicateType": f"urn:buckler:{kind}:v4", "predicate": {"unknown": 1}}
     known = KINDS[kind].predicate_type
-    assert refusal(kind, newer) == f"the signed {kind}: expected predicateType '{known}', got 'urn:buckler:{kind}:v3'"
+    assert refusal(kind, newer) == f"the signed {kind}: expected predicateType '{known}', got 'urn:buckler:{kind}:v4'"
 
 
 @pytest.mark.parametrize("kind", KINDS)

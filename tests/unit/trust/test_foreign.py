@@ -229,7 +229,7 @@ def test_the_documented_python_accepts_the_release_and_refuses_a_changed_verdict
     monkeypatch.chdir(release)
     program = compile(blocks("python"), HOW_TO.name, "exec")
     exec(program, {"key": "../../verdict.pub"})
-    assert capsys.readouterr().out == "urn:buckler:verdict:v2 True\n"
+    assert capsys.readouterr().out == "urn:buckler:verdict:v3 True\n"
     envelope = json.loads(Path("verdict.json").read_text())
     Path("verdict.json").write_text(json.dumps({**envelope, "payload": signed.envelope_of("verdict")["payload"]}))
     with pytest.raises(VerificationError):

@@ -130,6 +130,8 @@ def test_detectors_read_taps_by_the_rule_that_the_products_own_networks_follow(t
     layout = table.layout_of(load(path, taps=taps).network)
     assert (layout.trace_taps, layout.probe_taps, layout.cloud_tap) == (trace, probe, cloud)
     for own in table.NETWORKS.values():
+        if own.weights_of is not None:
+            continue  # joins blocks of another network, and states the taps that they are
         last = len(own.taps) - 1
         assert (own.trace_taps, own.probe_taps) == (tuple(range(last - 2, last + 1)), (last - 2, last - 1))
         assert own.cloud_tap == last - 1
