@@ -141,7 +141,7 @@ def test_a_detector_of_another_schema_cannot_be_loaded_and_the_reason_says_what_
     assert "run `dvc repro` and `buckler promote`" in reason.sentence
 
 
-@pytest.mark.parametrize(("name", "known"), [("model.json", "1, 2 or 3"), ("runtime.json", "1")])
+@pytest.mark.parametrize(("name", "known"), [("model.json", "1, 2, 3 or 4"), ("runtime.json", "1")])
 def test_a_model_of_another_schema_cannot_be_loaded(release, name, known):
     assert unloadable(release / "model") is None
     for part in ("classifier", "runtime"):
