@@ -111,6 +111,8 @@ def _by_folders(folder: Folder, layout: Layout) -> Collection:
             f"folder with the class's name{_or_define(folder)}"
         )
     _check_distinct(folder.root, names)
+    if layout.several:
+        _check_sets(folder.root, names)
     files = {label: [name for name in folder.files(label) if not _reason(name)] for label in names}
     for label, ids in files.items():
         if not ids:
@@ -172,6 +174,18 @@ def _check_distinct(path: Path, names: Sequence[str]) -> None:
             raise DataError(
                 f"expected one folder for each class in {path}, got {', '.join(map(ascii, same))}, which differ only "
                 "in case, blanks, separators or Unicode form; move their pictures into one folder"
+            )
+
+
+def _check_sets(path: Path, names: Sequence[str]) -> None:
+    """Refuse a name that is not the label of a set of findings: two names of one set would be two classes."""
+    for name in names:
+        members = findings.members(name)
+        if not all(map(findings.is_name, members)) or findings.label_of(members) != name:
+            label = findings.label_of([each for each in members if findings.is_name(each)])
+            raise DataError(
+                f"expected class folders in {path} that name sets of findings in alphabetical order, as effusion+nodule, "
+                f"or {findings.NO_FINDING}, got {name!a}; rename it to {label!a} or put its pictures into that folder"
             )
 
 

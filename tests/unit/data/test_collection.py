@@ -124,3 +124,33 @@ def test_an_error_names_an_empty_class(folder):
     (folder / "vasc/.hidden").write_text("x")
     with pytest.raises(DataError, match=r"expected pictures in the class folder .*vasc, it is empty"):
         ids(folder)
+
+
+def sets(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(name.encode())
+    return collection.read(tmp_path, Layout(several=True))
+
+
+def test_class_folders_name_sets_of_findings_if_a_picture_may_show_several(tmp_path):
+    found = sets(tmp_path, "effusion", "effusion+nodule", "no_finding")
+    assert list(found.files) == ["effusion", "effusion+nodule", "no_finding"]
+    found.check(dangerous=["nodule"], max_unmatched=0)
+    with pytest.raises(DataError, match=r"got \['mass'\]; there are \['effusion', 'nodule'\]"):
+        found.check(dangerous=["mass"], max_unmatched=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("nodule+effusion", "effusion+nodule"),
+        ("nodule+", "nodule"),
+        ("no_finding+nodule", "nodule"),
+        ("+", "no_finding"),
+    ],
+)
+def test_two_names_of_one_set_are_not_two_classes(tmp_path, name, label):
+    with pytest.raises(DataError) as caught:
+        sets(tmp_path, "effusion", name)
+    assert f"got '{name}'; rename it to '{label}'" in str(caught.value)
