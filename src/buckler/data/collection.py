@@ -184,8 +184,9 @@ def _check_sets(path: Path, names: Sequence[str]) -> None:
         if not all(map(findings.is_name, members)) or findings.label_of(members) != name:
             label = findings.label_of([each for each in members if findings.is_name(each)])
             raise DataError(
-                f"expected class folders in {path} that name sets of findings in alphabetical order, as effusion+nodule, "
-                f"or {findings.NO_FINDING}, got {name!a}; rename it to {label!a} or put its pictures into that folder"
+                f"expected class folders in {path} that name sets of findings in alphabetical order, as "
+                f"effusion+nodule, or {findings.NO_FINDING}, got {name!a}; rename it to {label!a} or put its pictures "
+                "into that folder"
             )
 
 
